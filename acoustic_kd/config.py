@@ -1,0 +1,264 @@
+"""Settings: one dataclass a stage, filled from YAML and dotted overrides.
+
+A key nobody knows is an error that suggests the nearest known one, and a value of the wrong type
+is an error that names the setting, so that a typing mistake never trains the wrong model.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from acoustic_kd.errors import UserError
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Which speech: see `acoustic_kd.corpora`."""
+
+    name: str = "demo"  # demo, an4, kaldi_dir
+    data_dir: str | None = None
+    dev_share: float = 0.1  # of the train utterances, by speaker, where the corpus has no dev part
+    seed: int = 1
+    demo_train_voices: int = 14
+    demo_dev_voices: int = 3
+    demo_test_voices: int = 4
+    demo_train_sentences: int = 38  # by each voice
+    demo_eval_sentences: int = 24
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """Log-mel filterbanks (paper section 4: 40 of them, every 10 ms)."""
+
+    sample_rate: int = 16000
+    mel_bins: int = 40
+    low_hz: float = 20.0
+    high_hz: float = -200.0  # zero or less: counted down from the Nyquist frequency
+    train_warps: tuple[float, ...] = (1.0,)  # a copy of train for each vocal tract length
+    normalise: str = "speaker"  # mean and variance over each: speaker, utterance, global
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """Forced alignment to HMM states."""
+
+    lexicon: str | None = None  # path; null: the corpus's own, else pocketsphinx's English one
+    max_failed: float = 0.05  # more than this share of a split unaligned is an error
+
+
+@dataclass(frozen=True)
+class SenoneConfig:
+    """The phonetic decision tree."""
+
+    leaves: int = 700
+    min_frames: int = 60  # in each leaf
+
+
+@dataclass(frozen=True)
+class FrameConfig:
+    """Frame shards."""
+
+    shard_frames: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The acoustic model (paper: 8 hidden layers of 2560 ReLU units, 26 frames in)."""
+
+    layers: int = 4
+    width: int = 512
+    dropout: float = 0.2
+    left_frames: int = 20
+    right_frames: int = 5
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training loop, for members and distilled models alike."""
+
+    members: int = 5
+    seed: int = 0
+    epochs: int = 12
+    batch_frames: int = 512  # over all processes together
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    # The rate stays until an epoch gains less than `decay_below` points of dev frame accuracy; from
+    # then on every epoch multiplies it by `decay`, until less than the share `stop_rate` is left.
+    decay_below: float = 0.5
+    decay: float = 0.7
+    stop_rate: float = 0.02
+    bfloat16: bool = True
+    checkpoint_steps: int = 1000
+
+
+@dataclass(frozen=True)
+class SoftTargetConfig:
+    """The ensemble's tempered predictions, stored for the transfer set."""
+
+    temperature: float = 2.0
+    kept_classes: int = 20
+    shard_frames: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """The distilled model; settings that are null are those of `train`."""
+
+    models: int = 2
+    hard_weight: float = 0.5
+    epochs: int | None = None
+    dropout: float | None = None
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """Language model, search and the grid that is tuned on dev."""
+
+    ngram: int = 3
+    arpa: str | None = None  # a language model of the user's instead of one from the transcripts
+    beam: float = 14.0
+    lattice_beam: float = 8.0
+    max_active: int = 7000
+    acoustic_scale: float = 0.1
+    lm_weights: tuple[float, ...] = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 20)
+    insertion_penalties: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
+    jobs: int = 0  # processes; 0: one a core
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of an experiment."""
+
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    align: AlignConfig = field(default_factory=AlignConfig)
+    senones: SenoneConfig = field(default_factory=SenoneConfig)
+    frames: FrameConfig = field(default_factory=FrameConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    soft_targets: SoftTargetConfig = field(default_factory=SoftTargetConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+
+
+def load_config(path: Path | None, overrides: list[str]) -> Config:
+    """Read `path` (YAML; null for defaults) and apply overrides such as `model.width=2560`.
+
+    Raises:
+        UserError: the file is missing or malformed, a key is unknown (the nearest is suggested),
+            or a value has the wrong type.
+    """
+    source = "command line" if path is None else str(path)
+    values = {} if path is None else _read_yaml(Path(path))
+    config = _fill(Config, values, source, "")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise UserError(f"setting '{override}': expected KEY.SUBKEY=VALUE")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"setting '{override}': the value is not valid YAML") from None
+        config = _override(config, key.split("."), value, key)
+    return config
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not valid YAML ({reason})") from None
+    return {} if values is None else values
+
+
+def _fill(cls: type, values: Any, source: str, prefix: str) -> Any:
+    if not isinstance(values, dict):
+        where = prefix.rstrip(".") or "the file"
+        raise UserError(f"{source}: {where} must be a mapping of settings")
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}
+    kwargs = {}
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"{source}: {unknown_setting(f'{prefix}{key}')}")
+        name = f"{prefix}{key}"
+        if dataclasses.is_dataclass(hints[key]):
+            kwargs[key] = _fill(hints[key], {} if value is None else value, source, f"{name}.")
+        else:
+            kwargs[key] = _convert(value, hints[key], f"{source}: setting '{name}'")
+    return cls(**kwargs)
+
+
+def _override(node: Any, path: list[str], value: Any, name: str) -> Any:
+    key = path[0]
+    if not dataclasses.is_dataclass(node) or key not in {f.name for f in dataclasses.fields(node)}:
+        raise UserError(unknown_setting(name))
+    if len(path) > 1:
+        new = _override(getattr(node, key), path[1:], value, name)
+    elif dataclasses.is_dataclass(getattr(node, key)):
+        raise UserError(f"setting '{name}' is a group; set one of its keys, as in {name}.KEY=VALUE")
+    else:
+        new = _convert(value, typing.get_type_hints(type(node))[key], f"setting '{name}'")
+    return dataclasses.replace(node, **{key: new})
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the type `hint` asks for; int widens to float, a number to a one-element tuple."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        if option is type(None):
+            if value is None:
+                return None
+        elif typing.get_origin(option) is tuple:
+            items = value if isinstance(value, list | tuple) else [value]
+            return tuple(_convert(item, typing.get_args(option)[0], where) for item in items)
+        elif option is float:
+            number = _number(value)
+            if number is not None:
+                return number
+        elif type(value) is option:
+            return value
+    names = " or ".join(
+        "null" if o is type(None) else getattr(o, "__name__", "list") for o in options
+    )
+    raise UserError(f"{where}: expected {names}, got {value!r}")
+
+
+def _number(value: Any) -> float | None:
+    """A float from a number, or from text such as `1e-3`, which YAML reads as a string."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def unknown_setting(name: str) -> str:
+    """The error text for an unknown setting, with the nearest known one."""
+    known = list(all_settings(Config()))
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"unknown setting '{name}'{hint}"
+
+
+def all_settings(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Every setting as `group.key` → value."""
+    flat: dict[str, Any] = {}
+    for item in dataclasses.fields(node):
+        value = getattr(node, item.name)
+        if dataclasses.is_dataclass(value):
+            flat.update(all_settings(value, f"{prefix}{item.name}."))
+        else:
+            flat[f"{prefix}{item.name}"] = value
+    return flat

@@ -1,0 +1,89 @@
+"""Corpora: audio and transcripts → utterances. One small file a corpus, one line in `CORPORA`."""
+
+import os
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from acoustic_kd.corpora import an4, demo, kaldi_dir
+from acoustic_kd.corpora.manifest import (
+    SPLITS,
+    Corpus,
+    check_excluded,
+    check_unique,
+    split_by_speaker,
+)
+from acoustic_kd.errors import UserError
+
+DATA_VARIABLE = "ACOUSTIC_KD_DATA"
+
+
+def data_dir(config: Any) -> Path | None:
+    """The folder a corpus is read from, `config.data_dir` or $ACOUSTIC_KD_DATA; None for the demo.
+
+    Raises:
+        UserError: no folder is given, or there is none.
+    """
+    if config.name == "demo":
+        return None
+    given = config.data_dir or os.environ.get(DATA_VARIABLE)
+    if not given:
+        raise UserError(
+            f"corpus '{config.name}' is read from a folder: "
+            f"give --data-dir DIR or set {DATA_VARIABLE}"
+        )
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; corpus '{config.name}' is read from it")
+    return folder
+
+
+def own_lexicon(config: Any) -> Path | None:
+    """The pronouncing lexicon that comes with the corpus, if one does."""
+    return an4.lexicon_path(data_dir(config)) if config.name == "an4" else None
+
+
+def _from_folder(read: Callable[[Path], Corpus]) -> Callable[[Any, Path], Corpus]:
+    """The reader of a corpus that lies in a folder."""
+    return lambda config, out_dir: read(data_dir(config))
+
+
+# name → reader(config, out_dir); only the demo writes (audio, under `out_dir`).
+CORPORA: dict[str, Callable[[Any, Path], Corpus]] = {
+    "an4": _from_folder(an4.read),
+    "demo": demo.read,
+    "kaldi_dir": _from_folder(kaldi_dir.read),
+}
+
+
+def load(config: Any, out_dir: Path) -> Corpus:
+    """Read the corpus `config.name`: splits train, dev and test, each sorted by utterance id.
+
+    Where the corpus has no dev split, about `config.dev_share` of train is split off, whole
+    speakers, chosen by `config.seed`.
+
+    Args:
+        config: has `name`, `data_dir`, `dev_share`, `seed`, and what `demo.read` asks for.
+        out_dir: where the demo writes its audio; the others write nothing.
+
+    Raises:
+        UserError: unknown corpus, missing or malformed files, an id used twice, or more than
+            5 % of a split left out.
+    """
+    if config.name not in CORPORA:
+        raise UserError(f"unknown corpus '{config.name}'; known: {', '.join(sorted(CORPORA))}")
+    corpus = CORPORA[config.name](config, Path(out_dir))
+    for split, utterances in corpus.splits.items():
+        excluded = [exclusion for exclusion in corpus.excluded if exclusion.split == split]
+        check_excluded(split, len(utterances), excluded)
+        if not utterances:
+            raise UserError(f"{split}: no utterances in this split of corpus '{config.name}'")
+    check_unique(chain.from_iterable(corpus.splits.values()))
+    if "dev" not in corpus.splits:
+        train, dev = split_by_speaker(corpus.splits["train"], config.dev_share, config.seed)
+        corpus.splits |= {"train": train, "dev": dev}
+    corpus.splits = {
+        split: sorted(corpus.splits[split], key=lambda utterance: utterance.id) for split in SPLITS
+    }
+    return corpus

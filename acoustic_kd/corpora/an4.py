@@ -1,0 +1,88 @@
+"""CMU AN4 as distributed: spelled letters, numbers, names and dates, read by 84 speakers.
+
+    DIR/etc/an4_{train,test}.fileids          an4_clstk/fash/an251-fash-b
+    DIR/etc/an4_{train,test}.transcription    <s> YES </s> (an251-fash-b)
+    DIR/wav/an4_clstk/fash/an251-fash-b.raw   16 kHz, mono; or .sph, .wav, .flac
+
+http://www.speech.cs.cmu.edu/databases/an4/
+"""
+
+import re
+from pathlib import Path, PurePosixPath
+
+from acoustic_kd.corpora.manifest import Corpus, Exclusion, Utterance, normalise_text
+from acoustic_kd.errors import UserError
+
+AUDIO_SUFFIXES = (".flac", ".wav", ".sph", ".raw")
+_TRANSCRIPT = re.compile(r"^(?P<words>.*)\((?P<id>[^()\s]+)\)\s*$")
+_MARKERS = re.compile(r"</?s>", re.IGNORECASE)
+
+
+def lexicon_path(data_dir: Path) -> Path:
+    """AN4's own dictionary, which covers every word of both splits."""
+    return _root(Path(data_dir)) / "etc" / "an4.dic"
+
+
+def read(data_dir: Path) -> Corpus:
+    """Read AN4's train and test splits; `data_dir` is the `an4` folder or the one above it.
+
+    An utterance without audio or without a transcript is left out and listed in `excluded`.
+
+    Raises:
+        UserError: the folder or a file under `etc/` is missing, or a transcript is malformed.
+    """
+    root = _root(Path(data_dir))
+    corpus = Corpus(splits={})
+    for split in ("train", "test"):
+        transcripts = _read_transcripts(root / "etc" / f"an4_{split}.transcription")
+        utterances = corpus.splits[split] = []
+        for file_id in _lines(root / "etc" / f"an4_{split}.fileids"):
+            found = _utterance(root, file_id, transcripts)
+            if isinstance(found, Utterance):
+                utterances.append(found)
+            else:
+                corpus.excluded.append(Exclusion(PurePosixPath(file_id).name, split, found))
+    return corpus
+
+
+def _root(data_dir: Path) -> Path:
+    for folder in (data_dir, data_dir / "an4"):
+        if (folder / "etc").is_dir() and (folder / "wav").is_dir():
+            return folder.absolute()
+    raise UserError(
+        f"{data_dir}: not an AN4 folder; expected {data_dir / 'etc' / 'an4_train.fileids'} and "
+        f"{data_dir / 'wav'}: unpack an4_raw.bigendian.tar.gz and point --data-dir at its an4/"
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{path}: cannot be read; AN4 is distributed with this file") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _read_transcripts(path: Path) -> dict[str, str]:
+    """Words of each utterance id, without the sentence markers."""
+    transcripts = {}
+    for number, line in enumerate(_lines(path), start=1):
+        match = _TRANSCRIPT.match(line)
+        if not match:
+            raise UserError(f"{path}:{number}: expected 'WORDS (utterance-id)', found '{line}'")
+        transcripts[match["id"]] = normalise_text(_MARKERS.sub(" ", match["words"]))
+    return transcripts
+
+
+def _utterance(root: Path, file_id: str, transcripts: dict[str, str]) -> Utterance | str:
+    """The utterance of a line of the fileids, or the reason why it cannot be used."""
+    name = PurePosixPath(file_id).name
+    if not transcripts.get(name):
+        return "no transcript"
+    # Appended, not with_suffix: a dot in an utterance id is not the start of a suffix.
+    candidates = [root / "wav" / f"{file_id}{suffix}" for suffix in AUDIO_SUFFIXES]
+    audio = next((path for path in candidates if path.is_file()), None)
+    if audio is None:
+        return f"no audio: {candidates[0].with_suffix('')}{{{','.join(AUDIO_SUFFIXES)}}}"
+    speaker = PurePosixPath(file_id).parent.name
+    return Utterance(id=name, speaker=speaker, audio=str(audio), text=transcripts[name])

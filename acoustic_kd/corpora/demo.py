@@ -1,0 +1,242 @@
+"""The demo corpus: speech synthesised on the spot by espeak-ng, with noise, so no download.
+
+No voice and no sentence is in two splits. The same settings give the same bytes every time.
+"""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from acoustic_kd.corpora import _espeak_child
+from acoustic_kd.corpora.demo_text import sentences
+from acoustic_kd.corpora.manifest import SPLITS, Corpus, Utterance
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import atomic_path
+
+SAMPLE_RATE = 16000
+SNR_LEVELS = (10, 15, 20, 25)  # decibels
+LOUDNESS = (0.03, 0.08)  # root mean square of the speech, of full scale
+MOST_SENTENCES = 500  # per voice; the utterance ids have three digits
+BABBLE_SENTENCES = 8  # of each voice
+SILENCE = (0.15, 0.35)  # seconds before and after the speech
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One speaker of espeak-ng: accent, voice variant, words a minute, pitch (0 … 99)."""
+
+    accent: str
+    variant: str
+    rate: int
+    pitch: int
+
+    @property
+    def speaker(self) -> str:
+        return self.variant.lower()
+
+
+# Only variants without `breath`: espeak-ng 1.52 reads memory that it has not written to make
+# breath, so those voices (f2, f3, f5, Alicia, …) sound different every time.
+VOICES = {
+    "train": [
+        Voice("en-us", "m1", 150, 45),
+        Voice("en-us", "f1", 160, 50),
+        Voice("en", "m3", 155, 40),
+        Voice("en-us", "linda", 145, 42),
+        Voice("en-us", "m4", 170, 35),
+        Voice("en", "f4", 165, 48),
+        Voice("en-us", "m6", 140, 55),
+        Voice("en-us", "belinda", 142, 38),
+        Voice("en-us-nyc", "m8", 162, 50),
+        Voice("en-us", "Annie", 152, 52),
+        Voice("en-us", "Michael", 148, 38),
+        Voice("en-us", "Alex", 172, 46),
+        Voice("en-us", "edward", 156, 50),
+        Voice("en-us", "john", 164, 60),
+        Voice("en-us", "Gene", 168, 50),
+        Voice("en-us", "Denis", 146, 50),
+    ],
+    "dev": [
+        Voice("en-us", "m2", 154, 50),
+        Voice("en-us", "aunty", 160, 40),
+        Voice("en", "paul", 150, 45),
+        Voice("en-us", "Mike", 158, 55),
+    ],
+    "test": [
+        Voice("en-us", "m5", 158, 48),
+        Voice("en-us", "Andrea", 152, 40),
+        Voice("en", "m7", 162, 44),
+        Voice("en-us", "grandma", 156, 50),
+        Voice("en-us", "adam", 150, 42),
+        Voice("en-us", "grandpa", 160, 50),
+    ],
+}
+
+
+def read(config: Any, out_dir: Path) -> Corpus:
+    """Synthesise the corpus as `out_dir`/SPLIT/SPEAKER/ID.wav (16 kHz, 16 bit).
+
+    Args:
+        config: has `seed`, `demo_train_voices`, `demo_dev_voices`, `demo_test_voices`, and
+            sentences per voice: `demo_train_sentences`, `demo_eval_sentences` (dev and test).
+
+    Raises:
+        UserError: espeak-ng is not installed, or a number of voices or sentences is impossible.
+    """
+    _check_installed()
+    plan = _plan(config)
+    corpus = Corpus(splits={split: [] for split in SPLITS})
+    voices = sum(len(plan[split]) for split in SPLITS)
+    with tqdm(total=voices, desc="synthesis", unit="voice", disable=None) as bar:
+        for split in SPLITS:
+            speech = {voice: _speak(voice, texts) for voice, texts in plan[split].items()}
+            babble = _babble(list(speech.values()))
+            for voice, texts in plan[split].items():
+                folder = Path(out_dir).absolute() / split / voice.speaker
+                noisy = _write_voice(folder, voice, texts, speech[voice], babble, config.seed)
+                corpus.splits[split] += noisy
+                bar.update()
+    return corpus
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("espeakng_loader") is None:
+        raise UserError(
+            "the demo corpus is spoken by espeak-ng, which is not installed: "
+            "pip install 'acoustic-kd[demo]'"
+        )
+
+
+def _plan(config: Any) -> dict[str, dict[Voice, list[str]]]:
+    """Which voice says which sentences, in each split; no sentence is said twice."""
+    counts = {split: getattr(config, f"demo_{split}_voices") for split in SPLITS}
+    for split, count in counts.items():
+        if not 1 <= count <= len(VOICES[split]):
+            raise UserError(
+                f"corpus.demo_{split}_voices is {count}: give 1 to {len(VOICES[split])}"
+            )
+    for key in ("demo_train_sentences", "demo_eval_sentences"):
+        if not 1 <= getattr(config, key) <= MOST_SENTENCES:
+            raise UserError(f"corpus.{key} is {getattr(config, key)}: give 1 to {MOST_SENTENCES}")
+    each = {split: config.demo_eval_sentences for split in SPLITS}
+    each["train"] = config.demo_train_sentences
+    pool = iter(sentences(sum(counts[split] * each[split] for split in SPLITS), config.seed))
+    return {
+        split: {voice: list(islice(pool, each[split])) for voice in VOICES[split][: counts[split]]}
+        for split in SPLITS
+    }
+
+
+def _speak(voice: Voice, texts: list[str]) -> list[np.ndarray]:
+    """Speech without noise, float32 [samples] at 16 kHz for each text."""
+    import espeakng_loader
+
+    job = {
+        "library": str(espeakng_loader.get_library_path()),
+        "data": str(espeakng_loader.get_data_path()),
+        "voice": f"{voice.accent}+{voice.variant}",
+        "rate": voice.rate,
+        "pitch": voice.pitch,
+        "sentences": texts,
+    }
+    command = [sys.executable, _espeak_child.__file__]
+    done = subprocess.run(  # noqa: S603 (our own script, no shell)
+        command, input=json.dumps(job).encode(), capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        cause = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        raise UserError(
+            f"espeak-ng failed for voice '{job['voice']}' ({cause[-1]}): "
+            "pip install --force-reinstall espeakng-loader"
+        )
+    return _resample(_unpack(done.stdout))
+
+
+def _unpack(stream: bytes) -> list[np.ndarray]:
+    """The utterances that the child wrote, int16 [samples] each."""
+    found, at = [], 0
+    while at < len(stream):
+        size = int.from_bytes(stream[at : at + 4], "little")
+        found.append(np.frombuffer(stream, dtype="<i2", count=size // 2, offset=at + 4))
+        at += 4 + size
+    return found
+
+
+def _resample(speech: list[np.ndarray]) -> list[np.ndarray]:
+    """int16 [samples] at espeak's rate each → float32 [samples] at 16 kHz each."""
+    import torch  # seconds to import, and only this corpus needs it so early
+    from torchaudio.functional import resample
+
+    # One call for all: many small ones crawl when other programs use the cores.
+    waves = [torch.from_numpy(samples.astype(np.float32) / 32768) for samples in speech]
+    batch = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
+    resampled = resample(batch, _espeak_child.RATE, SAMPLE_RATE).numpy()
+    lengths = [len(wave) * SAMPLE_RATE // _espeak_child.RATE for wave in waves]
+    return [row[:length] for row, length in zip(resampled, lengths, strict=True)]
+
+
+def _write_voice(
+    folder: Path,
+    voice: Voice,
+    texts: list[str],
+    speech: list[np.ndarray],
+    babble: np.ndarray,
+    seed: int,
+) -> list[Utterance]:
+    """Add noise to a voice's speech and write it, one file an utterance."""
+    utterances = []
+    for number, (text, clean) in enumerate(zip(texts, speech, strict=True)):
+        name = f"{voice.speaker}-{number:03d}"
+        # Seeded by name: the noise of one utterance does not depend on any other.
+        rng = np.random.default_rng([seed, *name.encode()])
+        samples = np.round(_with_noise(clean, babble, rng) * 32767).astype(np.int16)
+        with atomic_path(folder / f"{name}.wav") as temporary:
+            soundfile.write(temporary, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+        utterances.append(Utterance(name, voice.speaker, str(folder / f"{name}.wav"), text))
+    return utterances
+
+
+def _with_noise(clean: np.ndarray, babble: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Speech at a random level between two silences, in noise at one of `SNR_LEVELS`."""
+    pads = [round(seconds * SAMPLE_RATE) for seconds in rng.uniform(*SILENCE, size=2)]
+    speech = np.pad(_unit_power(clean), pads)
+    noise = _noise(len(speech), babble, rng) * 10 ** (-rng.choice(SNR_LEVELS) / 20)
+    return np.clip((speech + noise) * rng.uniform(*LOUDNESS), -1, 1)
+
+
+def _noise(count: int, babble: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """White, pink and babble noise in a random proportion, [count] of unit power."""
+    white = rng.standard_normal(count)
+    spectrum = np.fft.rfft(rng.standard_normal(count))
+    pink = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 1), count)
+    start = rng.integers(len(babble))
+    voices = np.take(babble, np.arange(start, start + count), mode="wrap")
+    parts = [_unit_power(part) for part in (white, pink, voices)]
+    weights = np.sqrt(rng.dirichlet(np.ones(len(parts))))
+    return _unit_power(sum(w * part for w, part in zip(weights, parts, strict=True)))
+
+
+def _babble(speech: list[list[np.ndarray]]) -> np.ndarray:
+    """Many talkers at once: the split's own voices, a few sentences of each, one on another."""
+    talkers = [np.concatenate(spoken[:BABBLE_SENTENCES]) for spoken in speech]
+    mixture = np.zeros(max(map(len, talkers)))
+    for number, talker in enumerate(talkers):
+        # Forwards and backwards, so that few voices still make a crowd and no word stands out.
+        for part in (talker, talker[::-1]):
+            whole = np.resize(_unit_power(part), len(mixture))
+            mixture += np.roll(whole, number * len(mixture) // len(talkers))
+    return mixture
+
+
+def _unit_power(samples: np.ndarray) -> np.ndarray:
+    samples = samples.astype(np.float64)
+    return samples / max(np.sqrt(np.mean(samples**2)), 1e-9)

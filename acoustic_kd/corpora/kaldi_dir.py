@@ -1,0 +1,128 @@
+"""A corpus of one's own, as Kaldi data directories.
+
+    DIR/{train,dev,test}/wav.scp    recording-id path        (dev may be absent)
+                         text       utterance-id words …     (absent = not transcribed)
+                         utt2spk    utterance-id speaker     (absent = speaker is utterance id)
+                         segments   utterance-id recording-id start end   (seconds; optional)
+
+A relative path in wav.scp starts at DIR.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from acoustic_kd.corpora.manifest import SPLITS, Corpus, Exclusion, Utterance, normalise_text
+from acoustic_kd.errors import UserError
+
+
+@dataclass(frozen=True)
+class _Segment:
+    audio: str
+    start: float | None = None
+    end: float | None = None
+
+
+def read(data_dir: Path) -> Corpus:
+    """Read the splits under `data_dir`; an utterance without its line in `text` is left out.
+
+    Raises:
+        UserError: train or test is missing, a line is malformed (file and line are named), or
+            wav.scp holds a command instead of a path.
+    """
+    root = Path(data_dir).absolute()
+    corpus = Corpus(splits={})
+    for split in SPLITS:
+        folder = root / split
+        if split == "dev" and not folder.is_dir():
+            continue
+        if not (folder / "wav.scp").is_file():
+            raise UserError(
+                f"{folder / 'wav.scp'}: no such file; expected Kaldi data directories "
+                f"train, test and perhaps dev under {root}"
+            )
+        corpus.splits[split], excluded = _read_split(root, split)
+        corpus.excluded += excluded
+    return corpus
+
+
+def _read_split(root: Path, split: str) -> tuple[list[Utterance], list[Exclusion]]:
+    folder = root / split
+    segments = _read_wav_scp(folder / "wav.scp", root)
+    if (folder / "segments").is_file():
+        segments = _read_segments(folder / "segments", segments)
+    texts = None
+    if (folder / "text").is_file():
+        texts = {key: words for _, key, words in _rows(folder / "text")}
+    speakers = _read_speakers(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
+    kept, excluded = [], []
+    for key, segment in segments.items():
+        if texts is not None and not texts.get(key):
+            excluded.append(Exclusion(key, split, f"no words in {folder / 'text'}"))
+            continue
+        text = None if texts is None else normalise_text(texts[key])
+        speaker = speakers.get(key, key)
+        kept.append(Utterance(key, speaker, segment.audio, text, segment.start, segment.end))
+    return kept, excluded
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
+    """("file:line", first field, rest of the line) of each line; a repeated key is an error."""
+    seen = set()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}:{number}"
+        if not line.strip():
+            raise UserError(f"{where}: empty line; remove it")
+        key, _, rest = line.strip().replace("\t", " ").partition(" ")
+        if key in seen:
+            raise UserError(f"{where}: '{key}' is there already; keep one of the lines")
+        seen.add(key)
+        yield where, key, rest.strip()
+
+
+def _read_speakers(path: Path) -> dict[str, str]:
+    speakers = {}
+    for where, key, speaker in _rows(path):
+        if len(speaker.split()) != 1:
+            raise UserError(f"{where}: expected 'utterance-id speaker', found '{key} {speaker}'")
+        speakers[key] = speaker
+    return speakers
+
+
+def _read_wav_scp(path: Path, root: Path) -> dict[str, _Segment]:
+    recordings = {}
+    for where, key, audio in _rows(path):
+        if not audio:
+            raise UserError(f"{where}: expected 'recording-id path', found '{key}' alone")
+        if audio.startswith("|") or audio.endswith("|"):
+            raise UserError(
+                f"{where}: '{audio}' is a command, and commands are not run; write its output "
+                "to a wav or flac file and give that path"
+            )
+        recordings[key] = _Segment(str(root / audio))  # an absolute path stays as it is
+    return recordings
+
+
+def _read_segments(path: Path, recordings: dict[str, _Segment]) -> dict[str, _Segment]:
+    segments = {}
+    for where, key, rest in _rows(path):
+        fields = rest.split()
+        try:
+            recording, start, end = fields[0], float(fields[1]), float(fields[2])
+        except (IndexError, ValueError):
+            raise UserError(
+                f"{where}: expected 'utterance-id recording-id start end', found '{key} {rest}'"
+            ) from None
+        if recording not in recordings:
+            raise UserError(f"{where}: recording '{recording}' is not in {path.parent / 'wav.scp'}")
+        to_the_end = end == -1  # as in Kaldi
+        if not 0 <= start < (math.inf if to_the_end else end):
+            raise UserError(f"{where}: segment from {start} to {end} s has no sound in it")
+        audio = recordings[recording].audio
+        segments[key] = _Segment(audio, start, None if to_the_end else end)
+    return segments

@@ -1,0 +1,146 @@
+"""Utterances: what every corpus reader produces and every later stage consumes."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import read_jsonl, write_jsonl
+
+SPLITS = ("train", "dev", "test")
+MOST_EXCLUDED = 0.05  # a larger share of a split means a wrong path or a broken download
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording, or one segment of a recording.
+
+    Attributes:
+        id: unique in the corpus; soft targets and alignments are keyed by it.
+        audio: absolute path of the sound file.
+        text: upper-case words with one space between them; None = not transcribed.
+        start, end: the segment in seconds; None = from the beginning, to the end.
+    """
+
+    id: str
+    speaker: str
+    audio: str
+    text: str | None
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """An utterance that was left out, and why."""
+
+    id: str
+    split: str
+    reason: str
+
+
+@dataclass
+class Corpus:
+    """Utterances of each split ("train", "dev", "test") and those that were left out."""
+
+    splits: dict[str, list[Utterance]]
+    excluded: list[Exclusion] = field(default_factory=list)
+
+
+def normalise_text(text: str) -> str:
+    """Upper-case words with one space between them."""
+    return " ".join(text.upper().split())
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
+    """Write one utterance a line as JSON, whole or not at all."""
+    write_jsonl(path, (asdict(utterance) for utterance in utterances))
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    """Read what `write_manifest` wrote.
+
+    Raises:
+        UserError: the file is missing, or a line is not an utterance (the line is named).
+    """
+    utterances = []
+    for number, row in enumerate(read_jsonl(path), start=1):
+        try:
+            utterances.append(Utterance(**row))
+        except TypeError:
+            raise UserError(
+                f"{path}:{number}: not an utterance; delete the file and rerun the stage"
+            ) from None
+    return utterances
+
+
+def check_unique(utterances: Iterable[Utterance]) -> None:
+    """Raise a UserError if two utterances share an id, naming it and both audio files."""
+    seen: dict[str, Utterance] = {}
+    for utterance in utterances:
+        other = seen.setdefault(utterance.id, utterance)
+        if other is not utterance:
+            raise UserError(
+                f"utterance id '{utterance.id}' is used twice, by {other.audio} and by "
+                f"{utterance.audio}: rename one of them"
+            )
+
+
+def check_excluded(
+    split: str, kept: int, excluded: list[Exclusion], most: float = MOST_EXCLUDED
+) -> None:
+    """Raise a UserError if more than the share `most` of `kept + len(excluded)` was left out."""
+    total = kept + len(excluded)
+    if len(excluded) <= most * total:
+        return
+    first = "; ".join(f"{exclusion.id}: {exclusion.reason}" for exclusion in excluded[:3])
+    raise UserError(
+        f"{split}: {len(excluded)} of {total} utterances cannot be used, more than "
+        f"{most:.0%}: mend the corpus or its path (first: {first})"
+    )
+
+
+def split_by_speaker(
+    utterances: Iterable[Utterance], share: float, seed: int
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Split off whole speakers that hold about `share` of the utterances.
+
+    The choice depends on the set of utterances and the seed, never on their order. The size of
+    the part split off differs from `share` of the utterances by less than the largest speaker.
+
+    Returns:
+        (kept, split off), each in the order given, each with at least one speaker.
+
+    Raises:
+        UserError: fewer than two speakers, or `share` is not between 0 and 1.
+    """
+    utterances = list(utterances)
+    if not 0 < share < 1:
+        raise UserError(f"share of utterances to split off is {share}: give one between 0 and 1")
+    sizes = Counter(utterance.speaker for utterance in utterances)
+    if len(sizes) < 2:
+        raise UserError(
+            f"cannot split by speaker: {len(utterances)} utterances of {len(sizes)} speaker(s); "
+            "at least 2 speakers are needed, or a dev split of the corpus itself"
+        )
+    chosen = _choose_speakers(sizes, share * len(utterances), seed)
+    kept = [utterance for utterance in utterances if utterance.speaker not in chosen]
+    return kept, [utterance for utterance in utterances if utterance.speaker in chosen]
+
+
+def _choose_speakers(sizes: Counter[str], target: float, seed: int) -> set[str]:
+    """Speakers whose sizes add up to about `target`: not none of them, and not all."""
+    order = sorted(sizes, key=lambda s: hashlib.sha256(f"{seed}:{s}".encode()).digest())
+    chosen: list[str] = []
+    total = 0
+    for speaker in order:
+        if abs(total + sizes[speaker] - target) <= abs(total - target):
+            chosen.append(speaker)
+            total += sizes[speaker]
+    if not chosen:
+        chosen = [min(order, key=sizes.__getitem__)]
+    if len(chosen) == len(order):
+        chosen.remove(min(order, key=sizes.__getitem__))
+    return set(chosen)

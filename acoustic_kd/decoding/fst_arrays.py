@@ -1,0 +1,132 @@
+"""Finite-state transducers as NumPy arrays, so that nothing per arc happens in Python.
+
+kaldifst offers an FST's arcs one Python call at a time; a graph of ten million arcs would take
+minutes. OpenFst's binary files, however, hold the arcs as plain records: a `ConstFst` file is a
+header, one 20-byte record a state and one 16-byte record an arc. These functions read and write
+them whole. (OpenFst 1.7/1.8: `fst/fst.cc` FstHeader, `fst/const-fst.h`, `fst/vector-fst.h`.)
+"""
+
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import kaldifst
+import numpy as np
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import atomic_path
+
+MAGIC = 2125659606
+HEADER = "<iiQqqq"  # version, flags, properties, start, states, arcs
+CONST_VERSION = 2
+IS_EXPANDED = 1  # the one property that every stored FST has; the others are left unknown
+STATE = np.dtype(
+    [("final", "<f4"), ("first", "<u4"), ("arcs", "<u4"), ("ieps", "<u4"), ("oeps", "<u4")]
+)
+ARC = np.dtype([("ilabel", "<i4"), ("olabel", "<i4"), ("weight", "<f4"), ("nextstate", "<i4")])
+
+
+@dataclass
+class FstArrays:
+    """A transducer over the tropical semiring; weights are costs (negated natural logs).
+
+    Attributes:
+        start: the start state.
+        final: [S] float32, the cost of ending in each state; infinity where it is not final.
+        source: [A] int64, the state each arc leaves, in any order.
+        arcs: [A] records of type `ARC`; label 0 is epsilon.
+    """
+
+    start: int
+    final: np.ndarray
+    source: np.ndarray
+    arcs: np.ndarray
+
+    @property
+    def num_states(self) -> int:
+        return len(self.final)
+
+
+def make_arcs(rows: list[tuple[int, int, int, float, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """(source, ilabel, olabel, cost, nextstate) a row → the `source` and `arcs` arrays."""
+    source = np.array([row[0] for row in rows], dtype=np.int64)
+    return source, np.array([row[1:] for row in rows], dtype=ARC)
+
+
+def read_fst(path: Path) -> FstArrays:
+    """Read a `ConstFst` file.
+
+    Raises:
+        UserError: the file is missing or is no such file.
+    """
+    try:
+        data = Path(path).read_bytes()
+        kind, offset, start, states, arcs = _read_header(data)
+        if kind != "const" or len(data) < offset + states * STATE.itemsize + arcs * ARC.itemsize:
+            raise ValueError
+    except OSError as error:
+        raise UserError(f"graph {path}: cannot be read ({error.strerror})") from None
+    except (ValueError, struct.error):
+        raise UserError(f"graph {path}: damaged or not a ConstFst; build it again") from None
+    state = np.frombuffer(data, STATE, states, offset)
+    source = np.repeat(np.arange(states), state["arcs"])
+    arcs = np.frombuffer(data, ARC, arcs, offset + state.nbytes).copy()
+    return FstArrays(start, state["final"].copy(), source, arcs)
+
+
+def write_fst(fst: FstArrays, path: Path) -> None:
+    """Write a `ConstFst` file, arcs sorted by state, input label and output label."""
+    order = np.lexsort((fst.arcs["olabel"], fst.arcs["ilabel"], fst.source))
+    source, arcs = fst.source[order], fst.arcs[order]
+    state = np.zeros(fst.num_states, STATE)
+    state["final"] = fst.final
+    state["arcs"] = np.bincount(source, minlength=fst.num_states)
+    state["first"] = np.cumsum(state["arcs"]) - state["arcs"]
+    for name, label in (("ieps", "ilabel"), ("oeps", "olabel")):
+        state[name] = np.bincount(source[arcs[label] == 0], minlength=fst.num_states)
+    with Path(path).open("wb") as file:
+        file.write(struct.pack("<i", MAGIC))
+        for name in (b"const", b"standard"):
+            file.write(struct.pack("<i", len(name)) + name)
+        counts = fst.start, fst.num_states, len(arcs)
+        file.write(struct.pack(HEADER, CONST_VERSION, 0, IS_EXPANDED, *counts))
+        file.write(state.tobytes())
+        file.write(arcs.tobytes())
+
+
+def save_fst(fst: FstArrays, path: Path) -> None:
+    """Write a `ConstFst` file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        write_fst(fst, temporary)
+
+
+def to_kaldifst(fst: FstArrays) -> kaldifst.StdVectorFst:
+    """The same transducer as a mutable kaldifst object."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "fst")
+        write_fst(fst, path)
+        return kaldifst.StdVectorFst(kaldifst.StdConstFst.read(str(path)))
+
+
+def from_kaldifst(fst: kaldifst.StdVectorFst) -> FstArrays:
+    """The arrays of a kaldifst transducer."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "fst")
+        if not kaldifst.StdConstFst(fst).write(str(path)):
+            raise UserError(f"{folder}: an FST cannot be written; is the disk full?")
+        return read_fst(path)
+
+
+def _read_header(data: bytes) -> tuple[str, int, int, int, int]:
+    """(kind of FST, bytes of header, start state, states, arcs)."""
+    (magic,) = struct.unpack_from("<i", data, 0)
+    if magic != MAGIC:
+        raise ValueError
+    names, offset = [], 4
+    for _ in range(2):
+        (length,) = struct.unpack_from("<i", data, offset)
+        names.append(data[offset + 4 : offset + 4 + length].decode("ascii"))
+        offset += 4 + length
+    _, _, _, start, states, arcs = struct.unpack_from(HEADER, data, offset)
+    return names[0], offset + struct.calcsize(HEADER), start, states, arcs

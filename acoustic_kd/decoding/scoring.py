@@ -1,0 +1,210 @@
+"""Word error rate with its uncertainty, and the choice of decoding weights on dev.
+
+The intervals are those of Bisani and Ney, *Bootstrap Estimates for Confidence Intervals in ASR
+Performance Evaluation* (2004): utterances are drawn with replacement, so that an interval covers
+the choice of speakers and sentences. (kaldialign's own bootstrap answers NaN where no replication
+differs from another, as for a test set without errors.)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import kaldialign
+import numpy as np
+
+from acoustic_kd.decoding.lattice import Lattice
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import write_text
+
+REPLICATIONS = 10_000
+SEED = 0
+BLOCK = 500  # replications drawn at once, to bound memory
+NOTHING = "***"  # stands opposite an inserted or a deleted word
+
+Transcripts = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Word error rate of one system on one test set.
+
+    Attributes:
+        percent: 100 · errors / words.
+        errors: substitutions + insertions + deletions.
+        words: words in the references.
+        ci95: bounds, in percent, of the 95 % bootstrap interval.
+    """
+
+    percent: float
+    errors: int
+    words: int
+    substitutions: int
+    insertions: int
+    deletions: int
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The weights with the fewest word errors, and the word error rate of all that were tried.
+
+    Attributes:
+        table: (LM weight, word insertion penalty) → percent.
+    """
+
+    lm_weight: float
+    penalty: float
+    table: dict[tuple[float, float], float]
+
+
+def score(references: Transcripts, hypotheses: Transcripts) -> Score:
+    """Word error rate of `hypotheses`; the same input gives the same interval.
+
+    Raises:
+        UserError: a reference has no hypothesis, or the references have no words.
+    """
+    return pooled(error_counts(references, hypotheses))
+
+
+def pooled(counts: np.ndarray) -> Score:
+    """The score of `error_counts`, or of their sum over several systems with the same references.
+
+    Of such a sum the percentage is the systems' mean; errors and words are those of all together.
+    """
+    errors, words, substitutions, insertions, deletions = counts.sum(axis=0).tolist()
+    low, high = np.percentile(replicate(counts[:, :1], counts[:, 1]), [2.5, 97.5])
+    return Score(
+        percent=100 * errors / words,
+        errors=errors,
+        words=words,
+        substitutions=substitutions,
+        insertions=insertions,
+        deletions=deletions,
+        ci95=(float(low), float(high)),
+    )
+
+
+def probability_better(references: Transcripts, first: Transcripts, second: Transcripts) -> float:
+    """Paired bootstrap: the probability that `second` makes fewer word errors than `first`.
+
+    A replication in which both make equally many counts half, so equal systems give 0.5.
+
+    Raises:
+        UserError: as `score`.
+    """
+    counts = [error_counts(references, system) for system in (first, second)]
+    errors = np.stack([count[:, 0] for count in counts], axis=1)
+    rates = replicate(errors, counts[0][:, 1])
+    better, alike = rates[:, 1] < rates[:, 0], rates[:, 1] == rates[:, 0]
+    return float(np.mean(better + 0.5 * alike))
+
+
+def tune(
+    lattices: Mapping[str, Lattice],
+    references: Transcripts,
+    lm_weights: Sequence[float],
+    penalties: Sequence[float],
+) -> Tuning:
+    """Find the LM weight and the word insertion penalty with the least WER; on dev, never on test.
+
+    Of equally good settings the one nearest to the middle of the grid wins, then the first.
+
+    Raises:
+        UserError: as `score`; no settings to choose from.
+    """
+    settings = [(weight, penalty) for weight in lm_weights for penalty in penalties]
+    if not settings:
+        raise UserError("tuning: give at least one LM weight and one word insertion penalty")
+    _check(references, lattices)
+    errors, words = [0] * len(settings), 0
+    for name, reference in references.items():
+        words += len(reference)
+        # Many settings give the same words: each result is compared once.
+        known: dict[tuple[str, ...], int] = {}
+        for number, found in enumerate(lattices[name].best_of_all(settings)):
+            hypothesis = tuple(found)
+            if hypothesis not in known:
+                known[hypothesis] = kaldialign.edit_distance(reference, hypothesis)["total"]
+            errors[number] += known[hypothesis]
+    columns = len(penalties)
+
+    def preference(number: int) -> tuple[int, float, int]:
+        row, column = divmod(number, columns)
+        # Distances from the middle, as shares of the grid's size.
+        distance = abs((2 * row + 1) / len(lm_weights) - 1) ** 2
+        distance += abs((2 * column + 1) / columns - 1) ** 2
+        return errors[number], round(distance, 9), number
+
+    best = settings[min(range(len(settings)), key=preference)]
+    table = {s: 100 * count / words for s, count in zip(settings, errors, strict=True)}
+    return Tuning(*best, table)
+
+
+def write_alignments(path: Path, references: Transcripts, hypotheses: Transcripts) -> None:
+    """Write reference above hypothesis, word by word, one block an utterance.
+
+    Raises:
+        UserError: a reference has no hypothesis.
+    """
+    _check(references, hypotheses)
+    blocks = []
+    for name, reference in references.items():
+        pairs = kaldialign.align(list(reference), list(hypotheses[name]), NOTHING)
+        widths = [max(len(ref), len(hyp)) for ref, hyp in pairs]
+        marks = [" " if r == h else "I" if r == NOTHING else "D" if h == NOTHING else "S"
+                 for r, h in pairs]  # fmt: skip
+        rows = {
+            "ref": [ref for ref, _ in pairs],
+            "hyp": [hyp for _, hyp in pairs],
+            "   ": marks,
+        }
+        lines = [
+            f"{title} "
+            + " ".join(word.ljust(width) for word, width in zip(row, widths, strict=True))
+            for title, row in rows.items()
+        ]
+        wrong = sum(mark != " " for mark in marks)
+        head = f"{name}: {wrong} errors in {len(reference)} words"
+        blocks.append("\n".join(line.rstrip() for line in [head, *lines]).rstrip() + "\n")
+    write_text(path, "\n".join(blocks))
+
+
+def error_counts(references: Transcripts, hypotheses: Transcripts) -> np.ndarray:
+    """[utterances, 5]: errors, reference words, substitutions, insertions, deletions."""
+    _check(references, hypotheses)
+    rows = []
+    for name, reference in references.items():
+        edits = kaldialign.edit_distance(reference, hypotheses[name])
+        rows.append([edits[key] for key in ("total", "ref_len", "sub", "ins", "del")])
+    return np.array(rows, dtype=np.int64)
+
+
+def replicate(errors: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """[replications, systems] error rates in percent of utterances drawn with replacement.
+
+    Args:
+        errors: [utterances, systems].
+        words: [utterances] reference words.
+    """
+    rng = np.random.default_rng(SEED)
+    count = len(words)
+    rates = []
+    for _ in range(REPLICATIONS // BLOCK):
+        times = rng.multinomial(count, np.full(count, 1 / count), size=BLOCK)
+        drawn = times @ words
+        # Draws of empty references alone have no error rate.
+        rates.append(100 * (times @ errors)[drawn > 0] / drawn[drawn > 0, None])
+    return np.concatenate(rates)
+
+
+def _check(references: Transcripts, hypotheses: Mapping[str, object]) -> None:
+    missing = [name for name in references if name not in hypotheses]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise UserError(
+            f"scoring: no hypothesis for {', '.join(missing[:3])}{more}; "
+            "decode these utterances, or leave them out of the references"
+        )
+    if not any(len(reference) for reference in references.values()):
+        raise UserError("scoring: the references have no words; check the test set")

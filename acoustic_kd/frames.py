@@ -1,0 +1,187 @@
+"""HDF5 frame shards: features and, where known, the target class of every frame.
+
+A store is a directory of shards `shard-00000.h5`, `shard-00001.h5`, …, each whole utterances:
+
+    features   [T, D]  float16 or float32, frames of all its utterances one after the other
+    targets    [T]     int32, the class of each frame (absent in an untranscribed store)
+    ids        [U]     UTF-8, the utterances
+    offsets    [U + 1] int64, utterance u is frames offsets[u] … offsets[u + 1] - 1
+
+with attributes `format`, `classes` (K) and `inventory` (hash of what the classes mean). An
+utterance is any run of frames that belong together; MNIST's digits are utterances of one frame.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import atomic_path
+
+FORMAT = "acoustic_kd frames 1"
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What the targets of a store mean.
+
+    Attributes:
+        count: K.
+        inventory: hash of the class inventory; equal hashes mean equal classes.
+    """
+
+    count: int
+    inventory: str
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """Frames that belong together: features [T, D] and targets [T] or None."""
+
+    id: str
+    features: np.ndarray
+    targets: np.ndarray | None
+
+
+def shard_paths(directory: Path) -> list[Path]:
+    """The shards of a store, in order.
+
+    Raises:
+        UserError: there are none.
+    """
+    paths = sorted(Path(directory).glob("shard-*.h5"))
+    if not paths:
+        raise UserError(f"{directory}: no shards (shard-*.h5) here; run the stage that writes them")
+    return paths
+
+
+def open_shard(path: Path, expected_format: str) -> h5py.File:
+    """Open a shard for reading.
+
+    Raises:
+        UserError: the file is damaged or of another format.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        reason = str(error).split("(")[-1].rstrip(")")
+        raise UserError(f"{path}: not a readable HDF5 file ({reason}); make it again") from None
+    found = file.attrs.get("format")
+    if found != expected_format:
+        file.close()
+        raise UserError(f"{path}: format is {found!r}, expected '{expected_format}'")
+    return file
+
+
+def write_store(
+    directory: Path,
+    utterances: Iterable[Utterance],
+    classes: Classes,
+    shard_frames: int,
+    dtype: str = "float16",
+) -> int:
+    """Write a store of shards of about `shard_frames` frames each; returns the frames written."""
+    total = number = frames = 0
+    held: list[Utterance] = []
+    for utterance in utterances:
+        held.append(utterance)
+        frames += len(utterance.features)
+        if frames >= shard_frames:
+            _write_shard(Path(directory) / f"shard-{number:05d}.h5", held, classes, dtype)
+            total, number, frames, held = total + frames, number + 1, 0, []
+    if held:
+        _write_shard(Path(directory) / f"shard-{number:05d}.h5", held, classes, dtype)
+    return total + frames
+
+
+def _write_shard(path: Path, held: list[Utterance], classes: Classes, dtype: str) -> None:
+    lengths = [len(u.features) for u in held]
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["classes"] = classes.count
+        file.attrs["inventory"] = classes.inventory
+        features = np.concatenate([u.features for u in held])
+        file.create_dataset("features", data=features.astype(dtype))
+        targets = [u.targets for u in held if u.targets is not None]
+        if targets:
+            if [len(t) for t in targets] != lengths:
+                raise ValueError("targets and features of an utterance differ in length")
+            file.create_dataset("targets", data=np.concatenate(targets).astype(np.int32))
+        file.create_dataset("ids", data=[u.id for u in held], dtype=h5py.string_dtype())
+        file.create_dataset("offsets", data=np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def read_utterances(path: Path) -> Iterator[Utterance]:
+    """The utterances of one shard, in order, with float32 features."""
+    with open_shard(path, FORMAT) as file:
+        features = file["features"][:].astype(np.float32)
+        targets = file["targets"][:] if "targets" in file else None
+        offsets = file["offsets"][:]
+        for number, name in enumerate(file["ids"].asstr()[:]):
+            span = slice(offsets[number], offsets[number + 1])
+            yield Utterance(name, features[span], None if targets is None else targets[span])
+
+
+@dataclass
+class Frames:
+    """Frames of whole shards in memory, ready for batches by frame number.
+
+    Attributes:
+        features: [T, D], in the precision of the shards (unspliced: windows are for the device).
+        targets: int64 [T], or None.
+        ids: U utterance ids.
+        offsets: int64 [U + 1].
+        classes: what the targets mean.
+    """
+
+    features: torch.Tensor
+    targets: torch.Tensor | None
+    ids: list[str]
+    offsets: np.ndarray
+    classes: Classes
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def spans(self) -> Iterator[tuple[str, slice]]:
+        """Each utterance with its frames."""
+        for number, name in enumerate(self.ids):
+            yield name, slice(int(self.offsets[number]), int(self.offsets[number + 1]))
+
+
+def read_frames(paths: Path | list[Path]) -> Frames:
+    """Read a store (its directory) or some of its shards into memory.
+
+    Raises:
+        UserError: no shards, a damaged shard, or shards that disagree in classes.
+    """
+    paths = paths if isinstance(paths, list) else shard_paths(paths)
+    features, targets, ids, lengths = [], [], [], []
+    kinds: dict[Classes, Path] = {}
+    for path in paths:
+        with open_shard(path, FORMAT) as file:
+            kinds.setdefault(Classes(int(file.attrs["classes"]), file.attrs["inventory"]), path)
+            features.append(torch.from_numpy(file["features"][:]))
+            if "targets" in file:
+                targets.append(torch.from_numpy(file["targets"][:]).long())
+            ids.extend(file["ids"].asstr()[:])
+            lengths.append(np.diff(file["offsets"][:]))
+    if len(kinds) > 1:
+        first, second = list(kinds.items())[:2]
+        raise UserError(
+            f"{second[1]}: class inventory {second[0].inventory[:12]} ({second[0].count} classes) "
+            f"differs from {first[0].inventory[:12]} ({first[0].count}) in {first[1]}"
+        )
+    if targets and len(targets) != len(paths):
+        raise UserError(f"{Path(paths[0]).parent}: some shards have targets and some have none")
+    return Frames(
+        torch.cat(features),
+        torch.cat(targets) if targets else None,
+        ids,
+        np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
+        next(iter(kinds)),
+    )

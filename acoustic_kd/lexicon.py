@@ -1,0 +1,72 @@
+"""Pronouncing lexicons: a word's pronunciations in phones, read from CMU-style dictionaries."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import write_text
+
+SILENCE = "SIL"
+_VARIANT = re.compile(r"\(\d+\)$")
+_STRESS = re.compile(r"(?<=[A-Z])[012]$")
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Pronunciations of each word, in the order of the file.
+
+    Attributes:
+        entries: word → its pronunciations, each a tuple of phones without stress marks.
+    """
+
+    entries: dict[str, tuple[tuple[str, ...], ...]]
+
+    def __contains__(self, word: str) -> bool:
+        return word in self.entries
+
+    def __getitem__(self, word: str) -> tuple[tuple[str, ...], ...]:
+        return self.entries[word]
+
+    def phones(self) -> list[str]:
+        """Every phone in use, sorted; silence is not among them."""
+        return sorted({p for prons in self.entries.values() for pron in prons for p in pron})
+
+    def restricted_to(self, words: set[str]) -> "Lexicon":
+        """The lexicon of `words` alone (those it knows), in sorted order."""
+        return Lexicon({word: self.entries[word] for word in sorted(words) if word in self})
+
+
+def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
+    """Read a CMU-style dictionary: `WORD PH1 PH2 …` a line, variants as `WORD(2)`.
+
+    Words are upper-cased (unless `upper` is false), stress digits are dropped, what follows
+    a `#` is a comment, and lines that start with `;;;` are skipped.
+
+    Raises:
+        UserError: the file is missing or empty, or a line names a word without phones.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"lexicon {path}: cannot be read ({error.strerror})") from None
+    entries: dict[str, dict[tuple[str, ...], None]] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        fields = line.split("#", 1)[0].split() if not line.startswith(";;;") else []
+        if not fields:
+            continue
+        if len(fields) == 1:
+            raise UserError(f"lexicon {path}:{number}: word '{fields[0]}' has no phones")
+        word = _VARIANT.sub("", fields[0])
+        pronunciation = tuple(_STRESS.sub("", phone.upper()) for phone in fields[1:])
+        # A dict keeps the order and drops pronunciations that differed in stress alone.
+        entries.setdefault(word.upper() if upper else word, {})[pronunciation] = None
+    if not entries:
+        raise UserError(f"lexicon {path}: no words in it")
+    return Lexicon({word: tuple(prons) for word, prons in entries.items()})
+
+
+def write_lexicon(path: Path, lexicon: Lexicon) -> None:
+    """Write `WORD PH1 PH2 …`, one pronunciation a line; `read_lexicon` reads it back the same."""
+    rows = ((w, phones) for w, variants in lexicon.entries.items() for phones in variants)
+    write_text(path, "".join(f"{word} {' '.join(phones)}\n" for word, phones in rows))

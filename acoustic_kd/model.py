@@ -1,0 +1,126 @@
+"""The acoustic model: a deep network of ReLU layers over a window of frames (paper section 4)."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from acoustic_kd.config import ModelConfig
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import atomic_path, read_json, write_json
+
+
+class Splicer(nn.Module):
+    """Gathers the window around each frame, on the device the features are on.
+
+    A frame's window holds `left` frames before it and `right` after it; beyond an utterance's ends
+    its first and last frame are repeated. Features are stored once, windows never.
+    """
+
+    def __init__(self, features: Tensor, offsets: Tensor, left: int, right: int) -> None:
+        """Args:
+        features: [T, D], the utterances' frames one after the other.
+        offsets: int64 [U + 1], utterance u is frames offsets[u] … offsets[u + 1] - 1.
+        """
+        super().__init__()
+        lengths = torch.diff(offsets)
+        first = torch.repeat_interleave(offsets[:-1], lengths).int()
+        last = torch.repeat_interleave(offsets[1:] - 1, lengths).int()
+        self.register_buffer("features", features)
+        self.register_buffer("first", first)
+        self.register_buffer("last", last)
+        self.register_buffer("steps", torch.arange(-left, right + 1, dtype=torch.int32))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Windows [B, W·D] around the frames with numbers `frames`, int64 [B]."""
+        index = frames.int()[:, None] + self.steps
+        index = index.clamp(self.first[frames, None], self.last[frames, None])
+        return self.features[index.flatten()].view(len(frames), -1)
+
+
+class AcousticModel(nn.Module):
+    """`layers` hidden layers of `width` ReLU units with dropout, and a linear layer to the classes.
+
+    The paper's model is 8 × 2560 over 26 × 40 inputs and 14,000 senones.
+    """
+
+    def __init__(self, inputs: int, classes: int, layers: int, width: int, dropout: float) -> None:
+        super().__init__()
+        sizes = [inputs] + layers * [width]
+        hidden: list[nn.Module] = []
+        for fan_in, fan_out in pairwise(sizes):
+            hidden += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
+            # Without dropout there is no layer, so that nothing is drawn or copied for it.
+            hidden += [nn.Dropout(dropout)] if dropout > 0 else []
+        self.hidden = nn.Sequential(*hidden)
+        self.output = nn.Linear(sizes[-1], classes)
+        self.apply(_initialise)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Logits [B, K] of windows [B, W·D]."""
+        return self.output(self.hidden(windows))
+
+
+def _initialise(module: nn.Module) -> None:
+    """He initialisation: keeps the scale of activations through deep ReLU layers."""
+    if isinstance(module, nn.Linear):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        nn.init.zeros_(module.bias)
+
+
+def build_model(config: ModelConfig, dimension: int, classes: int) -> AcousticModel:
+    """A fresh model for frames of `dimension` features and `classes` classes."""
+    window = config.left_frames + 1 + config.right_frames
+    return AcousticModel(window * dimension, classes, config.layers, config.width, config.dropout)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Weights and biases in all."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage that trains it") from None
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and train again") from None
+
+
+def save_model(directory: Path, model: AcousticModel, description: dict) -> None:
+    """Write `model.safetensors` and `model.json`, which says how to build it again."""
+    save_tensors(Path(directory) / "model.safetensors", model.state_dict(), {"format": "pt"})
+    write_json(Path(directory) / "model.json", description)
+
+
+def load_model(directory: Path) -> tuple[AcousticModel, dict]:
+    """Read what `save_model` wrote, in evaluation mode, with its description.
+
+    Raises:
+        UserError: a file is missing or damaged, or the two do not fit together.
+    """
+    description = read_json(Path(directory) / "model.json")
+    config = ModelConfig(**description["model"])
+    model = build_model(config, description["dimension"], description["classes"])
+    try:
+        model.load_state_dict(load_tensors(Path(directory) / "model.safetensors"))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"{directory}: weights do not fit model.json ({reason})") from None
+    return model.eval(), description

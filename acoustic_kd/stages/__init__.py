@@ -1,0 +1,84 @@
+"""The recipe: its stages in order, and how one is run."""
+
+import os
+import time
+
+from acoustic_kd.stages.experiment import Experiment, Stage
+
+_FEATURES = tuple(
+    f"features.{key}" for key in ("sample_rate", "mel_bins", "low_hz", "high_hz", "train_warps")
+)
+_SEARCH = tuple(
+    f"decode.{key}"
+    for key in (
+        "beam", "lattice_beam", "max_active", "acoustic_scale", "lm_weights", "insertion_penalties",
+    )
+)  # fmt: skip
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "corpus", "read audio and transcripts", "corpus", ("corpus",), (),
+            "prepare:run_corpus", sources="prepare:corpus_sources",
+        ),
+        Stage(
+            "features", "log-mel filterbanks", "features", (*_FEATURES, "frames"), ("corpus",),
+            "prepare:run_features",
+        ),
+        Stage(
+            "align", "forced alignment to HMM states", "align", ("align",),
+            ("corpus", "features"), "prepare:run_align",
+        ),
+        Stage(
+            "senones", "phonetic decision tree", "senones", ("senones", "features.normalise"),
+            ("corpus", "features", "align"), "prepare:run_senones",
+        ),
+        Stage(
+            "frames", "frame shards with senones", "frames", ("frames", "features.normalise"),
+            ("corpus", "features", "align", "senones"), "prepare:run_frames",
+        ),
+        Stage(
+            "train", "the ensemble's members", "members", ("model", "train"), ("frames",),
+            "learn:run_train", whole=False, distributed=True,
+        ),
+        Stage(
+            "soft-targets", "the ensemble's tempered predictions", "soft_targets",
+            ("soft_targets",), ("frames", "train"), "learn:run_soft_targets", distributed=True,
+        ),
+        Stage(
+            "distill", "the distilled models", "distilled", ("model", "train", "distill"),
+            ("frames", "soft-targets"), "learn:run_distill", whole=False, distributed=True,
+        ),
+        Stage(
+            "graph", "language model and decoding graph", "graph", ("decode.ngram",),
+            ("corpus", "senones", "frames"), "recognise:run_graph",
+            sources="recognise:graph_sources",
+        ),
+        Stage(
+            "decode", "frame accuracy, search and WER", "decode", _SEARCH,
+            ("corpus", "frames", "train", "distill", "graph"), "recognise:run_decode", whole=False,
+        ),
+        Stage("report", "the table", "report", (), ("decode",), "recognise:run_report"),
+    )
+}  # fmt: skip
+
+
+def run_stage(experiment: Experiment, name: str) -> None:
+    """Run one stage unless its output is current; says which on the terminal.
+
+    Raises:
+        UserError: an input is missing or out of date, or the stage itself found something wrong.
+    """
+    stage = experiment.stages[name]
+    work = experiment.work(name)
+    main = int(os.environ.get("RANK", "0")) == 0  # as torchrun and accelerate number processes
+    if work.is_current():
+        if main:
+            print("  current, nothing to do", flush=True)
+        return
+    begun = time.monotonic()
+    with work.making(main):
+        stage.resolve(stage.run)(experiment)
+    if main:
+        print(f"  done in {time.monotonic() - begun:.1f} s", flush=True)

@@ -1,0 +1,118 @@
+"""An experiment: its settings, its directory, and the stages that fill it."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acoustic_kd.config import Config, all_settings
+from acoustic_kd.errors import UserError
+from acoustic_kd.work import Work, require_done
+
+# Where things lie, and how fast they are made, is not what they are.
+NOT_SHAPING = {"corpus.data_dir", "align.lexicon", "decode.arpa", "decode.jobs"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the recipe.
+
+    Attributes:
+        name: as on the command line.
+        title: what it does, in a few words.
+        folder: its directory under the experiment's.
+        settings: the setting groups (or `group.key` settings) that shape its output.
+        inputs: the stages it reads.
+        run: `module:function` under `acoustic_kd.stages` that does it; called with the experiment,
+            it writes under `experiment.path(name)`. A name, so that what is current is passed over
+            without importing what would make it.
+        sources: likewise, config → digests of files outside the experiment that are read.
+        format: raised when the code changes what it writes, so that old output is made again.
+        whole: as in `Work`.
+        distributed: whether it may run on several processes.
+    """
+
+    name: str
+    title: str
+    folder: str
+    settings: tuple[str, ...]
+    inputs: tuple[str, ...]
+    run: str
+    sources: str | None = None
+    format: int = 1
+    whole: bool = True
+    distributed: bool = False
+
+    def resolve(self, name: str) -> Callable[..., Any]:
+        """The function that `run` or `sources` names."""
+        module, _, function = name.partition(":")
+        return getattr(importlib.import_module(f"acoustic_kd.stages.{module}"), function)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Settings and where everything lies.
+
+    Attributes:
+        stages: all stages by name, in order.
+        processes: how many processes were asked for, or None.
+    """
+
+    config: Config
+    directory: Path
+    stages: dict[str, Stage]
+    processes: int | None = None
+
+    def path(self, stage: str) -> Path:
+        """The directory of a stage."""
+        return self.directory / self.stages[stage].folder
+
+    def work(self, name: str) -> Work:
+        """The piece of work that a stage is, with the digests of its inputs as they lie there.
+
+        Raises:
+            UserError: an input is not done, was done with other settings, or is itself out of date.
+        """
+        stage = self.stages[name]
+        inputs = {other: self.done(other)["digest"] for other in stage.inputs}
+        if stage.sources is not None:
+            inputs |= stage.resolve(stage.sources)(self.config)
+        return Work(name, self.path(name), self._settings(stage), inputs, stage.whole)
+
+    def done(self, name: str) -> dict[str, Any]:
+        """The record of a stage that is about to be read.
+
+        Raises:
+            UserError: it is not done, was done with other settings, or from older input.
+        """
+        stage = self.stages[name]
+        how = f"stage {self.number(name)} ({name})"
+        record = require_done(self.path(name), name, self._settings(stage), how)
+        for other in stage.inputs:
+            if record["inputs"].get(other) != self.done(other)["digest"]:
+                raise UserError(
+                    f"{self.path(name)}: '{name}' was made from an older '{other}'; run {how} again"
+                )
+        return record
+
+    def number(self, name: str) -> int:
+        """The place of a stage in the recipe."""
+        return list(self.stages).index(name)
+
+    def _settings(self, stage: Stage) -> dict[str, Any]:
+        return select(self.config, stage.settings) | {"format": stage.format}
+
+
+def select(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
+    """The settings of some groups (`train`) or single settings (`train.seed`), as JSON values."""
+    chosen = {}
+    for key, value in all_settings(config).items():
+        if key not in NOT_SHAPING and (key in names or key.partition(".")[0] in names):
+            chosen[key] = list(value) if isinstance(value, tuple) else value
+    return chosen
+
+
+def all_settings_json(config: Config) -> dict[str, Any]:
+    """Every setting that shapes results, as JSON values."""
+    return select(config, tuple(all_settings(config)))

@@ -1,0 +1,142 @@
+"""The stages that train: members, their soft targets, the distilled models."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from acoustic_kd.config import Config
+from acoustic_kd.ensemble import mean_probabilities
+from acoustic_kd.frames import Frames, read_frames, shard_paths
+from acoustic_kd.model import Splicer, load_model
+from acoustic_kd.soft_targets import Origin, read_soft_targets, write_shard
+from acoustic_kd.stages.experiment import Experiment, select
+from acoustic_kd.train import Job, Trainer, make_accelerator
+from acoustic_kd.work import Work
+
+
+def member_directories(experiment: Experiment) -> list[Path]:
+    """Where the members lie, by number."""
+    count = experiment.config.train.members
+    return [experiment.path("train") / f"{n:02d}" for n in range(1, count + 1)]
+
+
+def distilled_directories(experiment: Experiment) -> list[Path]:
+    """Where the distilled models lie, by number."""
+    count = experiment.config.distill.models
+    return [experiment.path("distill") / f"{n:02d}" for n in range(1, count + 1)]
+
+
+def accelerator_of(experiment: Experiment) -> Accelerator:
+    """The processes of this run, as many as were asked for."""
+    return make_accelerator(experiment.processes)
+
+
+def run_train(experiment: Experiment) -> None:
+    """Train the members: they differ only by seed."""
+    config, accelerator = experiment.config, accelerator_of(experiment)
+    data: dict[str, Frames] = {}
+    for number, directory in enumerate(member_directories(experiment), start=1):
+        seed = config.train.seed + number - 1
+        settings = select(config, ("model", "train")) | {"train.seed": seed}
+        settings.pop("train.members")
+        inputs = {"frames": experiment.done("frames")["digest"]}
+        work = Work(f"member {number}", directory, settings, inputs)
+        job = Job(work.name, seed, config.model, config.train, 0.0, work.digest)
+        train_one(experiment, job, work, accelerator, data, soft=False)
+
+
+def run_distill(experiment: Experiment) -> None:
+    """Train fresh models of the same size on the soft targets."""
+    config, accelerator = experiment.config, accelerator_of(experiment)
+    data: dict[str, Frames] = {}
+    for number, directory in enumerate(distilled_directories(experiment), start=1):
+        # No member's seed: a distilled model must not start from a member's initial weights.
+        seed = config.train.seed + 1000 + number - 1
+        settings = select(config, ("model", "train", "distill")) | {"train.seed": seed}
+        settings.pop("train.members")
+        settings.pop("distill.models")
+        inputs = {"soft-targets": experiment.done("soft-targets")["digest"]}
+        work = Work(f"distilled {number}", directory, settings, inputs)
+        model, train = distilled_settings(config)
+        job = Job(work.name, seed, model, train, config.distill.hard_weight, work.digest)
+        train_one(experiment, job, work, accelerator, data, soft=True)
+
+
+def distilled_settings(config: Config):
+    """Model and training settings of the distilled model: a member's, but for what is set."""
+    distill = config.distill
+    dropout = config.model.dropout if distill.dropout is None else distill.dropout
+    changed = {
+        key: getattr(distill, key)
+        for key in ("epochs", "learning_rate")
+        if getattr(distill, key) is not None
+    }
+    return replace(config.model, dropout=dropout), replace(config.train, **changed)
+
+
+def train_one(
+    experiment: Experiment,
+    job: Job,
+    work: Work,
+    accelerator: Accelerator,
+    data: dict[str, Frames],
+    soft: bool,
+) -> None:
+    """Train one model unless it is current; `data` keeps the frames for the next one."""
+    current = work.is_current()
+    accelerator.wait_for_everyone()  # no process may look after another has begun
+    if current:
+        if accelerator.is_main_process:
+            print(f"  {job.name}: current")
+        return
+    if not data:
+        for split in ("train", "dev"):
+            data[split] = read_frames(experiment.path("frames") / split)
+    targets = None
+    if soft:
+        temperature = experiment.config.soft_targets.temperature
+        targets = read_soft_targets(experiment.path("soft-targets"), data["train"], temperature)
+    with work.making(accelerator.is_main_process):
+        accelerator.wait_for_everyone()
+        trainer = Trainer(job, work.directory, data["train"], data["dev"], targets, accelerator)
+        trainer.run()
+
+
+def run_soft_targets(experiment: Experiment) -> None:
+    """Average the members' tempered predictions over the train frames, a shard a frame shard."""
+    config, accelerator = experiment.config, accelerator_of(experiment)
+    settings = config.soft_targets
+    members, digests = [], []
+    for directory in member_directories(experiment):
+        model, description = load_model(directory)
+        members.append(model.to(accelerator.device))
+        digests.append(description["digest"])
+    origin = Origin(settings.temperature, tuple(digests))
+    out = experiment.path("soft-targets")
+    shards = shard_paths(experiment.path("frames") / "train")
+    rank, world = accelerator.process_index, accelerator.num_processes
+    for shard in shards[rank::world]:
+        if (out / shard.name).exists():
+            print(f"  {shard.name}: there already")
+            continue
+        frames = read_frames([shard])
+        dtype = torch.bfloat16 if config.train.bfloat16 else torch.float32
+        windows = Splicer(
+            frames.features.to(dtype),
+            torch.from_numpy(frames.offsets),
+            config.model.left_frames,
+            config.model.right_frames,
+        ).to(accelerator.device)
+
+        def predict(numbers, windows=windows):
+            batch = windows(numbers.to(accelerator.device))
+            return mean_probabilities(members, batch, settings.temperature, config.train.bfloat16)
+
+        mass = write_shard(out / shard.name, frames, predict, origin, settings.kept_classes)
+        print(
+            f"  {shard.name}: {len(frames)} frames, the {settings.kept_classes} kept classes hold "
+            f"{100 * mass:.1f} % of the mass"
+        )
+    accelerator.wait_for_everyone()

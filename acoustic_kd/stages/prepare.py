@@ -1,0 +1,314 @@
+"""The stages from audio to frames with senones: corpus, features, align, senones, frames."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from acoustic_kd import corpora
+from acoustic_kd.alignment.pocketsphinx import (
+    SAMPLE_RATE,
+    AlignmentFailure,
+    PocketsphinxAligner,
+    bundled_lexicon,
+)
+from acoustic_kd.alignment.segmentation import (
+    Segmentation,
+    read_segmentations,
+    write_segmentations,
+)
+from acoustic_kd.audio import AudioError, read_audio
+from acoustic_kd.config import Config, FeatureConfig
+from acoustic_kd.corpora.manifest import (
+    SPLITS,
+    Exclusion,
+    Utterance,
+    check_excluded,
+    read_manifest,
+    write_manifest,
+)
+from acoustic_kd.errors import UserError
+from acoustic_kd.features import copy_id, gather_moments, grouping, log_mel, original_id
+from acoustic_kd.files import digest, read_json, write_json, write_jsonl
+from acoustic_kd.frames import Classes, read_utterances, shard_paths, write_store
+from acoustic_kd.frames import Utterance as Frames
+from acoustic_kd.lexicon import SILENCE, Lexicon, read_lexicon, write_lexicon
+from acoustic_kd.parallel import map_ordered, progress
+from acoustic_kd.senones import SenoneInventory, read_inventory
+from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.tree import Statistics, build_tree
+
+UNLABELLED = Classes(0, "")
+LEXICON = "lexicon.txt"
+
+
+# --- corpus -------------------------------------------------------------------------------------
+
+
+def corpus_sources(config: Config) -> dict[str, str]:
+    """Names, sizes and times of the files in the corpus's folder, and the lexicon's text."""
+    sources = {"lexicon": file_digest(_lexicon_path(config))}
+    folder = corpora.data_dir(config.corpus)
+    if folder is not None:
+        rows = []
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                status = path.stat()
+                rows.append([str(path.relative_to(folder)), status.st_size, status.st_mtime_ns])
+        sources["data"] = digest([str(folder.absolute()), rows])
+    return sources
+
+
+def run_corpus(experiment: Experiment) -> None:
+    """Read the corpus; write a manifest a split, the lexicon and the exclusions."""
+    out = experiment.path("corpus")
+    corpus = corpora.load(experiment.config.corpus, out / "audio")
+    lexicon = read_lexicon(_lexicon_path(experiment.config))
+    for split in SPLITS:
+        write_manifest(out / f"{split}.jsonl", corpus.splits[split])
+        speakers = len({u.speaker for u in corpus.splits[split]})
+        print(f"  {split}: {len(corpus.splits[split])} utterances, {speakers} speakers")
+    write_lexicon(out / LEXICON, lexicon)
+    unknown = sorted(word for word in _words(corpus.splits) if word not in lexicon)
+    if unknown:
+        names = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
+        print(f"  {len(unknown)} words are not in the lexicon: {names}")
+    report_exclusions(out, corpus.excluded)
+
+
+def _words(splits: dict[str, list[Utterance]]) -> set[str]:
+    return {word for split in splits.values() for u in split for word in (u.text or "").split()}
+
+
+def _lexicon_path(config: Config) -> Path:
+    if config.align.lexicon is not None:
+        return Path(config.align.lexicon)
+    return corpora.own_lexicon(config.corpus) or bundled_lexicon()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def report_exclusions(directory: Path, excluded: list[Exclusion]) -> None:
+    """Name what was left out in `excluded.jsonl`, and count it on the terminal."""
+    write_jsonl(directory / "excluded.jsonl", (asdict(exclusion) for exclusion in excluded))
+    if excluded:
+        print(f"  {len(excluded)} utterances left out, named in {directory / 'excluded.jsonl'}")
+
+
+# --- features -----------------------------------------------------------------------------------
+
+_features: FeatureConfig
+
+
+def _start_features(config: FeatureConfig) -> None:
+    global _features
+    _features = config
+
+
+def _extract(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | str:
+    """The frames of one utterance at each warp, or why there are none."""
+    utterance, warps = item
+    try:
+        samples = read_audio(utterance, _features.sample_rate)
+    except AudioError as error:
+        return str(error)
+    frames = [(copy_id(utterance.id, w), log_mel(samples, _features, w)) for w in warps]
+    if not len(frames[0][1]):
+        return f"{utterance.audio}: shorter than one window of 25 ms"
+    return [Frames(name, features, None) for name, features in frames]
+
+
+def run_features(experiment: Experiment) -> None:
+    """Compute the log-mel frames of every split."""
+    config = experiment.config
+    grouping(config.features.normalise)  # a wrong setting is found before the work, not after
+    out, excluded = experiment.path("features"), []
+    for split in SPLITS:
+        utterances = read_manifest(experiment.path("corpus") / f"{split}.jsonl")
+        warps = config.features.train_warps if split == "train" else (1.0,)
+        failed: list[Exclusion] = []
+
+        def extracted(utterances=utterances, warps=warps, failed=failed, split=split):
+            items = [(utterance, warps) for utterance in utterances]
+            results = map_ordered(
+                _extract, items, f"features {split}", 0, _start_features, (config.features,)
+            )
+            for utterance, result in zip(utterances, results, strict=True):
+                if isinstance(result, str):
+                    failed.append(Exclusion(utterance.id, split, result))
+                else:
+                    yield from result
+
+        written = write_store(
+            out / split, extracted(), UNLABELLED, config.frames.shard_frames, "float32"
+        )
+        check_excluded(split, len(utterances) - len(failed), failed)
+        print(f"  {split}: {written} frames, {written / 360_000:.2f} h")
+        excluded += failed
+    report_exclusions(out, excluded)
+
+
+def stored_frames(directory: Path) -> Iterator[Frames]:
+    """The utterances of a store, shard by shard."""
+    for path in shard_paths(directory):
+        yield from read_utterances(path)
+
+
+# --- align --------------------------------------------------------------------------------------
+
+_aligner: PocketsphinxAligner
+
+
+def _start_aligner(lexicon: Lexicon) -> None:
+    global _aligner
+    _aligner = PocketsphinxAligner(lexicon)
+
+
+def _align(item: tuple[Utterance, int]) -> Segmentation | str:
+    """The segmentation of one utterance over its number of frames, or why there is none."""
+    utterance, frames = item
+    if utterance.text is None:
+        return "it has no transcript"
+    try:
+        waveform = read_audio(utterance, SAMPLE_RATE)
+        return _aligner.align(utterance.id, utterance.text.split(), waveform).fitted(frames)
+    except (AudioError, AlignmentFailure) as error:
+        return str(error)
+
+
+def run_align(experiment: Experiment) -> None:
+    """Segment every utterance into the HMM states of its phones."""
+    corpus, out = experiment.path("corpus"), experiment.path("align")
+    splits = {split: read_manifest(corpus / f"{split}.jsonl") for split in SPLITS}
+    lexicon = read_lexicon(corpus / LEXICON).restricted_to(_words(splits))
+    PocketsphinxAligner(lexicon)  # a foreign phone is one error here, not one a process
+    excluded = []
+    for split, utterances in splits.items():
+        lengths = {
+            u.id: len(u.features) for u in stored_frames(experiment.path("features") / split)
+        }
+        items = [(u, lengths[u.id]) for u in utterances if u.id in lengths]
+        results = list(map_ordered(_align, items, f"align {split}", 0, _start_aligner, (lexicon,)))
+        aligned = [r for r in results if isinstance(r, Segmentation)]
+        failed = [
+            Exclusion(utterance.id, split, result)
+            for (utterance, _), result in zip(items, results, strict=True)
+            if isinstance(result, str)
+        ]
+        check_excluded(split, len(aligned), failed, experiment.config.align.max_failed)
+        write_segmentations(out / f"{split}.jsonl", aligned)
+        excluded += failed
+    report_exclusions(out, excluded)
+
+
+# --- senones ------------------------------------------------------------------------------------
+
+
+def normalised(experiment: Experiment, split: str) -> Iterator[Frames]:
+    """The frames of a split, normalised over each group of `features.normalise`.
+
+    Global moments are those of train; a speaker's or an utterance's are its own.
+    """
+    method = experiment.config.features.normalise
+    group = grouping(method)
+    source = "train" if method == "global" else split
+    store = experiment.path("features")
+    speakers = {
+        name: {u.id: u.speaker for u in read_manifest(experiment.path("corpus") / f"{name}.jsonl")}
+        for name in {source, split}
+    }
+
+    def key(name: str, part: str) -> tuple[str, str]:
+        warp = name[len(original_id(name)) :]  # a copy sounds like another speaker
+        return group(name, speakers[part][original_id(name)]), warp
+
+    moments = gather_moments((key(u.id, source), u.features) for u in stored_frames(store / source))
+    for utterance in stored_frames(store / split):
+        own = moments[key(utterance.id, split)]
+        yield Frames(utterance.id, own.normalise(utterance.features), None)
+
+
+def run_senones(experiment: Experiment) -> None:
+    """Gather the statistics of the train split and grow the phonetic decision tree."""
+    config = experiment.config.senones
+    segmentations = {s.id: s for s in read_segmentations(experiment.path("align") / "train.jsonl")}
+    lexicon = read_lexicon(experiment.path("corpus") / LEXICON)
+    statistics = Statistics((SILENCE, *lexicon.phones()))
+    frames = progress(normalised(experiment, "train"), "tree statistics", unit="utt")
+    for utterance in frames:
+        if utterance.id in segmentations:
+            statistics.add(segmentations[utterance.id], utterance.features)
+    inventory = build_tree(statistics, config.leaves, config.min_frames)
+    inventory.write(experiment.path("senones") / "inventory.json")
+    print(
+        f"  {inventory.num_senones} senones from {len(statistics.keys)} triphone states seen of "
+        f"{len(inventory.phones)} phones"
+    )
+    if inventory.num_senones < config.leaves:
+        print(
+            f"  (asked for {config.leaves}: at {config.min_frames} frames a leaf there is no data "
+            "for more)"
+        )
+
+
+# --- frames -------------------------------------------------------------------------------------
+
+
+def inventory_of(experiment: Experiment) -> SenoneInventory:
+    """The experiment's senones."""
+    return read_inventory(experiment.path("senones") / "inventory.json")
+
+
+def run_frames(experiment: Experiment) -> None:
+    """Write the normalised frames with the senone of each; count senones and their durations."""
+    inventory, out = inventory_of(experiment), experiment.path("frames")
+    for split in SPLITS:
+        segmentations = {
+            s.id: s for s in read_segmentations(experiment.path("align") / f"{split}.jsonl")
+        }
+        labelled = (
+            Frames(u.id, u.features, inventory.targets(segmentations[original_id(u.id)]))
+            for u in progress(normalised(experiment, split), f"frames {split}", unit="utt")
+            if original_id(u.id) in segmentations
+        )
+        shard_frames = experiment.config.frames.shard_frames
+        total = write_store(out / split, labelled, inventory.classes, shard_frames)
+        print(f"  {split}: {total} frames of {len(segmentations)} utterances")
+        if split == "train":
+            visits = (inventory.visits(s) for s in segmentations.values())
+            write_json(out / "statistics.json", _statistics(inventory, visits))
+
+
+def _statistics(
+    inventory: SenoneInventory, visits: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> dict:
+    """Frames and visits of each senone: priors and mean durations come from them."""
+    frames = np.zeros(inventory.num_senones, np.int64)
+    times = np.zeros(inventory.num_senones, np.int64)
+    for senones, durations in visits:
+        np.add.at(frames, senones, durations)
+        np.add.at(times, senones, durations > 0)
+    return {"frames": frames.tolist(), "visits": times.tolist()}
+
+
+def read_statistics(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
+    """Log priors [K] and mean durations in frames [K] of the senones on the train split.
+
+    A senone that was never seen counts as seen once, for one frame.
+    """
+    statistics = read_json(experiment.path("frames") / "statistics.json")
+    frames = np.maximum(np.array(statistics["frames"], np.float64), 1)
+    visits = np.maximum(np.array(statistics["visits"], np.float64), 1)
+    return np.log(frames / frames.sum()), frames / visits

@@ -1,0 +1,211 @@
+"""The stages that measure: graph, decode, report."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from acoustic_kd.config import Config
+from acoustic_kd.corpora.manifest import read_manifest
+from acoustic_kd.decoding.decode import decode_all
+from acoustic_kd.decoding.graph import arpa_words, build_graph
+from acoustic_kd.decoding.lm import train_lm
+from acoustic_kd.decoding.scoring import score, tune, write_alignments
+from acoustic_kd.decoding.search import SearchSettings
+from acoustic_kd.ensemble import mean_probabilities
+from acoustic_kd.files import digest, read_json, write_json, write_text
+from acoustic_kd.frames import read_utterances, shard_paths
+from acoustic_kd.lexicon import read_lexicon
+from acoustic_kd.model import Splicer, load_model
+from acoustic_kd.parallel import cores, progress
+from acoustic_kd.report import Measurement, System, make_results, markdown, terminal_table
+from acoustic_kd.stages.experiment import Experiment, all_settings_json, select
+from acoustic_kd.stages.learn import distilled_directories, member_directories
+from acoustic_kd.stages.prepare import (
+    LEXICON,
+    file_digest,
+    inventory_of,
+    normalised,
+    read_statistics,
+)
+from acoustic_kd.work import Work
+
+MEASURED = ("dev", "test")
+SMALLEST = 1e-10  # probability under which a logarithm is cut off
+
+
+# --- graph --------------------------------------------------------------------------------------
+
+
+def graph_sources(config: Config) -> dict[str, str]:
+    """The user's own language model, if there is one."""
+    return {} if config.decode.arpa is None else {"arpa": file_digest(Path(config.decode.arpa))}
+
+
+def run_graph(experiment: Experiment) -> None:
+    """Train the n-gram on the train transcripts, unless one is given, and build HCLG."""
+    config, out = experiment.config.decode, experiment.path("graph")
+    lexicon = read_lexicon(experiment.path("corpus") / LEXICON)
+    arpa = out / "lm.arpa" if config.arpa is None else Path(config.arpa)
+    if config.arpa is None:
+        utterances = read_manifest(experiment.path("corpus") / "train.jsonl")
+        sentences = [u.text.split() for u in utterances if u.text]
+        known = {word for sentence in sentences for word in sentence if word in lexicon}
+        train_lm(sentences, known, arpa, config.ngram)
+    vocabulary = arpa_words(arpa)
+    _, durations = read_statistics(experiment)
+    summary = build_graph(lexicon, arpa, inventory_of(experiment), out, durations)
+    print(f"  {len(vocabulary)} words; graph of {summary['states']} states, {summary['arcs']} arcs")
+    for split in MEASURED:
+        texts = [u.text or "" for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")]
+        words = " ".join(texts).split()
+        unknown = len([word for word in words if word not in set(vocabulary)])
+        print(f"  {split}: {unknown} of {len(words)} words are not in the vocabulary")
+
+
+# --- decode -------------------------------------------------------------------------------------
+
+
+def systems(experiment: Experiment) -> list[System]:
+    """Every system that is measured: each member, the ensemble, each distilled model."""
+    members, distilled = member_directories(experiment), distilled_directories(experiment)
+    return [
+        *(System(f"member-{n:02d}", "baseline", (d,)) for n, d in enumerate(members, start=1)),
+        System("ensemble", "ensemble", tuple(members)),
+        *(
+            System(f"distilled-{n:02d}", "distilled", (d,))
+            for n, d in enumerate(distilled, start=1)
+        ),
+    ]
+
+
+def run_decode(experiment: Experiment) -> None:
+    """Measure every system on dev, where the decoding weights are tuned, and on test."""
+    inputs = {name: experiment.done(name)["digest"] for name in ("frames", "graph")}
+    stage = experiment.stages["decode"]
+    for system in systems(experiment):
+        models = {
+            f"model {n}": load_model(directory)[1]["digest"]
+            for n, directory in enumerate(system.directories, start=1)
+        }
+        settings = select(experiment.config, stage.settings)
+        directory = experiment.path("decode") / system.name
+        work = Work(f"decode {system.name}", directory, settings, inputs | models)
+        if work.is_current():
+            print(f"  {system.name}: current")
+            continue
+        with work.making():
+            measure(experiment, system, directory)
+
+
+def measure(experiment: Experiment, system: System, out: Path) -> None:
+    """Frame accuracy and WER of one system, into `out`/measurement.json and readable files."""
+    config = experiment.config.decode
+    models = [load_model(directory)[0] for directory in system.directories]
+    log_prior, _ = read_statistics(experiment)
+    limits = SearchSettings(
+        config.beam, config.max_active, config.lattice_beam, config.acoustic_scale
+    )
+    weights: tuple[float, float] | None = None
+    result = Measurement(system.name, system.kind)
+    for split in MEASURED:
+        texts = {u.id: u.text for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")}
+        targets = _targets(experiment, split)
+        frames: dict[str, tuple[int, int]] = {}
+
+        def likelihoods(split=split, targets=targets, frames=frames):
+            title = f"{system.name} {split}"
+            for utterance in progress(normalised(experiment, split), title, unit="utt"):
+                probabilities = posteriors(experiment.config, models, utterance.features)
+                if utterance.id in targets:
+                    right = probabilities.argmax(-1) == targets[utterance.id]
+                    frames[utterance.id] = int(right.sum()), len(right)
+                yield utterance.id, np.log(probabilities + SMALLEST) - log_prior
+
+        jobs = config.jobs or cores()
+        lattices = decode_all(experiment.path("graph"), likelihoods(), limits, jobs)
+        references = {name: (texts[name] or "").split() for name in lattices}
+        if weights is None:
+            tuned = tune(lattices, references, config.lm_weights, config.insertion_penalties)
+            weights = result.lm_weight, result.penalty = tuned.lm_weight, tuned.penalty
+            rows = [[*weights, percent] for weights, percent in tuned.table.items()]
+            write_json(out / "dev.tuning.json", rows)
+        words = {name: lattice.best(*weights) for name, lattice in lattices.items()}
+        _write_transcripts(out / f"{split}.txt", words)
+        write_alignments(out / f"{split}.alignment.txt", references, words)
+        result.add(split, score(references, words), frames, lattices.values())
+    write_json(out / "measurement.json", asdict(result))
+    test = result.wer["test"]
+    print(
+        f"  {system.name}: test frame accuracy {result.accuracy('test'):.2f} %, "
+        f"WER {test['percent']:.2f} % ({test['errors']} of {test['words']}), "
+        f"LM weight {result.lm_weight:g}, penalty {result.penalty:g}, "
+        f"search at {result.real_time_factor['test']:.3f} of real time",
+        flush=True,
+    )
+
+
+def posteriors(config: Config, models: list[nn.Module], features: np.ndarray) -> np.ndarray:
+    """The mean of the models' senone posteriors for one utterance.
+
+    Args:
+        features: float32 [T, D], normalised.
+
+    Returns:
+        float32 [T, K].
+    """
+    low = config.train.bfloat16
+    splicer = Splicer(
+        torch.from_numpy(features).to(torch.bfloat16 if low else torch.float32),
+        torch.tensor([0, len(features)]),
+        config.model.left_frames,
+        config.model.right_frames,
+    )
+    windows = splicer(torch.arange(len(features)))
+    return mean_probabilities(models, windows, 1.0, low).numpy()
+
+
+def _targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
+    """Utterance → senone of every frame, of those that were aligned."""
+    paths = shard_paths(experiment.path("frames") / split)
+    return {u.id: u.targets for path in paths for u in read_utterances(path)}
+
+
+def _write_transcripts(path: Path, words: dict[str, list[str]]) -> None:
+    """One `ID WORD WORD …` a line, as Kaldi's text files."""
+    write_text(path, "".join(f"{' '.join([name, *found])}\n" for name, found in words.items()))
+
+
+# --- report -------------------------------------------------------------------------------------
+
+
+def run_report(experiment: Experiment) -> None:
+    """Put baseline, ensemble and distilled model side by side."""
+    measurements, transcripts = [], {}
+    for system in systems(experiment):
+        folder = experiment.path("decode") / system.name
+        measurements.append(Measurement(**read_json(folder / "measurement.json")))
+        transcripts[system.name] = _read_transcripts(folder / "test.txt")
+    manifest = read_manifest(experiment.path("corpus") / "test.jsonl")
+    references = {u.id: (u.text or "").split() for u in manifest if u.id in transcripts["ensemble"]}
+    parameters = load_model(member_directories(experiment)[0])[1]["parameters"]
+    results = make_results(
+        experiment.config.corpus.name,
+        digest(all_settings_json(experiment.config)),
+        measurements,
+        references,
+        transcripts,
+        parameters,
+        experiment.config.train.members,
+    )
+    write_json(experiment.directory / "results.json", results)
+    write_text(experiment.directory / "results.md", markdown(results))
+    print(terminal_table(results))
+    print(f"  in {experiment.directory / 'results.md'} and results.json beside it")
+
+
+def _read_transcripts(path: Path) -> dict[str, list[str]]:
+    lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    return {fields[0]: fields[1:] for fields in lines}

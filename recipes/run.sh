@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# From audio to the table: baseline, ensemble and distilled model, in frame accuracy and WER.
+#
+#   recipes/run.sh                                      the demo, speech synthesised on the spot
+#   recipes/run.sh --config recipes/conf/an4.yaml --data-dir DIR
+#
+# Options: --stage N --stop-stage N   run only these stages (numbers or names)
+#          --exp-dir DIR              where everything goes (default: exp/NAME of the settings file)
+#          --num-processes N          train and write soft targets on N processes or GPUs
+#          KEY.SUBKEY=VALUE …         any setting, such as train.members=10 model.width=2560
+#
+# What is current is passed over, what was interrupted goes on: the same command, run again.
+set -euo pipefail
+
+config=recipes/conf/demo.yaml
+stage=0
+stop_stage=report
+processes=1
+options=()
+overrides=()
+
+fail() {
+  echo "run.sh: error: $1" >&2
+  exit 2
+}
+
+usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; }
+
+# Paths on the command line are relative to where it was typed.
+from=$PWD
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$from/$1" ;; esac }
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --config | --data-dir | --exp-dir | --stage | --stop-stage | --num-processes)
+      [ $# -ge 2 ] || fail "$1 needs a value"
+      case $1 in
+        --config) config=$(absolute "$2") ;;
+        --data-dir | --exp-dir) options+=("$1" "$(absolute "$2")") ;;
+        --stage) stage=$2 ;;
+        --stop-stage) stop_stage=$2 ;;
+        --num-processes) processes=$2 ;;
+      esac
+      shift 2
+      ;;
+    -*) fail "unknown option $1 (see recipes/run.sh --help)" ;;
+    *=*) overrides+=("$1"); shift ;;
+    *) fail "expected KEY.SUBKEY=VALUE, got '$1' (see recipes/run.sh --help)" ;;
+  esac
+done
+
+cd "$(dirname "$0")/.."
+tools/setup.sh demo
+bin=.venv/bin
+
+#       name          on several processes
+stages=(
+  "corpus           one"
+  "features         one"
+  "align            one"
+  "senones          one"
+  "frames           one"
+  "train            many"
+  "soft-targets     many"
+  "distill          many"
+  "graph            one"
+  "decode           one"
+  "report           one"
+)
+
+# A stage's number from its number or name.
+number() {
+  local n name
+  for n in "${!stages[@]}"; do
+    read -r name _ <<<"${stages[n]}"
+    if [ "$1" = "$n" ] || [ "$1" = "$name" ]; then echo "$n"; return; fi
+  done
+  fail "no stage '$1': stages are 0 (corpus) to $((${#stages[@]} - 1)) (report)"
+}
+
+case $processes in '' | *[!0-9]* | 0) fail "--num-processes: '$processes' is no number of processes" ;; esac
+first=$(number "$stage")
+last=$(number "$stop_stage")
+
+# torchrun starts N processes on CPUs and on GPUs alike; with one there is nothing to launch.
+launch() {
+  if [ "$processes" = 1 ]; then
+    "$bin/acoustic-kd" "$@"
+  else
+    "$bin/torchrun" --standalone --nproc-per-node "$processes" -m acoustic_kd \
+      "$@" --num-processes "$processes"
+  fi
+}
+
+begun=$SECONDS
+for ((n = first; n <= last; n++)); do
+  read -r name how <<<"${stages[n]}"
+  echo "stage $n: $name"
+  command=("$bin/acoustic-kd")
+  [ "$how" = many ] && command=(launch)
+  "${command[@]}" "$name" --config "$config" ${options[@]+"${options[@]}"} \
+    ${overrides[@]+"${overrides[@]}"} || exit $?
+done
+echo "stages $first to $last: $((SECONDS - begun)) s"

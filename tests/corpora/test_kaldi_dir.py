@@ -1,0 +1,91 @@
+"""Kaldi data directories: what is read, and how each mistake is named."""
+
+import pytest
+
+from acoustic_kd.corpora import kaldi_dir
+from acoustic_kd.corpora.manifest import Exclusion, Utterance
+from acoustic_kd.errors import UserError
+
+
+@pytest.fixture
+def data(tmp_path):
+    """write("train", "text", "a YES") makes one file; train and test start with one wav.scp."""
+
+    def write(split: str, name: str, *lines: str):
+        (tmp_path / split).mkdir(exist_ok=True)
+        (tmp_path / split / name).write_text("".join(f"{line}\n" for line in lines))
+        return tmp_path
+
+    for split in ("train", "test"):
+        write(split, "wav.scp", "a audio/a.wav", "b /abs/b.flac")
+    return write
+
+
+def test_transcribed_split(data, tmp_path):
+    data("train", "text", "a hello  there", "b\tyes")
+    root = data("train", "utt2spk", "a anna", "b ben")
+    assert kaldi_dir.read(root).splits["train"] == [
+        Utterance("a", "anna", str(tmp_path / "audio/a.wav"), "HELLO THERE"),
+        Utterance("b", "ben", "/abs/b.flac", "YES"),
+    ]
+
+
+def test_without_text_and_speakers(data, tmp_path):
+    corpus = kaldi_dir.read(data("dev", "wav.scp", "d d.wav"))
+    assert list(corpus.splits) == ["train", "dev", "test"]
+    assert corpus.splits["dev"] == [Utterance("d", "d", str(tmp_path / "d.wav"), None)]
+    assert corpus.excluded == []
+
+
+def test_segments(data):
+    data("train", "segments", "a-1 a 0.0 1.25", "a-2 a 1.25 -1")
+    first, second = kaldi_dir.read(data("train", "text", "a-1 yes", "a-2 no")).splits["train"]
+    assert (first.id, first.start, first.end, first.text) == ("a-1", 0.0, 1.25, "YES")
+    assert (second.id, second.start, second.end) == ("a-2", 1.25, None)
+    assert first.audio == second.audio
+
+
+def test_missing_transcript_is_excluded(data):
+    root = data("train", "text", "a hello", "b")
+    corpus = kaldi_dir.read(root)
+    assert [u.id for u in corpus.splits["train"]] == ["a"]
+    assert corpus.excluded == [Exclusion("b", "train", f"no words in {root / 'train' / 'text'}")]
+
+
+def test_dev_is_optional_but_test_is_not(data):
+    root = data("train", "text", "a hello", "b yes")
+    assert list(kaldi_dir.read(root).splits) == ["train", "test"]
+    (root / "test/wav.scp").unlink()
+    with pytest.raises(UserError, match=r"test/wav\.scp: no such file; expected Kaldi"):
+        kaldi_dir.read(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "message"),
+    [
+        ("wav.scp", ["a sph2pipe -f wav a.sph |"], r"wav\.scp:1: .* is a command, .* not run"),
+        ("wav.scp", ["a a.wav", "b"], r"wav\.scp:2: expected 'recording-id path'"),
+        ("wav.scp", ["a a.wav", "a b.wav"], r"wav\.scp:2: 'a' is there already"),
+        ("wav.scp", ["a a.wav", "", "b b.wav"], r"wav\.scp:2: empty line"),
+        ("text", ["a yes", "a no"], r"text:2: 'a' is there already"),
+        ("utt2spk", ["a anna", "b"], r"utt2spk:2: expected 'utterance-id speaker'"),
+        ("utt2spk", ["a anna maria"], r"utt2spk:1: expected 'utterance-id speaker'"),
+        ("segments", ["a-1 a 0.0"], r"segments:1: expected 'utterance-id recording-id start"),
+        ("segments", ["a-1 a zero 1"], r"segments:1: expected 'utterance-id recording-id start"),
+        ("segments", ["a-1 c 0 1"], r"segments:1: recording 'c' is not in"),
+        ("segments", ["a-1 a 2 1"], r"segments:1: segment from 2\.0 to 1\.0 s has no sound"),
+        ("segments", ["a-1 a -3 -1"], r"segments:1: segment from -3\.0 to -1\.0 s"),
+        ("segments", ["a-1 a nan 1"], r"segments:1: segment from nan"),
+    ],
+)
+def test_malformed_line_is_named(data, name, lines, message):
+    with pytest.raises(UserError, match=message) as caught:
+        kaldi_dir.read(data("train", name, *lines))
+    assert "\n" not in str(caught.value)
+
+
+def test_binary_instead_of_text(data):
+    root = data("train", "text")
+    (root / "train/text").write_bytes(b"a \xff\xfe\n")
+    with pytest.raises(UserError, match="text: cannot be read as UTF-8"):
+        kaldi_dir.read(root)

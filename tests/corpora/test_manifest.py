@@ -1,0 +1,151 @@
+"""Manifests, splitting by speaker, and the checks every corpus passes through."""
+
+import random
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acoustic_kd.corpora import CORPORA, load
+from acoustic_kd.corpora.manifest import (
+    Corpus,
+    Exclusion,
+    Utterance,
+    check_excluded,
+    check_unique,
+    normalise_text,
+    read_manifest,
+    split_by_speaker,
+    write_manifest,
+)
+from acoustic_kd.errors import UserError
+
+WORDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=8)
+SECONDS = st.none() | st.floats(0, 1e5)
+UTTERANCES = st.builds(Utterance, WORDS, WORDS, WORDS, st.none() | WORDS, SECONDS, SECONDS)
+
+
+def utterance(number: int, speaker: str = "s", **changes) -> Utterance:
+    return replace(Utterance(f"u{number:04d}", speaker, f"/{number}.wav", "YES"), **changes)
+
+
+@st.composite
+def speech(draw) -> list[Utterance]:
+    sizes = draw(st.lists(st.integers(1, 12), min_size=2, max_size=15))
+    speakers = [f"s{index}" for index, size in enumerate(sizes) for _ in range(size)]
+    return [utterance(number, speaker) for number, speaker in enumerate(speakers)]
+
+
+@given(st.lists(UTTERANCES, max_size=5))
+def test_manifest_round_trip(tmp_path_factory, utterances):
+    path = tmp_path_factory.mktemp("manifest") / "train.jsonl"
+    write_manifest(path, utterances)
+    assert read_manifest(path) == utterances
+
+
+def test_manifest_with_a_foreign_line_names_it(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"id": "a", "speaker": "s", "audio": "/a", "text": null}\n{"key": 1}\n')
+    with pytest.raises(UserError, match=r"train\.jsonl:2: not an utterance"):
+        read_manifest(path)
+
+
+@given(speech(), st.floats(0.01, 0.99), st.integers(0, 9), st.randoms(use_true_random=False))
+def test_split_by_speaker(utterances, share, seed, rng):
+    kept, split_off = split_by_speaker(utterances, share, seed)
+    assert kept and split_off
+    assert sorted(kept + split_off, key=lambda u: u.id) == utterances
+    assert not {u.speaker for u in kept} & {u.speaker for u in split_off}
+    largest = max(Counter(u.speaker for u in utterances).values())
+    assert abs(len(split_off) - share * len(utterances)) <= largest
+
+    shuffled = rng.sample(utterances, len(utterances))
+    again = split_by_speaker(shuffled, share, seed)[1]
+    assert {u.id for u in again} == {u.id for u in split_off}
+
+
+def test_split_by_speaker_depends_on_the_seed():
+    utterances = [utterance(number, f"s{number // 5}") for number in range(100)]
+    chosen = {tuple(u.id for u in split_by_speaker(utterances, 0.2, seed)[1]) for seed in range(5)}
+    assert len(chosen) > 1
+
+
+def test_split_of_a_single_speaker_is_refused():
+    with pytest.raises(UserError, match="at least 2 speakers"):
+        split_by_speaker([utterance(1), utterance(2)], 0.5, 0)
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, float("nan")])
+def test_split_by_an_impossible_share_is_refused(share):
+    with pytest.raises(UserError, match="between 0 and 1"):
+        split_by_speaker([utterance(1, "a"), utterance(2, "b")], share, 0)
+
+
+def test_duplicate_id_names_both_files():
+    with pytest.raises(UserError, match=r"'u0001' is used twice, by /1\.wav and by /other\.wav"):
+        check_unique([utterance(1), utterance(2), utterance(1, audio="/other.wav")])
+
+
+def test_more_than_5_percent_excluded_is_refused():
+    excluded = [Exclusion(f"u{number}", "train", "no audio") for number in range(6)]
+    check_excluded("train", 95, excluded[:5])
+    with pytest.raises(UserError, match=r"6 of 100 .* u0: no audio; u1: no audio; u2: no audio"):
+        check_excluded("train", 94, excluded)
+
+
+def test_normalise_text():
+    assert normalise_text("  hello\tthere  World ") == "HELLO THERE WORLD"
+
+
+def config(**changes) -> SimpleNamespace:
+    return SimpleNamespace(
+        **{"name": "fake", "data_dir": ".", "dev_share": 0.2, "seed": 1} | changes
+    )
+
+
+def register(monkeypatch, **splits) -> None:
+    monkeypatch.setitem(CORPORA, "fake", lambda config, out_dir: Corpus(dict(splits)))
+
+
+def test_load_splits_dev_off_and_sorts(monkeypatch, tmp_path):
+    train = [utterance(number, f"s{number % 10}") for number in range(50)]
+    random.Random(1).shuffle(train)
+    register(monkeypatch, train=train, test=[utterance(100, "t")])
+    corpus = load(config(), tmp_path)
+    assert list(corpus.splits) == ["train", "dev", "test"]
+    assert len(corpus.splits["dev"]) == 10
+    for utterances in corpus.splits.values():
+        assert utterances == sorted(utterances, key=lambda u: u.id)
+
+
+def test_load_keeps_the_dev_split_of_the_corpus(monkeypatch, tmp_path):
+    register(monkeypatch, train=[utterance(1)], dev=[utterance(2)], test=[utterance(3)])
+    assert load(config(), tmp_path).splits["dev"] == [utterance(2)]
+
+
+def test_load_refuses_one_id_in_two_splits(monkeypatch, tmp_path):
+    register(monkeypatch, train=[utterance(1)], dev=[utterance(2)], test=[utterance(1)])
+    with pytest.raises(UserError, match="'u0001' is used twice"):
+        load(config(), tmp_path)
+
+
+def test_load_refuses_an_empty_split(monkeypatch, tmp_path):
+    register(monkeypatch, train=[utterance(1)], dev=[utterance(2)], test=[])
+    with pytest.raises(UserError, match="test: no utterances"):
+        load(config(), tmp_path)
+
+
+def test_unknown_corpus_names_the_known_ones(tmp_path):
+    with pytest.raises(UserError, match="unknown corpus 'an5'; known: an4, demo, kaldi_dir"):
+        load(config(name="an5"), tmp_path)
+
+
+def test_no_data_dir_says_how_to_give_one(tmp_path, monkeypatch):
+    monkeypatch.delenv("ACOUSTIC_KD_DATA", raising=False)
+    with pytest.raises(UserError, match="give --data-dir DIR or set ACOUSTIC_KD_DATA"):
+        load(config(name="an4", data_dir=None), tmp_path)
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        load(config(name="an4", data_dir=tmp_path / "nowhere"), tmp_path)

@@ -1,0 +1,90 @@
+"""Word error rates worked out by hand, intervals, and the choice of weights."""
+
+from dataclasses import dataclass
+
+import kaldialign
+import pytest
+
+from acoustic_kd.decoding.scoring import probability_better, score, tune, write_alignments
+from acoustic_kd.errors import UserError
+
+REFERENCES = {"u1": ["A", "B", "C", "D"], "u2": ["A", "A"], "u3": [], "u4": ["B"]}
+HYPOTHESES = {"u1": ["A", "X", "C"], "u2": ["A", "A", "A"], "u3": ["C"], "u4": ["B"]}
+
+
+def test_counts_are_right():
+    found = score(REFERENCES, HYPOTHESES)
+    assert (found.substitutions, found.deletions, found.insertions) == (1, 1, 2)
+    assert (found.errors, found.words) == (4, 7)
+    assert found.percent == pytest.approx(100 * 4 / 7)
+
+
+def test_a_perfect_answer_has_no_errors_and_no_interval():
+    found = score(REFERENCES, REFERENCES)
+    assert (found.percent, found.errors, found.ci95) == (0.0, 0, (0.0, 0.0))
+
+
+def test_the_interval_covers_the_rate_and_is_the_same_each_time():
+    references = {f"u{n}": ["A"] * 10 for n in range(100)}
+    hypotheses = {f"u{n}": ["A"] * (10 - n % 3) for n in range(100)}
+    first, second = score(references, hypotheses), score(references, hypotheses)
+    assert first == second
+    low, high = first.ci95
+    assert low < first.percent < high
+    # Errors 0, 1, 2 of 10 in turn: standard error of the mean 0.82 / sqrt(100) errors.
+    assert high - low == pytest.approx(2 * 1.96 * 0.82, rel=0.1)
+    other = kaldialign.bootstrap_wer_ci(list(references.values()), list(hypotheses.values()))
+    assert (low, high) == pytest.approx((100 * other["ci95min"], 100 * other["ci95max"]), rel=0.03)
+
+
+def test_the_paired_bootstrap_tells_better_from_worse():
+    references = {f"u{n}": ["A", "B"] for n in range(50)}
+    good = {name: ["A", "B"] for name in references}
+    bad = {name: ["A"] if n % 2 else ["A", "B"] for n, name in enumerate(references)}
+    assert probability_better(references, bad, good) > 0.99
+    assert probability_better(references, good, bad) < 0.01
+    assert probability_better(references, bad, bad) == 0.5
+
+
+def test_what_cannot_be_scored_is_said():
+    with pytest.raises(UserError, match="no hypothesis for u2"):
+        score(REFERENCES, {name: [] for name in REFERENCES if name != "u2"})
+    with pytest.raises(UserError, match="no words"):
+        score({"u": []}, {"u": ["A"]})
+
+
+@dataclass
+class FakeLattice:
+    """Answers right where `right` says so."""
+
+    right: set
+
+    def best_of_all(self, settings):
+        return [["A"] if setting in self.right else ["B"] for setting in settings]
+
+
+def test_tuning_takes_the_least_errors_and_prefers_the_middle():
+    weights, penalties = [7, 8, 9, 10, 11], [0.0, 0.5, 1.0]
+    references = {"u": ["A"]}
+
+    def best(right):
+        found = tune({"u": FakeLattice(right)}, references, weights, penalties)
+        assert len(found.table) == 15
+        return found.lm_weight, found.penalty
+
+    assert best({(7, 1.0)}) == (7, 1.0)
+    every = {(w, p) for w in weights for p in penalties}
+    assert best(every) == best(set()) == (9, 0.5)
+    assert best({(7, 0.0), (11, 1.0), (10, 0.5)}) == (10, 0.5)
+    assert best({(8, 0.5), (10, 0.5)}) == (8, 0.5)  # alike: the first
+    with pytest.raises(UserError, match="at least one"):
+        tune({"u": FakeLattice(set())}, references, [], penalties)
+    with pytest.raises(UserError, match="no hypothesis for u"):
+        tune({}, references, weights, penalties)
+
+
+def test_alignments_are_readable(tmp_path):
+    write_alignments(tmp_path / "wer.txt", REFERENCES, HYPOTHESES)
+    text = (tmp_path / "wer.txt").read_text()
+    assert text.startswith("u1: 2 errors in 4 words\nref A B C D\nhyp A X C ***\n      S   D\n")
+    assert "u4: 0 errors in 1 words\nref B\nhyp B\n" in text

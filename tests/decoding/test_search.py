@@ -1,0 +1,204 @@
+"""The search: known sentences come back, and lattices answer for all weights."""
+
+import multiprocessing
+import time
+from dataclasses import replace
+
+import kaldi_decoder
+import kaldifst
+import numpy as np
+import pytest
+import spelling
+
+from acoustic_kd.decoding.decode import decode_all
+from acoustic_kd.decoding.fst_arrays import read_fst, to_kaldifst
+from acoustic_kd.decoding.graph import build_graph
+from acoustic_kd.decoding.lm import train_lm
+from acoustic_kd.decoding.search import Decoder, SearchSettings
+from acoustic_kd.errors import UserError
+
+WORDS = sorted(spelling.LEXICON.entries)
+SENONES = spelling.inventory(40)
+WIDE = SearchSettings(
+    beam=40, max_active=10**6, lattice_beam=40, acoustic_scale=0.2, max_lattice_arcs=10**6
+)
+
+
+@pytest.fixture(scope="module")
+def graph_dir(tmp_path_factory):
+    """The graph of a trigram over the small lexicon."""
+    folder = tmp_path_factory.mktemp("graph")
+    rng = np.random.default_rng(5)
+    text = [list(rng.choice(WORDS, size=rng.integers(1, 6))) for _ in range(30)]
+    train_lm(text, WORDS, folder / "lm.arpa")
+    build_graph(spelling.LEXICON, folder / "lm.arpa", SENONES, folder / "g")
+    return folder / "g"
+
+
+def noisy(words, seed, noise=6.0, contrast=8.0):
+    """[T, K] log-likelihoods of words that are hard to hear."""
+    rng = np.random.default_rng(seed)
+    path = spelling.spell(words, SENONES, rng)
+    matrix = spelling.loglikes(path, SENONES.num_senones, contrast)
+    return matrix + noise * rng.standard_normal(matrix.shape).astype(np.float32)
+
+
+def test_log_likelihoods_that_spell_a_sentence_decode_to_it(graph_dir):
+    decoder = Decoder(graph_dir)
+    rng = np.random.default_rng(0)
+    sentences = [["B", "B"], ["A"], ["OH", "OH", "OH"], ["BEET", "BEETLE"], ["B", "EAT"]]
+    sentences += [list(rng.choice(WORDS, size=rng.integers(1, 9))) for _ in range(40)]
+    for words in sentences:
+        path = spelling.spell(words, SENONES, rng)
+        lattice = decoder.lattice(spelling.loglikes(path, SENONES.num_senones, 200.0))
+        assert lattice.reached_final
+        assert lattice.best(10.0) == words
+        assert lattice.num_frames == len(path)
+
+
+def viterbi(fst, costs, penalty):
+    """Exact best cost and words, by plain dynamic programming over all states."""
+    steps = sorted(
+        zip(
+            fst.source.tolist(), *(fst.arcs[n].tolist() for n in fst.arcs.dtype.names), strict=True
+        ),
+        key=lambda arc: arc[1],
+    )
+    silent = [arc for arc in steps if arc[1] == 0]
+    emitting = [arc for arc in steps if arc[1] > 0]
+
+    def follow(best):
+        changed = True
+        while changed:
+            changed = False
+            for source, _, word, weight, target in silent:
+                if source in best:
+                    cost = best[source][0] + weight + penalty * (word > 0)
+                    if target not in best or cost < best[target][0] - 1e-9:
+                        best[target] = (cost, best[source][1] + ((word,) if word else ()))
+                        changed = True
+        return best
+
+    best = follow({fst.start: (0.0, ())})
+    for row in costs:
+        after = {}
+        for source, label, word, weight, target in emitting:
+            if source in best:
+                cost = best[source][0] + weight + row[label - 1] + penalty * (word > 0)
+                if target not in after or cost < after[target][0]:
+                    after[target] = (cost, best[source][1] + ((word,) if word else ()))
+        best = follow(after)
+    return min(
+        (cost + float(fst.final[state]), words)
+        for state, (cost, words) in best.items()
+        if np.isfinite(fst.final[state])
+    )
+
+
+def test_every_weight_gives_what_decoding_anew_with_it_gives(tmp_path):
+    """Sweeping a wide lattice equals exact decoding with each pair of weights."""
+    senones = spelling.inventory(2)
+    spelling.arpa_uniform(tmp_path / "lm.arpa")
+    build_graph(spelling.LEXICON, tmp_path / "lm.arpa", senones, tmp_path / "g")
+    fst = read_fst(tmp_path / "g" / "HCLG.fst")
+    rng = np.random.default_rng(7)
+    path = spelling.spell(["B", "OH"], senones, rng)
+    matrix = spelling.loglikes(path, senones.num_senones, 4.0)
+    matrix += 4 * rng.standard_normal(matrix.shape).astype(np.float32)
+    lattice = Decoder(tmp_path / "g", WIDE).lattice(matrix)
+    pairs = [(weight, penalty) for weight in (2.0, 5.0, 12.0) for penalty in (-1.0, 0.0, 2.0)]
+    answers = set()
+    for (weight, penalty), arcs in zip(pairs, lattice.best_arcs(pairs), strict=True):
+        cost, words = viterbi(fst, -matrix.astype(np.float64) / weight, penalty)
+        found = lattice.graph[arcs].sum() + lattice.acoustic[arcs].sum() / weight
+        found += penalty * np.count_nonzero(lattice.word[arcs])
+        found += lattice.final[lattice.target[arcs[-1]]]
+        np.testing.assert_allclose(found, cost, rtol=1e-4)
+        assert lattice.best(weight, penalty) == [lattice.words[word] for word in words]
+        answers.add(words)
+    assert len(answers) > 1
+
+
+def test_the_search_finds_what_kaldi_decoder_finds(graph_dir):
+    fst = to_kaldifst(read_fst(graph_dir / "HCLG.fst"))
+    scale = 0.2
+    for seed in range(8):
+        matrix = noisy(list(np.random.default_rng(seed).choice(WORDS, size=5)), seed)
+        lattice = Decoder(graph_dir, WIDE).lattice(matrix)
+        reference = kaldi_decoder.FasterDecoder(fst, kaldi_decoder.FasterDecoderOptions(beam=40))
+        reference.decode(kaldi_decoder.DecodableCtc(matrix * np.float32(scale)))
+        _, best = reference.get_best_path()
+        _, _, labels, weight = kaldifst.get_linear_symbol_sequence(best)
+        arcs = lattice.best_arcs([(1 / scale, 0.0)])[0]
+        cost = lattice.graph[arcs].sum() + scale * lattice.acoustic[arcs].sum()
+        cost += lattice.final[lattice.target[arcs[-1]]]
+        np.testing.assert_allclose(cost, weight.value1 + weight.value2, rtol=1e-4)
+        assert lattice.best(1 / scale) == [lattice.words[label] for label in labels]
+
+
+def test_limits_narrow_the_lattice_but_keep_the_best_path(graph_dir):
+    matrix = noisy(["BEET", "OH", "A", "TEAL", "EAT"], 1, noise=3.0)
+    narrow = SearchSettings(beam=12, max_active=200, lattice_beam=4, acoustic_scale=0.2)
+    small = Decoder(graph_dir, narrow).lattice(matrix)
+    large = Decoder(graph_dir, WIDE).lattice(matrix)
+    assert len(small.source) < len(large.source) / 4
+    few = replace(WIDE, max_lattice_arcs=20)
+    limited = Decoder(graph_dir, few).lattice(matrix)
+    assert len(limited.source) <= 20 * (len(matrix) + 1) < len(large.source)
+    assert small.best(5.0) == limited.best(5.0) == large.best(5.0)
+
+
+def test_levels_order_the_lattice_and_every_arc_leads_to_the_end(graph_dir):
+    lattice = Decoder(graph_dir).lattice(noisy(["OH", "B", "B"] * 12, 2))
+    assert lattice.num_frames > 100  # more than one pruning on the way
+    assert np.all(np.diff(lattice.level) >= 0)
+    level = np.zeros(len(lattice.final), int)
+    level[lattice.target] = lattice.level
+    assert np.all(level[lattice.source] < lattice.level)
+    has_end = np.isfinite(lattice.final)
+    has_end[lattice.source] = True
+    assert has_end.all()
+
+
+def test_an_utterance_that_ends_too_early_gives_its_best_part(graph_dir):
+    path = spelling.spell(["BEETLE", "OH"], SENONES, np.random.default_rng(0), pauses=False)
+    decoder = Decoder(graph_dir)
+    matrix = spelling.loglikes(path, SENONES.num_senones, 200.0)
+    for frames, words in ((len(path), ["BEETLE", "OH"]), (0, [])):
+        assert decoder.lattice(matrix[:frames]).best(10.0) == words
+    cut = decoder.lattice(matrix[:-1][: len(path) - 4])
+    assert not cut.reached_final
+    assert cut.best(10.0)[:1] == ["BEETLE"]
+    assert not decoder.lattice(matrix[:1]).reached_final
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_wrong_log_likelihoods_are_refused(graph_dir, value):
+    decoder = Decoder(graph_dir)
+    with pytest.raises(UserError, match="utt7: log-likelihoods of shape"):
+        decoder.lattice(np.zeros((3, 5), np.float32), "utt7")
+    matrix = np.zeros((9, SENONES.num_senones), np.float32)
+    matrix[4, 4] = value
+    with pytest.raises(UserError, match=r"utt7: .*not finite"):
+        decoder.lattice(matrix, "utt7")
+
+
+def test_any_number_of_processes_gives_the_same_in_the_same_order(graph_dir):
+    items = [(f"u{n}", noisy(["B", "OH", "A"], n)) for n in (3, 1, 2, 5, 4)]
+    one = decode_all(graph_dir, iter(items))
+    two = decode_all(graph_dir, iter(items), jobs=2)
+    assert list(one) == list(two) == [name for name, _ in items]
+    for name in one:
+        for field in ("source", "target", "word", "graph", "acoustic", "final"):
+            np.testing.assert_array_equal(getattr(one[name], field), getattr(two[name], field))
+        assert one[name].best(8.0, 0.5) == two[name].best(8.0, 0.5)
+    with pytest.raises(UserError, match="bad: "):
+        decode_all(graph_dir, [("bad", np.zeros((2, 2), np.float32))], jobs=2)
+    assert not multiprocessing.active_children()
+
+
+def test_a_sweep_is_quick(graph_dir):
+    lattice = Decoder(graph_dir).lattice(noisy(["BEET", "A", "OH"] * 10, 0))
+    began = time.perf_counter()
+    lattice.best_of_all([(w, p) for w in range(7, 17) for p in (-1, -0.5, 0, 0.5, 1, 1.5, 2)])
+    assert time.perf_counter() - began < 2

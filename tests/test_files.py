@@ -1,0 +1,111 @@
+"""Files appear whole or not at all; digests say what made them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from acoustic_kd import files
+from acoustic_kd.errors import UserError
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+)
+
+KILLED_HALF_WAY = """
+import os, signal, sys
+from pathlib import Path
+from acoustic_kd.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half a fi")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_atomic_path_replaces_at_the_end(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    with files.atomic_path(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # a rename works inside one file system only
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), files.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_kill_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    root = str(Path(files.__file__).parents[1])
+    command = [sys.executable, "-c", KILLED_HALF_WAY, str(path)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    files.write_text(path, "new")
+    assert path.read_text() == "new"
+
+
+@given(JSON)
+def test_json_round_trip(tmp_path_factory, value):
+    path = tmp_path_factory.mktemp("json") / "a.json"
+    files.write_json(path, value)
+    assert files.read_json(path) == value
+
+
+@given(st.lists(JSON, max_size=4))
+@example(["\x85\u2028"])
+def test_jsonl_round_trip(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("jsonl") / "a.jsonl"
+    files.write_jsonl(path, rows)
+    assert files.read_jsonl(path) == rows
+
+
+@pytest.mark.parametrize("read", [files.read_json, files.read_jsonl])
+def test_missing_file_is_named(tmp_path, read):
+    with pytest.raises(UserError, match=r"a\.json: cannot be read"):
+        read(tmp_path / "a.json")
+
+
+def test_malformed_json_is_named(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 1}\n{"b": ')
+    with pytest.raises(UserError, match=r"a\.json: not valid JSON"):
+        files.read_json(path)
+    with pytest.raises(UserError, match=r"a\.json:2: not valid JSON"):
+        files.read_jsonl(path)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        files.read_json,
+        files.read_jsonl,
+    ],
+)
+def test_binary_instead_of_json_is_named(tmp_path, read):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"a\.json"):
+        read(path)
+
+
+def test_digest_depends_on_content_alone():
+    assert files.digest({"a": 1, "b": [1, 2]}) == files.digest({"b": [1, 2], "a": 1})
+    assert files.digest({"a": 1}) != files.digest({"a": 1.5})
+    assert files.digest([1, 2]) != files.digest([2, 1])
+    assert len(files.digest(None)) == 64

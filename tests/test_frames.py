@@ -1,0 +1,75 @@
+"""Frame shards: round trips, and what a reader refuses."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.frames import Classes, Utterance, read_frames, read_utterances, write_store
+from acoustic_kd.model import Splicer
+
+CLASSES = Classes(7, "abc")
+
+
+def utterances(lengths, seed=0, labelled=True, dimension=4):
+    rng = np.random.default_rng(seed)
+    for number, length in enumerate(lengths):
+        features = rng.normal(size=(length, dimension)).astype(np.float32)
+        targets = rng.integers(0, 7, length) if labelled else None
+        yield Utterance(f"ü{number}", features, targets)
+
+
+@settings(max_examples=25, deadline=None)
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=12), size=st.integers(1, 60))
+def test_round_trip(tmp_path_factory, lengths, size):
+    folder = tmp_path_factory.mktemp("store")
+    total = write_store(folder, utterances(lengths), CLASSES, size, "float32")
+    frames = read_frames(folder)
+    original = list(utterances(lengths))
+    assert total == sum(lengths) == len(frames)
+    assert frames.ids == [u.id for u in original] and frames.classes == CLASSES
+    for (name, span), utterance in zip(frames.spans(), original, strict=True):
+        assert name == utterance.id
+        np.testing.assert_array_equal(frames.features[span], utterance.features)
+        np.testing.assert_array_equal(frames.targets[span], utterance.targets)
+    streamed = [u for path in sorted(folder.iterdir()) for u in read_utterances(path)]
+    assert [u.id for u in streamed] == frames.ids
+
+
+def test_untranscribed_stores_have_no_targets(tmp_path):
+    write_store(tmp_path, utterances([3, 4], labelled=False), CLASSES, 100)
+    assert read_frames(tmp_path).targets is None
+
+
+def test_wrong_stores_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no shards"):
+        read_frames(tmp_path)
+    write_store(tmp_path, utterances([3, 4]), CLASSES, 3)
+    write_store(tmp_path / "other", utterances([5]), Classes(8, "xyz"), 100)
+    (tmp_path / "other" / "shard-00000.h5").rename(tmp_path / "shard-00009.h5")
+    with pytest.raises(UserError, match=r"xyz \(8 classes\) differs from abc \(7\)"):
+        read_frames(tmp_path)
+    damaged = tmp_path / "shard-00009.h5"
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"shard-00009.h5: not a readable HDF5 file"):
+        read_frames(tmp_path)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    left=st.integers(0, 6),
+    right=st.integers(0, 6),
+)
+def test_windows_repeat_the_edges_of_their_utterance(lengths, left, right):
+    total, dimension = sum(lengths), 3
+    features = torch.arange(total * dimension, dtype=torch.float32).view(total, dimension)
+    offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]))
+    windows = Splicer(features, offsets, left, right)(torch.arange(total))
+    expected = []
+    for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        padded = np.pad(features[begin:end].numpy(), ((left, right), (0, 0)), mode="edge")
+        expected += [padded[t : t + left + 1 + right].ravel() for t in range(end - begin)]
+    np.testing.assert_array_equal(windows.numpy(), np.array(expected))

@@ -1,0 +1,72 @@
+"""Pronouncing dictionaries in CMU's format."""
+
+import pocketsphinx
+import pytest
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.lexicon import Lexicon, read_lexicon
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text: str):
+        path = tmp_path / "words.dict"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_variants_stress_comments(written):
+    lexicon = read_lexicon(
+        written(";;; CMU\nread  R IY1 D\nREAD(2) R EH1 D # past\n\nzero Z IH R OW\n")
+    )
+    assert lexicon["READ"] == (("R", "IY", "D"), ("R", "EH", "D"))
+    assert lexicon["ZERO"] == (("Z", "IH", "R", "OW"),)
+    assert "READ" in lexicon and "read" not in lexicon
+    assert lexicon.phones() == ["D", "EH", "IH", "IY", "OW", "R", "Z"]
+
+
+def test_variants_that_differ_in_stress_alone_are_one(written):
+    lexicon = read_lexicon(written("A AH0\nA(2) AH1\nA(3) EY1\n"))
+    assert lexicon["A"] == (("AH",), ("EY",))
+
+
+def test_case_can_be_kept(written):
+    assert "read" in read_lexicon(written("read R IY D\n"), upper=False)
+
+
+def test_restricted_to():
+    lexicon = Lexicon({"B": (("B", "IY"),), "A": (("EY",),), "C": (("S", "IY"),)})
+    assert list(lexicon.restricted_to({"B", "A", "UNKNOWN"}).entries) == ["A", "B"]
+    assert lexicon.restricted_to({"A"}).phones() == ["EY"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("A EY\nWORD\n", r"words\.dict:2: word 'WORD' has no phones"),
+        ("", "no words in it"),
+        (";;; a comment alone\n", "no words in it"),
+    ],
+)
+def test_malformed(written, text, message):
+    with pytest.raises(UserError, match=message):
+        read_lexicon(written(text))
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nothing\.dict: cannot be read"):
+        read_lexicon(tmp_path / "nothing.dict")
+
+
+def test_dictionary_of_the_aligner():
+    lexicon = read_lexicon(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict"))
+    assert len(lexicon.entries) > 100_000
+    assert len(lexicon.phones()) == 39
+    assert lexicon["HELLO"] == (("HH", "AH", "L", "OW"), ("HH", "EH", "L", "OW"))
+
+
+def test_real_dictionaries(shared_data):
+    an4 = read_lexicon(shared_data / "an4/etc/an4.dic")
+    assert len(an4.phones()) <= 40 and "RUBOUT" in an4
