@@ -3,13 +3,16 @@
 import argparse
 import dataclasses
 import os
+import shlex
 import sys
+import time
 from pathlib import Path
+from typing import NoReturn
 
 from acoustic_kd import __version__
 from acoustic_kd.config import Config, load_config
 from acoustic_kd.errors import UserError
-from acoustic_kd.stages import STAGES, run_stage
+from acoustic_kd.stages import STAGES, is_main_process, run_stage
 from acoustic_kd.stages.experiment import Experiment
 
 USAGE_ERROR = 2
@@ -24,6 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.handler(options)
     except UserError as error:
+        if not is_main_process():
+            # Mostly all processes find the same and the first says so: the launcher ends the others
+            # meanwhile. What only one of them found is said by that one.
+            time.sleep(3)
         print(f"acoustic-kd {options.verb}: error: {error}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
@@ -32,11 +39,23 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a full disk, a folder that cannot be written
+        where = f"{error.filename}: " if error.filename else ""
+        reason = error.strerror or " ".join(str(error).split())
+        print(f"acoustic-kd {options.verb}: error: {where}{reason}", file=sys.stderr)
+        return USAGE_ERROR
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="acoustic-kd",
         description=DESCRIPTION,
         epilog="The verbs are the stages of the recipe, in order; `recipes/run.sh` runs them all.",
@@ -78,7 +97,18 @@ def experiment_of(options: argparse.Namespace) -> Experiment:
         corpus = dataclasses.replace(config.corpus, data_dir=options.data_dir)
         config = dataclasses.replace(config, corpus=corpus)
     directory = options.exp_dir or Path("exp") / default_name(options.config, config)
-    return Experiment(config, directory, STAGES, options.num_processes)
+    return Experiment(config, directory, STAGES, options.num_processes, _recipe(options, config))
+
+
+def _recipe(options: argparse.Namespace, config: Config) -> str:
+    """The command that makes the experiment, to stand beside its results."""
+    words = ["recipes/run.sh"]
+    if options.config is not None:
+        here = options.config.absolute()
+        inside = here.is_relative_to(Path.cwd())
+        words += ["--config", str(here.relative_to(Path.cwd()) if inside else options.config)]
+    words += [] if config.corpus.name == "demo" else ["--data-dir", "DIR"]
+    return shlex.join([*words, *options.overrides])
 
 
 def default_name(path: Path | None, config: Config) -> str:

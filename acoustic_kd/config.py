@@ -6,8 +6,10 @@ is an error that names the setting, so that a typing mistake never trains the wr
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,6 @@ class SoftTargetConfig:
 
     temperature: float = 2.0
     kept_classes: int = 20
-    shard_frames: int = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ class DistillConfig:
 
     models: int = 2
     hard_weight: float = 0.5
+    dropout: float = 0.0  # soft targets regularise enough
     epochs: int | None = None
-    dropout: float | None = None
     learning_rate: float | None = None
 
 
@@ -127,8 +128,12 @@ class DecodeConfig:
     lattice_beam: float = 8.0
     max_active: int = 7000
     acoustic_scale: float = 0.1
-    lm_weights: tuple[float, ...] = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 20)
-    insertion_penalties: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
+    # fmt: off
+    lm_weights: tuple[float, ...] = (
+        4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0,
+    )
+    # fmt: on
+    insertion_penalties: tuple[float, ...] = (-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0)
     jobs: int = 0  # processes; 0: one a core
 
 
@@ -148,12 +153,106 @@ class Config:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 
 
+Range = tuple[Callable[[Any], bool], str]  # what holds of a permitted value, and how to say it
+
+
+def _at_least(low: float, high: float = math.inf) -> Range:
+    text = f"{low} or more" if high == math.inf else f"{low} to {high}"
+    return (lambda value: low <= value <= high and math.isfinite(value)), text
+
+
+_POSITIVE: Range = (lambda value: 0 < value < math.inf), "greater than 0"
+_FINITE: Range = math.isfinite, "a finite number"
+_RATE: Range = (lambda value: 0 <= value < 1), "at least 0 and less than 1"
+
+
+def _all(check: Range) -> Range:
+    fits, text = check
+    return (lambda values: bool(values) and all(map(fits, values))), f"one or more numbers, {text}"
+
+
+# Settings whose type permits more than makes sense. Every comparison is written so that it does not
+# hold of NaN.
+RANGES: dict[str, Range] = {
+    "corpus.dev_share": ((lambda share: 0 < share < 1), "between 0 and 1, both excluded"),
+    "corpus.seed": _at_least(0),
+    "corpus.demo_train_voices": _at_least(1, 16),  # as many as `corpora.demo` has
+    "corpus.demo_dev_voices": _at_least(1, 4),
+    "corpus.demo_test_voices": _at_least(1, 6),
+    "corpus.demo_train_sentences": _at_least(1, 500),
+    "corpus.demo_eval_sentences": _at_least(1, 500),
+    "features.sample_rate": _at_least(1000),
+    "features.mel_bins": _at_least(13),  # as many as the cepstra that the tree is grown on
+    "features.low_hz": _at_least(0),
+    "features.high_hz": _FINITE,
+    "features.train_warps": (
+        lambda w: 1 in w and len(set(w)) == len(w) and all(0.5 <= x <= 2 for x in w),
+        "different numbers from 0.5 to 2, with 1 (the speech itself) among them",
+    ),
+    "features.normalise": (
+        lambda over: over in ("speaker", "utterance", "global"),
+        "speaker, utterance or global",
+    ),
+    "align.max_failed": _RATE,
+    "senones.leaves": _at_least(1),
+    "senones.min_frames": _at_least(1),
+    "frames.shard_frames": _at_least(1),
+    "model.layers": _at_least(1),
+    "model.width": _at_least(1),
+    "model.dropout": _RATE,
+    "model.left_frames": _at_least(0),
+    "model.right_frames": _at_least(0),
+    "train.members": _at_least(1, 1000),  # seeds from the thousandth on are the distilled models'
+    "train.epochs": _at_least(1),
+    "train.batch_frames": _at_least(1),
+    "train.learning_rate": _POSITIVE,
+    "train.weight_decay": _at_least(0),
+    "train.decay_below": _FINITE,
+    "train.decay": ((lambda factor: 0 < factor <= 1), "greater than 0, at most 1"),
+    "train.stop_rate": _at_least(0, 1),
+    "train.checkpoint_steps": _at_least(1),
+    "soft_targets.temperature": _POSITIVE,
+    "soft_targets.kept_classes": _at_least(1),
+    "distill.models": _at_least(1),
+    "distill.hard_weight": _at_least(0),
+    "distill.epochs": _at_least(1),
+    "distill.dropout": _RATE,
+    "distill.learning_rate": _POSITIVE,
+    "decode.ngram": _at_least(1),
+    "decode.beam": _POSITIVE,
+    "decode.lattice_beam": _POSITIVE,
+    "decode.max_active": _at_least(1),
+    "decode.acoustic_scale": _POSITIVE,
+    "decode.lm_weights": _all(_POSITIVE),
+    "decode.insertion_penalties": _all(_FINITE),
+    "decode.jobs": _at_least(0),
+}
+
+
+def check_ranges(config: Config) -> None:
+    """Raise a UserError for the first setting outside its range, naming both."""
+    values = all_settings(config)
+    for name, (fits, text) in RANGES.items():
+        value = values[name]
+        if value is not None and not fits(value):
+            shown = list(value) if isinstance(value, tuple) else value
+            raise UserError(f"setting '{name}' is {shown}; it must be {text}")
+    features = config.features
+    nyquist = features.sample_rate / 2
+    high = features.high_hz if features.high_hz > 0 else nyquist + features.high_hz
+    if not features.low_hz < high <= nyquist:
+        raise UserError(
+            f"setting 'features.high_hz' is {features.high_hz:g}; it must lie above features.low_hz"
+            f" ({features.low_hz:g}) and at or below half the sample rate ({nyquist:g})"
+        )
+
+
 def load_config(path: Path | None, overrides: list[str]) -> Config:
     """Read `path` (YAML; null for defaults) and apply overrides such as `model.width=2560`.
 
     Raises:
         UserError: the file is missing or malformed, a key is unknown (the nearest is suggested),
-            or a value has the wrong type.
+            or a value has the wrong type or is out of range.
     """
     source = "command line" if path is None else str(path)
     values = {} if path is None else _read_yaml(Path(path))
@@ -167,6 +266,7 @@ def load_config(path: Path | None, overrides: list[str]) -> Config:
         except yaml.YAMLError:
             raise UserError(f"setting '{override}': the value is not valid YAML") from None
         config = _override(config, key.split("."), value, key)
+    check_ranges(config)
     return config
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from acoustic_kd.errors import UserError
 
+TEMPORARY = ".*.tmp"  # matches the names of files that are being written
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:

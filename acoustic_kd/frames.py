@@ -12,6 +12,7 @@ utterance is any run of frames that belong together; MNIST's digits are utteranc
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,22 +60,25 @@ def shard_paths(directory: Path) -> list[Path]:
     return paths
 
 
-def open_shard(path: Path, expected_format: str) -> h5py.File:
+@contextmanager
+def open_shard(path: Path, expected_format: str) -> Iterator[h5py.File]:
     """Open a shard for reading.
 
     Raises:
-        UserError: the file is damaged or of another format.
+        UserError: the file is damaged, here or where the block reads it, or of another format.
     """
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        reason = str(error).split("(")[-1].rstrip(")")
-        raise UserError(f"{path}: not a readable HDF5 file ({reason}); make it again") from None
-    found = file.attrs.get("format")
-    if found != expected_format:
-        file.close()
-        raise UserError(f"{path}: format is {found!r}, expected '{expected_format}'")
-    return file
+        with h5py.File(path, "r") as file:
+            found = file.attrs.get("format")
+            if found != expected_format:
+                raise UserError(f"{path}: format is {found!r}, expected '{expected_format}'")
+            yield file
+    except (OSError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).split("(")[-1].strip(")'\"")
+        raise UserError(
+            f"{path}: not a readable HDF5 file ({reason}); delete it and run the "
+            "stage that writes it"
+        ) from None
 
 
 def write_store(

@@ -38,7 +38,31 @@ class Splicer(nn.Module):
         """Windows [B, W·D] around the frames with numbers `frames`, int64 [B]."""
         index = frames.int()[:, None] + self.steps
         index = index.clamp(self.first[frames, None], self.last[frames, None])
-        return self.features[index.flatten()].view(len(frames), -1)
+        size = len(self.steps) * self.features.shape[1]  # spelled out for the sake of B = 0
+        return self.features[index.flatten()].view(len(frames), size)
+
+
+class Dropout(nn.Module):
+    """Dropout whose masks are cheap on a CPU: a random byte a unit instead of a random float.
+
+    There PyTorch's own takes a third of a training step of a small model. The price is that the
+    rate is rounded to 1/256; the scale of what is kept fits the rounded rate.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.dropped = min(255, round(256 * rate))  # of 256
+
+    def forward(self, units: Tensor) -> Tensor:
+        """`units`, while training with a share `rate` of them at zero and the rest scaled up."""
+        if not self.training:
+            return units
+        if units.device.type != "cpu":
+            return nn.functional.dropout(units, self.rate)
+        words = torch.empty((units.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: units.numel()] >= self.dropped
+        return units * kept.view(units.shape).to(units.dtype).mul_(256 / (256 - self.dropped))
 
 
 class AcousticModel(nn.Module):
@@ -54,7 +78,7 @@ class AcousticModel(nn.Module):
         for fan_in, fan_out in pairwise(sizes):
             hidden += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
             # Without dropout there is no layer, so that nothing is drawn or copied for it.
-            hidden += [nn.Dropout(dropout)] if dropout > 0 else []
+            hidden += [Dropout(dropout)] if dropout > 0 else []
         self.hidden = nn.Sequential(*hidden)
         self.output = nn.Linear(sizes[-1], classes)
         self.apply(_initialise)
@@ -85,8 +109,11 @@ def count_parameters(model: nn.Module) -> int:
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors as safetensors, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    try:
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata)
+    except SafetensorError as error:  # a full disk, for one
+        raise UserError(f"{path}: cannot be written ({error})") from None
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -99,7 +126,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the stage that trains it") from None
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: damaged ({error}); delete it and train again") from None
 
 
@@ -116,8 +143,13 @@ def load_model(directory: Path) -> tuple[AcousticModel, dict]:
         UserError: a file is missing or damaged, or the two do not fit together.
     """
     description = read_json(Path(directory) / "model.json")
-    config = ModelConfig(**description["model"])
-    model = build_model(config, description["dimension"], description["classes"])
+    try:
+        config = ModelConfig(**description["model"])
+        model = build_model(config, description["dimension"], description["classes"])
+    except (KeyError, TypeError, RuntimeError):
+        raise UserError(
+            f"{Path(directory) / 'model.json'}: describes no model; train it again"
+        ) from None
     try:
         model.load_state_dict(load_tensors(Path(directory) / "model.safetensors"))
     except RuntimeError as error:

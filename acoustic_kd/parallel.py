@@ -2,11 +2,18 @@
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tqdm import tqdm
+
+from acoustic_kd.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,8 +42,10 @@ def map_ordered(
 ) -> Iterator[Result]:
     """`function` of each item, in order, over `jobs` processes (0: one a core).
 
-    `function` and `initializer` must be importable (defined at the top of a module). The workers
-    are started afresh rather than forked, because a forked copy of a threaded program can hang.
+    `function` and `initializer` must be importable (defined at the top of a module).
+
+    Raises:
+        UserError: a process died.
     """
     jobs = min(jobs or cores(), len(items))
     if jobs <= 1:
@@ -44,15 +53,56 @@ def map_ordered(
             initializer(*arguments)
         yield from progress(map(function, items), description, len(items))
         return
+    chunk = max(1, min(16, len(items) // (4 * jobs)))
+    with worker_pool(jobs, initializer, arguments) as pool:
+        results = pool.map(function, items, chunksize=chunk)
+        yield from progress(results, description, len(items))
+
+
+@contextmanager
+def worker_pool(
+    jobs: int, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes to work in; they end with the block, whatever they are at.
+
+    They are started afresh rather than forked, because a forked copy of a program that holds
+    threads or a GPU can hang. Ctrl-C is left to this process, and they end when it does.
+
+    Raises:
+        UserError: one of them died.
+    """
+    others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs, _start, (initializer, arguments)) as pool:
-        chunk = max(1, min(16, len(items) // (4 * jobs)))
-        yield from progress(pool.imap(function, items, chunk), description, len(items))
+    pool = ProcessPoolExecutor(jobs, context, _start, (initializer, arguments))
+    try:
+        # A new process inherits that Ctrl-C is held back; here it is only put off.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            for _ in range(jobs):
+                pool.submit(cores)  # each piece of work starts one process
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield pool
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process died, perhaps for lack of memory; give the machine more of it or "
+            "the program fewer cores (taskset), and run the same command again"
+        ) from None
+    finally:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
 
 
 def _start(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     import torch
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # the processes share the cores among themselves
     if initializer is not None:
         initializer(*arguments)
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

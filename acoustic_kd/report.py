@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from acoustic_kd.decoding.lattice import Lattice
-from acoustic_kd.decoding.scoring import Score, error_counts, pooled, replicate
+from acoustic_kd.decoding.scoring import (
+    Score,
+    error_counts,
+    pooled,
+    probability_better,
+    replicate,
+)
 from acoustic_kd.features import SHIFT_SECONDS
 
 KINDS = ("baseline", "ensemble", "distilled")
@@ -194,14 +200,13 @@ def _probabilities(errors: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str
         "distilled over baseline": (2, 0),
         "distilled over ensemble": (2, 1),
     }
-    answers: dict[str, dict[str, float]] = {}
-    for what, (counts, totals) in errors.items():
-        rates = replicate(counts, totals)
-        answers[what] = {
-            name: float(np.mean((rates[:, a] < rates[:, b]) + 0.5 * (rates[:, a] == rates[:, b])))
-            for name, (a, b) in pairs.items()
+    return {
+        what: {
+            name: probability_better(counts[:, [other, one]], totals)
+            for name, (one, other) in pairs.items()
         }
-    return answers
+        for what, (counts, totals) in errors.items()
+    }
 
 
 def table_rows(results: dict[str, Any]) -> list[list[str]]:

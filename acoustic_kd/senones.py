@@ -133,9 +133,14 @@ def read_inventory(path: Path) -> SenoneInventory:
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise UserError(f"{path}: not a senone inventory ('{FORMAT}')")
-    leaves = tuple(
-        Leaf(f["phone"], f["state"], tuple(f["left"]), tuple(f["right"])) for f in value["leaves"]
-    )
-    if value["phones"][0] != SILENCE:
+    try:
+        phones = tuple(value["phones"])
+        leaves = tuple(
+            Leaf(f["phone"], f["state"], tuple(f["left"]), tuple(f["right"]))
+            for f in value["leaves"]
+        )
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: malformed; delete it and run stage senones again") from None
+    if phones[:1] != (SILENCE,):
         raise UserError(f"{path}: the first phone must be {SILENCE}")
-    return SenoneInventory(tuple(value["phones"]), leaves)
+    return SenoneInventory(phones, leaves)

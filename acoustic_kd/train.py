@@ -7,6 +7,7 @@ nothing but the checkpoint is needed to go on exactly where a killed run stopped
 """
 
 import json
+import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import digest, read_json, write_jsonl
+from acoustic_kd.files import digest, write_jsonl
 from acoustic_kd.frames import Frames
 from acoustic_kd.losses import distillation_loss
 from acoustic_kd.model import (
@@ -122,6 +123,7 @@ class Trainer:
     def run(self) -> list[dict]:
         """Train to the end, from the checkpoint if there is one; returns the metrics by epoch."""
         self._resume()
+        self.accelerator.wait_for_everyone()  # before the first one deletes what others look for
         while not self._finished():
             self._epoch()
             self._save()
@@ -321,23 +323,18 @@ def _splicer(frames: Frames, model: ModelConfig, accelerator: Accelerator, low: 
     return splicer.to(accelerator.device)
 
 
-def make_accelerator(expected_processes: int | None = None) -> Accelerator:
-    """An Accelerator, after checking that as many processes run as were asked for.
+def make_accelerator() -> Accelerator:
+    """The processes of this run.
 
     Raises:
-        UserError: a launcher started another number of processes.
+        UserError: Accelerate sees another number of them than the launcher started.
     """
     # Precision is the loop's own affair, whatever the launcher's settings say.
-    accelerator = Accelerator(mixed_precision="no")
-    found = accelerator.num_processes
-    if expected_processes is not None and found != expected_processes:
+    accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != started:
         raise UserError(
-            f"{expected_processes} processes were asked for but {found} run; start them with "
-            f"'torchrun --nproc-per-node {expected_processes}' or check 'accelerate env'"
+            f"{started} processes were started but Accelerate joins {accelerator.num_processes}; "
+            "look at 'accelerate env' and at variables named ACCELERATE_…"
         )
     return accelerator
-
-
-def read_best_accuracy(directory: Path) -> float:
-    """The dev frame accuracy (percent) of a trained model."""
-    return float(read_json(Path(directory) / "model.json")["best_dev_frame_accuracy"])

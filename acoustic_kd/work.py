@@ -2,9 +2,11 @@
 
 A piece of work owns a directory. `started.json` says what is being made there, `done.json`, written
 last, what was made: the settings, the digests of the inputs, and the digest of both, which is what
-later work records as its input. So nothing stale is reused and nothing current is made again.
+later work records as its input; and the files with their sizes. So nothing stale is reused, nothing
+current is made again, and what was lost is.
 """
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import digest, read_json, write_json
+from acoustic_kd.files import TEMPORARY, digest, read_json, write_json
+
+RECORDS = ("started.json", "done.json")
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Work:
         inputs: name → digest of the work that is read.
         whole: whether output of other settings is cleared away first. Not so where the directory
             holds smaller pieces of work that each look after themselves.
+        beside: files outside the directory that are made with it.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Work:
     settings: dict[str, Any]
     inputs: dict[str, str]
     whole: bool = True
+    beside: tuple[Path, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -42,9 +48,11 @@ class Work:
         return digest({"name": self.name, "settings": self.settings, "inputs": self.inputs})
 
     def is_current(self) -> bool:
-        """Whether `done.json` is there and was written for these settings and inputs."""
-        done = read_done(self.directory)
-        return done is not None and done["digest"] == self.digest
+        """Whether this was done with these settings and inputs, and no file of it has been lost."""
+        if not self._was("done.json"):
+            return False
+        files = read_done(self.directory).get("files", {})
+        return all(_size(self.directory / name) == size for name, size in files.items())
 
     @contextmanager
     def making(self, main: bool = True) -> Iterator[None]:
@@ -59,9 +67,11 @@ class Work:
             yield
             return
         started = self.directory / "started.json"
-        if started.exists() and read_json(started).get("digest") != self.digest and self.whole:
-            shutil.rmtree(self.directory)
         (self.directory / "done.json").unlink(missing_ok=True)
+        if started.exists() and not self._was(started.name) and self.whole:
+            self._clear()
+        for half_written in self.directory.rglob(TEMPORARY):  # a killed process left it
+            half_written.unlink()
         description = {
             "name": self.name,
             "digest": self.digest,
@@ -72,13 +82,52 @@ class Work:
         begun = time.monotonic()
         yield
         seconds = round(time.monotonic() - begun, 1)
-        write_json(self.directory / "done.json", description | {"seconds": seconds})
+        done = description | {"seconds": seconds, "files": self._files()}
+        write_json(self.directory / "done.json", done)
+
+    def _clear(self) -> None:
+        """Take away everything but `started.json`, so that a clearing that is killed is repeated.
+
+        The directory itself stays: it may be a link to a larger disk.
+        """
+        for path in self.directory.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != "started.json":
+                path.unlink()
+
+    def _files(self) -> dict[str, int]:
+        """Bytes in each file that was made, but for the records of this and smaller work."""
+        paths = [path for path in self.directory.rglob("*") if path.is_file()]
+        paths = [path for path in paths if path.name not in RECORDS] + list(self.beside)
+        return {os.path.relpath(path, self.directory): _size(path) for path in sorted(paths)}
+
+    def _was(self, name: str) -> bool:
+        record = _read_record(self.directory / name)
+        return record is not None and record["digest"] == self.digest
 
 
 def read_done(directory: Path) -> dict[str, Any] | None:
     """What `done.json` records, or None where the work is not done."""
-    path = Path(directory) / "done.json"
-    return read_json(path) if path.exists() else None
+    return _read_record(Path(directory) / "done.json")
+
+
+def _size(path: Path) -> int | None:
+    """Bytes in a file, or None where there is none."""
+    return path.stat().st_size if path.is_file() else None
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """A `done.json` or `started.json`; None where there is none, or none that can be read."""
+    try:
+        record = read_json(path)
+    except UserError:
+        return None
+    parts = {"digest": str, "settings": dict, "inputs": dict}
+    whole = isinstance(record, dict) and all(
+        isinstance(record.get(key), kind) for key, kind in parts.items()
+    )
+    return record if whole else None
 
 
 def require_done(directory: Path, name: str, settings: dict[str, Any], how: str) -> dict[str, Any]:

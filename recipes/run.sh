@@ -45,13 +45,16 @@ while [ $# -gt 0 ]; do
       shift 2
       ;;
     -*) fail "unknown option $1 (see recipes/run.sh --help)" ;;
+    align.lexicon=* | corpus.data_dir=* | decode.arpa=*)
+      overrides+=("${1%%=*}=$(absolute "${1#*=}")")
+      shift
+      ;;
     *=*) overrides+=("$1"); shift ;;
     *) fail "expected KEY.SUBKEY=VALUE, got '$1' (see recipes/run.sh --help)" ;;
   esac
 done
 
 cd "$(dirname "$0")/.."
-tools/setup.sh demo
 bin=.venv/bin
 
 #       name          on several processes
@@ -82,14 +85,15 @@ number() {
 case $processes in '' | *[!0-9]* | 0) fail "--num-processes: '$processes' is no number of processes" ;; esac
 first=$(number "$stage")
 last=$(number "$stop_stage")
+[ "$first" -le "$last" ] || fail "--stage $stage comes after --stop-stage $stop_stage"
+tools/setup.sh demo
 
-# torchrun starts N processes on CPUs and on GPUs alike; with one there is nothing to launch.
+# With one process there is nothing to launch.
 launch() {
   if [ "$processes" = 1 ]; then
     "$bin/acoustic-kd" "$@"
   else
-    "$bin/torchrun" --standalone --nproc-per-node "$processes" -m acoustic_kd \
-      "$@" --num-processes "$processes"
+    "$bin/python" -m acoustic_kd.launch "$processes" "$@"
   fi
 }
 

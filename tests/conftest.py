@@ -4,7 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+import tiny_recipe
 import torch
+
+from acoustic_kd.stages import STAGES
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow tests last."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +29,13 @@ def shared_data() -> Path:
 def one_thread() -> None:
     """Small tensors gain nothing from threads, and lose much where the cores are busy."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def finished_recipe(tmp_path_factory) -> tiny_recipe.TinyRecipe:
+    """The tiny recipe from audio to the table; work on copies of it."""
+    pytest.importorskip("espeakng_loader", reason="needs acoustic-kd[demo]")
+    recipe = tiny_recipe.prepare(tmp_path_factory.mktemp("recipe"))
+    for stage in STAGES:
+        assert recipe(stage) == 0
+    return recipe

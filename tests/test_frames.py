@@ -1,5 +1,6 @@
 """Frame shards: round trips, and what a reader refuses."""
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -73,3 +74,18 @@ def test_windows_repeat_the_edges_of_their_utterance(lengths, left, right):
         padded = np.pad(features[begin:end].numpy(), ((left, right), (0, 0)), mode="edge")
         expected += [padded[t : t + left + 1 + right].ravel() for t in range(end - begin)]
     np.testing.assert_array_equal(windows.numpy(), np.array(expected))
+
+
+def test_no_frames_give_no_windows():
+    """As where the last batch has fewer frames than there are processes."""
+    splicer = Splicer(torch.zeros(5, 3), torch.tensor([0, 5]), 2, 1)
+    assert splicer(torch.zeros(0, dtype=torch.int64)).shape == (0, 12)
+
+
+def test_a_shard_that_lacks_a_part_is_named(tmp_path):
+    write_store(tmp_path, utterances([3, 4]), CLASSES, 100)
+    with h5py.File(tmp_path / "shard-00000.h5", "a") as file:
+        del file["ids"]
+    for read in (read_frames, lambda folder: list(read_utterances(folder / "shard-00000.h5"))):
+        with pytest.raises(UserError, match=r"shard-00000\.h5: not a readable HDF5 file"):
+            read(tmp_path)

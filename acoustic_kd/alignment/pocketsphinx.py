@@ -50,7 +50,7 @@ class PocketsphinxAligner:
         self._lexicon = lexicon
         with tempfile.TemporaryDirectory() as folder:
             dictionary = Path(folder) / "lexicon.dict"
-            dictionary.write_text(_dictionary_text(lexicon), encoding="utf-8")
+            dictionary.write_text(dictionary_text(lexicon), encoding="utf-8")
             self._decoder = pocketsphinx.Decoder(
                 hmm=pocketsphinx.get_model_path("en-us/en-us"),
                 dict=str(dictionary),
@@ -106,7 +106,7 @@ class PocketsphinxAligner:
             self._decoder.end_utt()
 
 
-def _dictionary_text(lexicon: Lexicon) -> str:
+def dictionary_text(lexicon: Lexicon) -> str:
     """The lexicon in pocketsphinx's format, second and later pronunciations numbered."""
     lines = []
     for word, pronunciations in lexicon.entries.items():

@@ -62,7 +62,9 @@ def read_segmentations(path: Path) -> list[Segmentation]:
         try:
             phones = tuple(row["phones"].split())
             durations = np.asarray(row["durations"], np.int64).reshape(len(phones), STATES)
+            if not phones or (durations < 0).any():
+                raise ValueError
             segmentations.append(Segmentation(row["id"], phones, durations))
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise UserError(f"{path}:{number}: not a segmentation of an utterance") from None
     return segmentations

@@ -23,8 +23,10 @@ def data_dir(config: Any) -> Path | None:
     """The folder a corpus is read from, `config.data_dir` or $ACOUSTIC_KD_DATA; None for the demo.
 
     Raises:
-        UserError: no folder is given, or there is none.
+        UserError: no folder is given, there is none, or no such corpus is known.
     """
+    if config.name not in CORPORA:
+        raise UserError(f"unknown corpus '{config.name}'; known: {', '.join(sorted(CORPORA))}")
     if config.name == "demo":
         return None
     given = config.data_dir or os.environ.get(DATA_VARIABLE)
@@ -71,8 +73,7 @@ def load(config: Any, out_dir: Path) -> Corpus:
         UserError: unknown corpus, missing or malformed files, an id used twice, or more than
             5 % of a split left out.
     """
-    if config.name not in CORPORA:
-        raise UserError(f"unknown corpus '{config.name}'; known: {', '.join(sorted(CORPORA))}")
+    data_dir(config)  # refuses a corpus that nobody knows
     corpus = CORPORA[config.name](config, Path(out_dir))
     for split, utterances in corpus.splits.items():
         excluded = [exclusion for exclusion in corpus.excluded if exclusion.split == split]

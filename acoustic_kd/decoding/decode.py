@@ -1,17 +1,14 @@
 """Decoding many utterances in many processes."""
 
-import multiprocessing
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.search import DEFAULTS, Decoder, SearchSettings
-from acoustic_kd.errors import UserError
+from acoustic_kd.parallel import worker_pool
 
 
 def decode_all(
@@ -41,24 +38,14 @@ def decode_all(
     words = decoder.words
     del decoder
     lattices: dict[str, Lattice] = {}
-    # Not forked: the caller may hold threads or a GPU, which do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(
-            jobs, mp_context=context, initializer=_start_worker, initargs=(graph_dir, settings)
-        ) as pool:
-            waiting: deque = deque()
-            for name, loglikes in items:
-                waiting.append((name, pool.submit(_decode, name, loglikes)))
-                if len(waiting) >= 2 * jobs:
-                    _take(waiting, lattices, words)
-            while waiting:
+    with worker_pool(jobs, _start_worker, (graph_dir, settings)) as pool:
+        waiting: deque = deque()
+        for name, loglikes in items:
+            waiting.append((name, pool.submit(_decode, name, loglikes)))
+            if len(waiting) >= 2 * jobs:
                 _take(waiting, lattices, words)
-    except BrokenProcessPool:
-        raise UserError(
-            f"decoding with {graph_dir}: a process died, perhaps for lack of memory; "
-            "use fewer jobs or a smaller language model"
-        ) from None
+        while waiting:
+            _take(waiting, lattices, words)
     return lattices
 
 

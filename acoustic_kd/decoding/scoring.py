@@ -85,17 +85,16 @@ def pooled(counts: np.ndarray) -> Score:
     )
 
 
-def probability_better(references: Transcripts, first: Transcripts, second: Transcripts) -> float:
-    """Paired bootstrap: the probability that `second` makes fewer word errors than `first`.
+def probability_better(errors: np.ndarray, totals: np.ndarray) -> float:
+    """Paired bootstrap: the probability that the second of two systems errs less than the first.
 
-    A replication in which both make equally many counts half, so equal systems give 0.5.
+    A replication in which both err equally often counts half, so equal systems give 0.5.
 
-    Raises:
-        UserError: as `score`.
+    Args:
+        errors: [utterances, 2].
+        totals: [utterances] what the errors are counted in, words or frames.
     """
-    counts = [error_counts(references, system) for system in (first, second)]
-    errors = np.stack([count[:, 0] for count in counts], axis=1)
-    rates = replicate(errors, counts[0][:, 1])
+    rates = replicate(errors, totals)
     better, alike = rates[:, 1] < rates[:, 0], rates[:, 1] == rates[:, 0]
     return float(np.mean(better + 0.5 * alike))
 

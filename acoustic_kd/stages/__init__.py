@@ -3,6 +3,7 @@
 import os
 import time
 
+from acoustic_kd.errors import UserError
 from acoustic_kd.stages.experiment import Experiment, Stage
 
 _FEATURES = tuple(
@@ -59,9 +60,17 @@ STAGES: dict[str, Stage] = {
             "decode", "frame accuracy, search and WER", "decode", _SEARCH,
             ("corpus", "frames", "train", "distill", "graph"), "recognise:run_decode", whole=False,
         ),
-        Stage("report", "the table", "report", (), ("decode",), "recognise:run_report"),
+        Stage(
+            "report", "the table", "report", (), ("decode",), "recognise:run_report",
+            beside=("results.json", "results.md"),
+        ),
     )
 }  # fmt: skip
+
+
+def is_main_process() -> bool:
+    """Whether this is the first process of a run; torchrun and accelerate number them alike."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def run_stage(experiment: Experiment, name: str) -> None:
@@ -72,13 +81,30 @@ def run_stage(experiment: Experiment, name: str) -> None:
     """
     stage = experiment.stages[name]
     work = experiment.work(name)
-    main = int(os.environ.get("RANK", "0")) == 0  # as torchrun and accelerate number processes
+    main = is_main_process()
     if work.is_current():
         if main:
             print("  current, nothing to do", flush=True)
         return
+    _check_processes(experiment, stage)
     begun = time.monotonic()
     with work.making(main):
         stage.resolve(stage.run)(experiment)
     if main:
         print(f"  done in {time.monotonic() - begun:.1f} s", flush=True)
+
+
+def _check_processes(experiment: Experiment, stage: Stage) -> None:
+    """Before anything of older output is cleared away: are there as many processes as there must?
+
+    Raises:
+        UserError: another number than was asked for, or several for a stage that runs on one.
+    """
+    found = int(os.environ.get("WORLD_SIZE", "1"))
+    if stage.distributed and experiment.processes not in (None, found):
+        raise UserError(
+            f"{experiment.processes} processes were asked for but {found} run; start them with "
+            f"'recipes/run.sh --num-processes {experiment.processes}' or torchrun"
+        )
+    if not stage.distributed and found > 1:
+        raise UserError(f"stage '{stage.name}' runs on one process, but {found} were started")

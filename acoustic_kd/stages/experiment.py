@@ -11,7 +11,10 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.work import Work, require_done
 
 # Where things lie, and how fast they are made, is not what they are.
-NOT_SHAPING = {"corpus.data_dir", "align.lexicon", "decode.arpa", "decode.jobs"}
+NOT_SHAPING = {
+    *("corpus.data_dir", "align.lexicon", "decode.arpa"),
+    *("decode.jobs", "train.checkpoint_steps"),
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Stage:
         format: raised when the code changes what it writes, so that old output is made again.
         whole: as in `Work`.
         distributed: whether it may run on several processes.
+        beside: files that it makes in the experiment's own directory.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Stage:
     format: int = 1
     whole: bool = True
     distributed: bool = False
+    beside: tuple[str, ...] = ()
 
     def resolve(self, name: str) -> Callable[..., Any]:
         """The function that `run` or `sources` names."""
@@ -57,12 +62,14 @@ class Experiment:
     Attributes:
         stages: all stages by name, in order.
         processes: how many processes were asked for, or None.
+        command: what makes the experiment, for its report.
     """
 
     config: Config
     directory: Path
     stages: dict[str, Stage]
     processes: int | None = None
+    command: str = ""
 
     def path(self, stage: str) -> Path:
         """The directory of a stage."""
@@ -78,7 +85,8 @@ class Experiment:
         inputs = {other: self.done(other)["digest"] for other in stage.inputs}
         if stage.sources is not None:
             inputs |= stage.resolve(stage.sources)(self.config)
-        return Work(name, self.path(name), self._settings(stage), inputs, stage.whole)
+        beside = tuple(self.directory / file for file in stage.beside)
+        return Work(name, self.path(name), self._settings(stage), inputs, stage.whole, beside)
 
     def done(self, name: str) -> dict[str, Any]:
         """The record of a stage that is about to be read.

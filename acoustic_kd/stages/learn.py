@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from acoustic_kd.config import Config
+from acoustic_kd.config import Config, ModelConfig, TrainConfig
 from acoustic_kd.ensemble import mean_probabilities
 from acoustic_kd.frames import Frames, read_frames, shard_paths
 from acoustic_kd.model import Splicer, load_model
@@ -28,14 +28,9 @@ def distilled_directories(experiment: Experiment) -> list[Path]:
     return [experiment.path("distill") / f"{n:02d}" for n in range(1, count + 1)]
 
 
-def accelerator_of(experiment: Experiment) -> Accelerator:
-    """The processes of this run, as many as were asked for."""
-    return make_accelerator(experiment.processes)
-
-
 def run_train(experiment: Experiment) -> None:
     """Train the members: they differ only by seed."""
-    config, accelerator = experiment.config, accelerator_of(experiment)
+    config, accelerator = experiment.config, make_accelerator()
     data: dict[str, Frames] = {}
     for number, directory in enumerate(member_directories(experiment), start=1):
         seed = config.train.seed + number - 1
@@ -49,7 +44,7 @@ def run_train(experiment: Experiment) -> None:
 
 def run_distill(experiment: Experiment) -> None:
     """Train fresh models of the same size on the soft targets."""
-    config, accelerator = experiment.config, accelerator_of(experiment)
+    config, accelerator = experiment.config, make_accelerator()
     data: dict[str, Frames] = {}
     for number, directory in enumerate(distilled_directories(experiment), start=1):
         # No member's seed: a distilled model must not start from a member's initial weights.
@@ -64,16 +59,16 @@ def run_distill(experiment: Experiment) -> None:
         train_one(experiment, job, work, accelerator, data, soft=True)
 
 
-def distilled_settings(config: Config):
+def distilled_settings(config: Config) -> tuple[ModelConfig, TrainConfig]:
     """Model and training settings of the distilled model: a member's, but for what is set."""
     distill = config.distill
-    dropout = config.model.dropout if distill.dropout is None else distill.dropout
     changed = {
         key: getattr(distill, key)
         for key in ("epochs", "learning_rate")
         if getattr(distill, key) is not None
     }
-    return replace(config.model, dropout=dropout), replace(config.train, **changed)
+    model = replace(config.model, dropout=distill.dropout)
+    return model, replace(config.train, **changed)
 
 
 def train_one(
@@ -106,7 +101,7 @@ def train_one(
 
 def run_soft_targets(experiment: Experiment) -> None:
     """Average the members' tempered predictions over the train frames, a shard a frame shard."""
-    config, accelerator = experiment.config, accelerator_of(experiment)
+    config, accelerator = experiment.config, make_accelerator()
     settings = config.soft_targets
     members, digests = [], []
     for directory in member_directories(experiment):

@@ -54,14 +54,14 @@ def run_graph(experiment: Experiment) -> None:
         sentences = [u.text.split() for u in utterances if u.text]
         known = {word for sentence in sentences for word in sentence if word in lexicon}
         train_lm(sentences, known, arpa, config.ngram)
-    vocabulary = arpa_words(arpa)
+    vocabulary = set(arpa_words(arpa))
     _, durations = read_statistics(experiment)
     summary = build_graph(lexicon, arpa, inventory_of(experiment), out, durations)
     print(f"  {len(vocabulary)} words; graph of {summary['states']} states, {summary['arcs']} arcs")
     for split in MEASURED:
         texts = [u.text or "" for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")]
         words = " ".join(texts).split()
-        unknown = len([word for word in words if word not in set(vocabulary)])
+        unknown = len([word for word in words if word not in vocabulary])
         print(f"  {split}: {unknown} of {len(words)} words are not in the vocabulary")
 
 
@@ -200,10 +200,23 @@ def run_report(experiment: Experiment) -> None:
         parameters,
         experiment.config.train.members,
     )
+    results["command"] = experiment.command
+    results["minutes"] = _minutes(experiment)
     write_json(experiment.directory / "results.json", results)
     write_text(experiment.directory / "results.md", markdown(results))
     print(terminal_table(results))
     print(f"  in {experiment.directory / 'results.md'} and results.json beside it")
+
+
+def _minutes(experiment: Experiment) -> dict[str, float]:
+    """How long each stage took, its parts added up where it was done in several goes."""
+    minutes = {}
+    for name in list(experiment.stages)[:-1]:
+        folder = experiment.path(name)
+        parts = [read_json(path)["seconds"] for path in sorted(folder.glob("*/done.json"))]
+        whole = experiment.done(name)["seconds"]
+        minutes[name] = round(max(whole, sum(parts)) / 60, 2)
+    return minutes
 
 
 def _read_transcripts(path: Path) -> dict[str, list[str]]:

@@ -3,9 +3,16 @@
 from dataclasses import dataclass
 
 import kaldialign
+import numpy as np
 import pytest
 
-from acoustic_kd.decoding.scoring import probability_better, score, tune, write_alignments
+from acoustic_kd.decoding.scoring import (
+    error_counts,
+    probability_better,
+    score,
+    tune,
+    write_alignments,
+)
 from acoustic_kd.errors import UserError
 
 REFERENCES = {"u1": ["A", "B", "C", "D"], "u2": ["A", "A"], "u3": [], "u4": ["B"]}
@@ -39,11 +46,16 @@ def test_the_interval_covers_the_rate_and_is_the_same_each_time():
 
 def test_the_paired_bootstrap_tells_better_from_worse():
     references = {f"u{n}": ["A", "B"] for n in range(50)}
-    good = {name: ["A", "B"] for name in references}
-    bad = {name: ["A"] if n % 2 else ["A", "B"] for n, name in enumerate(references)}
-    assert probability_better(references, bad, good) > 0.99
-    assert probability_better(references, good, bad) < 0.01
-    assert probability_better(references, bad, bad) == 0.5
+    systems = (
+        references,
+        {name: ["A"] if n % 2 else ["A", "B"] for n, name in enumerate(references)},
+    )
+    counts = [error_counts(references, system) for system in systems]
+    good, bad = (count[:, 0] for count in counts)
+    words = counts[0][:, 1]
+    assert probability_better(np.stack([bad, good], 1), words) > 0.99
+    assert probability_better(np.stack([good, bad], 1), words) < 0.01
+    assert probability_better(np.stack([bad, bad], 1), words) == 0.5
 
 
 def test_what_cannot_be_scored_is_said():

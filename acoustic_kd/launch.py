@@ -1,0 +1,38 @@
+"""`python -m acoustic_kd.launch N VERB …`: one verb on N processes of this machine.
+
+It is `torchrun --standalone` (which, unlike `accelerate launch`, starts as many processes as it is
+told on CPUs too), but a process that fails ends with its own one line and exit status, without the
+launcher's traceback after it.
+"""
+
+import logging
+import os
+import sys
+
+from acoustic_kd.parallel import cores
+
+USAGE_ERROR = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status of the first process that failed, or 0."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) < 2 or not arguments[0].isdigit() or int(arguments[0]) < 1:
+        print("usage: python -m acoustic_kd.launch N VERB …", file=sys.stderr)
+        return USAGE_ERROR
+    count, *verb = arguments
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // int(count))))
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    options = ["--standalone", "--nproc-per-node", count, "-m", "acoustic_kd"]
+    try:
+        run.main([*options, *verb, "--num-processes", count])
+    except ChildFailedError as error:
+        return error.get_first_failure()[1].exitcode
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""The command line itself: exit statuses, one line an error, and no traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from acoustic_kd import __version__
+from acoustic_kd.cli import main
+from acoustic_kd.stages import STAGES
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def ended(capfd, *arguments):
+    """Exit status, standard output, standard error."""
+    try:
+        status = main(list(arguments))
+    except SystemExit as end:
+        status = end.code
+    return status, *capfd.readouterr()
+
+
+def test_help_names_every_stage_in_order(capfd):
+    status, out, error = ended(capfd, "--help")
+    assert (status, error) == (0, "")
+    numbers = [out.index(f"stage {n}: {stage.title}") for n, stage in enumerate(STAGES.values())]
+    assert numbers == sorted(numbers) and all(name in out for name in STAGES)
+    assert ended(capfd, "--version")[1] == f"acoustic-kd {__version__}\n"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_help_with_an_example(capfd, stage):
+    status, out, _ = ended(capfd, stage, "--help")
+    assert status == 0 and STAGES[stage].title in out
+    assert f"acoustic-kd {stage} --config" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "VERB"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["train", "--exp"], "expected one argument"),
+        (["train", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["train", "--num-processes", "two"], "invalid int value: 'two'"),
+        (["train", "model.widht=3"], "unknown setting 'model.widht'; did you mean 'model.width'?"),
+        (["train", "model.width"], "expected KEY.SUBKEY=VALUE"),
+        (["train", "train.epochs=0"], "setting 'train.epochs' is 0; it must be 1 or more"),
+        (["train", "--config", "/nowhere/a.yaml"], "/nowhere/a.yaml: cannot be read"),
+        (["corpus", "--exp-dir", "/dev/null/exp"], "/dev/null"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(capfd, arguments, expected):
+    status, out, error = ended(capfd, *arguments)
+    assert (status, out) == (2, "")
+    assert expected in error and "Traceback" not in error
+    assert error.startswith("acoustic-kd") and error.endswith("\n") and error.count("\n") == 1
+
+
+def test_settings_may_stand_on_either_side_of_options(capfd, tmp_path):
+    for arguments in (
+        ["train", "model.width=48", "--exp-dir", str(tmp_path / "exp")],
+        ["train", "--exp-dir", str(tmp_path / "exp"), "model.width=48"],
+    ):
+        assert "'frames' is not done yet" in ended(capfd, *arguments)[2]
+
+
+def test_as_a_program(tmp_path):
+    command = [sys.executable, "-m", "acoustic_kd", "train", "--exp-dir", tmp_path / "exp"]
+    done = subprocess.run([*command, "model.widht=3"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == (
+        "acoustic-kd train: error: unknown setting 'model.widht'; did you mean 'model.width'?\n"
+    )
+    assert not (tmp_path / "exp").exists()
+
+
+@pytest.mark.slow
+def test_interrupted_it_says_so_and_goes_on(finished_recipe, tmp_path):
+    """Ctrl-C reaches every process of a terminal, workers too."""
+    recipe = finished_recipe.copy(tmp_path / "exp")
+    command = [sys.executable, "-m", "acoustic_kd", *recipe.arguments("train", "train.epochs=3000")]
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    checkpoint = recipe.directory / "members" / "01" / "checkpoint.safetensors"
+    while process.poll() is None and not checkpoint.exists():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error == "acoustic-kd train: interrupted; the same command goes on\n"
+
+
+def run_script(*arguments, **options):
+    command = ["bash", REPOSITORY / "recipes" / "run.sh", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+
+
+def test_the_script_explains_itself(tmp_path):
+    done = run_script("--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for option in ("--config", "--data-dir", "--stage", "--exp-dir", "--num-processes"):
+        assert option in done.stdout
+    assert "set -euo" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--nonsense"], "unknown option --nonsense"),
+        (["--config"], "--config needs a value"),
+        (["an4"], "expected KEY.SUBKEY=VALUE, got 'an4'"),
+        (["--stage", "trian"], "no stage 'trian': stages are 0 (corpus) to 10 (report)"),
+        (["--stage", "11"], "no stage '11'"),
+        (["--stop-stage", ""], "no stage ''"),
+        (["--stage", "train", "--stop-stage", "align"], "--stage train comes after --stop-stage"),
+        (["--num-processes", "0"], "'0' is no number of processes"),
+        (["--num-processes", "two"], "'two' is no number of processes"),
+    ],
+)
+def test_the_script_refuses_before_it_sets_anything_up(tmp_path, arguments, expected):
+    done = run_script(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("run.sh: error: ") and expected in done.stderr
+    assert done.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_the_script_runs_the_stages_there_are():
+    text = (REPOSITORY / "recipes" / "run.sh").read_text()
+    table = text[text.index("stages=(") :].split(")")[0]
+    rows = [line.strip().strip('"').split() for line in table.splitlines()[1:] if line.strip()]
+    assert [name for name, _ in rows] == list(STAGES)
+    for name, how in rows:
+        assert STAGES[name].distributed == (how == "many")

@@ -1,0 +1,259 @@
+"""Settings: what is read from YAML and the command line, and how each mistake is named."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from acoustic_kd.config import RANGES, Config, all_settings, load_config
+from acoustic_kd.corpora import demo
+from acoustic_kd.errors import UserError
+
+
+def from_yaml(folder, text, *overrides):
+    path = folder / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, list(overrides))
+
+
+def message_of(*overrides, path=None):
+    with pytest.raises(UserError) as caught:
+        load_config(path, list(overrides))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_without_anything_settings_are_the_defaults(tmp_path):
+    assert load_config(None, []) == Config()
+    assert from_yaml(tmp_path, "") == Config()
+    assert from_yaml(tmp_path, "model:\n") == Config()
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_path):
+    config = from_yaml(tmp_path, "model: {width: 64, layers: 2}", "model.width=32", "train.seed=7")
+    assert (config.model.width, config.model.layers) == (32, 2)
+    assert config.train.seed == 7
+    assert config.model.dropout == Config().model.dropout
+
+
+def test_the_last_of_two_overrides_counts():
+    assert load_config(None, ["model.width=32", "model.width=48"]).model.width == 48
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("3", 3.0), ("0.5", 0.5), ("'2e-2'", 2e-2)]
+)
+def test_numbers_as_people_write_them(tmp_path, text, value):
+    for config in (
+        load_config(None, [f"train.learning_rate={text}"]),
+        from_yaml(tmp_path, f"train: {{learning_rate: {text}}}"),
+    ):
+        assert config.train.learning_rate == value
+        assert type(config.train.learning_rate) is float
+
+
+def test_lists_null_and_single_numbers():
+    config = load_config(None, ["decode.lm_weights=[5, 1e1]", "distill.epochs=null"])
+    assert config.decode.lm_weights == (5.0, 10.0)
+    assert config.distill.epochs is None
+    assert load_config(None, ["decode.lm_weights=7"]).decode.lm_weights == (7.0,)
+    assert load_config(None, ["distill.epochs=4"]).distill.epochs == 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("model.widht", "model.width"),
+        ("train.learningrate", "train.learning_rate"),
+        ("soft_target.temperature", "soft_targets.temperature"),
+        ("distill.hard_wieght", "distill.hard_weight"),
+        ("corpus.seeds", "corpus.seed"),
+    ],
+)
+def test_an_unknown_setting_suggests_the_nearest(tmp_path, wrong, right):
+    assert message_of(f"{wrong}=1") == f"unknown setting '{wrong}'; did you mean '{right}'?"
+    group, key = wrong.split(".")
+    path = tmp_path / "settings.yaml"
+    path.write_text(yaml.safe_dump({group: {key: 1}}))
+    name = wrong if group in dir(Config()) else group  # the first part that nobody knows
+    assert message_of(path=path) == f"{path}: unknown setting '{name}'; did you mean '{right}'?"
+
+
+def test_a_setting_like_none_that_is_known_suggests_nothing():
+    assert message_of("zzz=1") == "unknown setting 'zzz'"
+    assert message_of("model.width.more=1").startswith("unknown setting 'model.width.more'")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model.width=wide", "expected int, got 'wide'"),
+        ("model.width=2.5", "expected int, got 2.5"),
+        ("model.width=true", "expected int, got True"),
+        ("model.width=null", "expected int, got None"),
+        ("model.width=[1]", "expected int, got [1]"),
+        ("model.dropout=yes", "expected float, got True"),
+        ("train.bfloat16=1", "expected bool, got 1"),
+        ("distill.epochs=many", "expected int or null, got 'many'"),
+        ("decode.lm_weights=[a]", "expected float, got 'a'"),
+        ("corpus.name=[an4]", "expected str, got ['an4']"),
+    ],
+)
+def test_a_value_of_the_wrong_type_names_the_setting(tmp_path, override, expected):
+    name, _, value = override.partition("=")
+    assert message_of(override) == f"setting '{name}': {expected}"
+    group, key = name.split(".")
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"{group}:\n  {key}: {value}\n")
+    assert message_of(path=path) == f"{path}: setting '{name}': {expected}"
+
+
+@pytest.mark.parametrize("override", ["model.width", "=3", "width 3"])
+def test_an_override_needs_a_key_and_a_value(override):
+    assert message_of(override) == f"setting '{override}': expected KEY.SUBKEY=VALUE"
+
+
+def test_a_group_and_a_broken_value_on_the_command_line():
+    assert "is a group; set one of its keys" in message_of("model=3")
+    assert message_of("decode.lm_weights=[1").endswith("the value is not valid YAML")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"model: [", "not valid YAML"),
+        (b"model:\n\twidth: 3", "not valid YAML"),
+        (b"\xff\xfe\x00", "not valid YAML"),
+        (b"- 1\n- 2", "the file must be a mapping of settings"),
+        (b"model: 3", "model must be a mapping of settings"),
+        (b"3: 4", "unknown setting '3'"),
+    ],
+)
+def test_a_malformed_file_is_named(tmp_path, content, expected):
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(content)
+    message = message_of(path=path)
+    assert message.startswith(f"{path}: ") and expected in message
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert message_of(path=tmp_path / "no.yaml").startswith(f"{tmp_path / 'no.yaml'}: cannot be")
+    assert message_of(path=tmp_path).startswith(f"{tmp_path}: cannot be read")
+
+
+OUT_OF_RANGE = [
+    ("corpus.dev_share", "0 1 -0.1 1.5 .nan"),
+    ("corpus.seed", "-1"),
+    ("corpus.demo_train_voices", "0 17"),
+    ("corpus.demo_dev_voices", "0 5"),
+    ("corpus.demo_test_voices", "0 7"),
+    ("corpus.demo_train_sentences", "0 501"),
+    ("corpus.demo_eval_sentences", "0 501"),
+    ("features.sample_rate", "0 -16000"),
+    ("features.mel_bins", "0 12"),
+    ("features.low_hz", "-1"),
+    ("features.high_hz", ".nan 8001 20 -7980 -9000"),
+    ("features.train_warps", "[] [0.9] [1,1] [1,0] [1,3] [1,.nan]"),
+    ("features.normalise", "speakers ''"),
+    ("align.max_failed", "-0.1 1 .nan"),
+    ("senones.leaves", "0 -5"),
+    ("senones.min_frames", "0"),
+    ("frames.shard_frames", "0"),
+    ("model.layers", "0 -1"),
+    ("model.width", "0 -512"),
+    ("model.dropout", "1 -0.1 1.5 .nan"),
+    ("model.left_frames", "-1"),
+    ("model.right_frames", "-1"),
+    ("train.members", "0 1001"),
+    ("train.epochs", "0 -1"),
+    ("train.batch_frames", "0"),
+    ("train.learning_rate", "0 -1 .nan .inf"),
+    ("train.weight_decay", "-1e-3 .inf"),
+    ("train.decay_below", ".nan"),
+    ("train.decay", "0 1.1 .nan"),
+    ("train.stop_rate", "-0.1 1.1 .nan"),
+    ("train.checkpoint_steps", "0"),
+    ("soft_targets.temperature", "0 -2 .nan .inf"),
+    ("soft_targets.kept_classes", "0 -1"),
+    ("distill.models", "0"),
+    ("distill.hard_weight", "-0.5 .nan"),
+    ("distill.epochs", "0"),
+    ("distill.dropout", "1"),
+    ("distill.learning_rate", "0"),
+    ("decode.ngram", "0"),
+    ("decode.beam", "0 -1"),
+    ("decode.lattice_beam", "0"),
+    ("decode.max_active", "0"),
+    ("decode.acoustic_scale", "0 -0.1"),
+    ("decode.lm_weights", "[] [0] [5,-1] [.nan]"),
+    ("decode.insertion_penalties", "[] [.inf]"),
+    ("decode.jobs", "-1"),
+]
+
+
+def test_every_range_is_tested():
+    assert [name for name, _ in OUT_OF_RANGE] == list(RANGES)
+    assert set(RANGES) <= set(all_settings(Config()))
+
+
+@pytest.mark.parametrize(("name", "values"), OUT_OF_RANGE)
+def test_a_value_out_of_range_names_setting_and_range(tmp_path, name, values):
+    group, key = name.split(".")
+    for value in values.split():
+        message = message_of(f"{name}={value}")
+        assert message.startswith(f"setting '{name}' is ") and "; it must " in message
+        with pytest.raises(UserError, match=f"setting '{name}' is .*; it must "):
+            from_yaml(tmp_path, f"{group}: {{{key}: {value}}}")
+
+
+def test_the_demo_has_as_many_voices_and_sentences_as_may_be_asked_for():
+    for split in demo.VOICES:
+        fits, _ = RANGES[f"corpus.demo_{split}_voices"]
+        assert fits(len(demo.VOICES[split])) and not fits(len(demo.VOICES[split]) + 1)
+    for kind in ("train", "eval"):
+        fits, _ = RANGES[f"corpus.demo_{kind}_sentences"]
+        assert fits(demo.MOST_SENTENCES) and not fits(demo.MOST_SENTENCES + 1)
+
+
+def test_the_edges_of_ranges_are_permitted():
+    load_config(
+        None,
+        [
+            "model.dropout=0", "model.dropout=0.99", "train.weight_decay=0", "train.decay=1",
+            "train.members=1", "train.members=1000", "distill.hard_weight=0", "align.max_failed=0",
+            "features.high_hz=8000", "features.high_hz=0", "features.train_warps=[1, 0.9]",
+            "soft_targets.temperature=0.5", "soft_targets.kept_classes=1", "decode.lm_weights=[1]",
+        ],
+    )  # fmt: skip
+
+
+def test_half_the_sample_rate_bounds_the_filters():
+    load_config(None, ["features.sample_rate=8000", "features.high_hz=4000"])
+    message = message_of("features.sample_rate=8000", "features.high_hz=4100")
+    assert "at or below half the sample rate (4000)" in message
+
+
+def test_all_settings_fill_a_file_that_is_read_back_the_same(tmp_path):
+    config = load_config(
+        None,
+        ["model.width=77", "decode.lm_weights=[3,4.5]", "distill.epochs=9", "corpus.data_dir=x y"],
+    )
+    nested: dict = {}
+    for name, value in all_settings(config).items():
+        group, key = name.split(".")
+        nested.setdefault(group, {})[key] = list(value) if isinstance(value, tuple) else value
+    assert from_yaml(tmp_path, yaml.safe_dump(nested)) == config
+    overrides = [
+        f"{name}={yaml.safe_dump(list(v) if isinstance(v, tuple) else v, default_flow_style=True)}"
+        for name, v in all_settings(config).items()
+    ]
+    assert load_config(None, overrides) == config
+
+
+def test_all_settings_are_flat_and_complete():
+    settings = all_settings(Config())
+    groups = dataclasses.fields(Config)
+    assert len(settings) == sum(
+        len(dataclasses.fields(getattr(Config(), group.name))) for group in groups
+    )
+    assert settings["model.width"] == Config().model.width

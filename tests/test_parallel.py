@@ -1,0 +1,127 @@
+"""Work over processes: in order, and with an end whatever happens to one of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.parallel import cores, map_ordered
+
+offset = 0
+
+
+def set_offset(value):
+    global offset
+    offset = value
+
+
+def shifted(number):
+    time.sleep(0.002 * (number % 3))
+    return number + offset, os.getpid()
+
+
+def dies(number):
+    if number == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def fails(number):
+    if number == 5:
+        raise UserError(f"number {number} is no good")
+    return number
+
+
+def sleeps(number):
+    time.sleep(0.2)
+    return number
+
+
+def test_one_process_is_this_one():
+    results = list(map_ordered(shifted, range(5), "", 1, set_offset, (100,)))
+    assert results == [(100 + n, os.getpid()) for n in range(5)]
+    assert list(map_ordered(shifted, [], "", 4)) == []
+    assert cores() >= 1
+
+
+@pytest.mark.slow
+def test_results_and_errors_come_in_order_from_several_processes():
+    results = list(map_ordered(shifted, range(50), "", 2, set_offset, (1000,)))
+    assert [number for number, _ in results] == list(range(1000, 1050))
+    assert os.getpid() not in {process for _, process in results}
+    with pytest.raises(UserError, match="^number 5 is no good$"):
+        list(map_ordered(fails, range(50), "", 2))
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_work():
+    with pytest.raises(UserError, match="a worker process died, perhaps for lack of memory"):
+        list(map_ordered(dies, range(50), "", 2))
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_parallel import map_ordered, sleeps
+if __name__ == "__main__":
+    try:
+        for number in map_ordered(sleeps, range(1000), "", 2):
+            print(number, flush=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "early"),
+    [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGKILL, False)],
+)
+def test_all_processes_end_with_the_first_and_say_nothing(tmp_path, number, early):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(tests=str(Path(__file__).parent)))
+    process = subprocess.Popen(
+        [sys.executable, program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    if early:  # while the workers are starting
+        wait_until(lambda: len(group(process.pid)) >= 3)
+    else:
+        assert process.stdout.readline() == "0\n"
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        os.kill(process.pid, number)
+    _, error = process.communicate(timeout=60)  # all of them hold its ends
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    wait_until(lambda: not group(process.pid))
+    if number == signal.SIGINT:
+        assert error == ""
+
+
+def wait_until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def group(leader):
+    """The processes of a session that run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            found.append(int(folder.name))
+    return found

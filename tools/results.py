@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Write recipes/RESULTS.md from the results of experiments: usage: tools/results.py EXP …"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+from acoustic_kd.report import gain_sentences, table_rows
+
+TARGET = Path(__file__).parents[1] / "recipes" / "RESULTS.md"
+HEAD = """# Results
+
+Written by `tools/results.py` from the experiments' `results.json`; nothing here is typed. Figures
+are percentages; ± is the standard deviation over models; 95 % is a bootstrap interval over the test
+utterances (of all models of a row together). LM weight, insertion penalty, learning rate and the
+choice of the best epoch rest on dev alone.
+"""
+
+
+def section(results: dict, other: dict | None) -> str:
+    """The part of one experiment: its command, its table, what is kept of the gain.
+
+    Args:
+        other: what tools/pocketsphinx_wer.py measured on the same test set, if it did.
+    """
+    heading, *rows = table_rows(results)
+    minutes = results["minutes"]
+    longest = ", ".join(f"{name} {took:g}" for name, took in minutes.items() if took >= 0.1)
+    better = results["probability_better"]
+    lines = [
+        f"## {results['corpus']}",
+        "",
+        "```sh",
+        results["command"],
+        "```",
+        "",
+        f"| {' | '.join(heading)} |",
+        f"|{'|'.join('---' for _ in heading)}|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        *(f"- {sentence}" for sentence in gain_sentences(results)),
+        *(
+            f"- {pair}: better in {100 * better['frame_accuracy'][pair]:.1f} % of paired bootstrap "
+            f"replications by frame accuracy, in {100 * better['wer'][pair]:.1f} % by WER"
+            for pair in better["wer"]
+        ),
+        f"- {sum(minutes.values()):.0f} minutes in all on {machine()} ({longest})",
+        *([] if other is None else [_other(other)]),
+        "",
+        "| model | frame acc. dev | frame acc. test | WER dev | WER test | errors | LM weight "
+        "| penalty | search, × real time |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(model_row(model) for model in results["each_model"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _other(other: dict) -> str:
+    wer = other["wer"]
+    return (
+        f"- for comparison (`tools/pocketsphinx_wer.py`): pocketsphinx's own English model with "
+        f"the same lexicon and language model has {wer['percent']:.2f} % WER ({wer['errors']} of "
+        f"{wer['words']}, 95 %: {wer['ci95'][0]:.1f} … {wer['ci95'][1]:.1f})"
+    )
+
+
+def model_row(model: dict) -> str:
+    """One model's row."""
+    accuracy, test = model["frame_accuracy"], model["wer"]["test"]
+    cells = [
+        model["name"],
+        f"{accuracy['dev']:.2f}",
+        f"{accuracy['test']:.2f}",
+        f"{model['wer']['dev']['percent']:.2f}",
+        f"{test['percent']:.2f}",
+        f"{test['errors']} (S {test['substitutions']}, I {test['insertions']}, "
+        f"D {test['deletions']}) of {test['words']}",
+        f"{model['lm_weight']:g}",
+        f"{model['insertion_penalty']:g}",
+        f"{model['real_time_factor']:.3f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def machine() -> str:
+    """Cores and kind of processor."""
+    return f"{os.cpu_count()} cores ({platform.machine()}, no GPU)"
+
+
+def main() -> int:
+    """Write the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiments", nargs="+", type=Path, metavar="EXP")
+    parts = [HEAD]
+    for folder in parser.parse_args().experiments:
+        try:
+            results = json.loads((folder / "results.json").read_text())
+            path = folder / "pocketsphinx.json"
+            other = json.loads(path.read_text()) if path.exists() else None
+            parts.append(section(results, other))
+        except OSError:
+            print(f"{folder}/results.json: cannot be read; run the recipe first", file=sys.stderr)
+            return 2
+    TARGET.write_text("\n".join(parts))
+    print(f"wrote {TARGET}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
