@@ -3,6 +3,7 @@
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -21,9 +22,10 @@ class Splicer(nn.Module):
     """
 
     def __init__(self, features: Tensor, offsets: Tensor, left: int, right: int) -> None:
-        """Args:
-        features: [T, D], the utterances' frames one after the other.
-        offsets: int64 [U + 1], utterance u is frames offsets[u] … offsets[u + 1] - 1.
+        """
+        Args:
+            features: [T, D], the utterances' frames one after the other.
+            offsets: int64 [U + 1], utterance u is frames offsets[u] … offsets[u + 1] - 1.
         """
         super().__init__()
         lengths = torch.diff(offsets)
@@ -40,6 +42,14 @@ class Splicer(nn.Module):
         index = index.clamp(self.first[frames, None], self.last[frames, None])
         size = len(self.steps) * self.features.shape[1]  # spelled out for the sake of B = 0
         return self.features[index.flatten()].view(len(frames), size)
+
+
+def make_splicer(
+    config: ModelConfig, features: Tensor, offsets: np.ndarray, bfloat16: bool
+) -> Splicer:
+    """The model's windows of some frames, in the precision in which they are multiplied."""
+    features = features.to(torch.bfloat16 if bfloat16 else torch.float32)
+    return Splicer(features, torch.as_tensor(offsets), config.left_frames, config.right_frames)
 
 
 class Dropout(nn.Module):

@@ -247,12 +247,15 @@ def gain_sentences(results: dict[str, Any]) -> list[str]:
         if share is None:
             sentences.append(f"{title}: the ensemble is no better than its members")
             continue
-        text = f"{title}: the distilled model keeps {100 * share:.0f} % of the ensemble's gain"
         if interval is None:
-            text += " (the gain itself is too small to tell)"
-        else:
-            text += f" (95 %: {100 * interval[0]:.0f} … {100 * interval[1]:.0f} %)"
-        sentences.append(text)
+            sentences.append(
+                f"{title}: the ensemble's gain over its members is too small to tell what is kept"
+            )
+            continue
+        sentences.append(
+            f"{title}: the distilled model keeps {100 * share:.0f} % of the ensemble's gain "
+            f"(95 %: {100 * interval[0]:.0f} … {100 * interval[1]:.0f} %)"
+        )
     return sentences
 
 

@@ -23,10 +23,10 @@ from acoustic_kd.files import digest, write_jsonl
 from acoustic_kd.frames import Frames
 from acoustic_kd.losses import distillation_loss
 from acoustic_kd.model import (
-    Splicer,
     build_model,
     count_parameters,
     load_tensors,
+    make_splicer,
     save_model,
     save_tensors,
 )
@@ -86,11 +86,12 @@ class Trainer:
         soft: SoftTargets | None,
         accelerator: Accelerator,
     ) -> None:
-        """Args:
-        directory: where the checkpoint, the metrics and in the end the model go.
-        train: the transfer set; its targets may be absent if `soft` is given.
-        dev: transcribed frames that steer the learning rate and choose the best epoch.
-        soft: soft targets of `train`, or None to learn the hard ones.
+        """
+        Args:
+            directory: where the checkpoint, the metrics and in the end the model go.
+            train: the transfer set; its targets may be absent if `soft` is given.
+            dev: transcribed frames that steer the learning rate and choose the best epoch.
+            soft: soft targets of `train`, or None to learn the hard ones.
         """
         if soft is None and train.targets is None:
             raise UserError("training without soft targets needs transcribed frames")
@@ -107,8 +108,10 @@ class Trainer:
             fused=True,
         )  # fmt: skip
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        self.train_windows = _splicer(train, job.model, accelerator, job.train.bfloat16)
-        self.dev_windows = _splicer(dev, job.model, accelerator, job.train.bfloat16)
+        self.train_windows, self.dev_windows = (
+            make_splicer(job.model, f.features, f.offsets, job.train.bfloat16).to(device)
+            for f in (train, dev)
+        )
         self.hard = None if train.targets is None else train.targets.to(device)
         self.dev_targets = dev.targets.to(device)
         self.soft = soft
@@ -127,11 +130,12 @@ class Trainer:
         while not self._finished():
             self._epoch()
             self._save()
+            if self.accelerator.is_main_process:
+                write_jsonl(self.directory / "metrics.jsonl", self.state.history)
         if self.accelerator.is_main_process:
             model = self.accelerator.unwrap_model(self.model)
             model.load_state_dict(self.best_weights)
             save_model(self.directory, model, self._description())
-            write_jsonl(self.directory / "metrics.jsonl", self.state.history)
             self.checkpoint.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         return self.state.history
@@ -251,10 +255,8 @@ class Trainer:
         with torch.inference_mode():
             mine = torch.arange(total, device=self.accelerator.device)[rank::world]
             for frames in mine.split(EVALUATION_BATCH):
-                logits, targets = (
-                    self._logits(model, self.dev_windows(frames)),
-                    self.dev_targets[frames],
-                )
+                logits = self._logits(model, self.dev_windows(frames))
+                targets = self.dev_targets[frames]
                 sums[0] += F.cross_entropy(logits, targets, reduction="sum")
                 sums[1] += (logits.argmax(-1) == targets).sum()
         loss, correct = self.accelerator.reduce(sums, "sum").tolist()
@@ -313,14 +315,6 @@ def _checkpoint_state(path: Path) -> dict:
 
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()["state"])
-
-
-def _splicer(frames: Frames, model: ModelConfig, accelerator: Accelerator, low: bool) -> nn.Module:
-    """Windows of `frames` on the device, in the precision in which they are multiplied."""
-    features = frames.features.to(torch.bfloat16 if low else torch.float32)
-    offsets = torch.from_numpy(frames.offsets)
-    splicer = Splicer(features, offsets, model.left_frames, model.right_frames)
-    return splicer.to(accelerator.device)
 
 
 def make_accelerator() -> Accelerator:

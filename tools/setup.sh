@@ -5,12 +5,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 extras=${1:-demo}
-# What is installed is a matter of pyproject.toml and the extras; the stamp says which these were.
-stamp=.venv/installed-$extras
+# What is installed is a matter of pyproject.toml and the extras; a stamp says which these were.
 wanted=$(cksum pyproject.toml)
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
-  exit 0
-fi
+for stamp in ".venv/installed-$extras" .venv/installed-demo,dev; do  # the second has everything
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+    exit 0
+  fi
+done
 
 python=${PYTHON:-}
 if [ -z "$python" ]; then
@@ -36,4 +37,4 @@ if ! .venv/bin/python -m pip install --disable-pip-version-check -e ".[$extras]"
   echo "setup: pip failed; the whole output is in $log" >&2
   exit 2
 fi
-echo "$wanted" >"$stamp"
+echo "$wanted" >".venv/installed-$extras"

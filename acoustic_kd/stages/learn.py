@@ -3,13 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 
 from acoustic_kd.config import Config, ModelConfig, TrainConfig
 from acoustic_kd.ensemble import mean_probabilities
 from acoustic_kd.frames import Frames, read_frames, shard_paths
-from acoustic_kd.model import Splicer, load_model
+from acoustic_kd.model import load_model, make_splicer
 from acoustic_kd.soft_targets import Origin, read_soft_targets, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
 from acoustic_kd.train import Job, Trainer, make_accelerator
@@ -117,12 +116,8 @@ def run_soft_targets(experiment: Experiment) -> None:
             print(f"  {shard.name}: there already")
             continue
         frames = read_frames([shard])
-        dtype = torch.bfloat16 if config.train.bfloat16 else torch.float32
-        windows = Splicer(
-            frames.features.to(dtype),
-            torch.from_numpy(frames.offsets),
-            config.model.left_frames,
-            config.model.right_frames,
+        windows = make_splicer(
+            config.model, frames.features, frames.offsets, config.train.bfloat16
         ).to(accelerator.device)
 
         def predict(numbers, windows=windows):

@@ -18,7 +18,7 @@ from acoustic_kd.ensemble import mean_probabilities
 from acoustic_kd.files import digest, read_json, write_json, write_text
 from acoustic_kd.frames import read_utterances, shard_paths
 from acoustic_kd.lexicon import read_lexicon
-from acoustic_kd.model import Splicer, load_model
+from acoustic_kd.model import load_model, make_splicer
 from acoustic_kd.parallel import cores, progress
 from acoustic_kd.report import Measurement, System, make_results, markdown, terminal_table
 from acoustic_kd.stages.experiment import Experiment, all_settings_json, select
@@ -157,11 +157,8 @@ def posteriors(config: Config, models: list[nn.Module], features: np.ndarray) ->
         float32 [T, K].
     """
     low = config.train.bfloat16
-    splicer = Splicer(
-        torch.from_numpy(features).to(torch.bfloat16 if low else torch.float32),
-        torch.tensor([0, len(features)]),
-        config.model.left_frames,
-        config.model.right_frames,
+    splicer = make_splicer(
+        config.model, torch.from_numpy(features), np.array([0, len(features)]), low
     )
     windows = splicer(torch.arange(len(features)))
     return mean_probabilities(models, windows, 1.0, low).numpy()
