@@ -116,6 +116,8 @@ class DistillConfig:
     dropout: float = 0.0  # soft targets regularise enough
     epochs: int | None = None
     learning_rate: float | None = None
+    decay_below: float | None = None
+    decay: float | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ def _at_least(low: float, high: float = math.inf) -> Range:
 
 _POSITIVE: Range = (lambda value: 0 < value < math.inf), "greater than 0"
 _FINITE: Range = math.isfinite, "a finite number"
+_DECAY: Range = (lambda factor: 0 < factor <= 1), "greater than 0, at most 1"
 _RATE: Range = (lambda value: 0 <= value < 1), "at least 0 and less than 1"
 
 
@@ -208,7 +211,7 @@ RANGES: dict[str, Range] = {
     "train.learning_rate": _POSITIVE,
     "train.weight_decay": _at_least(0),
     "train.decay_below": _FINITE,
-    "train.decay": ((lambda factor: 0 < factor <= 1), "greater than 0, at most 1"),
+    "train.decay": _DECAY,
     "train.stop_rate": _at_least(0, 1),
     "train.checkpoint_steps": _at_least(1),
     "soft_targets.temperature": _POSITIVE,
@@ -218,6 +221,8 @@ RANGES: dict[str, Range] = {
     "distill.epochs": _at_least(1),
     "distill.dropout": _RATE,
     "distill.learning_rate": _POSITIVE,
+    "distill.decay_below": _FINITE,
+    "distill.decay": _DECAY,
     "decode.ngram": _at_least(1),
     "decode.beam": _POSITIVE,
     "decode.lattice_beam": _POSITIVE,

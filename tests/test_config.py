@@ -180,6 +180,8 @@ OUT_OF_RANGE = [
     ("distill.epochs", "0"),
     ("distill.dropout", "1"),
     ("distill.learning_rate", "0"),
+    ("distill.decay_below", "nan"),
+    ("distill.decay", "0"),
     ("decode.ngram", "0"),
     ("decode.beam", "0 -1"),
     ("decode.lattice_beam", "0"),

@@ -63,7 +63,7 @@ def distilled_settings(config: Config) -> tuple[ModelConfig, TrainConfig]:
     distill = config.distill
     changed = {
         key: getattr(distill, key)
-        for key in ("epochs", "learning_rate")
+        for key in ("epochs", "learning_rate", "decay_below", "decay")
         if getattr(distill, key) is not None
     }
     model = replace(config.model, dropout=distill.dropout)
