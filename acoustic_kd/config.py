@@ -113,10 +113,10 @@ class DistillConfig:
 
     models: int = 2
     hard_weight: float = 0.5
-    dropout: float = 0.0  # soft targets regularise enough
+    dropout: float = 0.1  # soft targets regularise: less is needed than for members
     epochs: int | None = None
     learning_rate: float | None = None
-    decay_below: float | None = None
+    decay_below: float | None = 0.0  # it gains slowly for longer before it is time to cool
     decay: float | None = None
 
 
