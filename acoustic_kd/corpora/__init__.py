@@ -35,7 +35,7 @@ def data_dir(config: Any) -> Path | None:
             f"corpus '{config.name}' is read from a folder: "
             f"give --data-dir DIR or set {DATA_VARIABLE}"
         )
-    folder = Path(given).expanduser()
+    folder = Path(given).expanduser().resolve()
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; corpus '{config.name}' is read from it")
     return folder

@@ -48,17 +48,26 @@ LEXICON = "lexicon.txt"
 
 
 def corpus_sources(config: Config) -> dict[str, str]:
-    """Names, sizes and times of the files in the corpus's folder, and the lexicon's text."""
+    """The utterances as read, with size and time of each sound file, and the lexicon's text."""
     sources = {"lexicon": file_digest(_lexicon_path(config))}
-    folder = corpora.data_dir(config.corpus)
-    if folder is not None:
-        rows = []
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                status = path.stat()
-                rows.append([str(path.relative_to(folder)), status.st_size, status.st_mtime_ns])
-        sources["data"] = digest([str(folder.absolute()), rows])
+    if corpora.data_dir(config.corpus) is not None:
+        corpus = corpora.load(config.corpus, Path())  # only the demo writes anything there
+        rows = [
+            [split, asdict(utterance), *_stamp(Path(utterance.audio))]
+            for split in SPLITS
+            for utterance in corpus.splits[split]
+        ]
+        sources["data"] = digest([rows, [asdict(exclusion) for exclusion in corpus.excluded]])
     return sources
+
+
+def _stamp(path: Path) -> tuple[int, int] | tuple[()]:
+    """Size and time of a file; nothing of one that is missing, which is counted later."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_size, status.st_mtime_ns
 
 
 def run_corpus(experiment: Experiment) -> None:
