@@ -55,8 +55,8 @@ def make_splicer(
 class Dropout(nn.Module):
     """Dropout whose masks are cheap on a CPU: a random byte a unit instead of a random float.
 
-    There PyTorch's own takes a third of a training step of a small model. The price is that the
-    rate is rounded to 1/256; the scale of what is kept fits the rounded rate.
+    There PyTorch's own takes over a quarter of a training step of a small model. The price is that
+    the rate is rounded to 1/256; the scale of what is kept fits the rounded rate.
     """
 
     def __init__(self, rate: float) -> None:

@@ -8,7 +8,6 @@ alike.
 """
 
 import heapq
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -218,17 +217,6 @@ def build_tree(statistics: Statistics, leaves: int, min_frames: int) -> SenoneIn
             heapq.heappush(heap, child)
     nodes = sorted(heap, key=lambda node: (node.phone, node.state, node.priority[1]))
     return SenoneInventory(phones, tuple(_leaf(node, phones) for node in nodes))
-
-
-def collect(
-    phones: tuple[str, ...], items: Iterable[tuple[Segmentation, np.ndarray]]
-) -> Statistics:
-    """Statistics of (segmentation, log-mel frames [T, D]) pairs."""
-    statistics = Statistics(phones)
-    for segmentation, features in items:
-        statistics.add(segmentation, features)
-    statistics.merge()
-    return statistics
 
 
 def _leaf(node: _Node, phones: tuple[str, ...]) -> Leaf:
