@@ -9,7 +9,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,8 @@ class ModelConfig:
 
     layers: int = 4
     width: int = 512
-    dropout: float = 0.2
+    dropout: float = 0.2  # of hidden units
+    input_dropout: float = 0.0
     left_frames: int = 20
     right_frames: int = 5
 
@@ -90,12 +91,16 @@ class TrainConfig:
     batch_frames: int = 512  # over all processes together
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    # The rate stays until an epoch gains less than `decay_below` points of dev frame accuracy; from
-    # then on every epoch multiplies it by `decay`, until less than the share `stop_rate` is left.
+    max_norm: float | None = None  # of the weights into a hidden unit; longer ones are shortened
+    # cosine: the rate falls to zero over `epochs`, and the last weights are kept. dev: the best
+    # epoch's are kept, and the rate stays until an epoch gains less than `decay_below` points of
+    # dev frame accuracy; from then on every epoch multiplies it by `decay`, until less than the
+    # share `stop_rate` is left.
+    schedule: str = "dev"
     decay_below: float = 0.5
     decay: float = 0.7
     stop_rate: float = 0.02
-    bfloat16: bool = True
+    bfloat16: bool | None = None  # null: where the device has instructions for it
     checkpoint_steps: int = 1000
 
 
@@ -203,6 +208,7 @@ RANGES: dict[str, Range] = {
     "model.layers": _at_least(1),
     "model.width": _at_least(1),
     "model.dropout": _RATE,
+    "model.input_dropout": _RATE,
     "model.left_frames": _at_least(0),
     "model.right_frames": _at_least(0),
     "train.members": _at_least(1, 1000),  # seeds from the thousandth on are the distilled models'
@@ -210,6 +216,8 @@ RANGES: dict[str, Range] = {
     "train.batch_frames": _at_least(1),
     "train.learning_rate": _POSITIVE,
     "train.weight_decay": _at_least(0),
+    "train.max_norm": _POSITIVE,
+    "train.schedule": ((lambda name: name in ("dev", "cosine")), "dev or cosine"),
     "train.decay_below": _FINITE,
     "train.decay": _DECAY,
     "train.stop_rate": _at_least(0, 1),
@@ -236,12 +244,7 @@ RANGES: dict[str, Range] = {
 
 def check_ranges(config: Config) -> None:
     """Raise a UserError for the first setting outside its range, naming both."""
-    values = all_settings(config)
-    for name, (fits, text) in RANGES.items():
-        value = values[name]
-        if value is not None and not fits(value):
-            shown = list(value) if isinstance(value, tuple) else value
-            raise UserError(f"setting '{name}' is {shown}; it must be {text}")
+    check_values(all_settings(config))
     features = config.features
     nyquist = features.sample_rate / 2
     high = features.high_hz if features.high_hz > 0 else nyquist + features.high_hz
@@ -252,6 +255,15 @@ def check_ranges(config: Config) -> None:
         )
 
 
+def check_values(values: dict[str, Any]) -> None:
+    """Likewise, for some settings by name."""
+    for name, value in values.items():
+        fits, text = RANGES.get(name, (None, ""))
+        if fits is not None and value is not None and not fits(value):
+            shown = list(value) if isinstance(value, tuple) else value
+            raise UserError(f"setting '{name}' is {shown}; it must be {text}")
+
+
 def load_config(path: Path | None, overrides: list[str]) -> Config:
     """Read `path` (YAML; null for defaults) and apply overrides such as `model.width=2560`.
 
@@ -260,8 +272,8 @@ def load_config(path: Path | None, overrides: list[str]) -> Config:
             or a value has the wrong type or is out of range.
     """
     source = "command line" if path is None else str(path)
-    values = {} if path is None else _read_yaml(Path(path))
-    config = _fill(Config, values, source, "")
+    values = {} if path is None else read_yaml(Path(path))
+    config = fill(Config, values, source, "")
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -275,7 +287,12 @@ def load_config(path: Path | None, overrides: list[str]) -> Config:
     return config
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> Any:
+    """The values of a YAML file, an empty mapping where it is empty.
+
+    Raises:
+        UserError: it cannot be read, or is not YAML.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -286,19 +303,30 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return {} if values is None else values
 
 
-def _fill(cls: type, values: Any, source: str, prefix: str) -> Any:
+def fill(cls: type, values: Any, source: str, prefix: str) -> Any:
+    """A settings dataclass from the values of a YAML file.
+
+    Args:
+        source: the file, for messages.
+        prefix: what the names of its settings begin with, such as `model.`.
+
+    Raises:
+        UserError: a key is unknown, or a value has the wrong type.
+    """
     if not isinstance(values, dict):
         where = prefix.rstrip(".") or "the file"
         raise UserError(f"{source}: {where} must be a mapping of settings")
     hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}
+    known = [f.name for f in dataclasses.fields(cls)]
     kwargs = {}
     for key, value in values.items():
         if key not in known:
-            raise UserError(f"{source}: {unknown_setting(f'{prefix}{key}')}")
+            leaves = [name for name in known if not dataclasses.is_dataclass(hints[name])]
+            unknown = unknown_setting(f"{prefix}{key}", [f"{prefix}{name}" for name in leaves])
+            raise UserError(f"{source}: {unknown}")
         name = f"{prefix}{key}"
         if dataclasses.is_dataclass(hints[key]):
-            kwargs[key] = _fill(hints[key], {} if value is None else value, source, f"{name}.")
+            kwargs[key] = fill(hints[key], {} if value is None else value, source, f"{name}.")
         else:
             kwargs[key] = _convert(value, hints[key], f"{source}: setting '{name}'")
     return cls(**kwargs)
@@ -349,9 +377,13 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def unknown_setting(name: str) -> str:
-    """The error text for an unknown setting, with the nearest known one."""
-    known = list(all_settings(Config()))
+def unknown_setting(name: str, siblings: Sequence[str] = ()) -> str:
+    """The error text for an unknown setting, with the nearest known one.
+
+    Args:
+        siblings: settings beside it that `Config` does not have.
+    """
+    known = [*siblings, *all_settings(Config())]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"unknown setting '{name}'{hint}"

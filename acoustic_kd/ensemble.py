@@ -1,16 +1,49 @@
 """The ensemble: the mean of its members' tempered predictions (paper sections 2 and 4)."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
 from acoustic_kd.losses import log_temper
+from acoustic_kd.precision import logits_of
+
+MEANS = ("arithmetic", "geometric")
+
+
+def mean_of(logits: Iterable[Tensor], temperature: float, mean: str = "arithmetic") -> Tensor:
+    """The members' predictions at a temperature, averaged.
+
+    Args:
+        logits: float [B, K] of each of M members; taken one at a time.
+        mean: arithmetic, Σ_m softmax(z_m / T) / M; or geometric, which is the softmax of the mean
+            of the logits over T.
+
+    Returns:
+        [B, K] in the precision of the logits; rows sum to 1.
+    """
+    if mean not in MEANS:
+        raise ValueError(f"mean is '{mean}', expected {' or '.join(MEANS)}")
+    total, members = None, 0
+    for one in logits:
+        part = log_temper(one, temperature).exp_() if mean == "arithmetic" else one / temperature
+        total = part if total is None else total.add_(part)
+        members += 1
+    if total is None:
+        raise ValueError("an ensemble needs at least one member")
+    total.div_(members)
+    return total if mean == "arithmetic" else total.softmax(-1)
 
 
 @torch.inference_mode()
 def mean_probabilities(
-    members: list[nn.Module], windows: Tensor, temperature: float, bfloat16: bool = False
+    members: list[nn.Module],
+    windows: Tensor,
+    temperature: float,
+    bfloat16: bool = False,
+    mean: str = "arithmetic",
 ) -> Tensor:
-    """Arithmetic mean of softmax(logits / temperature) over the members.
+    """`mean_of` the members' predictions for some windows.
 
     Args:
         members: M models in evaluation mode, on the device of the windows.
@@ -20,12 +53,4 @@ def mean_probabilities(
     Returns:
         float32 [B, K]; rows sum to 1.
     """
-    total: Tensor | None = None
-    for member in members:
-        with torch.autocast(windows.device.type, torch.bfloat16, enabled=bfloat16):
-            logits = member(windows)
-        probabilities = log_temper(logits.float(), temperature).exp_()
-        total = probabilities if total is None else total.add_(probabilities)
-    if total is None:
-        raise ValueError("an ensemble needs at least one member")
-    return total.div_(len(members))
+    return mean_of((logits_of(m, windows, bfloat16) for m in members), temperature, mean)

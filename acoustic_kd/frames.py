@@ -151,6 +151,18 @@ class Frames:
     def __len__(self) -> int:
         return len(self.features)
 
+    def select(self, chosen: np.ndarray) -> "Frames":
+        """Some of the utterances: those where `chosen`, bool [U], holds."""
+        lengths = np.diff(self.offsets)
+        kept = torch.from_numpy(np.repeat(chosen, lengths))
+        return Frames(
+            self.features[kept],
+            None if self.targets is None else self.targets[kept],
+            [name for name, here in zip(self.ids, chosen, strict=True) if here],
+            np.concatenate([[0], np.cumsum(lengths[chosen])]),
+            self.classes,
+        )
+
     def spans(self) -> Iterator[tuple[str, slice]]:
         """Each utterance with its frames."""
         for number, name in enumerate(self.ids):

@@ -81,10 +81,18 @@ class AcousticModel(nn.Module):
     The paper's model is 8 × 2560 over 26 × 40 inputs and 14,000 senones.
     """
 
-    def __init__(self, inputs: int, classes: int, layers: int, width: int, dropout: float) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        classes: int,
+        layers: int,
+        width: int,
+        dropout: float,
+        input_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         sizes = [inputs] + layers * [width]
-        hidden: list[nn.Module] = []
+        hidden: list[nn.Module] = [Dropout(input_dropout)] if input_dropout > 0 else []
         for fan_in, fan_out in pairwise(sizes):
             hidden += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
             # Without dropout there is no layer, so that nothing is drawn or copied for it.
@@ -108,7 +116,26 @@ def _initialise(module: nn.Module) -> None:
 def build_model(config: ModelConfig, dimension: int, classes: int) -> AcousticModel:
     """A fresh model for frames of `dimension` features and `classes` classes."""
     window = config.left_frames + 1 + config.right_frames
-    return AcousticModel(window * dimension, classes, config.layers, config.width, config.dropout)
+    return AcousticModel(
+        window * dimension,
+        classes,
+        config.layers,
+        config.width,
+        config.dropout,
+        config.input_dropout,
+    )
+
+
+@torch.no_grad()
+def limit_norms(model: AcousticModel, limit: float) -> None:
+    """Shorten the weights into each hidden unit to the Euclidean norm `limit`, if they are longer.
+
+    The constraint that goes with dropout in the paper's experiments on MNIST (section 3).
+    """
+    for layer in model.hidden:
+        if isinstance(layer, nn.Linear):
+            norms = torch.linalg.vector_norm(layer.weight, dim=1, keepdim=True)
+            layer.weight.mul_((limit / norms).clamp_(max=1))
 
 
 def count_parameters(model: nn.Module) -> int:

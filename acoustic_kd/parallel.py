@@ -6,9 +6,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -99,6 +100,8 @@ def _start(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) 
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # the processes share the cores among themselves
+    # Else tqdm makes a lock between processes, which one that is ended leaves behind.
+    tqdm.set_lock(threading.RLock())
     if initializer is not None:
         initializer(*arguments)
 
@@ -106,3 +109,63 @@ def _start(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) 
 def _end_with_parent() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work that waits for others.
+
+    Attributes:
+        name: what others call it.
+        function: importable; called with `arguments` in a worker process.
+        needs: names of tasks that must be done before.
+        cost: about how long it takes, in any unit.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    needs: tuple[str, ...] = ()
+    cost: float = 0.0
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    jobs: int = 0,
+    initializer: Callable[..., None] | None = None,
+    arguments: tuple[Any, ...] = (),
+) -> Iterator[tuple[Task, Any]]:
+    """Each task with its result, as they are done, over `jobs` processes (0: one a core).
+
+    Of the tasks that can start, the one with the longest way to the end behind it goes first, so
+    that the processes end together.
+
+    Args:
+        tasks: a task comes after those it needs.
+
+    Raises:
+        UserError: a process died, or a task raised it.
+    """
+    ways: dict[str, float] = {}
+    for task in reversed(tasks):
+        ways[task.name] = way = ways.get(task.name, 0.0) + task.cost
+        for name in task.needs:
+            ways[name] = max(ways.get(name, 0.0), way)
+    waiting = sorted(tasks, key=lambda task: -ways[task.name])
+    done: set[str] = set()
+    jobs = min(jobs or cores(), len(tasks))
+    if not jobs:
+        return
+    with worker_pool(jobs, initializer, arguments) as pool:
+        running: dict[Future[Any], Task] = {}
+        while waiting or running:
+            ready = [task for task in waiting if done.issuperset(task.needs)]
+            for task in ready[: jobs - len(running)]:
+                waiting.remove(task)
+                running[pool.submit(task.function, *task.arguments)] = task
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                task = running.pop(future)
+                result = future.result()
+                done.add(task.name)
+                yield task, result

@@ -57,6 +57,17 @@ class SoftTargets:
     probabilities: Tensor
     temperature: float
 
+    def on(self, device: torch.device, count: int) -> tuple[Tensor | None, Tensor]:
+        """Classes int64 [T, k] and probabilities [T, k] on a device, for `distillation_loss`.
+
+        Where all `count` classes were kept the probabilities are put in the order of the classes,
+        which then go without saying (None): the dense loss is the same, and cheaper.
+        """
+        classes, probabilities = self.classes.to(device).long(), self.probabilities.to(device)
+        if classes.shape[1] < count:
+            return classes, probabilities
+        return None, torch.zeros_like(probabilities).scatter_(1, classes, probabilities)
+
 
 def write_shard(
     path: Path,
@@ -107,7 +118,9 @@ def read_soft_targets(directory: Path, frames: Frames, temperature: float) -> So
         UserError: an utterance is missing, or frame count, classes, class inventory or temperature
             differ from what training asks for; both sides are named.
     """
-    rows = {name: span for name, span in frames.spans()}
+    rows = {name: number for number, name in enumerate(frames.ids)}
+    lengths = np.diff(frames.offsets)
+    found = np.zeros(len(rows), bool)
     classes = probabilities = None
     for path in shard_paths(directory):
         with open_shard(path, FORMAT) as file:
@@ -118,21 +131,27 @@ def read_soft_targets(directory: Path, frames: Frames, temperature: float) -> So
         if classes is None:
             classes = np.zeros((len(frames), stored.shape[1]), stored_classes.dtype)
             probabilities = np.zeros((len(frames), stored.shape[1]), np.float16)
-        for number, name in enumerate(names):
-            span = rows.pop(name, None)
-            if span is None:
-                continue  # the store may cover more than this training uses
-            here = slice(offsets[number], offsets[number + 1])
-            if here.stop - here.start != span.stop - span.start:
-                raise UserError(
-                    f"{path}: utterance '{name}' has {here.stop - here.start} frames of soft "
-                    f"targets but {span.stop - span.start} of features; make the soft targets again"
-                )
-            classes[span], probabilities[span] = stored_classes[here], stored[here]
-    if rows:
+        # The store may cover more than this training uses: what it does not is left out (-1).
+        places = np.array([rows.get(name, -1) for name in names], np.int64)
+        here = np.flatnonzero(places >= 0)
+        there = places[here]
+        kept = np.diff(offsets)[here]
+        for number in np.flatnonzero(kept != lengths[there]):
+            raise UserError(
+                f"{path}: utterance '{names[here[number]]}' has {kept[number]} frames of soft "
+                f"targets but {lengths[there[number]]} of features; make the soft targets again"
+            )
+        source, target = (
+            np.repeat(first - np.cumsum(kept) + kept, kept) + np.arange(kept.sum())
+            for first in (offsets[here], frames.offsets[there])
+        )
+        classes[target], probabilities[target] = stored_classes[source], stored[source]
+        found[there] = True
+    missing = np.flatnonzero(~found)
+    if len(missing):
         raise UserError(
-            f"{directory}: no soft targets for {len(rows)} of {len(frames.ids)} utterances, "
-            f"'{next(iter(rows))}' among them; run soft-targets on this transfer set"
+            f"{directory}: no soft targets for {len(missing)} of {len(frames.ids)} utterances, "
+            f"'{frames.ids[missing[0]]}' among them; run soft-targets on this transfer set"
         )
     return SoftTargets(
         torch.from_numpy(classes.astype(np.int32)), torch.from_numpy(probabilities), temperature

@@ -6,17 +6,24 @@ batch's frames divided by their number. Dropout follows from seed, epoch, step a
 nothing but the checkpoint is needed to go on exactly where a killed run stopped.
 """
 
-import json
+import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
+from acoustic_kd.checkpoint import (
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import digest, write_jsonl
@@ -25,15 +32,16 @@ from acoustic_kd.losses import distillation_loss
 from acoustic_kd.model import (
     build_model,
     count_parameters,
-    load_tensors,
+    limit_norms,
     make_splicer,
     save_model,
-    save_tensors,
 )
 from acoustic_kd.parallel import progress
+from acoustic_kd.precision import logits_of, use_bfloat16
 from acoustic_kd.soft_targets import SoftTargets
 
 EVALUATION_BATCH = 8192
+CHECKPOINT_SECONDS = 10  # at the ends of epochs no more often than this
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,7 @@ class Job:
         seed: of its initial weights, its order of frames and its dropout.
         hard_weight: of the hard targets beside soft ones; not used without soft targets.
         digest: of everything that shapes the result; a checkpoint of another one is refused.
+        report: a line on the terminal every so many epochs.
     """
 
     name: str
@@ -53,6 +62,7 @@ class Job:
     train: TrainConfig
     hard_weight: float
     digest: str
+    report: int = 1
 
 
 @dataclass
@@ -74,6 +84,20 @@ def seed_of(*parts: int | str) -> int:
     return int(digest(list(parts))[:15], 16)
 
 
+def seed_generator(device: torch.device, seed: int) -> None:
+    """Seed the generator that random numbers on `device` come from.
+
+    `torch.manual_seed` seeds every device's, and for one that is not in use keeps a stack trace a
+    call: more work than a step of a small net, and ever more memory.
+    """
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 class Trainer:
     """Trains one model on frames with hard targets, or with soft ones beside them."""
 
@@ -82,20 +106,26 @@ class Trainer:
         job: Job,
         directory: Path,
         train: Frames,
-        dev: Frames,
+        dev: Frames | None,
         soft: SoftTargets | None,
         accelerator: Accelerator,
+        augment: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """
         Args:
             directory: where the checkpoint, the metrics and in the end the model go.
             train: the transfer set; its targets may be absent if `soft` is given.
-            dev: transcribed frames that steer the learning rate and choose the best epoch.
+            dev: transcribed frames that steer the learning rate and choose the best epoch; a
+                schedule that is fixed beforehand does without.
             soft: soft targets of `train`, or None to learn the hard ones.
+            augment: windows [B, W·D] → windows [B, W·D], changed at random by PyTorch's generator;
+                for training alone.
         """
         if soft is None and train.targets is None:
             raise UserError("training without soft targets needs transcribed frames")
-        if dev.targets is None:
+        if dev is None and job.train.schedule == "dev":
+            raise UserError("train.schedule=dev needs dev frames, and there are none")
+        if dev is not None and dev.targets is None:
             raise UserError("the dev frames have no targets; they steer the learning rate")
         self.job, self.directory, self.accelerator = job, Path(directory), accelerator
         self.checkpoint = self.directory / "checkpoint.safetensors"
@@ -107,21 +137,28 @@ class Trainer:
             model.parameters(), job.train.learning_rate, weight_decay=job.train.weight_decay,
             fused=True,
         )  # fmt: skip
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        if accelerator.num_processes > 1:
+            self.model, self.optimizer = accelerator.prepare(model, optimizer)
+            self._backward = accelerator.backward
+        else:  # Accelerate would look for optional packages in every step
+            self.model, self.optimizer = model.to(device), optimizer
+            self._backward = Tensor.backward
+        self.bfloat16 = use_bfloat16(job.train.bfloat16, device)
         self.train_windows, self.dev_windows = (
-            make_splicer(job.model, f.features, f.offsets, job.train.bfloat16).to(device)
+            f and make_splicer(job.model, f.features, f.offsets, self.bfloat16).to(device)
             for f in (train, dev)
         )
+        self.augment = augment
         self.hard = None if train.targets is None else train.targets.to(device)
-        self.dev_targets = dev.targets.to(device)
+        self.dev_targets = dev and dev.targets.to(device)
         self.soft = soft
         if soft is not None:
-            self.kept = soft.classes.to(device)
-            self.probabilities = soft.probabilities.to(device)
+            self.kept, self.probabilities = soft.on(device, train.classes.count)
         self.classes = train.classes
         self.dimension = train.features.shape[1]
         self.state = State(rate=job.train.learning_rate)
         self.best_weights: dict[str, Tensor] = {}
+        self.saved = time.monotonic()
 
     def run(self) -> list[dict]:
         """Train to the end, from the checkpoint if there is one; returns the metrics by epoch."""
@@ -129,10 +166,10 @@ class Trainer:
         self.accelerator.wait_for_everyone()  # before the first one deletes what others look for
         while not self._finished():
             self._epoch()
-            self._save()
-            if self.accelerator.is_main_process:
-                write_jsonl(self.directory / "metrics.jsonl", self.state.history)
+            if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+                self._save()
         if self.accelerator.is_main_process:
+            write_jsonl(self.directory / "metrics.jsonl", self.state.history)
             model = self.accelerator.unwrap_model(self.model)
             model.load_state_dict(self.best_weights)
             save_model(self.directory, model, self._description())
@@ -142,7 +179,9 @@ class Trainer:
 
     def _finished(self) -> bool:
         config, state = self.job.train, self.state
-        return state.epoch >= config.epochs or state.rate < config.stop_rate * config.learning_rate
+        if state.epoch >= config.epochs:
+            return True
+        return config.schedule == "dev" and state.rate < config.stop_rate * config.learning_rate
 
     def _epoch(self) -> None:
         state, config = self.state, self.job.train
@@ -151,8 +190,7 @@ class Trainer:
         order = torch.randperm(total, generator=generator)
         starts = range(state.step * config.batch_frames, total, config.batch_frames)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        for group in self.optimizer.param_groups:
-            group["lr"] = state.rate
+        steps = config.epochs * math.ceil(total / config.batch_frames)
         self.model.train()
         title = f"{self.job.name} epoch {state.epoch + 1}/{config.epochs}"
         bar = progress(
@@ -162,13 +200,21 @@ class Trainer:
         begun = time.monotonic()
         for start in starts:
             batch = order[start : start + config.batch_frames]
-            torch.manual_seed(seed_of("dropout", self.job.seed, state.epoch, state.step, rank))
+            seed = seed_of("dropout", self.job.seed, state.epoch, state.step, rank)
+            seed_generator(self.accelerator.device, seed)
             mine = batch[rank::world].to(self.accelerator.device)
+            if config.schedule == "cosine":
+                done = state.epoch * math.ceil(total / config.batch_frames) + state.step
+                state.rate = config.learning_rate * (1 + math.cos(math.pi * done / steps)) / 2
+            for group in self.optimizer.param_groups:
+                group["lr"] = state.rate
             loss = self._loss(mine)
             # Processes' gradients are averaged, so each scales up by their number.
-            self.accelerator.backward(loss * (world / len(batch)))
+            self._backward(loss * (world / len(batch)))
             self.optimizer.step()
             self.optimizer.zero_grad()
+            if config.max_norm is not None:
+                limit_norms(self.accelerator.unwrap_model(self.model), config.max_norm)
             loss_sum += loss.detach()
             state.step += 1
             bar.update(len(batch))
@@ -185,16 +231,12 @@ class Trainer:
         self.state.loss += float(self.accelerator.reduce(loss_sum, "sum"))
         self.state.seconds += time.monotonic() - begun
 
-    def _logits(self, model: nn.Module, windows: Tensor) -> Tensor:
-        """float32 logits [B, K]; matrices are multiplied in bfloat16 where that is asked for."""
-        low = self.job.train.bfloat16
-        with torch.autocast(windows.device.type, torch.bfloat16, enabled=low):
-            logits = model(windows)
-        return logits.float()
-
     def _loss(self, frames: Tensor) -> Tensor:
         """The loss summed over frames with numbers `frames`, int64 [B]; float32."""
-        logits = self._logits(self.model, self.train_windows(frames))
+        windows = self.train_windows(frames)
+        if self.augment is not None:
+            windows = self.augment(windows)
+        logits = logits_of(self.model, windows, self.bfloat16)
         hard = None if self.hard is None else self.hard[frames]
         if self.soft is None:
             return F.cross_entropy(logits, hard, reduction="sum")
@@ -204,47 +246,53 @@ class Trainer:
             hard,
             self.soft.temperature,
             self.job.hard_weight,
-            self.kept[frames].long(),
+            None if self.kept is None else self.kept[frames],
         ).sum()
 
     def _close_epoch(self, total: int) -> None:
-        """Measure on dev, record, keep the best weights and set the next epoch's rate."""
+        """Record; measure on dev, keep the best weights and set the next epoch's rate."""
         state, config = self.state, self.job.train
         train_loss = state.loss / total
         if not train_loss < float("inf"):
             raise UserError(
                 f"{self.job.name}: the loss is {train_loss} in epoch {state.epoch + 1}; "
-                f"lower train.learning_rate (now {state.rate:g})"
+                f"lower train.learning_rate (now {config.learning_rate:g})"
             )
-        dev_loss, accuracy = self.evaluate()
-        previous = state.history[-1]["dev_frame_accuracy"] if state.history else -100.0
-        state.history.append(
-            {
-                "epoch": state.epoch + 1,
-                "learning_rate": state.rate,
-                "train_loss": train_loss,
-                "dev_loss": dev_loss,
-                "dev_frame_accuracy": accuracy,
-                "frames_per_second": round(total / max(state.seconds, 1e-9)),
-            }
-        )
-        if accuracy > state.best:
-            state.best = accuracy
-            self.best_weights = {
-                name: tensor.detach().cpu().clone()
-                for name, tensor in self.accelerator.unwrap_model(self.model).state_dict().items()
-            }
-        state.decaying = state.decaying or accuracy - previous < config.decay_below
-        if state.decaying:
-            state.rate *= config.decay
+        row = {"epoch": state.epoch + 1, "learning_rate": state.rate, "train_loss": train_loss}
+        if self.dev_windows is not None:
+            row["dev_loss"], row["dev_frame_accuracy"] = self.evaluate()
+        row["frames_per_second"] = round(total / max(state.seconds, 1e-9))
+        state.history.append(row)
+        if config.schedule == "dev":
+            self._follow_dev()
+        elif row["epoch"] == config.epochs:
+            self.best_weights = self._weights()
         state.epoch, state.step, state.loss, state.seconds = state.epoch + 1, 0, 0.0, 0.0
-        if self.accelerator.is_main_process:
+        if self.accelerator.is_main_process and state.epoch % self.job.report == 0:
+            dev = f"dev frame accuracy {row.get('dev_frame_accuracy', 0):.2f} %, "
             print(
                 f"  {self.job.name}: epoch {state.epoch}, loss {train_loss:.4f}, "
-                f"dev frame accuracy {accuracy:.2f} %, "
-                f"{state.history[-1]['frames_per_second']} frames/s",
+                f"{dev if self.dev_windows is not None else ''}"
+                f"{row['frames_per_second']} frames/s",
                 flush=True,
             )
+
+    def _follow_dev(self) -> None:
+        """Keep the weights if they are the best on dev; cool once dev stops gaining."""
+        state, config = self.state, self.job.train
+        accuracies = [row["dev_frame_accuracy"] for row in state.history]
+        if accuracies[-1] > state.best:
+            state.best = accuracies[-1]
+            self.best_weights = self._weights()
+        gain = accuracies[-1] - (accuracies[-2] if len(accuracies) > 1 else -100)
+        state.decaying = state.decaying or gain < config.decay_below
+        if state.decaying:
+            state.rate *= config.decay
+
+    def _weights(self) -> dict[str, Tensor]:
+        """A copy of the model's weights."""
+        state = self.accelerator.unwrap_model(self.model).state_dict()
+        return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
     def evaluate(self) -> tuple[float, float]:
         """Cross-entropy and frame accuracy (percent) on dev; each frame counts once."""
@@ -255,7 +303,7 @@ class Trainer:
         with torch.inference_mode():
             mine = torch.arange(total, device=self.accelerator.device)[rank::world]
             for frames in mine.split(EVALUATION_BATCH):
-                logits = self._logits(model, self.dev_windows(frames))
+                logits = logits_of(model, self.dev_windows(frames), self.bfloat16)
                 targets = self.dev_targets[frames]
                 sums[0] += F.cross_entropy(logits, targets, reduction="sum")
                 sums[1] += (logits.argmax(-1) == targets).sum()
@@ -271,50 +319,32 @@ class Trainer:
             "inventory": self.classes.inventory,
             "parameters": self.parameters,
             "seed": self.job.seed,
-            "best_dev_frame_accuracy": self.state.best,
+            "bfloat16": self.bfloat16,
+            "best_dev_frame_accuracy": self.state.best if self.state.best >= 0 else None,
             "digest": self.job.digest,
         }
 
     def _save(self) -> None:
+        self.saved = time.monotonic()
         if not self.accelerator.is_main_process:
             return
-        model = self.accelerator.unwrap_model(self.model)
-        tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
-        for number, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{key}": value for key, value in values.items()}
-        state = json.dumps(asdict(self.state) | {"digest": self.job.digest})
-        save_tensors(self.checkpoint, tensors, {"state": state})
+        parts = {
+            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "best": self.best_weights,
+            "optimizer": optimizer_tensors(self.optimizer),
+        }
+        save_checkpoint(self.checkpoint, asdict(self.state), self.job.digest, parts)
+        write_jsonl(self.directory / "metrics.jsonl", self.state.history)
 
     def _resume(self) -> None:
-        if not self.checkpoint.exists():
+        found = load_checkpoint(self.checkpoint, self.job.digest)
+        if found is None:
             return
-        tensors = load_tensors(self.checkpoint)
-        state = _checkpoint_state(self.checkpoint)
-        if state.pop("digest") != self.job.digest:
-            raise UserError(
-                f"{self.checkpoint}: belongs to other settings or data; delete it to start anew"
-            )
+        state, parts = found
         self.state = State(**state)
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
         self.accelerator.unwrap_model(self.model).load_state_dict(parts["model"])
-        self.best_weights = parts["best"]
-        optimizer = self.optimizer.state_dict()
-        optimizer["state"] = {}
-        for name, tensor in parts["optimizer"].items():
-            number, _, key = name.partition(".")
-            optimizer["state"].setdefault(int(number), {})[key] = tensor
-        self.optimizer.load_state_dict(optimizer)
-
-
-def _checkpoint_state(path: Path) -> dict:
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["state"])
+        self.best_weights = parts.get("best", {})
+        restore_optimizer(self.optimizer, parts["optimizer"])
 
 
 def make_accelerator() -> Accelerator:

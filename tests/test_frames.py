@@ -89,3 +89,14 @@ def test_a_shard_that_lacks_a_part_is_named(tmp_path):
     for read in (read_frames, lambda folder: list(read_utterances(folder / "shard-00000.h5"))):
         with pytest.raises(UserError, match=r"shard-00000\.h5: not a readable HDF5 file"):
             read(tmp_path)
+
+
+def test_some_utterances_are_selected_with_their_frames(tmp_path):
+    original = list(utterances([3, 1, 4, 2]))
+    write_store(tmp_path, original, Classes(5, "h"), 100, "float32")
+    frames = read_frames(tmp_path).select(np.array([True, False, False, True]))
+    assert frames.ids == [original[0].id, original[3].id]
+    assert frames.offsets.tolist() == [0, 3, 5]
+    expected = np.concatenate([original[0].features, original[3].features])
+    assert np.array_equal(frames.features.numpy(), expected)
+    assert frames.targets.tolist() == [*original[0].targets, *original[3].targets]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.parallel import cores, map_ordered
+from acoustic_kd.parallel import Task, cores, map_ordered, run_tasks
 
 offset = 0
 
@@ -105,6 +105,26 @@ def test_all_processes_end_with_the_first_and_say_nothing(tmp_path, number, earl
     wait_until(lambda: not group(process.pid))
     if number == signal.SIGINT:
         assert error == ""
+
+
+def test_tasks_wait_for_those_they_need_and_the_longest_way_goes_first():
+    tasks = [
+        Task("short", shifted, (1,), cost=3),
+        Task("long", shifted, (2,), cost=2),
+        Task("after long", shifted, (3,), ("long",), cost=5),
+        Task("last", shifted, (4,), ("short", "after long"), cost=1),
+    ]
+    found = [(task.name, result[0]) for task, result in run_tasks(tasks, 1, set_offset, (10,))]
+    assert found == [("long", 12), ("after long", 13), ("short", 11), ("last", 14)]
+    results = [result for _, result in run_tasks(tasks, 2, set_offset, (0,))]
+    assert sorted(number for number, _ in results) == [1, 2, 3, 4]
+    assert list(run_tasks([], 2)) == []
+
+
+def test_a_task_that_fails_ends_the_others():
+    tasks = [Task(str(n), fails, (n,)) for n in range(4, 8)]
+    with pytest.raises(UserError, match="number 5 is no good"):
+        list(run_tasks(tasks, 2))
 
 
 def wait_until(condition):

@@ -50,6 +50,21 @@ def test_targets_are_found_by_utterance_not_by_place(store):
     assert torch.equal(soft.classes.long(), table[rows].topk(4, -1).indices)
 
 
+@pytest.mark.parametrize("kept", [4, 9])
+def test_on_a_device_all_classes_go_without_saying(tmp_path, kept):
+    table = distributions(12)
+    write_shard(tmp_path / "shard-00000.h5", make_frames(), lambda n: table[n], ORIGIN, kept)
+    soft = read_soft_targets(tmp_path, make_frames(), 2.0)
+    classes, probabilities = soft.on(torch.device("cpu"), 9)
+    if kept == 9:
+        assert classes is None
+        torch.testing.assert_close(probabilities.float(), table, rtol=1e-3, atol=1e-7)
+    else:
+        assert classes.dtype == torch.int64
+        expected = table.gather(1, classes)
+        torch.testing.assert_close(probabilities.float(), expected, rtol=1e-3, atol=1e-7)
+
+
 def test_keeping_more_classes_than_there_are_keeps_all(tmp_path):
     table = distributions(12)
     write_shard(tmp_path / "shard-00000.h5", make_frames(), lambda n: table[n], ORIGIN, 50)

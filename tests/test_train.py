@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import Classes, Frames
+from acoustic_kd.losses import distillation_loss
 from acoustic_kd.model import load_model
 from acoustic_kd.soft_targets import SoftTargets
 from acoustic_kd.train import Job, Trainer, make_accelerator
@@ -48,12 +49,12 @@ def soft_targets(frames, kept=3, temperature=2.0):
     return SoftTargets(top.indices.int(), top.values.half(), temperature)
 
 
-def trainer(folder, soft=False, train=TRAIN, digest="d", seed=1):
+def trainer(folder, soft=False, train=TRAIN, digest="d", seed=1, dev=True, augment=None):
     frames = make_frames()
     job = Job("test", seed, MODEL, train, 0.5, digest)
     targets = soft_targets(frames) if soft else None
-    accelerator = make_accelerator()
-    return Trainer(job, folder, frames, make_frames(200, seed=7), targets, accelerator)
+    held_out = make_frames(200, seed=7) if dev else None
+    return Trainer(job, folder, frames, held_out, targets, make_accelerator(), augment)
 
 
 def weights(folder):
@@ -133,6 +134,90 @@ def test_the_rate_decays_once_dev_stops_gaining(tmp_path, monkeypatch):
     rates = [row["learning_rate"] / 3e-3 for row in history]
     assert rates == [1, 1, 1, 0.5, 0.25, 0.125]
     assert load_model(tmp_path)[1]["best_dev_frame_accuracy"] == 62.2
+
+
+def test_without_dev_frames_the_rate_falls_to_zero_and_the_last_weights_are_kept(tmp_path):
+    train = replace(TRAIN, schedule="cosine", epochs=4)
+    rates = []
+    subject = trainer(tmp_path, train=train, dev=False)
+    step = subject.optimizer.step
+    subject.optimizer.step = lambda: (rates.append(subject.optimizer.param_groups[0]["lr"]), step())
+    history = subject.run()
+    steps = 4 * 13
+    expected = 3e-3 * (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2
+    np.testing.assert_allclose(rates, expected)
+    assert [row["learning_rate"] for row in history] == rates[12::13]
+    assert "dev_loss" not in history[0]
+    kept, description = load_model(tmp_path)
+    assert description["best_dev_frame_accuracy"] is None
+    for name, tensor in subject.model.state_dict().items():
+        assert torch.equal(tensor, kept.state_dict()[name])
+
+
+def test_a_fixed_schedule_keeps_the_last_weights_whatever_dev_says(tmp_path, monkeypatch):
+    accuracies = iter([90.0, 10.0])
+    monkeypatch.setattr(Trainer, "evaluate", lambda self: (1.0, next(accuracies)))
+    subject = trainer(tmp_path, train=replace(TRAIN, schedule="cosine", epochs=2))
+    assert [row["dev_frame_accuracy"] for row in subject.run()] == [90.0, 10.0]
+    assert load_model(tmp_path)[1]["best_dev_frame_accuracy"] is None
+
+
+def test_a_schedule_that_follows_dev_needs_dev_frames(tmp_path):
+    with pytest.raises(UserError, match="train.schedule=dev needs dev frames"):
+        trainer(tmp_path, dev=False)
+
+
+@pytest.mark.parametrize("step", [8, 14, 30])
+def test_a_run_with_a_fixed_schedule_and_changed_inputs_resumes_to_the_same_bits(
+    tmp_path, monkeypatch, step
+):
+    train = replace(TRAIN, schedule="cosine", checkpoint_steps=3, max_norm=1.5)
+
+    def noisy(windows):
+        return windows + 0.1 * torch.randn(windows.shape)
+
+    trainer(tmp_path / "whole", True, train, dev=False, augment=noisy).run()
+    calls = 0
+
+    def dying(windows):
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            raise Killed
+        return noisy(windows)
+
+    with pytest.raises(Killed):
+        trainer(tmp_path / "killed", True, train, dev=False, augment=dying).run()
+    trainer(tmp_path / "killed", True, train, dev=False, augment=noisy).run()
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    trainer(tmp_path / "plain", True, train, dev=False).run()
+    assert weights(tmp_path / "plain") != weights(tmp_path / "whole")
+
+
+def test_the_weights_into_hidden_units_stay_within_the_norm(tmp_path):
+    trainer(tmp_path, train=replace(TRAIN, max_norm=0.8)).run()
+    model, _ = load_model(tmp_path)
+    for layer in model.hidden:
+        if hasattr(layer, "weight"):
+            norms = layer.weight.norm(dim=1)
+            assert norms.max() <= 0.8 * (1 + 1e-6) and norms.max() > 0.79
+    assert model.output.weight.norm(dim=1).max() > 0.8
+
+
+def test_keeping_all_classes_is_the_dense_loss(tmp_path):
+    """Soft targets of all classes, in order of probability, and frame for frame in any order."""
+    frames = make_frames()
+    job = Job("test", 1, replace(MODEL, dropout=0.0), TRAIN, 0.5, "d")
+    soft = soft_targets(frames, kept=5)
+    subject = Trainer(job, tmp_path, frames, make_frames(200, seed=7), soft, make_accelerator())
+    assert subject.kept is None
+    numbers = torch.tensor([5, 0, 600])
+    dense = torch.zeros(3, 5).scatter_(
+        1, soft.classes[numbers].long(), soft.probabilities[numbers].float()
+    )
+    logits = subject.model(subject.train_windows(numbers))
+    expected = distillation_loss(logits, dense, frames.targets[numbers], 2.0, 0.5).sum()
+    torch.testing.assert_close(subject._loss(numbers), expected)
 
 
 PROGRAM = """

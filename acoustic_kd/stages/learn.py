@@ -9,6 +9,7 @@ from acoustic_kd.config import Config, ModelConfig, TrainConfig
 from acoustic_kd.ensemble import mean_probabilities
 from acoustic_kd.frames import Frames, read_frames, shard_paths
 from acoustic_kd.model import load_model, make_splicer
+from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.soft_targets import Origin, read_soft_targets, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
 from acoustic_kd.train import Job, Trainer, make_accelerator
@@ -107,6 +108,7 @@ def run_soft_targets(experiment: Experiment) -> None:
         model, description = load_model(directory)
         members.append(model.to(accelerator.device))
         digests.append(description["digest"])
+    low = use_bfloat16(config.train.bfloat16, accelerator.device)
     origin = Origin(settings.temperature, tuple(digests))
     out = experiment.path("soft-targets")
     shards = shard_paths(experiment.path("frames") / "train")
@@ -116,13 +118,12 @@ def run_soft_targets(experiment: Experiment) -> None:
             print(f"  {shard.name}: there already")
             continue
         frames = read_frames([shard])
-        windows = make_splicer(
-            config.model, frames.features, frames.offsets, config.train.bfloat16
-        ).to(accelerator.device)
+        windows = make_splicer(config.model, frames.features, frames.offsets, low)
+        windows = windows.to(accelerator.device)
 
         def predict(numbers, windows=windows):
             batch = windows(numbers.to(accelerator.device))
-            return mean_probabilities(members, batch, settings.temperature, config.train.bfloat16)
+            return mean_probabilities(members, batch, settings.temperature, low)
 
         mass = write_shard(out / shard.name, frames, predict, origin, settings.kept_classes)
         print(

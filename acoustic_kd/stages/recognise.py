@@ -20,6 +20,7 @@ from acoustic_kd.frames import read_utterances, shard_paths
 from acoustic_kd.lexicon import read_lexicon
 from acoustic_kd.model import load_model, make_splicer
 from acoustic_kd.parallel import cores, progress
+from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.report import Measurement, System, make_results, markdown, terminal_table
 from acoustic_kd.stages.experiment import Experiment, all_settings_json, select
 from acoustic_kd.stages.learn import distilled_directories, member_directories
@@ -156,7 +157,7 @@ def posteriors(config: Config, models: list[nn.Module], features: np.ndarray) ->
     Returns:
         float32 [T, K].
     """
-    low = config.train.bfloat16
+    low = use_bfloat16(config.train.bfloat16, torch.device("cpu"))
     splicer = make_splicer(
         config.model, torch.from_numpy(features), np.array([0, len(features)]), low
     )

@@ -1,0 +1,27 @@
+"""In which precision matrices are multiplied."""
+
+import torch
+from torch import Tensor, nn
+
+
+def use_bfloat16(setting: bool | None, device: torch.device) -> bool:
+    """Whether to multiply in bfloat16: as set, or where the setting is None, if the device can.
+
+    Without instructions for it a CPU's bfloat16 products are tens of times slower than float32's.
+    """
+    if setting is not None:
+        return setting
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    names = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # x86, x86, Arm, Arm
+    return device.type == "cpu" and any(able.get(name, False) for name in names)
+
+
+def logits_of(model: nn.Module, windows: Tensor, bfloat16: bool) -> Tensor:
+    """float32 logits [B, K] of windows [B, W·D], their matrices multiplied in bfloat16 if so."""
+    if not bfloat16:  # windows and weights are float32: entering autocast would only cost time
+        return model(windows)
+    with torch.autocast(windows.device.type, torch.bfloat16):
+        logits = model(windows)
+    return logits.float()
