@@ -72,7 +72,60 @@ def _parser() -> argparse.ArgumentParser:
         )
         _add_experiment(verb)
         verb.set_defaults(handler=_run_stage)
+    _add_mnist(verbs)
     return parser
+
+
+def _add_mnist(verbs: argparse._SubParsersAction) -> None:
+    verb = verbs.add_parser(
+        "mnist",
+        help="the paper's experiment on MNIST (recipes/mnist.sh)",
+        description="The paper's section 3: what soft targets teach nets that read digits.",
+        epilog="Example: acoustic-kd mnist --data-dir path/to/mnist --full",
+    )
+    verb.add_argument(
+        "--config", type=Path, metavar="FILE", default=Path("recipes/conf/mnist.yaml"),
+        help="the rows of the experiment (default: %(default)s)",
+    )  # fmt: skip
+    verb.add_argument("--full", action="store_true", help="all rows, at full length")
+    verb.add_argument(
+        "--exp-dir", type=Path, metavar="DIR", help="where everything goes (default: exp/mnist…)"
+    )
+    verb.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="where MNIST's four files lie (else download)"
+    )
+    verb.add_argument(
+        "--dev", action="store_true",
+        help="hold out 10,000 train images and measure on them: to choose settings",
+    )  # fmt: skip
+    verb.add_argument(
+        "--jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="nets trained at once (default: one a core)",
+    )
+    verb.set_defaults(handler=_run_mnist)
+
+
+def _run_mnist(options: argparse.Namespace) -> None:
+    from acoustic_kd.mnist.experiment import run_experiment
+    from acoustic_kd.mnist.report import terminal_summary, write_report
+    from acoustic_kd.mnist.rows import read_rows
+
+    if options.jobs < 0:
+        raise UserError(f"--jobs is {options.jobs}; it must be 0 (one a core) or more")
+    rows = read_rows(options.config, options.full)
+    name = "mnist" + ("-full" if options.full else "") + ("-dev" if options.dev else "")
+    directory = options.exp_dir or Path("exp") / name
+    words = ["recipes/mnist.sh", "--data-dir", "DIR"] if options.data_dir else ["recipes/mnist.sh"]
+    words += [f"--{flag}" for flag in ("full", "dev") if getattr(options, flag)]
+    results = run_experiment(
+        rows, directory, options.data_dir, options.dev, options.jobs, shlex.join(words)
+    )
+    write_report(results, directory)
+    print(terminal_summary(results))
+    print(f"  in {directory / 'results.md'} and results.json beside it")
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:

@@ -8,15 +8,19 @@ import platform
 import sys
 from pathlib import Path
 
+from acoustic_kd.files import write_text
+from acoustic_kd.mnist import report as mnist_report
 from acoustic_kd.report import gain_sentences, table_rows
 
 TARGET = Path(__file__).parents[1] / "recipes" / "RESULTS.md"
 HEAD = """# Results
 
-Written by `tools/results.py` from the experiments' `results.json`; nothing here is typed. Figures
-are percentages; ± is the standard deviation over models; 95 % is a bootstrap interval over the test
-utterances (of all models of a row together). LM weight, insertion penalty, learning rate and the
-choice of the best epoch rest on dev alone.
+Written by `tools/results.py` from the experiments' `results.json`; nothing here is typed. ± is the
+standard deviation over models, where nothing else is said.
+
+Of speech, figures are percentages; 95 % is a bootstrap interval over the test utterances (of all
+models of a row together). LM weight, insertion penalty, learning rate and the choice of the best
+epoch rest on dev alone. Of mnist, figures are numbers of errors, where no % stands beside them.
 """
 
 
@@ -56,6 +60,18 @@ def section(results: dict, other: dict | None) -> str:
         *(model_row(model) for model in results["each_model"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def mnist_section(results: dict, folder: Path) -> str:
+    """The part of the MNIST experiment; its pictures are copied beside the target."""
+    pictures = {}
+    for name in ("soft-targets", "temperatures"):
+        path = folder / f"{name}.svg"
+        if path.exists():
+            pictures[name] = f"pictures/mnist-{name}.svg"
+            write_text(TARGET.parent / pictures[name], path.read_text(encoding="utf-8"))
+    lines = ["## mnist", "", "```sh", results["command"], "```", ""]
+    return "\n".join([*lines, *mnist_report.section(results, pictures, machine())]) + "\n"
 
 
 def _other(other: dict) -> str:
@@ -98,6 +114,9 @@ def main() -> int:
     for folder in parser.parse_args().experiments:
         try:
             results = json.loads((folder / "results.json").read_text())
+            if results["corpus"] == "mnist":
+                parts.append(mnist_section(results, folder))
+                continue
             path = folder / "pocketsphinx.json"
             other = json.loads(path.read_text()) if path.exists() else None
             parts.append(section(results, other))

@@ -1,0 +1,233 @@
+"""The paper's claims on MNIST (section 3), judged with the uncertainty that the seeds show.
+
+A difference counts as clear outside its 95 % interval (Student's t); ± is the standard error of a
+mean.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from acoustic_kd.mnist.pictures import grid
+from acoustic_kd.mnist.tally import (
+    BIASES,
+    caution,
+    errors_of,
+    percent_wrong,
+    plus_minus,
+    row_of,
+    spread,
+    ways_of,
+)
+
+# Errors of 10,000 test images.
+PAPER = {"cumbersome": 67, "hard": 146, "distilled": 74}
+WARM = 8.0  # temperatures from here on are all alike, for wide nets
+WIDE, NARROW = 300, 30  # units a layer
+NARROW_BEST = (2.5, 4.0)  # the best temperatures of narrow nets
+
+# Student's t: 95 % lie within so many standard errors, for 1, 2, … degrees of freedom.
+T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+DRAWS = 9999  # of the permutation test
+
+
+def claims(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The paper's claims: `claim`, `paper`, `found` in words, `holds` (None: not decided)."""
+    judges = (_counts, gap, _warm, _narrow, _threes, _sevens_eights, _means)
+    return [claim for judge in judges for claim in judge(results)]
+
+
+def _claim(claim: str, paper: str, found: str, holds: bool | None) -> dict[str, Any]:
+    return {"claim": claim, "paper": paper, "found": found, "holds": holds}
+
+
+def _counts(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The numbers of errors, in the paper those of a single net each."""
+    found = []
+    for row, paper in PAPER.items():
+        errors = np.array(errors_of(row_of(results, row)))
+        if not len(errors):
+            continue
+        holds, words = None, ", not comparable" if caution(results) else ""
+        if not words and len(errors) > 1:
+            # Where one more net would lie with 95 %: their spread, and that of their mean.
+            reach = _t95(len(errors) - 1) * errors.std(ddof=1) * np.sqrt(1 + 1 / len(errors))
+            holds = bool(errors.mean() - paper <= reach)
+            if abs(errors.mean() - paper) > reach:
+                words = ", clearly " + ("fewer" if holds else "more")
+        title = row_of(results, row)[0]["title"]
+        found.append(
+            _claim(f"{title}: {paper} errors", f"{paper}", f"{spread(errors)} (s.d.){words}", holds)
+        )
+    return found
+
+
+def gap(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """How much of the way from the hard targets' errors to the teacher's is gone."""
+    rows = {row: np.array(errors_of(row_of(results, row))) for row in PAPER}
+    if not all(len(errors) for errors in rows.values()):
+        return []
+    teacher, hard, distilled = (rows[row].mean() for row in PAPER)
+    gap = hard - teacher
+    paper = (PAPER["hard"] - PAPER["distilled"]) / (PAPER["hard"] - PAPER["cumbersome"])
+    claim = "The distilled net closes most of the gap between hard targets and the cumbersome net"
+    if gap <= 0:
+        found, holds = "the cumbersome net makes no fewer errors than hard targets do", None
+    else:
+        slopes = np.array([hard - distilled, distilled - teacher, -gap]) / gap**2
+        each = [e.std(ddof=1) / np.sqrt(len(e)) if len(e) > 1 else np.nan for e in rows.values()]
+        error = 100 * float(np.sqrt(np.sum((slopes * each) ** 2)))
+        share = 100 * (hard - distilled) / gap
+        degrees = sum(len(errors) - 1 for errors in rows.values())
+        found, holds = f"{plus_minus(share, error, 0)} %", _is_above(share, error, degrees, 50)
+    return [_claim(claim, f"{100 * paper:.0f} %", found, holds)]
+
+
+def _warm(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """For wide nets, the temperatures from 8 on are alike."""
+    found = []
+    for width, cells in grid(results).items():
+        warm = [t for t in cells if t >= WARM]
+        if width < WIDE or len(warm) < 2:
+            continue
+        errors = _matrix(cells, warm)
+        means = errors.mean(0)
+        words, holds = f"means of {means.min():.1f} … {means.max():.1f} errors", None
+        if len(errors) > 1:
+            p = _permutation_p(errors)
+            words += f" (p = {p:.2g}, permutations within seeds)"
+            holds = p > 0.05
+        cold = [t for t in cells if t < WARM]
+        if cold:
+            words += f"; T below {WARM:g}: {_against(cells, cold, warm)[2]} errors against them"
+        claim = f"With {width} units a layer T = {_list(warm)} do about the same"
+        found.append(_claim(claim, "“fairly similar”", words, holds))
+    return found
+
+
+def _narrow(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """With 30 units, 2.5 … 4 are better than higher and lower temperatures."""
+    cells = grid(results).get(NARROW, {})
+    best = [t for t in cells if NARROW_BEST[0] <= t <= NARROW_BEST[1]]
+    others = [[t for t in cells if t >= WARM], [t for t in cells if t < NARROW_BEST[0]]]
+    if not best or not others[0]:
+        return []
+    words, fewer = [], []
+    for other in filter(None, others):
+        difference, error, text = _against(cells, best, other)
+        degrees = len(_matrix(cells, [*best, *other])) - 1
+        above = _is_above(difference, error, degrees, 0)
+        fewer.append(None if above is None else not above)
+        words.append(f"{text} errors against T = {_list(other)}")
+    means = {t: float(np.mean(list(errors.values()))) for t, errors in cells.items()}
+    lowest = min(means, key=means.__getitem__)
+    words.append(f"fewest at T = {lowest:g} ({means[lowest]:.1f})")
+    claim = f"With {NARROW} units a layer T = {_list(best)} do better than all others"
+    return [_claim(claim, "“significantly better”", "; ".join(words), _all(fewer))]
+
+
+def _threes(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """A net that was shown no 3 knows threes."""
+    nets = row_of(results, "no-threes")
+    if not nets:
+        return []
+    right = {how: _mean(100 - percent_wrong(nets, how, [3])) for how in ways_of(nets)}
+    mean, error, told = right[""]
+    claim = "Without a 3 in its transfer set a net gets most threes right"
+    most = _is_above(mean, error, len(nets) - 1, 50)
+    found = [_claim(claim, "86.8 %", f"{told} %", most)]
+    if "test" in right:
+        mean, error, told = right["test"]
+        claim = "With the bias of the 3 shifted, that net gets more than 95 % of the threes right"
+        nearly_all = _is_above(mean, error, len(nets) - 1, 95)
+        told = f"{told} % (by the prior: {right['prior'][2]} %)"
+        found.append(_claim(claim, "98.6 %", told, nearly_all))
+    return found
+
+
+def _sevens_eights(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """A net that was shown 7s and 8s alone knows the other digits."""
+    nets = row_of(results, "sevens-eights")
+    if not nets or "corrected" not in nets[0]:
+        return []
+    wrong = {how: percent_wrong(nets, how, range(10)) for how in BIASES}
+    told = [_mean(wrong[how])[2] for how in ("", "test", "prior")]
+    gain, enough = _mean(wrong[""] - wrong["test"]), _mean(50 - wrong["test"])
+    better = [_is_above(*each[:2], len(nets) - 1, 0) for each in (gain, enough)]
+    claim = "Shown 7s and 8s alone, a net with both biases lowered gets most images right"
+    found = f"{told[0]} % wrong before, {told[1]} % after (by the prior: {told[2]} %)"
+    return [_claim(claim, "47.3 % wrong before, 13.2 % after", found, _all(better))]
+
+
+def _means(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of several teachers either mean serves."""
+    one, other = (np.array(errors_of(row_of(results, row))) for row in ("arithmetic", "geometric"))
+    if not len(one) or not len(other):
+        return []
+    difference, holds = float(one.mean() - other.mean()), None
+    error = float("nan")
+    if min(len(one), len(other)) > 1:
+        error = float(np.sqrt(one.var(ddof=1) / len(one) + other.var(ddof=1) / len(other)))
+        holds = _is_above(difference, error, len(one) + len(other) - 2, 0) is None
+    claim = "The arithmetic mean of several teachers serves as well as the geometric one"
+    found = f"{plus_minus(difference, error, 1, sign=True)} errors, arithmetic minus geometric"
+    return [_claim(claim, "either may be taken, without figures", found, holds)]
+
+
+def _matrix(cells: dict[float, dict[int, int]], temperatures: list[float]) -> np.ndarray:
+    """Errors [seeds, temperatures] of the seeds that have all those temperatures."""
+    seeds = set.intersection(*(set(cells[t]) for t in temperatures))
+    rows = [[cells[t][seed] for t in temperatures] for seed in sorted(seeds)]
+    return np.array(rows, float).reshape(-1, len(temperatures))
+
+
+def _against(
+    cells: dict[float, dict[int, int]], some: list[float], others: list[float]
+) -> tuple[float, float, str]:
+    """Mean errors at some temperatures minus at others, by seed: mean, standard error, both told.
+
+    Nets of one seed have the same teacher, whose luck cancels in the difference.
+    """
+    errors = _matrix(cells, [*some, *others])
+    return _mean(errors[:, : len(some)].mean(1) - errors[:, len(some) :].mean(1), sign=True)
+
+
+def _permutation_p(errors: np.ndarray) -> float:
+    """How often temperatures dealt anew within each seed differ as much as `errors` [S, T] do."""
+    dealt = np.random.default_rng(0).permuted(np.repeat(errors[None], DRAWS, axis=0), axis=2)
+    # The variance of the means orders the draws as the F statistic does.
+    as_much = dealt.mean(1).var(1) >= errors.mean(0).var() * (1 - 1e-9)
+    return float((1 + as_much.sum()) / (1 + DRAWS))
+
+
+def _mean(values: np.ndarray, sign: bool = False) -> tuple[float, float, str]:
+    """Mean, its standard error (NaN for one value), and both as text."""
+    values = np.asarray(values, float)
+    several = len(values) > 1
+    error = float(values.std(ddof=1) / np.sqrt(len(values))) if several else float("nan")
+    mean = float(values.mean()) if len(values) else float("nan")
+    return mean, error, plus_minus(mean, error, 1, sign)
+
+
+def _is_above(value: float, error: float, degrees: int, point: float) -> bool | None:
+    """Whether a value with a standard error lies above or below a point; None if neither is clear.
+
+    Args:
+        degrees: of freedom of the standard error.
+    """
+    if degrees < 1 or not abs(value - point) > _t95(degrees) * error:
+        return None
+    return bool(value > point)
+
+
+def _t95(degrees: int) -> float:
+    return T95[min(degrees, len(T95)) - 1]
+
+
+def _all(parts: list[bool | None]) -> bool | None:
+    """Whether all parts of a claim hold; None if none fails but some is not decided."""
+    return False if False in parts else None if None in parts else True
+
+
+def _list(temperatures: list[float]) -> str:
+    return ", ".join(f"{t:g}" for t in temperatures)
