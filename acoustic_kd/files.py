@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and digests that say what made them."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -35,6 +36,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+@contextmanager
+def only_one(directory: Path) -> Iterator[None]:
+    """Keep other processes from working in `directory` until the block, or this process, ends.
+
+    Raises:
+        UserError: one is at work there.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{directory}: another run is at work here; wait for it, or give another --exp-dir"
+            ) from None
+        yield
+    finally:
+        os.close(handle)  # this, or the end of the process, lets go
 
 
 def write_text(path: Path, text: str) -> None:

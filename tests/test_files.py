@@ -109,3 +109,14 @@ def test_digest_depends_on_content_alone():
     assert files.digest({"a": 1}) != files.digest({"a": 1.5})
     assert files.digest([1, 2]) != files.digest([2, 1])
     assert len(files.digest(None)) == 64
+
+
+def test_one_run_at_a_time_works_in_a_folder(tmp_path):
+    folder = tmp_path / "exp"
+    with files.only_one(folder):
+        with pytest.raises(UserError, match="another run is at work here"), files.only_one(folder):
+            pass
+        with files.only_one(tmp_path / "other"):
+            pass
+    with files.only_one(folder):
+        pass

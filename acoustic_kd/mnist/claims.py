@@ -10,7 +10,6 @@ import numpy as np
 
 from acoustic_kd.mnist.pictures import grid
 from acoustic_kd.mnist.tally import (
-    BIASES,
     caution,
     errors_of,
     percent_wrong,
@@ -150,7 +149,7 @@ def _sevens_eights(results: dict[str, Any]) -> list[dict[str, Any]]:
     nets = row_of(results, "sevens-eights")
     if not nets or "corrected" not in nets[0]:
         return []
-    wrong = {how: percent_wrong(nets, how, range(10)) for how in BIASES}
+    wrong = {how: percent_wrong(nets, how, range(10)) for how in ways_of(nets)}
     told = [_mean(wrong[how])[2] for how in ("", "test", "prior")]
     gain, enough = _mean(wrong[""] - wrong["test"]), _mean(50 - wrong["test"])
     better = [_is_above(*each[:2], len(nets) - 1, 0) for each in (gain, enough)]

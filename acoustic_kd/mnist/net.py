@@ -20,7 +20,7 @@ from acoustic_kd.mnist.data import SIDE
 from acoustic_kd.mnist.rows import DIGITS, Row, Run, Teacher
 from acoustic_kd.model import load_model, make_splicer
 from acoustic_kd.precision import logits_of, use_bfloat16
-from acoustic_kd.soft_targets import Origin, read_soft_targets, write_shard
+from acoustic_kd.soft_targets import Origin, SoftTargets, read_soft_targets, write_shard
 from acoustic_kd.train import Job, Trainer, make_accelerator, seed_of
 from acoustic_kd.work import Work
 
@@ -78,7 +78,8 @@ def train_net(run: Run, work: Work, soft: Path | None, report: int) -> float:
     with work.making():
         trainer = Trainer(job, work.directory, frames, None, targets, make_accelerator(), augment)
         history = trainer.run()
-        result = measure(load_model(work.directory)[0].to(trainer.accelerator.device), run, frames)
+        model = load_model(work.directory)[0].to(trainer.accelerator.device)
+        result = measure(model, run, frames, targets)
         speeds = sorted(epoch["frames_per_second"] for epoch in history)
         result["frames_per_second"] = speeds[len(speeds) // 2]
         result["parameters"] = trainer.parameters
@@ -120,27 +121,51 @@ def predict(model: nn.Module, frames: Frames) -> Tensor:
     return torch.cat([logits_of(model, windows(n), low).cpu() for n in numbers.split(BATCH)])
 
 
-def measure(model: nn.Module, run: Run, transfer: Frames) -> dict[str, Any]:
-    """What a net does on the test images, before and after its biases are corrected."""
+def measure(
+    model: nn.Module, run: Run, transfer: Frames, soft: SoftTargets | None
+) -> dict[str, Any]:
+    """What a net does on the test images, before and after its biases are corrected.
+
+    Args:
+        transfer: the images it was trained on.
+        soft: its soft targets for them.
+    """
     test = _frames["test"]
     logits = predict(model, test)
     result: dict[str, Any] = {"confusion": confusion(logits, test.targets)}
-    classes = run.settings.correct
-    if classes:
-        labels = _frames["train"].targets
-        prior = float(torch.isin(labels, torch.tensor(classes)).float().mean())
-        shifts = {
-            "prior": prior_shift(predict(model, transfer), classes, prior, run.temperature or 1.0),
-            "test": best_shift(logits, test.targets, classes),
-        }
+    if run.settings.correct:
+        shifts = bias_shifts(run, logits, predict(model, transfer), soft)
         result["corrected"] = {
             how: {
                 "shift": shift,
-                "confusion": confusion(shifted(logits, classes, shift), test.targets),
+                "confusion": confusion(shifted(logits, run.settings.correct, shift), test.targets),
             }
             for how, shift in shifts.items()
         }
     return result
+
+
+def bias_shifts(
+    run: Run, test: Tensor, transfer: Tensor, soft: SoftTargets | None
+) -> dict[str, float]:
+    """The shifts of the biases of `run.settings.correct`, by how they are found.
+
+    Args:
+        test: logits [N, K] of the test images.
+        transfer: logits [T, K] of the transfer set.
+        soft: soft targets of the transfer set.
+    """
+    classes = run.settings.correct
+    labels = _frames["train"].targets
+    share = float(torch.isin(labels, torch.tensor(classes)).float().mean())
+    shifts = {"prior": prior_shift(transfer, classes, share, run.temperature or 1.0)}
+    if soft is not None:
+        _, probabilities = soft.on(torch.device("cpu"), DIGITS)
+        # One teacher's predictions at temperature T give those at 1.
+        teacher = (probabilities.float().log() * soft.temperature).softmax(-1)
+        share = float(teacher[:, list(classes)].sum(-1).mean())
+        shifts["teacher"] = prior_shift(transfer, classes, share, 1.0)
+    return shifts | {"test": best_shift(test, _frames["test"].targets, classes)}
 
 
 def confusion(logits: Tensor, labels: Tensor) -> list[list[int]]:

@@ -134,9 +134,10 @@ def _corrected_table(results: dict[str, Any]) -> list[str]:
         *_table(heading, rows),
         "",
         "The prior's shift makes the net's mean probability of the classes, on its transfer set and"
-        " at the temperature of the soft targets, equal to their share of the train images; it "
-        "needs no label and no image of them. The shift that is best on the images it is measured "
-        "on is the paper's practice, and optimistic.",
+        " at the temperature of the soft targets, equal to their share of the train images. The "
+        "teacher's shift makes that mean, at temperature 1, equal to the teacher's. Neither needs a"
+        " label or an image of a class that is missing. The shift that is best on the images it is "
+        "measured on is the paper's practice, and optimistic.",
     ]
 
 

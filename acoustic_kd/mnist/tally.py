@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 
 # How biases were corrected, and what the report calls it.
-BIASES = {"": "as trained", "prior": "shifted to the prior", "test": "shift tuned on these images"}
+BIASES = {
+    "": "as trained",
+    "prior": "shifted to the prior",
+    "teacher": "shifted to the teacher",
+    "test": "shift tuned on these images",
+}
 
 
 def caution(results: dict[str, Any]) -> str:

@@ -2,8 +2,10 @@
 
 import os
 import time
+from contextlib import nullcontext
 
 from acoustic_kd.errors import UserError
+from acoustic_kd.files import only_one
 from acoustic_kd.stages.experiment import Experiment, Stage
 
 _FEATURES = tuple(
@@ -88,7 +90,7 @@ def run_stage(experiment: Experiment, name: str) -> None:
         return
     _check_processes(experiment, stage)
     begun = time.monotonic()
-    with work.making(main):
+    with only_one(experiment.directory) if main else nullcontext(), work.making(main):
         stage.resolve(stage.run)(experiment)
     if main:
         print(f"  done in {time.monotonic() - begun:.1f} s", flush=True)

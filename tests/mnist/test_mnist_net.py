@@ -12,9 +12,10 @@ from acoustic_kd.config import ModelConfig
 from acoustic_kd.ensemble import mean_of
 from acoustic_kd.errors import UserError
 from acoustic_kd.mnist import net
+from acoustic_kd.mnist.bias import shifted
 from acoustic_kd.mnist.rows import Row, Run, Teacher
 from acoustic_kd.model import build_model, load_model
-from acoustic_kd.soft_targets import read_soft_targets
+from acoustic_kd.soft_targets import SoftTargets, read_soft_targets
 from acoustic_kd.work import Work
 
 
@@ -118,7 +119,7 @@ def test_predictions_do_not_depend_on_how_many_are_made_at_once(frames, model, m
 
 
 def test_without_classes_to_correct_the_confusion_is_all(frames, model):
-    result = net.measure(model, Run("hard", Row(), None, 1), frames["train"])
+    result = net.measure(model, Run("hard", Row(), None, 1), frames["train"], None)
     logits = net.predict(model, frames["test"])
     assert result == {"confusion": net.confusion(logits, frames["test"].targets)}
     assert np.sum(result["confusion"]) == 60
@@ -128,9 +129,15 @@ def test_without_classes_to_correct_the_confusion_is_all(frames, model):
 def test_corrections_shift_the_classes_they_name(frames, model, temperature):
     row = Row(digits=(0, 1, 2, 4, 5, 6, 9), correct=(7, 8))
     transfer = net.subset(frames["train"], row.digits)
-    result = net.measure(model, Run("some", row, temperature, 1), transfer)
+    soft = None
+    if temperature is not None:  # of a teacher with logits of its own, all classes kept
+        torch.manual_seed(3)
+        teacher = 4 * torch.randn(len(transfer), 10)
+        top = (teacher / temperature).softmax(-1).topk(10, -1)
+        soft = SoftTargets(top.indices.int(), top.values.half(), temperature)
+    result = net.measure(model, Run("some", row, temperature, 1), transfer, soft)
     assert set(result) == {"confusion", "corrected"}
-    assert set(result["corrected"]) == {"prior", "test"}
+    assert set(result["corrected"]) == {"prior", "test"} | ({"teacher"} if soft else set())
     logits, labels = net.predict(model, frames["test"]), frames["test"].targets
     for corrected in result["corrected"].values():
         moved = logits.clone()
@@ -144,6 +151,12 @@ def test_corrections_shift_the_classes_they_name(frames, model, temperature):
     moved[:, [7, 8]] += result["corrected"]["prior"]["shift"]
     mass = (moved.double() / (temperature or 1)).softmax(-1)[:, [7, 8]].sum(-1).mean()
     assert float(mass) == pytest.approx(0.2, abs=1e-3)
+    if soft:  # and the teacher's is what it gives them at temperature 1
+        moved = shifted(
+            net.predict(model, transfer), (7, 8), result["corrected"]["teacher"]["shift"]
+        )
+        found, given = (z.softmax(-1)[:, [7, 8]].sum(-1).mean() for z in (moved, teacher))
+        assert float(found) == pytest.approx(float(given), abs=1e-3)
 
 
 # --- training and soft targets ------------------------------------------------------------------
