@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Write recipes/RESULTS.md from the results of experiments: usage: tools/results.py EXP …"""
+"""Write experiments into recipes/RESULTS.md: usage: tools/results.py EXP …
+
+What stands there of other experiments stays as it is.
+"""
 
 import argparse
 import json
@@ -106,24 +109,32 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({platform.machine()}, no GPU)"
 
 
+def sections(text: str) -> dict[str, str]:
+    """The parts of the file as it stands, by their headings."""
+    parts = {}
+    for part in text.split("\n## ")[1:]:
+        parts[part.split("\n")[0]] = f"## {part.rstrip()}\n"
+    return parts
+
+
 def main() -> int:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiments", nargs="+", type=Path, metavar="EXP")
-    parts = [HEAD]
+    parts = sections(TARGET.read_text(encoding="utf-8") if TARGET.exists() else "")
     for folder in parser.parse_args().experiments:
         try:
             results = json.loads((folder / "results.json").read_text())
             if results["corpus"] == "mnist":
-                parts.append(mnist_section(results, folder))
+                parts["mnist"] = mnist_section(results, folder)
                 continue
             path = folder / "pocketsphinx.json"
             other = json.loads(path.read_text()) if path.exists() else None
-            parts.append(section(results, other))
+            parts[results["corpus"]] = section(results, other)
         except OSError:
             print(f"{folder}/results.json: cannot be read; run the recipe first", file=sys.stderr)
             return 2
-    TARGET.write_text("\n".join(parts))
+    write_text(TARGET, "\n".join([HEAD, *parts.values()]))
     print(f"wrote {TARGET}")
     return 0
 

@@ -56,7 +56,12 @@ def _counts(results: dict[str, Any]) -> list[dict[str, Any]]:
                 words = ", clearly " + ("fewer" if holds else "more")
         title = row_of(results, row)[0]["title"]
         found.append(
-            _claim(f"{title}: {paper} errors", f"{paper}", f"{spread(errors)} (s.d.){words}", holds)
+            _claim(
+                f"{title}: about {paper} errors or fewer",
+                f"{paper}",
+                f"{spread(errors)} (s.d.){words}",
+                holds,
+            )
         )
     return found
 

@@ -327,3 +327,20 @@ def test_an_experiment_without_results_is_named(tool, tmp_path, monkeypatch, cap
     monkeypatch.setattr(sys, "argv", ["results.py", str(tmp_path)])
     assert tool.main() == 2
     assert str(tmp_path) in capsys.readouterr().err and not tool.TARGET.exists()
+
+
+def test_results_of_other_experiments_stay_as_they_are(tool, tmp_path, monkeypatch):
+    experiment = tmp_path / "exp"
+    experiment.mkdir()
+    (experiment / "results.json").write_text(json.dumps(results(ALL)))
+    monkeypatch.setattr(sys, "argv", ["results.py", str(experiment)])
+    parts = "## demo\n\n| a |\n|---|\n\n- b\n", "## mnist\n\noutdated\n", "## an4\n\nc\n"
+    tool.TARGET.parent.mkdir()
+    tool.TARGET.write_text("\n".join([tool.HEAD, *parts]))
+    assert tool.main() == 0
+    first = tool.TARGET.read_text()
+    assert parts[0] in first and parts[2] in first and "outdated" not in first
+    headings = [line for line in first.splitlines() if line.startswith("## ")]
+    assert headings == ["## demo", "## mnist", "## an4"]
+    assert tool.main() == 0
+    assert tool.TARGET.read_text() == first
