@@ -15,7 +15,9 @@ from acoustic_kd.mnist import net
 from acoustic_kd.mnist.bias import shifted
 from acoustic_kd.mnist.rows import Row, Run, Teacher
 from acoustic_kd.model import build_model, load_model
-from acoustic_kd.soft_targets import SoftTargets, read_soft_targets
+from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.read import read_soft_targets
+from acoustic_kd.soft_targets.targets import in_memory
 from acoustic_kd.work import Work
 
 
@@ -133,8 +135,7 @@ def test_corrections_shift_the_classes_they_name(frames, model, temperature):
     if temperature is not None:  # of a teacher with logits of its own, all classes kept
         torch.manual_seed(3)
         teacher = 4 * torch.randn(len(transfer), 10)
-        top = (teacher / temperature).softmax(-1).topk(10, -1)
-        soft = SoftTargets(top.indices.int(), top.values.half(), temperature)
+        soft = in_memory((teacher / temperature).softmax(-1), Encoding("dense"), temperature)
     result = net.measure(model, Run("some", row, temperature, 1), transfer, soft)
     assert set(result) == {"confusion", "corrected"}
     assert set(result["corrected"]) == {"prior", "test"} | ({"teacher"} if soft else set())
@@ -196,7 +197,7 @@ def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path,
         net.write_soft_targets(Teacher("teacher", (1, 2), mean), members, works)
         for t, work in works.items():
             soft = read_soft_targets(work.directory, frames["train"], t)
-            kept, stored = soft.on(torch.device("cpu"), 10)
+            kept, stored = soft.batch(torch.arange(len(soft)))
             logits = [net.predict(load_model(m.directory)[0], frames["train"]) for m in members]
             if mean == "arithmetic":
                 expected = sum((one / t).softmax(-1) for one in logits) / 2
@@ -208,9 +209,9 @@ def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path,
 
 
 def test_soft_targets_of_another_temperature_are_refused(tmp_path, frames):
-    member = train(tmp_path, Run("teacher", SMALL, None, 1))
+    members = [train(tmp_path, Run("teacher", SMALL, None, seed)) for seed in (1, 2)]
     work = Work("soft", tmp_path / "soft", {}, {})
-    net.write_soft_targets(Teacher("teacher", (1,), "arithmetic"), [member], {2.0: work})
+    net.write_soft_targets(Teacher("teacher", (1, 2), "arithmetic"), members, {2.0: work})
     with pytest.raises(UserError, match="temperature is 2.0, but training asks for 3.0"):
         train(tmp_path, Run("student", SMALL, 3.0, 1), work.directory)
 
