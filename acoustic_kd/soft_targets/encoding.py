@@ -168,7 +168,10 @@ def from_codes(codes: Tensor) -> Tensor:
     """float32 probabilities of codes of any shape."""
     if codes.dtype != torch.uint8:
         return codes.float()
-    return torch.exp2(codes / -STEPS).masked_fill_(codes == ZERO, 0)
+    # Looked up, for powers take longer: there are only so many codes.
+    values = torch.exp2(torch.arange(ZERO + 1, device=codes.device) / -STEPS)
+    values[ZERO] = 0
+    return values[codes.int()]
 
 
 def _draw(probabilities: Tensor, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,7 @@ from acoustic_kd.soft_targets.encoding import Encoded, Encoding
 
 FORMAT = "acoustic_kd soft targets 2"
 ALIKE = ("num_classes", "inventory", "temperature", "mean", "weights", "members", "encoding")
+BY_FRAME = ("counts", "tails")  # the other arrays are by entry
 CHUNK = 1 << 16  # numbers that HDF5 keeps together
 NAMED = 5  # utterances of a damaged block that its message names
 
@@ -110,11 +111,11 @@ def write_shard_file(
         file.create_dataset("header", data=np.bytes_(text))
         file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
         file.create_dataset("offsets", data=np.asarray(offsets, np.int64))
-        size = min(CHUNK, max(1, header.frames * header.encoding.kept_classes))
-        data = {
-            name: file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(size,))
-            for name, kind in kinds.items()
-        }
+        data = {}
+        for name, kind in kinds.items():
+            most = header.frames * (1 if name in BY_FRAME else header.encoding.kept_classes)
+            chunks = (min(CHUNK, max(1, most)),)
+            data[name] = file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=chunks)
         for encoded in blocks:
             check = 0
             for name, kind in kinds.items():
@@ -166,13 +167,15 @@ class Shard:
 
     def empty(self) -> dict[str, np.ndarray]:
         """Arrays that hold all blocks, not filled."""
-        sizes = {"counts": self.header.frames, "tails": self.header.frames}
-        entries = int(self.starts[-1])
-        return {n: np.empty(sizes.get(n, entries), kind) for n, kind in self._kinds.items()}
+        frames, entries = self.header.frames, int(self.starts[-1])
+        return {
+            name: np.empty(frames if name in BY_FRAME else entries, kind)
+            for name, kind in self._kinds.items()
+        }
 
     def place(self, name: str, number: int) -> slice:
         """Where in an array a block is."""
-        if name in ("counts", "tails"):
+        if name in BY_FRAME:
             return self.header.span(number)
         return slice(self.starts[number], self.starts[number + 1])
 
@@ -206,7 +209,7 @@ def open_soft_targets(path: Path) -> Iterator[Shard]:
     """
     with open_shard(path, FORMAT) as file:
         try:
-            yield Shard(Path(path), file)
+            shard = Shard(Path(path), file)
         except (UserError, OSError, KeyError, RuntimeError):
             raise  # which the line above turns into one that names the file
         except Exception as error:  # damage can make HDF5 and JSON fail in many ways
@@ -214,3 +217,4 @@ def open_soft_targets(path: Path) -> Iterator[Shard]:
             raise UserError(
                 f"{path}: damaged ({reason}); delete it and run soft-targets again"
             ) from None
+        yield shard

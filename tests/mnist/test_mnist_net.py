@@ -1,5 +1,6 @@
 """One net of the experiment: jitter, subsets of the images, and what is counted."""
 
+import json
 from itertools import product
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from acoustic_kd.model import build_model, load_model
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.targets import in_memory
-from acoustic_kd.work import Work
+from acoustic_kd.work import Work, read_done
 
 
 @pytest.fixture
@@ -206,6 +207,28 @@ def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path,
             assert kept is None
             torch.testing.assert_close(stored.float(), expected, rtol=1e-3, atol=1e-4)
             torch.testing.assert_close(expected, mean_of(iter(logits), t, mean))
+
+
+def test_soft_targets_of_an_older_format_are_written_anew_under_the_same_digest(tmp_path, frames):
+    member = train(tmp_path, Run("teacher", SMALL, None, 1))
+    work = Work("soft", tmp_path / "soft", {}, {})
+
+    def write():
+        net.write_soft_targets(Teacher("teacher", (1,), "arithmetic"), [member], {2.0: work})
+
+    write()
+    done, shard = work.directory / "done.json", work.directory / net.SHARD
+    digest = read_done(work.directory)["digest"]
+    shard.with_suffix(".json").unlink()  # there was none
+    shard.write_bytes(b"older")
+    done.write_text(json.dumps(read_done(work.directory) | {"files": {net.SHARD: 5}}))
+    assert work.is_current()
+    write()
+    assert work.is_current() and read_done(work.directory)["digest"] == digest
+    assert len(read_soft_targets(work.directory, frames["train"], 2.0)) == 200
+    before = shard.stat().st_mtime_ns
+    write()
+    assert shard.stat().st_mtime_ns == before
 
 
 def test_soft_targets_of_another_temperature_are_refused(tmp_path, frames):
