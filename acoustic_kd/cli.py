@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import re
 import shlex
 import sys
 import time
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, 2 for what the user can mend, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
-        options.handler(options)
+        return options.handler(options) or 0
     except UserError as error:
         if not is_main_process():
             # Mostly all processes find the same and the first says so: the launcher ends the others
@@ -45,7 +46,6 @@ def main(arguments: list[str] | None = None) -> int:
         reason = error.strerror or " ".join(str(error).split())
         print(f"acoustic-kd {options.verb}: error: {where}{reason}", file=sys.stderr)
         return USAGE_ERROR
-    return 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,8 +72,16 @@ def _parser() -> argparse.ArgumentParser:
             "--exp-dir exp/an4 model.width=1024",
         )
         _add_experiment(verb)
+        if stage.name == "soft-targets":
+            verb.add_argument(
+                "--shard",
+                metavar="I/N",
+                help="make every Nth shard from number I on (0 <= I < N), beside other runs: for "
+                "the jobs of an array; a run without it then ends the stage",
+            )
         verb.set_defaults(handler=_run_stage)
     _add_mnist(verbs)
+    _add_inspect(verbs)
     return parser
 
 
@@ -131,6 +139,31 @@ def _run_mnist(options: argparse.Namespace) -> None:
     print(f"  in {directory / 'results.md'} and results.json beside it")
 
 
+def _add_inspect(verbs: argparse._SubParsersAction) -> None:
+    verb = verbs.add_parser(
+        "inspect",
+        help="what a store of soft targets or frames holds, and whether it is whole",
+        description="What a store of soft targets or frames holds; ends with status 2 if anything "
+        "is wrong with it.",
+        epilog="Example: acoustic-kd inspect exp/an4/soft_targets --verify",
+    )
+    verb.add_argument("directory", type=Path, metavar="DIR", help="where the shards lie")
+    verb.add_argument("--verify", action="store_true", help="read all of it, compare check sums")
+    verb.set_defaults(handler=_run_inspect)
+
+
+def _run_inspect(options: argparse.Namespace) -> int:
+    from acoustic_kd.inspection import inspect
+
+    title, rows, problems = inspect(options.directory, options.verify)
+    print(title)
+    for name, value in rows:
+        print(f"  {name:<14} {value}")
+    for problem in problems:
+        print(f"acoustic-kd inspect: error: {problem}", file=sys.stderr)
+    return USAGE_ERROR if problems else 0
+
+
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in YAML")
     parser.add_argument(
@@ -153,7 +186,24 @@ def experiment_of(options: argparse.Namespace) -> Experiment:
         corpus = dataclasses.replace(config.corpus, data_dir=options.data_dir)
         config = dataclasses.replace(config, corpus=corpus)
     directory = options.exp_dir or Path("exp") / default_name(options.config, config)
-    return Experiment(config, directory, STAGES, options.num_processes, _recipe(options, config))
+    return Experiment(
+        config,
+        directory,
+        STAGES,
+        options.num_processes,
+        _recipe(options, config),
+        _share(getattr(options, "shard", None)),
+    )
+
+
+def _share(text: str | None) -> tuple[int, int] | None:
+    """(i, n) of `--shard i/n`."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if found is None or not int(found[1]) < int(found[2]):
+        raise UserError(f"--shard is '{text}'; it must be I/N with 0 <= I < N")
+    return int(found[1]), int(found[2])
 
 
 def _recipe(options: argparse.Namespace, config: Config) -> str:

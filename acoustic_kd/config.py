@@ -109,7 +109,13 @@ class SoftTargetConfig:
     """The ensemble's tempered predictions, stored for the transfer set."""
 
     temperature: float = 2.0
-    kept_classes: int = 20
+    mean: str = "arithmetic"  # of the members' predictions; geometric: of their logits
+    weights: tuple[float, ...] | None = None  # of the members in the mean; null: equal
+    encoding: str = "top-k"  # top-k, top-p, sampled, dense: see `acoustic_kd.soft_targets.encoding`
+    kept_classes: int = 20  # of top-k; the most for top-p; the number of draws for sampled
+    kept_mass: float = 0.98  # that top-p asks for
+    bits: int = 16  # of a stored probability: 16 or 8
+    seed: int = 0  # of the draws
 
 
 @dataclass(frozen=True)
@@ -223,7 +229,22 @@ RANGES: dict[str, Range] = {
     "train.stop_rate": _at_least(0, 1),
     "train.checkpoint_steps": _at_least(1),
     "soft_targets.temperature": _POSITIVE,
-    "soft_targets.kept_classes": _at_least(1),
+    "soft_targets.mean": (
+        (lambda mean: mean in ("arithmetic", "geometric")),
+        "arithmetic or geometric",
+    ),
+    "soft_targets.weights": (
+        lambda weights: all(0 <= w < math.inf for w in weights) and sum(weights) > 0,
+        "numbers of 0 or more, one a member and not all 0",
+    ),
+    "soft_targets.encoding": (
+        lambda name: name in ("top-k", "top-p", "sampled", "dense"),
+        "top-k, top-p, sampled or dense",
+    ),
+    "soft_targets.kept_classes": _at_least(1, 65535),
+    "soft_targets.kept_mass": ((lambda mass: 0 < mass <= 1), "greater than 0, at most 1"),
+    "soft_targets.bits": ((lambda bits: bits in (8, 16)), "8 or 16"),
+    "soft_targets.seed": _at_least(0),
     "distill.models": _at_least(1),
     "distill.hard_weight": _at_least(0),
     "distill.epochs": _at_least(1),
@@ -252,6 +273,17 @@ def check_ranges(config: Config) -> None:
         raise UserError(
             f"setting 'features.high_hz' is {features.high_hz:g}; it must lie above features.low_hz"
             f" ({features.low_hz:g}) and at or below half the sample rate ({nyquist:g})"
+        )
+    soft = config.soft_targets
+    if soft.weights is not None and len(soft.weights) != config.train.members:
+        raise UserError(
+            f"setting 'soft_targets.weights' has {len(soft.weights)} numbers; it must have one for "
+            f"each of the {config.train.members} members (train.members)"
+        )
+    if soft.encoding == "sampled" and soft.bits == 8 and soft.kept_classes > 255:
+        raise UserError(
+            f"setting 'soft_targets.kept_classes' is {soft.kept_classes}; it must be 255 or less "
+            "where that many draws are stored in 8 bits"
         )
 
 
@@ -322,7 +354,10 @@ def fill(cls: type, values: Any, source: str, prefix: str) -> Any:
     for key, value in values.items():
         if key not in known:
             leaves = [name for name in known if not dataclasses.is_dataclass(hints[name])]
-            unknown = unknown_setting(f"{prefix}{key}", [f"{prefix}{name}" for name in leaves])
+            unknown = f"{prefix}{key}"
+            # A group is found by what stands in it, too.
+            like = f"{unknown}.{next(iter(value))}" if isinstance(value, dict) and value else ""
+            unknown = unknown_setting(unknown, [f"{prefix}{name}" for name in leaves], like)
             raise UserError(f"{source}: {unknown}")
         name = f"{prefix}{key}"
         if dataclasses.is_dataclass(hints[key]):
@@ -348,11 +383,10 @@ def _override(node: Any, path: list[str], value: Any, name: str) -> Any:
 def _convert(value: Any, hint: Any, where: str) -> Any:
     """`value` as the type `hint` asks for; int widens to float, a number to a one-element tuple."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
     for option in options:
-        if option is type(None):
-            if value is None:
-                return None
-        elif typing.get_origin(option) is tuple:
+        if typing.get_origin(option) is tuple:
             items = value if isinstance(value, list | tuple) else [value]
             return tuple(_convert(item, typing.get_args(option)[0], where) for item in items)
         elif option is float:
@@ -377,14 +411,15 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def unknown_setting(name: str, siblings: Sequence[str] = ()) -> str:
+def unknown_setting(name: str, siblings: Sequence[str] = (), like: str = "") -> str:
     """The error text for an unknown setting, with the nearest known one.
 
     Args:
         siblings: settings beside it that `Config` does not have.
+        like: what the nearest must be near to, if not the name.
     """
     known = [*siblings, *all_settings(Config())]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(like or name, known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"unknown setting '{name}'{hint}"
 

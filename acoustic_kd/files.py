@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,19 +45,67 @@ def only_one(directory: Path) -> Iterator[None]:
     Raises:
         UserError: one is at work there.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    with _handle(directory) as handle:
+        if not _locked(handle, fcntl.LOCK_EX):
+            raise _occupied(directory)
+        yield
+
+
+@contextmanager
+def one_of_several(directory: Path, gate: Path, prepare: Callable[[bool], None]) -> Iterator[None]:
+    """Work in `directory` beside other processes that came in here too, and no others.
+
+    Args:
+        gate: a directory where they wait for one another while one prepares.
+        prepare: called first, with whether this process is the only one at work in `directory`.
+
+    Raises:
+        UserError: one that wants the directory to itself is at work there.
+    """
+    with _handle(directory) as handle:
+        with _handle(gate) as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            alone = _locked(handle, fcntl.LOCK_EX)
+            if not alone and not _locked(handle, fcntl.LOCK_SH):
+                raise _occupied(directory)
+            prepare(alone)
+            if alone and not _locked(handle, fcntl.LOCK_SH):  # another slipped in between
+                raise _occupied(directory)
+        yield
+
+
+@contextmanager
+def _handle(directory: Path) -> Iterator[int]:
+    """A directory, made if need be, open for locks; its end, or the process's, lets go of them."""
+    Path(directory).mkdir(parents=True, exist_ok=True)
     handle = os.open(directory, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{directory}: another run is at work here; wait for it, or give another --exp-dir"
-            ) from None
-        yield
+        yield handle
     finally:
-        os.close(handle)  # this, or the end of the process, lets go
+        os.close(handle)
+
+
+def _locked(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _occupied(directory: Path) -> UserError:
+    return UserError(
+        f"{directory}: another run is at work here; wait for it, or give another --exp-dir"
+    )
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    found = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(1 << 20):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -40,13 +40,14 @@ def sparse_soft_cross_entropy(
 ) -> Tensor:
     """T² · CE(p, q(T)) of each frame, from the k most probable classes and the mass of the rest.
 
-    The classes that were not kept form one bucket: its soft target is 1 - Σ p over the kept ones,
-    its prediction 1 - Σ q. Nothing is said about how the bucket's mass is shared, so within it the
-    distilled model keeps its own opinion. With k = K this is the dense loss.
+    The classes that were not kept form one bucket: its soft target is 1 - Σ p over the kept ones
+    (nothing where that is no more than the sum's rounding), its prediction 1 - Σ q. Nothing is said
+    about how the bucket's mass is shared, so within it the distilled model keeps its own opinion.
+    With k = K this is the dense loss.
 
     Args:
         logits: [B, K].
-        classes: int64 [B, k], distinct kept classes.
+        classes: int64 [B, k], kept classes; one that is repeated must have probability 0 there.
         probabilities: [B, k], their soft targets at this temperature; the sum is at most 1.
         temperature: T > 0.
 
@@ -58,7 +59,9 @@ def sparse_soft_cross_entropy(
     kept = scaled.gather(-1, classes) - normaliser[:, None]
     loss = -(probabilities * kept).sum(-1)
     if classes.shape[-1] < logits.shape[-1]:
-        tail = (1 - probabilities.sum(-1)).clamp(min=0)
+        tail = 1 - probabilities.sum(-1)
+        rounding = classes.shape[-1] * torch.finfo(tail.dtype).eps
+        tail = tail.masked_fill(tail <= rounding, 0)
         # From the other logits themselves: 1 - Σ q loses all digits where q is nearly 1.
         rest = scaled.scatter(-1, classes, -torch.inf).logsumexp(-1) - normaliser
         loss = loss - tail * rest

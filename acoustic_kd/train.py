@@ -38,7 +38,7 @@ from acoustic_kd.model import (
 )
 from acoustic_kd.parallel import progress
 from acoustic_kd.precision import logits_of, use_bfloat16
-from acoustic_kd.soft_targets import SoftTargets
+from acoustic_kd.soft_targets.targets import SoftTargets
 
 EVALUATION_BATCH = 8192
 CHECKPOINT_SECONDS = 10  # at the ends of epochs no more often than this
@@ -151,9 +151,7 @@ class Trainer:
         self.augment = augment
         self.hard = None if train.targets is None else train.targets.to(device)
         self.dev_targets = dev and dev.targets.to(device)
-        self.soft = soft
-        if soft is not None:
-            self.kept, self.probabilities = soft.on(device, train.classes.count)
+        self.soft = None if soft is None else soft.to(device)
         self.classes = train.classes
         self.dimension = train.features.shape[1]
         self.state = State(rate=job.train.learning_rate)
@@ -240,13 +238,9 @@ class Trainer:
         hard = None if self.hard is None else self.hard[frames]
         if self.soft is None:
             return F.cross_entropy(logits, hard, reduction="sum")
+        classes, probabilities = self.soft.batch(frames)
         return distillation_loss(
-            logits,
-            self.probabilities[frames].float(),
-            hard,
-            self.soft.temperature,
-            self.job.hard_weight,
-            None if self.kept is None else self.kept[frames],
+            logits, probabilities, hard, self.soft.temperature, self.job.hard_weight, classes
         ).sum()
 
     def _close_epoch(self, total: int) -> None:

@@ -66,6 +66,32 @@ class Work:
         if not main:
             yield
             return
+        description = self._prepare()
+        begun = time.monotonic()
+        yield
+        seconds = round(time.monotonic() - begun, 1)
+        done = description | {"seconds": seconds, "files": self._files()}
+        write_json(self.directory / "done.json", done)
+
+    def join(self, alone: bool) -> None:
+        """Before a part of the making, by one of several runs that know nothing of each other.
+
+        Args:
+            alone: whether no other is at it; only then is anything cleared away.
+
+        Raises:
+            UserError: the others are at it with other settings.
+        """
+        if alone:
+            self._prepare()
+        elif not self._was("started.json"):
+            raise UserError(
+                f"{self.directory}: other runs are at work here with other settings or inputs; "
+                "wait for them, or give another --exp-dir"
+            )
+
+    def _prepare(self) -> dict[str, Any]:
+        """Clear away what other settings left; say what is being made, and return that."""
         started = self.directory / "started.json"
         (self.directory / "done.json").unlink(missing_ok=True)
         if started.exists() and not self._was(started.name) and self.whole:
@@ -79,11 +105,7 @@ class Work:
             "inputs": self.inputs,
         }
         write_json(started, description)
-        begun = time.monotonic()
-        yield
-        seconds = round(time.monotonic() - begun, 1)
-        done = description | {"seconds": seconds, "files": self._files()}
-        write_json(self.directory / "done.json", done)
+        return description
 
     def _clear(self) -> None:
         """Take away everything but `started.json`, so that a clearing that is killed is repeated.

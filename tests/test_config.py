@@ -177,7 +177,13 @@ OUT_OF_RANGE = [
     ("train.stop_rate", "-0.1 1.1 .nan"),
     ("train.checkpoint_steps", "0"),
     ("soft_targets.temperature", "0 -2 .nan .inf"),
-    ("soft_targets.kept_classes", "0 -1"),
+    ("soft_targets.mean", "median ''"),
+    ("soft_targets.weights", "[] [0,0] [1,-1] [.nan] [1,.inf]"),
+    ("soft_targets.encoding", "topk ''"),
+    ("soft_targets.kept_classes", "0 -1 65536"),
+    ("soft_targets.kept_mass", "0 1.1 -1 .nan"),
+    ("soft_targets.bits", "4 32"),
+    ("soft_targets.seed", "-1"),
     ("distill.models", "0"),
     ("distill.hard_weight", "-0.5 .nan"),
     ("distill.epochs", "0"),
@@ -230,6 +236,16 @@ def test_the_edges_of_ranges_are_permitted():
             "soft_targets.temperature=0.5", "soft_targets.kept_classes=1", "decode.lm_weights=[1]",
         ],
     )  # fmt: skip
+
+
+def test_the_settings_of_soft_targets_fit_together():
+    load_config(None, ["soft_targets.weights=[1, 2]", "train.members=2"])
+    message = message_of("soft_targets.weights=[1, 2]", "train.members=3")
+    assert message.startswith("setting 'soft_targets.weights' has 2 numbers; it must have one for")
+    assert "the 3 members (train.members)" in message
+    sampled = ["soft_targets.encoding=sampled", "soft_targets.kept_classes=256"]
+    load_config(None, sampled)
+    assert "it must be 255 or less" in message_of(*sampled, "soft_targets.bits=8")
 
 
 def test_half_the_sample_rate_bounds_the_filters():

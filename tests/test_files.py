@@ -1,9 +1,11 @@
 """Files appear whole or not at all; digests say what made them."""
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,56 @@ def test_a_kill_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old"
     files.write_text(path, "new")
     assert path.read_text() == "new"
+
+
+def test_several_that_came_in_together_keep_out_those_that_want_to_be_alone(tmp_path):
+    directory, gate, alone = tmp_path / "exp", tmp_path / "exp" / "stage", []
+
+    def coming_in():
+        return files.one_of_several(directory, gate, alone.append)
+
+    with coming_in():
+        with coming_in(), coming_in():
+            assert alone == [True, False, False]
+        occupied = pytest.raises(UserError, match="another run is at work here")
+        with occupied, files.only_one(directory):
+            pass
+        with coming_in():
+            pass
+    occupied = pytest.raises(UserError, match="another run is at work here")
+    with files.only_one(directory), occupied, coming_in():
+        pass
+    assert alone == [True, False, False, False]
+    with coming_in():
+        assert alone[-1] is True
+
+
+def test_nobody_comes_in_while_one_prepares_alone(tmp_path):
+    """Nor gets a refusal: who comes meanwhile waits at the gate."""
+    order = []
+
+    def prepare(alone):
+        order.append(f"first, {alone}")
+        second.start()
+        second.join(0.2)
+        assert second.is_alive()
+
+    gate = tmp_path / "gate"
+
+    def come_second():
+        with files.one_of_several(tmp_path, gate, lambda alone: order.append(f"then, {alone}")):
+            pass
+
+    second = threading.Thread(target=come_second)
+    with files.one_of_several(tmp_path, gate, prepare):
+        second.join(10)
+    assert order == ["first, True", "then, False"]
+
+
+def test_sha256_of_a_file(tmp_path):
+    content = bytes(range(256)) * 9000
+    (tmp_path / "a").write_bytes(content)
+    assert files.sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
 
 
 @given(JSON)

@@ -152,6 +152,22 @@ def test_half_written_files_of_a_killed_process_are_swept(work):
         assert list((work.directory / "sub").iterdir()) == []
 
 
+def test_runs_that_share_the_making_clear_only_what_is_no_others(work):
+    (work.directory / "old.txt").parent.mkdir(parents=True, exist_ok=True)
+    other = replace(work, settings={"other": 1})
+    with other.making():
+        (work.directory / "old.txt").write_text("old")
+    with pytest.raises(UserError, match="other runs are at work here with other settings"):
+        work.join(alone=False)
+    assert (work.directory / "old.txt").exists() and other.is_current()
+    work.join(alone=True)
+    assert not (work.directory / "old.txt").exists() and not other.is_current()
+    half_written = work.directory / ".new.txt.1.tmp"
+    half_written.write_text("ha")
+    work.join(alone=False)
+    assert half_written.exists() and not work.is_current()
+
+
 def test_of_several_processes_one_does_the_marking(work):
     with work.making(main=False):
         pass

@@ -20,11 +20,16 @@ from acoustic_kd.mnist.data import SIDE
 from acoustic_kd.mnist.rows import DIGITS, Row, Run, Teacher
 from acoustic_kd.model import load_model, make_splicer
 from acoustic_kd.precision import logits_of, use_bfloat16
-from acoustic_kd.soft_targets import Origin, SoftTargets, read_soft_targets, write_shard
+from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.manifest import is_finished
+from acoustic_kd.soft_targets.read import read_soft_targets
+from acoustic_kd.soft_targets.targets import SoftTargets
+from acoustic_kd.soft_targets.write import Origin, write_shard
 from acoustic_kd.train import Job, Trainer, make_accelerator, seed_of
 from acoustic_kd.work import Work
 
 BATCH = 4096  # images predicted at once
+SHARD = "shard-00000.h5"  # that holds all of one teacher's soft targets at a temperature
 
 _frames: dict[str, Frames] = {}
 
@@ -95,7 +100,11 @@ def write_soft_targets(teacher: Teacher, members: list[Work], works: dict[float,
         members: their training.
         works: temperature → the writing of its soft targets.
     """
-    missing = {t: work for t, work in works.items() if not work.is_current()}
+    missing = {
+        t: work
+        for t, work in works.items()
+        if not (work.is_current() and is_finished(work.directory / SHARD))
+    }
     if not missing:
         return
     frames = _frames["train"]
@@ -108,7 +117,7 @@ def write_soft_targets(teacher: Teacher, members: list[Work], works: dict[float,
             return mean_of((one[numbers] for one in logits), temperature, teacher.mean)
 
         with work.making():
-            write_shard(work.directory / "shard-00000.h5", frames, average, origin, DIGITS)
+            write_shard(work.directory / SHARD, frames, average, origin, Encoding("dense"))
 
 
 @torch.inference_mode()
@@ -160,9 +169,9 @@ def bias_shifts(
     share = float(torch.isin(labels, torch.tensor(classes)).float().mean())
     shifts = {"prior": prior_shift(transfer, classes, share, run.temperature or 1.0)}
     if soft is not None:
-        _, probabilities = soft.on(torch.device("cpu"), DIGITS)
+        _, probabilities = soft.batch(torch.arange(len(soft)))
         # One teacher's predictions at temperature T give those at 1.
-        teacher = (probabilities.float().log() * soft.temperature).softmax(-1)
+        teacher = (probabilities.log() * soft.temperature).softmax(-1)
         share = float(teacher[:, list(classes)].sum(-1).mean())
         shifts["teacher"] = prior_shift(transfer, classes, share, 1.0)
     return shifts | {"test": best_shift(test, _frames["test"].targets, classes)}

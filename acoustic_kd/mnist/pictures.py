@@ -13,7 +13,7 @@ import torch
 from acoustic_kd.frames import read_frames
 from acoustic_kd.mnist.data import SIDE
 from acoustic_kd.mnist.rows import DIGITS
-from acoustic_kd.soft_targets import read_soft_targets
+from acoustic_kd.soft_targets.read import read_soft_targets
 
 SURE = 0.9  # the teacher's probability of the label at temperature 1, of an image that is shown
 INK, GREY, LABEL, SECOND = "#222222", "#9a9a9a", "#1f6fb4", "#d9660d"
@@ -71,7 +71,7 @@ def soft_target_picture(results: dict[str, Any], directory: Path) -> str | None:
     frames = read_frames(directory / "frames" / "train")
     soft = {}
     for t in sorted({temperatures[0], middle, temperatures[-1]}):
-        targets = read_soft_targets(folders[t], frames, t).on(torch.device("cpu"), DIGITS)[1]
+        _, targets = read_soft_targets(folders[t], frames, t).batch(torch.arange(len(frames)))
         soft[t] = targets.numpy().astype(np.float64)
     labels = frames.targets.numpy()
     chosen = choose(labels, soft[temperatures[0]], temperatures[0], soft[middle])

@@ -2,11 +2,13 @@
 
 import os
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import only_one
+from acoustic_kd.files import one_of_several, only_one
 from acoustic_kd.stages.experiment import Experiment, Stage
+from acoustic_kd.work import Work
 
 _FEATURES = tuple(
     f"features.{key}" for key in ("sample_rate", "mel_bins", "low_hz", "high_hz", "train_warps")
@@ -47,7 +49,8 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "soft-targets", "the ensemble's tempered predictions", "soft_targets",
-            ("soft_targets",), ("frames", "train"), "learn:run_soft_targets", distributed=True,
+            ("soft_targets",), ("frames", "train"), "learn:run_soft_targets", format=2,
+            distributed=True,
         ),
         Stage(
             "distill", "the distilled models", "distilled", ("model", "train", "distill"),
@@ -90,10 +93,27 @@ def run_stage(experiment: Experiment, name: str) -> None:
         return
     _check_processes(experiment, stage)
     begun = time.monotonic()
-    with only_one(experiment.directory) if main else nullcontext(), work.making(main):
+    with _at_work(experiment, work, main):
         stage.resolve(stage.run)(experiment)
     if main:
         print(f"  done in {time.monotonic() - begun:.1f} s", flush=True)
+
+
+@contextmanager
+def _at_work(experiment: Experiment, work: Work, main: bool) -> Iterator[None]:
+    """Around a stage: alone in the experiment's directory, or beside runs with other shares.
+
+    A run with a share does not mark the stage done: that is for one without, which finds what all
+    of them made and makes what is missing.
+    """
+    if not main:  # the first process sees to it
+        yield
+    elif experiment.share is None:
+        with only_one(experiment.directory), work.making():
+            yield
+    else:
+        with one_of_several(experiment.directory, work.directory, work.join):
+            yield
 
 
 def _check_processes(experiment: Experiment, stage: Stage) -> None:

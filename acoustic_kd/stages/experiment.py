@@ -63,6 +63,7 @@ class Experiment:
         stages: all stages by name, in order.
         processes: how many processes were asked for, or None.
         command: what makes the experiment, for its report.
+        share: (i, n): this run makes every nth shard from the ith on, beside other runs; or None.
     """
 
     config: Config
@@ -70,6 +71,7 @@ class Experiment:
     stages: dict[str, Stage]
     processes: int | None = None
     command: str = ""
+    share: tuple[int, int] | None = None
 
     def path(self, stage: str) -> Path:
         """The directory of a stage."""

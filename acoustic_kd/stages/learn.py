@@ -7,10 +7,14 @@ from accelerate import Accelerator
 
 from acoustic_kd.config import Config, ModelConfig, TrainConfig
 from acoustic_kd.ensemble import mean_probabilities
+from acoustic_kd.errors import UserError
 from acoustic_kd.frames import Frames, read_frames, shard_paths
 from acoustic_kd.model import load_model, make_splicer
 from acoustic_kd.precision import use_bfloat16
-from acoustic_kd.soft_targets import Origin, read_soft_targets, write_shard
+from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.manifest import is_finished
+from acoustic_kd.soft_targets.read import read_soft_targets
+from acoustic_kd.soft_targets.write import Origin, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
 from acoustic_kd.train import Job, Trainer, make_accelerator
 from acoustic_kd.work import Work
@@ -91,12 +95,19 @@ def train_one(
             data[split] = read_frames(experiment.path("frames") / split)
     targets = None
     if soft:
-        temperature = experiment.config.soft_targets.temperature
-        targets = read_soft_targets(experiment.path("soft-targets"), data["train"], temperature)
+        config, store = experiment.config, experiment.path("soft-targets")
+        temperature = config.soft_targets.temperature
+        targets = read_soft_targets(store, data["train"], temperature, encoding_of(config))
     with work.making(accelerator.is_main_process):
         accelerator.wait_for_everyone()
         trainer = Trainer(job, work.directory, data["train"], data["dev"], targets, accelerator)
         trainer.run()
+
+
+def encoding_of(config: Config) -> Encoding:
+    """How the soft targets are stored."""
+    soft = config.soft_targets
+    return Encoding(soft.encoding, soft.kept_classes, soft.kept_mass, soft.bits, soft.seed)
 
 
 def run_soft_targets(experiment: Experiment) -> None:
@@ -109,12 +120,13 @@ def run_soft_targets(experiment: Experiment) -> None:
         members.append(model.to(accelerator.device))
         digests.append(description["digest"])
     low = use_bfloat16(config.train.bfloat16, accelerator.device)
-    origin = Origin(settings.temperature, tuple(digests))
+    origin = Origin(settings.temperature, tuple(digests), settings.mean, settings.weights)
     out = experiment.path("soft-targets")
     shards = shard_paths(experiment.path("frames") / "train")
     rank, world = accelerator.process_index, accelerator.num_processes
-    for shard in shards[rank::world]:
-        if (out / shard.name).exists():
+    share, shares = experiment.share or (0, 1)
+    for shard in shards[share::shares][rank::world]:
+        if is_finished(out / shard.name):
             print(f"  {shard.name}: there already")
             continue
         frames = read_frames([shard])
@@ -123,11 +135,22 @@ def run_soft_targets(experiment: Experiment) -> None:
 
         def predict(numbers, windows=windows):
             batch = windows(numbers.to(accelerator.device))
-            return mean_probabilities(members, batch, settings.temperature, low)
+            temperature, mean, weights = settings.temperature, settings.mean, settings.weights
+            return mean_probabilities(members, batch, temperature, low, mean, weights)
 
-        mass = write_shard(out / shard.name, frames, predict, origin, settings.kept_classes)
+        entry = write_shard(out / shard.name, frames, predict, origin, encoding_of(config))
         print(
-            f"  {shard.name}: {len(frames)} frames, the {settings.kept_classes} kept classes hold "
-            f"{100 * mass:.1f} % of the mass"
+            f"  {shard.name}: {len(frames)} frames of {entry.bytes / len(frames):.1f} bytes, the "
+            f"kept classes hold {100 * entry.measured['kept_mass']:.1f} % of the mass",
+            flush=True,
         )
     accelerator.wait_for_everyone()
+    missing = [shard.name for shard in shards if not is_finished(out / shard.name)]
+    if experiment.share is None and missing:
+        raise UserError(
+            f"{out}: {len(missing)} of {len(shards)} shards are missing, {missing[0]} among them; "
+            "run soft-targets again"
+        )
+    if experiment.share is not None and accelerator.is_main_process:
+        todo = f"{len(missing)} are missing" if missing else "soft-targets without --shard ends it"
+        print(f"  {len(shards) - len(missing)} of {len(shards)} shards are there; {todo}")

@@ -1,5 +1,6 @@
 """One net of the experiment: jitter, subsets of the images, and what is counted."""
 
+import json
 from itertools import product
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from acoustic_kd.mnist import net
 from acoustic_kd.mnist.bias import shifted
 from acoustic_kd.mnist.rows import Row, Run, Teacher
 from acoustic_kd.model import build_model, load_model
-from acoustic_kd.soft_targets import SoftTargets, read_soft_targets
-from acoustic_kd.work import Work
+from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.read import read_soft_targets
+from acoustic_kd.soft_targets.targets import in_memory
+from acoustic_kd.work import Work, read_done
 
 
 @pytest.fixture
@@ -133,8 +136,7 @@ def test_corrections_shift_the_classes_they_name(frames, model, temperature):
     if temperature is not None:  # of a teacher with logits of its own, all classes kept
         torch.manual_seed(3)
         teacher = 4 * torch.randn(len(transfer), 10)
-        top = (teacher / temperature).softmax(-1).topk(10, -1)
-        soft = SoftTargets(top.indices.int(), top.values.half(), temperature)
+        soft = in_memory((teacher / temperature).softmax(-1), Encoding("dense"), temperature)
     result = net.measure(model, Run("some", row, temperature, 1), transfer, soft)
     assert set(result) == {"confusion", "corrected"}
     assert set(result["corrected"]) == {"prior", "test"} | ({"teacher"} if soft else set())
@@ -196,7 +198,7 @@ def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path,
         net.write_soft_targets(Teacher("teacher", (1, 2), mean), members, works)
         for t, work in works.items():
             soft = read_soft_targets(work.directory, frames["train"], t)
-            kept, stored = soft.on(torch.device("cpu"), 10)
+            kept, stored = soft.batch(torch.arange(len(soft)))
             logits = [net.predict(load_model(m.directory)[0], frames["train"]) for m in members]
             if mean == "arithmetic":
                 expected = sum((one / t).softmax(-1) for one in logits) / 2
@@ -207,10 +209,32 @@ def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path,
             torch.testing.assert_close(expected, mean_of(iter(logits), t, mean))
 
 
-def test_soft_targets_of_another_temperature_are_refused(tmp_path, frames):
+def test_soft_targets_of_an_older_format_are_written_anew_under_the_same_digest(tmp_path, frames):
     member = train(tmp_path, Run("teacher", SMALL, None, 1))
     work = Work("soft", tmp_path / "soft", {}, {})
-    net.write_soft_targets(Teacher("teacher", (1,), "arithmetic"), [member], {2.0: work})
+
+    def write():
+        net.write_soft_targets(Teacher("teacher", (1,), "arithmetic"), [member], {2.0: work})
+
+    write()
+    done, shard = work.directory / "done.json", work.directory / net.SHARD
+    digest = read_done(work.directory)["digest"]
+    shard.with_suffix(".json").unlink()  # there was none
+    shard.write_bytes(b"older")
+    done.write_text(json.dumps(read_done(work.directory) | {"files": {net.SHARD: 5}}))
+    assert work.is_current()
+    write()
+    assert work.is_current() and read_done(work.directory)["digest"] == digest
+    assert len(read_soft_targets(work.directory, frames["train"], 2.0)) == 200
+    before = shard.stat().st_mtime_ns
+    write()
+    assert shard.stat().st_mtime_ns == before
+
+
+def test_soft_targets_of_another_temperature_are_refused(tmp_path, frames):
+    members = [train(tmp_path, Run("teacher", SMALL, None, seed)) for seed in (1, 2)]
+    work = Work("soft", tmp_path / "soft", {}, {})
+    net.write_soft_targets(Teacher("teacher", (1, 2), "arithmetic"), members, {2.0: work})
     with pytest.raises(UserError, match="temperature is 2.0, but training asks for 3.0"):
         train(tmp_path, Run("student", SMALL, 3.0, 1), work.directory)
 

@@ -19,7 +19,8 @@ from acoustic_kd.mnist.pictures import (
     soft_target_picture,
     temperature_picture,
 )
-from acoustic_kd.soft_targets import Origin, write_shard
+from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.write import Origin, write_shard
 
 SVG = "{http://www.w3.org/2000/svg}"
 CLASSES = Classes(10, "digits")
@@ -75,7 +76,7 @@ def write_experiment(directory, temperatures, teacher="cumbersome-01"):
         def predict(numbers, t=t):
             return (logits[numbers] / t).softmax(-1)
 
-        write_shard(path, frames, predict, Origin(t, ("digest",)), 10)
+        write_shard(path, frames, predict, Origin(t, ("digest",)), Encoding("dense"))
     return frames
 
 

@@ -21,7 +21,8 @@ import torch
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.frames import Classes, Frames
 from acoustic_kd.precision import use_bfloat16
-from acoustic_kd.soft_targets import SoftTargets
+from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.targets import in_memory
 from acoustic_kd.train import Job, Trainer, make_accelerator
 
 INPUTS, CLASSES, FRAMES = 784, 10, 12_800
@@ -39,8 +40,7 @@ def loop_speed(width: int, batch: int) -> float:
         Classes(CLASSES, "bench"),
     )
     table = torch.softmax(torch.randn(FRAMES, CLASSES, generator=generator), -1)
-    top = table.topk(CLASSES, -1)
-    soft = SoftTargets(top.indices.int(), top.values.half(), 4.0)
+    soft = in_memory(table, Encoding("dense"), 4.0)
     model = ModelConfig(2, width, 0.0, 0.0, 0, 0)
     train = TrainConfig(epochs=1 + REPEATS, batch_frames=batch, schedule="cosine")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,194 @@
+"""How a frame's soft target is stored: which classes, and in how many bits.
+
+Four encodings, all in one flat layout: entries of one frame after those of another, an entry being
+a class and a code for its probability.
+
+    dense    all K classes, in their order, which goes without saying
+    top-k    the k most probable classes, most probable first
+    top-p    as many of the most probable classes as hold the mass p, at least one, at most k
+    sampled  the distinct ones of k draws with replacement from the prediction itself; the stored
+             probability is (times drawn) / k, whose expectation is the true one (importance
+             sampling as in "Sparse Logit Sampling", 2025; the stored rows sum to 1, without a tail)
+
+At 16 bits a code is a float16 probability: relative error at most 2^-11 from 6.1e-5 up, absolute
+error at most 2^-25 below. At 8 bits it is logarithmic, p = 2^(-code / 16): code 0 is 1, 254 is
+1.7e-5, 255 is 0; the relative error is at most 2^(1/32) - 1 = 2.2 %. Such errors would drown the
+mass of the classes that were not kept, so at 8 bits it is stored too, as one more code a frame.
+Counts of draws are stored as they are, and exact.
+
+Shapes: B frames, K classes, k kept classes, N entries.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import digest
+
+ENCODINGS = ("top-k", "top-p", "sampled", "dense")
+STEPS = 16  # codes to a factor of 2
+ZERO = 255  # the code of probability 0
+ROWS = 512  # frames that are drawn from at once: sums are taken in float64
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Which classes are kept, and how.
+
+    Attributes:
+        name: one of `ENCODINGS`.
+        kept_classes: k of top-k, the most for top-p, the number of draws for sampled.
+        kept_mass: that top-p asks for.
+        bits: of a code, 16 or 8.
+        seed: of the draws.
+    """
+
+    name: str = "top-k"
+    kept_classes: int = 20
+    kept_mass: float = 0.98
+    bits: int = 16
+    seed: int = 0
+
+    def of(self, count: int) -> "Encoding":
+        """The same for K = `count` classes, with what does not matter set to fixed values.
+
+        Raises:
+            UserError: it cannot hold predictions over so many classes.
+        """
+        name, kept = self.name, self.kept_classes
+        if name == "dense" or (name == "top-k" and kept >= count) or count == 1:
+            name, kept = "dense", count
+            if self.bits == 8 and count > 1 << 15:
+                raise UserError(
+                    f"dense soft targets of {count} classes need 16 bits: at 8 bits the smallest "
+                    "probability is 1.7e-5"
+                )
+        elif name == "top-p":
+            # All but one say as much as all: the last one's mass is what is missing.
+            kept = min(kept, count - 1)
+        mass = self.kept_mass if name == "top-p" else 1.0
+        return replace(
+            self, name=name, kept_classes=kept, kept_mass=mass,
+            seed=self.seed if name == "sampled" else 0,
+        )  # fmt: skip
+
+    @property
+    def varies(self) -> bool:
+        """Whether frames differ in how many entries they have."""
+        return self.name in ("top-p", "sampled")
+
+    @property
+    def has_tail(self) -> bool:
+        """Whether the mass of the classes that were not kept is stored."""
+        return self.bits == 8 and self.name in ("top-k", "top-p")
+
+    def arrays(self, count: int) -> dict[str, np.dtype]:
+        """The arrays that are stored for K = `count` classes, with their types."""
+        kinds = {}
+        if self.varies:
+            kinds["counts"] = np.min_scalar_type(self.kept_classes)
+        if self.name != "dense":
+            kinds["classes"] = np.dtype(np.uint16 if count <= 1 << 16 else np.uint32)
+        if self.bits == 8:
+            kinds["codes"] = np.dtype(np.uint8)
+        else:
+            kinds["codes"] = np.dtype(np.uint16 if self.name == "sampled" else np.float16)
+        if self.has_tail:
+            kinds["tails"] = np.dtype(np.uint8)
+        return kinds
+
+    def __str__(self) -> str:
+        text = {
+            "dense": "dense",
+            "top-k": f"top-k, k = {self.kept_classes}",
+            "top-p": f"top-p, p = {self.kept_mass:g} of at most {self.kept_classes} classes",
+            "sampled": f"sampled, {self.kept_classes} draws",
+        }
+        return f"{text[self.name]}, {self.bits} bits"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Some frames as they are stored; None where the encoding has no such array.
+
+    Attributes:
+        counts: int64 [B], entries of each frame.
+        classes: int64 [N].
+        codes: [N], float16, uint8, or int64 numbers of draws.
+        tails: uint8 [B], codes of the mass of the classes that were not kept.
+    """
+
+    counts: Tensor | None
+    classes: Tensor | None
+    codes: Tensor
+    tails: Tensor | None
+
+
+def encode(probabilities: Tensor, encoding: Encoding, *key: int | str) -> Encoded:
+    """Encode predictions [B, K], on the device they are on.
+
+    Args:
+        encoding: that `of` K classes.
+        key: beside the seed, what the draws follow from: the same key gives the same draws.
+    """
+    if encoding.name == "dense":
+        return Encoded(None, None, to_codes(probabilities, encoding.bits).flatten(), None)
+    if encoding.name == "sampled":
+        generator = torch.Generator().manual_seed(int(digest([encoding.seed, *key])[:15], 16))
+        parts = [_draw(p, encoding.kept_classes, generator) for p in probabilities.split(ROWS)]
+        classes, times = (torch.cat(part) for part in zip(*parts, strict=True))
+        kept = times > 0
+        return Encoded(kept.sum(-1), classes[kept], times[kept], None)
+    values, classes = probabilities.topk(encoding.kept_classes, dim=-1)
+    kept = torch.ones_like(classes, dtype=torch.bool)
+    if encoding.name == "top-p":
+        before = values.double().cumsum(-1) - values  # the mass of those more probable
+        kept = before < encoding.kept_mass
+        kept[:, 0] = True
+    tails = None
+    if encoding.has_tail:
+        # Summed over the others themselves: 1 - Σ p would lose its digits.
+        rest = probabilities.scatter(-1, classes, 0).sum(-1) + (values * ~kept).sum(-1)
+        tails = to_codes(rest, 8)
+    codes = to_codes(values[kept], encoding.bits)
+    return Encoded(kept.sum(-1) if encoding.varies else None, classes[kept], codes, tails)
+
+
+def to_codes(probabilities: Tensor, bits: int) -> Tensor:
+    """Codes of probabilities of any shape: float16, or logarithmic uint8."""
+    if bits == 16:
+        return probabilities.half()
+    return (-STEPS * probabilities.log2()).round().clamp(0, ZERO).to(torch.uint8)
+
+
+def from_codes(codes: Tensor) -> Tensor:
+    """float32 probabilities of codes of any shape."""
+    if codes.dtype != torch.uint8:
+        return codes.float()
+    # Looked up, for powers take longer: there are only so many codes.
+    values = torch.exp2(torch.arange(ZERO + 1, device=codes.device) / -STEPS)
+    values[ZERO] = 0
+    return values[codes.int()]
+
+
+def _draw(probabilities: Tensor, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Distinct classes of draws with replacement from [B, K], and how often each was drawn.
+
+    Returns:
+        int64 [B, draws] each, a row's distinct classes first; what follows was drawn 0 times.
+    """
+    # Drawn on the CPU, so that they are the same whatever the device.
+    uniform = torch.rand(
+        len(probabilities), draws, dtype=torch.float64, generator=generator
+    ).to(probabilities.device)  # fmt: skip
+    sums = probabilities.double().cumsum(-1)
+    found = torch.searchsorted(sums, uniform * sums[:, -1:], right=True)
+    found = found.clamp_(max=probabilities.shape[-1] - 1).sort(-1).values
+    new = torch.ones_like(found, dtype=torch.bool)
+    new[:, 1:] = found[:, 1:] != found[:, :-1]
+    place = new.cumsum(-1) - 1
+    times = torch.zeros_like(found).scatter_add_(1, place, torch.ones_like(found))
+    return torch.zeros_like(found).scatter_(1, place, found), times

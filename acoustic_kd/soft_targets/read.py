@@ -1,0 +1,191 @@
+"""Reading a store of soft targets: found by utterance, every block checked."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.frames import Frames, shard_paths
+from acoustic_kd.soft_targets.encoding import ZERO, Encoding
+from acoustic_kd.soft_targets.manifest import check_pair, read_entry
+from acoustic_kd.soft_targets.shard import Header, Shard, open_soft_targets
+from acoustic_kd.soft_targets.targets import SoftTargets, signed
+
+
+def read_soft_targets(
+    directory: Path, frames: Frames, temperature: float, encoding: Encoding | None = None
+) -> SoftTargets:
+    """Read the soft targets of `frames`, found by utterance, in whatever order they were stored.
+
+    Those that are stored dense, of a single member or of a geometric mean, may be read at another
+    temperature than they were made at: they are tempered again.
+
+    Args:
+        temperature: at which they will be learnt.
+        encoding: that they must have; None: whichever they have.
+
+    Raises:
+        UserError: an utterance is missing; frame count, classes, class inventory, temperature,
+            encoding or format differ from what training asks for, or between shards; a shard is
+            unfinished or damaged. Both sides, or the damaged block's utterances, are named.
+    """
+    rows = {name: number for number, name in enumerate(frames.ids)}
+    found = np.zeros(len(rows), bool)
+    gathered = _Gathered(len(frames))
+    one: tuple[Path, Header] | None = None
+    for path in shard_paths(directory):
+        with open_soft_targets(path) as shard:
+            header = shard.header
+            _check(path, header, frames, temperature, encoding)
+            one = one or (path, header)
+            _check_alike(path, header, *one)
+            check_pair(path, header, read_entry(path))
+            source, target, utterances = _places(shard, rows, frames)
+            gathered.add(_read_blocks(shard), header, source, target)
+        found[utterances] = True
+    missing = np.flatnonzero(~found)
+    if len(missing):
+        raise UserError(
+            f"{directory}: no soft targets for {len(missing)} of {len(frames.ids)} utterances, "
+            f"'{frames.ids[missing[0]]}' among them; run soft-targets on this transfer set"
+        )
+    targets = gathered.targets(one[1], temperature)
+    _check_zeros(directory, targets)
+    return targets
+
+
+class _Gathered:
+    """The wanted frames of shard after shard."""
+
+    def __init__(self, frames: int) -> None:
+        self.first = np.zeros(frames, np.int64)
+        self.by_frame: dict[str, np.ndarray] = {}
+        self.flat: dict[str, list[np.ndarray]] = {}
+        self.there = 0  # rows, or entries if frames differ in how many they have
+
+    def add(
+        self, arrays: dict[str, np.ndarray], header: Header, source: np.ndarray, target: np.ndarray
+    ) -> None:
+        """Add the frames `source` of a shard, which are the frames `target` here."""
+        every = len(source) == header.frames and bool((np.diff(source) == 1).all())
+        for name in arrays.keys() & {"counts", "tails"}:
+            stored = arrays[name][source]
+            self.by_frame.setdefault(name, np.zeros(len(self.first), stored.dtype))[target] = stored
+        if header.encoding.varies:
+            counts = arrays["counts"].astype(np.int64)
+            before, counts = (np.cumsum(counts) - counts)[source], counts[source]
+            starts = np.cumsum(counts) - counts
+            total = int(counts.sum())
+            chosen = np.repeat(before - starts, counts) + np.arange(total) if not every else None
+        else:
+            starts, total, chosen = np.arange(len(source)), len(source), source
+        for name in arrays.keys() & {"classes", "codes"}:
+            array = arrays[name]
+            if not every:  # a dense shard is large: it is copied only where it must be
+                shape = (-1,) if header.encoding.varies else (-1, header.encoding.kept_classes)
+                array = array.reshape(shape)[chosen].reshape(-1)
+            self.flat.setdefault(name, []).append(array)
+        self.first[target] = self.there + starts
+        self.there += total
+
+    def targets(self, header: Header, temperature: float) -> SoftTargets:
+        """All that was added; nothing can be added afterwards."""
+        flat = {name: signed(np.concatenate(self.flat.pop(name))) for name in list(self.flat)}
+        counts, tails = self.by_frame.get("counts"), self.by_frame.get("tails")
+        width = header.encoding.kept_classes
+        if counts is not None:
+            counts, width = counts.astype(np.int32), int(counts.max(initial=0))
+        return SoftTargets(
+            encoding=header.encoding,
+            temperature=temperature,
+            first=torch.from_numpy(self.first),
+            counts=None if counts is None else torch.from_numpy(counts),
+            classes=flat.get("classes"),
+            codes=flat["codes"],
+            tails=None if tails is None else torch.from_numpy(tails),
+            width=width,
+            exponent=header.temperature / temperature,
+        )
+
+
+def _read_blocks(shard: Shard) -> dict[str, np.ndarray]:
+    """All arrays of a shard, every block checked.
+
+    Raises:
+        UserError: a block is damaged.
+    """
+    arrays = shard.empty()
+    for number in shard.header.blocks:
+        block = shard.block(number)
+        if block is None:
+            raise UserError(f"{shard.damage(number)}; delete the shard and run soft-targets again")
+        for name, part in block.items():
+            arrays[name][shard.place(name, number)] = part
+    return arrays
+
+
+def _places(
+    shard: Shard, rows: dict[str, int], frames: Frames
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which frames of a shard are wanted, which of `frames` they are, and of which utterances.
+
+    The store may cover more than this training uses: what it does not is left out.
+    """
+    places = np.array([rows.get(name, -1) for name in shard.ids], np.int64)
+    here = np.flatnonzero(places >= 0)
+    there = places[here]
+    lengths, expected = np.diff(shard.offsets)[here], np.diff(frames.offsets)[there]
+    for number in np.flatnonzero(lengths != expected):
+        raise UserError(
+            f"{shard.path}: utterance '{shard.ids[here[number]]}' has {lengths[number]} frames of "
+            f"soft targets but {expected[number]} of features; make the soft targets again"
+        )
+    steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    source, target = (
+        np.repeat(starts, lengths) + steps
+        for starts in (shard.offsets[here], frames.offsets[there])
+    )
+    return source, target, there
+
+
+def _check(
+    path: Path, header: Header, frames: Frames, temperature: float, encoding: Encoding | None
+) -> None:
+    classes = frames.classes
+    facts = [
+        ("number of classes", header.num_classes, classes.count),
+        ("class inventory", header.inventory, classes.inventory),
+    ]
+    if encoding is not None:
+        facts.append(("encoding", str(header.encoding), str(encoding.of(classes.count))))
+    again = ""
+    single = len(header.members) == 1 or header.mean == "geometric"
+    if not (single and header.encoding.name == "dense"):
+        again = "; only a geometric mean or a single member, stored dense, can be tempered again"
+        facts.append(("temperature", header.temperature, float(temperature)))
+    for what, found, expected in facts:
+        if found != expected:
+            hint = again if what == "temperature" else ""
+            raise UserError(f"{path}: {what} is {found}, but training asks for {expected}{hint}")
+
+
+def _check_alike(path: Path, header: Header, other_path: Path, other: Header) -> None:
+    """Whether two shards can be of one store."""
+    for what, found, expected in header.unlike(other):
+        raise UserError(
+            f"{path}: {what} is {found}, but in {other_path.name} it is {expected}; make the soft "
+            "targets again"
+        )
+
+
+def _check_zeros(directory: Path, targets: SoftTargets) -> None:
+    """Whether what was too small to be stored would matter at a higher temperature."""
+    zero = ZERO if targets.codes.dtype == torch.uint8 else 0
+    if targets.exponent < 1 and bool((targets.codes == zero).any()):
+        made = targets.exponent * targets.temperature
+        raise UserError(
+            f"{directory}: temperature is {made:g}, but training asks for {targets.temperature:g}, "
+            "at which probabilities that were too small to be stored would matter; make the soft "
+            "targets again"
+        )

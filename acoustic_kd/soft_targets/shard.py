@@ -1,0 +1,220 @@
+"""One HDF5 file of soft targets, in blocks of frames that each have a check sum.
+
+    header   ASCII JSON: what the soft targets are, see `Header`
+    ids      [U]           UTF-8, the utterances
+    offsets  [U + 1]       int64, utterance u is frames offsets[u] … offsets[u + 1] - 1
+    counts   [T]           uint8 or uint16, entries of each frame (top-p and sampled)
+    classes  [N]           uint16 or uint32, of the entries, frame after frame (all but dense)
+    codes    [N]           float16, uint8 or uint16, theirs (`acoustic_kd.soft_targets.encoding`)
+    tails    [T]           uint8 (top-k and top-p at 8 bits)
+    starts   [blocks + 1]  int64, block b is entries starts[b] … starts[b + 1] - 1
+    checks   [1 + blocks]  uint32, CRC-32 of header, ids, offsets and starts; then of each block
+
+and the attribute `format`. Nothing in it depends on when or where it was written.
+"""
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.frames import open_shard
+from acoustic_kd.soft_targets.encoding import Encoded, Encoding
+
+FORMAT = "acoustic_kd soft targets 2"
+ALIKE = ("num_classes", "inventory", "temperature", "mean", "weights", "members", "encoding")
+BY_FRAME = ("counts", "tails")  # the other arrays are by entry
+CHUNK = 1 << 16  # numbers that HDF5 keeps together
+NAMED = 5  # utterances of a damaged block that its message names
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the soft targets of a shard are.
+
+    Attributes:
+        num_classes: K.
+        inventory: hash of the classes.
+        temperature: of the members' predictions.
+        mean: how they were averaged.
+        weights: of the members in it, None if equal.
+        members: their digests.
+        encoding: `of` K classes.
+        frames: T.
+        utterances: U.
+        block_frames: frames in a block, but for the last.
+    """
+
+    num_classes: int
+    inventory: str
+    temperature: float
+    mean: str
+    weights: tuple[float, ...] | None
+    members: tuple[str, ...]
+    encoding: Encoding
+    frames: int
+    utterances: int
+    block_frames: int
+
+    @property
+    def blocks(self) -> range:
+        """The numbers of the blocks."""
+        return range(-(-self.frames // self.block_frames))
+
+    def span(self, block: int) -> slice:
+        """The frames of a block."""
+        first = block * self.block_frames
+        return slice(first, min(first + self.block_frames, self.frames))
+
+    def unlike(self, other: "Header") -> list[tuple[str, Any, Any]]:
+        """In what the two cannot be of one store: what, ours and theirs."""
+        pairs = [(name, getattr(self, name), getattr(other, name)) for name in ALIKE]
+        return [(name, ours, theirs) for name, ours, theirs in pairs if ours != theirs]
+
+    def as_json(self) -> dict:
+        """Plain values; the encoding's stand beside the others."""
+        values = asdict(self)
+        encoding = values.pop("encoding")
+        encoding["encoding"] = encoding.pop("name")
+        return json.loads(json.dumps(values | encoding))
+
+    @classmethod
+    def from_json(cls, values: dict) -> "Header":
+        """The header that gave `values`; they may hold others too.
+
+        Raises:
+            KeyError, TypeError: they are no header.
+        """
+        plain = {key: values[key] for key in cls.__dataclass_fields__ if key != "encoding"}
+        plain["members"] = tuple(plain["members"])
+        plain["weights"] = None if plain["weights"] is None else tuple(plain["weights"])
+        kept = {key: values[key] for key in Encoding.__dataclass_fields__ if key != "name"}
+        return cls(encoding=Encoding(values["encoding"], **kept), **plain)
+
+
+def write_shard_file(
+    path: Path, header: Header, ids: list[str], offsets: np.ndarray, blocks: Iterable[Encoded]
+) -> None:
+    """Write a shard, block after block as they come, so that memory holds one at a time."""
+    kinds = header.encoding.arrays(header.num_classes)
+    text = json.dumps(header.as_json())
+    starts, checks = [0], []
+    with h5py.File(path, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.create_dataset("header", data=np.bytes_(text))
+        file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
+        file.create_dataset("offsets", data=np.asarray(offsets, np.int64))
+        data = {}
+        for name, kind in kinds.items():
+            most = header.frames * (1 if name in BY_FRAME else header.encoding.kept_classes)
+            chunks = (min(CHUNK, max(1, most)),)
+            data[name] = file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=chunks)
+        for encoded in blocks:
+            check = 0
+            for name, kind in kinds.items():
+                part = getattr(encoded, name).cpu().numpy().astype(kind)
+                check = zlib.crc32(part.tobytes(), check)
+                place = len(data[name])
+                data[name].resize((place + len(part),))
+                data[name][place:] = part
+            starts.append(len(data["codes"]))
+            checks.append(check)
+        checks.insert(0, _check_of(text, ids, offsets, starts))
+        file.create_dataset("starts", data=np.array(starts, np.int64))
+        file.create_dataset("checks", data=np.array(checks, np.uint32))
+
+
+def _check_of(text: str, ids: list[str], offsets: Iterable[int], starts: Iterable[int]) -> int:
+    """CRC-32 of everything but the blocks."""
+    return zlib.crc32(json.dumps([text, ids, [*map(int, offsets)], [*map(int, starts)]]).encode())
+
+
+class Shard:
+    """A shard that is open for reading.
+
+    Attributes:
+        path: of the file.
+        header: what it holds.
+        ids: U utterance ids.
+        offsets: int64 [U + 1].
+        starts: int64 [blocks + 1].
+    """
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path = path
+        text = file["header"][()].decode()
+        self.header = Header.from_json(json.loads(text))
+        self.ids: list[str] = list(file["ids"].asstr()[:])
+        self.offsets, self.starts = file["offsets"][:], file["starts"][:]
+        self._checks = file["checks"][:]
+        if self._checks[0] != _check_of(text, self.ids, self.offsets, self.starts):
+            raise ValueError("the check sum of its header is wrong")
+        self._kinds = self.header.encoding.arrays(self.header.num_classes)
+        for name, empty in self.empty().items():
+            found = file[name]
+            if found.dtype != empty.dtype or found.shape != empty.shape:
+                raise ValueError(
+                    f"'{name}' is {found.dtype} {found.shape}, not {empty.dtype} {empty.shape}"
+                )
+        self._data = {name: file[name] for name in self._kinds}
+
+    def empty(self) -> dict[str, np.ndarray]:
+        """Arrays that hold all blocks, not filled."""
+        frames, entries = self.header.frames, int(self.starts[-1])
+        return {
+            name: np.empty(frames if name in BY_FRAME else entries, kind)
+            for name, kind in self._kinds.items()
+        }
+
+    def place(self, name: str, number: int) -> slice:
+        """Where in an array a block is."""
+        if name in BY_FRAME:
+            return self.header.span(number)
+        return slice(self.starts[number], self.starts[number + 1])
+
+    def block(self, number: int) -> dict[str, np.ndarray] | None:
+        """The arrays of a block by name, or None if it is damaged."""
+        check, arrays = 0, {}
+        for name, data in self._data.items():
+            arrays[name] = data[self.place(name, number)]
+            check = zlib.crc32(arrays[name].tobytes(), check)
+        return arrays if check == self._checks[1 + number] else None
+
+    def damage(self, number: int) -> str:
+        """What to say of a damaged block: where it is, and which utterances it holds."""
+        span = self.header.span(number)
+        inside = (self.offsets[:-1] < span.stop) & (self.offsets[1:] > span.start)
+        found = [f"'{self.ids[u]}'" for u in np.flatnonzero(inside)]
+        names = ", ".join(found[:NAMED])
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        return (
+            f"{self.path}: block {number} (frames {span.start} to {span.stop - 1}) is damaged; it "
+            f"holds utterances {names}{more}"
+        )
+
+
+@contextmanager
+def open_soft_targets(path: Path) -> Iterator[Shard]:
+    """Open a shard for reading.
+
+    Raises:
+        UserError: the file is damaged, here or where the block reads it, or of another format.
+    """
+    with open_shard(path, FORMAT) as file:
+        try:
+            shard = Shard(Path(path), file)
+        except (UserError, OSError, KeyError, RuntimeError):
+            raise  # which the line above turns into one that names the file
+        except Exception as error:  # damage can make HDF5 and JSON fail in many ways
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{path}: damaged ({reason}); delete it and run soft-targets again"
+            ) from None
+        yield shard

@@ -1,0 +1,102 @@
+"""Writing a store of soft targets: shards, each with a manifest entry.
+
+Shard n holds the soft targets of the utterances of frame shard n. The file format is described in
+docs/soft-targets.md.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import atomic_path
+from acoustic_kd.frames import Frames
+from acoustic_kd.soft_targets.encoding import Encoded, Encoding, encode
+from acoustic_kd.soft_targets.manifest import Entry, Measured, entry_path, write_entry
+from acoustic_kd.soft_targets.shard import Header, write_shard_file
+from acoustic_kd.soft_targets.targets import from_encoded
+
+BLOCK = 4096  # frames that are predicted at once, and that share a check sum
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where soft targets come from.
+
+    Attributes:
+        temperature: of the members' predictions.
+        members: digests of the members that were averaged.
+        mean: how.
+        weights: of the members in the mean, None if equal.
+    """
+
+    temperature: float
+    members: tuple[str, ...]
+    mean: str = "arithmetic"
+    weights: tuple[float, ...] | None = None
+
+
+def write_shard(
+    path: Path,
+    frames: Frames,
+    predict: Callable[[Tensor], Tensor],
+    origin: Origin,
+    encoding: Encoding,
+    block: int = BLOCK,
+) -> Entry:
+    """Write the soft targets of `frames` as one shard, then its manifest entry; returns that.
+
+    Args:
+        predict: frame numbers int64 [B] → probabilities [B, K] at `origin.temperature`.
+        block: frames that are predicted at once.
+
+    Raises:
+        UserError: a prediction is no distribution.
+    """
+    path = Path(path)
+    encoding = encoding.of(frames.classes.count)
+    weights = origin.weights
+    header = Header(
+        num_classes=frames.classes.count,
+        inventory=frames.classes.inventory,
+        temperature=float(origin.temperature),
+        mean=origin.mean,
+        weights=None if weights is None else tuple(w / sum(weights) for w in weights),
+        members=origin.members,
+        encoding=encoding,
+        frames=len(frames),
+        utterances=len(frames.ids),
+        block_frames=block,
+    )
+    measured = Measured()
+
+    def encoded() -> Iterator[Encoded]:
+        for number in header.blocks:
+            span = header.span(number)
+            probabilities = predict(torch.arange(span.start, span.stop))
+            _check_sums(path, frames, span.start, probabilities)
+            part = encode(probabilities, encoding, path.name, number)
+            decoded = from_encoded(part, encoding, header.temperature, len(probabilities))
+            measured.add(probabilities, decoded)
+            yield part
+
+    entry_path(path).unlink(missing_ok=True)  # else it would stand beside another shard
+    with atomic_path(path) as temporary:
+        write_shard_file(temporary, header, frames.ids, frames.offsets, encoded())
+    return write_entry(path, header, measured)
+
+
+def _check_sums(path: Path, frames: Frames, first: int, probabilities: Tensor) -> None:
+    sums = probabilities.sum(-1)
+    wrong = ((sums - 1).abs() < 0.01).logical_not_().nonzero()  # so put, NaN is wrong too
+    if len(wrong):
+        frame = first + int(wrong[0])
+        name = frames.ids[int(np.searchsorted(frames.offsets, frame, "right")) - 1]
+        raise UserError(
+            f"{path}: the prediction for frame {frame} (utterance '{name}') sums to "
+            f"{float(sums[wrong[0]]):g}, not 1; a member is spoilt"
+        )

@@ -1,0 +1,158 @@
+"""Writing: the same bytes every time, and whole shards or none, whenever it is killed."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+from soft_stores import (
+    ALL,
+    FRAMES,
+    NAMES,
+    ORIGIN,
+    SHARDS,
+    all_frames,
+    contents,
+    distributions,
+    make_frames,
+    write_store,
+)
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import TEMPORARY, sha256
+from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.manifest import is_finished, read_entry
+from acoustic_kd.soft_targets.read import read_soft_targets
+from acoustic_kd.soft_targets.verify import examine
+from acoustic_kd.soft_targets.write import Origin, write_shard
+
+
+@pytest.mark.parametrize("encoding", ALL, ids=NAMES)
+def test_the_same_bytes_in_any_order_and_at_any_time(tmp_path, encoding):
+    write_store(tmp_path / "first", encoding)
+    time.sleep(1.01 if encoding == ALL[0] else 0)  # HDF5 can keep times in seconds
+    for shard in (2, 0, 1):  # as by other processes
+        write_store(tmp_path / "again", encoding, shards=(shard,))
+    first = contents(tmp_path / "first")
+    assert len(first) == 2 * len(SHARDS) and contents(tmp_path / "again") == first
+
+
+def test_draws_of_shards_differ(tmp_path):
+    """Two shards of the same predictions."""
+    table, frames = distributions(12), make_frames()
+    for number in (0, 1):
+        path = tmp_path / f"shard-{number:05d}.h5"
+        write_shard(path, frames, lambda n: table[n], ORIGIN, Encoding("sampled", 8))
+    one, two = (path.read_bytes() for path in sorted(tmp_path.glob("*.h5")))
+    assert one != two
+
+
+def test_the_manifest_says_what_a_shard_is(tmp_path):
+    origin = Origin(2.0, ("m1", "m2"), "geometric", (1.0, 3.0))
+    table = write_store(tmp_path, Encoding("top-p", 4, 0.9, 8), origin)
+    path = tmp_path / "shard-00000.h5"
+    values = json.loads((tmp_path / "shard-00000.json").read_text())
+    measured = values.pop("measured")
+    assert len(values.pop("digest")) == 64
+    size = path.stat().st_size
+    assert values == {
+        "format": "acoustic_kd soft targets 2", "file": "shard-00000.h5", "bytes": size,
+        "sha256": sha256(path), "num_classes": 9, "inventory": "inventory-a", "temperature": 2.0,
+        "mean": "geometric", "weights": [0.25, 0.75], "members": ["m1", "m2"], "frames": 12,
+        "utterances": 3, "block_frames": 5, "encoding": "top-p", "kept_classes": 4,
+        "kept_mass": 0.9, "bits": 8, "seed": 0,
+        "bytes_per_frame": pytest.approx(size / 12, rel=1e-4),
+    }  # fmt: skip
+    table = table[:12].double()
+    assert measured["entropy"] == pytest.approx(-(table * table.log()).sum(-1).mean().item(), 1e-4)
+    tops = table.sort(-1, descending=True).values.cumsum(-1)
+    counts = ((tops < 0.9).sum(-1) + 1).clamp(max=4)
+    assert measured["kept_mass"] == pytest.approx(
+        tops.gather(1, counts[:, None] - 1).mean().item(), 1e-4
+    )
+    assert measured["divergence_frames"] == 12 and 0 < measured["divergence"] < 0.2
+
+
+def test_of_large_shards_the_divergence_is_that_of_some_frames(tmp_path):
+    table = distributions(3000)
+    path = tmp_path / "shard-00000.h5"
+    frames = make_frames((3000,), names=("u",))
+    write_shard(path, frames, lambda n: table[n], ORIGIN, Encoding("top-k", 4), block=1000)
+    measured = read_entry(path).measured
+    assert 150 < measured["divergence_frames"] < 300
+    all_of_them = tmp_path / "all.h5"
+    write_shard(all_of_them, frames, lambda n: table[n], ORIGIN, Encoding("top-k", 4), block=50)
+    assert measured["divergence"] == pytest.approx(
+        read_entry(all_of_them).measured["divergence"], rel=0.3
+    )
+
+
+@pytest.mark.parametrize(("spoil", "shown"), [(float("nan"), "nan"), (7.0, "7"), (-0.5, "")])
+def test_a_prediction_that_is_no_distribution_is_refused(tmp_path, spoil, shown):
+    table = distributions(12)
+    table[5] = torch.tensor([spoil, *[0.0] * 8])
+    path = tmp_path / "shard-00000.h5"
+    with pytest.raises(UserError, match=f"frame 5 \\(utterance 'b'\\) sums to -?{shown}.*, not 1"):
+        write_shard(path, make_frames(), lambda n: table[n], ORIGIN, Encoding(), 4)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shard_that_is_written_anew_has_no_old_manifest_entry_meanwhile(tmp_path):
+    table, path = distributions(12), tmp_path / "shard-00000.h5"
+
+    def dying(numbers):
+        assert not is_finished(path)
+        raise KeyboardInterrupt
+
+    write_shard(path, make_frames(), lambda n: table[n], ORIGIN, Encoding())
+    with pytest.raises(KeyboardInterrupt):
+        write_shard(path, make_frames(), dying, ORIGIN, Encoding("dense"))
+    assert [p.name for p in tmp_path.iterdir()] == ["shard-00000.h5"]
+
+
+# --- killed at any moment -----------------------------------------------------------------------
+
+
+def kill_after(seconds, action):
+    """Do something in a process of its own, which is killed −9 meanwhile; whether it was."""
+    child = os.fork()
+    if child == 0:
+        try:
+            action()
+        finally:
+            os._exit(0)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_killed_writing_goes_on_to_the_same_bytes(tmp_path):
+    encoding = Encoding("sampled", 20)
+    begun = time.perf_counter()
+    write_store(tmp_path / "whole", encoding)
+    took = time.perf_counter() - begun
+    expected = contents(tmp_path / "whole")
+    rng, kills = random.Random(1), 0
+    for number in range(12):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        for _ in range(2):
+            kills += kill_after(rng.uniform(0, took), lambda d=folder: write_store(d, encoding))
+            for path in folder.glob("shard-*.json"):
+                assert is_finished(path.with_suffix(".h5"))
+            for path in folder.glob("shard-*"):
+                assert path.read_bytes() == expected[path.name]
+        finished = [p.name for p in folder.glob("shard-*.json")]
+        times = {name: (folder / name).stat().st_mtime_ns for name in finished}
+        write_store(folder, encoding)
+        assert {name: (folder / name).stat().st_mtime_ns for name in finished} == times
+        for half_written in folder.glob(TEMPORARY):  # the stage sweeps them
+            half_written.unlink()
+        assert contents(folder) == expected
+        assert examine(folder, verify=True).problems == []
+    assert kills >= 5
+    assert len(read_soft_targets(tmp_path / "0", all_frames(), 2.0)) == FRAMES

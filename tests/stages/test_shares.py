@@ -1,0 +1,133 @@
+"""`soft-targets --shard i/n`: the jobs of an array, each with its share of the shards."""
+
+import subprocess
+import sys
+
+import pytest
+from tiny_recipe import TinyRecipe
+
+from acoustic_kd.files import one_of_several, only_one
+from acoustic_kd.work import read_done
+
+
+@pytest.fixture
+def recipe(finished_recipe, tmp_path):
+    """A copy of the finished experiment whose soft targets are gone."""
+    recipe = finished_recipe.copy(tmp_path / "exp")
+    for path in folder_of(recipe).iterdir():
+        path.unlink()
+    return recipe
+
+
+def folder_of(recipe):
+    return recipe.directory / "soft_targets"
+
+
+def shards(recipe):
+    return {path.name: path.read_bytes() for path in folder_of(recipe).glob("shard-*")}
+
+
+def job(recipe, share, *more):
+    shared = TinyRecipe(recipe.directory, recipe.settings, ("--shard", share))
+    return shared("soft-targets", *more)
+
+
+def test_each_job_makes_its_share_and_a_run_without_one_ends_the_stage(
+    recipe, finished_recipe, capfd
+):
+    whole = shards(finished_recipe)
+    count = len(whole) // 2
+    for share in (2, 0, 1):
+        assert job(recipe, f"{share}/3") == 0
+        names = [f"shard-{n:05d}.h5" for n in range(share, count, 3)]
+        out = capfd.readouterr().out
+        assert out.count("kept classes hold") == len(names) and "done in" in out
+        assert all(f"  {name}: " in out and name in shards(recipe) for name in names)
+        assert read_done(folder_of(recipe)) is None
+        if share != 1:
+            there = len(shards(recipe)) // 2
+            assert f"{there} of {count} shards are there; {count - there} are missing" in out
+        assert recipe("distill", "distill.hard_weight=0.3") == 2
+        assert "'soft-targets' is not done yet" in capfd.readouterr().err
+    assert f"{count} of {count} shards are there; soft-targets without --shard ends it" in out
+    assert shards(recipe) == whole
+    assert recipe("soft-targets") == 0
+    assert capfd.readouterr().out.count("there already") == count
+    assert shards(recipe) == whole
+    for stage in ("soft-targets", "distill"):
+        assert recipe(stage) == 0
+        assert capfd.readouterr().out == "  current, nothing to do\n"
+    assert job(recipe, "1/3") == 0
+    assert capfd.readouterr().out == "  current, nothing to do\n"
+
+
+def test_a_run_without_a_share_makes_what_jobs_left(recipe, finished_recipe, capfd):
+    assert job(recipe, "1/2") == 0
+    capfd.readouterr()
+    assert recipe("soft-targets") == 0
+    out = capfd.readouterr().out
+    count = len(shards(finished_recipe)) // 2
+    assert out.count("there already") == count // 2 and shards(recipe) == shards(finished_recipe)
+
+
+def test_jobs_work_beside_one_another_and_beside_nothing_else(recipe, capfd):
+    def another():
+        return one_of_several(recipe.directory, folder_of(recipe), lambda alone: None)
+
+    assert job(recipe, "0/3") == 0  # which says what is being made
+    half_written = folder_of(recipe) / ".shard-00002.h5.17.tmp"
+    with another():
+        half_written.write_text("ha")
+        assert job(recipe, "1/3") == 0 and half_written.exists()
+        before, _ = shards(recipe), capfd.readouterr()
+        assert job(recipe, "1/3", "soft_targets.temperature=7") == 2
+        error = capfd.readouterr().err
+        assert "other runs are at work here with other settings" in error
+        for stage, more in (("soft-targets", ()), ("train", ("train.epochs=1",))):
+            assert recipe(stage, *more) == 2
+            assert "another run is at work here" in capfd.readouterr().err
+        assert shards(recipe) == before
+    with only_one(recipe.directory):
+        assert job(recipe, "2/3") == 2
+        assert "another run is at work here" in capfd.readouterr().err
+    assert job(recipe, "2/3", "soft_targets.temperature=7") == 0  # alone: it clears the others
+    assert not half_written.exists() and 0 < len(shards(recipe)) < len(before)
+
+
+@pytest.mark.parametrize("share", ["3/3", "a/b", "-1/2", "1", "0/0", "1/2/3", "1.0/2", ""])
+def test_no_share(recipe, capfd, share):
+    shared = TinyRecipe(recipe.directory, recipe.settings, (f"--shard={share}",))
+    assert shared("soft-targets") == 2
+    assert capfd.readouterr().err == (
+        f"acoustic-kd soft-targets: error: --shard is '{share}'; it must be I/N with 0 <= I < N\n"
+    )
+
+
+def test_only_soft_targets_have_shares(recipe, capfd):
+    assert TinyRecipe(recipe.directory, recipe.settings, ("--shard", "0/2"))("train") == 2
+    assert "unrecognized arguments: --shard" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["top-p", "sampled", "dense"])
+def test_every_encoding_can_be_learnt(recipe, capfd, name):
+    settings = ("soft_targets.bits=8", "soft_targets.mean=geometric", "soft_targets.weights=[1,2]")
+    more = (*settings, f"soft_targets.encoding={name}", "distill.epochs=1")
+    assert recipe("soft-targets", *more) == 0 and recipe("distill", *more) == 0
+    assert "distilled 1: epoch 1, loss " in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_jobs_and_processes_at_once_give_the_same_bytes(recipe, finished_recipe):
+    """Two jobs of an array at the same time, one of them on two processes."""
+    arguments = recipe.arguments("soft-targets")[1:]
+    commands = (
+        [sys.executable, "-m", "acoustic_kd", "soft-targets", "--shard", "0/2", *arguments],
+        [
+            *(sys.executable, "-m", "acoustic_kd.launch", "2"),
+            *("soft-targets", "--shard", "1/2", *arguments),
+        ],
+    )
+    jobs = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
+    errors = [job.communicate(timeout=120)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], errors
+    assert shards(recipe) == shards(finished_recipe)
