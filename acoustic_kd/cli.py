@@ -13,7 +13,6 @@ from typing import NoReturn
 from acoustic_kd import __version__
 from acoustic_kd.config import Config, load_config
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import only_one
 from acoustic_kd.stages import STAGES, is_main_process, run_stage
 from acoustic_kd.stages.experiment import Experiment
 
@@ -130,11 +129,8 @@ def _run_mnist(options: argparse.Namespace) -> None:
     words = ["recipes/mnist.sh", "--data-dir", "DIR"] if options.data_dir else ["recipes/mnist.sh"]
     words += [f"--{flag}" for flag in ("full", "dev") if getattr(options, flag)]
     command = shlex.join(words)
-    with only_one(directory):
-        results = run_experiment(
-            rows, directory, options.data_dir, options.dev, options.jobs, command
-        )
-        write_report(results, directory)
+    results = run_experiment(rows, directory, options.data_dir, options.dev, options.jobs, command)
+    write_report(results, directory)
     print(terminal_summary(results))
     print(f"  in {directory / 'results.md'} and results.json beside it")
 

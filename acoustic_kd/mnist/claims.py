@@ -51,13 +51,15 @@ def _counts(results: dict[str, Any]) -> list[dict[str, Any]]:
         if not words and len(errors) > 1:
             # Where one more net would lie with 95 %: their spread, and that of their mean.
             reach = _t95(len(errors) - 1) * errors.std(ddof=1) * np.sqrt(1 + 1 / len(errors))
-            holds = bool(errors.mean() - paper <= reach)
-            if abs(errors.mean() - paper) > reach:
-                words = ", clearly " + ("fewer" if holds else "more")
+            excess = errors.mean() - paper
+            if abs(excess) > reach:
+                words = ", clearly " + ("more" if excess > 0 else "fewer")
+            # More, but by what the luck of one net could be: neither shown nor refuted.
+            holds = True if excess <= 0 else False if words else None
         title = row_of(results, row)[0]["title"]
         found.append(
             _claim(
-                f"{title}: about {paper} errors or fewer",
+                f"{title}: {paper} errors or fewer",
                 f"{paper}",
                 f"{spread(errors)} (s.d.){words}",
                 holds,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from acoustic_kd.files import digest, read_json, write_json
+from acoustic_kd.files import digest, only_one, read_json, write_json
 from acoustic_kd.frames import Classes, Utterance, write_store
 from acoustic_kd.mnist import net
 from acoustic_kd.mnist.data import Digits, Mnist, read_mnist
@@ -49,17 +49,8 @@ def run_experiment(
     mnist = read_mnist(data_dir, directory.parent / "mnist-data")
     if dev:
         mnist = hold_out(mnist)
-    frames = write_frames(mnist, directory)
-    tasks, works = plan(rows, directory, frames)
-    names = {run.name: run for run in works}
-    bar = progress((), "all nets", round(sum(task.cost for task in tasks)), unit="TFLOP")
-    for task, seconds in run_tasks(tasks, jobs, net.load, (frames.directory,)):
-        bar.update(round(task.cost))
-        if task.name in names:
-            errors = count_errors(_result(works[names[task.name]])["confusion"])
-            took = "current" if not seconds else f"{seconds:.0f} s"
-            print(f"  {task.name}: {errors} errors ({took})", flush=True)
-    bar.close()
+    with only_one(directory):
+        works = _train(rows, directory, write_frames(mnist, directory), jobs)
     results = {
         "corpus": "mnist",
         "source": mnist.source,
@@ -72,6 +63,21 @@ def run_experiment(
     }
     write_json(directory / "results.json", results)
     return results
+
+
+def _train(rows: dict[str, Row], directory: Path, frames: Work, jobs: int) -> dict[Run, Work]:
+    """Train every net that is not current; says of each, as it is done, how it errs."""
+    tasks, works = plan(rows, directory, frames)
+    names = {run.name: run for run in works}
+    bar = progress((), "all nets", round(sum(task.cost for task in tasks)), unit="TFLOP")
+    for task, seconds in run_tasks(tasks, jobs, net.load, (frames.directory,)):
+        bar.update(round(task.cost))
+        if task.name in names:
+            errors = count_errors(_result(works[names[task.name]])["confusion"])
+            took = "current" if not seconds else f"{seconds:.0f} s"
+            print(f"  {task.name}: {errors} errors ({took})", flush=True)
+    bar.close()
+    return works
 
 
 def _result(work: Work) -> dict[str, Any]:
