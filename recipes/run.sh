@@ -11,6 +11,7 @@
 #
 # What is current is passed over, what was interrupted goes on: the same command, run again.
 set -euo pipefail
+source "$(dirname "$0")/common.sh"
 
 config=recipes/conf/demo.yaml
 stage=0
@@ -18,17 +19,6 @@ stop_stage=report
 processes=1
 options=()
 overrides=()
-
-fail() {
-  echo "run.sh: error: $1" >&2
-  exit 2
-}
-
-usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; }
-
-# Paths on the command line are relative to where it was typed.
-from=$PWD
-absolute() { case $1 in /*) echo "$1" ;; *) echo "$from/$1" ;; esac }
 
 while [ $# -gt 0 ]; do
   case $1 in

@@ -526,7 +526,8 @@ def elsewhere(tmp_path) -> Path:
         path.chmod(0o755)
     (tmp_path / "repository" / "recipes").mkdir()
     script = tmp_path / "repository" / "recipes" / "mnist.sh"
-    shutil.copy(REPOSITORY / "recipes" / "mnist.sh", script)
+    for name in ("mnist.sh", "common.sh"):
+        shutil.copy(REPOSITORY / "recipes" / name, script.parent)
     return script
 
 

@@ -1,0 +1,14 @@
+# What the recipes share; read by them, not run.
+
+# One line that says what is wrong, and the exit status of what the user can mend.
+fail() {
+  echo "$(basename "$0"): error: $1" >&2
+  exit 2
+}
+
+# The comment at the head of the recipe.
+usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; }
+
+# Paths on the command line are relative to where it was typed.
+from=$PWD
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$from/$1" ;; esac }
