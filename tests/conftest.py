@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import tiny_recipe
 import torch
 
 from acoustic_kd.stages import STAGES
+
+# What a shell starts in the background ignores Ctrl-C, and so would the processes that are tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
