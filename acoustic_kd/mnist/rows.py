@@ -22,7 +22,7 @@ class Row:
         title: what the report calls it.
         paper: the paper's errors of 10,000, where it has them.
         seeds: how many nets, numbered from 1.
-        max_norm: as in `TrainConfig`.
+        max_norm, weight_decay: as in `TrainConfig`.
         jitter: training images are moved by up to so many pixels each way, at random.
         teacher: the row that gives the soft targets; null: the net learns the hard ones.
         members: of the teacher row are averaged; with one, net n learns from teacher n.
@@ -46,6 +46,7 @@ class Row:
     epochs: int = 30
     batch_frames: int = 128
     learning_rate: float = 1e-3
+    weight_decay: float = 0.0
     teacher: str | None = None
     members: int = 1
     mean: str = "arithmetic"
@@ -66,6 +67,7 @@ class Row:
             epochs=self.epochs,
             batch_frames=self.batch_frames,
             learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
             max_norm=self.max_norm,
             schedule="cosine",
         )
