@@ -15,18 +15,23 @@ from acoustic_kd.config import Config, load_config
 from acoustic_kd.errors import UserError
 from acoustic_kd.stages import STAGES, is_main_process, run_stage
 from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.stopping import Stopped, heeded
 
 USAGE_ERROR = 2
 INTERRUPTED = 130  # as shells report a program ended by Ctrl-C
+STOPPED = 143  # likewise, by SIGTERM
 
 DESCRIPTION = "Distil an ensemble of deep acoustic models into one model as good as the ensemble."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0, 2 for what the user can mend, 130 for Ctrl-C."""
+    """Run one verb; returns the exit status: 0, 2 for what the user can mend, 130 for Ctrl-C, 143
+    for SIGTERM.
+    """
     options = _parser().parse_args(arguments)
     try:
-        return options.handler(options) or 0
+        with heeded():
+            return options.handler(options) or 0
     except UserError as error:
         if not is_main_process():
             # Mostly all processes find the same and the first says so: the launcher ends the others
@@ -37,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"acoustic-kd {options.verb}: interrupted; the same command goes on", file=sys.stderr)
         return INTERRUPTED
+    except Stopped:
+        if is_main_process():
+            print(f"acoustic-kd {options.verb}: stopped; the same command goes on", file=sys.stderr)
+        return STOPPED
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -101,6 +101,8 @@ class TrainConfig:
     decay: float = 0.7
     stop_rate: float = 0.02
     bfloat16: bool | None = None  # null: where the device has instructions for it
+    # A batch whose logits and their gradient need more memory goes through the model in parts.
+    logits_mb: float = 1000.0  # 10^6 bytes, a process
     checkpoint_steps: int = 1000
 
 
@@ -227,6 +229,7 @@ RANGES: dict[str, Range] = {
     "train.decay_below": _FINITE,
     "train.decay": _DECAY,
     "train.stop_rate": _at_least(0, 1),
+    "train.logits_mb": _POSITIVE,
     "train.checkpoint_steps": _at_least(1),
     "soft_targets.temperature": _POSITIVE,
     "soft_targets.mean": (

@@ -8,14 +8,16 @@ launcher's traceback after it.
 import logging
 import os
 import sys
+from typing import Any
 
 from acoustic_kd.parallel import cores
 
 USAGE_ERROR = 2
+SIGNALLED = 128  # a program ended by signal n has status 128 + n, as shells report it
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status of the first process that failed, or 0."""
+    """Returns the exit status of the first process that failed, or 0; 128 + n at signal n."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) < 2 or not arguments[0].isdigit() or int(arguments[0]) < 1:
         print("usage: python -m acoustic_kd.launch N VERB …", file=sys.stderr)
@@ -23,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     count, *verb = arguments
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // int(count))))
     from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
@@ -30,8 +33,22 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run.main([*options, *verb, "--num-processes", count])
     except ChildFailedError as error:
-        return error.get_first_failure()[1].exitcode
+        return _status(error.get_first_failure()[1], int(count))
+    except SignalException as error:  # passed on to the processes, which have ended
+        return SIGNALLED + error.sigval
     return 0
+
+
+def _status(failure: Any, count: int) -> int:
+    """The exit status of the first process that failed; says so if it could not itself."""
+    if failure.exitcode >= 0:
+        return failure.exitcode
+    print(
+        f"acoustic-kd: error: process {failure.local_rank + 1} of {count} was killed by signal "
+        f"{-failure.exitcode}, and the others were ended; the same command goes on",
+        file=sys.stderr,
+    )
+    return SIGNALLED - failure.exitcode
 
 
 if __name__ == "__main__":

@@ -18,10 +18,14 @@ def use_bfloat16(setting: bool | None, device: torch.device) -> bool:
     return device.type == "cpu" and any(able.get(name, False) for name in names)
 
 
-def logits_of(model: nn.Module, windows: Tensor, bfloat16: bool) -> Tensor:
-    """float32 logits [B, K] of windows [B, W·D], their matrices multiplied in bfloat16 if so."""
+def forward(model: nn.Module, windows: Tensor, bfloat16: bool) -> Tensor:
+    """Logits [B, K] of windows [B, W·D], in the precision in which matrices are multiplied."""
     if not bfloat16:  # windows and weights are float32: entering autocast would only cost time
         return model(windows)
     with torch.autocast(windows.device.type, torch.bfloat16):
-        logits = model(windows)
-    return logits.float()
+        return model(windows)
+
+
+def logits_of(model: nn.Module, windows: Tensor, bfloat16: bool) -> Tensor:
+    """Likewise, in float32."""
+    return forward(model, windows, bfloat16).float()

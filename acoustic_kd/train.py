@@ -6,11 +6,10 @@ batch's frames divided by their number. Dropout follows from seed, epoch, step a
 nothing but the checkpoint is needed to go on exactly where a killed run stopped.
 """
 
-import math
-import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -26,9 +25,9 @@ from acoustic_kd.checkpoint import (
 )
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import digest, write_jsonl
+from acoustic_kd.files import write_jsonl
 from acoustic_kd.frames import Frames
-from acoustic_kd.losses import distillation_loss
+from acoustic_kd.fused_loss import fused_loss
 from acoustic_kd.model import (
     build_model,
     count_parameters,
@@ -37,11 +36,16 @@ from acoustic_kd.model import (
     save_model,
 )
 from acoustic_kd.parallel import progress
-from acoustic_kd.precision import logits_of, use_bfloat16
+from acoustic_kd.precision import forward, logits_of, use_bfloat16
+from acoustic_kd.processes import together
+from acoustic_kd.schedule import State, follow_dev, is_finished, rate_of_step
+from acoustic_kd.seeds import seed_generator, seed_of
 from acoustic_kd.soft_targets.targets import SoftTargets
+from acoustic_kd.stopping import Stopped, put_off
 
 EVALUATION_BATCH = 8192
 CHECKPOINT_SECONDS = 10  # at the ends of epochs no more often than this
+ASKED_STEPS = 4  # processes ask one another so often whether one of them has been asked to end
 
 
 @dataclass(frozen=True)
@@ -63,39 +67,6 @@ class Job:
     hard_weight: float
     digest: str
     report: int = 1
-
-
-@dataclass
-class State:
-    """How far training has come; saved with every checkpoint."""
-
-    epoch: int = 0
-    step: int = 0  # within the epoch
-    rate: float = 0.0
-    decaying: bool = False
-    loss: float = 0.0  # summed over the epoch's frames so far
-    seconds: float = 0.0
-    best: float = -1.0  # dev frame accuracy, percent
-    history: list[dict] = field(default_factory=list)
-
-
-def seed_of(*parts: int | str) -> int:
-    """A 63-bit seed from numbers and names; different parts give unrelated seeds."""
-    return int(digest(list(parts))[:15], 16)
-
-
-def seed_generator(device: torch.device, seed: int) -> None:
-    """Seed the generator that random numbers on `device` come from.
-
-    `torch.manual_seed` seeds every device's, and for one that is not in use keeps a stack trace a
-    call: more work than a step of a small net, and ever more memory.
-    """
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    elif device.type == "cpu":
-        torch.default_generator.manual_seed(seed)
-    else:
-        torch.manual_seed(seed)
 
 
 class Trainer:
@@ -157,91 +128,117 @@ class Trainer:
         self.state = State(rate=job.train.learning_rate)
         self.best_weights: dict[str, Tensor] = {}
         self.saved = time.monotonic()
+        size = 2 if self.bfloat16 else 4
+        frame_bytes = 2 * size * train.classes.count  # of logits, and of their gradient
+        self.part_frames = max(1, int(job.train.logits_mb * 1e6 / frame_bytes))
 
     def run(self) -> list[dict]:
-        """Train to the end, from the checkpoint if there is one; returns the metrics by epoch."""
-        self._resume()
-        self.accelerator.wait_for_everyone()  # before the first one deletes what others look for
-        while not self._finished():
-            self._epoch()
-            if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
-                self._save()
-        if self.accelerator.is_main_process:
-            write_jsonl(self.directory / "metrics.jsonl", self.state.history)
-            model = self.accelerator.unwrap_model(self.model)
-            model.load_state_dict(self.best_weights)
-            save_model(self.directory, model, self._description())
-            self.checkpoint.unlink(missing_ok=True)
-        self.accelerator.wait_for_everyone()
-        return self.state.history
+        """Train to the end, from the checkpoint if there is one; returns the metrics by epoch.
 
-    def _finished(self) -> bool:
-        config, state = self.job.train, self.state
-        if state.epoch >= config.epochs:
-            return True
-        return config.schedule == "dev" and state.rate < config.stop_rate * config.learning_rate
+        Raises:
+            UserError: the loss diverges, or another process of this run is no more.
+            Stopped: this process, or another one, was asked to end; all is saved.
+        """
+        with put_off() as self._asked, together(self.accelerator, self.job.name):
+            self._resume()
+            self.accelerator.wait_for_everyone()  # before the first deletes what others look for
+            while not is_finished(self.state, self.job.train):
+                self._epoch()
+                if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+                    self._save()
+            if self.accelerator.is_main_process:
+                write_jsonl(self.directory / "metrics.jsonl", self.state.history)
+                model = self.accelerator.unwrap_model(self.model)
+                model.load_state_dict(self.best_weights)
+                save_model(self.directory, model, self._description())
+                self.checkpoint.unlink(missing_ok=True)
+            self.accelerator.wait_for_everyone()
+        return self.state.history
 
     def _epoch(self) -> None:
         state, config = self.state, self.job.train
         total = len(self.train_windows.first)
         generator = torch.Generator().manual_seed(seed_of("order", self.job.seed, state.epoch))
         order = torch.randperm(total, generator=generator)
-        starts = range(state.step * config.batch_frames, total, config.batch_frames)
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        steps = config.epochs * math.ceil(total / config.batch_frames)
+        batches = order.split(config.batch_frames)
         self.model.train()
+        self._begin_part()
         title = f"{self.job.name} epoch {state.epoch + 1}/{config.epochs}"
-        bar = progress(
-            (), title, total, unit="frame", unit_scale=True, initial=starts.start, leave=False
-        )
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        begun = time.monotonic()
-        for start in starts:
-            batch = order[start : start + config.batch_frames]
-            seed = seed_of("dropout", self.job.seed, state.epoch, state.step, rank)
-            seed_generator(self.accelerator.device, seed)
-            mine = batch[rank::world].to(self.accelerator.device)
-            if config.schedule == "cosine":
-                done = state.epoch * math.ceil(total / config.batch_frames) + state.step
-                state.rate = config.learning_rate * (1 + math.cos(math.pi * done / steps)) / 2
-            for group in self.optimizer.param_groups:
-                group["lr"] = state.rate
-            loss = self._loss(mine)
-            # Processes' gradients are averaged, so each scales up by their number.
-            self._backward(loss * (world / len(batch)))
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            if config.max_norm is not None:
-                limit_norms(self.accelerator.unwrap_model(self.model), config.max_norm)
-            loss_sum += loss.detach()
-            state.step += 1
+        done = state.step * config.batch_frames
+        bar = progress((), title, total, unit="frame", unit_scale=True, initial=done, leave=False)
+        for batch in batches[state.step :]:
+            self._step(batch, len(batches))
             bar.update(len(batch))
+            if self._stop(state.step == len(batches)):
+                self._note_part()
+                self._save()
+                self.accelerator.wait_for_everyone()  # none leaves while others still need it
+                raise Stopped
             if state.step % config.checkpoint_steps == 0:
-                self._note(loss_sum, begun)
-                loss_sum.zero_()
-                begun = time.monotonic()
+                self._note_part()
                 self._save()
         bar.close()
-        self._note(loss_sum, begun)
+        self._note_part()
         self._close_epoch(total)
 
-    def _note(self, loss_sum: Tensor, begun: float) -> None:
-        self.state.loss += float(self.accelerator.reduce(loss_sum, "sum"))
-        self.state.seconds += time.monotonic() - begun
+    def _step(self, batch: Tensor, steps: int) -> None:
+        """One step on the frames `batch`, one of `steps` an epoch; each process takes its share."""
+        state, config, device = self.state, self.job.train, self.accelerator.device
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        seed_generator(device, seed_of("dropout", self.job.seed, state.epoch, state.step, rank))
+        state.rate = rate_of_step(state, config, steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = state.rate
+        parts = batch[rank::world].to(device).split(self.part_frames)
+        for number, part in enumerate(parts, start=1):
+            # Gradients add up here; the processes exchange them once a step.
+            alone = number < len(parts) and world > 1
+            with self.accelerator.no_sync(self.model) if alone else nullcontext():
+                loss = self._loss(part)
+                # Processes' gradients are averaged, so each scales up by their number.
+                self._backward(loss * (world / len(batch)))
+            self.loss_sum += loss.detach()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if config.max_norm is not None:
+            limit_norms(self.accelerator.unwrap_model(self.model), config.max_norm)
+        state.step += 1
+
+    def _stop(self, last: bool) -> bool:
+        """Whether a process was asked to end; all agree, at the same step.
+
+        Args:
+            last: whether the epoch's last step has been made.
+        """
+        if self.accelerator.num_processes == 1:
+            return self._asked()
+        if self.state.step % ASKED_STEPS and not last:
+            return False
+        asked = torch.tensor(float(self._asked()), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(asked, "sum"))
+
+    def _begin_part(self) -> None:
+        """Begin to count loss and time, from a checkpoint or an epoch's beginning on."""
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
+        self.begun = time.monotonic()
+
+    def _note_part(self) -> None:
+        self.state.loss += float(self.accelerator.reduce(self.loss_sum, "sum"))
+        self.state.seconds += time.monotonic() - self.begun
+        self._begin_part()
 
     def _loss(self, frames: Tensor) -> Tensor:
         """The loss summed over frames with numbers `frames`, int64 [B]; float32."""
         windows = self.train_windows(frames)
         if self.augment is not None:
             windows = self.augment(windows)
-        logits = logits_of(self.model, windows, self.bfloat16)
+        logits = forward(self.model, windows, self.bfloat16)
         hard = None if self.hard is None else self.hard[frames]
         if self.soft is None:
-            return F.cross_entropy(logits, hard, reduction="sum")
+            return fused_loss(logits, hard)
         classes, probabilities = self.soft.batch(frames)
-        return distillation_loss(
-            logits, probabilities, hard, self.soft.temperature, self.job.hard_weight, classes
-        ).sum()
+        weight, temperature = self.job.hard_weight, self.soft.temperature
+        return fused_loss(logits, hard, weight, probabilities, temperature, classes)
 
     def _close_epoch(self, total: int) -> None:
         """Record; measure on dev, keep the best weights and set the next epoch's rate."""
@@ -257,9 +254,7 @@ class Trainer:
             row["dev_loss"], row["dev_frame_accuracy"] = self.evaluate()
         row["frames_per_second"] = round(total / max(state.seconds, 1e-9))
         state.history.append(row)
-        if config.schedule == "dev":
-            self._follow_dev()
-        elif row["epoch"] == config.epochs:
+        if follow_dev(state, config) if config.schedule == "dev" else row["epoch"] == config.epochs:
             self.best_weights = self._weights()
         state.epoch, state.step, state.loss, state.seconds = state.epoch + 1, 0, 0.0, 0.0
         if self.accelerator.is_main_process and state.epoch % self.job.report == 0:
@@ -270,18 +265,6 @@ class Trainer:
                 f"{row['frames_per_second']} frames/s",
                 flush=True,
             )
-
-    def _follow_dev(self) -> None:
-        """Keep the weights if they are the best on dev; cool once dev stops gaining."""
-        state, config = self.state, self.job.train
-        accuracies = [row["dev_frame_accuracy"] for row in state.history]
-        if accuracies[-1] > state.best:
-            state.best = accuracies[-1]
-            self.best_weights = self._weights()
-        gain = accuracies[-1] - (accuracies[-2] if len(accuracies) > 1 else -100)
-        state.decaying = state.decaying or gain < config.decay_below
-        if state.decaying:
-            state.rate *= config.decay
 
     def _weights(self) -> dict[str, Tensor]:
         """A copy of the model's weights."""
@@ -296,7 +279,7 @@ class Trainer:
         sums = torch.zeros(2, dtype=torch.float64, device=self.accelerator.device)
         with torch.inference_mode():
             mine = torch.arange(total, device=self.accelerator.device)[rank::world]
-            for frames in mine.split(EVALUATION_BATCH):
+            for frames in mine.split(min(EVALUATION_BATCH, self.part_frames)):
                 logits = logits_of(model, self.dev_windows(frames), self.bfloat16)
                 targets = self.dev_targets[frames]
                 sums[0] += F.cross_entropy(logits, targets, reduction="sum")
@@ -339,20 +322,3 @@ class Trainer:
         self.accelerator.unwrap_model(self.model).load_state_dict(parts["model"])
         self.best_weights = parts.get("best", {})
         restore_optimizer(self.optimizer, parts["optimizer"])
-
-
-def make_accelerator() -> Accelerator:
-    """The processes of this run.
-
-    Raises:
-        UserError: Accelerate sees another number of them than the launcher started.
-    """
-    # Precision is the loop's own affair, whatever the launcher's settings say.
-    accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != started:
-        raise UserError(
-            f"{started} processes were started but Accelerate joins {accelerator.num_processes}; "
-            "look at 'accelerate env' and at variables named ACCELERATE_…"
-        )
-    return accelerator

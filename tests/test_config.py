@@ -175,6 +175,7 @@ OUT_OF_RANGE = [
     ("train.decay_below", ".nan"),
     ("train.decay", "0 1.1 .nan"),
     ("train.stop_rate", "-0.1 1.1 .nan"),
+    ("train.logits_mb", "0 -1 .inf"),
     ("train.checkpoint_steps", "0"),
     ("soft_targets.temperature", "0 -2 .nan .inf"),
     ("soft_targets.mean", "median ''"),

@@ -5,22 +5,27 @@ import os
 import subprocess
 import sys
 import textwrap
+import weakref
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from acoustic_kd import fused_loss
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import Classes, Frames
 from acoustic_kd.losses import distillation_loss
 from acoustic_kd.model import load_model
+from acoustic_kd.processes import make_accelerator
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.targets import in_memory
-from acoustic_kd.train import Job, Trainer, make_accelerator
+from acoustic_kd.train import Job, Trainer
 
 MODEL = ModelConfig(layers=2, width=32, dropout=0.2, left_frames=2, right_frames=1)
 TRAIN = TrainConfig(epochs=3, batch_frames=50, learning_rate=3e-3, bfloat16=False)
@@ -204,6 +209,57 @@ def test_the_weights_into_hidden_units_stay_within_the_norm(tmp_path):
     assert model.output.weight.norm(dim=1).max() > 0.8
 
 
+class Memory(TorchDispatchMode):
+    """Counts the bytes of tensors [., classes] that are alive at once."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes, self.alive, self.most = classes, {}, 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        if isinstance(result, torch.Tensor) and result.shape[-1:] == (self.classes,):
+            storage = result.untyped_storage()
+            if result.ndim == 2 and storage.data_ptr() not in self.alive:
+                key = storage.data_ptr()
+                self.alive[key] = storage.nbytes()
+                weakref.finalize(storage, self.alive.pop, key, None)
+                self.most = max(self.most, sum(self.alive.values()))
+        return result
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_logits_need_no_more_memory_than_they_are_given(tmp_path, monkeypatch, soft):
+    """Over 300 classes, a batch of 601 frames: logits and gradient are 1.4 MB, of which 0.1 fit."""
+    monkeypatch.setattr(sys.modules[__name__], "make_frames", partial(make_frames, classes=300))
+    monkeypatch.setitem(fused_loss.CHUNK, "cpu", 300)  # what is worked on at once: a row
+    most = {}
+    for limit in (10.0, 0.1):
+        train = replace(TRAIN, epochs=1, batch_frames=601, logits_mb=limit)
+        subject = trainer(tmp_path / str(limit), soft, train)
+        with Memory(300) as memory:
+            subject._begin_part()
+            subject._step(torch.arange(601), 1)
+        most[limit] = memory.most
+    assert most[10.0] > 2 * 4 * 300 * 601
+    # Beside them a few rows, and the gradient of the output's weights: a part's and the sum.
+    assert most[0.1] < 0.1e6 + 8 * 4 * 300 + 2 * 4 * 300 * 33
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_batch_in_parts_is_the_same_step(tmp_path, monkeypatch, soft):
+    monkeypatch.setattr(sys.modules[__name__], "MODEL", replace(MODEL, dropout=0.0))
+    histories = [
+        trainer(tmp_path / name, soft, replace(TRAIN, logits_mb=limit)).run()
+        for name, limit in (("whole", 10.0), ("parts", 7 * 2 * 4 * 5 / 1e6))
+    ]
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-4)
+    for whole, parts in zip(*histories, strict=True):
+        assert parts["train_loss"] == pytest.approx(whole["train_loss"], rel=1e-5)
+
+
 def test_keeping_all_classes_is_the_dense_loss(tmp_path):
     """Frame for frame, in any order."""
     frames = make_frames()
@@ -227,7 +283,9 @@ PROGRAM = """
     import test_train
     # Without dropout, whose masks belong to processes.
     test_train.MODEL = replace(test_train.MODEL, dropout=0.0)
-    test_train.trainer(Path(sys.argv[1])).run()
+    # Ten frames at once, so that a process's share of a batch goes in three parts.
+    train = replace(test_train.TRAIN, logits_mb=10 * 2 * 4 * 5 / 1e6)
+    test_train.trainer(Path(sys.argv[1]), train=train).run()
 """
 
 

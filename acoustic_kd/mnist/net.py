@@ -20,12 +20,14 @@ from acoustic_kd.mnist.data import SIDE
 from acoustic_kd.mnist.rows import DIGITS, Row, Run, Teacher
 from acoustic_kd.model import load_model, make_splicer
 from acoustic_kd.precision import logits_of, use_bfloat16
+from acoustic_kd.processes import make_accelerator
+from acoustic_kd.seeds import seed_of
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.soft_targets.write import Origin, write_shard
-from acoustic_kd.train import Job, Trainer, make_accelerator, seed_of
+from acoustic_kd.train import Job, Trainer
 from acoustic_kd.work import Work
 
 BATCH = 4096  # images predicted at once

@@ -11,12 +11,13 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.frames import Frames, read_frames, shard_paths
 from acoustic_kd.model import load_model, make_splicer
 from acoustic_kd.precision import use_bfloat16
+from acoustic_kd.processes import make_accelerator
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.write import Origin, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
-from acoustic_kd.train import Job, Trainer, make_accelerator
+from acoustic_kd.train import Job, Trainer
 from acoustic_kd.work import Work
 
 

@@ -21,9 +21,10 @@ import torch
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.frames import Classes, Frames
 from acoustic_kd.precision import use_bfloat16
+from acoustic_kd.processes import make_accelerator
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.targets import in_memory
-from acoustic_kd.train import Job, Trainer, make_accelerator
+from acoustic_kd.train import Job, Trainer
 
 INPUTS, CLASSES, FRAMES = 784, 10, 12_800
 REPEATS = 3

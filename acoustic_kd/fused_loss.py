@@ -1,0 +1,126 @@
+"""The loss of `acoustic_kd.losses`, summed over frames, with its gradient found in the same pass.
+
+Autograd would keep several K-wide copies of the logits in float32. Here one buffer, in the logits'
+own precision, becomes the gradient; all else is done on a few rows at a time, in float32 (float64
+for float64 logits), small enough to stay in a CPU's cache. Per frame, with q the prediction:
+
+    T² · CE(p, q(T))    gradient T · (q_i - p_i)    for a kept class i
+                                 T · q_i · (1 - tail / Σ q of the others)    for the others
+    α · CE(hard, q(1))  gradient α · (q_i - [i = hard])
+
+Shapes: B frames, K classes, k kept classes.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK = {"cpu": 1 << 18}  # numbers that are worked on at once
+CHUNK_ELSEWHERE = 1 << 24
+
+
+def fused_loss(
+    logits: Tensor,
+    hard: Tensor | None,
+    hard_weight: float = 1.0,
+    soft: Tensor | None = None,
+    temperature: float = 1.0,
+    classes: Tensor | None = None,
+) -> Tensor:
+    """`distillation_loss` summed over frames; without soft targets, α times the hard term alone.
+
+    It can be differentiated once.
+
+    Args:
+        logits: [B, K], of any floating type.
+        hard: int64 [B], -1 where a frame is not transcribed; or None where none is.
+        hard_weight: α; not used where `hard` is None.
+        soft: [B, K] dense soft targets, or [B, k] those of `classes`, in float32 (float64).
+        temperature: T > 0, of the soft targets.
+        classes: int64 [B, k], the kept classes of sparse ones; one that is repeated must be the
+            first one of its frame, and have probability 0 there.
+
+    Returns:
+        A scalar in float32 (float64), natural-log units.
+    """
+    weight = 0.0 if hard is None else hard_weight
+    return _Fused.apply(logits, hard, weight, soft, temperature, classes)
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits, hard, hard_weight, soft, temperature, classes):
+        gradient = torch.empty_like(logits)
+        precise = torch.promote_types(logits.dtype, torch.float32)
+        total = torch.zeros((), dtype=precise, device=logits.device)
+        numbers = CHUNK.get(logits.device.type, CHUNK_ELSEWHERE)
+        rows = max(1, numbers // max(1, logits.shape[-1]))
+        for first in range(0, len(logits), rows):
+            part = slice(first, first + rows)
+            z, out = logits[part].to(precise), None
+            if soft is not None and classes is not None and classes.shape[-1] < logits.shape[-1]:
+                losses, out = _sparse(z, classes[part], soft[part].to(precise), temperature)
+                total += losses.sum()
+            elif soft is not None:
+                p = soft[part].to(precise)
+                if classes is not None:
+                    p = torch.zeros_like(z).scatter_add_(-1, classes[part], p)
+                losses, out = _dense(z, p, temperature)
+                total += losses.sum()
+            if hard_weight:
+                losses, out = _hard(z, hard[part], hard_weight, out)
+                total += losses.sum()
+            gradient[part] = 0 if out is None else out
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream):
+        (gradient,) = ctx.saved_tensors
+        # In its own place: autograd lets go of it afterwards, and refuses to come here again.
+        return gradient.mul_(upstream), None, None, None, None, None
+
+
+def _dense(z: Tensor, p: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Losses [b] and gradient [b, K] of the soft term, for dense soft targets."""
+    log_q = torch.log_softmax(z / temperature, -1)
+    losses = -(temperature**2) * (p * log_q).sum(-1)
+    return losses, log_q.exp_().sub_(p).mul_(temperature)
+
+
+def _sparse(z: Tensor, classes: Tensor, p: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Losses [b] and gradient [b, K] of the soft term, for fewer than K kept classes."""
+    scaled = z / temperature
+    kept = scaled.gather(-1, classes)
+    again = classes == classes[:, :1]  # entries that fill a row up: their class counts once
+    again[:, 0] = False
+    # The others and the kept classes are summed apart: neither drowns in the other's rounding.
+    scaled.scatter_(-1, classes, -torch.inf)
+    # Finite even where no class is left over.
+    top = scaled.amax(-1, keepdim=True).clamp_(min=torch.finfo(z.dtype).min)
+    others = scaled.sub_(top).exp_()
+    mass = others.sum(-1, keepdim=True)
+    log_others = top + mass.log()
+    log_kept = kept.masked_fill(again, -torch.inf).logsumexp(-1, keepdim=True)
+    normaliser = torch.logaddexp(log_others, log_kept)
+    tail = 1 - p.sum(-1, keepdim=True)
+    rounding = classes.shape[-1] * torch.finfo(p.dtype).eps
+    tail.masked_fill_((tail <= rounding) | (mass == 0), 0)
+    losses = -(p * (kept - normaliser)).sum(-1)
+    losses -= torch.where(tail > 0, tail * (log_others - normaliser), 0)[:, 0]
+    share = (top - normaliser).exp_() - tail / mass.clamp(min=torch.finfo(z.dtype).tiny)
+    gradient = others.mul_(share.mul_(temperature))
+    at_kept = ((kept - normaliser).exp_() - p).mul_(temperature)
+    at_kept = torch.where(again, at_kept[:, :1], at_kept)  # or the entry that fills up would win
+    return losses.mul_(temperature**2), gradient.scatter_(-1, classes, at_kept)
+
+
+def _hard(z: Tensor, hard: Tensor, weight: float, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Losses [b] of the hard term, and its gradient [b, K] added to that of the soft one."""
+    log_q = torch.log_softmax(z, -1)
+    weights = torch.where(hard < 0, 0.0, weight).to(z.dtype)[:, None]
+    target = hard.clamp(min=0)[:, None]
+    losses = -(weights * log_q.gather(-1, target))[:, 0]
+    own = log_q.exp_().mul_(weights).scatter_add_(-1, target, -weights)
+    return losses, own if gradient is None else gradient.add_(own)

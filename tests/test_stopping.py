@@ -1,0 +1,182 @@
+"""SIGTERM: training saves and ends, on one process or several; a dead process ends the others."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from test_train import trainer, weights
+
+from acoustic_kd.stopping import Stopped, heeded, put_off
+from acoustic_kd.train import Trainer
+
+
+def terminate_self():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_it_raises_where_nobody_puts_it_off():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped), heeded():
+        terminate_self()
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_put_off_it_is_told_and_raised_at_the_end():
+    seen = []
+    with pytest.raises(Stopped), heeded(), put_off() as asked:
+        seen.append(asked())
+        terminate_self()
+        seen.append(asked())
+    assert seen == [False, True]
+
+
+def test_outside_the_command_line_nothing_changes():
+    before = signal.getsignal(signal.SIGTERM)
+    with put_off() as asked:
+        assert signal.getsignal(signal.SIGTERM) is before and not asked()
+
+
+def test_in_another_thread_nothing_changes():
+    found = []
+
+    def work():
+        with heeded(), put_off() as asked:
+            found.append((signal.getsignal(signal.SIGTERM), asked()))
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(before, False)]
+
+
+@pytest.mark.parametrize("step", [1, 13, 14, 38])
+def test_training_saves_and_goes_on_to_the_same_bits(tmp_path, monkeypatch, step):
+    trainer(tmp_path / "whole").run()
+    calls, original = [], Trainer._loss
+
+    def told(self, frames):
+        calls.append(1)
+        if len(calls) == step:
+            terminate_self()
+        return original(self, frames)
+
+    monkeypatch.setattr(Trainer, "_loss", told)
+    with pytest.raises(Stopped), heeded():
+        trainer(tmp_path / "stopped").run()
+    assert len(calls) == step and (tmp_path / "stopped" / "checkpoint.safetensors").exists()
+    trainer(tmp_path / "stopped").run()
+    assert len(calls) == 39  # none was made twice
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+
+
+SAID = "acoustic-kd inspect: stopped; the same command goes on"
+
+PROGRAM = """
+    import os, sys, time
+    from dataclasses import replace
+    from pathlib import Path
+
+    sys.path.insert(0, {tests!r})
+    import test_train
+    from acoustic_kd import cli, train
+
+    step, directory = train.Trainer._step, Path(sys.argv[1])
+
+    def slow(self, *arguments):
+        step(self, *arguments)
+        rank = self.accelerator.process_index
+        (directory / f"pid-{{rank}}").write_text(str(os.getpid()))
+        time.sleep(0.02)
+
+    train.Trainer._step = slow
+    test_train.MODEL = replace(test_train.MODEL, dropout=0.0)
+
+    def run(options):
+        test_train.trainer(directory, True, replace(test_train.TRAIN, epochs=4)).run()
+
+    # The command line with another verb's work, so that its handling is what is tested.
+    cli._run_inspect = run
+    sys.exit(cli.main(["inspect", "."]))
+"""
+
+
+class Run:
+    """A training of two processes."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        program = folder / "program.py"
+        program.write_text(textwrap.dedent(PROGRAM.format(tests=str(Path(__file__).parent))))
+        code = (
+            "import sys; from torch.distributed import run; from acoustic_kd import launch; "
+            "original = run.main; "
+            f"run.main = lambda a: original([*a[:3], {str(program)!r}, {str(folder)!r}]); "
+            "sys.exit(launch.main(['2', 'verb']))"
+        )
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True
+        )
+
+    def wait_for(self, name: str) -> int:
+        """Its content, once it is there."""
+        path = self.folder / name
+        for _ in range(1200):
+            if path.exists() and path.read_text():
+                return int(path.read_text())
+            time.sleep(0.05)
+        raise AssertionError(f"{name} never came")
+
+    def end(self) -> tuple[int, list[str]]:
+        """Exit status, and what it says on standard error."""
+        errors = self.process.communicate(timeout=60)[1]
+        return self.process.returncode, [line for line in errors.splitlines() if line.strip()]
+
+    def forget(self) -> None:
+        for path in self.folder.glob("pid-*"):
+            path.unlink()
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_the_same_step_and_go_on_and_none_outlives_the_other(tmp_path):
+    whole = Run(tmp_path / "whole")
+    assert whole.end() == (0, [])
+    expected = load_file(tmp_path / "whole" / "model.safetensors")
+
+    run = Run(tmp_path / "told")
+    run.wait_for("pid-0")
+    os.kill(run.wait_for("pid-1"), signal.SIGTERM)  # one process alone
+    status, errors = run.end()
+    assert status == 143 and errors == [SAID]
+    assert (tmp_path / "told" / "checkpoint.safetensors").exists()
+
+    run.forget()
+    run = Run(tmp_path / "told")
+    run.wait_for("pid-0")
+    run.process.send_signal(signal.SIGTERM)  # the launcher
+    status, errors = run.end()
+    assert status == 143 and errors[-1] == SAID
+
+    run.forget()
+    run = Run(tmp_path / "told")
+    run.wait_for("pid-0")
+    os.kill(run.wait_for("pid-1"), signal.SIGKILL)
+    status, errors = run.end()
+    assert status == 137
+    assert "process 2 of 2 was killed by signal 9, and the others were ended" in errors[-1]
+    # What the other one says, if the launcher has not ended it before.
+    assert all("another process of this run has ended" in line for line in errors[:-1])
+
+    assert Run(tmp_path / "told").end() == (0, [])
+    found = load_file(tmp_path / "told" / "model.safetensors")
+    assert all((found[name] == expected[name]).all() for name in expected)
