@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,8 +42,6 @@ def study(finished_recipe, tmp_path):
 def test_the_study_from_members_to_tables(study, tmp_path, capfd):
     docs = tmp_path / "docs.md"
     docs.write_text("before\n<!-- study tiny -->\nold\n<!-- end of study tiny -->\nafter\n")
-    assert study("--only-store") == 0
-    assert not (study.directory / "study" / "models").exists()
     assert study("--docs", str(docs)) == 0
     results = json.loads((study.directory / "study.json").read_text())
     rows = {row["name"]: row for row in results["cells"]}
@@ -62,20 +61,30 @@ def test_the_study_from_members_to_tables(study, tmp_path, capfd):
     assert text.startswith("before\n<!--") and text.endswith("-->\nafter\n") and "old" not in text
     assert "| top-p, p = 0.9 of at most 20 classes, 8 bits |" in text and "- T = 2: " in text
 
-    # What is there stays; what was lost is made again, with the same bytes.
-    made = {
-        path: (path.stat().st_mtime_ns, path.read_bytes())
-        for path in (study.directory / "study").rglob("*")
-        if path.is_file()
-    }
-    assert study() == 0
-    assert all(path.stat().st_mtime_ns == when for path, (when, _) in made.items())
-    lost = study.directory / "study" / "models" / "T2" / "dense-16bit" / "02" / "model.safetensors"
-    lost.unlink()
+    # Only what is trained on is kept; with no training, what is there stays.
+    folder = study.directory / "study"
+    shards = sorted(path.parent.name for path in folder.rglob("shard-*.h5"))
+    assert shards == ["dense-16bit", "top-p-0.9-20-8bit"]
+    made = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    times = {path: path.stat().st_mtime_ns for path in made}
+    assert study("--only-store") == 0 and "distilled models a row" not in tables_of(study)
+    assert study() == 0 and "distilled models a row" in tables_of(study)
+    assert times == {path: path.stat().st_mtime_ns for path in made}
+
+    # What was lost, or was not kept, is made again with the same bytes.
+    model = folder / "models" / "T2" / "dense-16bit" / "02" / "model.safetensors"
+    shard = folder / "stores" / "T2" / "dense-16bit" / "shard-00000.h5"
+    for path in (model, shard):
+        path.unlink()
     capfd.readouterr()
     assert study() == 0
-    assert "  1 pieces of " in capfd.readouterr().out
-    assert lost.read_bytes() == made[lost][1]
+    assert "  2 pieces of " in capfd.readouterr().out
+    assert all(path.read_bytes() == made[path] for path in (model, shard))
+
+
+def tables_of(study) -> str:
+    """The tables as they were last written."""
+    return (study.directory / "study.md").read_text()
 
 
 def test_members_must_be_trained(study, capfd):
@@ -102,7 +111,17 @@ def test_wrong_cells_are_refused(tmp_path, text, expected):
     assert expected in str(found.value)
 
 
-def test_the_tools_own_cells(tmp_path):
+def test_the_docs_have_a_place_for_the_recipe(study, tmp_path, capfd):
+    docs = Path(__file__).parents[1] / "docs" / "soft-targets.md"
+    tables.around_section(docs, "an4_study")
+    assert study("--docs", str(docs)) == 2
+    assert "marker lines '<!-- study tiny -->' and" in capfd.readouterr().err
+    assert not (study.directory / "study").exists()
+    assert study("--docs", str(tmp_path)) == 2
+    assert "cannot be read (Is a directory)" in capfd.readouterr().err
+
+
+def test_the_tools_own_cells():
     found = cells.read_cells(soft_target_study.CELLS, Config(), 700)
     assert sum(found.values()) == 15
     assert len({cell.name for cell in found}) == len(found)

@@ -14,10 +14,9 @@ import sys
 from pathlib import Path
 
 from acoustic_kd.cli import Parser, add_experiment, default_name, exit_status, experiment_of
-from acoustic_kd.errors import UserError
 from acoustic_kd.files import write_text
 from study.experiment import run_study
-from study.tables import report, write_section
+from study.tables import around_section, report, write_section
 
 PROGRAM = "tools/soft_target_study.py"
 CELLS = Path(__file__).with_suffix(".yaml")
@@ -52,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     experiment = experiment_of(options)
-    if options.docs is not None and not options.docs.is_file():
-        raise UserError(f"{options.docs}: no such file")
+    if options.docs is not None:  # rather now than after an hour
+        around_section(options.docs, experiment.directory.name)
     words = shlex.split(experiment.command)
     if experiment.directory != Path("exp") / default_name(options.config, experiment.config):
         words[1:1] = ["--exp-dir", f"exp/{experiment.directory.name}"]

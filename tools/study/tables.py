@@ -88,9 +88,9 @@ def model_part(results: dict[str, Any], trained: list[dict[str, Any]]) -> list[s
     lines = [
         f"Frame accuracy of {seeds} distilled models a row, ± their standard deviation. The "
         f"members have {' and '.join(members)}, the ensemble {' and '.join(ensemble)}. The "
-        "difference is that of dev means to dense at 16 bits and the same temperature, with Welch's 95 % "
-        "interval over the seeds: of twenty rows that lose nothing, about one lies outside. Test "
-        "frames are reported; nothing is chosen by them.",
+        "difference is that of dev means to dense at 16 bits and the same temperature, with "
+        "Welch's 95 % interval over the seeds: of twenty rows that lose nothing, about one lies "
+        "outside. Test frames are reported; nothing is chosen by them.",
         "",
         *_table(
             HEADING,
@@ -161,16 +161,25 @@ def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def write_section(path: Path, name: str, text: str) -> None:
-    """Put `text` between the markers of experiment `name` in a Markdown file.
+def around_section(path: Path, name: str) -> tuple[str, str]:
+    """What stands before and after the tables of experiment `name` in a Markdown file.
 
     Raises:
-        UserError: the markers are not there.
+        UserError: the file cannot be read, or the marker lines are not there.
     """
-    first, last = f"<!-- study {name} -->", f"<!-- end of study {name} -->"
-    whole = path.read_text(encoding="utf-8")
-    head, found, rest = whole.partition(f"{first}\n")
+    first, last = f"<!-- study {name} -->\n", f"<!-- end of study {name} -->\n"
+    try:
+        head, begun, rest = path.read_text(encoding="utf-8").partition(first)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     _, ended, tail = rest.partition(last)
-    if not found or not ended:
-        raise UserError(f"{path}: the lines '{first}' and '{last}' are not there; add them")
-    write_text(path, f"{head}{first}\n\n{text}\n{last}{tail}")
+    if not begun or not ended:
+        lines = f"'{first.strip()}' and '{last.strip()}'"
+        raise UserError(f"{path}: the marker lines {lines} are not there; add them")
+    return head + first, last + tail
+
+
+def write_section(path: Path, name: str, text: str) -> None:
+    """Put the tables of experiment `name` in their place in a Markdown file."""
+    head, tail = around_section(path, name)
+    write_text(path, f"{head}\n{text}\n{tail}")
