@@ -23,7 +23,7 @@ def report(results: dict[str, Any]) -> str:
         "",
         f"{results['train_frames']:,} train frames of {results['corpus']}, {results['classes']:,} "
         f"classes, {len(results['reference']['members'])} members; {results['minutes']:.0f} "
-        "core-minutes without the members' training.",
+        "minutes of work, each piece on one core, without the members' training.",
         "",
         *store_table(results["cells"]),
     ]
@@ -111,7 +111,7 @@ def _model_row(row: dict[str, Any]) -> list[str]:
         cells.append(f"{accuracy['mean']:.2f} ± {accuracy['sd']:.2f}")
     for split in ("dev", "test"):
         kept = row["gain_kept"][split]
-        cells.append(NONE if kept is None else f"{100 * kept:.0f} %")
+        cells.append(NONE if kept is None else f"{100 * kept:.0f} %".replace("-", "−"))
     over = row.get("over_dense")
     if over is None:
         return [*cells, NONE, NONE]
