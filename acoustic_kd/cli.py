@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,22 +30,32 @@ def main(arguments: list[str] | None = None) -> int:
     for SIGTERM.
     """
     options = _parser().parse_args(arguments)
+    return exit_status(f"acoustic-kd {options.verb}", lambda: options.handler(options))
+
+
+def exit_status(program: str, action: Callable[[], int | None]) -> int:
+    """The exit status of an action, in which what goes wrong is said in one line.
+
+    Args:
+        program: what the line begins with.
+        action: gives its own exit status, None for 0.
+    """
     try:
         with heeded():
-            return options.handler(options) or 0
+            return action() or 0
     except UserError as error:
         if not is_main_process():
             # Mostly all processes find the same and the first says so: the launcher ends the others
             # meanwhile. What only one of them found is said by that one.
             time.sleep(3)
-        print(f"acoustic-kd {options.verb}: error: {error}", file=sys.stderr)
+        print(f"{program}: error: {error}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
-        print(f"acoustic-kd {options.verb}: interrupted; the same command goes on", file=sys.stderr)
+        print(f"{program}: interrupted; the same command goes on", file=sys.stderr)
         return INTERRUPTED
     except Stopped:
         if is_main_process():
-            print(f"acoustic-kd {options.verb}: stopped; the same command goes on", file=sys.stderr)
+            print(f"{program}: stopped; the same command goes on", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,11 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that cannot be written
         where = f"{error.filename}: " if error.filename else ""
         reason = error.strerror or " ".join(str(error).split())
-        print(f"acoustic-kd {options.verb}: error: {where}{reason}", file=sys.stderr)
+        print(f"{program}: error: {where}{reason}", file=sys.stderr)
         return USAGE_ERROR
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
@@ -64,7 +75,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="acoustic-kd",
         description=DESCRIPTION,
         epilog="The verbs are the stages of the recipe, in order; `recipes/run.sh` runs them all.",
@@ -79,7 +90,13 @@ def _parser() -> argparse.ArgumentParser:
             epilog=f"Example: acoustic-kd {stage.name} --config recipes/conf/an4.yaml "
             "--exp-dir exp/an4 model.width=1024",
         )
-        _add_experiment(verb)
+        add_experiment(verb)
+        verb.add_argument(
+            "--num-processes",
+            type=int,
+            metavar="N",
+            help="refuse to run on another number of processes than this",
+        )
         if stage.name == "soft-targets":
             verb.add_argument(
                 "--shard",
@@ -169,18 +186,13 @@ def _run_inspect(options: argparse.Namespace) -> int:
     return USAGE_ERROR if problems else 0
 
 
-def _add_experiment(parser: argparse.ArgumentParser) -> None:
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """The options that `experiment_of` reads."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in YAML")
     parser.add_argument(
         "--exp-dir", type=Path, metavar="DIR", help="where everything goes (default: exp/CORPUS)"
     )
     parser.add_argument("--data-dir", metavar="DIR", help="where the corpus lies")
-    parser.add_argument(
-        "--num-processes",
-        type=int,
-        metavar="N",
-        help="refuse to run on another number of processes than this",
-    )
     parser.add_argument("overrides", nargs="*", metavar="KEY.SUBKEY=VALUE", help="settings")
 
 
@@ -195,7 +207,7 @@ def experiment_of(options: argparse.Namespace) -> Experiment:
         config,
         directory,
         STAGES,
-        options.num_processes,
+        getattr(options, "num_processes", None),
         _recipe(options, config),
         _share(getattr(options, "shard", None)),
     )

@@ -1,0 +1,1 @@
+"""The study of how soft targets are best stored: `tools/soft_target_study.py`."""
