@@ -19,8 +19,7 @@ from acoustic_kd.mnist.tally import (
     ways_of,
 )
 
-# Errors of 10,000 test images.
-PAPER = {"cumbersome": 67, "hard": 146, "distilled": 74}
+COUNTED = ("cumbersome", "hard", "distilled")  # the rows whose errors are compared
 WARM = 8.0  # temperatures from here on are all alike, for wide nets
 WIDE, NARROW = 300, 30  # units a layer
 NARROW_BEST = (2.5, 4.0)  # the best temperatures of narrow nets
@@ -43,10 +42,11 @@ def _claim(claim: str, paper: str, found: str, holds: bool | None) -> dict[str, 
 def _counts(results: dict[str, Any]) -> list[dict[str, Any]]:
     """The numbers of errors, in the paper those of a single net each."""
     found = []
-    for row, paper in PAPER.items():
-        errors = np.array(errors_of(row_of(results, row)))
-        if not len(errors):
+    for row in COUNTED:
+        nets = row_of(results, row)
+        if not nets or nets[0]["paper"] is None:
             continue
+        errors, paper = np.array(errors_of(nets)), nets[0]["paper"]
         holds, words = None, ", not comparable" if caution(results) else ""
         if not words and len(errors) > 1:
             # Where one more net would lie with 95 %: their spread, and that of their mean.
@@ -56,35 +56,30 @@ def _counts(results: dict[str, Any]) -> list[dict[str, Any]]:
                 words = ", clearly " + ("more" if excess > 0 else "fewer")
             # More, but by what the luck of one net could be: neither shown nor refuted.
             holds = True if excess <= 0 else False if words else None
-        title = row_of(results, row)[0]["title"]
-        found.append(
-            _claim(
-                f"{title}: {paper} errors or fewer",
-                f"{paper}",
-                f"{spread(errors)} (s.d.){words}",
-                holds,
-            )
-        )
+        claim = f"{nets[0]['title']}: {paper:g} errors or fewer"
+        found.append(_claim(claim, f"{paper:g}", f"{spread(errors)} (s.d.){words}", holds))
     return found
 
 
 def gap(results: dict[str, Any]) -> list[dict[str, Any]]:
     """How much of the way from the hard targets' errors to the teacher's is gone."""
-    rows = {row: np.array(errors_of(row_of(results, row))) for row in PAPER}
-    if not all(len(errors) for errors in rows.values()):
+    nets = [row_of(results, row) for row in COUNTED]
+    if not all(row and row[0]["paper"] is not None for row in nets):
         return []
-    teacher, hard, distilled = (rows[row].mean() for row in PAPER)
+    rows = [np.array(errors_of(row)) for row in nets]
+    teacher, hard, distilled = (errors.mean() for errors in rows)
     gap = hard - teacher
-    paper = (PAPER["hard"] - PAPER["distilled"]) / (PAPER["hard"] - PAPER["cumbersome"])
+    theirs = [row[0]["paper"] for row in nets]
+    paper = (theirs[1] - theirs[2]) / (theirs[1] - theirs[0])
     claim = "The distilled net closes most of the gap between hard targets and the cumbersome net"
     if gap <= 0:
         found, holds = "the cumbersome net makes no fewer errors than hard targets do", None
     else:
         slopes = np.array([hard - distilled, distilled - teacher, -gap]) / gap**2
-        each = [e.std(ddof=1) / np.sqrt(len(e)) if len(e) > 1 else np.nan for e in rows.values()]
+        each = [e.std(ddof=1) / np.sqrt(len(e)) if len(e) > 1 else np.nan for e in rows]
         error = 100 * float(np.sqrt(np.sum((slopes * each) ** 2)))
         share = 100 * (hard - distilled) / gap
-        degrees = sum(len(errors) - 1 for errors in rows.values())
+        degrees = sum(len(errors) - 1 for errors in rows)
         found, holds = f"{plus_minus(share, error, 0)} %", _is_above(share, error, degrees, 50)
     return [_claim(claim, f"{100 * paper:.0f} %", found, holds)]
 

@@ -141,35 +141,34 @@ def write_frames(mnist: Mnist, directory: Path) -> Work:
 
 def plan(rows: dict[str, Row], directory: Path, frames: Work) -> tuple[list[Task], dict[Run, Work]]:
     """All tasks, each after those it needs, and the work of each net."""
-    runs = list(runs_of(rows))
-    runs.sort(key=lambda run: run.settings.teacher is not None)  # teachers first
     tasks: list[Task] = []
     works: dict[Run, Work] = {}
-    soft: dict[Teacher, dict[float, Work]] = {}
-    by_name = {run.name: run for run in runs}
-    wanted: dict[Teacher, set[float]] = {}
-    for run in runs:
-        teacher = teacher_of(run, rows)
-        if teacher is not None:
-            wanted.setdefault(teacher, set()).add(run.temperature)
-    for run in runs:
-        teacher = teacher_of(run, rows)
-        needs: tuple[str, ...] = ()
+
+    def train(run: Run, soft: Work | None = None, needs: tuple[str, ...] = ()) -> None:
         inputs = {"frames": frames.digest}
-        targets = None
-        if teacher is not None:
-            if teacher not in soft:
-                members = [works[by_name[f"{teacher.row}/{seed:02d}"]] for seed in teacher.seeds]
-                soft[teacher] = _soft_works(teacher, members, sorted(wanted[teacher]), directory)
-                tasks.append(_soft_task(teacher, members, soft[teacher], rows))
-            needs = (teacher.name,)
-            targets = soft[teacher][run.temperature]
-            inputs["soft-targets"] = targets.digest
+        if soft is not None:
+            inputs["soft-targets"] = soft.digest
         works[run] = Work(run.name, directory / "runs" / run.name, _settings(run), inputs)
         report = max(1, run.settings.epochs // REPORTED_EPOCHS)
-        arguments = (run, works[run], targets and targets.directory, report)
+        arguments = (run, works[run], soft and soft.directory, report)
         tasks.append(Task(run.name, net.train_net, arguments, needs, cost(run.settings)))
-    return tasks, works
+
+    learners: dict[Teacher, list[Run]] = {}
+    for run in runs_of(rows):
+        teacher = teacher_of(run, rows)
+        if teacher is None:
+            train(run)
+        else:
+            learners.setdefault(teacher, []).append(run)
+    by_name = {run.name: work for run, work in works.items()}
+    for teacher, runs in learners.items():
+        members = [by_name[f"{teacher.row}/{seed:02d}"] for seed in teacher.seeds]
+        temperatures = sorted({run.temperature for run in runs})
+        soft = _soft_works(teacher, members, temperatures, directory)
+        tasks.append(_soft_task(teacher, members, soft, rows))
+        for run in runs:
+            train(run, soft[run.temperature], (teacher.name,))
+    return tasks, {run: works[run] for run in runs_of(rows)}
 
 
 def _settings(run: Run) -> dict[str, Any]:
