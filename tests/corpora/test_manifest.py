@@ -3,12 +3,12 @@
 import random
 from collections import Counter
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acoustic_kd.config import CorpusConfig
 from acoustic_kd.corpora import CORPORA, load
 from acoustic_kd.corpora.manifest import (
     Corpus,
@@ -100,10 +100,8 @@ def test_normalise_text():
     assert normalise_text("  hello\tthere  World ") == "HELLO THERE WORLD"
 
 
-def config(**changes) -> SimpleNamespace:
-    return SimpleNamespace(
-        **{"name": "fake", "data_dir": ".", "dev_share": 0.2, "seed": 1} | changes
-    )
+def config(**changes) -> CorpusConfig:
+    return replace(CorpusConfig(name="fake", data_dir=".", dev_share=0.2), **changes)
 
 
 def register(monkeypatch, **splits) -> None:
