@@ -131,6 +131,15 @@ def read_utterances(path: Path) -> Iterator[Utterance]:
             yield Utterance(name, features[span], None if targets is None else targets[span])
 
 
+def count_frames(paths: list[Path]) -> int:
+    """The frames of some shards together, without reading them."""
+    total = 0
+    for path in paths:
+        with open_shard(path, FORMAT) as file:
+            total += len(file["features"])
+    return total
+
+
 @dataclass
 class Frames:
     """Frames of whole shards in memory, ready for batches by frame number.
