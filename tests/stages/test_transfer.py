@@ -105,9 +105,9 @@ def test_it_is_in_features_frames_and_soft_targets_and_nowhere_else(finished):
 def test_the_results_say_how_much_has_no_transcript(finished):
     folder = finished.directory
     results = json.loads((folder / "results.json").read_text())
-    total, silent = (len(read_frames(folder / "frames" / n)) for n in ("train", "untranscribed"))
-    assert results["transfer_set"] == {"frames": total + silent, "untranscribed": silent}
-    assert f"({100 * silent / (total + silent):.0f} %) without transcripts" in (
+    total, unknown = (len(read_frames(folder / "frames" / n)) for n in ("train", "untranscribed"))
+    assert results["transfer_set"] == {"frames": total + unknown, "untranscribed": unknown}
+    assert f"({100 * unknown / (total + unknown):.0f} %) without transcripts" in (
         (folder / "results.md").read_text()
     )
 
@@ -180,9 +180,9 @@ def test_alone_it_is_learnt_without_hard_targets(recipe, capfd):
         assert recipe(stage, alone) == 0
         current = "current, nothing to do" in capfd.readouterr().out
         assert current == (stage not in ("distill", "decode", "report")), stage
-    silent = len(read_frames(recipe.directory / "frames" / "untranscribed"))
+    unknown = len(read_frames(recipe.directory / "frames" / "untranscribed"))
     results = json.loads((recipe.directory / "results.json").read_text())
-    assert results["transfer_set"] == {"frames": silent, "untranscribed": silent}
+    assert results["transfer_set"] == {"frames": unknown, "untranscribed": unknown}
     assert "(100 %) without transcripts" in (recipe.directory / "results.md").read_text()
     found = model(recipe)
     assert found != mixed
