@@ -26,6 +26,10 @@ class CorpusConfig:
     name: str = "demo"  # demo, an4, kaldi_dir
     data_dir: str | None = None
     dev_share: float = 0.1  # of the train utterances, by speaker, where the corpus has no dev part
+    # Speech without transcripts, which only the distilled model hears (docs/transfer-set.md): a
+    # Kaldi data directory, beside whichever corpus; its `text` is not read.
+    untranscribed: str | None = None
+    untranscribed_share: float = 0.0  # of train, by speaker, whose transcripts are taken away
     seed: int = 1
     demo_train_voices: int = 14
     demo_dev_voices: int = 3
@@ -125,7 +129,9 @@ class DistillConfig:
     """The distilled model; settings that are null are those of `train`."""
 
     models: int = 2
-    hard_weight: float = 0.5
+    # transcribed: train; untranscribed: speech without transcripts; all: both, if there are both
+    transfer_set: str = "all"
+    hard_weight: float = 0.5  # for what is transcribed
     dropout: float = 0.1  # soft targets regularise: less is needed than for members
     epochs: int | None = None
     learning_rate: float | None = None
@@ -191,6 +197,7 @@ def _all(check: Range) -> Range:
 # hold of NaN.
 RANGES: dict[str, Range] = {
     "corpus.dev_share": ((lambda share: 0 < share < 1), "between 0 and 1, both excluded"),
+    "corpus.untranscribed_share": _RATE,
     "corpus.seed": _at_least(0),
     "corpus.demo_train_voices": _at_least(1, 16),  # as many as `corpora.demo` has
     "corpus.demo_dev_voices": _at_least(1, 4),
@@ -249,6 +256,10 @@ RANGES: dict[str, Range] = {
     "soft_targets.bits": ((lambda bits: bits in (8, 16)), "8 or 16"),
     "soft_targets.seed": _at_least(0),
     "distill.models": _at_least(1),
+    "distill.transfer_set": (
+        lambda name: name in ("all", "transcribed", "untranscribed"),
+        "all, transcribed or untranscribed",
+    ),
     "distill.hard_weight": _at_least(0),
     "distill.epochs": _at_least(1),
     "distill.dropout": _RATE,

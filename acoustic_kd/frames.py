@@ -24,6 +24,7 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.files import atomic_path
 
 FORMAT = "acoustic_kd frames 1"
+UNKNOWN = -1  # the target of a frame that is not transcribed, beside some that are; never stored
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,22 @@ def read_utterances(path: Path) -> Iterator[Utterance]:
             yield Utterance(name, features[span], None if targets is None else targets[span])
 
 
+def count_frames(paths: list[Path]) -> int:
+    """The frames of some shards together, without reading them."""
+    total = 0
+    for path in paths:
+        with open_shard(path, FORMAT) as file:
+            total += len(file["features"])
+    return total
+
+
 @dataclass
 class Frames:
     """Frames of whole shards in memory, ready for batches by frame number.
 
     Attributes:
         features: [T, D], in the precision of the shards (unspliced: windows are for the device).
-        targets: int64 [T], or None.
+        targets: int64 [T], UNKNOWN where a frame is not transcribed; None if no frame is.
         ids: U utterance ids.
         offsets: int64 [U + 1].
         classes: what the targets mean.
@@ -150,6 +160,11 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    @property
+    def transcribed(self) -> bool:
+        """Whether the target of every frame is known."""
+        return self.targets is not None and not bool((self.targets == UNKNOWN).any())
 
     def select(self, chosen: np.ndarray) -> "Frames":
         """Some of the utterances: those where `chosen`, bool [U], holds."""
@@ -170,20 +185,29 @@ class Frames:
 
 
 def read_frames(paths: Path | list[Path]) -> Frames:
-    """Read a store (its directory) or some of its shards into memory.
+    """Read a store (its directory), or shards of one or several stores, into memory.
+
+    Where one store has targets and another has none, the frames of the other are UNKNOWN.
 
     Raises:
-        UserError: no shards, a damaged shard, or shards that disagree in classes.
+        UserError: no shards, a damaged shard, shards that disagree in classes, or a store of which
+            only some shards have targets.
     """
     paths = paths if isinstance(paths, list) else shard_paths(paths)
     features, targets, ids, lengths = [], [], [], []
+    labelled: dict[Path, bool] = {}  # store → whether it has targets
     kinds: dict[Classes, Path] = {}
     for path in paths:
         with open_shard(path, FORMAT) as file:
             kinds.setdefault(Classes(int(file.attrs["classes"]), file.attrs["inventory"]), path)
             features.append(torch.from_numpy(file["features"][:]))
-            if "targets" in file:
+            found = "targets" in file
+            if labelled.setdefault(path.parent, found) != found:
+                raise UserError(f"{path.parent}: some shards have targets and some have none")
+            if found:
                 targets.append(torch.from_numpy(file["targets"][:]).long())
+            else:
+                targets.append(torch.full((len(features[-1]),), UNKNOWN))
             ids.extend(file["ids"].asstr()[:])
             lengths.append(np.diff(file["offsets"][:]))
     if len(kinds) > 1:
@@ -192,11 +216,9 @@ def read_frames(paths: Path | list[Path]) -> Frames:
             f"{second[1]}: class inventory {second[0].inventory[:12]} ({second[0].count} classes) "
             f"differs from {first[0].inventory[:12]} ({first[0].count}) in {first[1]}"
         )
-    if targets and len(targets) != len(paths):
-        raise UserError(f"{Path(paths[0]).parent}: some shards have targets and some have none")
     return Frames(
         torch.cat(features),
-        torch.cat(targets) if targets else None,
+        torch.cat(targets) if any(labelled.values()) else None,
         ids,
         np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
         next(iter(kinds)),

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from acoustic_kd.frames import UNKNOWN
+
 CHUNK = {"cpu": 1 << 18}  # numbers that are worked on at once
 CHUNK_ELSEWHERE = 1 << 24
 
@@ -33,7 +35,7 @@ def fused_loss(
 
     Args:
         logits: [B, K], of any floating type.
-        hard: int64 [B], -1 where a frame is not transcribed; or None where none is.
+        hard: int64 [B], UNKNOWN where a frame is not transcribed; None where none is.
         hard_weight: α; not used where `hard` is None.
         soft: [B, K] dense soft targets, or [B, k] those of `classes`, in float32 (float64).
         temperature: T > 0, of the soft targets.
@@ -119,7 +121,7 @@ def _sparse(z: Tensor, classes: Tensor, p: Tensor, temperature: float) -> tuple[
 def _hard(z: Tensor, hard: Tensor, weight: float, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
     """Losses [b] of the hard term, and its gradient [b, K] added to that of the soft one."""
     log_q = torch.log_softmax(z, -1)
-    weights = torch.where(hard < 0, 0.0, weight).to(z.dtype)[:, None]
+    weights = torch.where(hard == UNKNOWN, 0.0, weight).to(z.dtype)[:, None]
     target = hard.clamp(min=0)[:, None]
     losses = -(weights * log_q.gather(-1, target))[:, 0]
     own = log_q.exp_().mul_(weights).scatter_add_(-1, target, -weights)

@@ -12,12 +12,16 @@ which tempering on both sides shrinks it (paper equation 2 and the remark after 
 change with the temperature. At high temperature, zero-mean logits v and z on either side make
 T² · 1/T · (q_i - p_i) tend to (z_i - v_i) / K (equation 4): the distilled model matches logits.
 
+A frame that nobody transcribed has no hard target: of it, the soft term alone is learnt.
+
 Shapes: B frames, K classes, k kept classes.
 """
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
+from acoustic_kd.frames import UNKNOWN
 
 
 def soft_cross_entropy(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
@@ -81,7 +85,8 @@ def distillation_loss(
     Args:
         logits: [B, K].
         soft: [B, K] dense soft targets, or [B, k] those of `classes`.
-        hard: int64 [B], or None where the transfer set is not transcribed.
+        hard: int64 [B], UNKNOWN for a frame that is not transcribed: its hard term is 0, in value
+            and gradient; None where no frame is.
         temperature: T > 0.
         hard_weight: α ≥ 0, relative to the soft term; not used where `hard` is None.
         classes: int64 [B, k], the kept classes of sparse soft targets.
@@ -94,7 +99,9 @@ def distillation_loss(
     else:
         loss = sparse_soft_cross_entropy(logits, classes, soft, temperature)
     if hard is not None and hard_weight:
-        loss = loss + hard_weight * F.cross_entropy(logits, hard, reduction="none")
+        loss = loss + hard_weight * F.cross_entropy(
+            logits, hard, ignore_index=UNKNOWN, reduction="none"
+        )
     return loss
 
 

@@ -259,15 +259,27 @@ def gain_sentences(results: dict[str, Any]) -> list[str]:
     return sentences
 
 
+def transfer_sentences(results: dict[str, Any]) -> list[str]:
+    """How much of the transfer set is not transcribed, in words; nothing where all of it is."""
+    frames = results.get("transfer_set", {})
+    if not frames.get("untranscribed"):
+        return []
+    share = frames["untranscribed"] / frames["frames"]
+    hours = {name: count * SHIFT_SECONDS / 3600 for name, count in frames.items()}
+    return [
+        f"transfer set: {hours['frames']:.2f} h, of which {hours['untranscribed']:.2f} h "
+        f"({100 * share:.0f} %) without transcripts"
+    ]
+
+
 def terminal_table(results: dict[str, Any]) -> str:
     """The comparison for a terminal."""
     rows = table_rows(results)
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     lines = ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
     lines.insert(1, "  " + "  ".join("-" * width for width in widths))
-    return "\n".join(
-        [line.rstrip() for line in lines] + [f"  {s}" for s in gain_sentences(results)]
-    )
+    sentences = [*gain_sentences(results), *transfer_sentences(results)]
+    return "\n".join([line.rstrip() for line in lines] + [f"  {s}" for s in sentences])
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -280,7 +292,7 @@ def markdown(results: dict[str, Any]) -> str:
         f"|{'|'.join('---' for _ in heading)}|",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
-        *(f"- {sentence}" for sentence in gain_sentences(results)),
+        *(f"- {s}" for s in (*gain_sentences(results), *transfer_sentences(results))),
         "",
         "Figures in percent; ± is the standard deviation over models, 95 % a bootstrap interval "
         "over test utterances. LM weight and insertion penalty were tuned on dev.",

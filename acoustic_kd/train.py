@@ -85,18 +85,18 @@ class Trainer:
         """
         Args:
             directory: where the checkpoint, the metrics and in the end the model go.
-            train: the transfer set; its targets may be absent if `soft` is given.
+            train: the transfer set; targets may be unknown or absent if `soft` is given.
             dev: transcribed frames that steer the learning rate and choose the best epoch; a
                 schedule that is fixed beforehand does without.
             soft: soft targets of `train`, or None to learn the hard ones.
             augment: windows [B, W·D] → windows [B, W·D], changed at random by PyTorch's generator;
                 for training alone.
         """
-        if soft is None and train.targets is None:
+        if soft is None and not train.transcribed:
             raise UserError("training without soft targets needs transcribed frames")
         if dev is None and job.train.schedule == "dev":
             raise UserError("train.schedule=dev needs dev frames, and there are none")
-        if dev is not None and dev.targets is None:
+        if dev is not None and not dev.transcribed:
             raise UserError("the dev frames have no targets; they steer the learning rate")
         self.job, self.directory, self.accelerator = job, Path(directory), accelerator
         self.checkpoint = self.directory / "checkpoint.safetensors"

@@ -11,4 +11,4 @@ usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; }
 
 # Paths on the command line are relative to where it was typed.
 from=$PWD
-absolute() { case $1 in /*) echo "$1" ;; *) echo "$from/$1" ;; esac }
+absolute() { case $1 in /* | null) echo "$1" ;; *) echo "$from/$1" ;; esac }

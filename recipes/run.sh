@@ -8,6 +8,7 @@
 #          --exp-dir DIR              where everything goes (default: exp/NAME of the settings file)
 #          --num-processes N          train and write soft targets on N processes or GPUs
 #          KEY.SUBKEY=VALUE …         any setting, such as train.members=10 model.width=2560
+#          corpus.untranscribed=DIR   distil on speech without transcripts, too (a Kaldi directory)
 #
 # What is current is passed over, what was interrupted goes on: the same command, run again.
 set -euo pipefail
@@ -35,7 +36,7 @@ while [ $# -gt 0 ]; do
       shift 2
       ;;
     -*) fail "unknown option $1 (see recipes/run.sh --help)" ;;
-    align.lexicon=* | corpus.data_dir=* | decode.arpa=*)
+    align.lexicon=* | corpus.data_dir=* | corpus.untranscribed=* | decode.arpa=*)
       overrides+=("${1%%=*}=$(absolute "${1#*=}")")
       shift
       ;;

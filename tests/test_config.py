@@ -143,6 +143,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 OUT_OF_RANGE = [
     ("corpus.dev_share", "0 1 -0.1 1.5 .nan"),
+    ("corpus.untranscribed_share", "-0.1 1 1.5 .nan"),
     ("corpus.seed", "-1"),
     ("corpus.demo_train_voices", "0 17"),
     ("corpus.demo_dev_voices", "0 5"),
@@ -186,6 +187,7 @@ OUT_OF_RANGE = [
     ("soft_targets.bits", "4 32"),
     ("soft_targets.seed", "-1"),
     ("distill.models", "0"),
+    ("distill.transfer_set", "none '' train"),
     ("distill.hard_weight", "-0.5 .nan"),
     ("distill.epochs", "0"),
     ("distill.dropout", "1"),

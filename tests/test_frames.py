@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.frames import Classes, Utterance, read_frames, read_utterances, write_store
+from acoustic_kd.frames import (
+    UNKNOWN,
+    Classes,
+    Utterance,
+    count_frames,
+    read_frames,
+    read_utterances,
+    shard_paths,
+    write_store,
+)
 from acoustic_kd.model import Splicer
 
 CLASSES = Classes(7, "abc")
@@ -41,7 +50,37 @@ def test_round_trip(tmp_path_factory, lengths, size):
 
 def test_untranscribed_stores_have_no_targets(tmp_path):
     write_store(tmp_path, utterances([3, 4], labelled=False), CLASSES, 100)
-    assert read_frames(tmp_path).targets is None
+    frames = read_frames(tmp_path)
+    assert frames.targets is None and not frames.transcribed
+
+
+def test_stores_with_and_without_targets_are_read_together(tmp_path):
+    spoken, heard = tmp_path / "spoken", tmp_path / "heard"
+    write_store(spoken, utterances([3, 4]), CLASSES, 3)
+    write_store(heard, utterances([5, 2, 1], seed=1, labelled=False), CLASSES, 6)
+    paths = [*shard_paths(spoken), *shard_paths(heard)]
+    for order in (paths, paths[::-1]):
+        frames = read_frames(order)
+        parts = [read_frames([path]) for path in order]
+        assert torch.equal(frames.features, torch.cat([part.features for part in parts]))
+        known = [part.targets is not None for part in parts for _ in range(len(part))]
+        assert (frames.targets != UNKNOWN).tolist() == known and sum(known) == 7
+        assert frames.targets[frames.targets != UNKNOWN].tolist() == [
+            target for part in parts if part.targets is not None for target in part.targets.tolist()
+        ]
+        assert (
+            frames.offsets[-1] == len(frames) == count_frames(order) == 15
+            and not frames.transcribed
+        )
+    assert read_frames(spoken).transcribed
+
+
+def test_a_store_with_targets_in_some_shards_alone_is_refused(tmp_path):
+    write_store(tmp_path, utterances([3]), CLASSES, 100)
+    write_store(tmp_path / "other", utterances([5], labelled=False), CLASSES, 100)
+    (tmp_path / "other" / "shard-00000.h5").rename(tmp_path / "shard-00001.h5")
+    with pytest.raises(UserError, match="some shards have targets and some have none"):
+        read_frames(tmp_path)
 
 
 def test_wrong_stores_are_refused(tmp_path):

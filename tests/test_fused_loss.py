@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acoustic_kd import fused_loss as module
+from acoustic_kd.frames import UNKNOWN
 from acoustic_kd.fused_loss import fused_loss
 from acoustic_kd.losses import distillation_loss
 
@@ -87,7 +88,7 @@ def test_frames_without_a_transcript_have_no_hard_term():
     hard_alone = 0.5 * torch.nn.functional.cross_entropy(
         logits[known], hard[known], reduction="sum"
     )
-    found = fused_loss(logits, hard.masked_fill(~known, -1), 0.5, p, 2.0)
+    found = fused_loss(logits, hard.masked_fill(~known, UNKNOWN), 0.5, p, 2.0)
     torch.testing.assert_close(found, soft_alone + hard_alone)
     found, expected = (
         both(loss, logits)[1] for loss in (found, fused_loss(logits, None, 0.5, p, 2.0))

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acoustic_kd.frames import UNKNOWN
 from acoustic_kd.losses import distillation_loss, soft_cross_entropy, sparse_soft_cross_entropy
 
 TEMPERATURES = [1.0, 2.0, 5.0, 20.0]
@@ -129,6 +130,44 @@ def test_without_hard_targets_only_the_soft_term_is_left():
     p = torch.softmax(teacher / 2, -1)
     alone = soft_cross_entropy(logits, p, 2.0)
     torch.testing.assert_close(distillation_loss(logits, p, None, 2.0, 0.5), alone)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    known=st.lists(st.booleans(), min_size=1, max_size=9),
+    kept=st.integers(1, 11),
+    weight=st.sampled_from([0.0, 0.5, 3.0]),
+    temperature=st.sampled_from(TEMPERATURES),
+)
+def test_a_frame_without_transcript_has_the_soft_term_alone(seed, known, kept, weight, temperature):
+    """In value and gradient, dense and sparse; the frames beside it notice nothing."""
+    logits, teacher = draw(frames=len(known), seed=seed)
+    top = torch.softmax(teacher / temperature, -1).topk(kept, -1)
+    classes, soft = (top.indices, top.values) if kept < 11 else (None, teacher.softmax(-1))
+    known = torch.tensor(known)
+    hard = torch.randint(0, 11, (len(known),), generator=torch.Generator().manual_seed(seed))
+
+    def loss(targets):
+        return distillation_loss(logits, soft, targets, temperature, weight, classes)
+
+    mixed, whole, alone = loss(hard.masked_fill(~known, UNKNOWN)), loss(hard), loss(None)
+    expected = torch.where(known, whole, alone)
+    assert torch.equal(mixed, expected)
+    found, both = gradient(mixed, logits), gradient(whole, logits)
+    neither = gradient(alone, logits)
+    torch.testing.assert_close(
+        found, torch.where(known[:, None], both, neither), rtol=1e-12, atol=1e-15
+    )
+
+
+def test_the_loss_of_a_mixed_batch_in_numbers():
+    """A uniform prediction costs ln K in each term that there is."""
+    logits = torch.zeros(3, 8, dtype=torch.float64)
+    soft = torch.full((3, 8), 1 / 8, dtype=torch.float64)
+    loss = distillation_loss(logits, soft, torch.tensor([5, UNKNOWN, 0]), 1.0, 0.5)
+    expected = np.log(8) * np.array([1.5, 1.0, 1.5])
+    np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-14)
 
 
 def test_both_terms_are_per_frame_and_do_not_depend_on_the_number_of_classes():

@@ -15,6 +15,7 @@ from acoustic_kd.report import (
     markdown,
     table_rows,
     terminal_table,
+    transfer_sentences,
 )
 
 REFERENCES = {"u1": list("ABCD"), "u2": list("ABCDEF")}
@@ -144,6 +145,16 @@ def test_a_single_member_and_several_distilled_models():
     assert system(results, "distilled")["models"] == 2
     assert system(results, "distilled")["frame_accuracy"]["test"] == pytest.approx(100 * 17 / 30)
     assert system(results, "distilled")["wer"]["test"]["words"] == 20
+
+
+def test_the_share_of_the_transfer_set_without_transcripts_is_told_if_there_is_any(results):
+    said = "transfer set: 2.00 h, of which 0.50 h (25 %) without transcripts"
+    mixed = results | {"transfer_set": {"frames": 720_000, "untranscribed": 180_000}}
+    assert transfer_sentences(mixed) == [said]
+    assert f"- {said}\n" in markdown(mixed) and f"  {said}" in terminal_table(mixed)
+    for without in (results, results | {"transfer_set": {"frames": 9, "untranscribed": 0}}):
+        assert transfer_sentences(without) == []
+        assert "transcripts" not in markdown(without) + terminal_table(without)
 
 
 def test_the_tables_hold_all_systems(results):

@@ -12,6 +12,7 @@ from acoustic_kd.ensemble import mean_of, mean_probabilities
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import Classes
 from acoustic_kd.model import AcousticModel
+from acoustic_kd.soft_targets import read
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.targets import in_memory
@@ -56,6 +57,14 @@ def test_targets_are_found_by_utterance_not_by_place(tmp_path, encoding):
     else:
         dense = [dense.scatter_add(1, c, q) for c, q in ((classes, p), (expected, expected_p))]
         assert torch.equal(*dense)
+
+
+def test_shards_that_hold_nothing_of_the_transfer_set_are_passed_over(tmp_path, monkeypatch):
+    write(tmp_path, TOP4)
+    opened, original = [], read._read_blocks
+    monkeypatch.setattr(read, "_read_blocks", lambda s: opened.append(s.path.name) or original(s))
+    read_soft_targets(tmp_path, make_frames((2, 4), names=("e", "a")), 2.0)
+    assert opened == ["shard-00000.h5", "shard-00002.h5"]
 
 
 @pytest.mark.parametrize("encoding", ALL, ids=NAMES)

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from acoustic_kd import fused_loss
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.errors import UserError
-from acoustic_kd.frames import Classes, Frames
+from acoustic_kd.frames import UNKNOWN, Classes, Frames
 from acoustic_kd.losses import distillation_loss
 from acoustic_kd.model import load_model
 from acoustic_kd.processes import make_accelerator
@@ -79,6 +79,42 @@ def test_it_learns(tmp_path, soft, bfloat16):
     assert description["best_dev_frame_accuracy"] == max(h["dev_frame_accuracy"] for h in history)
     assert [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()] == history
     assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def partly_transcribed(every=2):
+    """Frames of which each `every`th utterance has no transcript."""
+    frames = make_frames()
+    for number, (_, span) in enumerate(frames.spans()):
+        if number % every == 0:
+            frames.targets[span] = UNKNOWN
+    return frames
+
+
+def test_frames_without_transcript_are_learnt_from_soft_targets_alone(tmp_path):
+    """No transcript at all is the same, bit for bit, as a hard weight of 0."""
+    soft, dev = soft_targets(make_frames()), make_frames(200, seed=7)
+    found = {}
+    for name, train, weight in (
+        ("none", partly_transcribed(every=1), 0.5),
+        ("absent", replace(make_frames(), targets=None), 0.5),
+        ("weight 0", make_frames(), 0.0),
+        ("some", partly_transcribed(), 0.5),
+        ("all", make_frames(), 0.5),
+    ):
+        job = Job("test", 1, MODEL, TRAIN, weight, "d")
+        Trainer(job, tmp_path / name, train, dev, soft, make_accelerator()).run()
+        found[name] = weights(tmp_path / name)
+    assert found["none"] == found["absent"] == found["weight 0"]
+    assert found["some"] != found["none"] and found["some"] != found["all"] != found["none"]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_without_soft_targets_every_frame_must_be_transcribed(tmp_path, every):
+    train, dev, job = partly_transcribed(every), make_frames(200), Job("t", 1, MODEL, TRAIN, 0, "d")
+    with pytest.raises(UserError, match="without soft targets needs transcribed frames"):
+        Trainer(job, tmp_path, train, dev, None, make_accelerator())
+    with pytest.raises(UserError, match="the dev frames have no targets"):
+        Trainer(job, tmp_path, dev, train, None, make_accelerator())
 
 
 def test_seeds_differ_and_repeat(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from acoustic_kd.files import write_text
 from acoustic_kd.mnist import report as mnist_report
-from acoustic_kd.report import gain_sentences, table_rows
+from acoustic_kd.report import gain_sentences, table_rows, transfer_sentences
 
 TARGET = Path(__file__).parents[1] / "recipes" / "RESULTS.md"
 HEAD = """# Results
@@ -48,7 +48,7 @@ def section(results: dict, other: dict | None) -> str:
         f"|{'|'.join('---' for _ in heading)}|",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
-        *(f"- {sentence}" for sentence in gain_sentences(results)),
+        *(f"- {s}" for s in (*gain_sentences(results), *transfer_sentences(results))),
         *(
             f"- {pair}: better in {100 * better['frame_accuracy'][pair]:.1f} % of paired bootstrap "
             f"replications by frame accuracy, in {100 * better['wer'][pair]:.1f} % by WER"

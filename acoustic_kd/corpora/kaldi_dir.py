@@ -4,16 +4,24 @@
                          text       utterance-id words …     (absent = not transcribed)
                          utt2spk    utterance-id speaker     (absent = speaker is utterance id)
                          segments   utterance-id recording-id start end   (seconds; optional)
+    DIR/untranscribed/              likewise, but for `text`, which is not read (may be absent)
 
 A relative path in wav.scp starts at DIR.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from acoustic_kd.corpora.manifest import SPLITS, Corpus, Exclusion, Utterance, normalise_text
+from acoustic_kd.corpora.manifest import (
+    SPLITS,
+    UNTRANSCRIBED,
+    Corpus,
+    Exclusion,
+    Utterance,
+    normalise_text,
+)
 from acoustic_kd.errors import UserError
 
 
@@ -44,27 +52,51 @@ def read(data_dir: Path) -> Corpus:
             )
         corpus.splits[split], excluded = _read_split(root, split)
         corpus.excluded += excluded
+    if (root / UNTRANSCRIBED).is_dir():
+        corpus.splits[UNTRANSCRIBED] = read_untranscribed(root / UNTRANSCRIBED)
     return corpus
 
 
+def read_untranscribed(folder: Path) -> list[Utterance]:
+    """Read one data directory without its `text`; a relative path starts at the folder above it.
+
+    Raises:
+        UserError: there is no wav.scp or nothing in it, or a line is malformed, as for `read`.
+    """
+    folder = Path(folder).absolute()
+    path = folder / "wav.scp"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; speech without transcripts is listed in one")
+    utterances = _read_utterances(folder)
+    if not utterances:
+        raise UserError(f"{path}: lists no speech; fill it, or do without the folder")
+    return utterances
+
+
 def _read_split(root: Path, split: str) -> tuple[list[Utterance], list[Exclusion]]:
-    folder = root / split
-    segments = _read_wav_scp(folder / "wav.scp", root)
+    utterances, path = _read_utterances(root / split), root / split / "text"
+    if not path.is_file():
+        return utterances, []
+    texts = {key: words for _, key, words in _rows(path)}
+    kept, excluded = [], []
+    for utterance in utterances:
+        if texts.get(utterance.id):
+            kept.append(replace(utterance, text=normalise_text(texts[utterance.id])))
+        else:
+            excluded.append(Exclusion(utterance.id, split, f"no words in {path}"))
+    return kept, excluded
+
+
+def _read_utterances(folder: Path) -> list[Utterance]:
+    """What a data directory holds, without its `text`."""
+    segments = _read_wav_scp(folder / "wav.scp", folder.parent)
     if (folder / "segments").is_file():
         segments = _read_segments(folder / "segments", segments)
-    texts = None
-    if (folder / "text").is_file():
-        texts = {key: words for _, key, words in _rows(folder / "text")}
     speakers = _read_speakers(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
-    kept, excluded = [], []
-    for key, segment in segments.items():
-        if texts is not None and not texts.get(key):
-            excluded.append(Exclusion(key, split, f"no words in {folder / 'text'}"))
-            continue
-        text = None if texts is None else normalise_text(texts[key])
-        speaker = speakers.get(key, key)
-        kept.append(Utterance(key, speaker, segment.audio, text, segment.start, segment.end))
-    return kept, excluded
+    return [
+        Utterance(key, speakers.get(key, key), found.audio, None, found.start, found.end)
+        for key, found in segments.items()
+    ]
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, str]]:

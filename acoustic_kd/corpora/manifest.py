@@ -9,7 +9,8 @@ from pathlib import Path
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import read_jsonl, write_jsonl
 
-SPLITS = ("train", "dev", "test")
+SPLITS = ("train", "dev", "test")  # that every corpus has, with transcripts
+UNTRANSCRIBED = "untranscribed"  # a split that it may have: speech to distil on, and nothing else
 MOST_EXCLUDED = 0.05  # a larger share of a split means a wrong path or a broken download
 
 
@@ -43,7 +44,7 @@ class Exclusion:
 
 @dataclass
 class Corpus:
-    """Utterances of each split ("train", "dev", "test") and those that were left out."""
+    """Utterances of each split (SPLITS, perhaps UNTRANSCRIBED) and those that were left out."""
 
     splits: dict[str, list[Utterance]]
     excluded: list[Exclusion] = field(default_factory=list)
@@ -103,12 +104,18 @@ def check_excluded(
 
 
 def split_by_speaker(
-    utterances: Iterable[Utterance], share: float, seed: int
+    utterances: Iterable[Utterance],
+    share: float,
+    seed: int,
+    instead: str = "a dev split of the corpus itself",
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Split off whole speakers that hold about `share` of the utterances.
 
     The choice depends on the set of utterances and the seed, never on their order. The size of
     the part split off differs from `share` of the utterances by less than the largest speaker.
+
+    Args:
+        instead: what would do where there are too few speakers, for the message.
 
     Returns:
         (kept, split off), each in the order given, each with at least one speaker.
@@ -123,7 +130,7 @@ def split_by_speaker(
     if len(sizes) < 2:
         raise UserError(
             f"cannot split by speaker: {len(utterances)} utterances of {len(sizes)} speaker(s); "
-            "at least 2 speakers are needed, or a dev split of the corpus itself"
+            f"at least 2 speakers are needed, or {instead}"
         )
     chosen = _choose_speakers(sizes, share * len(utterances), seed)
     kept = [utterance for utterance in utterances if utterance.speaker not in chosen]

@@ -42,7 +42,8 @@ def read_soft_targets(
             _check_alike(path, header, *one)
             check_pair(path, header, read_entry(path))
             source, target, utterances = _places(shard, rows, frames)
-            gathered.add(_read_blocks(shard), header, source, target)
+            if len(utterances):  # a shard of what is not learnt from need not be read
+                gathered.add(_read_blocks(shard), header, source, target)
         found[utterances] = True
     missing = np.flatnonzero(~found)
     if len(missing):

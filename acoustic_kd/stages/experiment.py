@@ -12,9 +12,12 @@ from acoustic_kd.work import Work, require_done
 
 # Where things lie, and how fast they are made, is not what they are.
 NOT_SHAPING = {
-    *("corpus.data_dir", "align.lexicon", "decode.arpa"),
+    *("corpus.data_dir", "corpus.untranscribed", "align.lexicon", "decode.arpa"),
     *("decode.jobs", "train.checkpoint_steps"),
 }
+# Settings that came later: at these values all is as before there were any, so that what was made
+# then stays current.
+AS_BEFORE = {"corpus.untranscribed_share": 0.0, "distill.transfer_set": "all"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ def select(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
     """The settings of some groups (`train`) or single settings (`train.seed`), as JSON values."""
     chosen = {}
     for key, value in all_settings(config).items():
-        if key not in NOT_SHAPING and (key in names or key.partition(".")[0] in names):
+        shaping = key not in NOT_SHAPING and not (key in AS_BEFORE and AS_BEFORE[key] == value)
+        if shaping and (key in names or key.partition(".")[0] in names):
             chosen[key] = list(value) if isinstance(value, tuple) else value
     return chosen
 

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from acoustic_kd.config import Config, ModelConfig, TrainConfig
 from acoustic_kd.ensemble import mean_probabilities
 from acoustic_kd.errors import UserError
-from acoustic_kd.frames import Frames, read_frames, shard_paths
+from acoustic_kd.frames import Frames, read_frames
 from acoustic_kd.model import load_model, make_splicer
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.processes import make_accelerator
@@ -17,6 +17,7 @@ from acoustic_kd.soft_targets.manifest import is_finished
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.write import Origin, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
+from acoustic_kd.stages.transfer import soft_target_shards, transfer_shards
 from acoustic_kd.train import Job, Trainer
 from acoustic_kd.work import Work
 
@@ -48,7 +49,8 @@ def run_train(experiment: Experiment) -> None:
 
 
 def run_distill(experiment: Experiment) -> None:
-    """Train fresh models of the same size on the soft targets."""
+    """Train fresh models of the same size on the soft targets of the transfer set."""
+    transfer_shards(experiment)  # refused before anything is begun
     config, accelerator = experiment.config, make_accelerator()
     data: dict[str, Frames] = {}
     for number, directory in enumerate(distilled_directories(experiment), start=1):
@@ -92,8 +94,9 @@ def train_one(
             print(f"  {job.name}: current")
         return
     if not data:
-        for split in ("train", "dev"):
-            data[split] = read_frames(experiment.path("frames") / split)
+        store = experiment.path("frames")
+        data["train"] = read_frames(transfer_shards(experiment) if soft else store / "train")
+        data["dev"] = read_frames(store / "dev")
     targets = None
     if soft:
         config, store = experiment.config, experiment.path("soft-targets")
@@ -112,7 +115,7 @@ def encoding_of(config: Config) -> Encoding:
 
 
 def run_soft_targets(experiment: Experiment) -> None:
-    """Average the members' tempered predictions over the train frames, a shard a frame shard."""
+    """Average the members' tempered predictions over all that may be a transfer set."""
     config, accelerator = experiment.config, make_accelerator()
     settings = config.soft_targets
     members, digests = [], []
@@ -123,12 +126,12 @@ def run_soft_targets(experiment: Experiment) -> None:
     low = use_bfloat16(config.train.bfloat16, accelerator.device)
     origin = Origin(settings.temperature, tuple(digests), settings.mean, settings.weights)
     out = experiment.path("soft-targets")
-    shards = shard_paths(experiment.path("frames") / "train")
+    shards = soft_target_shards(experiment)
     rank, world = accelerator.process_index, accelerator.num_processes
     share, shares = experiment.share or (0, 1)
-    for shard in shards[share::shares][rank::world]:
-        if is_finished(out / shard.name):
-            print(f"  {shard.name}: there already")
+    for shard, target in shards[share::shares][rank::world]:
+        if is_finished(target):
+            print(f"  {target.name}: there already")
             continue
         frames = read_frames([shard])
         windows = make_splicer(config.model, frames.features, frames.offsets, low)
@@ -139,14 +142,14 @@ def run_soft_targets(experiment: Experiment) -> None:
             temperature, mean, weights = settings.temperature, settings.mean, settings.weights
             return mean_probabilities(members, batch, temperature, low, mean, weights)
 
-        entry = write_shard(out / shard.name, frames, predict, origin, encoding_of(config))
+        entry = write_shard(target, frames, predict, origin, encoding_of(config))
         print(
-            f"  {shard.name}: {len(frames)} frames of {entry.bytes / len(frames):.1f} bytes, the "
+            f"  {target.name}: {len(frames)} frames of {entry.bytes / len(frames):.1f} bytes, the "
             f"kept classes hold {100 * entry.measured['kept_mass']:.1f} % of the mass",
             flush=True,
         )
     accelerator.wait_for_everyone()
-    missing = [shard.name for shard in shards if not is_finished(out / shard.name)]
+    missing = [target.name for _, target in shards if not is_finished(target)]
     if experiment.share is None and missing:
         raise UserError(
             f"{out}: {len(missing)} of {len(shards)} shards are missing, {missing[0]} among them; "

@@ -23,6 +23,7 @@ from acoustic_kd.audio import AudioError, read_audio
 from acoustic_kd.config import Config, FeatureConfig
 from acoustic_kd.corpora.manifest import (
     SPLITS,
+    UNTRANSCRIBED,
     Exclusion,
     Utterance,
     check_excluded,
@@ -38,6 +39,7 @@ from acoustic_kd.lexicon import SILENCE, Lexicon, read_lexicon, write_lexicon
 from acoustic_kd.parallel import map_ordered, progress
 from acoustic_kd.senones import SenoneInventory, read_inventory
 from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.stages.transfer import LEARNT, all_splits, chosen_splits
 from acoustic_kd.tree import Statistics, build_tree
 
 UNLABELLED = Classes(0, "")
@@ -52,13 +54,20 @@ def corpus_sources(config: Config) -> dict[str, str]:
     sources = {"lexicon": file_digest(_lexicon_path(config))}
     if corpora.data_dir(config.corpus) is not None:
         corpus = corpora.load(config.corpus, Path())  # only the demo writes anything there
-        rows = [
-            [split, asdict(utterance), *_stamp(Path(utterance.audio))]
-            for split in SPLITS
-            for utterance in corpus.splits[split]
-        ]
+        rows = _source_rows(corpus.splits)
         sources["data"] = digest([rows, [asdict(exclusion) for exclusion in corpus.excluded]])
+    elif more := corpora.read_untranscribed(config.corpus):
+        sources["data"] = digest(_source_rows({UNTRANSCRIBED: more}))
     return sources
+
+
+def _source_rows(splits: dict[str, list[Utterance]]) -> list[list]:
+    """Every utterance with its split, and size and time of its sound file."""
+    return [
+        [split, asdict(utterance), *_stamp(Path(utterance.audio))]
+        for split, utterances in splits.items()
+        for utterance in utterances
+    ]
 
 
 def _stamp(path: Path) -> tuple[int, int] | tuple[()]:
@@ -74,11 +83,12 @@ def run_corpus(experiment: Experiment) -> None:
     """Read the corpus; write a manifest a split, the lexicon and the exclusions."""
     out = experiment.path("corpus")
     corpus = corpora.load(experiment.config.corpus, out / "audio")
+    chosen_splits(experiment.config, tuple(corpus.splits))  # refused now, not when all is trained
     lexicon = read_lexicon(_lexicon_path(experiment.config))
-    for split in SPLITS:
-        write_manifest(out / f"{split}.jsonl", corpus.splits[split])
-        speakers = len({u.speaker for u in corpus.splits[split]})
-        print(f"  {split}: {len(corpus.splits[split])} utterances, {speakers} speakers")
+    for split, utterances in corpus.splits.items():
+        write_manifest(out / f"{split}.jsonl", utterances)
+        speakers = len({u.speaker for u in utterances})
+        print(f"  {split}: {len(utterances)} utterances, {speakers} speakers")
     write_lexicon(out / LEXICON, lexicon)
     unknown = sorted(word for word in _words(corpus.splits) if word not in lexicon)
     if unknown:
@@ -144,9 +154,9 @@ def run_features(experiment: Experiment) -> None:
     config = experiment.config
     grouping(config.features.normalise)  # a wrong setting is found before the work, not after
     out, excluded = experiment.path("features"), []
-    for split in SPLITS:
+    for split in all_splits(experiment):
         utterances = read_manifest(experiment.path("corpus") / f"{split}.jsonl")
-        warps = config.features.train_warps if split == "train" else (1.0,)
+        warps = config.features.train_warps if split in LEARNT else (1.0,)
         failed: list[Exclusion] = []
 
         def extracted(utterances=utterances, warps=warps, failed=failed, split=split):
@@ -189,7 +199,7 @@ def _align(item: tuple[Utterance, int]) -> Segmentation | str:
     """The segmentation of one utterance over its number of frames, or why there is none."""
     utterance, frames = item
     if utterance.text is None:
-        return "it has no transcript"
+        return "it has no transcript (such speech belongs in a split 'untranscribed')"
     try:
         waveform = read_audio(utterance, SAMPLE_RATE)
         return _aligner.align(utterance.id, utterance.text.split(), waveform).fitted(frames)
@@ -281,8 +291,9 @@ def inventory_of(experiment: Experiment) -> SenoneInventory:
 
 
 def run_frames(experiment: Experiment) -> None:
-    """Write the normalised frames with the senone of each; count senones and their durations."""
+    """Write the normalised frames, where transcribed with the senone of each; count senones."""
     inventory, out = inventory_of(experiment), experiment.path("frames")
+    shard_frames = experiment.config.frames.shard_frames
     for split in SPLITS:
         segmentations = {
             s.id: s for s in read_segmentations(experiment.path("align") / f"{split}.jsonl")
@@ -292,12 +303,15 @@ def run_frames(experiment: Experiment) -> None:
             for u in progress(normalised(experiment, split), f"frames {split}", unit="utt")
             if original_id(u.id) in segmentations
         )
-        shard_frames = experiment.config.frames.shard_frames
         total = write_store(out / split, labelled, inventory.classes, shard_frames)
         print(f"  {split}: {total} frames of {len(segmentations)} utterances")
         if split == "train":
             visits = (inventory.visits(s) for s in segmentations.values())
             write_json(out / "statistics.json", _statistics(inventory, visits))
+    if UNTRANSCRIBED in all_splits(experiment):
+        heard = progress(normalised(experiment, UNTRANSCRIBED), "frames untranscribed", unit="utt")
+        total = write_store(out / UNTRANSCRIBED, heard, inventory.classes, shard_frames)
+        print(f"  {UNTRANSCRIBED}: {total} frames")
 
 
 def _statistics(

@@ -31,6 +31,7 @@ from acoustic_kd.stages.prepare import (
     normalised,
     read_statistics,
 )
+from acoustic_kd.stages.transfer import transfer_frames
 from acoustic_kd.work import Work
 
 MEASURED = ("dev", "test")
@@ -198,6 +199,7 @@ def run_report(experiment: Experiment) -> None:
         parameters,
         experiment.config.train.members,
     )
+    results["transfer_set"] = transfer_frames(experiment)
     results["command"] = experiment.command
     results["minutes"] = _minutes(experiment)
     write_json(experiment.directory / "results.json", results)

@@ -1,11 +1,10 @@
 """AN4: the real corpus where it is at hand, and small broken copies of its layout."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from acoustic_kd.audio import read_audio
+from acoustic_kd.config import CorpusConfig
 from acoustic_kd.corpora import an4, load
 from acoustic_kd.corpora.manifest import Exclusion
 from acoustic_kd.errors import UserError
@@ -47,7 +46,7 @@ def test_real_corpus(shared_data):
 
 
 def test_real_corpus_loads_from_the_folder_above_with_a_dev_split(shared_data, tmp_path):
-    config = SimpleNamespace(name="an4", data_dir=str(shared_data), dev_share=0.1, seed=1)
+    config = CorpusConfig(name="an4", data_dir=str(shared_data), dev_share=0.1)
     splits = load(config, tmp_path).splits
     assert len(splits["train"]) + len(splits["dev"]) == 948
     assert 80 <= len(splits["dev"]) <= 110
@@ -77,7 +76,7 @@ def test_missing_audio_and_missing_transcript_are_excluded(small):
 
 def test_too_many_missing_stop_the_load(small, tmp_path):
     (small / "wav/an4train_clstk/fash/an2-fash-b.raw").unlink()
-    config = SimpleNamespace(name="an4", data_dir=small, dev_share=0.5, seed=1)
+    config = CorpusConfig(name="an4", data_dir=small, dev_share=0.5)
     with pytest.raises(UserError, match=r"train: 1 of 3 utterances .* an2-fash-b: no audio"):
         load(config, tmp_path)
 

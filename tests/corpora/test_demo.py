@@ -22,6 +22,8 @@ def config(**changes) -> SimpleNamespace:
         "name": "demo",
         "data_dir": None,
         "dev_share": 0.1,
+        "untranscribed": None,
+        "untranscribed_share": 0.0,
         "seed": 1,
         "demo_train_voices": 2,
         "demo_dev_voices": 1,

@@ -52,6 +52,41 @@ def test_missing_transcript_is_excluded(data):
     assert corpus.excluded == [Exclusion("b", "train", f"no words in {root / 'train' / 'text'}")]
 
 
+def test_speech_without_transcripts(data, tmp_path):
+    data("untranscribed", "wav.scp", "x x.wav", "y /abs/y.flac")
+    data("untranscribed", "utt2spk", "x anna")
+    (tmp_path / "untranscribed" / "text").write_bytes(b"\xff\xfe never read")
+    expected = [
+        Utterance("x", "anna", str(tmp_path / "x.wav"), None),
+        Utterance("y", "y", "/abs/y.flac", None),
+    ]
+    corpus = kaldi_dir.read(tmp_path)
+    assert list(corpus.splits) == ["train", "test", "untranscribed"] and not corpus.excluded
+    assert corpus.splits["untranscribed"] == expected
+    assert kaldi_dir.read_untranscribed(tmp_path / "untranscribed") == expected
+    data("untranscribed", "segments", "x-1 x 0.5 2")
+    (segment,) = kaldi_dir.read_untranscribed(tmp_path / "untranscribed")
+    assert (segment.id, segment.start, segment.end, segment.text) == ("x-1", 0.5, 2.0, None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (None, r"untranscribed/wav\.scp: no such file; speech without transcripts is listed"),
+        ([], r"untranscribed/wav\.scp: lists no speech; fill it, or do without the folder"),
+        (["a"], r"untranscribed/wav\.scp:1: expected 'recording-id path'"),
+        (["a |cat a.wav"], r"untranscribed/wav\.scp:1: .* is a command"),
+    ],
+)
+def test_speech_without_transcripts_that_is_not_there(data, tmp_path, lines, message):
+    (tmp_path / "untranscribed").mkdir()
+    if lines is not None:
+        data("untranscribed", "wav.scp", *lines)
+    for read in (kaldi_dir.read, lambda root: kaldi_dir.read_untranscribed(root / "untranscribed")):
+        with pytest.raises(UserError, match=message):
+            read(tmp_path)
+
+
 def test_dev_is_optional_but_test_is_not(data):
     root = data("train", "text", "a hello", "b yes")
     assert list(kaldi_dir.read(root).splits) == ["train", "test"]

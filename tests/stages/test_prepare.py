@@ -31,8 +31,9 @@ def kaldi_dir(tmp_path):
     return data
 
 
-def sources(folder):
+def sources(folder, **changes):
     corpus = CorpusConfig(name="kaldi_dir", data_dir=str(folder))
+    corpus = dataclasses.replace(corpus, **changes)
     return corpus_sources(dataclasses.replace(Config(), corpus=corpus))
 
 
@@ -57,3 +58,44 @@ def test_sound_outside_the_folder_changed_or_went(kaldi_dir):
     changed = sources(kaldi_dir)
     sound.unlink()
     assert len({str(found) for found in (before, changed, sources(kaldi_dir))}) == 3
+
+
+DEMO = {"name": "demo", "data_dir": None}
+
+
+@pytest.mark.parametrize("corpus", [{}, DEMO], ids=["kaldi_dir", "demo"])
+def test_speech_without_transcripts_counts_but_not_what_is_said_in_it(
+    kaldi_dir, monkeypatch, corpus
+):
+    more, sound = kaldi_dir.parent / "more", kaldi_dir.parent / "audio" / "x.wav"
+    more.mkdir()
+    soundfile.write(sound, np.zeros(16000, np.int16), 16000)
+    (more / "wav.scp").write_text(f"x {sound}\n")
+    given = corpus | {"untranscribed": str(more)}
+    found = [sources(kaldi_dir, **corpus), sources(kaldi_dir, **given)]
+    (more / "text").write_bytes(b"\xff never read")
+    monkeypatch.chdir(more)
+    for same in (given, corpus | {"untranscribed": "../more"}):
+        assert sources(kaldi_dir, **same) == found[1]
+    (more / "utt2spk").write_text("x anna\n")
+    found.append(sources(kaldi_dir, **given))
+    os.utime(sound, (1, 1))
+    found.append(sources(kaldi_dir, **given))
+    assert len({str(one) for one in found}) == 4
+
+
+def test_the_demo_reads_nothing_else(kaldi_dir):
+    assert set(sources(kaldi_dir, **DEMO)) == {"lexicon"}
+
+
+def test_transcripts_that_are_taken_away_do_not_count(kaldi_dir):
+    share = {"untranscribed_share": 0.5}
+    before = sources(kaldi_dir, **share)
+    same = []
+    for speaker in "ab":
+        text = kaldi_dir / "train" / "text"
+        old = text.read_text()
+        text.write_text(old.replace(f"{speaker} GO", f"{speaker} NONSENSE"))
+        same.append(sources(kaldi_dir, **share) == before)
+        text.write_text(old)
+    assert sorted(same) == [False, True]  # one of the two speakers has lost them
