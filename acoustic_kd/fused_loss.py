@@ -37,7 +37,8 @@ def fused_loss(
         logits: [B, K], of any floating type.
         hard: int64 [B], UNKNOWN where a frame is not transcribed; None where none is.
         hard_weight: α; not used where `hard` is None.
-        soft: [B, K] dense soft targets, or [B, k] those of `classes`, in float32 (float64).
+        soft: [B, K] dense soft targets, or [B, k] those of `classes`, in float32 (float64); with
+            k = K, too, rows sum to 1.
         temperature: T > 0, of the soft targets.
         classes: int64 [B, k], the kept classes of sparse ones; one that is repeated must be the
             first one of its frame, and have probability 0 there.
