@@ -44,11 +44,9 @@ def write_store(
         names, lengths = zip(*shard, strict=True)
         path = Path(directory) / f"shard-{number:05d}.h5"
         if (shards is None or number in shards) and not is_finished(path):
-
-            def predict(n, first=first):
-                return table[first + n]
-
-            write_shard(path, make_frames(lengths, names=names), predict, origin, encoding, block)
+            frames = make_frames(lengths, names=names)
+            predictions = table[first : first + len(frames)].split(block)
+            write_shard(path, frames, predictions, origin, encoding, block)
         first += sum(lengths)
     return table
 

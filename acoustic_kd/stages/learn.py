@@ -6,16 +6,18 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from acoustic_kd.config import Config, ModelConfig, TrainConfig
-from acoustic_kd.ensemble import mean_probabilities
+from acoustic_kd.ensemble import Mean
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import Frames, read_frames, shard_paths
-from acoustic_kd.model import load_model, make_splicer
+from acoustic_kd.model import make_splicer
+from acoustic_kd.parallel import ahead
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.write import Origin, write_shard
+from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
+from acoustic_kd.streaming import Ensemble
 from acoustic_kd.train import Job, Trainer, make_accelerator
 from acoustic_kd.work import Work
 
@@ -114,31 +116,32 @@ def run_soft_targets(experiment: Experiment) -> None:
     """Average the members' tempered predictions over the train frames, a shard a frame shard."""
     config, accelerator = experiment.config, make_accelerator()
     settings = config.soft_targets
-    members, digests = [], []
-    for directory in member_directories(experiment):
-        model, description = load_model(directory)
-        members.append(model.to(accelerator.device))
-        digests.append(description["digest"])
     low = use_bfloat16(config.train.bfloat16, accelerator.device)
-    origin = Origin(settings.temperature, tuple(digests), settings.mean, settings.weights)
+    mean = Mean(settings.temperature, settings.mean, settings.weights)
+    directories = member_directories(experiment)
+    ensemble = Ensemble(directories, mean, accelerator.device, low, settings.memory_gb)
+    origin = Origin(settings.temperature, ensemble.digests, settings.mean, settings.weights)
     out = experiment.path("soft-targets")
     shards = shard_paths(experiment.path("frames") / "train")
     rank, world = accelerator.process_index, accelerator.num_processes
     share, shares = experiment.share or (0, 1)
+    todo = []
     for shard in shards[share::shares][rank::world]:
         if is_finished(out / shard.name):
             print(f"  {shard.name}: there already")
-            continue
-        frames = read_frames([shard])
+        else:
+            todo.append(shard)
+    said = False
+    # The next shard is read while the ensemble predicts this one.
+    for shard, frames in ahead((shard, read_frames([shard])) for shard in todo):
         windows = make_splicer(config.model, frames.features, frames.offsets, low)
         windows = windows.to(accelerator.device)
-
-        def predict(numbers, windows=windows):
-            batch = windows(numbers.to(accelerator.device))
-            temperature, mean, weights = settings.temperature, settings.mean, settings.weights
-            return mean_probabilities(members, batch, temperature, low, mean, weights)
-
-        entry = write_shard(out / shard.name, frames, predict, origin, encoding_of(config))
+        predictions = ensemble.predictions(windows, blocks_of(len(frames)))
+        entry = write_shard(out / shard.name, frames, predictions, origin, encoding_of(config))
+        if not ensemble.plan.together and not said:
+            blocks = ensemble.plan.blocks
+            print(f"  memory for one member at a time; blocks of frames through each: {blocks}")
+            said = True
         print(
             f"  {shard.name}: {len(frames)} frames of {entry.bytes / len(frames):.1f} bytes, the "
             f"kept classes hold {100 * entry.measured['kept_mass']:.1f} % of the mass",
@@ -152,5 +155,5 @@ def run_soft_targets(experiment: Experiment) -> None:
             "run soft-targets again"
         )
     if experiment.share is not None and accelerator.is_main_process:
-        todo = f"{len(missing)} are missing" if missing else "soft-targets without --shard ends it"
-        print(f"  {len(shards) - len(missing)} of {len(shards)} shards are there; {todo}")
+        rest = f"{len(missing)} are missing" if missing else "soft-targets without --shard ends it"
+        print(f"  {len(shards) - len(missing)} of {len(shards)} shards are there; {rest}")

@@ -45,7 +45,7 @@ def test_draws_of_shards_differ(tmp_path):
     table, frames = distributions(12), make_frames()
     for number in (0, 1):
         path = tmp_path / f"shard-{number:05d}.h5"
-        write_shard(path, frames, lambda n: table[n], ORIGIN, Encoding("sampled", 8))
+        write_shard(path, frames, [table], ORIGIN, Encoding("sampled", 8))
     one, two = (path.read_bytes() for path in sorted(tmp_path.glob("*.h5")))
     assert one != two
 
@@ -80,11 +80,11 @@ def test_of_large_shards_the_divergence_is_that_of_some_frames(tmp_path):
     table = distributions(3000)
     path = tmp_path / "shard-00000.h5"
     frames = make_frames((3000,), names=("u",))
-    write_shard(path, frames, lambda n: table[n], ORIGIN, Encoding("top-k", 4), block=1000)
+    write_shard(path, frames, table.split(1000), ORIGIN, Encoding("top-k", 4), block=1000)
     measured = read_entry(path).measured
     assert 150 < measured["divergence_frames"] < 300
     all_of_them = tmp_path / "all.h5"
-    write_shard(all_of_them, frames, lambda n: table[n], ORIGIN, Encoding("top-k", 4), block=50)
+    write_shard(all_of_them, frames, table.split(50), ORIGIN, Encoding("top-k", 4), block=50)
     assert measured["divergence"] == pytest.approx(
         read_entry(all_of_them).measured["divergence"], rel=0.3
     )
@@ -96,20 +96,21 @@ def test_a_prediction_that_is_no_distribution_is_refused(tmp_path, spoil, shown)
     table[5] = torch.tensor([spoil, *[0.0] * 8])
     path = tmp_path / "shard-00000.h5"
     with pytest.raises(UserError, match=f"frame 5 \\(utterance 'b'\\) sums to -?{shown}.*, not 1"):
-        write_shard(path, make_frames(), lambda n: table[n], ORIGIN, Encoding(), 4)
+        write_shard(path, make_frames(), table.split(4), ORIGIN, Encoding(), 4)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_shard_that_is_written_anew_has_no_old_manifest_entry_meanwhile(tmp_path):
     table, path = distributions(12), tmp_path / "shard-00000.h5"
 
-    def dying(numbers):
+    def dying():
+        yield table[:5]
         assert not is_finished(path)
         raise KeyboardInterrupt
 
-    write_shard(path, make_frames(), lambda n: table[n], ORIGIN, Encoding())
+    write_shard(path, make_frames(), [table], ORIGIN, Encoding())
     with pytest.raises(KeyboardInterrupt):
-        write_shard(path, make_frames(), dying, ORIGIN, Encoding("dense"))
+        write_shard(path, make_frames(), dying(), ORIGIN, Encoding("dense"), 5)
     assert [p.name for p in tmp_path.iterdir()] == ["shard-00000.h5"]
 
 
