@@ -53,3 +53,17 @@ def write_store(
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(Path(directory).iterdir())}
+
+
+LONG_SHARDS, LONG_FRAMES = 8, 2000
+
+
+def write_long_store(directory: Path) -> None:
+    """Shards that take a while, those that are not there yet."""
+    table = distributions(LONG_FRAMES, 200)
+    for number in range(LONG_SHARDS):
+        path = Path(directory) / f"shard-{number:05d}.h5"
+        if not is_finished(path):
+            frames = make_frames((LONG_FRAMES,), Classes(200, "inventory-b"), (f"u{number}",))
+            blocks = table.roll(number, 0).split(500)
+            write_shard(path, frames, blocks, ORIGIN, Encoding("sampled", 20), 500)
