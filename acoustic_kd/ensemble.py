@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.losses import log_temper
 from acoustic_kd.precision import logits_of
 
 MEANS = ("arithmetic", "geometric")
@@ -47,10 +46,9 @@ class Mean:
 
     def add(self, total: Tensor | None, logits: Tensor, member: int) -> Tensor:
         """Add a member's logits [B, K] to the sum over those before it, in place; returns it."""
+        part = logits / self.temperature
         if self.kind == "arithmetic":
-            part = log_temper(logits, self.temperature).exp_()
-        else:
-            part = logits / self.temperature
+            part = part.softmax(-1)
         if self.weights is not None:
             part *= self.weights[member]
         return part if total is None else total.add_(part)

@@ -122,14 +122,12 @@ def write_shard_file(
             data[name] = file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=chunks)
 
         def write(block: dict[str, np.ndarray]) -> None:
-            check = 0
             for name, part in block.items():
-                check = zlib.crc32(part, check)
                 place = len(data[name])
                 data[name].resize((place + len(part),))
                 data[name][place:] = part
             starts.append(len(data["codes"]))
-            checks.append(check)
+            checks.append(_check(block.values()))
 
         behind(write, (_arrays(encoded, kinds) for encoded in blocks))
         checks.insert(0, _check_of(text, ids, offsets, starts))
@@ -143,6 +141,14 @@ def _arrays(encoded: Encoded, kinds: dict[str, np.dtype]) -> dict[str, np.ndarra
         name: getattr(encoded, name).cpu().numpy().astype(kind, copy=False)
         for name, kind in kinds.items()
     }
+
+
+def _check(arrays: Iterable[np.ndarray]) -> int:
+    """CRC-32 of a block's arrays."""
+    check = 0
+    for array in arrays:
+        check = zlib.crc32(array, check)
+    return check
 
 
 def _check_of(text: str, ids: list[str], offsets: Iterable[int], starts: Iterable[int]) -> int:
@@ -195,11 +201,20 @@ class Shard:
 
     def block(self, number: int) -> dict[str, np.ndarray] | None:
         """The arrays of a block by name, or None if it is damaged."""
-        check, arrays = 0, {}
+        arrays = {name: data[self.place(name, number)] for name, data in self._data.items()}
+        return arrays if _check(arrays.values()) == self._checks[1 + number] else None
+
+    def read(self) -> tuple[dict[str, np.ndarray], int | None]:
+        """All arrays by name, and the number of the first block that is damaged, if one is."""
+        arrays = self.empty()
         for name, data in self._data.items():
-            arrays[name] = data[self.place(name, number)]
-            check = zlib.crc32(arrays[name], check)
-        return arrays if check == self._checks[1 + number] else None
+            if len(arrays[name]):
+                data.read_direct(arrays[name])
+        for number in self.header.blocks:
+            parts = (array[self.place(name, number)] for name, array in arrays.items())
+            if _check(parts) != self._checks[1 + number]:
+                return arrays, number
+        return arrays, None
 
     def damage(self, number: int) -> str:
         """What to say of a damaged block: where it is, and which utterances it holds."""
