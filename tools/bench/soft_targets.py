@@ -5,11 +5,12 @@ For each encoding: frames per second of writing (windows, members, mean, encodin
 check sums, HDF5, SHA-256, the manifest entry), those of the members' forward passes alone on the
 same frames in the same blocks, and the ratio of the two; gigabytes per second of reading (every
 check made), those of reading the same file plainly, both from the cache, and the ratio; and frames
-per second of decoding batches. All are measured in turn, several times; the best counts.
+per second of decoding batches. What is read is a shard of `--read-mb` or more, the first block's
+predictions over and over. All are measured in turn, several times; the best counts.
 
 usage: tools/bench/soft_targets.py [--classes 2000] [--width 512] [--layers 4] [--members 2]
            [--frames 8192] [--kept 20] [--encodings top-k-16 top-p-16 sampled-16 dense-16 top-k-8]
-           [--memory-gb GB] [--threads 1]
+           [--read-mb 16] [--memory-gb GB] [--threads 1]
 """
 
 import argparse
@@ -28,11 +29,12 @@ from acoustic_kd.model import build_model, load_model, make_splicer, save_model
 from acoustic_kd.precision import logits_of, use_bfloat16
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
+from acoustic_kd.soft_targets.write import BLOCK, Origin, blocks_of, write_shard
 from acoustic_kd.streaming import Ensemble
 
 BINS, UTTERANCE = 40, 512  # features a frame, frames an utterance
-TEMPERATURE, REPEATS, BATCH = 2.0, 3, 512
+TEMPERATURE, REPEATS = 2.0, 3
+BATCH, DECODED = 512, 64  # frames of a batch, batches that are decoded
 
 
 class Bench:
@@ -44,13 +46,16 @@ class Bench:
         self.low = use_bfloat16(None, self.device)
         self.model = ModelConfig(layers=options.layers, width=options.width)
         self.members = [self.member(number) for number in range(options.members)]
-        total, torch_seed = options.frames, torch.Generator().manual_seed(0)
+        self.frames = frames = self.some_frames(options.frames, BINS)
+        windows = make_splicer(self.model, frames.features, frames.offsets, self.low)
+        self.windows = windows.to(self.device)
+
+    def some_frames(self, total: int, bins: int) -> Frames:
+        """Frames of noise."""
         offsets = np.append(np.arange(0, total, UTTERANCE), total)
         ids = [f"u{number}" for number in range(len(offsets) - 1)]
-        features = torch.randn(total, BINS, generator=torch_seed)
-        self.frames = Frames(features, None, ids, offsets, Classes(options.classes, "bench"))
-        windows = make_splicer(self.model, features, offsets, self.low)
-        self.windows = windows.to(self.device)
+        features = torch.randn(total, bins, generator=torch.Generator().manual_seed(0))
+        return Frames(features, None, ids, offsets, Classes(self.options.classes, "bench"))
 
     def member(self, number: int) -> Path:
         """A fresh model; its logits are spread so that a few classes hold most of the mass."""
@@ -99,30 +104,46 @@ class Bench:
             torch.cuda.synchronize()
         return time.perf_counter() - begun
 
-    def reading(self, store: Path) -> tuple[float, float, float]:
+    def long_shard(self, encoding: Encoding, store: Path, frame_bytes: float) -> Frames:
+        """Write the shard that is read; returns its frames."""
+        blocks = max(1, round(self.options.read_mb * 1e6 / frame_bytes / BLOCK))
+        frames = self.some_frames(blocks * BLOCK, 1)
+        ensemble = Ensemble(self.members, Mean(TEMPERATURE), self.device, self.low)
+        block = torch.arange(BLOCK) % len(self.frames)
+        (one,) = ensemble.predictions(self.windows, [block])
+        origin = Origin(TEMPERATURE, ensemble.digests)
+        write_shard(
+            store / "shard-00000.h5", frames, (one for _ in range(blocks)), origin, encoding
+        )
+        return frames
+
+    def reading(self, store: Path, frames: Frames) -> tuple[float, float, float]:
         """Seconds of reading, of reading the bytes plainly, and of decoding in batches."""
         path = store / "shard-00000.h5"
         plain = self.seconds(path.read_bytes)
-        read = self.seconds(lambda: read_soft_targets(store, self.frames, TEMPERATURE))
-        soft = read_soft_targets(store, self.frames, TEMPERATURE).to(self.device)
+        read = self.seconds(lambda: read_soft_targets(store, frames, TEMPERATURE))
+        soft = read_soft_targets(store, frames, TEMPERATURE).to(self.device)
         order = torch.randperm(len(soft), generator=torch.Generator().manual_seed(1))
-        batches = order.to(self.device).split(BATCH)
-        return read, plain, self.seconds(lambda: [soft.batch(batch) for batch in batches])
+        batches = order.to(self.device).split(BATCH)[:DECODED]
+        decode = self.seconds(lambda: [soft.batch(batch) for batch in batches])
+        return read, plain, decode / sum(map(len, batches))
 
     def row(self, name: str) -> str:
         """The line of the table for an encoding."""
         kind, _, bits = name.rpartition("-")
-        store, times = self.folder / name, []
         encoding = Encoding(kind, self.options.kept, bits=int(bits))
-        for _ in range(REPEATS):
-            written = self.forward(), self.writing(encoding, store)
-            times.append((*written, *self.reading(store)))
-        forward, write, read, plain, decode = (min(column) for column in zip(*times, strict=True))
-        total, size = len(self.frames), (store / "shard-00000.h5").stat().st_size
+        short, long = self.folder / name, self.folder / f"{name}-long"
+        written = [(self.forward(), self.writing(encoding, short)) for _ in range(REPEATS)]
+        total, size = len(self.frames), (short / "shard-00000.h5").stat().st_size
+        frames = self.long_shard(encoding, long, size / total)
+        times = [self.reading(long, frames) for _ in range(2 * REPEATS)]
+        forward, write = (min(column) for column in zip(*written, strict=True))
+        read, plain, decode = (min(column) for column in zip(*times, strict=True))
+        read_bytes = (long / "shard-00000.h5").stat().st_size
         return (
             f"| {name} | {total / write:,.0f} | {total / forward:,.0f} | {forward / write:.2f} "
-            f"| {size / total:,.0f} | {size / read / 1e9:.2f} | {size / plain / 1e9:.2f} "
-            f"| {plain / read:.2f} | {total / decode:,.0f} |"
+            f"| {size / total:,.0f} | {read_bytes / read / 1e9:.2f} "
+            f"| {read_bytes / plain / 1e9:.2f} | {plain / read:.2f} | {1 / decode:,.0f} |"
         )
 
 
@@ -142,6 +163,7 @@ def main() -> None:
         nargs="+",
         default=["top-k-16", "top-p-16", "sampled-16", "dense-16", "top-k-8"],
     )
+    parser.add_argument("--read-mb", type=float, default=16)
     parser.add_argument("--memory-gb", type=float)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
