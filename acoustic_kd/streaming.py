@@ -108,8 +108,8 @@ class Ensemble:
         mean.check(len(directories))
         self._directories, self._mean, self._device = list(directories), mean, device
         self._bfloat16, self._memory_gb = bfloat16, memory_gb
-        self._descriptions = [read_json(path / "model.json") for path in self._directories]
-        self.digests = tuple(description["digest"] for description in self._descriptions)
+        self._shapes = [_Shape.read(path) for path in self._directories]
+        self.digests = tuple(shape.digest for shape in self._shapes)
         self.plan: Plan | None = None
         self._held: list[nn.Module] = []  # on the device, or waiting in host memory
 
@@ -202,19 +202,44 @@ class Ensemble:
         return member.to(torch.bfloat16) if self._bfloat16 else member
 
     def _sizes(self, block: int) -> Sizes:
-        members, total, work = [], 0, 0
-        for directory, description in zip(self._directories, self._descriptions, strict=True):
-            path = directory / "model.safetensors"
-            try:
-                members.append(path.stat().st_size // (2 if self._bfloat16 else 1))
-            except OSError:
-                raise UserError(f"{path}: no such file; run the stage that trains it") from None
-            shape = description["model"]
-            window = shape["left_frames"] + 1 + shape["right_frames"]
-            units = 2 * shape["width"] + window * description["dimension"]
-            total = max(total, 4 * block * description["classes"])
-            work = max(work, 4 * block * units + COPIES * total)
-        return Sizes(tuple(members), work, total)
+        """Bytes that blocks of so many frames take."""
+        members = tuple(s.bytes // (2 if self._bfloat16 else 1) for s in self._shapes)
+        total = max(4 * block * shape.classes for shape in self._shapes)
+        work = max(4 * block * shape.units for shape in self._shapes)
+        return Sizes(members, work + COPIES * total, total)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What a member's files say of it.
+
+    Attributes:
+        digest: of its training.
+        bytes: of its float32 weights.
+        units: that are there at once while it predicts, a frame: its window, and a layer from
+            another.
+        classes: K.
+    """
+
+    digest: str
+    bytes: int
+    units: int
+    classes: int
+
+    @classmethod
+    def read(cls, directory: Path) -> "_Shape":
+        """Raises a UserError where a file is missing, or describes no model."""
+        weights, path = directory / "model.safetensors", directory / "model.json"
+        found = read_json(path)
+        try:
+            model = found["model"]
+            window = (model["left_frames"] + 1 + model["right_frames"]) * found["dimension"]
+            units = window + 2 * model["width"]
+            return cls(found["digest"], weights.stat().st_size, units, found["classes"])
+        except (KeyError, TypeError):
+            raise UserError(f"{path}: describes no model; train it again") from None
+        except OSError:
+            raise UserError(f"{weights}: no such file; run the stage that trains it") from None
 
 
 def _most(free: int | None) -> int | None:

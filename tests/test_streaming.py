@@ -122,14 +122,17 @@ def test_plans():
     assert plan(sizes, 10) == Plan(False, False, 1)  # too little, as far as one can tell: tried
 
 
-def test_members_that_make_no_ensemble(tmp_path, members, frames):
+def test_members_that_make_no_ensemble(tmp_path, members):
     with pytest.raises(UserError, match="2 weights for 3 members"):
         Ensemble(members, Mean(1.0, "arithmetic", (1, 2)), CPU)
     with pytest.raises(UserError, match=r"model.json: cannot be read"):
         Ensemble([tmp_path], Mean(1.0), CPU)
     (tmp_path / "model.json").write_text((members[0] / "model.json").read_text())
     with pytest.raises(UserError, match=r"model.safetensors: no such file; run the stage"):
-        next(predicted([tmp_path], frames, Mean(1.0))[1])
+        Ensemble([tmp_path], Mean(1.0), CPU)
+    (tmp_path / "model.json").write_text('{"digest": "m"}')
+    with pytest.raises(UserError, match=r"model.json: describes no model"):
+        Ensemble([tmp_path], Mean(1.0), CPU)
 
 
 # --- free memory --------------------------------------------------------------------------------
