@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from acoustic_kd.errors import UserError
+from acoustic_kd.memory import cached_rows
 from acoustic_kd.precision import logits_of
 
 MEANS = ("arithmetic", "geometric")
@@ -46,12 +47,16 @@ class Mean:
 
     def add(self, total: Tensor | None, logits: Tensor, member: int) -> Tensor:
         """Add a member's logits [B, K] to the sum over those before it, in place; returns it."""
-        part = logits / self.temperature
-        if self.kind == "arithmetic":
-            part = part.softmax(-1)
-        if self.weights is not None:
-            part *= self.weights[member]
-        return part if total is None else total.add_(part)
+        total = torch.zeros_like(logits) if total is None else total
+        rows = cached_rows(logits)
+        for sums, part in zip(total.split(rows), logits.split(rows), strict=True):
+            part = part / self.temperature
+            if self.kind == "arithmetic":
+                part = part.softmax(-1)
+            if self.weights is not None:
+                part *= self.weights[member]
+            sums += part
+        return total
 
     def close(self, total: Tensor, members: int) -> Tensor:
         """The mean [B, K] from the sum over all M members, which is used up."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import digest, read_json, sha256, write_json
+from acoustic_kd.memory import cached_rows
 from acoustic_kd.soft_targets.shard import FORMAT, Header
 from acoustic_kd.soft_targets.targets import SoftTargets
 
@@ -61,12 +62,10 @@ class Measured:
 
 def entropy(probabilities: Tensor) -> float:
     """The entropy of each row of [B, K], nats, summed over the rows."""
-    # On a CPU few rows at a time: what is made of them stays in the cache.
-    rows = 64 if probabilities.device.type == "cpu" else max(1, len(probabilities))
     smallest = torch.finfo(probabilities.dtype).tiny  # 0 log 0 is 0
     return -sum(
         float(part.clamp(min=smallest).log_().mul_(part).sum(-1).sum(dtype=torch.float64))
-        for part in probabilities.split(rows)
+        for part in probabilities.split(cached_rows(probabilities))
     )
 
 
