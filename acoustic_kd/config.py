@@ -122,6 +122,7 @@ class SoftTargetConfig:
     kept_mass: float = 0.98  # that top-p asks for
     bits: int = 16  # of a stored probability: 16 or 8
     seed: int = 0  # of the draws
+    memory_gb: float | None = None  # for the members and their predictions; null: what is free
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,7 @@ RANGES: dict[str, Range] = {
     "soft_targets.kept_mass": ((lambda mass: 0 < mass <= 1), "greater than 0, at most 1"),
     "soft_targets.bits": ((lambda bits: bits in (8, 16)), "8 or 16"),
     "soft_targets.seed": _at_least(0),
+    "soft_targets.memory_gb": _POSITIVE,
     "distill.models": _at_least(1),
     "distill.transfer_set": (
         lambda name: name in ("all", "transcribed", "untranscribed"),

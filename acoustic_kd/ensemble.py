@@ -1,15 +1,67 @@
 """The ensemble: the mean of its members' tempered predictions (paper sections 2 and 4)."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.losses import log_temper
+from acoustic_kd.memory import cached_rows
 from acoustic_kd.precision import logits_of
 
 MEANS = ("arithmetic", "geometric")
+
+
+@dataclass(frozen=True)
+class Mean:
+    """How the members' predictions at a temperature are averaged, one member after the other.
+
+    Attributes:
+        temperature: T.
+        kind: arithmetic, Σ_m w_m softmax(z_m / T); or geometric, which is the softmax of the mean
+            Σ_m w_m z_m of the logits over T.
+        weights: non-negative, one a member, divided by their sum to give w; None: 1 / M each.
+    """
+
+    temperature: float
+    kind: str = "arithmetic"
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in MEANS:
+            raise ValueError(f"mean is '{self.kind}', expected {' or '.join(MEANS)}")
+
+    def check(self, members: int) -> None:
+        """Whether it can be taken over M members.
+
+        Raises:
+            UserError: there are not as many weights as members.
+        """
+        if not members:
+            raise ValueError("an ensemble needs at least one member")
+        if self.weights is not None and len(self.weights) != members:
+            raise UserError(
+                f"there are {len(self.weights)} weights for {members} members of the ensemble"
+            )
+
+    def add(self, total: Tensor | None, logits: Tensor, member: int) -> Tensor:
+        """Add a member's logits [B, K] to the sum over those before it, in place; returns it."""
+        total = torch.zeros_like(logits) if total is None else total
+        rows = cached_rows(logits)
+        for sums, part in zip(total.split(rows), logits.split(rows), strict=True):
+            part = part / self.temperature
+            if self.kind == "arithmetic":
+                part = part.softmax(-1)
+            if self.weights is not None:
+                part *= self.weights[member]
+            sums += part
+        return total
+
+    def close(self, total: Tensor, members: int) -> Tensor:
+        """The mean [B, K] from the sum over all M members, which is used up."""
+        total.div_(members if self.weights is None else sum(self.weights))
+        return total if self.kind == "arithmetic" else total.softmax(-1)
 
 
 def mean_of(
@@ -22,9 +74,7 @@ def mean_of(
 
     Args:
         logits: float [B, K] of each of M members; taken one at a time.
-        mean: arithmetic, Σ_m w_m softmax(z_m / T); or geometric, which is the softmax of the mean
-            Σ_m w_m z_m of the logits over T.
-        weights: non-negative, one a member, divided by their sum to give w; None: 1 / M each.
+        mean, weights: as in `Mean`.
 
     Returns:
         [B, K] in the precision of the logits; rows sum to 1.
@@ -32,21 +82,14 @@ def mean_of(
     Raises:
         UserError: there are not as many weights as members.
     """
-    if mean not in MEANS:
-        raise ValueError(f"mean is '{mean}', expected {' or '.join(MEANS)}")
+    how = Mean(temperature, mean, weights)
     total, members = None, 0
     for one in logits:
-        part = log_temper(one, temperature).exp_() if mean == "arithmetic" else one / temperature
-        if weights is not None and members < len(weights):
-            part *= weights[members]
-        total = part if total is None else total.add_(part)
+        if weights is None or members < len(weights):  # else `check` says so
+            total = how.add(total, one, members)
         members += 1
-    if total is None:
-        raise ValueError("an ensemble needs at least one member")
-    if weights is not None and len(weights) != members:
-        raise UserError(f"there are {len(weights)} weights for {members} members of the ensemble")
-    total.div_(members if weights is None else sum(weights))
-    return total if mean == "arithmetic" else total.softmax(-1)
+    how.check(members)
+    return how.close(total, members)
 
 
 @torch.inference_mode()

@@ -16,9 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from acoustic_kd.frames import UNKNOWN
-
-CHUNK = {"cpu": 1 << 18}  # numbers that are worked on at once
-CHUNK_ELSEWHERE = 1 << 24
+from acoustic_kd.memory import cached_rows
 
 
 def fused_loss(
@@ -56,8 +54,7 @@ class _Fused(torch.autograd.Function):
         gradient = torch.empty_like(logits)
         precise = torch.promote_types(logits.dtype, torch.float32)
         total = torch.zeros((), dtype=precise, device=logits.device)
-        numbers = CHUNK.get(logits.device.type, CHUNK_ELSEWHERE)
-        rows = max(1, numbers // max(1, logits.shape[-1]))
+        rows = cached_rows(logits)
         for first in range(0, len(logits), rows):
             part = slice(first, first + rows)
             z, out = logits[part].to(precise), None

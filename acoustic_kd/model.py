@@ -182,7 +182,9 @@ def load_model(directory: Path) -> tuple[AcousticModel, dict]:
     description = read_json(Path(directory) / "model.json")
     try:
         config = ModelConfig(**description["model"])
-        model = build_model(config, description["dimension"], description["classes"])
+        with torch.device("meta"):  # weights are read, not drawn
+            model = build_model(config, description["dimension"], description["classes"])
+        model.to_empty(device="cpu")
     except (KeyError, TypeError, RuntimeError):
         raise UserError(
             f"{Path(directory) / 'model.json'}: describes no model; train it again"

@@ -1,4 +1,4 @@
-"""Work spread over processes, with results in the order of the work, and progress shown."""
+"""Work spread over processes and threads, its results in order, and progress shown."""
 
 import multiprocessing
 import os
@@ -6,7 +6,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +37,38 @@ def progress(
 def cores() -> int:
     """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The items, each of which is made in a thread while the one before it is being used.
+
+    What making one raises comes when its turn has come. At the end, or where the user of the items
+    stops before it, the one that is being made is waited for, and no more are.
+    """
+    coming, end = iter(items), object()
+    with ThreadPoolExecutor(1) as thread:
+        item = thread.submit(next, coming, end).result()
+        while item is not end:
+            following = thread.submit(next, coming, end)
+            yield item
+            item = following.result()
+
+
+def behind(function: Callable[[Item], object], items: Iterable[Item]) -> None:
+    """Call `function` with each item, in order, in a thread, while the next item is made here.
+
+    Of finished items there is one at a time in the thread and one that waits for it. What either
+    side raises ends both.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        before: Future[object] | None = None
+        for item in items:
+            if before is not None:
+                before.result()
+            before = thread.submit(function, item)
+            del item  # may be large: it goes with the thread's work
+        if before is not None:
+            before.result()
 
 
 def map_ordered(

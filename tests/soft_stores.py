@@ -44,14 +44,26 @@ def write_store(
         names, lengths = zip(*shard, strict=True)
         path = Path(directory) / f"shard-{number:05d}.h5"
         if (shards is None or number in shards) and not is_finished(path):
-
-            def predict(n, first=first):
-                return table[first + n]
-
-            write_shard(path, make_frames(lengths, names=names), predict, origin, encoding, block)
+            frames = make_frames(lengths, names=names)
+            predictions = table[first : first + len(frames)].split(block)
+            write_shard(path, frames, predictions, origin, encoding, block)
         first += sum(lengths)
     return table
 
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(Path(directory).iterdir())}
+
+
+LONG_SHARDS, LONG_FRAMES = 8, 2000
+
+
+def write_long_store(directory: Path) -> None:
+    """Shards that take a while, those that are not there yet."""
+    table = distributions(LONG_FRAMES, 200)
+    for number in range(LONG_SHARDS):
+        path = Path(directory) / f"shard-{number:05d}.h5"
+        if not is_finished(path):
+            frames = make_frames((LONG_FRAMES,), Classes(200, "inventory-b"), (f"u{number}",))
+            blocks = table.roll(number, 0).split(500)
+            write_shard(path, frames, blocks, ORIGIN, Encoding("sampled", 20), 500)

@@ -186,6 +186,7 @@ OUT_OF_RANGE = [
     ("soft_targets.kept_mass", "0 1.1 -1 .nan"),
     ("soft_targets.bits", "4 32"),
     ("soft_targets.seed", "-1"),
+    ("soft_targets.memory_gb", "0 -1 .inf .nan"),
     ("distill.models", "0"),
     ("distill.transfer_set", "none '' train"),
     ("distill.hard_weight", "-0.5 .nan"),

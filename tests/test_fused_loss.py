@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd import fused_loss as module
+from acoustic_kd import memory
 from acoustic_kd.frames import UNKNOWN
 from acoustic_kd.fused_loss import fused_loss
 from acoustic_kd.losses import distillation_loss
@@ -127,7 +127,7 @@ def test_it_does_not_depend_on_how_many_rows_are_taken_at_once(monkeypatch):
     logits, p, hard = draw(frames=23)
     p, classes = p.topk(4, -1)
     whole = both(fused_loss(logits, hard, 0.5, p, 2.0, classes), logits)
-    monkeypatch.setitem(module.CHUNK, "cpu", 30)  # two rows
+    monkeypatch.setattr(memory, "CACHED", 30)  # two rows
     parts = both(fused_loss(logits, hard, 0.5, p, 2.0, classes), logits)
     for one, other in zip(parts, whole, strict=True):
         torch.testing.assert_close(one, other)

@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.parallel import Task, cores, map_ordered, run_tasks
+from acoustic_kd.parallel import Task, ahead, behind, cores, map_ordered, run_tasks
 
 offset = 0
 
@@ -145,3 +146,89 @@ def group(leader):
         if int(fields[3]) == leader and fields[0] != "Z":
             found.append(int(folder.name))
     return found
+
+
+def making(count, log, fails_at=None):
+    for number in range(count):
+        if number == fails_at:
+            raise UserError(f"number {number} is no good")
+        log.append((number, threading.get_ident()))
+        yield number
+
+
+def test_items_are_made_in_a_thread_one_ahead_of_their_use():
+    log, threads = [], threading.active_count()
+    for number in ahead(making(5, log)):
+        wait_until(lambda n=number: len(log) == min(n + 2, 5))  # the next one, while this is used
+        time.sleep(0.01)
+        assert len(log) == min(number + 2, 5)
+    assert [n for n, _ in log] == list(range(5)) and number == 4
+    assert threading.get_ident() not in {thread for _, thread in log}
+    assert threading.active_count() == threads
+    assert list(ahead([])) == []
+
+
+def test_what_making_an_item_raises_comes_in_its_turn():
+    found = []
+    with pytest.raises(UserError, match="^number 2 is no good$"):
+        for number in ahead(making(5, [], fails_at=2)):
+            found.append(number)
+    assert found == [0, 1]
+
+
+def test_no_more_items_are_made_for_one_who_stops():
+    log, threads = [], threading.active_count()
+    items = ahead(making(1000, log))
+    assert next(items) == 0
+    items.close()
+    assert len(log) <= 2 and threading.active_count() == threads
+
+
+def test_items_are_used_in_a_thread_while_the_next_one_is_made():
+    used, next_is_made, threads = [], threading.Event(), threading.active_count()
+
+    def use(number):
+        assert number == 4 or next_is_made.wait(30)
+        next_is_made.clear()
+        used.append((number, threading.get_ident()))
+
+    def made():
+        for number in range(5):
+            if number:
+                next_is_made.set()
+            yield number
+            assert len(used) in (number - 1, number, number + 1)
+
+    behind(use, made())
+    assert [n for n, _ in used] == list(range(5)) and len({thread for _, thread in used}) == 1
+    assert used[0][1] != threading.get_ident() and threading.active_count() == threads
+    behind(use, [])
+
+
+def test_what_either_side_raises_ends_both():
+    used, made = [], []
+    with pytest.raises(UserError, match="^number 3 is no good$"):
+        behind(used.append, making(9, [], fails_at=3))
+    assert used == [0, 1, 2]
+    with pytest.raises(UserError, match="^number 5 is no good$"):
+        behind(fails, making(100, made))
+    assert len(made) <= 7  # the one it waits for, and the next
+
+
+def test_ctrl_c_ends_the_thread_too():
+    threads, used = threading.active_count(), []
+
+    def use(number):
+        time.sleep(0.2)
+        used.append(number)
+
+    for wait in (lambda: behind(use, range(50)), lambda: [*ahead(map(use, range(50)))]):
+        used.clear()
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            wait()
+        timer.join()
+        assert 1 <= len(used) <= 4
+        time.sleep(0.25)
+        assert len(used) <= 4 and threading.active_count() == threads

@@ -25,7 +25,7 @@ EVERY = torch.arange(12)
 @pytest.fixture
 def store(tmp_path):
     table = distributions(12)
-    write_shard(tmp_path / "shard-00000.h5", make_frames(), lambda n: table[n], ORIGIN, TOP4, 5)
+    write_shard(tmp_path / "shard-00000.h5", make_frames(), table.split(5), ORIGIN, TOP4, 5)
     return tmp_path, table
 
 
@@ -160,7 +160,7 @@ def write_mean(folder, mean, temperature, members=3, encoding=Encoding("dense"))
     p = mean_of(LOGITS[:members], temperature, mean)
     origin = Origin(temperature, ("a", "b", "c")[:members], mean)
     write_shard(
-        folder / "shard-00000.h5", make_frames((29,), names=("u",)), lambda n: p[n], origin,
+        folder / "shard-00000.h5", make_frames((29,), names=("u",)), p.split(8), origin,
         encoding, 8,
     )  # fmt: skip
 
@@ -184,7 +184,7 @@ def test_what_was_too_small_to_store_cannot_be_read_at_a_higher_temperature(tmp_
     table = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.25, 0.25]])
     frames = make_frames((2,), Classes(3, "h"), ("u",))
     path, origin = tmp_path / "shard-00000.h5", Origin(2.0, ("a",))
-    write_shard(path, frames, lambda n: table[n], origin, Encoding("dense"))
+    write_shard(path, frames, [table], origin, Encoding("dense"))
     with pytest.raises(UserError, match="temperature is 2, but training asks for 3, at which"):
         read_soft_targets(tmp_path, frames, 3.0)
     _, colder = read_soft_targets(tmp_path, frames, 1.0).batch(torch.arange(2))

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from acoustic_kd import fused_loss
+from acoustic_kd import memory
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import UNKNOWN, Classes, Frames
@@ -268,15 +268,15 @@ class Memory(TorchDispatchMode):
 def test_logits_need_no_more_memory_than_they_are_given(tmp_path, monkeypatch, soft):
     """Over 300 classes, a batch of 601 frames: logits and gradient are 1.4 MB, of which 0.1 fit."""
     monkeypatch.setattr(sys.modules[__name__], "make_frames", partial(make_frames, classes=300))
-    monkeypatch.setitem(fused_loss.CHUNK, "cpu", 300)  # what is worked on at once: a row
+    monkeypatch.setattr(memory, "CACHED", 300)  # what is worked on at once: a row
     most = {}
     for limit in (10.0, 0.1):
         train = replace(TRAIN, epochs=1, batch_frames=601, logits_mb=limit)
         subject = trainer(tmp_path / str(limit), soft, train)
-        with Memory(300) as memory:
+        with Memory(300) as counted:
             subject._begin_part()
             subject._step(torch.arange(601), 1)
-        most[limit] = memory.most
+        most[limit] = counted.most
     assert most[10.0] > 2 * 4 * 300 * 601
     # Beside them a few rows, and the gradient of the output's weights: a part's and the sum.
     assert most[0.1] < 0.1e6 + 8 * 4 * 300 + 2 * 4 * 300 * 33

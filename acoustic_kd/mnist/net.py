@@ -26,7 +26,7 @@ from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets
-from acoustic_kd.soft_targets.write import Origin, write_shard
+from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
 from acoustic_kd.train import Job, Trainer
 from acoustic_kd.work import Work
 
@@ -114,12 +114,12 @@ def write_soft_targets(teacher: Teacher, members: list[Work], works: dict[float,
     logits = [predict(load_model(m.directory)[0].to(device), frames) for m in members]
     for temperature, work in missing.items():
         origin = Origin(temperature, tuple(m.digest for m in members), teacher.mean)
-
-        def average(numbers: Tensor, temperature: float = temperature) -> Tensor:
-            return mean_of((one[numbers] for one in logits), temperature, teacher.mean)
-
+        means = (
+            mean_of((one[numbers] for one in logits), temperature, teacher.mean)
+            for numbers in blocks_of(len(frames))
+        )
         with work.making():
-            write_shard(work.directory / SHARD, frames, average, origin, Encoding("dense"))
+            write_shard(work.directory / SHARD, frames, means, origin, Encoding("dense"))
 
 
 @torch.inference_mode()

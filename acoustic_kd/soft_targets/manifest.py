@@ -13,6 +13,7 @@ from torch import Tensor
 
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import digest, read_json, sha256, write_json
+from acoustic_kd.memory import cached_rows
 from acoustic_kd.soft_targets.shard import FORMAT, Header
 from acoustic_kd.soft_targets.targets import SoftTargets
 
@@ -40,9 +41,9 @@ class Measured:
         """
         total = len(probabilities)
         self.frames += total
-        self.entropy += float(torch.special.entr(probabilities).sum(dtype=torch.float64))
+        self.entropy += entropy(probabilities)
         for part in torch.arange(total, device=probabilities.device).split(1024):
-            self.mass += float(kept_mass(probabilities[part], decoded, part))
+            self.mass += float(kept_mass(probabilities[part[0] : part[-1] + 1], decoded, part))
         chosen = torch.arange(0, total, max(1, total // SAMPLED), device=probabilities.device)
         if decoded.encoding.name != "sampled":
             self.divergence += float(divergence(probabilities[chosen], decoded, chosen).sum())
@@ -59,13 +60,27 @@ class Measured:
         }
 
 
+def entropy(probabilities: Tensor) -> float:
+    """The entropy of each row of [B, K], nats, summed over the rows."""
+    smallest = torch.finfo(probabilities.dtype).tiny  # 0 log 0 is 0
+    return -sum(
+        float(part.clamp(min=smallest).log_().mul_(part).sum(-1).sum(dtype=torch.float64))
+        for part in probabilities.split(cached_rows(probabilities))
+    )
+
+
 def kept_mass(probabilities: Tensor, decoded: SoftTargets, frames: Tensor) -> Tensor:
     """Σ p [B, K] over the kept classes of `frames`, summed over them too."""
     classes, _ = decoded.batch(frames)
     if classes is None:
-        return probabilities.sum(dtype=torch.float64)
-    kept = torch.zeros_like(probabilities, dtype=torch.bool)
-    return (probabilities * kept.scatter_(-1, classes, True)).sum(dtype=torch.float64)
+        return probabilities.sum(-1).sum(dtype=torch.float64)
+    kept = probabilities.gather(-1, classes)
+    if decoded.counts is not None:  # a row is filled up with a class that it has already
+        filled = (
+            torch.arange(classes.shape[-1], device=frames.device) < decoded.counts[frames, None]
+        )
+        kept = kept * filled
+    return kept.sum(-1).sum(dtype=torch.float64)
 
 
 def divergence(probabilities: Tensor, decoded: SoftTargets, frames: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class _Gathered:
         self, arrays: dict[str, np.ndarray], header: Header, source: np.ndarray, target: np.ndarray
     ) -> None:
         """Add the frames `source` of a shard, which are the frames `target` here."""
-        every = len(source) == header.frames and bool((np.diff(source) == 1).all())
+        every = len(source) == header.frames  # in their order: utterances of a shard follow it
         for name in arrays.keys() & {"counts", "tails"}:
             stored = arrays[name][source]
             self.by_frame.setdefault(name, np.zeros(len(self.first), stored.dtype))[target] = stored
@@ -92,7 +92,7 @@ class _Gathered:
 
     def targets(self, header: Header, temperature: float) -> SoftTargets:
         """All that was added; nothing can be added afterwards."""
-        flat = {name: signed(np.concatenate(self.flat.pop(name))) for name in list(self.flat)}
+        flat = {name: signed(_joined(self.flat.pop(name))) for name in list(self.flat)}
         counts, tails = self.by_frame.get("counts"), self.by_frame.get("tails")
         width = header.encoding.kept_classes
         if counts is not None:
@@ -110,19 +110,19 @@ class _Gathered:
         )
 
 
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def _read_blocks(shard: Shard) -> dict[str, np.ndarray]:
     """All arrays of a shard, every block checked.
 
     Raises:
         UserError: a block is damaged.
     """
-    arrays = shard.empty()
-    for number in shard.header.blocks:
-        block = shard.block(number)
-        if block is None:
-            raise UserError(f"{shard.damage(number)}; delete the shard and run soft-targets again")
-        for name, part in block.items():
-            arrays[name][shard.place(name, number)] = part
+    arrays, damaged = shard.read()
+    if damaged is not None:
+        raise UserError(f"{shard.damage(damaged)}; delete the shard and run soft-targets again")
     return arrays
 
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import open_shard
+from acoustic_kd.parallel import behind
 from acoustic_kd.soft_targets.encoding import Encoded, Encoding
 
 FORMAT = "acoustic_kd soft targets 2"
@@ -102,7 +103,10 @@ class Header:
 def write_shard_file(
     path: Path, header: Header, ids: list[str], offsets: np.ndarray, blocks: Iterable[Encoded]
 ) -> None:
-    """Write a shard, block after block as they come, so that memory holds one at a time."""
+    """Write a shard, block after block as they come.
+
+    A block is written in a thread while the next one is made, so memory holds two at a time.
+    """
     kinds = header.encoding.arrays(header.num_classes)
     text = json.dumps(header.as_json())
     starts, checks = [0], []
@@ -116,19 +120,35 @@ def write_shard_file(
             most = header.frames * (1 if name in BY_FRAME else header.encoding.kept_classes)
             chunks = (min(CHUNK, max(1, most)),)
             data[name] = file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=chunks)
-        for encoded in blocks:
-            check = 0
-            for name, kind in kinds.items():
-                part = getattr(encoded, name).cpu().numpy().astype(kind)
-                check = zlib.crc32(part.tobytes(), check)
+
+        def write(block: dict[str, np.ndarray]) -> None:
+            for name, part in block.items():
                 place = len(data[name])
                 data[name].resize((place + len(part),))
                 data[name][place:] = part
             starts.append(len(data["codes"]))
-            checks.append(check)
+            checks.append(_check(block.values()))
+
+        behind(write, (_arrays(encoded, kinds) for encoded in blocks))
         checks.insert(0, _check_of(text, ids, offsets, starts))
         file.create_dataset("starts", data=np.array(starts, np.int64))
         file.create_dataset("checks", data=np.array(checks, np.uint32))
+
+
+def _arrays(encoded: Encoded, kinds: dict[str, np.dtype]) -> dict[str, np.ndarray]:
+    """A block as it is stored."""
+    return {
+        name: getattr(encoded, name).cpu().numpy().astype(kind, copy=False)
+        for name, kind in kinds.items()
+    }
+
+
+def _check(arrays: Iterable[np.ndarray]) -> int:
+    """CRC-32 of a block's arrays."""
+    check = 0
+    for array in arrays:
+        check = zlib.crc32(array, check)
+    return check
 
 
 def _check_of(text: str, ids: list[str], offsets: Iterable[int], starts: Iterable[int]) -> int:
@@ -181,11 +201,20 @@ class Shard:
 
     def block(self, number: int) -> dict[str, np.ndarray] | None:
         """The arrays of a block by name, or None if it is damaged."""
-        check, arrays = 0, {}
+        arrays = {name: data[self.place(name, number)] for name, data in self._data.items()}
+        return arrays if _check(arrays.values()) == self._checks[1 + number] else None
+
+    def read(self) -> tuple[dict[str, np.ndarray], int | None]:
+        """All arrays by name, and the number of the first block that is damaged, if one is."""
+        arrays = self.empty()
         for name, data in self._data.items():
-            arrays[name] = data[self.place(name, number)]
-            check = zlib.crc32(arrays[name].tobytes(), check)
-        return arrays if check == self._checks[1 + number] else None
+            if len(arrays[name]):
+                data.read_direct(arrays[name])
+        for number in self.header.blocks:
+            parts = (array[self.place(name, number)] for name, array in arrays.items())
+            if _check(parts) != self._checks[1 + number]:
+                return arrays, number
+        return arrays, None
 
     def damage(self, number: int) -> str:
         """What to say of a damaged block: where it is, and which utterances it holds."""

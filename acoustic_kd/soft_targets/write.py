@@ -4,7 +4,7 @@ Shard n holds the soft targets of the utterances of frame shard n. The file form
 docs/soft-targets.md.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,11 @@ from acoustic_kd.soft_targets.shard import Header, write_shard_file
 from acoustic_kd.soft_targets.targets import from_encoded
 
 BLOCK = 4096  # frames that are predicted at once, and that share a check sum
+
+
+def blocks_of(frames: int, block: int = BLOCK) -> Iterator[Tensor]:
+    """The numbers of so many frames, int64 [B], block after block."""
+    return (torch.arange(n, min(n + block, frames)) for n in range(0, frames, block))
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Origin:
 def write_shard(
     path: Path,
     frames: Frames,
-    predict: Callable[[Tensor], Tensor],
+    predictions: Iterable[Tensor],
     origin: Origin,
     encoding: Encoding,
     block: int = BLOCK,
@@ -51,8 +56,9 @@ def write_shard(
     """Write the soft targets of `frames` as one shard, then its manifest entry; returns that.
 
     Args:
-        predict: frame numbers int64 [B] → probabilities [B, K] at `origin.temperature`.
-        block: frames that are predicted at once.
+        predictions: probabilities [B, K] at `origin.temperature` of block after block of frames,
+            taken one at a time. What the one before took to store is written meanwhile.
+        block: frames of each but the last.
 
     Raises:
         UserError: a prediction is no distribution.
@@ -75,14 +81,20 @@ def write_shard(
     measured = Measured()
 
     def encoded() -> Iterator[Encoded]:
-        for number in header.blocks:
+        number = 0
+        for probabilities in predictions:  # nothing else may hold them: they are large
             span = header.span(number)
-            probabilities = predict(torch.arange(span.start, span.stop))
+            if not 0 < len(probabilities) == span.stop - span.start:
+                raise ValueError(f"block {number} has {len(probabilities)} frames, not {span}")
             _check_sums(path, frames, span.start, probabilities)
             part = encode(probabilities, encoding, path.name, number)
             decoded = from_encoded(part, encoding, header.temperature, len(probabilities))
             measured.add(probabilities, decoded)
+            del probabilities, decoded
             yield part
+            number += 1
+        if number < len(header.blocks):
+            raise ValueError(f"there are predictions for {number} of {len(header.blocks)} blocks")
 
     entry_path(path).unlink(missing_ok=True)  # else it would stand beside another shard
     with atomic_path(path) as temporary:

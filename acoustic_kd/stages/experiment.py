@@ -13,7 +13,7 @@ from acoustic_kd.work import Work, require_done
 # Where things lie, and how fast they are made, is not what they are.
 NOT_SHAPING = {
     *("corpus.data_dir", "corpus.untranscribed", "align.lexicon", "decode.arpa"),
-    *("decode.jobs", "train.checkpoint_steps"),
+    *("decode.jobs", "train.checkpoint_steps", "soft_targets.memory_gb"),
 }
 # Settings that came later: at these values all is as before there were any, so that what was made
 # then stays current.

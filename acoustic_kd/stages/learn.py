@@ -6,18 +6,20 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from acoustic_kd.config import Config, ModelConfig, TrainConfig
-from acoustic_kd.ensemble import mean_probabilities
+from acoustic_kd.ensemble import Mean
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import Frames, read_frames
-from acoustic_kd.model import load_model, make_splicer
+from acoustic_kd.model import make_splicer
+from acoustic_kd.parallel import ahead
 from acoustic_kd.precision import use_bfloat16
-from acoustic_kd.processes import make_accelerator
+from acoustic_kd.processes import make_accelerator, together
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.write import Origin, write_shard
+from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
 from acoustic_kd.stages.transfer import soft_target_shards, transfer_shards
+from acoustic_kd.streaming import Ensemble
 from acoustic_kd.train import Job, Trainer
 from acoustic_kd.work import Work
 
@@ -88,7 +90,8 @@ def train_one(
 ) -> None:
     """Train one model unless it is current; `data` keeps the frames for the next one."""
     current = work.is_current()
-    accelerator.wait_for_everyone()  # no process may look after another has begun
+    with together(accelerator, job.name):
+        accelerator.wait_for_everyone()  # no process may look after another has begun
     if current:
         if accelerator.is_main_process:
             print(f"  {job.name}: current")
@@ -103,7 +106,8 @@ def train_one(
         temperature = config.soft_targets.temperature
         targets = read_soft_targets(store, data["train"], temperature, encoding_of(config))
     with work.making(accelerator.is_main_process):
-        accelerator.wait_for_everyone()
+        with together(accelerator, job.name):
+            accelerator.wait_for_everyone()
         trainer = Trainer(job, work.directory, data["train"], data["dev"], targets, accelerator)
         trainer.run()
 
@@ -118,37 +122,39 @@ def run_soft_targets(experiment: Experiment) -> None:
     """Average the members' tempered predictions over all that may be a transfer set."""
     config, accelerator = experiment.config, make_accelerator()
     settings = config.soft_targets
-    members, digests = [], []
-    for directory in member_directories(experiment):
-        model, description = load_model(directory)
-        members.append(model.to(accelerator.device))
-        digests.append(description["digest"])
     low = use_bfloat16(config.train.bfloat16, accelerator.device)
-    origin = Origin(settings.temperature, tuple(digests), settings.mean, settings.weights)
+    mean = Mean(settings.temperature, settings.mean, settings.weights)
+    directories = member_directories(experiment)
+    ensemble = Ensemble(directories, mean, accelerator.device, low, settings.memory_gb)
+    origin = Origin(settings.temperature, ensemble.digests, settings.mean, settings.weights)
     out = experiment.path("soft-targets")
     shards = soft_target_shards(experiment)
     rank, world = accelerator.process_index, accelerator.num_processes
     share, shares = experiment.share or (0, 1)
+    todo = []
     for shard, target in shards[share::shares][rank::world]:
         if is_finished(target):
             print(f"  {target.name}: there already")
-            continue
-        frames = read_frames([shard])
+        else:
+            todo.append((shard, target))
+    said = False
+    # The next shard is read while the ensemble predicts this one.
+    for target, frames in ahead((target, read_frames([shard])) for shard, target in todo):
         windows = make_splicer(config.model, frames.features, frames.offsets, low)
         windows = windows.to(accelerator.device)
-
-        def predict(numbers, windows=windows):
-            batch = windows(numbers.to(accelerator.device))
-            temperature, mean, weights = settings.temperature, settings.mean, settings.weights
-            return mean_probabilities(members, batch, temperature, low, mean, weights)
-
-        entry = write_shard(target, frames, predict, origin, encoding_of(config))
+        predictions = ensemble.predictions(windows, blocks_of(len(frames)))
+        entry = write_shard(target, frames, predictions, origin, encoding_of(config))
+        if not ensemble.plan.together and not said:
+            blocks = ensemble.plan.blocks
+            print(f"  memory for one member at a time; blocks of frames through each: {blocks}")
+            said = True
         print(
             f"  {target.name}: {len(frames)} frames of {entry.bytes / len(frames):.1f} bytes, the "
             f"kept classes hold {100 * entry.measured['kept_mass']:.1f} % of the mass",
             flush=True,
         )
-    accelerator.wait_for_everyone()
+    with together(accelerator, "soft targets"):
+        accelerator.wait_for_everyone()
     missing = [target.name for _, target in shards if not is_finished(target)]
     if experiment.share is None and missing:
         raise UserError(
@@ -156,5 +162,5 @@ def run_soft_targets(experiment: Experiment) -> None:
             "run soft-targets again"
         )
     if experiment.share is not None and accelerator.is_main_process:
-        todo = f"{len(missing)} are missing" if missing else "soft-targets without --shard ends it"
-        print(f"  {len(shards) - len(missing)} of {len(shards)} shards are there; {todo}")
+        rest = f"{len(missing)} are missing" if missing else "soft-targets without --shard ends it"
+        print(f"  {len(shards) - len(missing)} of {len(shards)} shards are there; {rest}")

@@ -1,23 +1,22 @@
 """Writing: the same bytes every time, and whole shards or none, whenever it is killed."""
 
 import json
-import os
 import random
-import signal
 import time
 
+import kills
 import pytest
 import torch
 from soft_stores import (
     ALL,
-    FRAMES,
+    LONG_SHARDS,
     NAMES,
     ORIGIN,
     SHARDS,
-    all_frames,
     contents,
     distributions,
     make_frames,
+    write_long_store,
     write_store,
 )
 
@@ -25,7 +24,6 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.files import TEMPORARY, sha256
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished, read_entry
-from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.verify import examine
 from acoustic_kd.soft_targets.write import Origin, write_shard
 
@@ -45,7 +43,7 @@ def test_draws_of_shards_differ(tmp_path):
     table, frames = distributions(12), make_frames()
     for number in (0, 1):
         path = tmp_path / f"shard-{number:05d}.h5"
-        write_shard(path, frames, lambda n: table[n], ORIGIN, Encoding("sampled", 8))
+        write_shard(path, frames, [table], ORIGIN, Encoding("sampled", 8))
     one, two = (path.read_bytes() for path in sorted(tmp_path.glob("*.h5")))
     assert one != two
 
@@ -80,11 +78,11 @@ def test_of_large_shards_the_divergence_is_that_of_some_frames(tmp_path):
     table = distributions(3000)
     path = tmp_path / "shard-00000.h5"
     frames = make_frames((3000,), names=("u",))
-    write_shard(path, frames, lambda n: table[n], ORIGIN, Encoding("top-k", 4), block=1000)
+    write_shard(path, frames, table.split(1000), ORIGIN, Encoding("top-k", 4), block=1000)
     measured = read_entry(path).measured
     assert 150 < measured["divergence_frames"] < 300
     all_of_them = tmp_path / "all.h5"
-    write_shard(all_of_them, frames, lambda n: table[n], ORIGIN, Encoding("top-k", 4), block=50)
+    write_shard(all_of_them, frames, table.split(50), ORIGIN, Encoding("top-k", 4), block=50)
     assert measured["divergence"] == pytest.approx(
         read_entry(all_of_them).measured["divergence"], rel=0.3
     )
@@ -96,63 +94,56 @@ def test_a_prediction_that_is_no_distribution_is_refused(tmp_path, spoil, shown)
     table[5] = torch.tensor([spoil, *[0.0] * 8])
     path = tmp_path / "shard-00000.h5"
     with pytest.raises(UserError, match=f"frame 5 \\(utterance 'b'\\) sums to -?{shown}.*, not 1"):
-        write_shard(path, make_frames(), lambda n: table[n], ORIGIN, Encoding(), 4)
+        write_shard(path, make_frames(), table.split(4), ORIGIN, Encoding(), 4)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_shard_that_is_written_anew_has_no_old_manifest_entry_meanwhile(tmp_path):
     table, path = distributions(12), tmp_path / "shard-00000.h5"
 
-    def dying(numbers):
+    def dying():
+        yield table[:5]
         assert not is_finished(path)
         raise KeyboardInterrupt
 
-    write_shard(path, make_frames(), lambda n: table[n], ORIGIN, Encoding())
+    write_shard(path, make_frames(), [table], ORIGIN, Encoding())
     with pytest.raises(KeyboardInterrupt):
-        write_shard(path, make_frames(), dying, ORIGIN, Encoding("dense"))
+        write_shard(path, make_frames(), dying(), ORIGIN, Encoding("dense"), 5)
     assert [p.name for p in tmp_path.iterdir()] == ["shard-00000.h5"]
 
 
 # --- killed at any moment -----------------------------------------------------------------------
 
 
-def kill_after(seconds, action):
-    """Do something in a process of its own, which is killed −9 meanwhile; whether it was."""
-    child = os.fork()
-    if child == 0:
-        try:
-            action()
-        finally:
-            os._exit(0)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.slow
 def test_killed_writing_goes_on_to_the_same_bytes(tmp_path):
-    encoding = Encoding("sampled", 20)
-    begun = time.perf_counter()
-    write_store(tmp_path / "whole", encoding)
-    took = time.perf_counter() - begun
-    expected = contents(tmp_path / "whole")
-    rng, kills = random.Random(1), 0
-    for number in range(12):
-        folder = tmp_path / f"{number}"
-        folder.mkdir()
-        for _ in range(2):
-            kills += kill_after(rng.uniform(0, took), lambda d=folder: write_store(d, encoding))
-            for path in folder.glob("shard-*.json"):
-                assert is_finished(path.with_suffix(".h5"))
+    """Twenty kills and more, anywhere between the first block and the last manifest entry."""
+    whole = tmp_path / "whole"
+    kills.run(write_long_store, whole)  # imports what it needs
+    took = kills.run(write_long_store, tmp_path / "timed")
+    expected, rng, landed, rounds, halves = contents(whole), random.Random(1), 0, 0, 0
+    while landed < 20:
+        folder, finished = tmp_path / f"{rounds}", {}
+
+        def look(folder=folder, finished=finished):
+            nonlocal halves
+            halves += any(folder.glob(TEMPORARY))
             for path in folder.glob("shard-*"):
                 assert path.read_bytes() == expected[path.name]
-        finished = [p.name for p in folder.glob("shard-*.json")]
-        times = {name: (folder / name).stat().st_mtime_ns for name in finished}
-        write_store(folder, encoding)
-        assert {name: (folder / name).stat().st_mtime_ns for name in finished} == times
+            for path in folder.glob("shard-*.json"):
+                assert is_finished(path.with_suffix(".h5"))
+                changed = path.stat().st_mtime_ns
+                assert finished.setdefault(path.name, changed) == changed  # not made twice
+
+        # A child finishes one or two shards more.
+        seconds = 3 * took / LONG_SHARDS
+        landed += kills.run_killed(
+            write_long_store, folder, seconds=seconds, rng=rng, after_kill=look
+        )
+        look()
         for half_written in folder.glob(TEMPORARY):  # the stage sweeps them
             half_written.unlink()
         assert contents(folder) == expected
         assert examine(folder, verify=True).problems == []
-    assert kills >= 5
-    assert len(read_soft_targets(tmp_path / "0", all_frames(), 2.0)) == FRAMES
+        rounds += 1
+    assert halves >= 5  # in the midst of shards, too

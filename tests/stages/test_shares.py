@@ -94,6 +94,22 @@ def test_jobs_work_beside_one_another_and_beside_nothing_else(recipe, capfd):
     assert not half_written.exists() and 0 < len(shards(recipe)) < len(before)
 
 
+def test_little_memory_changes_no_byte_and_too_little_is_an_error(recipe, finished_recipe, capfd):
+    assert recipe("soft-targets", "soft_targets.memory_gb=1e-6") == 2
+    error = capfd.readouterr().err
+    assert error.startswith(
+        "acoustic-kd soft-targets: error: setting 'soft_targets.memory_gb' is 1e-06; one member at "
+        "a time and a block of "
+    )
+    assert not shards(recipe)
+    needed = 1.01 * float(error.split()[-1])
+    assert recipe("soft-targets", f"soft_targets.memory_gb={needed}") == 0
+    out = capfd.readouterr().out
+    assert out.count("memory for one member at a time; blocks of frames through each: 1") == 1
+    assert shards(recipe) == shards(finished_recipe)
+    assert recipe("distill") == 0  # the setting is not part of what they are
+
+
 @pytest.mark.parametrize("share", ["3/3", "a/b", "-1/2", "1", "0/0", "1/2/3", "1.0/2", ""])
 def test_no_share(recipe, capfd, share):
     shared = TinyRecipe(recipe.directory, recipe.settings, (f"--shard={share}",))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from acoustic_kd.config import Config
 from acoustic_kd.ensemble import mean_probabilities
@@ -17,7 +17,7 @@ from acoustic_kd.model import load_model, make_splicer
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.processes import make_accelerator
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.write import Origin, write_shard
+from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
 from acoustic_kd.stages.learn import distilled_settings
 from acoustic_kd.train import Job, Trainer
 from acoustic_kd.work import Work
@@ -72,13 +72,10 @@ def store(predictions: Path, origin: Origin, cell: Cell, keep: bool, work: Work)
         keep: whether the shard stays for training; else its manifest entry alone does.
     """
     table = np.load(predictions / PREDICTIONS, mmap_mode="r")
-
-    def average(numbers: Tensor) -> Tensor:
-        return torch.from_numpy(np.array(table[numbers.numpy()]))
-
+    blocks = (torch.from_numpy(np.array(table[n.numpy()])) for n in blocks_of(len(table)))
     path = work.directory / SHARD
     with work.making():
-        write_shard(path, _frames["train"], average, origin, cell.encoding)
+        write_shard(path, _frames["train"], blocks, origin, cell.encoding)
         if not keep:
             path.unlink()
 

@@ -1,0 +1,71 @@
+"""How much memory is free, on the device and on the machine, and how much a cache holds."""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+CACHED = 1 << 19  # numbers, a few times over, that a CPU core has near
+BUSY = 1 << 24  # numbers that keep a GPU busy
+PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process may still take on a device, or None where nothing says so."""
+    if device.type == "cpu":
+        return free_host_memory()
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    # What PyTorch has taken and does not use is there to be used again.
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def free_host_memory(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
+    """Bytes of the machine that this process may still take, or None where nothing says so.
+
+    The processes of a launch share alike; a limit that the process runs under (a container's, a
+    batch system's) counts as well as what the machine has.
+    """
+    found = [free for free in (_available(proc), _below_limit(proc, cgroup)) if free is not None]
+    return min(found) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if found else None
+
+
+def cached_rows(matrix: Tensor) -> int:
+    """Rows of [B, K], at least 1, to work on at a time.
+
+    On a CPU what is made of so many stays in the cache, which is several times as fast as going
+    through memory at each step; elsewhere they bound what is made on the way.
+    """
+    numbers = CACHED if matrix.device.type == "cpu" else BUSY
+    return max(1, numbers // max(1, matrix.shape[-1]))
+
+
+def _available(proc: Path) -> int | None:
+    try:
+        lines = (proc / "meminfo").read_text().splitlines()
+        found = dict(line.split(":") for line in lines)
+        return 1024 * int(found["MemAvailable"].split()[0])
+    except (OSError, ValueError, KeyError):  # not Linux
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
+def _below_limit(proc: Path, cgroup: Path) -> int | None:
+    """What is left below the memory limit of the process's control group (version 2)."""
+    try:
+        own = next(
+            line.removeprefix("0::/")
+            for line in (proc / "self" / "cgroup").read_text().splitlines()
+            if line.startswith("0::/")
+        )
+        names = ("memory.max", "memory.current", "memory.stat")
+        limit, used, stat = ((cgroup / own / name).read_text() for name in names)
+        files = dict(line.split() for line in stat.splitlines())["inactive_file"]
+        return max(0, int(limit) - int(used) + int(files))  # what is kept of files is given up
+    except (OSError, ValueError, KeyError, StopIteration):  # no such group, or the limit is "max"
+        return None
