@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from acoustic_kd import __version__
-from acoustic_kd.config import Config, load_config
+from acoustic_kd.config import Config
 from acoustic_kd.errors import UserError
+from acoustic_kd.settings import load_config
 from acoustic_kd.stages import STAGES, is_main_process, run_stage
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stopping import Stopped, heeded

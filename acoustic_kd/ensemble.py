@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from acoustic_kd.config import MEANS
 from acoustic_kd.errors import UserError
 from acoustic_kd.memory import cached_rows
 from acoustic_kd.precision import logits_of
-
-MEANS = ("arithmetic", "geometric")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from acoustic_kd.config import ENCODINGS
 from acoustic_kd.frames import Classes, Frames
-from acoustic_kd.soft_targets.encoding import ENCODINGS, Encoding
+from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished
 from acoustic_kd.soft_targets.write import Origin, write_shard
 

@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 import yaml
 
-from acoustic_kd.config import RANGES, Config, all_settings, load_config
+from acoustic_kd.config import Config, all_settings
 from acoustic_kd.corpora import demo
 from acoustic_kd.errors import UserError
+from acoustic_kd.ranges import RANGES
+from acoustic_kd.settings import load_config
 
 
 def from_yaml(folder, text, *overrides):

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.config import ModelConfig, TrainConfig, check_values, fill, read_yaml
-from acoustic_kd.ensemble import MEANS
+from acoustic_kd.config import MEANS, ModelConfig, TrainConfig
 from acoustic_kd.errors import UserError
+from acoustic_kd.ranges import check_values
+from acoustic_kd.settings import fill, read_yaml
 
 DIGITS = 10
 

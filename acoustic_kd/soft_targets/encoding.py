@@ -28,7 +28,6 @@ from torch import Tensor
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import digest
 
-ENCODINGS = ("top-k", "top-p", "sampled", "dense")
 STEPS = 16  # codes to a factor of 2
 ZERO = 255  # the code of probability 0
 ROWS = 512  # frames that are drawn from at once: sums are taken in float64

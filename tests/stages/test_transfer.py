@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from tiny_recipe import TinyRecipe, kaldi_data
 
-from acoustic_kd.config import Config, load_config
+from acoustic_kd.config import Config
 from acoustic_kd.corpora import load
 from acoustic_kd.frames import read_frames
 from acoustic_kd.inspection import inspect
+from acoustic_kd.settings import load_config
 from acoustic_kd.stages import STAGES
 from acoustic_kd.stages.experiment import AS_BEFORE, all_settings_json, select
 from acoustic_kd.stages.transfer import chosen_splits

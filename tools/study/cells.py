@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from acoustic_kd.config import Config, SoftTargetConfig, check_ranges, fill, read_yaml
+from acoustic_kd.config import ENCODINGS, Config, SoftTargetConfig
 from acoustic_kd.errors import UserError
-from acoustic_kd.soft_targets.encoding import ENCODINGS, Encoding
+from acoustic_kd.ranges import check_ranges
+from acoustic_kd.settings import fill, read_yaml
+from acoustic_kd.soft_targets.encoding import Encoding
 
 PARTS = ("measure", "train")
 ORDER = ("dense", *(name for name in ENCODINGS if name != "dense"))  # of a table's rows

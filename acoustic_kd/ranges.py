@@ -1,0 +1,137 @@
+"""Which values of the settings make sense, beyond having the right type."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from acoustic_kd.config import ENCODINGS, MEANS, TRANSFER_SETS, Config, all_settings
+from acoustic_kd.errors import UserError
+
+Range = tuple[Callable[[Any], bool], str]  # what holds of a permitted value, and how to say it
+
+
+def _at_least(low: float, high: float = math.inf) -> Range:
+    text = f"{low} or more" if high == math.inf else f"{low} to {high}"
+    return (lambda value: low <= value <= high and math.isfinite(value)), text
+
+
+_POSITIVE: Range = (lambda value: 0 < value < math.inf), "greater than 0"
+_FINITE: Range = math.isfinite, "a finite number"
+_DECAY: Range = (lambda factor: 0 < factor <= 1), "greater than 0, at most 1"
+_RATE: Range = (lambda value: 0 <= value < 1), "at least 0 and less than 1"
+
+
+def _all(check: Range) -> Range:
+    fits, text = check
+    return (lambda values: bool(values) and all(map(fits, values))), f"one or more numbers, {text}"
+
+
+def _one_of(*values: str | int) -> Range:
+    *some, last = map(str, values)
+    return (lambda value: value in values), f"{', '.join(some)} or {last}"
+
+
+# Settings whose type permits more than makes sense. Every comparison is written so that it does not
+# hold of NaN.
+RANGES: dict[str, Range] = {
+    "corpus.dev_share": ((lambda share: 0 < share < 1), "between 0 and 1, both excluded"),
+    "corpus.untranscribed_share": _RATE,
+    "corpus.seed": _at_least(0),
+    "corpus.demo_train_voices": _at_least(1, 16),  # as many as `corpora.demo` has
+    "corpus.demo_dev_voices": _at_least(1, 4),
+    "corpus.demo_test_voices": _at_least(1, 6),
+    "corpus.demo_train_sentences": _at_least(1, 500),
+    "corpus.demo_eval_sentences": _at_least(1, 500),
+    "features.sample_rate": _at_least(1000),
+    "features.mel_bins": _at_least(13),  # as many as the cepstra that the tree is grown on
+    "features.low_hz": _at_least(0),
+    "features.high_hz": _FINITE,
+    "features.train_warps": (
+        lambda w: 1 in w and len(set(w)) == len(w) and all(0.5 <= x <= 2 for x in w),
+        "different numbers from 0.5 to 2, with 1 (the speech itself) among them",
+    ),
+    "features.normalise": _one_of("speaker", "utterance", "global"),
+    "align.max_failed": _RATE,
+    "senones.leaves": _at_least(1),
+    "senones.min_frames": _at_least(1),
+    "frames.shard_frames": _at_least(1),
+    "model.layers": _at_least(1),
+    "model.width": _at_least(1),
+    "model.dropout": _RATE,
+    "model.input_dropout": _RATE,
+    "model.left_frames": _at_least(0),
+    "model.right_frames": _at_least(0),
+    "train.members": _at_least(1, 1000),  # seeds from the thousandth on are the distilled models'
+    "train.epochs": _at_least(1),
+    "train.batch_frames": _at_least(1),
+    "train.learning_rate": _POSITIVE,
+    "train.weight_decay": _at_least(0),
+    "train.max_norm": _POSITIVE,
+    "train.schedule": _one_of("dev", "cosine"),
+    "train.decay_below": _FINITE,
+    "train.decay": _DECAY,
+    "train.stop_rate": _at_least(0, 1),
+    "train.logits_mb": _POSITIVE,
+    "train.checkpoint_steps": _at_least(1),
+    "soft_targets.temperature": _POSITIVE,
+    "soft_targets.mean": _one_of(*MEANS),
+    "soft_targets.weights": (
+        lambda weights: all(0 <= w < math.inf for w in weights) and sum(weights) > 0,
+        "numbers of 0 or more, one a member and not all 0",
+    ),
+    "soft_targets.encoding": _one_of(*ENCODINGS),
+    "soft_targets.kept_classes": _at_least(1, 65535),
+    "soft_targets.kept_mass": ((lambda mass: 0 < mass <= 1), "greater than 0, at most 1"),
+    "soft_targets.bits": _one_of(8, 16),
+    "soft_targets.seed": _at_least(0),
+    "soft_targets.memory_gb": _POSITIVE,
+    "distill.models": _at_least(1),
+    "distill.transfer_set": _one_of(*TRANSFER_SETS),
+    "distill.hard_weight": _at_least(0),
+    "distill.epochs": _at_least(1),
+    "distill.dropout": _RATE,
+    "distill.learning_rate": _POSITIVE,
+    "distill.decay_below": _FINITE,
+    "distill.decay": _DECAY,
+    "decode.ngram": _at_least(1),
+    "decode.beam": _POSITIVE,
+    "decode.lattice_beam": _POSITIVE,
+    "decode.max_active": _at_least(1),
+    "decode.acoustic_scale": _POSITIVE,
+    "decode.lm_weights": _all(_POSITIVE),
+    "decode.insertion_penalties": _all(_FINITE),
+    "decode.jobs": _at_least(0),
+}
+
+
+def check_ranges(config: Config) -> None:
+    """Raise a UserError for the first setting outside its range, naming both."""
+    check_values(all_settings(config))
+    features = config.features
+    nyquist = features.sample_rate / 2
+    high = features.high_hz if features.high_hz > 0 else nyquist + features.high_hz
+    if not features.low_hz < high <= nyquist:
+        raise UserError(
+            f"setting 'features.high_hz' is {features.high_hz:g}; it must lie above features.low_hz"
+            f" ({features.low_hz:g}) and at or below half the sample rate ({nyquist:g})"
+        )
+    soft = config.soft_targets
+    if soft.weights is not None and len(soft.weights) != config.train.members:
+        raise UserError(
+            f"setting 'soft_targets.weights' has {len(soft.weights)} numbers; it must have one for "
+            f"each of the {config.train.members} members (train.members)"
+        )
+    if soft.encoding == "sampled" and soft.bits == 8 and soft.kept_classes > 255:
+        raise UserError(
+            f"setting 'soft_targets.kept_classes' is {soft.kept_classes}; it must be 255 or less "
+            "where that many draws are stored in 8 bits"
+        )
+
+
+def check_values(values: dict[str, Any]) -> None:
+    """Likewise, for some settings by name."""
+    for name, value in values.items():
+        fits, text = RANGES.get(name, (None, ""))
+        if fits is not None and value is not None and not fits(value):
+            shown = list(value) if isinstance(value, tuple) else value
+            raise UserError(f"setting '{name}' is {shown}; it must be {text}")
