@@ -49,3 +49,9 @@ def together(accelerator: Accelerator, name: str) -> Iterator[None]:
             f"{name}: another process of this run has ended; the same command goes on from the "
             "last checkpoint"
         ) from None
+
+
+def wait(accelerator: Accelerator, name: str) -> None:
+    """Wait until every process has come here; the error is as in `together`."""
+    with together(accelerator, name):
+        accelerator.wait_for_everyone()

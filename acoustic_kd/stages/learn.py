@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 
 from acoustic_kd.config import Config, ModelConfig, TrainConfig
@@ -12,7 +13,7 @@ from acoustic_kd.frames import Frames, read_frames
 from acoustic_kd.model import make_splicer
 from acoustic_kd.parallel import ahead
 from acoustic_kd.precision import use_bfloat16
-from acoustic_kd.processes import make_accelerator, together
+from acoustic_kd.processes import make_accelerator, wait
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished
 from acoustic_kd.soft_targets.read import read_soft_targets
@@ -90,8 +91,7 @@ def train_one(
 ) -> None:
     """Train one model unless it is current; `data` keeps the frames for the next one."""
     current = work.is_current()
-    with together(accelerator, job.name):
-        accelerator.wait_for_everyone()  # no process may look after another has begun
+    wait(accelerator, job.name)  # no process may look after another has begun
     if current:
         if accelerator.is_main_process:
             print(f"  {job.name}: current")
@@ -106,8 +106,7 @@ def train_one(
         temperature = config.soft_targets.temperature
         targets = read_soft_targets(store, data["train"], temperature, encoding_of(config))
     with work.making(accelerator.is_main_process):
-        with together(accelerator, job.name):
-            accelerator.wait_for_everyone()
+        wait(accelerator, job.name)
         trainer = Trainer(job, work.directory, data["train"], data["dev"], targets, accelerator)
         trainer.run()
 
@@ -120,14 +119,7 @@ def encoding_of(config: Config) -> Encoding:
 
 def run_soft_targets(experiment: Experiment) -> None:
     """Average the members' tempered predictions over all that may be a transfer set."""
-    config, accelerator = experiment.config, make_accelerator()
-    settings = config.soft_targets
-    low = use_bfloat16(config.train.bfloat16, accelerator.device)
-    mean = Mean(settings.temperature, settings.mean, settings.weights)
-    directories = member_directories(experiment)
-    ensemble = Ensemble(directories, mean, accelerator.device, low, settings.memory_gb)
-    origin = Origin(settings.temperature, ensemble.digests, settings.mean, settings.weights)
-    out = experiment.path("soft-targets")
+    accelerator = make_accelerator()
     shards = soft_target_shards(experiment)
     rank, world = accelerator.process_index, accelerator.num_processes
     share, shares = experiment.share or (0, 1)
@@ -137,30 +129,45 @@ def run_soft_targets(experiment: Experiment) -> None:
             print(f"  {target.name}: there already")
         else:
             todo.append((shard, target))
-    said = False
+    write_soft_targets(experiment, todo, accelerator.device)
+    wait(accelerator, "soft targets")
+    missing = [target.name for _, target in shards if not is_finished(target)]
+    if experiment.share is None and missing:
+        raise UserError(
+            f"{experiment.path('soft-targets')}: {len(missing)} of {len(shards)} shards are "
+            f"missing, {missing[0]} among them; run soft-targets again"
+        )
+    if experiment.share is not None and accelerator.is_main_process:
+        rest = f"{len(missing)} are missing" if missing else "soft-targets without --shard ends it"
+        print(f"  {len(shards) - len(missing)} of {len(shards)} shards are there; {rest}")
+
+
+def write_soft_targets(
+    experiment: Experiment, todo: list[tuple[Path, Path]], device: torch.device
+) -> None:
+    """Write some shards.
+
+    Args:
+        todo: each one's frame shard and where it goes.
+        device: that the members predict on.
+    """
+    config, settings = experiment.config, experiment.config.soft_targets
+    low = use_bfloat16(config.train.bfloat16, device)
+    mean = Mean(settings.temperature, settings.mean, settings.weights)
+    members = member_directories(experiment)
+    ensemble = Ensemble(members, mean, device, low, settings.memory_gb)
+    origin = Origin(settings.temperature, ensemble.digests, settings.mean, settings.weights)
+    told = False
     # The next shard is read while the ensemble predicts this one.
     for target, frames in ahead((target, read_frames([shard])) for shard, target in todo):
-        windows = make_splicer(config.model, frames.features, frames.offsets, low)
-        windows = windows.to(accelerator.device)
+        windows = make_splicer(config.model, frames.features, frames.offsets, low).to(device)
         predictions = ensemble.predictions(windows, blocks_of(len(frames)))
         entry = write_shard(target, frames, predictions, origin, encoding_of(config))
-        if not ensemble.plan.together and not said:
-            blocks = ensemble.plan.blocks
-            print(f"  memory for one member at a time; blocks of frames through each: {blocks}")
-            said = True
+        if not (ensemble.plan.together or told):
+            told = True
+            print(f"  one member at a time in memory, {ensemble.plan.blocks} blocks through each")
         print(
             f"  {target.name}: {len(frames)} frames of {entry.bytes / len(frames):.1f} bytes, the "
             f"kept classes hold {100 * entry.measured['kept_mass']:.1f} % of the mass",
             flush=True,
         )
-    with together(accelerator, "soft targets"):
-        accelerator.wait_for_everyone()
-    missing = [target.name for _, target in shards if not is_finished(target)]
-    if experiment.share is None and missing:
-        raise UserError(
-            f"{out}: {len(missing)} of {len(shards)} shards are missing, {missing[0]} among them; "
-            "run soft-targets again"
-        )
-    if experiment.share is not None and accelerator.is_main_process:
-        rest = f"{len(missing)} are missing" if missing else "soft-targets without --shard ends it"
-        print(f"  {len(shards) - len(missing)} of {len(shards)} shards are there; {rest}")

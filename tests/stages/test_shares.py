@@ -105,7 +105,7 @@ def test_little_memory_changes_no_byte_and_too_little_is_an_error(recipe, finish
     needed = 1.01 * float(error.split()[-1])
     assert recipe("soft-targets", f"soft_targets.memory_gb={needed}") == 0
     out = capfd.readouterr().out
-    assert out.count("memory for one member at a time; blocks of frames through each: 1") == 1
+    assert out.count("one member at a time in memory, 1 blocks through each") == 1
     assert shards(recipe) == shards(finished_recipe)
     assert recipe("distill") == 0  # the setting is not part of what they are
 
