@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from acoustic_kd import memory
 from acoustic_kd.config import ModelConfig, TrainConfig
@@ -26,6 +24,7 @@ from acoustic_kd.processes import make_accelerator
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.targets import in_memory
 from acoustic_kd.train import Job, Trainer
+from bench.memory_watch import Memory
 
 MODEL = ModelConfig(layers=2, width=32, dropout=0.2, left_frames=2, right_frames=1)
 TRAIN = TrainConfig(epochs=3, batch_frames=50, learning_rate=3e-3, bfloat16=False)
@@ -245,25 +244,6 @@ def test_the_weights_into_hidden_units_stay_within_the_norm(tmp_path):
     assert model.output.weight.norm(dim=1).max() > 0.8
 
 
-class Memory(TorchDispatchMode):
-    """Counts the bytes of tensors [., classes] that are alive at once."""
-
-    def __init__(self, classes):
-        super().__init__()
-        self.classes, self.alive, self.most = classes, {}, 0
-
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        result = function(*arguments, **(options or {}))
-        if isinstance(result, torch.Tensor) and result.shape[-1:] == (self.classes,):
-            storage = result.untyped_storage()
-            if result.ndim == 2 and storage.data_ptr() not in self.alive:
-                key = storage.data_ptr()
-                self.alive[key] = storage.nbytes()
-                weakref.finalize(storage, self.alive.pop, key, None)
-                self.most = max(self.most, sum(self.alive.values()))
-        return result
-
-
 @pytest.mark.parametrize("soft", [False, True])
 def test_logits_need_no_more_memory_than_they_are_given(tmp_path, monkeypatch, soft):
     """Over 300 classes, a batch of 601 frames: logits and gradient are 1.4 MB, of which 0.1 fit."""
@@ -273,7 +253,7 @@ def test_logits_need_no_more_memory_than_they_are_given(tmp_path, monkeypatch, s
     for limit in (10.0, 0.1):
         train = replace(TRAIN, epochs=1, batch_frames=601, logits_mb=limit)
         subject = trainer(tmp_path / str(limit), soft, train)
-        with Memory(300) as counted:
+        with Memory(lambda found: found.ndim == 2 and found.shape[-1] == 300) as counted:
             subject._begin_part()
             subject._step(torch.arange(601), 1)
         most[limit] = counted.most

@@ -9,41 +9,17 @@ usage: tools/bench/loss.py [--classes 10 700 2000 14000] [--batch 512] [--kept 2
 
 import argparse
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from memory_watch import Memory
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from acoustic_kd.fused_loss import fused_loss
 from acoustic_kd.losses import distillation_loss
 
 TEMPERATURE, HARD_WEIGHT, REPEATS = 2.0, 0.5, 7
-
-
-class Memory(TorchDispatchMode):
-    """The most bytes that tensors of K numbers and more had at once."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.classes, self.most = classes, 0
-        self.alive: dict[int, int] = {}
-
-    def __torch_dispatch__(
-        self, function: Callable, types: Any, arguments: tuple = (), options: dict | None = None
-    ) -> Any:
-        """Count what the operation makes, for as long as it lives."""
-        result = function(*arguments, **(options or {}))
-        if isinstance(result, Tensor) and result.numel() >= self.classes:
-            storage = result.untyped_storage()
-            key = storage.data_ptr()
-            if key not in self.alive:
-                self.alive[key] = storage.nbytes()
-                weakref.finalize(storage, self.alive.pop, key, None)
-                self.most = max(self.most, sum(self.alive.values()))
-        return result
 
 
 def best_of(action: Callable[[], Any]) -> float:
@@ -75,7 +51,7 @@ def measure(classes: int, batch: int, kept: int) -> list[str]:
     for loss in (plain, fused):
         leaf = logits.clone().requires_grad_()
         seconds = best_of(lambda loss=loss, leaf=leaf: torch.autograd.grad(loss(leaf), leaf))
-        with Memory(classes) as memory:
+        with Memory(lambda found: found.numel() >= classes) as memory:
             torch.autograd.grad(loss(leaf), leaf)
         found.append((1e3 * seconds, memory.most / logits.nbytes))
     (slow, large), (fast, small) = found
