@@ -6,7 +6,6 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from acoustic_kd import memory
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import UNKNOWN, Classes, Frames
@@ -24,7 +22,6 @@ from acoustic_kd.processes import make_accelerator
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.targets import in_memory
 from acoustic_kd.train import Job, Trainer
-from bench.memory_watch import Memory
 
 MODEL = ModelConfig(layers=2, width=32, dropout=0.2, left_frames=2, right_frames=1)
 TRAIN = TrainConfig(epochs=3, batch_frames=50, learning_rate=3e-3, bfloat16=False)
@@ -242,24 +239,6 @@ def test_the_weights_into_hidden_units_stay_within_the_norm(tmp_path):
             norms = layer.weight.norm(dim=1)
             assert norms.max() <= 0.8 * (1 + 1e-6) and norms.max() > 0.79
     assert model.output.weight.norm(dim=1).max() > 0.8
-
-
-@pytest.mark.parametrize("soft", [False, True])
-def test_logits_need_no_more_memory_than_they_are_given(tmp_path, monkeypatch, soft):
-    """Over 300 classes, a batch of 601 frames: logits and gradient are 1.4 MB, of which 0.1 fit."""
-    monkeypatch.setattr(sys.modules[__name__], "make_frames", partial(make_frames, classes=300))
-    monkeypatch.setattr(memory, "CACHED", 300)  # what is worked on at once: a row
-    most = {}
-    for limit in (10.0, 0.1):
-        train = replace(TRAIN, epochs=1, batch_frames=601, logits_mb=limit)
-        subject = trainer(tmp_path / str(limit), soft, train)
-        with Memory(lambda found: found.ndim == 2 and found.shape[-1] == 300) as counted:
-            subject._begin_part()
-            subject._step(torch.arange(601), 1)
-        most[limit] = counted.most
-    assert most[10.0] > 2 * 4 * 300 * 601
-    # Beside them a few rows, and the gradient of the output's weights: a part's and the sum.
-    assert most[0.1] < 0.1e6 + 8 * 4 * 300 + 2 * 4 * 300 * 33
 
 
 @pytest.mark.parametrize("soft", [False, True])
