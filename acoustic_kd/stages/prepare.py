@@ -1,7 +1,6 @@
 """The stages from audio to frames with senones: corpus, features, align, senones, frames."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import lru_cache
@@ -43,7 +42,11 @@ from acoustic_kd.parallel import map_ordered, progress
 from acoustic_kd.senones import SenoneInventory, read_inventory
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.transfer import LEARNT, all_splits, chosen_splits
-from acoustic_kd.stages.unknown_words import unknown_words_source, with_unknown_words
+from acoustic_kd.stages.unknown_words import (
+    spoken_words,
+    unknown_words_source,
+    with_unknown_words,
+)
 from acoustic_kd.tree import Statistics, build_tree
 
 UNLABELLED = Classes(0, "")
@@ -61,7 +64,7 @@ def corpus_sources(config: Config) -> dict[str, str]:
         corpus = corpora.load(config.corpus, Path())  # only the demo writes anything there
         rows = _source_rows(corpus.splits)
         sources["data"] = digest([rows, [asdict(exclusion) for exclusion in corpus.excluded]])
-        words = _words(corpus.splits)
+        words = spoken_words(corpus.splits)
     elif more := corpora.read_untranscribed(config.corpus):
         sources["data"] = digest(_source_rows({UNTRANSCRIBED: more}))
     return sources | unknown_words_source(config, lexicon, words)
@@ -95,15 +98,9 @@ def run_corpus(experiment: Experiment) -> None:
         write_manifest(out / f"{split}.jsonl", utterances)
         speakers = len({u.speaker for u in utterances})
         print(f"  {split}: {len(utterances)} utterances, {speakers} speakers")
-    lexicon = with_unknown_words(experiment, lexicon, _words(corpus.splits))
+    lexicon = with_unknown_words(experiment, lexicon, spoken_words(corpus.splits))
     write_lexicon(out / LEXICON, lexicon)
     report_exclusions(out, corpus.excluded)
-
-
-def _words(splits: dict[str, list[Utterance]]) -> Counter[str]:
-    """Every word of the transcripts, with how often it comes."""
-    texts = (u.text or "" for split in splits.values() for u in split)
-    return Counter(word for text in texts for word in text.split())
 
 
 def _lexicon(config: Config) -> Lexicon:
@@ -226,7 +223,7 @@ def run_align(experiment: Experiment) -> None:
     """Segment every utterance into the HMM states of its phones."""
     corpus, out = experiment.path("corpus"), experiment.path("align")
     splits = {split: read_manifest(corpus / f"{split}.jsonl") for split in SPLITS}
-    lexicon = read_lexicon(corpus / LEXICON).restricted_to(set(_words(splits)))
+    lexicon = read_lexicon(corpus / LEXICON).restricted_to(set(spoken_words(splits)))
     PocketsphinxAligner(lexicon)  # a foreign phone is one error here, not one a process
     excluded = []
     for split, utterances in splits.items():

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from acoustic_kd.config import Config
+from acoustic_kd.corpora.manifest import Utterance
 from acoustic_kd.files import write_text
 from acoustic_kd.g2p.model import FORMAT, cached_model
 from acoustic_kd.g2p.search import Guess
@@ -18,6 +19,12 @@ MODEL = "g2p/model.safetensors"  # in the experiment's directory: it outlasts a 
 LEAST_WORDS = 2000  # of a lexicon that is learnt from; docs/lexicon.md
 MOST_VARIANTS = 3
 LEAST_SHARE = 0.3  # of the best pronunciation's probability
+
+
+def spoken_words(splits: dict[str, list[Utterance]]) -> Counter[str]:
+    """Every word of the transcripts, with how often it comes."""
+    texts = (utterance.text or "" for split in splits.values() for utterance in split)
+    return Counter(word for text in texts for word in text.split())
 
 
 def unknown_words_source(config: Config, lexicon: Lexicon, words: Iterable[str]) -> dict[str, str]:
