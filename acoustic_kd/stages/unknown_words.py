@@ -46,8 +46,8 @@ def with_unknown_words(experiment: Experiment, lexicon: Lexicon, words: Counter[
     if not unknown:
         return lexicon
     share = sum(words[word] for word in unknown) / words.total()
-    print(f"  {len(unknown)} words ({share:.1%} of all spoken) are not in the lexicon: ", end="")
-    print(_some(unknown))
+    some = f"{_some(unknown)} ({share:.1%} of all that is spoken)"
+    print(f"  {len(unknown)} words are not in the lexicon: {some}")
     if experiment.config.align.unknown_words == "exclude":
         return lexicon
     if len(lexicon.entries) < LEAST_WORDS:
