@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from acoustic_kd.decoding.lm import kneser_ney
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import atomic_path, digest
+from acoustic_kd.files import TEMPORARY, atomic_path, digest
 from acoustic_kd.g2p.alignment import Unit, align
 from acoustic_kd.g2p.search import FIRST_UNIT, Guess, search
 from acoustic_kd.lexicon import Lexicon
@@ -170,10 +170,15 @@ def read_model(path: Path, made_from: str) -> GraphoneModel | None:
 
 
 def cached_model(lexicon: Lexicon, path: Path) -> GraphoneModel:
-    """The model of a lexicon, from `path` if it is there; else it is trained and written there."""
+    """The model of a lexicon, from `path` if it is there; else it is trained and written there.
+
+    Nothing else may be kept in the folder of `path`, and no other process be at work there.
+    """
     made_from = digest([FORMAT, ORDER, list(lexicon.entries.items())])
     model = read_model(path, made_from)
     if model is None:
+        for half_written in path.parent.glob(TEMPORARY):  # a killed process left it
+            half_written.unlink()
         model = train_model(lexicon)
         model.write(path, made_from)
     return model

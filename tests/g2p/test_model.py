@@ -137,7 +137,9 @@ def test_the_model_is_kept_until_the_lexicon_changes(lexicon, tmp_path):
     assert (path.stat().st_mtime_ns, path.read_bytes()) == wrote
     assert again.pronounce(["ABLER"]) == first.pronounce(["ABLER"])
     path.unlink()
+    (path.parent / f".{path.name}.1.tmp").write_bytes(b"half")  # as a killed process leaves it
     cached_model(small, path)
+    assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == wrote[1]  # the same lexicon, the same bytes
     cached_model(Lexicon(small.entries | {"ABLER": (("P",),)}), path)
     assert path.read_bytes() != wrote[1]
