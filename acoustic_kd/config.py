@@ -9,6 +9,7 @@ from typing import Any
 
 MEANS = ("arithmetic", "geometric")  # of the members' predictions
 ENCODINGS = ("top-k", "top-p", "sampled", "dense")  # of soft targets
+UNKNOWN_WORDS = ("g2p", "exclude")  # words of transcripts that the lexicon lacks
 TRANSFER_SETS = ("all", "transcribed", "untranscribed")
 
 
@@ -48,6 +49,7 @@ class AlignConfig:
     """Forced alignment to HMM states."""
 
     lexicon: str | None = None  # path; null: the corpus's own, else pocketsphinx's English one
+    unknown_words: str = "g2p"  # of UNKNOWN_WORDS: said as spelled; exclude: not aligned
     max_failed: float = 0.05  # more than this share of a split unaligned is an error
 
 

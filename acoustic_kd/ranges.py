@@ -4,7 +4,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from acoustic_kd.config import ENCODINGS, MEANS, TRANSFER_SETS, Config, all_settings
+from acoustic_kd.config import (
+    ENCODINGS,
+    MEANS,
+    TRANSFER_SETS,
+    UNKNOWN_WORDS,
+    Config,
+    all_settings,
+)
 from acoustic_kd.errors import UserError
 
 Range = tuple[Callable[[Any], bool], str]  # what holds of a permitted value, and how to say it
@@ -51,6 +58,7 @@ RANGES: dict[str, Range] = {
         "different numbers from 0.5 to 2, with 1 (the speech itself) among them",
     ),
     "features.normalise": _one_of("speaker", "utterance", "global"),
+    "align.unknown_words": _one_of(*UNKNOWN_WORDS),
     "align.max_failed": _RATE,
     "senones.leaves": _at_least(1),
     "senones.min_frames": _at_least(1),

@@ -158,6 +158,7 @@ OUT_OF_RANGE = [
     ("features.high_hz", ".nan 8001 20 -7980 -9000"),
     ("features.train_warps", "[] [0.9] [1,1] [1,0] [1,3] [1,.nan]"),
     ("features.normalise", "speakers ''"),
+    ("align.unknown_words", "guess ''"),
     ("align.max_failed", "-0.1 1 .nan"),
     ("senones.leaves", "0 -5"),
     ("senones.min_frames", "0"),

@@ -29,8 +29,10 @@ BOS_ID, EOS_ID = 0, 1
 
 
 @dataclass
-class _Order:
+class Ngrams:
     """All n-grams of one order, in lexicographic order of their word ids; G of them.
+
+    So `prefix * (vocabulary + 1) + word` rises, and an n-gram is found by bisection.
 
     Attributes:
         prefix, suffix: [G] numbers, one order below, of the first and the last n - 1 words.
@@ -104,6 +106,25 @@ def discounts(counts: np.ndarray) -> np.ndarray:
     return np.array([0.0, *FALLBACK_DISCOUNTS])
 
 
+def kneser_ney(
+    sentences: Iterable[Sequence[str]], vocabulary: Iterable[str], order: int
+) -> tuple[list[Ngrams], list[np.ndarray], list[np.ndarray]]:
+    """The model of `train_lm` as arrays instead of a file.
+
+    Word ids: <s> is BOS_ID, </s> is EOS_ID, and the vocabulary follows in sorted order.
+
+    Returns:
+        the n-grams of each order, the probability of each, and its back-off weight (of the highest
+        order: none).
+
+    Raises:
+        UserError: no sentences.
+    """
+    words = [BOS, EOS, *sorted(set(vocabulary) - {BOS, EOS})]
+    orders = _count(*_encode(sentences, words), len(words), order)
+    return orders, *_probabilities(orders, [~ngrams.has_oov for ngrams in orders])
+
+
 def _encode(sentences: Iterable[Sequence[str]], words: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Word ids of all sentences in a row, each in <s> … </s>, and for each the index of its </s>.
 
@@ -121,13 +142,13 @@ def _encode(sentences: Iterable[Sequence[str]], words: list[str]) -> tuple[np.nd
     return np.concatenate(encoded), np.repeat(np.cumsum(lengths) - 1, lengths)
 
 
-def _count(tokens: np.ndarray, ends: np.ndarray, num_words: int, order: int) -> list[_Order]:
+def _count(tokens: np.ndarray, ends: np.ndarray, num_words: int, order: int) -> list[Ngrams]:
     """Number and count the n-grams of each order up to `order`."""
     size = num_words + 1  # with the id of all other words
     every = np.arange(size)
     raw = np.bincount(tokens, minlength=size)
     zero = np.zeros(size, np.int64)
-    orders = [_Order(zero, zero, every, raw, every == BOS_ID, every == num_words, raw.copy())]
+    orders = [Ngrams(zero, zero, every, raw, every == BOS_ID, every == num_words, raw.copy())]
     positions, numbers = np.arange(len(tokens)), tokens
     for n in range(2, order + 1):
         inside = positions + n - 1 <= ends[positions]
@@ -140,14 +161,14 @@ def _count(tokens: np.ndarray, ends: np.ndarray, num_words: int, order: int) -> 
         prefix, word = unique // size, unique % size
         suffix = suffixes[first]
         bos, oov = below.first_is_bos[prefix], below.has_oov[prefix] | (word == num_words)
-        orders.append(_Order(prefix, suffix, word, raw, bos, oov, raw.copy()))
+        orders.append(Ngrams(prefix, suffix, word, raw, bos, oov, raw.copy()))
         left_words = np.bincount(suffix, minlength=len(below.word))
         below.count = np.where(below.first_is_bos, below.raw, left_words)
     orders[0].count[BOS_ID] = 0  # <s> is never predicted
     return orders
 
 
-def _arpa_lines(orders: list[_Order], words: list[str], min_counts: list[int]) -> Iterator[str]:
+def _arpa_lines(orders: list[Ngrams], words: list[str], min_counts: list[int]) -> Iterator[str]:
     kept = [~o.has_oov & (o.raw >= m) for o, m in zip(orders, min_counts, strict=True)]
     kept[0] = ~orders[0].has_oov
     probabilities, backoffs = _probabilities(orders, kept)
@@ -177,7 +198,7 @@ def _arpa_lines(orders: list[_Order], words: list[str], min_counts: list[int]) -
 
 
 def _probabilities(
-    orders: list[_Order], kept: list[np.ndarray]
+    orders: list[Ngrams], kept: list[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Probability and back-off weight of every n-gram, one array [G] an order."""
     lowest = orders[0]

@@ -24,7 +24,8 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage(
-            "corpus", "read audio and transcripts", "corpus", ("corpus",), (),
+            "corpus", "read audio and transcripts", "corpus",
+            ("corpus", "align.unknown_words"), (),
             "prepare:run_corpus", sources="prepare:corpus_sources",
         ),
         Stage(

@@ -17,7 +17,11 @@ NOT_SHAPING = {
 }
 # Settings that came later: at these values all is as before there were any, so that what was made
 # then stays current.
-AS_BEFORE = {"corpus.untranscribed_share": 0.0, "distill.transfer_set": "all"}
+AS_BEFORE = {
+    "corpus.untranscribed_share": 0.0,
+    "distill.transfer_set": "all",
+    "align.unknown_words": "g2p",  # if there are any, the sources of the corpus stage say so
+}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from acoustic_kd.alignment.segmentation import (
 )
 from acoustic_kd.audio import AudioError, read_audio
 from acoustic_kd.config import Config, FeatureConfig
+from acoustic_kd.corpora.demo_text import vocabulary
 from acoustic_kd.corpora.manifest import (
     SPLITS,
     UNTRANSCRIBED,
@@ -40,6 +42,11 @@ from acoustic_kd.parallel import map_ordered, progress
 from acoustic_kd.senones import SenoneInventory, read_inventory
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.transfer import LEARNT, all_splits, chosen_splits
+from acoustic_kd.stages.unknown_words import (
+    spoken_words,
+    unknown_words_source,
+    with_unknown_words,
+)
 from acoustic_kd.tree import Statistics, build_tree
 
 UNLABELLED = Classes(0, "")
@@ -51,14 +58,16 @@ LEXICON = "lexicon.txt"
 
 def corpus_sources(config: Config) -> dict[str, str]:
     """The utterances as read, with size and time of each sound file, and the lexicon's text."""
-    sources = {"lexicon": file_digest(_lexicon_path(config))}
+    lexicon, sources = _lexicon(config), {"lexicon": file_digest(_lexicon_path(config))}
+    words: Iterable[str] = vocabulary()
     if corpora.data_dir(config.corpus) is not None:
         corpus = corpora.load(config.corpus, Path())  # only the demo writes anything there
         rows = _source_rows(corpus.splits)
         sources["data"] = digest([rows, [asdict(exclusion) for exclusion in corpus.excluded]])
+        words = spoken_words(corpus.splits)
     elif more := corpora.read_untranscribed(config.corpus):
         sources["data"] = digest(_source_rows({UNTRANSCRIBED: more}))
-    return sources
+    return sources | unknown_words_source(config, lexicon, words)
 
 
 def _source_rows(splits: dict[str, list[Utterance]]) -> list[list]:
@@ -84,21 +93,24 @@ def run_corpus(experiment: Experiment) -> None:
     out = experiment.path("corpus")
     corpus = corpora.load(experiment.config.corpus, out / "audio")
     chosen_splits(experiment.config, tuple(corpus.splits))  # refused now, not when all is trained
-    lexicon = read_lexicon(_lexicon_path(experiment.config))
+    lexicon = _lexicon(experiment.config)
     for split, utterances in corpus.splits.items():
         write_manifest(out / f"{split}.jsonl", utterances)
         speakers = len({u.speaker for u in utterances})
         print(f"  {split}: {len(utterances)} utterances, {speakers} speakers")
+    lexicon = with_unknown_words(experiment, lexicon, spoken_words(corpus.splits))
     write_lexicon(out / LEXICON, lexicon)
-    unknown = sorted(word for word in _words(corpus.splits) if word not in lexicon)
-    if unknown:
-        names = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
-        print(f"  {len(unknown)} words are not in the lexicon: {names}")
     report_exclusions(out, corpus.excluded)
 
 
-def _words(splits: dict[str, list[Utterance]]) -> set[str]:
-    return {word for split in splits.values() for u in split for word in (u.text or "").split()}
+def _lexicon(config: Config) -> Lexicon:
+    path = _lexicon_path(config)
+    return _read_once(path, file_digest(path))
+
+
+@lru_cache(maxsize=1)  # the sources ask for it, then the stage
+def _read_once(path: Path, content: str) -> Lexicon:
+    return read_lexicon(path)
 
 
 def _lexicon_path(config: Config) -> Path:
@@ -211,7 +223,7 @@ def run_align(experiment: Experiment) -> None:
     """Segment every utterance into the HMM states of its phones."""
     corpus, out = experiment.path("corpus"), experiment.path("align")
     splits = {split: read_manifest(corpus / f"{split}.jsonl") for split in SPLITS}
-    lexicon = read_lexicon(corpus / LEXICON).restricted_to(_words(splits))
+    lexicon = read_lexicon(corpus / LEXICON).restricted_to(set(spoken_words(splits)))
     PocketsphinxAligner(lexicon)  # a foreign phone is one error here, not one a process
     excluded = []
     for split, utterances in splits.items():

@@ -1,0 +1,1 @@
+"""Pronunciations for words that a lexicon lacks, learnt from the lexicon itself."""
