@@ -17,7 +17,12 @@ NOT_SHAPING = {
 }
 # Settings that came later: at these values all is as before there were any, so that what was made
 # then stays current.
-AS_BEFORE = {"corpus.untranscribed_share": 0.0, "distill.transfer_set": "all"}
+AS_BEFORE = {
+    **{"corpus.test_share": 0.1, "corpus.test_speakers": None, "corpus.dev_speakers": None},
+    **{"corpus.folds": None, "corpus.fold": 0, "corpus.train_parts": ("train-clean-5",)},
+    **{"corpus.dev_parts": (), "corpus.test_parts": (), "corpus.untranscribed_parts": ()},
+    **{"corpus.untranscribed_share": 0.0, "distill.transfer_set": "all"},
+}
 
 
 @dataclass(frozen=True)

@@ -324,7 +324,8 @@ def test_settings_as_they_were_leave_digests_as_they_were():
         all_settings_json(Config())
     )
     for name, value in AS_BEFORE.items():
-        assert load_config(None, [f"{name}={value}"]) == Config()
+        text = json.dumps(value)
+        assert load_config(None, [f"{name}={text}"]) == Config()
 
 
 @pytest.mark.parametrize(
