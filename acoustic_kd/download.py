@@ -11,7 +11,8 @@ from email.message import Message
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 
 from acoustic_kd.files import check_sum
 from acoustic_kd.parallel import progress
@@ -57,7 +58,7 @@ def download(urls: Sequence[str], path: Path, expected: CheckSum, most: int) -> 
             try:
                 return fetch(url, path, expected, most)
             except MirrorError as error:
-                failures.append(f"{url}: {error}")
+                failures.append(f"{urlsplit(url).netloc}: {error}")
         if _size(partial_path(path)) <= before:
             raise MirrorError("; ".join(failures))
 
@@ -124,7 +125,8 @@ def _blaming_the_mirror() -> Iterator[None]:
     try:
         yield
     except (OSError, HTTPException) as error:  # OSError: URLError and timeouts too
-        raise MirrorError(str(error) or type(error).__name__) from None
+        reason = error.reason if isinstance(error, URLError) and not error.filename else error
+        raise MirrorError(str(reason) or type(error).__name__) from None
 
 
 def _open(url: str, start: int) -> Source:

@@ -116,7 +116,7 @@ def _download(name: str, archive: Path) -> None:
     except MirrorError as error:
         raise UserError(
             f"{name} of LibriSpeech is not in {archive.parent} and cannot be downloaded ({error}); "
-            f"try again, which goes on from what is there, or unpack {name}.tar.gz there yourself"
+            f"try again, or put {name}.tar.gz there yourself"
         ) from None
 
 
