@@ -21,7 +21,7 @@ LIBRISPEECH_PARTS = (
 class CorpusConfig:
     """Which speech: see `acoustic_kd.corpora`."""
 
-    name: str = "demo"  # demo, an4, librispeech, kaldi_dir
+    name: str = "demo"  # demo, an4, librispeech, kaldi_dir, lhotse
     data_dir: str | None = None
     # Where the corpus has no test part, whole speakers of train are, and then likewise for dev:
     # about that share of the utterances, or that number of speakers.

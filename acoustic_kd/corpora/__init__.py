@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.corpora import an4, demo, kaldi_dir, librispeech
+from acoustic_kd.corpora import an4, demo, kaldi_dir, lhotse, librispeech
 from acoustic_kd.corpora.manifest import (
     SPLITS,
     UNTRANSCRIBED,
@@ -83,6 +83,7 @@ CORPORA: dict[str, Callable[[Any, Path], Corpus]] = {
     "an4": _from_folder(an4.read),
     "demo": demo.read,
     "kaldi_dir": _from_folder(kaldi_dir.read),
+    "lhotse": _from_folder(lhotse.read),
     "librispeech": lambda config, out_dir: librispeech.read(config, data_dir(config)),
 }
 
