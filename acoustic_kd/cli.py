@@ -193,7 +193,9 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exp-dir", type=Path, metavar="DIR", help="where everything goes (default: exp/CORPUS)"
     )
-    parser.add_argument("--data-dir", metavar="DIR", help="where the corpus lies")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="where the corpus lies, or LibriSpeech is downloaded to"
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY.SUBKEY=VALUE", help="settings")
 
 

@@ -11,15 +11,34 @@ MEANS = ("arithmetic", "geometric")  # of the members' predictions
 ENCODINGS = ("top-k", "top-p", "sampled", "dense")  # of soft targets
 UNKNOWN_WORDS = ("g2p", "exclude")  # words of transcripts that the lexicon lacks
 TRANSFER_SETS = ("all", "transcribed", "untranscribed")
+LIBRISPEECH_PARTS = (
+    *("train-clean-5", "dev-clean-2"),  # Mini LibriSpeech
+    *("train-clean-100", "train-clean-360", "train-other-500"),
+    *("dev-clean", "dev-other", "test-clean", "test-other"),
+)
 
 
 @dataclass(frozen=True)
 class CorpusConfig:
     """Which speech: see `acoustic_kd.corpora`."""
 
-    name: str = "demo"  # demo, an4, kaldi_dir
+    name: str = "demo"  # demo, an4, librispeech, kaldi_dir, lhotse
     data_dir: str | None = None
-    dev_share: float = 0.1  # of the train utterances, by speaker, where the corpus has no dev part
+    # Where the corpus has no test part, whole speakers of train are, and then likewise for dev:
+    # about that share of the utterances, or that number of speakers.
+    test_share: float = 0.1
+    test_speakers: int | None = None
+    dev_share: float = 0.1
+    dev_speakers: int | None = None
+    # Or fold number `fold` (0 is the first) of `folds` that share the speakers out is the test:
+    # as many experiments test on every speaker, each on those that it has not learnt from.
+    folds: int | None = None
+    fold: int = 0
+    # LibriSpeech's parts by name; where it has no test or dev part, speakers of train are.
+    train_parts: tuple[str, ...] = ("train-clean-5",)
+    dev_parts: tuple[str, ...] = ()
+    test_parts: tuple[str, ...] = ()
+    untranscribed_parts: tuple[str, ...] = ()  # likewise `untranscribed`, below
     # Speech without transcripts, which only the distilled model hears (docs/transfer-set.md): a
     # Kaldi data directory, beside whichever corpus; its `text` is not read.
     untranscribed: str | None = None

@@ -75,6 +75,16 @@ def one_of_several(directory: Path, gate: Path, prepare: Callable[[bool], None])
 
 
 @contextmanager
+def in_turn(directory: Path) -> Iterator[None]:
+    """Wait until no other process is within such a block with this directory; then be the one."""
+    with _handle(directory) as handle:
+        if not _locked(handle, fcntl.LOCK_EX):
+            print(f"  waiting for another run that fills {directory}", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def _handle(directory: Path) -> Iterator[int]:
     """A directory, made if need be, open for locks; its end, or the process's, lets go of them."""
     Path(directory).mkdir(parents=True, exist_ok=True)
@@ -101,7 +111,12 @@ def _occupied(directory: Path) -> UserError:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    found = hashlib.sha256()
+    return check_sum(path, "sha256")
+
+
+def check_sum(path: Path, kind: str) -> str:
+    """The check sum of a file, md5 or sha256, in hexadecimal: against damage, not malice."""
+    found = hashlib.new(kind, usedforsecurity=False)
     with Path(path).open("rb") as file:
         while piece := file.read(1 << 20):
             found.update(piece)

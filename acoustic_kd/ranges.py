@@ -6,10 +6,12 @@ from typing import Any
 
 from acoustic_kd.config import (
     ENCODINGS,
+    LIBRISPEECH_PARTS,
     MEANS,
     TRANSFER_SETS,
     UNKNOWN_WORDS,
     Config,
+    CorpusConfig,
     all_settings,
 )
 from acoustic_kd.errors import UserError
@@ -26,6 +28,11 @@ _POSITIVE: Range = (lambda value: 0 < value < math.inf), "greater than 0"
 _FINITE: Range = math.isfinite, "a finite number"
 _DECAY: Range = (lambda factor: 0 < factor <= 1), "greater than 0, at most 1"
 _RATE: Range = (lambda value: 0 <= value < 1), "at least 0 and less than 1"
+_SHARE: Range = (lambda share: 0 < share < 1), "between 0 and 1, both excluded"
+_PARTS: Range = (
+    (lambda names: set(names) <= set(LIBRISPEECH_PARTS)),
+    f"names of parts: {', '.join(LIBRISPEECH_PARTS)}",
+)
 
 
 def _all(check: Range) -> Range:
@@ -41,7 +48,16 @@ def _one_of(*values: str | int) -> Range:
 # Settings whose type permits more than makes sense. Every comparison is written so that it does not
 # hold of NaN.
 RANGES: dict[str, Range] = {
-    "corpus.dev_share": ((lambda share: 0 < share < 1), "between 0 and 1, both excluded"),
+    "corpus.test_share": _SHARE,
+    "corpus.test_speakers": _at_least(1),
+    "corpus.dev_share": _SHARE,
+    "corpus.dev_speakers": _at_least(1),
+    "corpus.folds": _at_least(2),
+    "corpus.fold": _at_least(0),
+    "corpus.train_parts": ((lambda names: bool(names) and _PARTS[0](names)), _PARTS[1]),
+    "corpus.dev_parts": _PARTS,
+    "corpus.test_parts": _PARTS,
+    "corpus.untranscribed_parts": _PARTS,
     "corpus.untranscribed_share": _RATE,
     "corpus.seed": _at_least(0),
     "corpus.demo_train_voices": _at_least(1, 16),  # as many as `corpora.demo` has
@@ -115,6 +131,7 @@ RANGES: dict[str, Range] = {
 def check_ranges(config: Config) -> None:
     """Raise a UserError for the first setting outside its range, naming both."""
     check_values(all_settings(config))
+    _check_corpus(config.corpus)
     features = config.features
     nyquist = features.sample_rate / 2
     high = features.high_hz if features.high_hz > 0 else nyquist + features.high_hz
@@ -134,6 +151,32 @@ def check_ranges(config: Config) -> None:
             f"setting 'soft_targets.kept_classes' is {soft.kept_classes}; it must be 255 or less "
             "where that many draws are stored in 8 bits"
         )
+
+
+def _check_corpus(corpus: CorpusConfig) -> None:
+    """Likewise, for those that choose the speech."""
+    if corpus.fold >= (corpus.folds or 1):
+        raise UserError(
+            f"setting 'corpus.fold' is {corpus.fold}; it must be less than corpus.folds "
+            f"({'null' if corpus.folds is None else corpus.folds}): the first is 0"
+        )
+    if corpus.folds and corpus.test_speakers:
+        raise UserError(
+            f"setting 'corpus.test_speakers' is {corpus.test_speakers}; it must be null where "
+            "corpus.folds says which speakers are the test"
+        )
+    parts = [
+        (part, f"corpus.{name}_parts")
+        for name in ("train", "dev", "test", "untranscribed")
+        for part in getattr(corpus, f"{name}_parts")
+    ]
+    seen: dict[str, str] = {}
+    for part, name in parts:
+        if part in seen:
+            raise UserError(
+                f"setting '{name}' names {part}, and so does {seen[part]}; it must be named once"
+            )
+        seen[part] = name
 
 
 def check_values(values: dict[str, Any]) -> None:

@@ -3,8 +3,13 @@
 #
 #   recipes/run.sh                                      the demo, speech synthesised on the spot
 #   recipes/run.sh --config recipes/conf/an4.yaml --data-dir DIR
+#   recipes/run.sh --config recipes/conf/mini_librispeech.yaml      downloaded, 0.3 GB; and likewise
+#                                       librispeech_100.yaml (7 GB), librispeech_960_paper.yaml (60)
+#   recipes/run.sh corpus.name=kaldi_dir --data-dir DIR             one's own (README.md)
 #
 # Options: --stage N --stop-stage N   run only these stages (numbers or names)
+#          --data-dir DIR             where the corpus lies, or LibriSpeech is to be downloaded
+#                                     (default: $ACOUSTIC_KD_DATA; for downloads a folder in exp/)
 #          --exp-dir DIR              where everything goes (default: exp/NAME of the settings file)
 #          --num-processes N          train and write soft targets on N processes or GPUs
 #          KEY.SUBKEY=VALUE …         any setting, such as train.members=10 model.width=2560

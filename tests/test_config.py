@@ -144,7 +144,16 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 OUT_OF_RANGE = [
+    ("corpus.test_share", "0 1 -0.1 1.5 .nan"),
+    ("corpus.test_speakers", "0 -1"),
     ("corpus.dev_share", "0 1 -0.1 1.5 .nan"),
+    ("corpus.dev_speakers", "0 -1"),
+    ("corpus.folds", "1 0 -2"),
+    ("corpus.fold", "-1 1"),
+    ("corpus.train_parts", "[] train-clean [train-clean-5,dev]"),
+    ("corpus.dev_parts", "dev ''"),
+    ("corpus.test_parts", "[test-clean,test]"),
+    ("corpus.untranscribed_parts", "train-clean-50"),
     ("corpus.untranscribed_share", "-0.1 1 1.5 .nan"),
     ("corpus.seed", "-1"),
     ("corpus.demo_train_voices", "0 17"),
@@ -253,6 +262,19 @@ def test_the_settings_of_soft_targets_fit_together():
     sampled = ["soft_targets.encoding=sampled", "soft_targets.kept_classes=256"]
     load_config(None, sampled)
     assert "it must be 255 or less" in message_of(*sampled, "soft_targets.bits=8")
+
+
+def test_the_settings_of_parts_and_folds_fit_together():
+    load_config(None, ["corpus.folds=7", "corpus.fold=6", "corpus.dev_parts=dev-clean"])
+    assert "is 7; it must be less than corpus.folds (7)" in message_of(
+        "corpus.folds=7", "corpus.fold=7"
+    )
+    message = message_of("corpus.folds=7", "corpus.test_speakers=3")
+    assert message.startswith("setting 'corpus.test_speakers' is 3; it must be null where")
+    assert message_of("corpus.untranscribed_parts=train-clean-5") == (
+        "setting 'corpus.untranscribed_parts' names train-clean-5, and so does corpus.train_parts; "
+        "it must be named once"
+    )
 
 
 def test_half_the_sample_rate_bounds_the_filters():

@@ -172,3 +172,20 @@ def test_one_run_at_a_time_works_in_a_folder(tmp_path):
             pass
     with files.only_one(folder):
         pass
+
+
+def test_in_turn_waits_for_the_one_before(tmp_path, capsys):
+    folder, order = tmp_path / "new", []
+
+    def second():
+        with files.in_turn(folder):
+            order.append("second")
+
+    with files.in_turn(folder):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert capsys.readouterr().out == f"  waiting for another run that fills {folder}\n"

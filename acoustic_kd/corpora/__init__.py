@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.corpora import an4, demo, kaldi_dir
+from acoustic_kd.corpora import an4, demo, kaldi_dir, lhotse, librispeech
 from acoustic_kd.corpora.manifest import (
     SPLITS,
     UNTRANSCRIBED,
@@ -15,7 +15,9 @@ from acoustic_kd.corpora.manifest import (
     Utterance,
     check_excluded,
     check_unique,
+    shuffled_speakers,
     split_by_speaker,
+    take_speakers,
 )
 from acoustic_kd.errors import UserError
 
@@ -25,6 +27,8 @@ DATA_VARIABLE = "ACOUSTIC_KD_DATA"
 def data_dir(config: Any) -> Path | None:
     """The folder a corpus is read from, `config.data_dir` or $ACOUSTIC_KD_DATA; None for the demo.
 
+    Of a corpus that can be downloaded there is a folder even where none is given.
+
     Raises:
         UserError: no folder is given, there is none, or no such corpus is known.
     """
@@ -33,6 +37,8 @@ def data_dir(config: Any) -> Path | None:
     if config.name == "demo":
         return None
     given = config.data_dir or os.environ.get(DATA_VARIABLE)
+    if not given and config.name == "librispeech":
+        return librispeech.DOWNLOADS.absolute()
     if not given:
         raise UserError(
             f"corpus '{config.name}' is read from a folder: "
@@ -40,7 +46,8 @@ def data_dir(config: Any) -> Path | None:
         )
     folder = Path(given).expanduser().resolve()
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; corpus '{config.name}' is read from it")
+        how = "; make it, to download the corpus to it" if config.name == "librispeech" else ""
+        raise UserError(f"{folder}: no such folder; corpus '{config.name}' is read from it{how}")
     return folder
 
 
@@ -70,30 +77,57 @@ def _from_folder(read: Callable[[Path], Corpus]) -> Callable[[Any, Path], Corpus
     return lambda config, out_dir: read(data_dir(config))
 
 
-# name → reader(config, out_dir); only the demo writes (audio, under `out_dir`).
+# name → reader(config, out_dir); only the demo writes there (audio). LibriSpeech is downloaded to
+# its `data_dir`.
 CORPORA: dict[str, Callable[[Any, Path], Corpus]] = {
     "an4": _from_folder(an4.read),
     "demo": demo.read,
     "kaldi_dir": _from_folder(kaldi_dir.read),
+    "lhotse": _from_folder(lhotse.read),
+    "librispeech": lambda config, out_dir: librispeech.read(config, data_dir(config)),
 }
+
+
+def _split_off(
+    split: str, utterances: list[Utterance], config: Any
+) -> tuple[list[Utterance], list[Utterance]]:
+    """(kept, split off) for test or dev: speakers by fold, number or share."""
+    share, count = (getattr(config, f"{split}_{what}") for what in ("share", "speakers"))
+    order = shuffled_speakers((utterance.speaker for utterance in utterances), config.seed)
+    if split == "test" and config.folds is not None:
+        if config.folds > len(order):
+            raise UserError(
+                f"setting 'corpus.folds' is {config.folds}; it must be at most the number of "
+                f"speakers, {len(order)}"
+            )
+        return take_speakers(utterances, order[config.fold :: config.folds])
+    if count is None:
+        instead = f"a {split} split of the corpus itself"
+        return split_by_speaker(utterances, share, config.seed, instead)
+    if count >= len(order):
+        raise UserError(
+            f"setting 'corpus.{split}_speakers' is {count}; it must be less than the number of "
+            f"speakers that are left, {len(order)}"
+        )
+    return take_speakers(utterances, order[:count])
 
 
 def load(config: Any, out_dir: Path) -> Corpus:
     """Read the corpus `config.name`: splits train, dev and test, each sorted by utterance id.
 
-    Where the corpus has no dev split, about `config.dev_share` of train is split off, whole
-    speakers, chosen by `config.seed`. A split `untranscribed` is there if there is anything for it:
-    the corpus's own speech without transcripts, that of `config.untranscribed`, and of train as it
-    is then whole speakers with about `config.untranscribed_share` of the utterances.
+    Where the corpus has no test split, whole speakers of train are split off, chosen by
+    `config.seed`; then likewise for dev: see `config.CorpusConfig`. A split `untranscribed` is
+    there if there is anything for it: the corpus's own speech without transcripts, that of
+    `config.untranscribed`, and of train as it is then whole speakers with about
+    `config.untranscribed_share` of the utterances.
 
     Args:
-        config: has `name`, `data_dir`, `dev_share`, `untranscribed`, `untranscribed_share`, `seed`,
-            and what `demo.read` asks for.
+        config: `config.CorpusConfig`.
         out_dir: where the demo writes its audio; the others write nothing.
 
     Raises:
-        UserError: unknown corpus, missing or malformed files, an id used twice, or more than
-            5 % of a split left out.
+        UserError: unknown corpus, missing or malformed files, an id used twice, more than 5 % of a
+            split left out, or too few speakers to split off as many.
     """
     data_dir(config)  # refuses a corpus that nobody knows
     more = read_untranscribed(config)  # before the demo takes its time
@@ -106,9 +140,15 @@ def load(config: Any, out_dir: Path) -> Corpus:
     # The folder that was named may be the corpus's own: then its speech is there once.
     untranscribed = list(dict.fromkeys([*corpus.splits.pop(UNTRANSCRIBED, []), *more]))
     check_unique(chain(*corpus.splits.values(), untranscribed))
-    if "dev" not in corpus.splits:
-        train, dev = split_by_speaker(corpus.splits["train"], config.dev_share, config.seed)
-        corpus.splits |= {"train": train, "dev": dev}
+    if config.folds is not None and "test" in corpus.splits:
+        raise UserError(
+            f"setting 'corpus.folds' is {config.folds}; it must be null, for corpus "
+            f"'{config.name}' has a test split of its own"
+        )
+    for split in ("test", "dev"):
+        if split not in corpus.splits:
+            train, split_off = _split_off(split, corpus.splits["train"], config)
+            corpus.splits |= {"train": train, split: split_off}
     if config.untranscribed_share:
         share, instead = config.untranscribed_share, "corpus.untranscribed_share=0"
         train, moved = split_by_speaker(corpus.splits["train"], share, config.seed, instead)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -132,14 +132,27 @@ def split_by_speaker(
             f"cannot split by speaker: {len(utterances)} utterances of {len(sizes)} speaker(s); "
             f"at least 2 speakers are needed, or {instead}"
         )
-    chosen = _choose_speakers(sizes, share * len(utterances), seed)
-    kept = [utterance for utterance in utterances if utterance.speaker not in chosen]
-    return kept, [utterance for utterance in utterances if utterance.speaker in chosen]
+    return take_speakers(utterances, _choose_speakers(sizes, share * len(utterances), seed))
+
+
+def take_speakers(
+    utterances: Iterable[Utterance], chosen: Collection[str]
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Split off what some speakers say: (kept, split off), each in the order given."""
+    split: tuple[list[Utterance], list[Utterance]] = [], []
+    for utterance in utterances:
+        split[utterance.speaker in chosen].append(utterance)
+    return split
+
+
+def shuffled_speakers(speakers: Iterable[str], seed: int) -> list[str]:
+    """Each speaker once, in an order that depends on the set of them and the seed alone."""
+    return sorted(set(speakers), key=lambda s: hashlib.sha256(f"{seed}:{s}".encode()).digest())
 
 
 def _choose_speakers(sizes: Counter[str], target: float, seed: int) -> set[str]:
     """Speakers whose sizes add up to about `target`: not none of them, and not all."""
-    order = sorted(sizes, key=lambda s: hashlib.sha256(f"{seed}:{s}".encode()).digest())
+    order = shuffled_speakers(sizes, seed)
     chosen: list[str] = []
     total = 0
     for speaker in order:

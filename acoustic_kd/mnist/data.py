@@ -5,19 +5,17 @@ import hashlib
 import math
 import os
 import sys
-import urllib.request
 import zlib
 from dataclasses import dataclass
-from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from acoustic_kd.corpora import DATA_VARIABLE
+from acoustic_kd.download import CheckSum, MirrorError, fetch
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import atomic_path
+from acoustic_kd.files import in_turn
 
 # The files as first published, and the MD5 that their distributors quote.
 MD5 = {
@@ -31,7 +29,6 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 MOST_BYTES = 12_000_000  # of one file; the largest has 9,912,422
-TIMEOUT = 20  # seconds without a byte
 SIDE = 28  # pixels
 
 
@@ -145,44 +142,19 @@ def read_idx(path: Path, md5: str | None = None) -> np.ndarray:
 def _download(cache: Path) -> list[str]:
     """Get what `cache` lacks; empty once all is there, else what each mirror failed at."""
     failures = []
-    for mirror in MIRRORS:
-        if missing := _missing(cache):
-            print(f"  downloading {len(missing)} files of MNIST from {mirror} to {cache}")
-        try:
-            for name in missing:
-                content = _fetch(mirror + name, MD5[name])
-                with atomic_path(cache / name) as temporary:
-                    temporary.write_bytes(content)
-            return []
-        except _MirrorError as error:
-            failures.append(f"{mirror}{name}: {error}")
+    if not _missing(cache):
+        return failures
+    with in_turn(cache):
+        for mirror in MIRRORS:
+            if missing := _missing(cache):
+                print(f"  downloading {len(missing)} files of MNIST from {mirror} to {cache}")
+            try:
+                for name in missing:
+                    fetch(mirror + name, cache / name, CheckSum("md5", MD5[name]), MOST_BYTES)
+                return []
+            except MirrorError as error:
+                failures.append(f"{mirror}{name}: {error}")
     return failures
-
-
-class _MirrorError(Exception):
-    """A mirror does not give a file; kept apart from errors of the local disk."""
-
-
-def _fetch(url: str, md5: str) -> bytes:
-    try:
-        with _open(url) as response:
-            content = response.read(MOST_BYTES + 1)
-    except (OSError, HTTPException) as error:  # OSError: URLError and timeouts too
-        raise _MirrorError(str(error) or type(error).__name__) from None
-    if len(content) > MOST_BYTES:
-        raise _MirrorError(f"more than {MOST_BYTES} bytes")
-    if _md5(content) != md5:
-        raise _MirrorError(f"md5 is {_md5(content)}, expected {md5}")
-    return content
-
-
-def _open(url: str) -> Any:
-    """The response to `url`, by https to the end of any redirection."""
-    response = urllib.request.urlopen(url, timeout=TIMEOUT)  # noqa: S310  (MIRRORS are all https)
-    if not response.url.startswith("https://"):
-        response.close()
-        raise OSError(f"redirected to {response.url}")
-    return response
 
 
 def _sample(failure: str) -> Mnist:

@@ -15,12 +15,14 @@ NOT_SHAPING = {
     *("corpus.data_dir", "corpus.untranscribed", "align.lexicon", "decode.arpa"),
     *("decode.jobs", "train.checkpoint_steps", "soft_targets.memory_gb"),
 }
-# Settings that came later: at these values all is as before there were any, so that what was made
+# Settings that came later: at their defaults all is as before there were any, so that what was made
 # then stays current.
-AS_BEFORE = {
-    "corpus.untranscribed_share": 0.0,
-    "distill.transfer_set": "all",
-    "align.unknown_words": "g2p",  # if there are any, the sources of the corpus stage say so
+LATER = {
+    *("corpus.test_share", "corpus.test_speakers", "corpus.dev_speakers", "corpus.folds"),
+    *("corpus.fold", "corpus.train_parts", "corpus.dev_parts", "corpus.test_parts"),
+    *("corpus.untranscribed_parts", "corpus.untranscribed_share"),
+    "align.unknown_words",  # if there are any, the sources of the corpus stage say so
+    *("train.logits_mb", "distill.transfer_set"),
 }
 
 
@@ -123,9 +125,9 @@ class Experiment:
 
 def select(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
     """The settings of some groups (`train`) or single settings (`train.seed`), as JSON values."""
-    chosen = {}
+    chosen, defaults = {}, all_settings(Config())
     for key, value in all_settings(config).items():
-        shaping = key not in NOT_SHAPING and not (key in AS_BEFORE and AS_BEFORE[key] == value)
+        shaping = key not in NOT_SHAPING and not (key in LATER and value == defaults[key])
         if shaping and (key in names or key.partition(".")[0] in names):
             chosen[key] = list(value) if isinstance(value, tuple) else value
     return chosen

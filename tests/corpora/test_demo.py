@@ -3,35 +3,31 @@
 import ast
 import hashlib
 import sys
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pocketsphinx
 import pytest
 
 from acoustic_kd.audio import read_audio
+from acoustic_kd.config import CorpusConfig
 from acoustic_kd.corpora import _espeak_child, demo, load
 from acoustic_kd.corpora.demo_text import sentences, vocabulary
 from acoustic_kd.errors import UserError
 from acoustic_kd.lexicon import read_lexicon
 
+SMALL = CorpusConfig(
+    demo_train_voices=2,
+    demo_dev_voices=1,
+    demo_test_voices=1,
+    demo_train_sentences=3,
+    demo_eval_sentences=2,
+)
 
-def config(**changes) -> SimpleNamespace:
-    small = {
-        "name": "demo",
-        "data_dir": None,
-        "dev_share": 0.1,
-        "untranscribed": None,
-        "untranscribed_share": 0.0,
-        "seed": 1,
-        "demo_train_voices": 2,
-        "demo_dev_voices": 1,
-        "demo_test_voices": 1,
-        "demo_train_sentences": 3,
-        "demo_eval_sentences": 2,
-    }
-    return SimpleNamespace(**small | changes)
+
+def config(**changes) -> CorpusConfig:
+    return replace(SMALL, **changes)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,121 @@
+"""A corpus of one's own, as manifests of lhotse; lhotse itself is not needed to read them.
+
+    DIR/{train,dev,test}/*recordings*.jsonl.gz     what is recorded where
+                         *supervisions*.jsonl.gz   who says what, from when to when
+    DIR/untranscribed/                             likewise; no text is read (may be absent)
+
+One file of each; .jsonl will do. Where dev or test is absent, it is split off by speaker. A
+relative path of a sound file starts at DIR.
+"""
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from acoustic_kd.corpora.manifest import (
+    SPLITS,
+    UNTRANSCRIBED,
+    Corpus,
+    Exclusion,
+    Utterance,
+    normalise_text,
+)
+from acoustic_kd.errors import UserError
+
+_RECORDING = {"id": str, "sources": list, "duration": (int, float)}
+_SUPERVISION = {"id": str, "recording_id": str, "start": (int, float), "duration": (int, float)}
+_HALF_A_SAMPLE = 0.5 / 16000  # seconds; lengths are rounded
+
+
+def read(data_dir: Path) -> Corpus:
+    """Read the splits under `data_dir`; a supervision without text is left out.
+
+    Raises:
+        UserError: there is no train, a manifest is missing or damaged, or a line is not what lhotse
+            writes, or asks for more than reading a file (file and line are named).
+    """
+    root = Path(data_dir).absolute()
+    corpus = Corpus(splits={})
+    for split in (*SPLITS, UNTRANSCRIBED):
+        if split != "train" and not (root / split).is_dir():
+            continue
+        recordings = _recordings(_manifest(root / split, "recordings"), root)
+        utterances = corpus.splits[split] = []
+        for where, row in _rows(_manifest(root / split, "supervisions"), _SUPERVISION):
+            text = None if split == UNTRANSCRIBED else normalise_text(str(row.get("text") or ""))
+            if text == "":
+                corpus.excluded.append(Exclusion(row["id"], split, f"{where}: no words"))
+            else:
+                utterances.append(_utterance(where, row, recordings, text))
+    return corpus
+
+
+def _manifest(folder: Path, kind: str) -> Path:
+    """The one manifest of a kind in a folder."""
+    found = sorted(folder.glob(f"*{kind}*.jsonl")) + sorted(folder.glob(f"*{kind}*.jsonl.gz"))
+    if len(found) != 1:
+        several = f", not {found[0].name} and {found[1].name}" if found else ""
+        raise UserError(f"{folder}: expected one manifest *{kind}*.jsonl.gz in it{several}")
+    return found[0]
+
+
+def _rows(path: Path, needed: dict[str, Any]) -> Iterator[tuple[str, dict]]:
+    """("file:line", row) of each line, which has what is `needed`; an id twice is an error."""
+    try:
+        content = path.read_bytes()
+        lines = (gzip.decompress(content) if path.suffix == ".gz" else content).decode().split("\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    seen = set()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise UserError(f"{where}: not valid JSON") from None
+        for key, kind in needed.items():
+            if not isinstance(row, dict) or not isinstance(row.get(key), kind):
+                raise UserError(f"{where}: '{key}' is missing or of a wrong type")
+        if row["id"] in seen:
+            raise UserError(f"{where}: '{row['id']}' is there already; keep one of the lines")
+        seen.add(row["id"])
+        yield where, row
+
+
+def _recordings(path: Path, root: Path) -> dict[str, tuple[str, float]]:
+    """Sound file and length in seconds of each recording."""
+    found = {}
+    for where, row in _rows(path, _RECORDING):
+        source = row["sources"][0] if len(row["sources"]) == 1 else None
+        if not isinstance(source, dict) or source.get("type") != "file":
+            raise UserError(f"{where}: expected one source of type 'file'; write the sound to one")
+        if row.get("transforms"):
+            raise UserError(f"{where}: has transforms, which are not done here; save the sound")
+        if not isinstance(source.get("source"), str):
+            raise UserError(f"{where}: its source has no path")
+        found[row["id"]] = str(root / source["source"]), float(row["duration"])
+    return found
+
+
+def _utterance(where: str, row: dict, recordings: dict, text: str | None) -> Utterance:
+    if row["recording_id"] not in recordings:
+        raise UserError(f"{where}: recording '{row['recording_id']}' is in no recordings manifest")
+    audio, length = recordings[row["recording_id"]]
+    start, end = float(row["start"]), float(row["start"]) + float(row["duration"])
+    if not 0 <= start < end < math.inf:
+        raise UserError(f"{where}: segment from {start} to {end} s has no sound in it")
+    to_the_end = abs(end - length) <= _HALF_A_SAMPLE
+    return Utterance(
+        id=row["id"],
+        speaker=str(row.get("speaker") or row["id"]),
+        audio=audio,
+        text=text,
+        start=start or None,
+        end=None if to_the_end else end,
+    )

@@ -1,0 +1,139 @@
+"""LibriSpeech and Mini LibriSpeech: read audio books, 5 to 960 hours, by their parts.
+
+    DIR/LibriSpeech/PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NNNN.flac   16 kHz; DIR/PART/… will do
+                                         SPEAKER-CHAPTER.trans.txt   utterance-id WORDS …
+
+A part that is not there is downloaded. https://www.openslr.org/12, https://www.openslr.org/31
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from acoustic_kd.corpora.manifest import (
+    SPLITS,
+    UNTRANSCRIBED,
+    Corpus,
+    Exclusion,
+    Utterance,
+    normalise_text,
+)
+from acoustic_kd.corpora.openslr import folder_of
+from acoustic_kd.errors import UserError
+
+DOWNLOADS = Path("exp") / "librispeech-data"  # where no folder is given
+_UNEXPECTED = re.compile("[^A-Z' ]")  # in a transcript
+
+
+def read(config: Any, data_dir: Path) -> Corpus:
+    """Read the splits that `config` names parts for, from `data_dir` or downloaded to it.
+
+    An utterance without audio, without words, or with characters other than A to Z, apostrophe
+    and space is left out and listed in `excluded`. Of the parts without transcripts, the speech of
+    speakers who are in a transcribed part is not taken, for it might be the test's: train-clean-5
+    is a piece of train-clean-100, and dev-clean-2 of dev-clean.
+
+    Args:
+        config: has `train_parts`, `dev_parts`, `test_parts`, `untranscribed_parts`: names.
+
+    Raises:
+        UserError: a part cannot be found or downloaded, holds no speech, or has a transcript that
+            is not text or names an utterance twice.
+    """
+    corpus = Corpus(splits={})
+    parts = {split: getattr(config, f"{split}_parts") for split in (*SPLITS, UNTRANSCRIBED)}
+    folders = {name: folder_of(name, data_dir) for names in parts.values() for name in names}
+    for split in SPLITS:
+        for name in parts[split]:
+            utterances, excluded = _read_part(folders[name], split)
+            corpus.splits.setdefault(split, []).extend(utterances)
+            corpus.excluded += excluded
+    known = {u.speaker for utterances in corpus.splits.values() for u in utterances}
+    for name in parts[UNTRANSCRIBED]:
+        heard = [
+            _utterance(path, None)
+            for chapter in _chapters(folders[name])
+            if chapter.parent.name not in known
+            for path in _recordings(chapter)
+        ]
+        corpus.splits.setdefault(UNTRANSCRIBED, []).extend(heard)
+    return corpus
+
+
+def _chapters(part: Path) -> list[Path]:
+    """The folders PART/SPEAKER/CHAPTER."""
+    chapters = [chapter for speaker in _folders(part) for chapter in _folders(speaker)]
+    if not any(_recordings(chapter) for chapter in chapters):  # the first mostly has some
+        raise UserError(
+            f"{part}: no speech in it; expected "
+            f"{part / 'SPEAKER' / 'CHAPTER' / 'SPEAKER-CHAPTER-NNNN.flac'}: delete the folder, and "
+            "it is downloaded"
+        )
+    return chapters
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(entry for entry in path.iterdir() if entry.is_dir())
+
+
+def _recordings(chapter: Path) -> list[Path]:
+    """The sound files of a chapter, without what other systems hide beside them (`._NAME`)."""
+    return sorted(path for path in chapter.glob("*.flac") if not path.name.startswith("."))
+
+
+def _utterance(path: Path, text: str | None) -> Utterance:
+    return Utterance(path.stem, path.parent.parent.name, str(path), text)
+
+
+def _read_part(part: Path, split: str) -> tuple[list[Utterance], list[Exclusion]]:
+    """What a part says, and what of it cannot be used."""
+    utterances, excluded = [], []
+    for chapter in _chapters(part):
+        path = chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
+        recordings = {recording.stem: recording for recording in _recordings(chapter)}
+        transcribed = set()
+        for where, key, text in _transcripts(path):
+            transcribed.add(key)
+            reason = _reason(where, text)
+            if key not in recordings:
+                reason = f"no audio: {chapter / key}.flac"
+            if reason is None:
+                utterances.append(_utterance(recordings[key], text))
+            else:
+                excluded.append(Exclusion(key, split, reason))
+        excluded += [
+            Exclusion(key, split, f"no transcript in {path}")
+            for key in recordings
+            if key not in transcribed
+        ]
+    return utterances, excluded
+
+
+def _reason(where: str, text: str) -> str | None:
+    """Why a transcript cannot be used; None where it can."""
+    if not text:
+        return f"{where}: no words"
+    strange = _UNEXPECTED.search(text)
+    if strange:
+        return f"{where}: '{strange[0]}' is none of A to Z, apostrophe and space"
+    return None
+
+
+def _transcripts(path: Path) -> Iterator[tuple[str, str, str]]:
+    """("file:line", utterance id, words) of each line; none where there is no file."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    seen = set()
+    for number, line in enumerate(lines, start=1):
+        key, _, words = line.strip().partition(" ")
+        if not key:
+            continue
+        if key in seen:
+            raise UserError(f"{path}:{number}: '{key}' is there already; keep one of the lines")
+        seen.add(key)
+        yield f"{path}:{number}", key, normalise_text(words)

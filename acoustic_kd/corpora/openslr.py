@@ -1,0 +1,149 @@
+"""Parts of LibriSpeech: where they lie in a folder, else downloaded to it from openslr.org."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from acoustic_kd.archive import unpacked
+from acoustic_kd.download import CheckSum, MirrorError, download, partial_path
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import check_sum, in_turn
+
+MIRRORS = (
+    "https://www.openslr.org/resources/",
+    "https://us.openslr.org/resources/",
+    "https://openslr.elda.org/resources/",
+    "https://openslr.trmal.net/resources/",
+)
+INSIDE = "LibriSpeech"  # the folder that every archive holds
+MOST_OVER = 1.1  # the sizes below are rounded
+
+
+@dataclass(frozen=True)
+class Part:
+    """An archive of openslr.org: its resource number, size in bytes (about) and check sum."""
+
+    resource: int
+    size: float
+    expected: CheckSum
+
+
+def _md5(value: str) -> CheckSum:
+    return CheckSum("md5", value)
+
+
+def _sha256(value: str) -> CheckSum:
+    return CheckSum("sha256", value)
+
+
+# The check sums that OpenSLR publishes (md5), or that torchaudio quotes (SHA-256).
+PARTS = {
+    "train-clean-5": Part(31, 332e6, _md5("5df7d4e78065366204ca6845bb08f490")),
+    "dev-clean-2": Part(31, 126e6, _md5("6d7ab67ac6a1d2c993d050e16d61080d")),
+    "train-clean-100": Part(
+        12, 6.4e9, _sha256("d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2")
+    ),
+    "train-clean-360": Part(
+        12, 23e9, _sha256("146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf")
+    ),
+    "train-other-500": Part(
+        12, 30e9, _sha256("ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2")
+    ),
+    "dev-clean": Part(
+        12, 338e6, _sha256("76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3")
+    ),
+    "dev-other": Part(
+        12, 314e6, _sha256("12661c48e8c3fe1de2c1caa4c3e135193bfb1811584f11f569dd12645aa84365")
+    ),
+    "test-clean": Part(
+        12, 347e6, _sha256("39fde525e59672dc6d1551919b1478f724438a95aa55f874b576be21967e6c23")
+    ),
+    "test-other": Part(
+        12, 329e6, _sha256("d09c181bba5cf717b3dee7d4d592af11a3ee3a09e08ae025c5506f6ebe961c29")
+    ),
+}
+
+
+def folder_of(name: str, data_dir: Path) -> Path:
+    """The folder of a part: DIR/LibriSpeech/PART or DIR/PART, downloaded where it is neither.
+
+    A DIR/PART.tar.gz that is there already is unpacked instead of a download, and stays.
+
+    Raises:
+        UserError: no mirror gives the part, or an archive is damaged or not what it should be.
+    """
+    found = _find(name, data_dir)
+    if found is not None:
+        return found
+    with in_turn(data_dir):
+        if (found := _find(name, data_dir)) is not None:  # another run has brought it meanwhile
+            return found
+        given = data_dir / f"{name}.tar.gz"
+        if given.is_file():
+            _check(given, PARTS[name].expected)
+            return _unpack(name, given, data_dir)
+        archive = data_dir / f".{name}.tar.gz"  # hidden: ours, to be deleted
+        if not archive.is_file():  # whole and checked, as of a run that was killed then
+            _download(name, archive)
+        folder = _unpack(name, archive, data_dir)
+        archive.unlink()
+        return folder
+
+
+def _find(name: str, data_dir: Path) -> Path | None:
+    places = (data_dir / INSIDE / name, data_dir / name)
+    return next((place for place in places if place.is_dir()), None)
+
+
+def _check(archive: Path, expected: CheckSum) -> None:
+    found = check_sum(archive, expected.kind)
+    if found != expected.value:
+        raise UserError(
+            f"{archive}: {expected.kind} is {found}, expected {expected.value}; delete it, and it "
+            "is downloaded"
+        )
+
+
+def _download(name: str, archive: Path) -> None:
+    part = PARTS[name]
+    _check_room(name, archive)
+    size = f"{part.size / 1e9:.2f} GB"
+    print(f"  downloading {name} of LibriSpeech ({size}) to {archive.parent}", flush=True)
+    urls = [f"{mirror}{part.resource}/{name}.tar.gz" for mirror in MIRRORS]
+    try:
+        download(urls, archive, part.expected, int(MOST_OVER * part.size))
+    except MirrorError as error:
+        raise UserError(
+            f"{name} of LibriSpeech is not in {archive.parent} and cannot be downloaded ({error}); "
+            f"try again, or put {name}.tar.gz there yourself"
+        ) from None
+
+
+def _check_room(name: str, archive: Path) -> None:
+    """Raise a UserError where the disk is too small for the archive and, beside it, the speech."""
+    partial = partial_path(archive)
+    there = partial.stat().st_size if partial.is_file() else 0
+    needed, free = 2 * PARTS[name].size - there, shutil.disk_usage(archive.parent).free
+    if free < needed:
+        raise UserError(
+            f"{archive.parent}: {free / 1e9:.2f} GB are free, and to download and unpack {name} "
+            f"takes {needed / 1e9:.2f} GB; make room, or give another --data-dir"
+        )
+
+
+def _unpack(name: str, archive: Path, data_dir: Path) -> Path:
+    """Unpack a checked archive; the part's folder appears whole or not at all."""
+    print(f"  unpacking {name}", flush=True)
+    target = data_dir / INSIDE / name
+    with unpacked(archive, INSIDE, data_dir) as temporary:
+        source = temporary / INSIDE
+        if not (source / name).is_dir():
+            raise UserError(f"{archive}: holds no {INSIDE}/{name}")
+        os.sync()  # a folder that survives a power cut holds what it should
+        target.parent.mkdir(exist_ok=True)
+        for notes in source.iterdir():  # README.TXT, LICENSE.TXT, …, the same with every part
+            if notes.is_file() and not (target.parent / notes.name).exists():
+                notes.rename(target.parent / notes.name)
+        (source / name).rename(target)
+    return target

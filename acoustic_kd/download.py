@@ -1,0 +1,167 @@
+"""Files from public mirrors: by https, whole and checked, going on where a connection broke."""
+
+import io
+import os
+import re
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPException
+from pathlib import Path
+from typing import BinaryIO
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from acoustic_kd.files import check_sum
+from acoustic_kd.parallel import progress
+
+SCHEME = "https://"  # of every address, and to the end of any redirection
+TIMEOUT = 20  # seconds without a byte
+PIECE = 1 << 18  # bytes
+
+
+class MirrorError(Exception):
+    """A mirror does not give a file; kept apart from errors of the local disk."""
+
+
+@dataclass(frozen=True)
+class CheckSum:
+    """What a whole file is known by; `kind` is md5 or sha256."""
+
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A mirror's answer: the bytes of a file from `start` on, of `total` (None: unknown)."""
+
+    stream: BinaryIO
+    start: int
+    total: int | None
+
+
+def download(urls: Sequence[str], path: Path, expected: CheckSum, most: int) -> None:
+    """Download a file from the first of `urls` that gives the whole of it.
+
+    Where a connection breaks, the next mirror goes on with the rest, for as long as any of them
+    gives something; what is there at the end stays for the next call, as for `fetch`.
+
+    Raises:
+        MirrorError: what each mirror failed at.
+    """
+    while True:
+        before, failures = _size(partial_path(path)), []
+        for url in urls:
+            try:
+                return fetch(url, path, expected, most)
+            except MirrorError as error:
+                failures.append(f"{urlsplit(url).netloc}: {error}")
+        if _size(partial_path(path)) <= before:
+            raise MirrorError("; ".join(failures))
+
+
+def fetch(url: str, path: Path, expected: CheckSum, most: int) -> None:
+    """Download `url` to `path`, which appears whole and checked, or not at all.
+
+    What a broken connection leaves lies at `partial_path(path)`; the next call goes on from it.
+
+    Args:
+        most: bytes; a longer file is refused.
+
+    Raises:
+        MirrorError: the mirror does not give the file, or gives another; that is deleted.
+        OSError: the local disk refuses.
+    """
+    partial = partial_path(path)
+    _receive(url, partial, most)
+    found = check_sum(partial, expected.kind)
+    if found != expected.value:
+        partial.unlink()
+        raise MirrorError(f"{expected.kind} is {found}, expected {expected.value}")
+    partial.replace(path)
+
+
+def partial_path(path: Path) -> Path:
+    """Where the beginning of a file lies until all of it is there."""
+    return path.with_name(f".{path.name}.part")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _receive(url: str, partial: Path, most: int) -> None:
+    """Append to `partial` what it lacks, or write all of it where the mirror cannot go on."""
+    with _blaming_the_mirror():
+        source = _open(url, _size(partial))
+    with source.stream, partial.open("ab") as file:
+        size = source.start
+        file.truncate(size)
+        options = {"initial": size, "unit": "B", "unit_scale": True, "leave": False}
+        with progress(None, url.rpartition("/")[2], source.total, **options) as bar:
+            while max(size, source.total or 0) <= most and (piece := _read(source.stream)):
+                file.write(piece)
+                size += len(piece)
+                bar.update(len(piece))
+        file.flush()
+        os.fsync(file.fileno())
+    if max(size, source.total or 0) > most:
+        partial.unlink()
+        raise MirrorError(f"more than {most} bytes")
+    if source.total is not None and size < source.total:
+        raise MirrorError(f"broke off after {size} of {source.total} bytes")
+
+
+def _read(stream: BinaryIO) -> bytes:
+    with _blaming_the_mirror():
+        return stream.read(PIECE)
+
+
+@contextmanager
+def _blaming_the_mirror() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, HTTPException) as error:  # OSError: URLError and timeouts too
+        reason = error.reason if isinstance(error, URLError) and not error.filename else error
+        raise MirrorError(str(reason) or type(error).__name__) from None
+
+
+def _open(url: str, start: int) -> Source:
+    """The bytes of a file from `start` on, or all of them where the mirror cannot give the rest."""
+    _check_scheme(url)
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310  (checked above)
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
+    except HTTPError as error:
+        with error:
+            if error.code != 416 or not start:  # 416: there are no bytes from there on
+                raise
+            if _total(error.headers, r"bytes \*/([0-9]+)") == start:
+                return Source(io.BytesIO(), start, start)
+        return _open(url, 0)
+    try:
+        _check_scheme(response.url)
+        if response.status != 206:
+            return Source(response, 0, _total(response.headers, "([0-9]+)", "Content-Length"))
+        total = _total(response.headers, rf"bytes {start}-[0-9]+/([0-9]+)")
+        if total is None:
+            raise OSError("answers with other bytes than those asked for")
+        return Source(response, start, total)
+    except OSError:
+        response.close()
+        raise
+
+
+def _check_scheme(url: str) -> None:
+    if not url.startswith(SCHEME):
+        raise OSError(f"leads to {url}, which is not {SCHEME}")
+
+
+def _total(headers: Message, pattern: str, name: str = "Content-Range") -> int | None:
+    """The bytes of the whole file, as a header of the answer says; None where it does not."""
+    found = re.fullmatch(pattern, headers.get(name) or "")
+    return int(found[1]) if found else None
