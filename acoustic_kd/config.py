@@ -134,7 +134,7 @@ class SoftTargetConfig:
     encoding: str = "top-k"  # top-k, top-p, sampled, dense: see `acoustic_kd.soft_targets.encoding`
     kept_classes: int = 20  # of top-k; the most for top-p; the number of draws for sampled
     kept_mass: float = 0.98  # that top-p asks for
-    bits: int = 16  # of a stored probability: 16 or 8
+    bits: int = 8  # of a stored probability: 8 or 16 (docs/soft-targets.md says what it costs)
     seed: int = 0  # of the draws
     memory_gb: float | None = None  # for the members and their predictions; null: what is free
 

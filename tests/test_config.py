@@ -260,8 +260,8 @@ def test_the_settings_of_soft_targets_fit_together():
     assert message.startswith("setting 'soft_targets.weights' has 2 numbers; it must have one for")
     assert "the 3 members (train.members)" in message
     sampled = ["soft_targets.encoding=sampled", "soft_targets.kept_classes=256"]
-    load_config(None, sampled)
-    assert "it must be 255 or less" in message_of(*sampled, "soft_targets.bits=8")
+    load_config(None, [*sampled, "soft_targets.bits=16"])
+    assert "it must be 255 or less" in message_of(*sampled)
 
 
 def test_the_settings_of_parts_and_folds_fit_together():

@@ -18,7 +18,7 @@ measure:
   - {temperature: [1, 2], encoding: top-k, kept_classes: 3, bits: [16, 8]}
   - {temperature: 2, encoding: sampled, kept_classes: 20, bits: 8}
 train:
-  - {temperature: 2, encoding: dense}
+  - {temperature: 2, encoding: dense, bits: 16}
   - {temperature: 2, encoding: top-p, kept_classes: 20, kept_mass: 0.9, bits: 8}
 """
 
