@@ -5,7 +5,7 @@
 #   recipes/run.sh --config recipes/conf/an4.yaml --data-dir DIR
 #   recipes/run.sh --config recipes/conf/mini_librispeech.yaml      downloaded, 0.3 GB; and likewise
 #                                       librispeech_100.yaml (7 GB), librispeech_960_paper.yaml (60)
-#   recipes/run.sh corpus.name=kaldi_dir --data-dir DIR             one's own (README.md)
+#   recipes/run.sh corpus.name=kaldi_dir --data-dir DIR             one's own (docs/corpora.md)
 #
 # Options: --stage N --stop-stage N   run only these stages (numbers or names)
 #          --data-dir DIR             where the corpus lies, or LibriSpeech is to be downloaded

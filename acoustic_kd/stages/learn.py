@@ -1,6 +1,8 @@
 """The stages that train: members, their soft targets, the distilled models."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,12 +19,16 @@ from acoustic_kd.processes import make_accelerator, wait
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished
 from acoustic_kd.soft_targets.read import read_soft_targets
+from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
 from acoustic_kd.stages.transfer import soft_target_shards, transfer_shards
 from acoustic_kd.streaming import Ensemble
 from acoustic_kd.train import Job, Trainer
 from acoustic_kd.work import Work
+
+# What is trained on: frames to learn from, dev frames, soft targets of the former or None.
+Data = tuple[Frames, Frames, SoftTargets | None]
 
 
 def member_directories(experiment: Experiment) -> list[Path]:
@@ -40,7 +46,7 @@ def distilled_directories(experiment: Experiment) -> list[Path]:
 def run_train(experiment: Experiment) -> None:
     """Train the members: they differ only by seed."""
     config, accelerator = experiment.config, make_accelerator()
-    data: dict[str, Frames] = {}
+    data = cache(lambda: read_data(experiment, soft=False))
     for number, directory in enumerate(member_directories(experiment), start=1):
         seed = config.train.seed + number - 1
         settings = select(config, ("model", "train")) | {"train.seed": seed}
@@ -48,14 +54,14 @@ def run_train(experiment: Experiment) -> None:
         inputs = {"frames": experiment.done("frames")["digest"]}
         work = Work(f"member {number}", directory, settings, inputs)
         job = Job(work.name, seed, config.model, config.train, 0.0, work.digest)
-        train_one(experiment, job, work, accelerator, data, soft=False)
+        train_one(job, work, accelerator, data)
 
 
 def run_distill(experiment: Experiment) -> None:
     """Train fresh models of the same size on the soft targets of the transfer set."""
     transfer_shards(experiment)  # refused before anything is begun
     config, accelerator = experiment.config, make_accelerator()
-    data: dict[str, Frames] = {}
+    data = cache(lambda: read_data(experiment, soft=True))
     for number, directory in enumerate(distilled_directories(experiment), start=1):
         # No member's seed: a distilled model must not start from a member's initial weights.
         seed = config.train.seed + 1000 + number - 1
@@ -66,7 +72,7 @@ def run_distill(experiment: Experiment) -> None:
         work = Work(f"distilled {number}", directory, settings, inputs)
         model, train = distilled_settings(config)
         job = Job(work.name, seed, model, train, config.distill.hard_weight, work.digest)
-        train_one(experiment, job, work, accelerator, data, soft=True)
+        train_one(job, work, accelerator, data)
 
 
 def distilled_settings(config: Config) -> tuple[ModelConfig, TrainConfig]:
@@ -81,34 +87,34 @@ def distilled_settings(config: Config) -> tuple[ModelConfig, TrainConfig]:
     return model, replace(config.train, **changed)
 
 
-def train_one(
-    experiment: Experiment,
-    job: Job,
-    work: Work,
-    accelerator: Accelerator,
-    data: dict[str, Frames],
-    soft: bool,
-) -> None:
-    """Train one model unless it is current; `data` keeps the frames for the next one."""
+def train_one(job: Job, work: Work, accelerator: Accelerator, data: Callable[[], Data]) -> None:
+    """Train one model unless it is current.
+
+    Args:
+        data: gives what is trained on, read when the first model needs it.
+    """
     current = work.is_current()
     wait(accelerator, job.name)  # no process may look after another has begun
     if current:
         if accelerator.is_main_process:
             print(f"  {job.name}: current")
         return
-    if not data:
-        store = experiment.path("frames")
-        data["train"] = read_frames(transfer_shards(experiment) if soft else store / "train")
-        data["dev"] = read_frames(store / "dev")
-    targets = None
-    if soft:
-        config, store = experiment.config, experiment.path("soft-targets")
-        temperature = config.soft_targets.temperature
-        targets = read_soft_targets(store, data["train"], temperature, encoding_of(config))
+    frames, dev, targets = data()
     with work.making(accelerator.is_main_process):
         wait(accelerator, job.name)
-        trainer = Trainer(job, work.directory, data["train"], data["dev"], targets, accelerator)
-        trainer.run()
+        Trainer(job, work.directory, frames, dev, targets, accelerator).run()
+
+
+def read_data(experiment: Experiment, soft: bool) -> Data:
+    """Train's frames and dev's; or the transfer set's, dev's, and the soft targets of the first."""
+    store = experiment.path("frames")
+    train = read_frames(transfer_shards(experiment) if soft else store / "train")
+    dev, targets = read_frames(store / "dev"), None
+    if soft:
+        config = experiment.config
+        temperature, encoding = config.soft_targets.temperature, encoding_of(config)
+        targets = read_soft_targets(experiment.path("soft-targets"), train, temperature, encoding)
+    return train, dev, targets
 
 
 def encoding_of(config: Config) -> Encoding:
