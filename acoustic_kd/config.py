@@ -158,8 +158,14 @@ class DistillConfig:
 class DecodeConfig:
     """Language model, search and the grid that is tuned on dev."""
 
-    ngram: int = 3
-    arpa: str | None = None  # a language model of the user's instead of one from the transcripts
+    # The language model: docs/language-model.md. A ready one: the path of an ARPA file, or one of
+    # LibriSpeech's by name, such as 3-gram.pruned.1e-7; null: an n-gram is trained.
+    arpa: str | None = None
+    lm_text: str | None = None  # path: trained on this text; null: on the train transcripts
+    ngram: int = 3  # the order
+    vocabulary: int | None = None  # so many of the most frequent words; null: all
+    min_counts: tuple[int, ...] | None = None  # an order: rarer n-grams are left out; null: none
+    prune: float | None = None  # n-grams that the perplexity grows less by; null: none
     beam: float = 14.0
     lattice_beam: float = 8.0
     max_active: int = 7000

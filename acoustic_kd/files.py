@@ -114,6 +114,18 @@ def sha256(path: Path) -> str:
     return check_sum(path, "sha256")
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file that the user has named.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
 def check_sum(path: Path, kind: str) -> str:
     """The check sum of a file, md5 or sha256, in hexadecimal: against damage, not malice."""
     found = hashlib.new(kind, usedforsecurity=False)

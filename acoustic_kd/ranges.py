@@ -12,6 +12,7 @@ from acoustic_kd.config import (
     UNKNOWN_WORDS,
     Config,
     CorpusConfig,
+    DecodeConfig,
     all_settings,
 )
 from acoustic_kd.errors import UserError
@@ -118,6 +119,12 @@ RANGES: dict[str, Range] = {
     "distill.decay_below": _FINITE,
     "distill.decay": _DECAY,
     "decode.ngram": _at_least(1),
+    "decode.vocabulary": _at_least(1),
+    "decode.min_counts": (
+        lambda counts: counts[:1] == (1,) and list(counts) == sorted(counts),
+        "one number an order, the first 1 (words are kept), never falling",
+    ),
+    "decode.prune": _SHARE,
     "decode.beam": _POSITIVE,
     "decode.lattice_beam": _POSITIVE,
     "decode.max_active": _at_least(1),
@@ -132,6 +139,7 @@ def check_ranges(config: Config) -> None:
     """Raise a UserError for the first setting outside its range, naming both."""
     check_values(all_settings(config))
     _check_corpus(config.corpus)
+    _check_language_model(config.decode)
     features = config.features
     nyquist = features.sample_rate / 2
     high = features.high_hz if features.high_hz > 0 else nyquist + features.high_hz
@@ -150,6 +158,23 @@ def check_ranges(config: Config) -> None:
         raise UserError(
             f"setting 'soft_targets.kept_classes' is {soft.kept_classes}; it must be 255 or less "
             "where that many draws are stored in 8 bits"
+        )
+
+
+def _check_language_model(decode: DecodeConfig) -> None:
+    """Likewise, for those that choose the language model."""
+    if decode.arpa is not None:
+        for name in ("lm_text", "vocabulary", "min_counts", "prune"):
+            value = getattr(decode, name)
+            if value is not None:
+                raise UserError(
+                    f"setting 'decode.{name}' is {value}; it must be null where decode.arpa gives "
+                    "a language model, which is not trained"
+                )
+    if decode.min_counts is not None and len(decode.min_counts) != decode.ngram:
+        raise UserError(
+            f"setting 'decode.min_counts' has {len(decode.min_counts)} numbers; it must have one "
+            f"for each of the {decode.ngram} orders (decode.ngram)"
         )
 
 

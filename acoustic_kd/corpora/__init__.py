@@ -51,6 +51,14 @@ def data_dir(config: Any) -> Path | None:
     return folder
 
 
+def librispeech_dir(config: Any) -> Path:
+    """Where LibriSpeech's own language models and lexicon are, or are downloaded to.
+
+    Beside its speech; where the corpus is another, not in that one's folder.
+    """
+    return data_dir(config) if config.name == "librispeech" else librispeech.DOWNLOADS.absolute()
+
+
 def read_untranscribed(config: Any) -> list[Utterance]:
     """The speech without transcripts in the folder `config.untranscribed`; none without a folder.
 

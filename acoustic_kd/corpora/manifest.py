@@ -10,6 +10,7 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.files import read_jsonl, write_jsonl
 
 SPLITS = ("train", "dev", "test")  # that every corpus has, with transcripts
+MEASURED = ("dev", "test")  # that systems are measured on
 UNTRANSCRIBED = "untranscribed"  # a split that it may have: speech to distil on, and nothing else
 MOST_EXCLUDED = 0.05  # a larger share of a split means a wrong path or a broken download
 

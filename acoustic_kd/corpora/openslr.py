@@ -1,4 +1,6 @@
-"""Parts of LibriSpeech: where they lie in a folder, else downloaded to it from openslr.org."""
+"""LibriSpeech, its language models and its lexicon: where they lie in a folder, else downloaded to
+it from openslr.org.
+"""
 
 import os
 import shutil
@@ -22,7 +24,7 @@ MOST_OVER = 1.1  # the sizes below are rounded
 
 @dataclass(frozen=True)
 class Part:
-    """An archive of openslr.org: its resource number, size in bytes (about) and check sum."""
+    """A file of openslr.org: its resource number, size in bytes (about) and check sum."""
 
     resource: int
     size: float
@@ -64,6 +66,42 @@ PARTS = {
     ),
 }
 
+# Of https://www.openslr.org/11, by the names of the files; md5 as OpenSLR publishes it.
+LANGUAGE_MODELS = {
+    "3-gram.pruned.3e-7.arpa.gz": Part(11, 13.7e6, _md5("8f67ec741827742eee05799ab7605b50")),
+    "3-gram.pruned.1e-7.arpa.gz": Part(11, 34.1e6, _md5("9a0f1325bcaf3a0f7b7be4be10823c2a")),
+    "3-gram.arpa.gz": Part(11, 760e6, _md5("74cbb837e582378c26c602e1c8cbcb9c")),
+    "4-gram.arpa.gz": Part(11, 1.36e9, _md5("6abdcd5b055bd482e4f9defe91d40408")),
+}
+LEXICONS = {
+    "librispeech-lexicon.txt": Part(11, 5.63e6, _md5("28f72663f6bfed7cd346283c064c315b")),
+}
+
+
+def language_model_named(name: str) -> str | None:
+    """The file of LibriSpeech's language model `name`, `.arpa.gz` given or not; None: no such."""
+    return next((f for f in LANGUAGE_MODELS if name in (f, f.removesuffix(".arpa.gz"))), None)
+
+
+def file_of(name: str, data_dir: Path) -> Path:
+    """A language model or lexicon: DIR/LibriSpeech/NAME or DIR/NAME, else downloaded to the first.
+
+    Its check sum is compared each time.
+
+    Raises:
+        UserError: no mirror gives it, or what lies there is damaged.
+    """
+    part, target = (LANGUAGE_MODELS | LEXICONS)[name], data_dir / INSIDE / name
+    with in_turn(data_dir):
+        places = (target, data_dir / name)
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            target.parent.mkdir(exist_ok=True)  # data_dir is there: `in_turn` has made it
+            _download(name, part, target, part.size)
+            return target
+    _check(found, part.expected)
+    return found
+
 
 def folder_of(name: str, data_dir: Path) -> Path:
     """The folder of a part: DIR/LibriSpeech/PART or DIR/PART, downloaded where it is neither.
@@ -85,7 +123,8 @@ def folder_of(name: str, data_dir: Path) -> Path:
             return _unpack(name, given, data_dir)
         archive = data_dir / f".{name}.tar.gz"  # hidden: ours, to be deleted
         if not archive.is_file():  # whole and checked, as of a run that was killed then
-            _download(name, archive)
+            # The archive and, beside it, the speech.
+            _download(name, PARTS[name], archive, 2 * PARTS[name].size)
         folder = _unpack(name, archive, data_dir)
         archive.unlink()
         return folder
@@ -105,29 +144,33 @@ def _check(archive: Path, expected: CheckSum) -> None:
         )
 
 
-def _download(name: str, archive: Path) -> None:
-    part = PARTS[name]
-    _check_room(name, archive)
+def _download(name: str, part: Part, path: Path, room: float) -> None:
+    """Download a part or a file to `path`; `room`: bytes on disk that this and what follows take.
+
+    The mirrors' name of it is that of `path`, but for the dot of hidden ones.
+    """
+    _check_room(name, path, room)
     size = f"{part.size / 1e9:.2f} GB"
-    print(f"  downloading {name} of LibriSpeech ({size}) to {archive.parent}", flush=True)
-    urls = [f"{mirror}{part.resource}/{name}.tar.gz" for mirror in MIRRORS]
+    print(f"  downloading {name} of LibriSpeech ({size}) to {path.parent}", flush=True)
+    file = path.name.removeprefix(".")
+    urls = [f"{mirror}{part.resource}/{file}" for mirror in MIRRORS]
     try:
-        download(urls, archive, part.expected, int(MOST_OVER * part.size))
+        download(urls, path, part.expected, int(MOST_OVER * part.size))
     except MirrorError as error:
         raise UserError(
-            f"{name} of LibriSpeech is not in {archive.parent} and cannot be downloaded ({error}); "
-            f"try again, or put {name}.tar.gz there yourself"
+            f"{name} of LibriSpeech is not in {path.parent} and cannot be downloaded ({error}); "
+            f"try again, or put {file} there yourself"
         ) from None
 
 
-def _check_room(name: str, archive: Path) -> None:
-    """Raise a UserError where the disk is too small for the archive and, beside it, the speech."""
-    partial = partial_path(archive)
+def _check_room(name: str, path: Path, room: float) -> None:
+    """Raise a UserError where the disk is too small."""
+    partial = partial_path(path)
     there = partial.stat().st_size if partial.is_file() else 0
-    needed, free = 2 * PARTS[name].size - there, shutil.disk_usage(archive.parent).free
+    needed, free = room - there, shutil.disk_usage(path.parent).free
     if free < needed:
         raise UserError(
-            f"{archive.parent}: {free / 1e9:.2f} GB are free, and to download and unpack {name} "
+            f"{path.parent}: {free / 1e9:.2f} GB are free, and to download and unpack {name} "
             f"takes {needed / 1e9:.2f} GB; make room, or give another --data-dir"
         )
 

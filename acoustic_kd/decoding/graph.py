@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def build_graph(
     out_dir: Path,
     mean_duration: np.ndarray | None = None,
     silence_probability: float = 0.5,
+    left_out: Collection[str] = (),
 ) -> dict[str, Any]:
     """Build the decoding graph of a language model; write `HCLG.fst`, `words.txt`, `graph.json`.
 
@@ -38,6 +40,7 @@ def build_graph(
         out_dir: where to write.
         mean_duration: [K] mean frames spent in a senone's HMM state at a visit; default 2 each.
         silence_probability: chance of silence at each word boundary and at both ends.
+        left_out: words that the graph does without, with every n-gram that has one.
 
     Returns:
         The contents of `graph.json`: numbers of words, states, arcs, senones; seconds spent.
@@ -48,7 +51,7 @@ def build_graph(
     """
     began = time.monotonic()
     loop = self_loop_probability(mean_duration, inventory.num_senones)
-    words = arpa_words(arpa_path)
+    words = [word for word in arpa_words(arpa_path) if word not in left_out]
     lexicon_fst = make_lexicon_fst(lexicon, words, inventory.phones, silence_probability)
     symbols = ["<eps>", *lexicon_fst.words, "#0", BOS, EOS]
     words_txt = "".join(f"{word} {label}\n" for label, word in enumerate(symbols))

@@ -13,16 +13,17 @@ N-grams of order n are numbered by the pair (number of the first n - 1 words, la
 step is a NumPy operation on whole arrays, for any order.
 """
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from acoustic_kd.decoding.arpa import BOS, EOS
+from acoustic_kd.decoding.arpa_write import write_arpa
+from acoustic_kd.decoding.pruning import prune
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import atomic_path
 
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # KenLM's, for counts too few to estimate from
 BOS_ID, EOS_ID = 0, 1
@@ -57,19 +58,25 @@ def train_lm(
     path: Path,
     order: int = 3,
     min_counts: Sequence[int] | None = None,
-) -> None:
+    threshold: float | None = None,
+) -> list[int]:
     """Train an n-gram model on `sentences` and write it to `path` in ARPA form.
 
     The vocabulary is closed: every word of it gets a probability, seen or not, and n-grams with
     any other word are left out (there is no <unk>). The same input gives the same file.
 
     Args:
-        sentences: lists of words, without <s> and </s>.
+        sentences: lists of words, without <s> and </s>; read once, and not kept.
         vocabulary: the words to predict.
         path: the ARPA file.
         order: length of the longest n-grams.
         min_counts: for each order, keep n-grams seen at least so often (first: 1; never falling);
             the mass of those dropped goes to the back-off. Default: keep all.
+        threshold: prune n-grams without which the perplexity grows by less than this share
+            (`pruning`). Default: keep all.
+
+    Returns:
+        The number of n-grams of each order, of the highest that has any and those below.
 
     Raises:
         UserError: no sentences or no vocabulary, nothing in common between them, or settings
@@ -91,8 +98,22 @@ def train_lm(
             "language model: no training sentence has a word of the vocabulary; "
             "check the text (upper or lower case?) and the lexicon"
         )
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(_arpa_lines(orders, words, min_counts))
+    kept = [~o.has_oov & (o.raw >= m) for o, m in zip(orders, min_counts, strict=True)]
+    kept[0] = ~orders[0].has_oov
+    probabilities, backoffs = _probabilities(orders, kept)
+    if threshold is not None:
+        predictions = len(tokens) - orders[0].raw[BOS_ID]
+        kept, backoffs = prune(orders, kept, probabilities, backoffs, threshold, predictions)
+    while not kept[-1].any():  # no file has an order without n-grams
+        kept.pop()
+    write_arpa(
+        path,
+        words,
+        [_word_ids(orders, n, keep) for n, keep in enumerate(kept)],
+        [np.log10(p[keep]) for p, keep in zip(probabilities, kept, strict=False)],
+        [np.log10(b[keep]) for b, keep in zip(backoffs, kept[:-1], strict=False)],
+    )
+    return [int(np.count_nonzero(keep)) for keep in kept]
 
 
 def discounts(counts: np.ndarray) -> np.ndarray:
@@ -132,14 +153,16 @@ def _encode(sentences: Iterable[Sequence[str]], words: list[str]) -> tuple[np.nd
     """
     ids = {word: number for number, word in enumerate(words)}
     oov = len(words)
-    encoded = [
-        np.array([BOS_ID, *(ids.get(word, oov) for word in sentence), EOS_ID], dtype=np.int64)
-        for sentence in sentences
-    ]
-    if not encoded:
+    tokens, lengths = array("i"), array("i")
+    for sentence in sentences:
+        tokens.append(BOS_ID)
+        tokens.extend([ids.get(word, oov) for word in sentence])
+        tokens.append(EOS_ID)
+        lengths.append(len(sentence) + 2)
+    if not lengths:
         raise UserError("language model: no training sentences")
-    lengths = np.array([len(sentence) for sentence in encoded])
-    return np.concatenate(encoded), np.repeat(np.cumsum(lengths) - 1, lengths)
+    ends = np.cumsum(lengths) - 1
+    return np.array(tokens, np.int64), np.repeat(ends, lengths)
 
 
 def _count(tokens: np.ndarray, ends: np.ndarray, num_words: int, order: int) -> list[Ngrams]:
@@ -168,33 +191,14 @@ def _count(tokens: np.ndarray, ends: np.ndarray, num_words: int, order: int) -> 
     return orders
 
 
-def _arpa_lines(orders: list[Ngrams], words: list[str], min_counts: list[int]) -> Iterator[str]:
-    kept = [~o.has_oov & (o.raw >= m) for o, m in zip(orders, min_counts, strict=True)]
-    kept[0] = ~orders[0].has_oov
-    probabilities, backoffs = _probabilities(orders, kept)
-    yield "\\data\\\n"
-    for n, keep in enumerate(kept, start=1):
-        yield f"ngram {n}={np.count_nonzero(keep)}\n"
-    texts = [*words, ""]
-    for n, (ngrams, keep) in enumerate(zip(orders, kept, strict=True), start=1):
-        if n > 1:
-            columns = (keep.tolist(), ngrams.prefix.tolist(), ngrams.word.tolist())
-            texts = [
-                f"{texts[prefix]} {words[word]}" if kept_one else ""
-                for kept_one, prefix, word in zip(*columns, strict=True)
-            ]
-        logs = np.log10(probabilities[n - 1][keep])
-        yield f"\n\\{n}-grams:\n"
-        rows = zip(logs.tolist(), itertools.compress(texts, keep.tolist()), strict=True)
-        if n == len(orders):
-            yield from (f"{log:.7f}\t{text}\n" for log, text in rows)
-        else:
-            weights = np.log10(backoffs[n - 1][keep]).tolist()
-            yield from (
-                f"{log:.7f}\t{text}\t{weight:.7f}\n"
-                for (log, text), weight in zip(rows, weights, strict=True)
-            )
-    yield "\n\\end\\\n"
+def _word_ids(orders: list[Ngrams], n: int, keep: np.ndarray) -> np.ndarray:
+    """int32 [G, n + 1]: the words of the n-grams of `orders[n]` that are kept."""
+    numbers = np.flatnonzero(keep)
+    columns = []
+    for ngrams in orders[n::-1]:
+        columns.append(ngrams.word[numbers].astype(np.int32))
+        numbers = ngrams.prefix[numbers]
+    return np.stack(columns[::-1], axis=1)
 
 
 def _probabilities(

@@ -13,6 +13,7 @@ from acoustic_kd.work import Work
 _FEATURES = tuple(
     f"features.{key}" for key in ("sample_rate", "mel_bins", "low_hz", "high_hz", "train_warps")
 )
+_LANGUAGE_MODEL = tuple(f"decode.{key}" for key in ("ngram", "vocabulary", "min_counts", "prune"))
 _SEARCH = tuple(
     f"decode.{key}"
     for key in (
@@ -58,9 +59,8 @@ STAGES: dict[str, Stage] = {
             ("frames", "soft-targets"), "learn:run_distill", whole=False, distributed=True,
         ),
         Stage(
-            "graph", "language model and decoding graph", "graph", ("decode.ngram",),
-            ("corpus", "senones", "frames"), "recognise:run_graph",
-            sources="recognise:graph_sources",
+            "graph", "language model and decoding graph", "graph", _LANGUAGE_MODEL,
+            ("corpus", "senones", "frames"), "graph:run_graph", sources="language_model:sources",
         ),
         Stage(
             "decode", "frame accuracy, search and WER", "decode", _SEARCH,

@@ -12,8 +12,9 @@ from acoustic_kd.work import Work, require_done
 
 # Where things lie, and how fast they are made, is not what they are.
 NOT_SHAPING = {
-    *("corpus.data_dir", "corpus.untranscribed", "align.lexicon", "decode.arpa"),
-    *("decode.jobs", "train.checkpoint_steps", "soft_targets.memory_gb"),
+    *("corpus.data_dir", "corpus.untranscribed", "align.lexicon"),
+    *("decode.arpa", "decode.lm_text", "decode.jobs"),
+    *("train.checkpoint_steps", "soft_targets.memory_gb"),
 }
 # Settings that came later: at their defaults all is as before there were any, so that what was made
 # then stays current.
@@ -23,6 +24,7 @@ LATER = {
     *("corpus.untranscribed_parts", "corpus.untranscribed_share"),
     "align.unknown_words",  # if there are any, the sources of the corpus stage say so
     *("train.logits_mb", "distill.transfer_set"),
+    *("decode.vocabulary", "decode.min_counts", "decode.prune"),
 }
 
 

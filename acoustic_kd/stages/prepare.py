@@ -1,6 +1,5 @@
 """The stages from audio to frames with senones: corpus, features, align, senones, frames."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import lru_cache
@@ -32,15 +31,16 @@ from acoustic_kd.corpora.manifest import (
     read_manifest,
     write_manifest,
 )
-from acoustic_kd.errors import UserError
+from acoustic_kd.corpora.openslr import LEXICONS, file_of
 from acoustic_kd.features import copy_id, gather_moments, grouping, log_mel, original_id
-from acoustic_kd.files import digest, read_json, write_json, write_jsonl
+from acoustic_kd.files import digest, file_digest, read_json, write_json, write_jsonl
 from acoustic_kd.frames import Classes, read_utterances, shard_paths, write_store
 from acoustic_kd.frames import Utterance as Frames
 from acoustic_kd.lexicon import SILENCE, Lexicon, read_lexicon, write_lexicon
 from acoustic_kd.parallel import map_ordered, progress
 from acoustic_kd.senones import SenoneInventory, read_inventory
 from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.stages.language_model import check as check_language_model
 from acoustic_kd.stages.transfer import LEARNT, all_splits, chosen_splits
 from acoustic_kd.stages.unknown_words import (
     spoken_words,
@@ -91,8 +91,9 @@ def _stamp(path: Path) -> tuple[int, int] | tuple[()]:
 def run_corpus(experiment: Experiment) -> None:
     """Read the corpus; write a manifest a split, the lexicon and the exclusions."""
     out = experiment.path("corpus")
+    check_language_model(experiment.config)  # refused now, not when all is trained
     corpus = corpora.load(experiment.config.corpus, out / "audio")
-    chosen_splits(experiment.config, tuple(corpus.splits))  # refused now, not when all is trained
+    chosen_splits(experiment.config, tuple(corpus.splits))  # likewise
     lexicon = _lexicon(experiment.config)
     for split, utterances in corpus.splits.items():
         write_manifest(out / f"{split}.jsonl", utterances)
@@ -115,20 +116,10 @@ def _read_once(path: Path, content: str) -> Lexicon:
 
 def _lexicon_path(config: Config) -> Path:
     if config.align.lexicon is not None:
-        return Path(config.align.lexicon)
+        given = Path(config.align.lexicon)
+        named = config.align.lexicon in LEXICONS and not given.is_file()
+        return file_of(given.name, corpora.librispeech_dir(config.corpus)) if named else given
     return corpora.own_lexicon(config.corpus) or bundled_lexicon()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def report_exclusions(directory: Path, excluded: list[Exclusion]) -> None:

@@ -1,4 +1,4 @@
-"""The stages that measure: graph, decode, report."""
+"""The stages that measure: decode, report."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,63 +8,24 @@ import torch
 from torch import nn
 
 from acoustic_kd.config import Config
-from acoustic_kd.corpora.manifest import read_manifest
+from acoustic_kd.corpora.manifest import MEASURED, read_manifest
 from acoustic_kd.decoding.decode import decode_all
-from acoustic_kd.decoding.graph import arpa_words, build_graph
-from acoustic_kd.decoding.lm import train_lm
 from acoustic_kd.decoding.scoring import score, tune, write_alignments
 from acoustic_kd.decoding.search import SearchSettings
 from acoustic_kd.ensemble import mean_probabilities
 from acoustic_kd.files import digest, read_json, write_json, write_text
 from acoustic_kd.frames import read_utterances, shard_paths
-from acoustic_kd.lexicon import read_lexicon
 from acoustic_kd.model import load_model, make_splicer
 from acoustic_kd.parallel import cores, progress
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.report import Measurement, System, make_results, markdown, terminal_table
 from acoustic_kd.stages.experiment import Experiment, all_settings_json, select
 from acoustic_kd.stages.learn import distilled_directories, member_directories
-from acoustic_kd.stages.prepare import (
-    LEXICON,
-    file_digest,
-    inventory_of,
-    normalised,
-    read_statistics,
-)
+from acoustic_kd.stages.prepare import normalised, read_statistics
 from acoustic_kd.stages.transfer import transfer_frames
 from acoustic_kd.work import Work
 
-MEASURED = ("dev", "test")
 SMALLEST = 1e-10  # probability under which a logarithm is cut off
-
-
-# --- graph --------------------------------------------------------------------------------------
-
-
-def graph_sources(config: Config) -> dict[str, str]:
-    """The user's own language model, if there is one."""
-    return {} if config.decode.arpa is None else {"arpa": file_digest(Path(config.decode.arpa))}
-
-
-def run_graph(experiment: Experiment) -> None:
-    """Train the n-gram on the train transcripts, unless one is given, and build HCLG."""
-    config, out = experiment.config.decode, experiment.path("graph")
-    lexicon = read_lexicon(experiment.path("corpus") / LEXICON)
-    arpa = out / "lm.arpa" if config.arpa is None else Path(config.arpa)
-    if config.arpa is None:
-        utterances = read_manifest(experiment.path("corpus") / "train.jsonl")
-        sentences = [u.text.split() for u in utterances if u.text]
-        known = {word for sentence in sentences for word in sentence if word in lexicon}
-        train_lm(sentences, known, arpa, config.ngram)
-    vocabulary = set(arpa_words(arpa))
-    _, durations = read_statistics(experiment)
-    summary = build_graph(lexicon, arpa, inventory_of(experiment), out, durations)
-    print(f"  {len(vocabulary)} words; graph of {summary['states']} states, {summary['arcs']} arcs")
-    for split in MEASURED:
-        texts = [u.text or "" for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")]
-        words = " ".join(texts).split()
-        unknown = len([word for word in words if word not in vocabulary])
-        print(f"  {split}: {unknown} of {len(words)} words are not in the vocabulary")
 
 
 # --- decode -------------------------------------------------------------------------------------

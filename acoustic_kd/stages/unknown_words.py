@@ -1,10 +1,10 @@
-"""Words of the transcripts that the lexicon lacks: they are said as they are spelled.
+"""Words of transcripts and language models that the lexicon lacks: they are said as spelled.
 
 docs/lexicon.md
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from acoustic_kd.config import Config
 from acoustic_kd.corpora.manifest import Utterance
@@ -34,40 +34,58 @@ def unknown_words_source(config: Config, lexicon: Lexicon, words: Iterable[str])
     return {"g2p": str(FORMAT)} if unknown else {}
 
 
-def with_unknown_words(experiment: Experiment, lexicon: Lexicon, words: Counter[str]) -> Lexicon:
+def with_unknown_words(
+    experiment: Experiment,
+    lexicon: Lexicon,
+    words: Counter[str],
+    stage: str = "corpus",
+    whole: str = "all that is spoken",
+) -> Lexicon:
     """The lexicon, and after its words those of `words` that it lacks, as far as can be told.
 
-    Says on the terminal what was done, and lists the guesses in `corpus/g2p.txt`.
+    Says on the terminal what was done, and lists the guesses in the stage's `g2p.txt`. What the
+    corpus stage has guessed is not learnt from.
 
     Args:
-        words: those of the transcripts, with how often each is spoken.
+        words: of the transcripts or of a language model, with how often each comes.
+        whole: what the terminal calls all of `words`.
     """
     unknown = sorted(word for word in words if word not in lexicon)
     if not unknown:
         return lexicon
     share = sum(words[word] for word in unknown) / words.total()
-    some = f"{_some(unknown)} ({share:.1%} of all that is spoken)"
-    print(f"  {len(unknown)} words are not in the lexicon: {some}")
+    print(
+        f"  {len(unknown)} words are not in the lexicon: {some(unknown)} ({share:.1%} of {whole})"
+    )
     if experiment.config.align.unknown_words == "exclude":
         return lexicon
-    if len(lexicon.entries) < LEAST_WORDS:
-        print(f"  they stay unknown: its {len(lexicon.entries)} words are too few to learn from")
+    given = lexicon if stage == "corpus" else _given(experiment, lexicon)
+    if len(given.entries) < LEAST_WORDS:
+        print(f"  they stay unknown: its {len(given.entries)} words are too few to learn from")
         return lexicon
-    model = cached_model(lexicon, experiment.directory / MODEL)
+    model = cached_model(given, experiment.directory / MODEL)
     guesses = {
         word: variants(guessed)
         for word, guessed in zip(unknown, model.pronounce(unknown), strict=True)
     }
     said = {word: found for word, found in guesses.items() if found}
     if said:
-        path = experiment.path("corpus") / G2P
+        path = experiment.path(stage) / G2P
         write_text(path, g2p_text(said))
         number = sum(map(len, said.values()))
         print(f"  {len(said)} of them got {number} pronunciations by their letters: {path}")
     if left := [word for word in unknown if word not in said]:
-        print(f"  {len(left)} stay unknown, for the lexicon has no such letters: {_some(left)}")
+        print(f"  {len(left)} stay unknown, for the lexicon has no such letters: {some(left)}")
     new = {word: tuple(guess.phones for guess in found) for word, found in said.items()}
     return Lexicon(lexicon.entries | new)
+
+
+def _given(experiment: Experiment, lexicon: Lexicon) -> Lexicon:
+    """The lexicon of the corpus stage without the words that it guessed."""
+    path = experiment.path("corpus") / G2P
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    guessed = {line.partition("\t")[0] for line in lines}
+    return Lexicon({word: lexicon[word] for word in lexicon.entries if word not in guessed})
 
 
 def variants(guesses: list[Guess]) -> list[Guess]:
@@ -84,5 +102,6 @@ def g2p_text(said: dict[str, list[Guess]]) -> str:
     )
 
 
-def _some(words: list[str]) -> str:
+def some(words: Sequence[str]) -> str:
+    """The first few of some words, for a message."""
     return ", ".join(words[:5]) + (", …" if len(words) > 5 else "")

@@ -1,0 +1,171 @@
+"""The language model of the graph stage: a ready one, or an n-gram trained on text.
+
+docs/language-model.md
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from acoustic_kd.config import Config
+from acoustic_kd.corpora import librispeech_dir
+from acoustic_kd.corpora.manifest import MEASURED, read_manifest
+from acoustic_kd.corpora.openslr import LANGUAGE_MODELS, file_of, language_model_named
+from acoustic_kd.decoding.graph import arpa_words
+from acoustic_kd.decoding.lm import train_lm
+from acoustic_kd.decoding.text import TextFile, most_frequent
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import file_digest
+from acoustic_kd.g2p.model import FORMAT
+from acoustic_kd.lexicon import Lexicon
+from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.stages.unknown_words import some, with_unknown_words
+
+LEAST_KNOWN = 0.01  # of the words of a text; fewer are in another language, or in lower case
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A back-off model, and how its words are said.
+
+    Attributes:
+        path: the ARPA file.
+        words: those that can be recognised.
+        left_out: those that nobody knows how to say.
+        lexicon: says at least `words`.
+    """
+
+    path: Path
+    words: set[str]
+    left_out: set[str]
+    lexicon: Lexicon
+
+
+def sources(config: Config) -> dict[str, str]:
+    """The user's own language model or text, if there is one. One by name is known by its name."""
+    decode, found = config.decode, {}
+    if decode.arpa is not None:
+        name = _name(decode.arpa)
+        found["arpa"] = f"openslr 11 {name}" if name else file_digest(Path(decode.arpa))
+    elif decode.lm_text is not None:
+        found["lm_text"] = file_digest(Path(decode.lm_text))
+    guessing = found and config.align.unknown_words == "g2p"
+    return found | ({"g2p": str(FORMAT)} if guessing else {})
+
+
+def check(config: Config) -> None:
+    """Raise a UserError where there is no such language model or text: before it is needed."""
+    decode = config.decode
+    if decode.arpa is not None:
+        _name(decode.arpa)
+    elif decode.lm_text is not None and not Path(decode.lm_text).is_file():
+        raise UserError(f"decode.lm_text {decode.lm_text}: no such file")
+
+
+def _name(given: str) -> str | None:
+    """The name of LibriSpeech's own language model, where `decode.arpa` is one and not a file."""
+    if Path(given).is_file():
+        return None
+    name = language_model_named(given)
+    if name is None:
+        known = ", ".join(file.removesuffix(".arpa.gz") for file in LANGUAGE_MODELS)
+        raise UserError(
+            f"decode.arpa {given}: no such file, and no language model of LibriSpeech's ({known})"
+        )
+    return name
+
+
+def make_language_model(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageModel:
+    """Fetch or train the language model; say on the terminal what it is.
+
+    Args:
+        lexicon: that of the corpus stage.
+        out: where a model that is trained goes.
+
+    Raises:
+        UserError: the model or the text is damaged or cannot be had, or has nothing in common with
+            the lexicon or the dev split.
+    """
+    decode = experiment.config.decode
+    if decode.arpa is not None:
+        model = _ready_made(experiment, decode.arpa, lexicon)
+    else:
+        model = _trained(experiment, lexicon, out)
+    _report_unknown(experiment, model)
+    return model
+
+
+def _ready_made(experiment: Experiment, given: str, lexicon: Lexicon) -> LanguageModel:
+    name = _name(given)
+    path = file_of(name, librispeech_dir(experiment.config.corpus)) if name else Path(given)
+    words = arpa_words(path)
+    lexicon = with_unknown_words(
+        experiment, lexicon, Counter(words), "graph", "the language model's words"
+    )
+    left_out = sorted(word for word in words if word not in lexicon)
+    if left_out:
+        print(
+            f"  {len(left_out)} of the language model's {len(words)} words are left out of the "
+            f"graph, for there is no pronunciation of them: {some(left_out)}"
+        )
+    return LanguageModel(path, set(words) - set(left_out), set(left_out), lexicon)
+
+
+def _trained(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageModel:
+    decode, path = experiment.config.decode, out / "lm.arpa"
+    sentences: Iterable[list[str]]
+    if decode.lm_text is None:
+        train = read_manifest(experiment.path("corpus") / "train.jsonl")
+        sentences = [u.text.split() for u in train if u.text]
+        counts = Counter(word for sentence in sentences for word in sentence if word in lexicon)
+        vocabulary = most_frequent(counts, decode.vocabulary)
+    else:
+        sentences = TextFile(Path(decode.lm_text), "decode.lm_text")
+        counts = sentences.counts()
+        _check_known(sentences, counts, lexicon)
+        vocabulary = most_frequent(counts, decode.vocabulary)
+        chosen = Counter({word: counts[word] for word in vocabulary})
+        lexicon = with_unknown_words(experiment, lexicon, chosen, "graph", "the text")
+        vocabulary = [word for word in vocabulary if word in lexicon]
+        covered = sum(counts[word] for word in vocabulary) / counts.total()
+        print(
+            f"  vocabulary: {len(vocabulary)} of the text's {len(counts)} words, {covered:.2%} of "
+            f"the {counts.total()} that it is long"
+        )
+    numbers = train_lm(sentences, vocabulary, path, decode.ngram, decode.min_counts, decode.prune)
+    sizes = ", ".join(f"{size} {n}-grams" for n, size in enumerate(numbers, start=1))
+    print(f"  language model of {sizes}")
+    return LanguageModel(path, set(vocabulary), set(), lexicon)
+
+
+def _check_known(text: TextFile, counts: Counter[str], lexicon: Lexicon) -> None:
+    known = sum(count for word, count in counts.items() if word in lexicon)
+    if known < LEAST_KNOWN * counts.total():
+        first = some(most_frequent(counts, 6))
+        raise UserError(
+            f"{text.setting} {text.path}: {known} of its {counts.total()} words are in the lexicon "
+            f"({first} are not): is it in upper case, as transcripts are, and of the same language?"
+        )
+
+
+def _report_unknown(experiment: Experiment, model: LanguageModel) -> None:
+    """Say how many words of dev and test cannot be recognised.
+
+    Raises:
+        UserError: all of those of dev.
+    """
+    for split in MEASURED:
+        texts = [u.text or "" for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")]
+        words = " ".join(texts).split()
+        unknown = [word for word in words if word not in model.words]
+        if split == "dev" and words and len(unknown) == len(words):
+            raise UserError(
+                f"language model {model.path}: none of the words of dev ({some(words)}) is in its "
+                f"vocabulary ({some(sorted(model.words))}); check language and case"
+            )
+        share = len(unknown) / max(len(words), 1)
+        print(
+            f"  {split}: {len(unknown)} of {len(words)} words ({share:.2%}) are not in the "
+            "vocabulary"
+        )
