@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from acoustic_kd.config import Config
 from acoustic_kd.corpora.manifest import read_manifest
@@ -14,28 +13,23 @@ from acoustic_kd.decoding.graph import arpa_words, build_graph
 from acoustic_kd.decoding.lm import train_lm
 from acoustic_kd.decoding.scoring import score, tune, write_alignments
 from acoustic_kd.decoding.search import SearchSettings
-from acoustic_kd.ensemble import mean_probabilities
+from acoustic_kd.ensemble import log_likelihoods, posteriors
 from acoustic_kd.files import digest, read_json, write_json, write_text
 from acoustic_kd.frames import read_utterances, shard_paths
 from acoustic_kd.lexicon import read_lexicon
-from acoustic_kd.model import load_model, make_splicer
+from acoustic_kd.model import load_model
 from acoustic_kd.parallel import cores, progress
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.report import Measurement, System, make_results, markdown, terminal_table
 from acoustic_kd.stages.experiment import Experiment, all_settings_json, select
+from acoustic_kd.stages.label import inventory_of, read_statistics
 from acoustic_kd.stages.learn import distilled_directories, member_directories
-from acoustic_kd.stages.prepare import (
-    LEXICON,
-    file_digest,
-    inventory_of,
-    normalised,
-    read_statistics,
-)
+from acoustic_kd.stages.prepare import LEXICON, file_digest, normalised
 from acoustic_kd.stages.transfer import transfer_frames
 from acoustic_kd.work import Work
 
 MEASURED = ("dev", "test")
-SMALLEST = 1e-10  # probability under which a logarithm is cut off
+CPU = torch.device("cpu")
 
 
 # --- graph --------------------------------------------------------------------------------------
@@ -57,7 +51,7 @@ def run_graph(experiment: Experiment) -> None:
         known = {word for sentence in sentences for word in sentence if word in lexicon}
         train_lm(sentences, known, arpa, config.ngram)
     vocabulary = set(arpa_words(arpa))
-    _, durations = read_statistics(experiment)
+    _, durations = read_statistics(experiment.path("frames"))
     summary = build_graph(lexicon, arpa, inventory_of(experiment), out, durations)
     print(f"  {len(vocabulary)} words; graph of {summary['states']} states, {summary['arcs']} arcs")
     for split in MEASURED:
@@ -106,7 +100,8 @@ def measure(experiment: Experiment, system: System, out: Path) -> None:
     """Frame accuracy and WER of one system, into `out`/measurement.json and readable files."""
     config = experiment.config.decode
     models = [load_model(directory)[0] for directory in system.directories]
-    log_prior, _ = read_statistics(experiment)
+    low, windows = use_bfloat16(experiment.config.train.bfloat16, CPU), experiment.config.model
+    log_prior, _ = read_statistics(experiment.path("frames"))
     limits = SearchSettings(
         config.beam, config.max_active, config.lattice_beam, config.acoustic_scale
     )
@@ -120,11 +115,11 @@ def measure(experiment: Experiment, system: System, out: Path) -> None:
         def likelihoods(split=split, targets=targets, frames=frames):
             title = f"{system.name} {split}"
             for utterance in progress(normalised(experiment, split), title, unit="utt"):
-                probabilities = posteriors(experiment.config, models, utterance.features)
+                probabilities = posteriors(models, windows, utterance.features, low)
                 if utterance.id in targets:
                     right = probabilities.argmax(-1) == targets[utterance.id]
                     frames[utterance.id] = int(right.sum()), len(right)
-                yield utterance.id, np.log(probabilities + SMALLEST) - log_prior
+                yield utterance.id, log_likelihoods(probabilities, log_prior)
 
         jobs = config.jobs or cores()
         lattices = decode_all(experiment.path("graph"), likelihoods(), limits, jobs)
@@ -147,23 +142,6 @@ def measure(experiment: Experiment, system: System, out: Path) -> None:
         f"search at {result.real_time_factor['test']:.3f} of real time",
         flush=True,
     )
-
-
-def posteriors(config: Config, models: list[nn.Module], features: np.ndarray) -> np.ndarray:
-    """The mean of the models' senone posteriors for one utterance.
-
-    Args:
-        features: float32 [T, D], normalised.
-
-    Returns:
-        float32 [T, K].
-    """
-    low = use_bfloat16(config.train.bfloat16, torch.device("cpu"))
-    splicer = make_splicer(
-        config.model, torch.from_numpy(features), np.array([0, len(features)]), low
-    )
-    windows = splicer(torch.arange(len(features)))
-    return mean_probabilities(models, windows, 1.0, low).numpy()
 
 
 def _targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
