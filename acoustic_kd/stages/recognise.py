@@ -9,9 +9,10 @@ import torch
 from acoustic_kd.config import Config
 from acoustic_kd.corpora.manifest import read_manifest
 from acoustic_kd.decoding.decode import decode_all
+from acoustic_kd.decoding.error_listing import write_alignments
 from acoustic_kd.decoding.graph import arpa_words, build_graph
 from acoustic_kd.decoding.lm import train_lm
-from acoustic_kd.decoding.scoring import score, tune, write_alignments
+from acoustic_kd.decoding.scoring import read_transcripts, score, tune
 from acoustic_kd.decoding.search import SearchSettings
 from acoustic_kd.ensemble import log_likelihoods, posteriors
 from acoustic_kd.files import digest, read_json, write_json, write_text
@@ -164,7 +165,7 @@ def run_report(experiment: Experiment) -> None:
     for system in systems(experiment):
         folder = experiment.path("decode") / system.name
         measurements.append(Measurement(**read_json(folder / "measurement.json")))
-        transcripts[system.name] = _read_transcripts(folder / "test.txt")
+        transcripts[system.name] = read_transcripts(folder / "test.txt")
     manifest = read_manifest(experiment.path("corpus") / "test.jsonl")
     references = {u.id: (u.text or "").split() for u in manifest if u.id in transcripts["ensemble"]}
     parameters = load_model(member_directories(experiment)[0])[1]["parameters"]
@@ -176,6 +177,7 @@ def run_report(experiment: Experiment) -> None:
         transcripts,
         parameters,
         experiment.config.train.members,
+        {u.id: u.speaker for u in manifest},
     )
     results["transfer_set"] = transfer_frames(experiment)
     results["command"] = experiment.command
@@ -195,8 +197,3 @@ def _minutes(experiment: Experiment) -> dict[str, float]:
         whole = experiment.done(name)["seconds"]
         minutes[name] = round(max(whole, sum(parts)) / 60, 2)
     return minutes
-
-
-def _read_transcripts(path: Path) -> dict[str, list[str]]:
-    lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
-    return {fields[0]: fields[1:] for fields in lines}
