@@ -10,6 +10,7 @@ from typing import Any
 MEANS = ("arithmetic", "geometric")  # of the members' predictions
 ENCODINGS = ("top-k", "top-p", "sampled", "dense")  # of soft targets
 UNKNOWN_WORDS = ("g2p", "exclude")  # words of transcripts that the lexicon lacks
+ALIGNERS = ("pocketsphinx", "dnn")
 TRANSFER_SETS = ("all", "transcribed", "untranscribed")
 LIBRISPEECH_PARTS = (
     *("train-clean-5", "dev-clean-2"),  # Mini LibriSpeech
@@ -67,6 +68,10 @@ class FeatureConfig:
 class AlignConfig:
     """Forced alignment to HMM states."""
 
+    method: str = "pocketsphinx"  # of ALIGNERS; dnn: with trained models (docs/alignment.md)
+    # For dnn: an earlier experiment, whose ensemble then aligns, or one model of it, as
+    # EXP_DIR/distilled/01 or EXP_DIR/members/01.
+    model: str | None = None
     lexicon: str | None = None  # path; null: the corpus's own, else pocketsphinx's English one
     unknown_words: str = "g2p"  # of UNKNOWN_WORDS: said as spelled; exclude: not aligned
     max_failed: float = 0.05  # more than this share of a split unaligned is an error

@@ -3,13 +3,17 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from acoustic_kd.config import MEANS
+from acoustic_kd.config import MEANS, ModelConfig
 from acoustic_kd.errors import UserError
 from acoustic_kd.memory import cached_rows
+from acoustic_kd.model import make_splicer
 from acoustic_kd.precision import logits_of
+
+SMALLEST = 1e-10  # probability under which a logarithm is cut off
 
 
 @dataclass(frozen=True)
@@ -111,3 +115,31 @@ def mean_probabilities(
         float32 [B, K]; rows sum to 1.
     """
     return mean_of((logits_of(m, windows, bfloat16) for m in members), temperature, mean, weights)
+
+
+def posteriors(
+    models: list[nn.Module], config: ModelConfig, features: np.ndarray, bfloat16: bool = False
+) -> np.ndarray:
+    """The mean of the models' senone posteriors for the frames of one utterance.
+
+    Args:
+        config: the models'; it says how wide their window is.
+        features: float32 [T, D], normalised.
+
+    Returns:
+        float32 [T, K].
+    """
+    offsets = np.array([0, len(features)])
+    splicer = make_splicer(config, torch.from_numpy(features), offsets, bfloat16)
+    windows = splicer(torch.arange(len(features)))
+    return mean_probabilities(models, windows, 1.0, bfloat16).numpy()
+
+
+def log_likelihoods(probabilities: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
+    """Log-likelihoods [T, K] of the senones but for a summand a frame: log posterior − log prior.
+
+    Args:
+        probabilities: [T, K] posteriors.
+        log_prior: [K].
+    """
+    return np.log(probabilities + SMALLEST) - log_prior

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -96,6 +97,46 @@ def map_ordered(
     with worker_pool(jobs, initializer, arguments) as pool:
         results = pool.map(function, items, chunksize=chunk)
         yield from progress(results, description, len(items))
+
+
+def map_stream(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    description: str,
+    total: int,
+    jobs: int = 0,
+    initializer: Callable[..., None] | None = None,
+    arguments: tuple[Any, ...] = (),
+) -> Iterator[Result]:
+    """Like `map_ordered`, for items that need not fit in memory together: they are taken as needed.
+
+    Args:
+        total: about how many there are.
+
+    Raises:
+        UserError: a process died.
+    """
+    jobs = min(jobs or cores(), total)
+    if jobs <= 1:
+        if initializer is not None:
+            initializer(*arguments)
+        yield from progress(map(function, items), description, total)
+        return
+    with worker_pool(jobs, initializer, arguments) as pool:
+        yield from progress(_in_turn(pool, function, items, 4 * jobs), description, total)
+
+
+def _in_turn(
+    pool: ProcessPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], most: int
+) -> Iterator[Result]:
+    """Results in order; at most so many items wait for their turn."""
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) >= most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 @contextmanager

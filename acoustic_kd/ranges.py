@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from acoustic_kd.config import (
+    ALIGNERS,
     ENCODINGS,
     LIBRISPEECH_PARTS,
     MEANS,
@@ -75,6 +76,7 @@ RANGES: dict[str, Range] = {
         "different numbers from 0.5 to 2, with 1 (the speech itself) among them",
     ),
     "features.normalise": _one_of("speaker", "utterance", "global"),
+    "align.method": _one_of(*ALIGNERS),
     "align.unknown_words": _one_of(*UNKNOWN_WORDS),
     "align.max_failed": _RATE,
     "senones.leaves": _at_least(1),
@@ -147,6 +149,11 @@ def check_ranges(config: Config) -> None:
         raise UserError(
             f"setting 'features.high_hz' is {features.high_hz:g}; it must lie above features.low_hz"
             f" ({features.low_hz:g}) and at or below half the sample rate ({nyquist:g})"
+        )
+    if (config.align.method == "dnn") != (config.align.model is not None):
+        raise UserError(
+            f"setting 'align.model' is {config.align.model or 'null'} and 'align.method' is "
+            f"{config.align.method}; a model is given where the method is dnn, and only there"
         )
     soft = config.soft_targets
     if soft.weights is not None and len(soft.weights) != config.train.members:

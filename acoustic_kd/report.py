@@ -12,6 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from acoustic_kd.comparison import (
+    PAIRS,
+    by_speaker,
+    difference_table,
+    differences,
+    markdown_table,
+    speaker_table,
+)
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.scoring import (
     Score,
@@ -89,6 +97,7 @@ def make_results(
     transcripts: Mapping[str, Mapping[str, list[str]]],
     parameters: int,
     members: int,
+    speakers: Mapping[str, str],
 ) -> dict[str, Any]:
     """The contents of `results.json` (docs/results.md).
 
@@ -97,6 +106,7 @@ def make_results(
         transcripts: system → test utterance → recognised words.
         parameters: weights and biases of one model.
         members: M.
+        speakers: test utterance → speaker.
     """
     groups = {kind: [m for m in measurements if m.kind == kind] for kind in KINDS}
     counts = {
@@ -126,8 +136,11 @@ def make_results(
                 "real_time_factor": float(np.mean([m.real_time_factor["test"] for m in group])),
             }
         )
-    gains, intervals = {}, {}
-    for what, (errors, totals) in _errors_by_utterance(groups, counts).items():
+    gains, intervals, differ = {}, {}, {}
+    by_utterance = _errors_by_utterance(groups, counts)
+    named = {"frame_accuracy": list(groups["ensemble"][0].frames["test"]), "wer": list(references)}
+    for what, (errors, totals) in by_utterance.items():
+        differ[what] = differences(errors, totals, [speakers[name] for name in named[what]])
         gains[what] = _share(100 * errors.sum(0) / totals.sum())
         shares = [_share(rates) for rates in replicate(errors, totals)]
         usable = [share for share in shares if share is not None]
@@ -141,7 +154,21 @@ def make_results(
         "systems": systems,
         "gain_kept": gains,
         "gain_kept_ci95": intervals,
-        "probability_better": _probabilities(_errors_by_utterance(groups, counts)),
+        "differences": differ,
+        "probability_better": _probabilities(by_utterance),
+        "speakers": by_speaker(
+            counts,
+            {
+                kind: {
+                    name: np.sum([m.frames["test"][name] for m in group], axis=0)
+                    for name in named["frame_accuracy"]
+                }
+                for kind, group in groups.items()
+            },
+            {kind: len(group) for kind, group in groups.items()},
+            named["wer"],
+            speakers,
+        ),
         "each_model": [
             {
                 "name": m.name,
@@ -195,15 +222,10 @@ def _share(rates: np.ndarray) -> float | None:
 
 def _probabilities(errors: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, dict[str, float]]:
     """Paired bootstrap: how sure it is that one kind of system errs less than another."""
-    pairs = {
-        "ensemble over baseline": (1, 0),
-        "distilled over baseline": (2, 0),
-        "distilled over ensemble": (2, 1),
-    }
     return {
         what: {
             name: probability_better(counts[:, [other, one]], totals)
-            for name, (one, other) in pairs.items()
+            for name, (one, other) in PAIRS.items()
         }
         for what, (counts, totals) in errors.items()
     }
@@ -274,27 +296,36 @@ def transfer_sentences(results: dict[str, Any]) -> list[str]:
 
 def terminal_table(results: dict[str, Any]) -> str:
     """The comparison for a terminal."""
-    rows = table_rows(results)
+    lines = [*_aligned(table_rows(results)), "", *_aligned(difference_table(results))]
+    sentences = [*gain_sentences(results), *transfer_sentences(results)]
+    return "\n".join(lines + [f"  {s}" for s in sentences])
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     lines = ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
     lines.insert(1, "  " + "  ".join("-" * width for width in widths))
-    sentences = [*gain_sentences(results), *transfer_sentences(results)]
-    return "\n".join([line.rstrip() for line in lines] + [f"  {s}" for s in sentences])
+    return [line.rstrip() for line in lines]
 
 
 def markdown(results: dict[str, Any]) -> str:
     """The comparison as Markdown."""
-    heading, *rows = table_rows(results)
+    drawn = {what: found["drawn"] for what, found in results["differences"].items()}
     lines = [
         f"# {results['corpus']}: baseline, ensemble, distilled",
         "",
-        f"| {' | '.join(heading)} |",
-        f"|{'|'.join('---' for _ in heading)}|",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        *markdown_table(table_rows(results)),
         "",
         *(f"- {s}" for s in (*gain_sentences(results), *transfer_sentences(results))),
         "",
         "Figures in percent; ± is the standard deviation over models, 95 % a bootstrap interval "
         "over test utterances. LM weight and insertion penalty were tuned on dev.",
+        "",
+        *markdown_table(difference_table(results)),
+        "",
+        "Differences in points; 95 % and the probability of being better are of a paired bootstrap "
+        f"over test {drawn['wer']}.",
     ]
+    if table := speaker_table(results):
+        lines += ["", "## By speaker", "", *markdown_table(table)]
     return "\n".join(lines) + "\n"

@@ -109,6 +109,20 @@ class SenoneInventory:
         left, centre, right = self.contexts(segmentation.phones).T
         return self.table[left, centre, right].ravel(), segmentation.durations.ravel()
 
+    def segmentation(self, name: str, targets: np.ndarray) -> Segmentation:
+        """The segmentation of which `targets`, int [T], are the senones; every state has a frame.
+
+        A leaf is of one phone and one state, so the frame at which the state changes is all that
+        has to be found: a phone that follows itself begins where state 0 follows state 2.
+        """
+        states = np.array([leaf.state for leaf in self.leaves])[targets]
+        first = np.flatnonzero(np.diff(states, prepend=-1))
+        if len(first) % STATES or (states[first] != np.arange(len(first)) % STATES).any():
+            raise ValueError(f"{name}: the senones do not go through whole phones")
+        durations = np.diff(first, append=len(targets)).reshape(-1, STATES)
+        phones = tuple(self.leaves[senone].phone for senone in targets[first[::STATES]])
+        return Segmentation(name, phones, durations.astype(np.int64))
+
     def _json(self) -> dict:
         return {
             "format": FORMAT,

@@ -41,7 +41,7 @@ while [ $# -gt 0 ]; do
       shift 2
       ;;
     -*) fail "unknown option $1 (see recipes/run.sh --help)" ;;
-    align.lexicon=* | corpus.data_dir=* | corpus.untranscribed=* | decode.arpa=*)
+    align.lexicon=* | align.model=* | corpus.data_dir=* | corpus.untranscribed=* | decode.arpa=*)
       overrides+=("${1%%=*}=$(absolute "${1#*=}")")
       shift
       ;;

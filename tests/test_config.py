@@ -167,6 +167,7 @@ OUT_OF_RANGE = [
     ("features.high_hz", ".nan 8001 20 -7980 -9000"),
     ("features.train_warps", "[] [0.9] [1,1] [1,0] [1,3] [1,.nan]"),
     ("features.normalise", "speakers ''"),
+    ("align.method", "kaldi ''"),
     ("align.unknown_words", "guess ''"),
     ("align.max_failed", "-0.1 1 .nan"),
     ("senones.leaves", "0 -5"),
@@ -219,6 +220,12 @@ OUT_OF_RANGE = [
     ("decode.insertion_penalties", "[] [.inf]"),
     ("decode.jobs", "-1"),
 ]
+
+
+@pytest.mark.parametrize("override", ["align.method=dnn", "align.model=exp/first"])
+def test_a_model_is_given_where_one_aligns_and_only_there(override):
+    assert message_of(override).startswith("setting 'align.model' is ")
+    load_config(None, ["align.method=dnn", "align.model=exp/first"])
 
 
 def test_every_range_is_tested():

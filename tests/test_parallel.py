@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.parallel import Task, ahead, behind, cores, map_ordered, run_tasks
+from acoustic_kd.parallel import (
+    Task,
+    ahead,
+    behind,
+    cores,
+    map_ordered,
+    map_stream,
+    run_tasks,
+)
 
 offset = 0
 
@@ -48,6 +56,27 @@ def test_one_process_is_this_one():
     assert results == [(100 + n, os.getpid()) for n in range(5)]
     assert list(map_ordered(shifted, [], "", 4)) == []
     assert cores() >= 1
+
+
+def test_a_stream_in_this_process_is_read_no_further_than_it_is_used():
+    taken = []
+    items = (taken.append(n) or n for n in range(1000))
+    results = map_stream(shifted, items, "", 1000, 1, set_offset, (100,))
+    assert [next(results)[0] for _ in range(3)] == [100, 101, 102]
+    assert taken == [0, 1, 2]
+    assert list(map_stream(shifted, iter([]), "", 0, 4)) == []
+
+
+@pytest.mark.slow
+def test_a_stream_over_processes_is_in_order_and_read_only_a_little_ahead():
+    taken = []
+    items = (taken.append(n) or n for n in range(50))
+    results = map_stream(shifted, items, "", 50, 2, set_offset, (1000,))
+    first = next(results)
+    assert first[0] == 1000 and first[1] != os.getpid() and len(taken) <= 8
+    assert [number for number, _ in results] == list(range(1001, 1050))
+    with pytest.raises(UserError, match="^number 5 is no good$"):
+        list(map_stream(fails, iter(range(50)), "", 50, 2))
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from math import sqrt
 import numpy as np
 import pytest
 
+from acoustic_kd.comparison import difference_table, differences
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.scoring import score
 from acoustic_kd.report import (
@@ -19,6 +20,7 @@ from acoustic_kd.report import (
 )
 
 REFERENCES = {"u1": list("ABCD"), "u2": list("ABCDEF")}
+SPEAKERS = {"u1": "anna", "u2": "ben"}
 WORDS = {
     "member-01": {"u1": "ABXD", "u2": "ABC"},  # 1 substitution, 3 deletions
     "member-02": {"u1": "ABCD", "u2": "ABCDEFGG"},  # 2 insertions
@@ -52,7 +54,7 @@ def results_of(words, right):
     measurements = [measurement(name, transcripts[name], right[name]) for name in words]
     # As they come back from measurement.json.
     again = [Measurement(**json.loads(json.dumps(vars(m)))) for m in measurements]
-    return make_results("tiny", "digest", again, REFERENCES, transcripts, 1_500_000, 2)
+    return make_results("tiny", "digest", again, REFERENCES, transcripts, 1_500_000, 2, SPEAKERS)
 
 
 @pytest.fixture(scope="module")
@@ -171,4 +173,45 @@ def test_the_tables_hold_all_systems(results):
     lines = markdown(results).splitlines()
     assert lines[0] == "# tiny: baseline, ensemble, distilled"
     table = [line for line in lines if line.startswith("|")]
-    assert len(table) == 5 and len({line.count("|") for line in table}) == 1
+    assert [line.count("|") for line in table] == 10 * [8] + 4 * [9]
+
+
+def test_differences_in_points_with_their_intervals(results):
+    frames = results["differences"]["frame_accuracy"]
+    assert frames["drawn"] == "utterances"  # of two speakers only
+    pair = frames["pairs"]["ensemble over baseline"]
+    assert pair["points"] == pytest.approx(15) and pair["probability_better"] == 1
+    # A draw has one utterance twice, or both: 25, 10 or 15 points.
+    assert pair["ci95"] == pytest.approx([10, 25])
+    pair = results["differences"]["wer"]["pairs"]["distilled over ensemble"]
+    assert pair["points"] == pytest.approx(-10)
+    assert pair["ci95"] == pytest.approx([-25, 0])
+    line = next(row for row in difference_table(results) if row[0] == "distilled over ensemble")
+    assert line[4:6] == ["+10.00", "+0.00 … +25.00"]
+
+
+def test_enough_speakers_are_drawn_instead_of_utterances():
+    errors = np.repeat(np.array([[3, 2, 2], [5, 1, 2], [2, 2, 1], [4, 3, 3], [1, 0, 0]]), 40, 0)
+    speakers = np.repeat(list("abcde"), 40)
+    totals = np.full(len(errors), 10.0)
+    wide, narrow = (differences(errors, totals, s) for s in (speakers, len(errors) * ["a"]))
+    assert (wide["drawn"], narrow["drawn"]) == ("speakers", "utterances")
+    for name, pair in wide["pairs"].items():
+        other = narrow["pairs"][name]
+        assert pair["points"] == pytest.approx(other["points"])
+        assert np.ptp(pair["ci95"]) > 2 * np.ptp(other["ci95"])
+
+
+def test_each_speaker_has_a_row(results):
+    anna, ben = results["speakers"]
+    assert (anna["speaker"], anna["words"], anna["utterances"]) == ("anna", 4, 1)
+    assert anna["baseline"] == {
+        **{"wer": 12.5, "errors": 1, "substitutions": 1, "insertions": 0, "deletions": 0},
+        "frame_accuracy": pytest.approx(55),
+    }
+    assert ben["baseline"]["wer"] == pytest.approx(100 * 5 / 12)
+    assert ben["distilled"]["deletions"] == 1
+    assert ben["ensemble"]["frame_accuracy"] == pytest.approx(65)
+    assert "| anna | 4 | 12.50 | 0.00 | 25.00 | 55.00 | 80.00 | 70.00 |" in markdown(results)
+    for few_or_many in (results["speakers"][:1], 21 * results["speakers"]):
+        assert "anna" not in markdown(results | {"speakers": few_or_many})

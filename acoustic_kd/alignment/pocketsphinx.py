@@ -10,7 +10,11 @@ from pathlib import Path
 import numpy as np
 import pocketsphinx
 
-from acoustic_kd.alignment.segmentation import Segmentation
+from acoustic_kd.alignment.segmentation import (
+    AlignmentFailure,
+    Segmentation,
+    check_transcript,
+)
 from acoustic_kd.errors import UserError
 from acoustic_kd.lexicon import SILENCE, Lexicon
 
@@ -22,10 +26,6 @@ PHONES = frozenset(
         *("TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
     ]
 )
-
-
-class AlignmentFailure(Exception):
-    """One utterance cannot be aligned; the text says why."""
 
 
 def bundled_lexicon() -> Path:
@@ -71,11 +71,7 @@ class PocketsphinxAligner:
         Raises:
             AlignmentFailure: a word is not in the lexicon, or the words do not fit the audio.
         """
-        unknown = [word for word in words if word not in self._lexicon]
-        if unknown:
-            raise AlignmentFailure(f"word '{unknown[0]}' is not in the lexicon")
-        if not words:
-            raise AlignmentFailure("the transcript is empty")
+        check_transcript(words, self._lexicon)
         samples = np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16).tobytes()
         try:
             self._decoder.set_align_text(" ".join(words))

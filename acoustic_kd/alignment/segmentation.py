@@ -1,5 +1,6 @@
 """The segmentation of an utterance into HMM states: what every aligner returns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,8 +8,22 @@ import numpy as np
 
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import read_jsonl, write_jsonl
+from acoustic_kd.lexicon import Lexicon
 
 STATES = 3  # HMM states of every phone
+
+
+class AlignmentFailure(Exception):
+    """One utterance cannot be aligned; the text says why."""
+
+
+def check_transcript(words: Sequence[str], lexicon: Lexicon) -> None:
+    """Raise an AlignmentFailure for a transcript that no aligner can do anything with."""
+    unknown = [word for word in words if word not in lexicon]
+    if unknown:
+        raise AlignmentFailure(f"word '{unknown[0]}' is not in the lexicon")
+    if not words:
+        raise AlignmentFailure("the transcript is empty")
 
 
 @dataclass(frozen=True)

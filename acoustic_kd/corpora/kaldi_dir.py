@@ -10,6 +10,7 @@ A relative path in wav.scp starts at DIR.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from acoustic_kd.corpora.manifest import (
     normalise_text,
 )
 from acoustic_kd.errors import UserError
+
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # tabs may separate
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,14 @@ def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
     """("file:line", first field, rest of the line) of each line; a repeated key is an error."""
     seen = set()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): it also breaks at characters that stand within a transcript.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines if lines != [""] else [], start=1):
         where = f"{path}:{number}"
+        if strange := _CONTROL.search(line.rstrip("\r")):
+            raise UserError(f"{where}: control character U+{ord(strange[0]):04X}; remove it")
         if not line.strip():
             raise UserError(f"{where}: empty line; remove it")
         key, _, rest = line.strip().replace("\t", " ").partition(" ")

@@ -15,12 +15,10 @@ import numpy as np
 
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import write_text
 
 REPLICATIONS = 10_000
 SEED = 0
 BLOCK = 500  # replications drawn at once, to bound memory
-NOTHING = "***"  # stands opposite an inserted or a deleted word
 
 Transcripts = Mapping[str, Sequence[str]]
 
@@ -115,7 +113,7 @@ def tune(
     settings = [(weight, penalty) for weight in lm_weights for penalty in penalties]
     if not settings:
         raise UserError("tuning: give at least one LM weight and one word insertion penalty")
-    _check(references, lattices)
+    check_hypotheses(references, lattices)
     errors, words = [0] * len(settings), 0
     for name, reference in references.items():
         words += len(reference)
@@ -140,38 +138,23 @@ def tune(
     return Tuning(*best, table)
 
 
-def write_alignments(path: Path, references: Transcripts, hypotheses: Transcripts) -> None:
-    """Write reference above hypothesis, word by word, one block an utterance.
+def read_transcripts(path: Path) -> dict[str, list[str]]:
+    """Utterance → words, from Kaldi's text format.
 
     Raises:
-        UserError: a reference has no hypothesis.
+        UserError: the file is missing.
     """
-    _check(references, hypotheses)
-    blocks = []
-    for name, reference in references.items():
-        pairs = kaldialign.align(list(reference), list(hypotheses[name]), NOTHING)
-        widths = [max(len(ref), len(hyp)) for ref, hyp in pairs]
-        marks = [" " if r == h else "I" if r == NOTHING else "D" if h == NOTHING else "S"
-                 for r, h in pairs]  # fmt: skip
-        rows = {
-            "ref": [ref for ref, _ in pairs],
-            "hyp": [hyp for _, hyp in pairs],
-            "   ": marks,
-        }
-        lines = [
-            f"{title} "
-            + " ".join(word.ljust(width) for word, width in zip(row, widths, strict=True))
-            for title, row in rows.items()
-        ]
-        wrong = sum(mark != " " for mark in marks)
-        head = f"{name}: {wrong} errors in {len(reference)} words"
-        blocks.append("\n".join(line.rstrip() for line in [head, *lines]).rstrip() + "\n")
-    write_text(path, "\n".join(blocks))
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    lines = (line.split() for line in text.splitlines())
+    return {fields[0]: fields[1:] for fields in lines}
 
 
 def error_counts(references: Transcripts, hypotheses: Transcripts) -> np.ndarray:
     """[utterances, 5]: errors, reference words, substitutions, insertions, deletions."""
-    _check(references, hypotheses)
+    check_hypotheses(references, hypotheses)
     rows = []
     for name, reference in references.items():
         edits = kaldialign.edit_distance(reference, hypotheses[name])
@@ -197,7 +180,8 @@ def replicate(errors: np.ndarray, words: np.ndarray) -> np.ndarray:
     return np.concatenate(rates)
 
 
-def _check(references: Transcripts, hypotheses: Mapping[str, object]) -> None:
+def check_hypotheses(references: Transcripts, hypotheses: Mapping[str, object]) -> None:
+    """Raise a UserError if a reference has no hypothesis, or the references have no words."""
     missing = [name for name in references if name not in hypotheses]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

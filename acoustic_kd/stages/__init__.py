@@ -35,15 +35,16 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "align", "forced alignment to HMM states", "align", ("align",),
-            ("corpus", "features"), "prepare:run_align",
+            ("corpus", "features"), "align:run_align",
+            sources="realign:align_sources",
         ),
         Stage(
             "senones", "phonetic decision tree", "senones", ("senones", "features.normalise"),
-            ("corpus", "features", "align"), "prepare:run_senones",
+            ("corpus", "features", "align"), "label:run_senones",
         ),
         Stage(
             "frames", "frame shards with senones", "frames", ("frames", "features.normalise"),
-            ("corpus", "features", "align", "senones"), "prepare:run_frames",
+            ("corpus", "features", "align", "senones"), "label:run_frames",
         ),
         Stage(
             "train", "the ensemble's members", "members", ("model", "train"), ("frames",),

@@ -12,7 +12,7 @@ from acoustic_kd.work import Work, require_done
 
 # Where things lie, and how fast they are made, is not what they are.
 NOT_SHAPING = {
-    *("corpus.data_dir", "corpus.untranscribed", "align.lexicon"),
+    *("corpus.data_dir", "corpus.untranscribed", "align.lexicon", "align.model"),
     *("decode.arpa", "decode.lm_text", "decode.jobs"),
     *("train.checkpoint_steps", "soft_targets.memory_gb"),
 }
@@ -22,6 +22,7 @@ LATER = {
     *("corpus.test_share", "corpus.test_speakers", "corpus.dev_speakers", "corpus.folds"),
     *("corpus.fold", "corpus.train_parts", "corpus.dev_parts", "corpus.test_parts"),
     *("corpus.untranscribed_parts", "corpus.untranscribed_share"),
+    "align.method",
     "align.unknown_words",  # if there are any, the sources of the corpus stage say so
     *("train.logits_mb", "distill.transfer_set"),
     *("decode.vocabulary", "decode.min_counts", "decode.prune"),
@@ -83,6 +84,14 @@ class Experiment:
     processes: int | None = None
     command: str = ""
     share: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        model = self.config.align.model
+        if model and Path(model).resolve().is_relative_to(self.directory.resolve()):
+            raise UserError(
+                f"setting 'align.model' is {model}, a part of this experiment; give another "
+                "--exp-dir, for this one's models were trained on the alignment that it has"
+            )
 
     def path(self, stage: str) -> Path:
         """The directory of a stage."""

@@ -3,8 +3,9 @@
 from acoustic_kd.decoding.graph import build_graph
 from acoustic_kd.lexicon import read_lexicon
 from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.stages.label import inventory_of, read_statistics
 from acoustic_kd.stages.language_model import make_language_model
-from acoustic_kd.stages.prepare import LEXICON, inventory_of, read_statistics
+from acoustic_kd.stages.prepare import LEXICON
 
 
 def run_graph(experiment: Experiment) -> None:
@@ -12,7 +13,7 @@ def run_graph(experiment: Experiment) -> None:
     out = experiment.path("graph")
     lexicon = read_lexicon(experiment.path("corpus") / LEXICON)
     model = make_language_model(experiment, lexicon, out)
-    _, durations = read_statistics(experiment)
+    _, durations = read_statistics(experiment.path("frames"))
     summary = build_graph(
         model.lexicon,
         model.path,

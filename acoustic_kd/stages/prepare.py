@@ -1,29 +1,16 @@
-"""The stages from audio to frames with senones: corpus, features, align, senones, frames."""
+"""The first stages: the corpus, its features, and how these are normalised."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
 from acoustic_kd import corpora
-from acoustic_kd.alignment.pocketsphinx import (
-    SAMPLE_RATE,
-    AlignmentFailure,
-    PocketsphinxAligner,
-    bundled_lexicon,
-)
-from acoustic_kd.alignment.segmentation import (
-    Segmentation,
-    read_segmentations,
-    write_segmentations,
-)
+from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.audio import AudioError, read_audio
 from acoustic_kd.config import Config, FeatureConfig
 from acoustic_kd.corpora.demo_text import vocabulary
 from acoustic_kd.corpora.manifest import (
-    SPLITS,
     UNTRANSCRIBED,
     Exclusion,
     Utterance,
@@ -33,12 +20,11 @@ from acoustic_kd.corpora.manifest import (
 )
 from acoustic_kd.corpora.openslr import LEXICONS, file_of
 from acoustic_kd.features import copy_id, gather_moments, grouping, log_mel, original_id
-from acoustic_kd.files import digest, file_digest, read_json, write_json, write_jsonl
+from acoustic_kd.files import digest, file_digest, write_jsonl
 from acoustic_kd.frames import Classes, read_utterances, shard_paths, write_store
 from acoustic_kd.frames import Utterance as Frames
-from acoustic_kd.lexicon import SILENCE, Lexicon, read_lexicon, write_lexicon
-from acoustic_kd.parallel import map_ordered, progress
-from acoustic_kd.senones import SenoneInventory, read_inventory
+from acoustic_kd.lexicon import Lexicon, read_lexicon, write_lexicon
+from acoustic_kd.parallel import map_ordered
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.language_model import check as check_language_model
 from acoustic_kd.stages.transfer import LEARNT, all_splits, chosen_splits
@@ -47,7 +33,6 @@ from acoustic_kd.stages.unknown_words import (
     unknown_words_source,
     with_unknown_words,
 )
-from acoustic_kd.tree import Statistics, build_tree
 
 UNLABELLED = Classes(0, "")
 LEXICON = "lexicon.txt"
@@ -188,56 +173,6 @@ def stored_frames(directory: Path) -> Iterator[Frames]:
         yield from read_utterances(path)
 
 
-# --- align --------------------------------------------------------------------------------------
-
-_aligner: PocketsphinxAligner
-
-
-def _start_aligner(lexicon: Lexicon) -> None:
-    global _aligner
-    _aligner = PocketsphinxAligner(lexicon)
-
-
-def _align(item: tuple[Utterance, int]) -> Segmentation | str:
-    """The segmentation of one utterance over its number of frames, or why there is none."""
-    utterance, frames = item
-    if utterance.text is None:
-        return "it has no transcript (such speech belongs in a split 'untranscribed')"
-    try:
-        waveform = read_audio(utterance, SAMPLE_RATE)
-        return _aligner.align(utterance.id, utterance.text.split(), waveform).fitted(frames)
-    except (AudioError, AlignmentFailure) as error:
-        return str(error)
-
-
-def run_align(experiment: Experiment) -> None:
-    """Segment every utterance into the HMM states of its phones."""
-    corpus, out = experiment.path("corpus"), experiment.path("align")
-    splits = {split: read_manifest(corpus / f"{split}.jsonl") for split in SPLITS}
-    lexicon = read_lexicon(corpus / LEXICON).restricted_to(set(spoken_words(splits)))
-    PocketsphinxAligner(lexicon)  # a foreign phone is one error here, not one a process
-    excluded = []
-    for split, utterances in splits.items():
-        lengths = {
-            u.id: len(u.features) for u in stored_frames(experiment.path("features") / split)
-        }
-        items = [(u, lengths[u.id]) for u in utterances if u.id in lengths]
-        results = list(map_ordered(_align, items, f"align {split}", 0, _start_aligner, (lexicon,)))
-        aligned = [r for r in results if isinstance(r, Segmentation)]
-        failed = [
-            Exclusion(utterance.id, split, result)
-            for (utterance, _), result in zip(items, results, strict=True)
-            if isinstance(result, str)
-        ]
-        check_excluded(split, len(aligned), failed, experiment.config.align.max_failed)
-        write_segmentations(out / f"{split}.jsonl", aligned)
-        excluded += failed
-    report_exclusions(out, excluded)
-
-
-# --- senones ------------------------------------------------------------------------------------
-
-
 def normalised(experiment: Experiment, split: str) -> Iterator[Frames]:
     """The frames of a split, normalised over each group of `features.normalise`.
 
@@ -260,81 +195,3 @@ def normalised(experiment: Experiment, split: str) -> Iterator[Frames]:
     for utterance in stored_frames(store / split):
         own = moments[key(utterance.id, split)]
         yield Frames(utterance.id, own.normalise(utterance.features), None)
-
-
-def run_senones(experiment: Experiment) -> None:
-    """Gather the statistics of the train split and grow the phonetic decision tree."""
-    config = experiment.config.senones
-    segmentations = {s.id: s for s in read_segmentations(experiment.path("align") / "train.jsonl")}
-    lexicon = read_lexicon(experiment.path("corpus") / LEXICON)
-    statistics = Statistics((SILENCE, *lexicon.phones()))
-    frames = progress(normalised(experiment, "train"), "tree statistics", unit="utt")
-    for utterance in frames:
-        if utterance.id in segmentations:
-            statistics.add(segmentations[utterance.id], utterance.features)
-    inventory = build_tree(statistics, config.leaves, config.min_frames)
-    inventory.write(experiment.path("senones") / "inventory.json")
-    print(
-        f"  {inventory.num_senones} senones from {len(statistics.keys)} triphone states seen of "
-        f"{len(inventory.phones)} phones"
-    )
-    if inventory.num_senones < config.leaves:
-        print(
-            f"  (asked for {config.leaves}: at {config.min_frames} frames a leaf there is no data "
-            "for more)"
-        )
-
-
-# --- frames -------------------------------------------------------------------------------------
-
-
-def inventory_of(experiment: Experiment) -> SenoneInventory:
-    """The experiment's senones."""
-    return read_inventory(experiment.path("senones") / "inventory.json")
-
-
-def run_frames(experiment: Experiment) -> None:
-    """Write the normalised frames, where transcribed with the senone of each; count senones."""
-    inventory, out = inventory_of(experiment), experiment.path("frames")
-    shard_frames = experiment.config.frames.shard_frames
-    for split in SPLITS:
-        segmentations = {
-            s.id: s for s in read_segmentations(experiment.path("align") / f"{split}.jsonl")
-        }
-        labelled = (
-            Frames(u.id, u.features, inventory.targets(segmentations[original_id(u.id)]))
-            for u in progress(normalised(experiment, split), f"frames {split}", unit="utt")
-            if original_id(u.id) in segmentations
-        )
-        total = write_store(out / split, labelled, inventory.classes, shard_frames)
-        print(f"  {split}: {total} frames of {len(segmentations)} utterances")
-        if split == "train":
-            visits = (inventory.visits(s) for s in segmentations.values())
-            write_json(out / "statistics.json", _statistics(inventory, visits))
-    if UNTRANSCRIBED in all_splits(experiment):
-        heard = progress(normalised(experiment, UNTRANSCRIBED), "frames untranscribed", unit="utt")
-        total = write_store(out / UNTRANSCRIBED, heard, inventory.classes, shard_frames)
-        print(f"  {UNTRANSCRIBED}: {total} frames")
-
-
-def _statistics(
-    inventory: SenoneInventory, visits: Iterable[tuple[np.ndarray, np.ndarray]]
-) -> dict:
-    """Frames and visits of each senone: priors and mean durations come from them."""
-    frames = np.zeros(inventory.num_senones, np.int64)
-    times = np.zeros(inventory.num_senones, np.int64)
-    for senones, durations in visits:
-        np.add.at(frames, senones, durations)
-        np.add.at(times, senones, durations > 0)
-    return {"frames": frames.tolist(), "visits": times.tolist()}
-
-
-def read_statistics(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
-    """Log priors [K] and mean durations in frames [K] of the senones on the train split.
-
-    A senone that was never seen counts as seen once, for one frame.
-    """
-    statistics = read_json(experiment.path("frames") / "statistics.json")
-    frames = np.maximum(np.array(statistics["frames"], np.float64), 1)
-    visits = np.maximum(np.array(statistics["visits"], np.float64), 1)
-    return np.log(frames / frames.sum()), frames / visits

@@ -5,27 +5,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
-from acoustic_kd.config import Config
 from acoustic_kd.corpora.manifest import MEASURED, read_manifest
 from acoustic_kd.decoding.decode import decode_all
-from acoustic_kd.decoding.scoring import score, tune, write_alignments
+from acoustic_kd.decoding.error_listing import write_alignments
+from acoustic_kd.decoding.scoring import read_transcripts, score, tune
 from acoustic_kd.decoding.search import SearchSettings
-from acoustic_kd.ensemble import mean_probabilities
+from acoustic_kd.ensemble import log_likelihoods, posteriors
 from acoustic_kd.files import digest, read_json, write_json, write_text
 from acoustic_kd.frames import read_utterances, shard_paths
-from acoustic_kd.model import load_model, make_splicer
+from acoustic_kd.model import load_model
 from acoustic_kd.parallel import cores, progress
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.report import Measurement, System, make_results, markdown, terminal_table
 from acoustic_kd.stages.experiment import Experiment, all_settings_json, select
+from acoustic_kd.stages.label import read_statistics
 from acoustic_kd.stages.learn import distilled_directories, member_directories
-from acoustic_kd.stages.prepare import normalised, read_statistics
+from acoustic_kd.stages.prepare import normalised
 from acoustic_kd.stages.transfer import transfer_frames
 from acoustic_kd.work import Work
 
-SMALLEST = 1e-10  # probability under which a logarithm is cut off
+CPU = torch.device("cpu")
 
 
 # --- decode -------------------------------------------------------------------------------------
@@ -67,7 +67,8 @@ def measure(experiment: Experiment, system: System, out: Path) -> None:
     """Frame accuracy and WER of one system, into `out`/measurement.json and readable files."""
     config = experiment.config.decode
     models = [load_model(directory)[0] for directory in system.directories]
-    log_prior, _ = read_statistics(experiment)
+    low, windows = use_bfloat16(experiment.config.train.bfloat16, CPU), experiment.config.model
+    log_prior, _ = read_statistics(experiment.path("frames"))
     limits = SearchSettings(
         config.beam, config.max_active, config.lattice_beam, config.acoustic_scale
     )
@@ -81,11 +82,11 @@ def measure(experiment: Experiment, system: System, out: Path) -> None:
         def likelihoods(split=split, targets=targets, frames=frames):
             title = f"{system.name} {split}"
             for utterance in progress(normalised(experiment, split), title, unit="utt"):
-                probabilities = posteriors(experiment.config, models, utterance.features)
+                probabilities = posteriors(models, windows, utterance.features, low)
                 if utterance.id in targets:
                     right = probabilities.argmax(-1) == targets[utterance.id]
                     frames[utterance.id] = int(right.sum()), len(right)
-                yield utterance.id, np.log(probabilities + SMALLEST) - log_prior
+                yield utterance.id, log_likelihoods(probabilities, log_prior)
 
         jobs = config.jobs or cores()
         lattices = decode_all(experiment.path("graph"), likelihoods(), limits, jobs)
@@ -110,23 +111,6 @@ def measure(experiment: Experiment, system: System, out: Path) -> None:
     )
 
 
-def posteriors(config: Config, models: list[nn.Module], features: np.ndarray) -> np.ndarray:
-    """The mean of the models' senone posteriors for one utterance.
-
-    Args:
-        features: float32 [T, D], normalised.
-
-    Returns:
-        float32 [T, K].
-    """
-    low = use_bfloat16(config.train.bfloat16, torch.device("cpu"))
-    splicer = make_splicer(
-        config.model, torch.from_numpy(features), np.array([0, len(features)]), low
-    )
-    windows = splicer(torch.arange(len(features)))
-    return mean_probabilities(models, windows, 1.0, low).numpy()
-
-
 def _targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
     """Utterance → senone of every frame, of those that were aligned."""
     paths = shard_paths(experiment.path("frames") / split)
@@ -147,7 +131,7 @@ def run_report(experiment: Experiment) -> None:
     for system in systems(experiment):
         folder = experiment.path("decode") / system.name
         measurements.append(Measurement(**read_json(folder / "measurement.json")))
-        transcripts[system.name] = _read_transcripts(folder / "test.txt")
+        transcripts[system.name] = read_transcripts(folder / "test.txt")
     manifest = read_manifest(experiment.path("corpus") / "test.jsonl")
     references = {u.id: (u.text or "").split() for u in manifest if u.id in transcripts["ensemble"]}
     parameters = load_model(member_directories(experiment)[0])[1]["parameters"]
@@ -159,6 +143,7 @@ def run_report(experiment: Experiment) -> None:
         transcripts,
         parameters,
         experiment.config.train.members,
+        {u.id: u.speaker for u in manifest},
     )
     results["transfer_set"] = transfer_frames(experiment)
     results["command"] = experiment.command
@@ -178,8 +163,3 @@ def _minutes(experiment: Experiment) -> dict[str, float]:
         whole = experiment.done(name)["seconds"]
         minutes[name] = round(max(whole, sum(parts)) / 60, 2)
     return minutes
-
-
-def _read_transcripts(path: Path) -> dict[str, list[str]]:
-    lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
-    return {fields[0]: fields[1:] for fields in lines}

@@ -124,3 +124,17 @@ def test_binary_instead_of_text(data):
     (root / "train/text").write_bytes(b"a \xff\xfe\n")
     with pytest.raises(UserError, match="text: cannot be read as UTF-8"):
         kaldi_dir.read(root)
+
+
+@pytest.mark.parametrize("code", [0x00, 0x0B, 0x1C, 0x85, 0x2028])
+def test_a_control_character_in_a_transcript_is_named(tmp_path, code):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "wav.scp").write_text("a a.wav\n")
+        (tmp_path / split / "text").write_text("a\tGO\u2019S  ON\u0301\r\n", encoding="utf-8")
+    read = kaldi_dir.read(tmp_path).splits["train"][0].text
+    assert read == "GO\u2019S ON\u0301"  # such words are not in the lexicon, and said to be so
+    path = tmp_path / "train" / "text"
+    path.write_text(f"a GO{chr(code)}ON\n", encoding="utf-8")
+    with pytest.raises(UserError, match=rf"text:1: control character U\+{code:04X}; remove it"):
+        kaldi_dir.read(tmp_path)

@@ -6,12 +6,12 @@ import kaldialign
 import numpy as np
 import pytest
 
+from acoustic_kd.decoding.error_listing import WIDTH, write_alignments
 from acoustic_kd.decoding.scoring import (
     error_counts,
     probability_better,
     score,
     tune,
-    write_alignments,
 )
 from acoustic_kd.errors import UserError
 
@@ -98,5 +98,28 @@ def test_tuning_takes_the_least_errors_and_prefers_the_middle():
 def test_alignments_are_readable(tmp_path):
     write_alignments(tmp_path / "wer.txt", REFERENCES, HYPOTHESES)
     text = (tmp_path / "wer.txt").read_text()
-    assert text.startswith("u1: 2 errors in 4 words\nref A B C D\nhyp A X C ***\n      S   D\n")
+    head, rest = text.split("\n\n", 1)
+    assert head == (
+        "WER 57.14 %: 4 errors in 7 words (1 substitutions, 2 insertions, 1 deletions)\n"
+        "1 of 4 utterances without an error"
+    )
+    assert rest.startswith("u1: 2 errors in 4 words\nref A B C D\nhyp A X C ***\n      S   D\n")
     assert "u4: 0 errors in 1 words\nref B\nhyp B\n" in text
+    assert text.endswith(
+        "\nSubstitutions, the most frequent of 1 kinds:\n     1  B -> X\n"
+        "\nDeletions, the most frequent of 1 kinds:\n     1  D\n"
+        "\nInsertions, the most frequent of 2 kinds:\n     1  A\n     1  C\n"
+    )
+
+
+def test_long_utterances_are_wrapped_and_frequent_confusions_come_first(tmp_path):
+    words = [f"WORD{n}" for n in range(60)]
+    heard = ["AND" if n % 3 == 0 else word for n, word in enumerate(words)]
+    long = {"long": words, **{f"u{n}": ["THE"] for n in range(5)}}
+    write_alignments(tmp_path / "wer.txt", long, {**{n: ["A"] for n in long}, "long": heard})
+    lines = (tmp_path / "wer.txt").read_text().splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    said = " ".join(line[4:] for line in lines if line.startswith("ref WORD"))
+    assert said.split() == words
+    first = lines.index("Substitutions, the most frequent of 21 kinds:") + 1
+    assert lines[first : first + 2] == ["     5  THE -> A", "     1  WORD0 -> AND"]

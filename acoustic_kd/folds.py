@@ -1,0 +1,96 @@
+"""The results of several folds as one: each experiment tests on other speakers (`corpus.folds`)."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acoustic_kd.corpora.manifest import read_manifest
+from acoustic_kd.decoding.scoring import read_transcripts, score
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import digest, read_json
+from acoustic_kd.report import Measurement, make_results
+
+COUNTS = ("errors", "words", "substitutions", "insertions", "deletions")
+
+
+def pool_folds(experiments: list[Path]) -> dict[str, Any]:
+    """The contents of a `results.json` over the test utterances of all folds together.
+
+    A member of one fold and that of the same number in another count as one member, tested on all.
+
+    Raises:
+        UserError: there is one fold only, one has no results, they have other systems than the
+            first, or two test on the same utterance.
+    """
+    if len(experiments) < 2:
+        raise UserError("folds: give the directories of two experiments or more")
+    results = [read_json(folder / "results.json") for folder in experiments]
+    names = [model["name"] for model in results[0]["each_model"]]
+    speakers: dict[str, str] = {}
+    references: dict[str, list[str]] = {}
+    transcripts: dict[str, dict[str, list[str]]] = {name: {} for name in names}
+    parts: dict[str, list[Measurement]] = {name: [] for name in names}
+    for folder, result in zip(experiments, results, strict=True):
+        if [model["name"] for model in result["each_model"]] != names:
+            raise UserError(
+                f"{folder}: has other systems than {experiments[0]}; the folds must be alike"
+            )
+        for name in names:
+            place = folder / "decode" / name
+            parts[name].append(Measurement(**read_json(place / "measurement.json")))
+            transcripts[name] |= read_transcripts(place / "test.txt")
+        for utterance in read_manifest(folder / "corpus" / "test.jsonl"):
+            if utterance.id in speakers:
+                raise UserError(
+                    f"{folder}: tests on '{utterance.id}', and so does another of the folds; give "
+                    "each fold once, made with the same corpus.folds and corpus.seed"
+                )
+            speakers[utterance.id] = utterance.speaker
+            if utterance.id in transcripts["ensemble"]:
+                references[utterance.id] = (utterance.text or "").split()
+    measurements = [_pooled(found, references, transcripts[name]) for name, found in parts.items()]
+    baseline, ensemble = results[0]["systems"][:2]
+    pooled = make_results(
+        results[0]["corpus"],
+        digest([result["config_digest"] for result in results]),
+        measurements,
+        references,
+        transcripts,
+        baseline["parameters"],
+        ensemble["members"],
+        speakers,
+    )
+    return pooled | {"folds": len(experiments)}
+
+
+def _pooled(
+    parts: list[Measurement],
+    references: dict[str, list[str]],
+    transcripts: dict[str, list[str]],
+) -> Measurement:
+    """One system's measurements on several folds, as if they were of one test set.
+
+    The tuned weights and the speed of the search are means; words of dev count once a fold.
+    """
+    found = Measurement(
+        parts[0].name,
+        parts[0].kind,
+        float(np.mean([part.lm_weight for part in parts])),
+        float(np.mean([part.penalty for part in parts])),
+    )
+    for split in parts[0].frames:
+        # A dev utterance may be in several folds, each time of another model.
+        found.frames[split] = {
+            name if split == "test" else f"{number} {name}": counts
+            for number, part in enumerate(parts)
+            for name, counts in part.frames[split].items()
+        }
+        speeds = [part.real_time_factor[split] for part in parts]
+        found.real_time_factor[split] = float(np.mean(speeds))
+        found.unfinished[split] = sum(part.unfinished[split] for part in parts)
+    counts = {key: sum(part.wer["dev"][key] for part in parts) for key in COUNTS}
+    found.wer["dev"] = {"percent": 100 * counts["errors"] / counts["words"], **counts}
+    found.wer["test"] = asdict(score(references, transcripts))
+    return found

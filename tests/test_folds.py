@@ -1,0 +1,70 @@
+"""Results of several folds as one."""
+
+import json
+import shutil
+from dataclasses import asdict
+
+import pytest
+from test_report import REFERENCES, RIGHT, SPEAKERS, WORDS, measurement, results_of
+
+from acoustic_kd.corpora.manifest import Utterance, write_manifest
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import write_json, write_text
+from acoustic_kd.folds import pool_folds
+
+
+def write_fold(folder, prefix):
+    """The tiny test set of the report's tests, its utterances and speakers renamed."""
+    write_json(folder / "results.json", results_of(WORDS, RIGHT))
+    rows = [
+        Utterance(prefix + name, prefix + SPEAKERS[name], "/none.wav", " ".join(words))
+        for name, words in REFERENCES.items()
+    ]
+    write_manifest(folder / "corpus" / "test.jsonl", rows)
+    for name, words in WORDS.items():
+        found = asdict(measurement(name, words, RIGHT[name]))
+        found["frames"]["test"] = {prefix + u: n for u, n in found["frames"]["test"].items()}
+        write_json(folder / "decode" / name / "measurement.json", found)
+        lines = [f"{prefix}{u} {' '.join(text)}\n" for u, text in words.items()]
+        write_text(folder / "decode" / name / "test.txt", "".join(lines))
+    return folder
+
+
+@pytest.fixture
+def folds(tmp_path):
+    return [write_fold(tmp_path / name, name) for name in "abc"]
+
+
+def test_errors_and_words_are_summed_and_rates_stay(folds):
+    one, pooled = results_of(WORDS, RIGHT), pool_folds(folds)
+    assert pooled["folds"] == 3 and len(pooled["speakers"]) == 6
+    for before, after in zip(one["systems"], pooled["systems"], strict=True):
+        for key in ("errors", "words", "insertions"):
+            assert after["wer"]["test"][key] == 3 * before["wer"]["test"][key]
+        for value in ("dev", "test"):
+            expected = before["wer"][value]["percent"]
+            assert after["wer"][value]["percent"] == pytest.approx(expected)
+            accuracy = before["frame_accuracy"][value]
+            assert after["frame_accuracy"][value] == pytest.approx(accuracy)
+        assert after["models"] == before["models"]
+        low, high = after["wer"]["test"]["ci95"]
+        assert high - low < 50
+    assert pooled["differences"]["wer"]["drawn"] == "speakers"
+    json.dumps(pooled, allow_nan=False)
+
+
+def test_what_cannot_be_pooled(folds, tmp_path):
+    with pytest.raises(UserError, match="two experiments or more"):
+        pool_folds(folds[:1])
+    with pytest.raises(UserError, match="tests on 'au1', and so does another of the folds"):
+        pool_folds([folds[0], folds[0]])
+    with pytest.raises(UserError, match="results.json: cannot be read"):
+        pool_folds([folds[0], tmp_path / "none"])
+    results = json.loads((folds[1] / "results.json").read_text())
+    del results["each_model"][1]
+    write_json(folds[1] / "results.json", results)
+    with pytest.raises(UserError, match="b: has other systems than .*a; the folds must be alike"):
+        pool_folds(folds)
+    shutil.rmtree(folds[2] / "decode" / "ensemble")
+    with pytest.raises(UserError, match="measurement.json: cannot be read"):
+        pool_folds([folds[0], folds[2]])
