@@ -56,10 +56,14 @@ def run_graph(experiment: Experiment) -> None:
         sentences = [u.text.split() for u in utterances if u.text]
         known = {word for sentence in sentences for word in sentence if word in lexicon}
         train_lm(sentences, known, arpa, config.ngram)
-    vocabulary = set(arpa_words(arpa))
     _, durations = read_statistics(experiment)
     summary = build_graph(lexicon, arpa, inventory_of(experiment), out, durations)
-    print(f"  {len(vocabulary)} words; graph of {summary['states']} states, {summary['arcs']} arcs")
+    vocabulary = set(arpa_words(arpa))
+    print(
+        f"  {summary['words']} words, {summary['ngrams']} n-grams; graph of {summary['states']} "
+        f"states, {summary['arcs']} arcs, {summary['megabytes']:g} MB, made in "
+        f"{summary['seconds']:.0f} s; peak memory {summary['peak_gib']:g} GiB"
+    )
     for split in MEASURED:
         texts = [u.text or "" for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")]
         words = " ".join(texts).split()
