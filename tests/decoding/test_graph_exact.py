@@ -1,4 +1,4 @@
-"""The built graph against one composed, determinised and minimised by kaldifst: equal best paths."""
+"""The built graph against one composed and determinised by kaldifst: equal best paths."""
 
 import tempfile
 from pathlib import Path
@@ -63,7 +63,7 @@ def random_arpa(rng, words, path):
 
 
 def best(fst, loglikes):
-    """Cost of the best path and a hash of its words, by dynamic programming; None without a path."""
+    """Cost and a hash of the words of the best path, by dynamic programming, if there is one."""
     silent, emits = (np.flatnonzero(fst.arcs["ilabel"] == 0), np.flatnonzero(fst.arcs["ilabel"]))
     cost = np.full(fst.num_states, np.inf)
     said = np.zeros(fst.num_states, np.uint64)
@@ -113,7 +113,7 @@ def agree(rng, one, other, num_senones, utterances=4):
             assert first[1] == second[1]
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=16, deadline=None, derandomize=True)
 @given(SEEDS)
 def test_random_models_have_equal_best_paths(seed):
     rng = np.random.default_rng(seed)
@@ -131,7 +131,7 @@ def test_random_models_have_equal_best_paths(seed):
     assert built.num_states <= 3 * composed.num_states + 20
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(SEEDS)
 def test_random_transcripts_have_equal_best_paths(seed):
     rng = np.random.default_rng(seed)
