@@ -14,9 +14,11 @@ from acoustic_kd.alignment.segmentation import (
     check_transcript,
 )
 from acoustic_kd.config import ModelConfig
-from acoustic_kd.decoding.compose import Inventory, compile_graph, self_loop_probability
+from acoustic_kd.decoding.contexts import Inventory
 from acoustic_kd.decoding.fst_arrays import to_kaldifst
-from acoustic_kd.decoding.lexicon_fst import make_lexicon_fst
+from acoustic_kd.decoding.grammar import linear_grammar
+from acoustic_kd.decoding.graph import compile_graph
+from acoustic_kd.decoding.hmm_states import self_loop_probability
 from acoustic_kd.ensemble import log_likelihoods, posteriors
 from acoustic_kd.errors import UserError
 from acoustic_kd.lexicon import Lexicon
@@ -103,10 +105,8 @@ def alignment_graph(
         UserError: as `build_graph`.
     """
     loop = self_loop_probability(mean_duration, inventory.num_senones)
-    lexicon_fst = make_lexicon_fst(lexicon, words, inventory.phones, silence_probability)
-    label = {word: number for number, word in enumerate(lexicon_fst.words, start=1)}
-    grammar = kaldifst.make_linear_acceptor([label[word] for word in words])
-    return to_kaldifst(compile_graph(lexicon_fst, grammar, inventory, loop))
+    builder = compile_graph(linear_grammar(words), lexicon, inventory, loop, silence_probability)
+    return to_kaldifst(builder.build())
 
 
 def force_align(

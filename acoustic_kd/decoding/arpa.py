@@ -1,7 +1,4 @@
-"""Back-off language models in ARPA files: reading with every line checked, and perplexity.
-
-kaldilm aborts the whole process on a damaged file, so a file is checked here before it goes there.
-"""
+"""Back-off language models in ARPA files: reading with every line checked, and perplexity."""
 
 import gzip
 import math
@@ -117,7 +114,7 @@ def iterate_arpa(path: Path) -> Iterator[Entry]:
 
 def _entries(file: TextIO, path: Path) -> Iterator[Entry]:
     lines = enumerate(file, start=1)
-    sizes = _sizes(lines, path)
+    sizes = read_sizes(lines, path)
     order, left = 0, 0
     for number, line in lines:
         fields = line.split()
@@ -145,8 +142,8 @@ def _entries(file: TextIO, path: Path) -> Iterator[Entry]:
     raise UserError(f"language model {path}: cut short (no \\end\\); fetch or build it again")
 
 
-def _sizes(lines: Iterator[tuple[int, str]], path: Path) -> list[int]:
-    """Read the head: how many n-grams of each order. The first section's title is consumed."""
+def read_sizes(lines: Iterator[tuple[int, str]], path: Path) -> list[int]:
+    """Read the head, numbered lines, to the blank line after it: how many n-grams of each order."""
     sizes: list[int] = []
     for _, line in lines:
         fields = line.split()

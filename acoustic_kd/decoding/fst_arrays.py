@@ -8,6 +8,7 @@ them whole. (OpenFst 1.7/1.8: `fst/fst.cc` FstHeader, `fst/const-fst.h`, `fst/ve
 
 import struct
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,6 @@ import kaldifst
 import numpy as np
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import atomic_path
 
 MAGIC = 2125659606
 HEADER = "<iiQqqq"  # version, flags, properties, start, states, arcs
@@ -78,27 +78,53 @@ def read_fst(path: Path) -> FstArrays:
 def write_fst(fst: FstArrays, path: Path) -> None:
     """Write a `ConstFst` file, arcs sorted by state, input label and output label."""
     order = np.lexsort((fst.arcs["olabel"], fst.arcs["ilabel"], fst.source))
-    source, arcs = fst.source[order], fst.arcs[order]
-    state = np.zeros(fst.num_states, STATE)
-    state["final"] = fst.final
-    state["arcs"] = np.bincount(source, minlength=fst.num_states)
-    state["first"] = np.cumsum(state["arcs"]) - state["arcs"]
-    for name, label in (("ieps", "ilabel"), ("oeps", "olabel")):
-        state[name] = np.bincount(source[arcs[label] == 0], minlength=fst.num_states)
+    write_blocks(path, fst.start, fst.final, [(fst.source[order], fst.arcs[order])])
+
+
+def write_blocks(
+    path: Path, start: int, final: np.ndarray, blocks: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> int:
+    """Write a `ConstFst` file whose arcs come block by block, and need not fit memory together.
+
+    Args:
+        path: the file.
+        start: the start state.
+        final: [S] as in `FstArrays`.
+        blocks: (source, arcs) of states in rising order, sorted as in the file; a state's arcs
+            are in one block.
+
+    Returns:
+        The number of arcs.
+    """
+    names = b"".join(struct.pack("<i", len(name)) + name for name in (b"const", b"standard"))
+    head = struct.pack("<i", MAGIC) + names
+    states_at = len(head) + struct.calcsize(HEADER)
+    arcs_at = states_at + len(final) * STATE.itemsize
+    done = total = 0
     with Path(path).open("wb") as file:
-        file.write(struct.pack("<i", MAGIC))
-        for name in (b"const", b"standard"):
-            file.write(struct.pack("<i", len(name)) + name)
-        counts = fst.start, fst.num_states, len(arcs)
-        file.write(struct.pack(HEADER, CONST_VERSION, 0, IS_EXPANDED, *counts))
-        file.write(state.tobytes())
-        file.write(arcs.tobytes())
 
+        def write(source: np.ndarray, arcs: np.ndarray, end: int) -> None:
+            state = np.zeros(end - done, STATE)
+            state["final"] = final[done:end]
+            state["arcs"] = np.bincount(source - done, minlength=end - done)
+            state["first"] = total + np.cumsum(state["arcs"]) - state["arcs"]
+            for name, label in (("ieps", "ilabel"), ("oeps", "olabel")):
+                state[name] = np.bincount(source[arcs[label] == 0] - done, minlength=end - done)
+            file.seek(states_at + done * STATE.itemsize)
+            file.write(state.data)
+            file.seek(arcs_at + total * ARC.itemsize)
+            file.write(arcs.data)
 
-def save_fst(fst: FstArrays, path: Path) -> None:
-    """Write a `ConstFst` file, whole or not at all."""
-    with atomic_path(path) as temporary:
-        write_fst(fst, temporary)
+        for source, arcs in blocks:
+            if len(source):
+                end = int(source[-1]) + 1
+                write(source, arcs, end)
+                done, total = end, total + len(arcs)
+        write(np.zeros(0, np.int64), np.zeros(0, ARC), len(final))
+        file.seek(0)
+        counts = start, len(final), total
+        file.write(head + struct.pack(HEADER, CONST_VERSION, 0, IS_EXPANDED, *counts))
+    return total
 
 
 def to_kaldifst(fst: FstArrays) -> kaldifst.StdVectorFst:

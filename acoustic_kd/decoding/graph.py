@@ -1,25 +1,27 @@
-"""HCLG: the decoding graph of a language model, built without Kaldi."""
+"""HCLG: the decoding graph of a language model, built in arrays (see docs/graph.md)."""
 
-import subprocess
+import resource
 import sys
-import tempfile
 import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import kaldifst
 import numpy as np
 
-from acoustic_kd.decoding.arpa import BOS, EOS, iterate_arpa, open_arpa
-from acoustic_kd.decoding.compose import Inventory, compile_graph, self_loop_probability
-from acoustic_kd.decoding.fst_arrays import save_fst
-from acoustic_kd.decoding.lexicon_fst import make_lexicon_fst
+from acoustic_kd.decoding.arpa import BOS, EOS, iterate_arpa
+from acoustic_kd.decoding.contexts import Inventory, contexts_of
+from acoustic_kd.decoding.fst_arrays import write_blocks
+from acoustic_kd.decoding.grammar import UNKNOWN, Grammar, read_grammar
+from acoustic_kd.decoding.hmm_states import HmmBuilder, self_loop_probability
+from acoustic_kd.decoding.prefix_trees import entries_of, grow
+from acoustic_kd.decoding.pronunciations import pronunciations_of
+from acoustic_kd.decoding.triphones import TriphoneBuilder
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import write_json, write_text
+from acoustic_kd.files import atomic_path, write_json, write_text
 from acoustic_kd.lexicon import Lexicon
 
-UNKNOWN = ("<unk>", "<UNK>")  # not decoded: n-grams with them are left out
+LONG = 10  # seconds before a step says that it is done
 
 
 def build_graph(
@@ -33,6 +35,9 @@ def build_graph(
 ) -> dict[str, Any]:
     """Build the decoding graph of a language model; write `HCLG.fst`, `words.txt`, `graph.json`.
 
+    Every pronunciation of a word has weight 1, as in Kaldi's `prepare_lang.sh` without given
+    pronunciation probabilities: variants are not made dearer for being many.
+
     Args:
         lexicon: pronunciations of every word the language model has (it may have more).
         arpa_path: n-gram model, plain or `.gz`.
@@ -43,7 +48,8 @@ def build_graph(
         left_out: words that the graph does without, with every n-gram that has one.
 
     Returns:
-        The contents of `graph.json`: numbers of words, states, arcs, senones; seconds spent.
+        The contents of `graph.json`: numbers of words, n-grams, states, arcs, senones; megabytes of
+        HCLG.fst; seconds spent, and the most memory in GiB that this process has held until then.
 
     Raises:
         UserError: the ARPA file is damaged, one of its words is not in the lexicon, or the
@@ -51,59 +57,82 @@ def build_graph(
     """
     began = time.monotonic()
     loop = self_loop_probability(mean_duration, inventory.num_senones)
-    words = [word for word in arpa_words(arpa_path) if word not in left_out]
-    lexicon_fst = make_lexicon_fst(lexicon, words, inventory.phones, silence_probability)
-    symbols = ["<eps>", *lexicon_fst.words, "#0", BOS, EOS]
-    words_txt = "".join(f"{word} {label}\n" for label, word in enumerate(symbols))
-    grammar = _grammar(arpa_path, words_txt)
-    graph = compile_graph(lexicon_fst, grammar, inventory, loop)
+    grammar = read_grammar(arpa_path, left_out)
+    ngrams, words = len(grammar.word), grammar.words
+    _say(began, f"{len(words)} words, {ngrams} n-grams read")
+    builder = compile_graph(grammar, lexicon, inventory, loop, silence_probability)
+    del grammar
+    _say(began, f"{builder.num_states} states found")
     out_dir = Path(out_dir)
-    write_text(out_dir / "words.txt", words_txt)
-    save_fst(graph, out_dir / "HCLG.fst")
+    symbols = ["<eps>", *words, "#0", BOS, EOS]
+    write_text(
+        out_dir / "words.txt", "".join(f"{word} {label}\n" for label, word in enumerate(symbols))
+    )
+    path = out_dir / "HCLG.fst"
+    with atomic_path(path) as temporary:
+        arcs = write_blocks(temporary, builder.start, builder.final(), builder.blocks())
     summary = {
-        "words": len(lexicon_fst.words),
-        "states": graph.num_states,
-        "arcs": len(graph.arcs),
+        "words": len(words),
+        "ngrams": ngrams,
+        "states": builder.num_states,
+        "arcs": arcs,
         "senones": inventory.num_senones,
+        "megabytes": round(path.stat().st_size / 1e6, 1),
         "seconds": round(time.monotonic() - began, 2),
+        "peak_gib": round(peak_memory() / 2**30, 2),
     }
     write_json(out_dir / "graph.json", summary)
     return summary
 
 
+def compile_graph(
+    grammar: Grammar,
+    lexicon: Lexicon,
+    inventory: Inventory,
+    self_loop: np.ndarray,
+    silence_probability: float = 0.5,
+) -> HmmBuilder:
+    """Find the states of H ∘ C ∘ L ∘ G; input labels are senone + 1.
+
+    Args:
+        grammar: G.
+        lexicon: pronunciations of at least its words.
+        inventory: the senones.
+        self_loop: [K] self-loop probabilities.
+        silence_probability: as in `build_graph`.
+
+    Raises:
+        UserError: as `build_graph`.
+    """
+    if not 0 < silence_probability < 1:
+        raise UserError(f"silence_probability: {silence_probability} is not between 0 and 1")
+    prons = pronunciations_of(lexicon, grammar.words, inventory.phones)
+    contexts = contexts_of(inventory)
+    entries = entries_of(grammar, prons)
+    trees = grow(entries, prons)
+    triphones = TriphoneBuilder(grammar, prons, entries, trees, contexts, silence_probability)
+    return HmmBuilder(triphones.build(), contexts.senones, self_loop)
+
+
 def arpa_words(arpa_path: Path) -> list[str]:
-    """The words of an ARPA file, after checking every line of it."""
-    special = {BOS, EOS, *UNKNOWN}
-    words = [e.words[0] for e in iterate_arpa(arpa_path) if len(e.words) == 1]
-    words = [word for word in words if word not in special]
-    if not words:
-        raise UserError(f"language model {arpa_path}: no words in it; train it on other text")
+    """The words of an ARPA file; its n-grams of more words are not looked at."""
+    special, words = {BOS, EOS, *UNKNOWN}, []
+    for entry in iterate_arpa(arpa_path):
+        if len(entry.words) > 1:
+            break
+        if entry.words[0] not in special:
+            words.append(entry.words[0])
     return words
 
 
-def _grammar(arpa_path: Path, words_txt: str) -> kaldifst.StdVectorFst:
-    """G, by kaldilm in a process of its own: it aborts on what it dislikes, and is talkative."""
-    with tempfile.TemporaryDirectory() as folder:
-        words, plain, fst = Path(folder, "words.txt"), Path(folder, "lm.arpa"), Path(folder, "G")
-        words.write_text(words_txt, encoding="utf-8")
-        if str(arpa_path).endswith(".gz"):
-            with open_arpa(arpa_path) as file:
-                plain.write_text(file.read(), encoding="utf-8")
-        else:
-            plain = Path(arpa_path)
-        code = (
-            "import sys, kaldilm; kaldilm.arpa2fst(sys.argv[1], sys.argv[2], disambig_symbol='#0',"
-            "read_symbol_table=sys.argv[3], max_arpa_warnings=0)"
-        )
-        command = [sys.executable, "-c", code, str(plain), str(fst), str(words)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        if done.returncode or not fst.exists():
-            why = [line for line in done.stderr.splitlines() if line.startswith("[E]")]
-            reason = (
-                why[-1].removeprefix("[E] ") if why else f"kaldilm ended with {done.returncode}"
-            )
-            raise UserError(f"language model {arpa_path}: cannot be made into a graph: {reason}")
-        grammar = kaldifst.StdVectorFst.read(str(fst))
-    kaldifst.connect(grammar)
-    kaldifst.arcsort(grammar, "ilabel")
-    return grammar
+def peak_memory() -> int:
+    """The most bytes of memory that this process has held until now."""
+    # Kilobytes, but on macOS bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _say(began: float, what: str) -> None:
+    """Tell how far it is, where it takes long."""
+    if time.monotonic() - began > LONG:
+        print(f"  graph: {what} ({time.monotonic() - began:.0f} s)", flush=True)

@@ -23,5 +23,7 @@ def run_graph(experiment: Experiment) -> None:
         left_out=model.left_out,
     )
     print(
-        f"  graph of {len(model.words)} words: {summary['states']} states, {summary['arcs']} arcs"
+        f"  {summary['words']} words, {summary['ngrams']} n-grams; graph of {summary['states']} "
+        f"states, {summary['arcs']} arcs, {summary['megabytes']:g} MB, made in "
+        f"{summary['seconds']:.0f} s; peak memory {summary['peak_gib']:g} GiB"
     )

@@ -1,4 +1,4 @@
-"""H ∘ C ∘ L ∘ G: from senones through triphones in context to words.
+"""H ∘ C ∘ L ∘ G by general FST algorithms: the reference that the built graph is tested against.
 
 The order of composing, determinising and minimising is that of Kaldi's `mkgraph.sh`; see Mohri,
 Pereira and Riley, *Speech Recognition with Weighted Finite-State Transducers* (2008), section 4.
@@ -8,30 +8,47 @@ the state it leads to has a self-loop with cost -ln p ("reordered" in Kaldi's wo
 one HMM state cost -(d - 1) ln p - ln(1 - p), the geometric duration whose mean is 1 / (1 - p).
 """
 
-from typing import Protocol
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import kaldifst
 import numpy as np
+from composed_lexicon import LexiconFst, make_lexicon_fst
 
+from acoustic_kd.decoding.arpa import BOS, EOS
+from acoustic_kd.decoding.contexts import STATES, Inventory
 from acoustic_kd.decoding.fst_arrays import ARC, FstArrays, from_kaldifst, make_arcs, to_kaldifst
-from acoustic_kd.decoding.lexicon_fst import LexiconFst
-from acoustic_kd.errors import UserError
-
-STATES = 3  # HMM states a phone
+from acoustic_kd.decoding.hmm_states import self_loop_probability
+from acoustic_kd.lexicon import Lexicon
 
 
-class Inventory(Protocol):
-    """What the graph needs of a senone inventory; P phones.
+def composed_graph(
+    lexicon: Lexicon,
+    words: list[str],
+    arpa_path: Path,
+    inventory: Inventory,
+    mean_duration: np.ndarray | None = None,
+    silence_probability: float = 0.5,
+) -> FstArrays:
+    """The decoding graph of an ARPA file whose vocabulary is `words`."""
+    loop = self_loop_probability(mean_duration, inventory.num_senones)
+    lexicon_fst = make_lexicon_fst(lexicon, words, inventory.phones, silence_probability)
+    symbols = ["<eps>", *lexicon_fst.words, "#0", BOS, EOS]
+    words_txt = "".join(f"{word} {label}\n" for label, word in enumerate(symbols))
+    return compile_graph(lexicon_fst, _grammar(arpa_path, words_txt), inventory, loop)
 
-    Attributes:
-        phones: the phones, silence first.
-        table: int32 [P, P, P, 3], (left, centre, right phone, HMM state) → senone.
-        num_senones: number of senones, K.
-    """
 
-    phones: tuple[str, ...]
-    table: np.ndarray
-    num_senones: int
+def composed_alignment(
+    lexicon: Lexicon, words: list[str], inventory: Inventory, silence_probability: float
+) -> FstArrays:
+    """The graph of one transcript."""
+    lexicon_fst = make_lexicon_fst(lexicon, words, inventory.phones, silence_probability)
+    label = {word: number for number, word in enumerate(lexicon_fst.words, start=1)}
+    grammar = kaldifst.make_linear_acceptor([label[word] for word in words])
+    loop = self_loop_probability(None, inventory.num_senones)
+    return compile_graph(lexicon_fst, grammar, inventory, loop)
 
 
 def compile_graph(
@@ -69,19 +86,6 @@ def compile_graph(
 def _determinise(fst: kaldifst.StdVectorFst) -> None:
     # In the log semiring, as Kaldi does: what is pushed forward then sums to one, good for beams.
     kaldifst.determinize_star(fst, use_log=True)
-
-
-def self_loop_probability(mean_duration: np.ndarray | None, num_senones: int) -> np.ndarray:
-    """[K] self-loop probabilities 1 - 1/duration, within 0.01 … 0.99 so that no path is lost."""
-    if mean_duration is None:
-        return np.full(num_senones, 0.5)
-    mean_duration = np.asarray(mean_duration, dtype=np.float64)
-    if mean_duration.shape != (num_senones,) or not np.all(mean_duration >= 1):
-        raise UserError(
-            f"mean_duration: shape {mean_duration.shape}, must be ({num_senones},) with durations "
-            "of at least 1 frame; count them again from the alignment"
-        )
-    return np.clip(1 - 1 / mean_duration, 0.01, 0.99)
 
 
 def _hmm_fst(
@@ -178,3 +182,20 @@ def _add_self_loops(fst: FstArrays, senones: np.ndarray, self_loop: np.ndarray) 
     final = np.concatenate([fst.final, np.full(len(links), np.inf, np.float32)])
     all_sources = np.concatenate([source, looped, looped[copied]])
     return FstArrays(fst.start, final, all_sources, np.concatenate([arcs, loops, links]))
+
+
+def _grammar(arpa_path: Path, words_txt: str) -> kaldifst.StdVectorFst:
+    """G, by kaldilm in a process of its own: it is talkative."""
+    with tempfile.TemporaryDirectory() as folder:
+        words, fst = Path(folder, "words.txt"), Path(folder, "G")
+        words.write_text(words_txt, encoding="utf-8")
+        code = (
+            "import sys, kaldilm; kaldilm.arpa2fst(sys.argv[1], sys.argv[2], disambig_symbol='#0',"
+            "read_symbol_table=sys.argv[3], max_arpa_warnings=0)"
+        )
+        command = [sys.executable, "-c", code, str(arpa_path), str(fst), str(words)]
+        subprocess.run(command, capture_output=True, check=True)
+        grammar = kaldifst.StdVectorFst.read(str(fst))
+    kaldifst.connect(grammar)
+    kaldifst.arcsort(grammar, "ilabel")
+    return grammar

@@ -1,4 +1,4 @@
-"""L: the transducer from phones to words, with the disambiguation symbols that determinising needs.
+"""L of the reference: phones to words, with the disambiguation symbols that determinising needs.
 
 Mohri, Pereira and Riley, *Speech Recognition with Weighted Finite-State Transducers* (2008),
 sections 4.1-4.2. Labels are numbered as Kaldi does: 0 is epsilon; phone i of the inventory is
@@ -14,7 +14,6 @@ import kaldifst
 import numpy as np
 
 from acoustic_kd.decoding.fst_arrays import FstArrays, make_arcs, to_kaldifst
-from acoustic_kd.errors import UserError
 from acoustic_kd.lexicon import SILENCE, Lexicon
 
 START, LOOP, SILENT, AFTER_SILENCE = range(4)
@@ -58,14 +57,8 @@ def make_lexicon_fst(
         phones: the inventory's phones, silence first.
         silence_probability: chance of silence at each word boundary and at both ends.
         optional_silence: if false, silence is only where a pronunciation spells it.
-
-    Raises:
-        UserError: a word is not in the lexicon, or a phone is not in the inventory.
     """
     words = sorted(set(words))
-    if not 0 < silence_probability < 1:
-        raise UserError(f"silence_probability: {silence_probability} is not between 0 and 1")
-    _check(lexicon, words, phones)
     spelled = [(label, pron) for label, word in enumerate(words, 1) for pron in lexicon[word]]
     marks = _disambiguation(pron for _, pron in spelled)
     first_mark = len(phones) + 1
@@ -99,22 +92,6 @@ def make_lexicon_fst(
     kaldifst.add_self_loops(fst, [first_mark], [len(words) + 1])
     kaldifst.arcsort(fst, "olabel")
     return LexiconFst(fst, words, list(range(first_mark, silence_mark + 1)))
-
-
-def _check(lexicon: Lexicon, words: Sequence[str], phones: Sequence[str]) -> None:
-    missing = [word for word in words if word not in lexicon]
-    if missing:
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise UserError(
-            f"lexicon: no pronunciation of {', '.join(missing[:5])}{more}, which the language "
-            "model has; add them to the lexicon or train the language model without them"
-        )
-    unknown = sorted({p for w in words for pron in lexicon[w] for p in pron} - set(phones))
-    if unknown:
-        raise UserError(
-            f"lexicon: phones {', '.join(unknown[:5])} are not in the senone inventory; "
-            "build the senones from the same lexicon"
-        )
 
 
 def _disambiguation(pronunciations) -> list[int]:
