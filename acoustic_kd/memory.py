@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+GIGABYTE = 10**9
+MARGIN = 0.85  # of what is free is taken at most
 CACHED = 1 << 19  # numbers, a few times over, that a CPU core has near
 BUSY = 1 << 24  # numbers that keep a GPU busy
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
@@ -30,6 +32,11 @@ def free_host_memory(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
     """
     found = [free for free in (_available(proc), _below_limit(proc, cgroup)) if free is not None]
     return min(found) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if found else None
+
+
+def most(free: int | None) -> int | None:
+    """What is taken, at most, of so much that is free."""
+    return None if free is None else int(MARGIN * free)
 
 
 def cached_rows(matrix: Tensor) -> int:

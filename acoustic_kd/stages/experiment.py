@@ -13,7 +13,7 @@ from acoustic_kd.work import Work, require_done
 # Where things lie, and how fast they are made, is not what they are.
 NOT_SHAPING = {
     *("corpus.data_dir", "corpus.untranscribed", "align.lexicon", "decode.arpa"),
-    *("decode.jobs", "train.checkpoint_steps", "soft_targets.memory_gb"),
+    *("decode.jobs", "train.checkpoint_steps", "train.memory_gb", "soft_targets.memory_gb"),
 }
 # Settings that came later: at their defaults all is as before there were any, so that what was made
 # then stays current.
