@@ -39,6 +39,22 @@ def most(free: int | None) -> int | None:
     return None if free is None else int(MARGIN * free)
 
 
+def memory_to_take(device: torch.device, gigabytes: float | None, later: int) -> int | None:
+    """Bytes that data on a device, which goes there by way of the machine's memory, may take.
+
+    Args:
+        gigabytes: 10⁹ bytes that are permitted; None: what is free.
+        later: bytes that are free and will be taken otherwise.
+
+    Returns:
+        None where nothing says how many there are.
+    """
+    if gigabytes is not None:
+        return int(gigabytes * GIGABYTE)
+    found = [free for free in (free_memory(device), free_host_memory()) if free is not None]
+    return max(0, most(min(found)) - later) if found else None
+
+
 def cached_rows(matrix: Tensor) -> int:
     """Rows of [B, K], at least 1, to work on at a time.
 

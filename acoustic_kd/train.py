@@ -29,7 +29,7 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.files import write_jsonl
 from acoustic_kd.frames import Frames
 from acoustic_kd.fused_loss import fused_loss
-from acoustic_kd.memory import GIGABYTE, free_host_memory, free_memory, most
+from acoustic_kd.memory import memory_to_take
 from acoustic_kd.model import (
     Splicer,
     build_model,
@@ -205,22 +205,15 @@ class Trainer:
     def _divide(self) -> None:
         """Settle in how many chunks an epoch is read: as the checkpoint has it, else by memory."""
         if not self.state.chunks:
-            chunks = self.data.divide(self._memory(), self._kind.itemsize)
-            asked = torch.tensor([chunks], device=self.accelerator.device)
+            config, device = self.job.train, self.accelerator.device
+            # Gradients, two moments and the best weights are still to come, and the logits.
+            later = 16 * self.parameters + 2 * int(1e6 * config.logits_mb)
+            memory = memory_to_take(device, config.memory_gb, later)
+            chunks = self.data.divide(memory, self._kind.itemsize)
+            asked = torch.tensor([chunks], device=device)
             self.state.chunks = int(self.accelerator.gather(asked).max())
         if self.state.chunks > 1 and self.accelerator.is_main_process:
             print(f"  {self.job.name}: an epoch is read in {self.state.chunks} chunks", flush=True)
-
-    def _memory(self) -> int | None:
-        """Bytes for frames and soft targets, or None where nothing says how many there are."""
-        config = self.job.train
-        if config.memory_gb is not None:
-            return int(config.memory_gb * GIGABYTE)
-        found = [free_memory(self.accelerator.device), free_host_memory()]
-        free = most(min((bytes_ for bytes_ in found if bytes_ is not None), default=None))
-        # Gradients, two moments and the best weights are still to come, and the logits.
-        later = 16 * self.parameters + 2 * int(1e6 * config.logits_mb)
-        return None if free is None else max(0, free - later)
 
     @property
     def _kind(self) -> torch.dtype:

@@ -2,22 +2,32 @@
 within memory, and with the same bits after a kill."""
 
 import json
+import os
+import subprocess
+import sys
+import textwrap
 import weakref
 from dataclasses import replace
 from itertools import count, islice, pairwise
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from test_train import MODEL, TRAIN, Killed, make_frames, weights
 
 from acoustic_kd.chunks import Chunk, SoftStore, Stored, coming, plan_epoch
 from acoustic_kd.errors import UserError
+from acoustic_kd.files import digest
 from acoustic_kd.frames import Frames, Utterance, read_frames, shard_paths, write_store
+from acoustic_kd.memory import memory_to_take
 from acoustic_kd.model import make_splicer
 from acoustic_kd.processes import make_accelerator
+from acoustic_kd.seeds import seed_of
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.write import Origin, write_shard
@@ -97,8 +107,6 @@ def test_an_epoch_has_every_frame_once_in_chunks_of_equal_size(sizes, chunks, ba
 
 
 def test_one_chunk_has_the_order_that_frames_in_memory_always_had():
-    from acoustic_kd.seeds import seed_of
-
     plan = plan_epoch(np.array([4, 30, 7]), 1, 10, 5, 2)
     generator = torch.Generator().manual_seed(seed_of("order", 5, 2))
     assert torch.equal(torch.cat(plan.batches(0)), torch.randperm(41, generator=generator))
@@ -146,8 +154,10 @@ def test_chunks_hold_the_windows_and_targets_of_the_whole(tmp_path, encoding):
         assert torch.equal(chunk.frames.targets, frames.targets[there])
         assert len(chunk.soft) == len(here)
         for one, other in zip(chunk.soft.batch(here), soft.batch(there), strict=True):
-            one, other = (None if x is None else rows_in_full(x, soft.width) for x in (one, other))
-            assert one is None or torch.equal(*(y for y in (one, other)))
+            if one is None:
+                assert other is None
+            else:
+                assert torch.equal(rows_in_full(one, soft.width), rows_in_full(other, soft.width))
         seen += there.tolist()
     assert sorted(seen) == list(range(len(frames)))
 
@@ -161,8 +171,6 @@ def rows_in_full(rows, width):
 
 def relabel(path):
     """Make a copied manifest entry one of the file that it now lies beside."""
-    from acoustic_kd.files import digest
-
     values = json.loads(path.read_text())
     values.pop("digest")
     values["file"] = path.with_suffix(".h5").name
@@ -180,7 +188,7 @@ def test_all_in_one_chunk_ends_with_the_bits_of_frames_in_memory(tmp_path, store
     assert json.loads((tmp_path / "stored" / "model.json").read_text())["chunks"] == 1
 
 
-def in_chunks(data, soft, divisor=3.0):
+def in_chunks(data, divisor=3.0):
     """Settings with so little memory that an epoch is read in several chunks."""
     most = data.sizes.sum() / divisor + data.sizes.max() + 1
     frame = 2 * (4 * 6 + 16) + 3 * data._soft_bytes
@@ -190,7 +198,7 @@ def in_chunks(data, soft, divisor=3.0):
 @pytest.mark.parametrize("soft", [False, True])
 def test_it_learns_in_chunks(tmp_path, store, soft, capsys):
     data = stored(store, soft)
-    history = trainer(tmp_path, data, replace(in_chunks(data, soft), epochs=12)).run()
+    history = trainer(tmp_path, data, replace(in_chunks(data), epochs=12)).run()
     assert history[-1]["dev_frame_accuracy"] > (30 if soft else 70)  # random soft targets
     assert "an epoch is read in 3 chunks" in capsys.readouterr().out
     assert json.loads((tmp_path / "model.json").read_text())["chunks"] == 3
@@ -202,7 +210,7 @@ def test_a_run_that_is_killed_within_a_chunk_ends_with_the_same_bits(
     tmp_path, monkeypatch, store, soft, step
 ):
     """Even where it goes on with other memory than it began with."""
-    train = in_chunks(stored(store, soft), soft)
+    train = in_chunks(stored(store, soft))
     trainer(tmp_path / "whole", stored(store, soft), train).run()
     calls, original = count(1), Trainer._loss
 
@@ -238,7 +246,7 @@ def test_chunks_take_no_more_memory_than_they_are_given(tmp_path, monkeypatch, s
     monkeypatch.setattr(Stored, "read", read)
     for divisor in (3, 5):
         data = stored(store, soft)
-        train = in_chunks(data, soft, divisor)
+        train = in_chunks(data, divisor)
         most.clear()
         trainer(tmp_path / f"{divisor}", data, train).run()
         assert len(most) >= 3 * divisor
@@ -253,16 +261,46 @@ def test_memory_for_less_than_two_chunks_of_two_blocks_is_one_clear_error(tmp_pa
 
 
 def test_what_is_free_is_enough_for_little(tmp_path, store):
-    subject = trainer(tmp_path, stored(store))
-    assert subject.data.divide(subject._memory(), 4) == 1
-    assert subject.data.divide(None, 4) == 1
+    data = stored(store)
+    assert data.divide(memory_to_take(torch.device("cpu"), None, 0), 4) == 1
+    assert data.divide(None, 4) == 1
+    assert memory_to_take(torch.device("cpu"), 0.5, 10**6) == 500_000_000
+    assert memory_to_take(torch.device("cpu"), None, 10**18) == 0
+
+
+PROGRAM = """
+    import sys
+    from dataclasses import replace
+    from pathlib import Path
+
+    sys.path.insert(0, {tests!r})
+    import test_chunks
+    data = test_chunks.stored(Path({store!r}), True)
+    # Without dropout, whose masks belong to processes.
+    model = replace(test_chunks.MODEL, dropout=0.0)
+    test_chunks.trainer(Path(sys.argv[1]), data, test_chunks.in_chunks(data), model).run()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_learn_the_batches_of_one(tmp_path, store):
+    program, tests = tmp_path / "program.py", str(Path(__file__).parent)
+    program.write_text(textwrap.dedent(PROGRAM.format(tests=tests, store=str(store))))
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    for name, how in (("one", []), ("two", launch)):
+        command = [sys.executable, *how, program, tmp_path / name]
+        subprocess.run(command, check=True, env=environment)
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
+    described = [json.loads((tmp_path / n / "model.json").read_text()) for n in ("one", "two")]
+    assert [found["chunks"] for found in described] == [3, 3]
 
 
 def test_damaged_soft_targets_are_found_when_their_chunk_is_read(tmp_path):
     write(tmp_path)
     path = tmp_path / "soft" / "shard-00002.h5"
-    import h5py
-
     with h5py.File(path, "a") as file:
         file["codes"][7] += 1
     data = stored(tmp_path, True)
