@@ -126,6 +126,9 @@ class TrainConfig:
     bfloat16: bool | None = None  # null: where the device has instructions for it
     # A batch whose logits and their gradient need more memory goes through the model in parts.
     logits_mb: float = 1000.0  # 10^6 bytes, a process
+    # For frames and soft targets, a process; what does not fit is read chunk by chunk, epoch for
+    # epoch (docs/scale.md).
+    memory_gb: float | None = None  # 10^9 bytes; null: what is free
     checkpoint_steps: int = 1000
 
 

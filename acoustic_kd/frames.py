@@ -184,42 +184,80 @@ class Frames:
             yield name, slice(int(self.offsets[number]), int(self.offsets[number + 1]))
 
 
-def read_frames(paths: Path | list[Path]) -> Frames:
-    """Read a store (its directory), or shards of one or several stores, into memory.
+@dataclass(frozen=True)
+class Index:
+    """What some shards hold, without their frames.
 
-    Where one store has targets and another has none, the frames of the other are UNKNOWN.
+    Attributes:
+        paths: the shards.
+        labelled: of each shard, whether it has targets.
+        sizes: of each shard, how many utterances it holds.
+        ids: U utterance ids, shard after shard.
+        offsets: int64 [U + 1], where each begins among the frames of all shards.
+        classes: what the targets mean.
+        dimension: D.
+        number_bytes: bytes of a stored feature.
+    """
+
+    paths: list[Path]
+    labelled: list[bool]
+    sizes: list[int]
+    ids: list[str]
+    offsets: np.ndarray
+    classes: Classes
+    dimension: int
+    number_bytes: int
+
+
+def read_index(paths: Path | list[Path]) -> Index:
+    """Look through a store (its directory), or shards of one or several stores.
 
     Raises:
         UserError: no shards, a damaged shard, shards that disagree in classes, or a store of which
             only some shards have targets.
     """
     paths = paths if isinstance(paths, list) else shard_paths(paths)
-    features, targets, ids, lengths = [], [], [], []
-    labelled: dict[Path, bool] = {}  # store → whether it has targets
+    labelled, ids, lengths = [], [], []
+    stores: dict[Path, bool] = {}  # store → whether it has targets
     kinds: dict[Classes, Path] = {}
     for path in paths:
         with open_shard(path, FORMAT) as file:
             kinds.setdefault(Classes(int(file.attrs["classes"]), file.attrs["inventory"]), path)
-            features.append(torch.from_numpy(file["features"][:]))
-            found = "targets" in file
-            if labelled.setdefault(path.parent, found) != found:
+            labelled.append("targets" in file)
+            if stores.setdefault(path.parent, labelled[-1]) != labelled[-1]:
                 raise UserError(f"{path.parent}: some shards have targets and some have none")
-            if found:
-                targets.append(torch.from_numpy(file["targets"][:]).long())
-            else:
-                targets.append(torch.full((len(features[-1]),), UNKNOWN))
-            ids.extend(file["ids"].asstr()[:])
+            ids.append(file["ids"].asstr()[:])
             lengths.append(np.diff(file["offsets"][:]))
+            dimension, number_bytes = file["features"].shape[1], file["features"].dtype.itemsize
     if len(kinds) > 1:
         first, second = list(kinds.items())[:2]
         raise UserError(
             f"{second[1]}: class inventory {second[0].inventory[:12]} ({second[0].count} classes) "
             f"differs from {first[0].inventory[:12]} ({first[0].count}) in {first[1]}"
         )
-    return Frames(
-        torch.cat(features),
-        torch.cat(targets) if any(labelled.values()) else None,
-        ids,
-        np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
-        next(iter(kinds)),
-    )
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+    names = [name for part in ids for name in part]
+    sizes = [len(part) for part in ids]
+    kind = next(iter(kinds))
+    return Index(paths, labelled, sizes, names, offsets, kind, dimension, number_bytes)
+
+
+def read_frames(paths: Path | list[Path]) -> Frames:
+    """Read a store (its directory), or shards of one or several stores, into memory.
+
+    Where one store has targets and another has none, the frames of the other are UNKNOWN.
+
+    Raises:
+        UserError: as for `read_index`.
+    """
+    index = read_index(paths)
+    features, targets = [], []
+    for path, labelled in zip(index.paths, index.labelled, strict=True):
+        with open_shard(path, FORMAT) as file:
+            features.append(torch.from_numpy(file["features"][:]))
+            if labelled:
+                targets.append(torch.from_numpy(file["targets"][:]).long())
+            else:
+                targets.append(torch.full((len(features[-1]),), UNKNOWN))
+    known = torch.cat(targets) if any(index.labelled) else None
+    return Frames(torch.cat(features), known, index.ids, index.offsets, index.classes)

@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+GIGABYTE = 10**9
+MARGIN = 0.85  # of what is free is taken at most
 CACHED = 1 << 19  # numbers, a few times over, that a CPU core has near
 BUSY = 1 << 24  # numbers that keep a GPU busy
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
@@ -30,6 +32,27 @@ def free_host_memory(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
     """
     found = [free for free in (_available(proc), _below_limit(proc, cgroup)) if free is not None]
     return min(found) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if found else None
+
+
+def most(free: int | None) -> int | None:
+    """What is taken, at most, of so much that is free."""
+    return None if free is None else int(MARGIN * free)
+
+
+def memory_to_take(device: torch.device, gigabytes: float | None, later: int) -> int | None:
+    """Bytes that data on a device, which goes there by way of the machine's memory, may take.
+
+    Args:
+        gigabytes: 10⁹ bytes that are permitted; None: what is free.
+        later: bytes that are free and will be taken otherwise.
+
+    Returns:
+        None where nothing says how many there are.
+    """
+    if gigabytes is not None:
+        return int(gigabytes * GIGABYTE)
+    found = [free for free in (free_memory(device), free_host_memory()) if free is not None]
+    return max(0, most(min(found)) - later) if found else None
 
 
 def cached_rows(matrix: Tensor) -> int:

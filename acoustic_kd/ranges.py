@@ -99,6 +99,7 @@ RANGES: dict[str, Range] = {
     "train.decay": _DECAY,
     "train.stop_rate": _at_least(0, 1),
     "train.logits_mb": _POSITIVE,
+    "train.memory_gb": _POSITIVE,
     "train.checkpoint_steps": _at_least(1),
     "soft_targets.temperature": _POSITIVE,
     "soft_targets.mean": _one_of(*MEANS),

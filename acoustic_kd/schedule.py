@@ -17,6 +17,7 @@ class State:
     loss: float = 0.0  # summed over the epoch's frames so far
     seconds: float = 0.0
     best: float = -1.0  # dev frame accuracy, percent
+    chunks: int = 0  # that an epoch is divided into; 0: not settled yet
     history: list[dict] = field(default_factory=list)
 
 

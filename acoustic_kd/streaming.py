@@ -21,13 +21,11 @@ from torch import Tensor, nn
 from acoustic_kd.ensemble import Mean
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import read_json
-from acoustic_kd.memory import free_host_memory, free_memory
+from acoustic_kd.memory import GIGABYTE, free_host_memory, free_memory, most
 from acoustic_kd.model import load_model
 from acoustic_kd.parallel import ahead
 from acoustic_kd.precision import logits_of
 
-GIGABYTE = 10**9
-MARGIN = 0.85  # of what is free is taken at most
 COPIES = 5  # of a block's logits at once: as they come, tempered, encoded, measured
 
 
@@ -165,7 +163,7 @@ class Ensemble:
     def _prepare(self, block: int) -> None:
         """Settle how the members are held, and fetch those that are not left in their files."""
         sizes, cpu = self._sizes(block), self._device.type == "cpu"
-        memory = _most(free_memory(self._device))
+        memory = most(free_memory(self._device))
         if self._memory_gb is not None:
             memory = int(self._memory_gb * GIGABYTE)
             needed = least(sizes)
@@ -174,7 +172,7 @@ class Ensemble:
                     f"setting 'soft_targets.memory_gb' is {self._memory_gb:g}; one member at a "
                     f"time and a block of {block} frames take {needed / GIGABYTE:.3g}"
                 )
-        self.plan = plan(sizes, memory, 0 if cpu else _most(free_host_memory()))
+        self.plan = plan(sizes, memory, 0 if cpu else most(free_host_memory()))
         if self.plan.together:
             self._held = [self._load(path).to(self._device) for path in self._directories]
         elif self.plan.waiting:
@@ -240,7 +238,3 @@ class _Shape:
             raise UserError(f"{path}: describes no model; train it again") from None
         except OSError:
             raise UserError(f"{weights}: no such file; run the stage that trains it") from None
-
-
-def _most(free: int | None) -> int | None:
-    return None if free is None else int(MARGIN * free)

@@ -1,14 +1,14 @@
 """The training loop, for members and distilled models alike: only their targets differ.
 
 Every batch is the same on any number of processes: the order of frames follows from seed and
-epoch, process r takes frames r, r + N, … of each batch, and a gradient is the sum over all the
-batch's frames divided by their number. Dropout follows from seed, epoch, step and process. So
-nothing but the checkpoint is needed to go on exactly where a killed run stopped.
+epoch (`chunks`), process r takes frames r, r + N, … of each batch, and a gradient is the sum over
+all the batch's frames divided by their number. Dropout follows from seed, epoch, step and process.
+So nothing but the checkpoint is needed to go on exactly where a killed run stopped.
 """
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,12 +23,15 @@ from acoustic_kd.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from acoustic_kd.chunks import Chunk, Epoch, Held, Stored, coming, plan_epoch
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import write_jsonl
 from acoustic_kd.frames import Frames
 from acoustic_kd.fused_loss import fused_loss
+from acoustic_kd.memory import memory_to_take
 from acoustic_kd.model import (
+    Splicer,
     build_model,
     count_parameters,
     limit_norms,
@@ -76,7 +79,7 @@ class Trainer:
         self,
         job: Job,
         directory: Path,
-        train: Frames,
+        train: Frames | Stored,
         dev: Frames | None,
         soft: SoftTargets | None,
         accelerator: Accelerator,
@@ -85,14 +88,16 @@ class Trainer:
         """
         Args:
             directory: where the checkpoint, the metrics and in the end the model go.
-            train: the transfer set; targets may be unknown or absent if `soft` is given.
+            train: the transfer set, in memory, or in shards with their soft targets if there are
+                any; hard targets may be unknown or absent where there are soft ones.
             dev: transcribed frames that steer the learning rate and choose the best epoch; a
                 schedule that is fixed beforehand does without.
-            soft: soft targets of `train`, or None to learn the hard ones.
+            soft: soft targets of `train` in memory, or None to learn the hard ones.
             augment: windows [B, W·D] → windows [B, W·D], changed at random by PyTorch's generator;
                 for training alone.
         """
-        if soft is None and not train.transcribed:
+        self.data = train if isinstance(train, Stored) else Held(train, soft)
+        if not self.data.learnable:
             raise UserError("training without soft targets needs transcribed frames")
         if dev is None and job.train.schedule == "dev":
             raise UserError("train.schedule=dev needs dev frames, and there are none")
@@ -102,7 +107,7 @@ class Trainer:
         self.checkpoint = self.directory / "checkpoint.safetensors"
         device = accelerator.device
         torch.manual_seed(seed_of("weights", job.seed))
-        model = build_model(job.model, train.features.shape[1], train.classes.count)
+        model = build_model(job.model, self.data.dimension, train.classes.count)
         self.parameters = count_parameters(model)
         optimizer = torch.optim.AdamW(
             model.parameters(), job.train.learning_rate, weight_decay=job.train.weight_decay,
@@ -115,16 +120,15 @@ class Trainer:
             self.model, self.optimizer = model.to(device), optimizer
             self._backward = Tensor.backward
         self.bfloat16 = use_bfloat16(job.train.bfloat16, device)
-        self.train_windows, self.dev_windows = (
-            f and make_splicer(job.model, f.features, f.offsets, self.bfloat16).to(device)
-            for f in (train, dev)
+        self.dev_windows, self.dev_targets = (
+            dev and self._windows(dev),
+            dev and dev.targets.to(device),
         )
         self.augment = augment
-        self.hard = None if train.targets is None else train.targets.to(device)
-        self.dev_targets = dev and dev.targets.to(device)
-        self.soft = None if soft is None else soft.to(device)
+        self.chunk: Chunk | None = None
+        if isinstance(self.data, Held):
+            self._load(self.data.chunk)
         self.classes = train.classes
-        self.dimension = train.features.shape[1]
         self.state = State(rate=job.train.learning_rate)
         self.best_weights: dict[str, Tensor] = {}
         self.saved = time.monotonic()
@@ -141,11 +145,13 @@ class Trainer:
         """
         with put_off() as self._asked, together(self.accelerator, self.job.name):
             self._resume()
+            self._divide()
             self.accelerator.wait_for_everyone()  # before the first deletes what others look for
-            while not is_finished(self.state, self.job.train):
-                self._epoch()
-                if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
-                    self._save()
+            with closing(self._coming()) as self.coming:
+                while not is_finished(self.state, self.job.train):
+                    self._epoch()
+                    if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+                        self._save()
             if self.accelerator.is_main_process:
                 write_jsonl(self.directory / "metrics.jsonl", self.state.history)
                 model = self.accelerator.unwrap_model(self.model)
@@ -157,19 +163,17 @@ class Trainer:
 
     def _epoch(self) -> None:
         state, config = self.state, self.job.train
-        total = len(self.train_windows.first)
-        generator = torch.Generator().manual_seed(seed_of("order", self.job.seed, state.epoch))
-        order = torch.randperm(total, generator=generator)
-        batches = order.split(config.batch_frames)
+        epoch = self._plan(state.epoch)
+        total, steps = sum(epoch.sizes), epoch.steps
         self.model.train()
         self._begin_part()
         title = f"{self.job.name} epoch {state.epoch + 1}/{config.epochs}"
         done = state.step * config.batch_frames
         bar = progress((), title, total, unit="frame", unit_scale=True, initial=done, leave=False)
-        for batch in batches[state.step :]:
-            self._step(batch, len(batches))
+        for batch in self._batches(epoch):
+            self._step(batch, steps)
             bar.update(len(batch))
-            if self._stop(state.step == len(batches)):
+            if self._stop(state.step == steps):
                 self._note_part()
                 self._save()
                 self.accelerator.wait_for_everyone()  # none leaves while others still need it
@@ -180,6 +184,54 @@ class Trainer:
         bar.close()
         self._note_part()
         self._close_epoch(total)
+
+    def _batches(self, epoch: Epoch) -> Iterator[Tensor]:
+        """The batches that are left of an epoch; what they are of is loaded before them."""
+        for number, first in epoch.rest(self.state.step):
+            if self.state.chunks > 1:
+                self._load(None)  # makes room
+            self._load(next(self.coming))
+            yield from epoch.batches(number)[first:]
+
+    def _plan(self, epoch: int) -> Epoch:
+        batch_frames, chunks = self.job.train.batch_frames, self.state.chunks
+        return plan_epoch(self.data.sizes, chunks, batch_frames, self.job.seed, epoch)
+
+    def _coming(self) -> Iterator[Chunk]:
+        """All chunks from here on, each read while the one before it is learnt from."""
+        epochs = map(self._plan, range(self.state.epoch, self.job.train.epochs))
+        return coming(self.data, epochs, self.state.step, self._kind)
+
+    def _divide(self) -> None:
+        """Settle in how many chunks an epoch is read: as the checkpoint has it, else by memory."""
+        if not self.state.chunks:
+            config, device = self.job.train, self.accelerator.device
+            # Gradients, two moments and the best weights are still to come, and the logits.
+            later = 16 * self.parameters + 2 * int(1e6 * config.logits_mb)
+            memory = memory_to_take(device, config.memory_gb, later)
+            chunks = self.data.divide(memory, self._kind.itemsize)
+            asked = torch.tensor([chunks], device=device)
+            self.state.chunks = int(self.accelerator.gather(asked).max())
+        if self.state.chunks > 1 and self.accelerator.is_main_process:
+            print(f"  {self.job.name}: an epoch is read in {self.state.chunks} chunks", flush=True)
+
+    @property
+    def _kind(self) -> torch.dtype:
+        return torch.bfloat16 if self.bfloat16 else torch.float32
+
+    def _windows(self, frames: Frames) -> Splicer:
+        splicer = make_splicer(self.job.model, frames.features, frames.offsets, self.bfloat16)
+        return splicer.to(self.accelerator.device)
+
+    def _load(self, chunk: Chunk | None) -> None:
+        """Put a chunk on the device, where it is not there yet, or take away what is there."""
+        if chunk is None:
+            self.chunk = self.train_windows = self.hard = self.soft = None
+        elif chunk is not self.chunk:
+            device, frames, soft = self.accelerator.device, chunk.frames, chunk.soft
+            self.chunk, self.train_windows = chunk, self._windows(frames)
+            self.hard = None if frames.targets is None else frames.targets.to(device)
+            self.soft = None if soft is None else soft.to(device)
 
     def _step(self, batch: Tensor, steps: int) -> None:
         """One step on the frames `batch`, one of `steps` an epoch; each process takes its share."""
@@ -291,12 +343,13 @@ class Trainer:
         return {
             "name": self.job.name,
             "model": asdict(self.job.model),
-            "dimension": self.dimension,
+            "dimension": self.data.dimension,
             "classes": self.classes.count,
             "inventory": self.classes.inventory,
             "parameters": self.parameters,
             "seed": self.job.seed,
             "bfloat16": self.bfloat16,
+            "chunks": self.state.chunks,
             "best_dev_frame_accuracy": self.state.best if self.state.best >= 0 else None,
             "digest": self.job.digest,
         }

@@ -190,6 +190,7 @@ OUT_OF_RANGE = [
     ("train.decay", "0 1.1 .nan"),
     ("train.stop_rate", "-0.1 1.1 .nan"),
     ("train.logits_mb", "0 -1 .inf"),
+    ("train.memory_gb", "0 -1 .inf .nan"),
     ("train.checkpoint_steps", "0"),
     ("soft_targets.temperature", "0 -2 .nan .inf"),
     ("soft_targets.mean", "median ''"),

@@ -1,11 +1,26 @@
 """Log-mel filterbanks against Kaldi's definition in plain NumPy, and their normalisation."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from acoustic_kd.audio import read_audio
 from acoustic_kd.config import FeatureConfig
+from acoustic_kd.corpora.manifest import Utterance
 from acoustic_kd.errors import UserError
-from acoustic_kd.features import copy_id, gather_moments, grouping, log_mel, original_id
+from acoustic_kd.features import (
+    CACHED_FRAMES,
+    copy_id,
+    gather_moments,
+    grouping,
+    log_mel,
+    log_mels,
+    original_id,
+)
+from bench.features import torchaudio
 
 CONFIG = FeatureConfig()
 
@@ -93,6 +108,41 @@ def test_a_warp_of_one_is_none_and_others_shift_the_spectrum():
 @pytest.mark.parametrize("warp", [0.5, 2.0])
 def test_the_extreme_warps_that_are_permitted_work(warp):
     assert np.isfinite(log_mel(noise(4000), CONFIG, warp)).all()
+
+
+WARPS = (0.5, 0.9, 1.0, 1.08, 2.0)
+LONG = 160 * (2 * CACHED_FRAMES + 1) + 400  # samples of two blocks and two frames
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(400, 6000) | st.just(LONG), st.floats(-6, 0), st.floats(-1, 1), st.integers(0, 9)
+)
+def test_random_audio_has_torchaudios_values_at_every_warp(samples, loudness, offset, seed):
+    """From the loud to the digitally silent."""
+    waveform = np.clip(10**loudness * noise(samples, seed) + offset, -1, 1).astype(np.float32)
+    found = log_mels(waveform, CONFIG, WARPS)
+    for warp, one in zip(WARPS, found, strict=True):
+        np.testing.assert_allclose(one, torchaudio(waveform, warp), rtol=0, atol=1e-4)
+        np.testing.assert_array_equal(one, log_mel(waveform, CONFIG, warp))
+
+
+def test_real_speech_has_torchaudios_values_at_every_warp(shared_data):
+    paths = sorted((shared_data / "an4" / "wav").rglob("*.flac"))[::200]
+    paths += sorted((shared_data / "LibriSpeech").rglob("*.flac"))[::200]
+    assert len(paths) > 5
+    for path in map(Path, paths):
+        waveform = read_audio(Utterance("u", "s", str(path), None), CONFIG.sample_rate)
+        for warp, found in zip(WARPS, log_mels(waveform, CONFIG, WARPS), strict=True):
+            np.testing.assert_allclose(found, torchaudio(waveform, warp), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100])
+def test_other_rates_have_torchaudios_frames(rate, monkeypatch):
+    config = FeatureConfig(sample_rate=rate)
+    monkeypatch.setattr("bench.features.CONFIG", config)
+    waveform = noise(rate // 2)
+    np.testing.assert_allclose(log_mel(waveform, config), torchaudio(waveform), rtol=0, atol=1e-4)
 
 
 def test_copies_are_named_after_their_utterance():

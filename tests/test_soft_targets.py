@@ -62,7 +62,12 @@ def test_targets_are_found_by_utterance_not_by_place(tmp_path, encoding):
 def test_shards_that_hold_nothing_of_the_transfer_set_are_passed_over(tmp_path, monkeypatch):
     write(tmp_path, TOP4)
     opened, original = [], read._read_blocks
-    monkeypatch.setattr(read, "_read_blocks", lambda s: opened.append(s.path.name) or original(s))
+
+    def reading(shard, blocks):
+        opened.append(shard.path.name)
+        return original(shard, blocks)
+
+    monkeypatch.setattr(read, "_read_blocks", reading)
     read_soft_targets(tmp_path, make_frames((2, 4), names=("e", "a")), 2.0)
     assert opened == ["shard-00000.h5", "shard-00002.h5"]
 

@@ -1,12 +1,14 @@
 """Reading a store of soft targets: found by utterance, every block checked."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.frames import Frames, shard_paths
+from acoustic_kd.frames import Frames, Index, shard_paths
 from acoustic_kd.soft_targets.encoding import ZERO, Encoding
 from acoustic_kd.soft_targets.manifest import check_pair, read_entry
 from acoustic_kd.soft_targets.shard import Header, Shard, open_soft_targets
@@ -14,7 +16,11 @@ from acoustic_kd.soft_targets.targets import SoftTargets, signed
 
 
 def read_soft_targets(
-    directory: Path, frames: Frames, temperature: float, encoding: Encoding | None = None
+    directory: Path,
+    frames: Frames,
+    temperature: float,
+    encoding: Encoding | None = None,
+    shards: Iterable[Path] | None = None,
 ) -> SoftTargets:
     """Read the soft targets of `frames`, found by utterance, in whatever order they were stored.
 
@@ -24,17 +30,72 @@ def read_soft_targets(
     Args:
         temperature: at which they will be learnt.
         encoding: that they must have; None: whichever they have.
+        shards: where `find_soft_targets` found them; None: look into every shard.
 
     Raises:
         UserError: an utterance is missing; frame count, classes, class inventory, temperature,
             encoding or format differ from what training asks for, or between shards; a shard is
             unfinished or damaged. Both sides, or the damaged block's utterances, are named.
     """
+    gathered = _Gathered(len(frames))
+    for shard, source, target, _ in _matching(directory, frames, temperature, encoding, shards):
+        header = shard.header
+        for blocks in _runs(source, header):  # what is not learnt from need not be read
+            span = slice(header.span(blocks[0]).start, header.span(blocks[-1]).stop)
+            here = (source >= span.start) & (source < span.stop)
+            every = int(here.sum()) == span.stop - span.start
+            arrays = _read_blocks(shard, blocks)
+            gathered.add(arrays, header, source[here] - span.start, target[here], every)
+    targets = gathered.targets(header, temperature)
+    _check_zeros(directory, targets)
+    return targets
+
+
+@dataclass(frozen=True)
+class Found:
+    """A shard of soft targets.
+
+    Attributes:
+        path: of it.
+        utterances: int64, the numbers of those looked for that it holds.
+        frame_bytes: that a frame of it takes.
+    """
+
+    path: Path
+    utterances: np.ndarray
+    frame_bytes: float
+
+
+def find_soft_targets(
+    directory: Path, wanted: Index, temperature: float, encoding: Encoding | None = None
+) -> list[Found]:
+    """Where the soft targets of some utterances are; but for the blocks, all is checked.
+
+    Raises:
+        UserError: as for `read_soft_targets`, but for damaged blocks.
+    """
+    return [
+        Found(shard.path, utterances, shard.bytes / max(1, shard.header.frames))
+        for shard, _, _, utterances in _matching(directory, wanted, temperature, encoding, None)
+    ]
+
+
+def _matching(
+    directory: Path,
+    frames: Frames | Index,
+    temperature: float,
+    encoding: Encoding | None,
+    shards: Iterable[Path] | None,
+) -> Iterator[tuple[Shard, np.ndarray, np.ndarray, np.ndarray]]:
+    """Each shard, open and checked, and what `_places` says of it.
+
+    Raises:
+        UserError: at the end too, if an utterance was in none of them.
+    """
     rows = {name: number for number, name in enumerate(frames.ids)}
     found = np.zeros(len(rows), bool)
-    gathered = _Gathered(len(frames))
     one: tuple[Path, Header] | None = None
-    for path in shard_paths(directory):
+    for path in shard_paths(directory) if shards is None else shards:
         with open_soft_targets(path) as shard:
             header = shard.header
             _check(path, header, frames, temperature, encoding)
@@ -42,8 +103,7 @@ def read_soft_targets(
             _check_alike(path, header, *one)
             check_pair(path, header, read_entry(path))
             source, target, utterances = _places(shard, rows, frames)
-            if len(utterances):  # a shard of what is not learnt from need not be read
-                gathered.add(_read_blocks(shard), header, source, target)
+            yield shard, source, target, utterances
         found[utterances] = True
     missing = np.flatnonzero(~found)
     if len(missing):
@@ -51,9 +111,13 @@ def read_soft_targets(
             f"{directory}: no soft targets for {len(missing)} of {len(frames.ids)} utterances, "
             f"'{frames.ids[missing[0]]}' among them; run soft-targets on this transfer set"
         )
-    targets = gathered.targets(one[1], temperature)
-    _check_zeros(directory, targets)
-    return targets
+
+
+def _runs(frames: np.ndarray, header: Header) -> list[range]:
+    """The blocks that some frames of a shard are in, those beside one another together."""
+    blocks = np.unique(frames // header.block_frames)
+    runs = np.split(blocks, np.flatnonzero(np.diff(blocks) > 1) + 1)
+    return [range(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)]
 
 
 class _Gathered:
@@ -66,10 +130,18 @@ class _Gathered:
         self.there = 0  # rows, or entries if frames differ in how many they have
 
     def add(
-        self, arrays: dict[str, np.ndarray], header: Header, source: np.ndarray, target: np.ndarray
+        self,
+        arrays: dict[str, np.ndarray],
+        header: Header,
+        source: np.ndarray,
+        target: np.ndarray,
+        every: bool,
     ) -> None:
-        """Add the frames `source` of a shard, which are the frames `target` here."""
-        every = len(source) == header.frames  # in their order: utterances of a shard follow it
+        """Add the frames `source` of what was read of a shard, which are the frames `target` here.
+
+        Args:
+            every: they are all that was read: in their order, as utterances of a shard follow it.
+        """
         for name in arrays.keys() & {"counts", "tails"}:
             stored = arrays[name][source]
             self.by_frame.setdefault(name, np.zeros(len(self.first), stored.dtype))[target] = stored
@@ -114,20 +186,20 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _read_blocks(shard: Shard) -> dict[str, np.ndarray]:
-    """All arrays of a shard, every block checked.
+def _read_blocks(shard: Shard, blocks: range) -> dict[str, np.ndarray]:
+    """The arrays of some neighbouring blocks of a shard, every block checked.
 
     Raises:
         UserError: a block is damaged.
     """
-    arrays, damaged = shard.read()
+    arrays, damaged = shard.read(blocks)
     if damaged is not None:
         raise UserError(f"{shard.damage(damaged)}; delete the shard and run soft-targets again")
     return arrays
 
 
 def _places(
-    shard: Shard, rows: dict[str, int], frames: Frames
+    shard: Shard, rows: dict[str, int], frames: Frames | Index
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which frames of a shard are wanted, which of `frames` they are, and of which utterances.
 
@@ -151,7 +223,11 @@ def _places(
 
 
 def _check(
-    path: Path, header: Header, frames: Frames, temperature: float, encoding: Encoding | None
+    path: Path,
+    header: Header,
+    frames: Frames | Index,
+    temperature: float,
+    encoding: Encoding | None,
 ) -> None:
     classes = frames.classes
     facts = [

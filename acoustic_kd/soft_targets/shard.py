@@ -185,13 +185,25 @@ class Shard:
                 )
         self._data = {name: file[name] for name in self._kinds}
 
-    def empty(self) -> dict[str, np.ndarray]:
-        """Arrays that hold all blocks, not filled."""
-        frames, entries = self.header.frames, int(self.starts[-1])
+    @property
+    def bytes(self) -> int:
+        """Of memory for the arrays of all blocks."""
+        return sum(data.nbytes for data in self._data.values())
+
+    def empty(self, blocks: range | None = None) -> dict[str, np.ndarray]:
+        """Arrays that hold neighbouring blocks (None: all), not filled."""
+        spans = {name: self._span(name, blocks) for name in self._kinds}
         return {
-            name: np.empty(frames if name in BY_FRAME else entries, kind)
+            name: np.empty(spans[name].stop - spans[name].start, kind)
             for name, kind in self._kinds.items()
         }
+
+    def _span(self, name: str, blocks: range | None) -> slice:
+        """Where in an array neighbouring blocks (None: all) are."""
+        blocks = self.header.blocks if blocks is None else blocks
+        if not blocks:
+            return slice(0, 0)
+        return slice(self.place(name, blocks[0]).start, self.place(name, blocks[-1]).stop)
 
     def place(self, name: str, number: int) -> slice:
         """Where in an array a block is."""
@@ -204,14 +216,19 @@ class Shard:
         arrays = {name: data[self.place(name, number)] for name, data in self._data.items()}
         return arrays if _check(arrays.values()) == self._checks[1 + number] else None
 
-    def read(self) -> tuple[dict[str, np.ndarray], int | None]:
-        """All arrays by name, and the number of the first block that is damaged, if one is."""
-        arrays = self.empty()
+    def read(self, blocks: range | None = None) -> tuple[dict[str, np.ndarray], int | None]:
+        """The arrays of neighbouring blocks (None: all) by name; the first damaged one's number."""
+        arrays = self.empty(blocks)
+        starts = {name: self._span(name, blocks).start for name in arrays}
         for name, data in self._data.items():
             if len(arrays[name]):
-                data.read_direct(arrays[name])
-        for number in self.header.blocks:
-            parts = (array[self.place(name, number)] for name, array in arrays.items())
+                data.read_direct(arrays[name], self._span(name, blocks))
+        for number in self.header.blocks if blocks is None else blocks:
+            places = {name: self.place(name, number) for name in arrays}
+            parts = (
+                array[places[name].start - starts[name] : places[name].stop - starts[name]]
+                for name, array in arrays.items()
+            )
             if _check(parts) != self._checks[1 + number]:
                 return arrays, number
         return arrays, None

@@ -14,7 +14,7 @@ from acoustic_kd.work import Work, require_done
 NOT_SHAPING = {
     *("corpus.data_dir", "corpus.untranscribed", "align.lexicon", "align.model"),
     *("decode.arpa", "decode.lm_text", "decode.jobs"),
-    *("train.checkpoint_steps", "soft_targets.memory_gb"),
+    *("train.checkpoint_steps", "train.memory_gb", "soft_targets.memory_gb"),
 }
 # Settings that came later: at their defaults all is as before there were any, so that what was made
 # then stays current.

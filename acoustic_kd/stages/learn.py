@@ -8,18 +8,17 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from acoustic_kd.chunks import SoftStore, Stored
 from acoustic_kd.config import Config, ModelConfig, TrainConfig
 from acoustic_kd.ensemble import Mean
 from acoustic_kd.errors import UserError
-from acoustic_kd.frames import Frames, read_frames
+from acoustic_kd.frames import Frames, read_frames, shard_paths
 from acoustic_kd.model import make_splicer
 from acoustic_kd.parallel import ahead
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.processes import make_accelerator, wait
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished
-from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
 from acoustic_kd.stages.transfer import soft_target_shards, transfer_shards
@@ -27,8 +26,7 @@ from acoustic_kd.streaming import Ensemble
 from acoustic_kd.train import Job, Trainer
 from acoustic_kd.work import Work
 
-# What is trained on: frames to learn from, dev frames, soft targets of the former or None.
-Data = tuple[Frames, Frames, SoftTargets | None]
+Data = tuple[Stored, Frames]  # what is learnt from, dev frames
 
 
 def member_directories(experiment: Experiment) -> list[Path]:
@@ -99,22 +97,21 @@ def train_one(job: Job, work: Work, accelerator: Accelerator, data: Callable[[],
         if accelerator.is_main_process:
             print(f"  {job.name}: current")
         return
-    frames, dev, targets = data()
+    stored, dev = data()
     with work.making(accelerator.is_main_process):
         wait(accelerator, job.name)
-        Trainer(job, work.directory, frames, dev, targets, accelerator).run()
+        Trainer(job, work.directory, stored, dev, None, accelerator).run()
 
 
 def read_data(experiment: Experiment, soft: bool) -> Data:
-    """Train's frames and dev's; or the transfer set's, dev's, and the soft targets of the first."""
-    store = experiment.path("frames")
-    train = read_frames(transfer_shards(experiment) if soft else store / "train")
-    dev, targets = read_frames(store / "dev"), None
-    if soft:
-        config = experiment.config
-        temperature, encoding = config.soft_targets.temperature, encoding_of(config)
-        targets = read_soft_targets(experiment.path("soft-targets"), train, temperature, encoding)
-    return train, dev, targets
+    """Train's frames and dev's; or the transfer set's with its soft targets, and dev's."""
+    store, config = experiment.path("frames"), experiment.config
+    dev = read_frames(store / "dev")
+    if not soft:
+        return Stored(shard_paths(store / "train")), dev
+    temperature, encoding = config.soft_targets.temperature, encoding_of(config)
+    targets = SoftStore(experiment.path("soft-targets"), temperature, encoding)
+    return Stored(transfer_shards(experiment), targets), dev
 
 
 def encoding_of(config: Config) -> Encoding:

@@ -1,6 +1,7 @@
 """The first stages: the corpus, its features, and how these are normalised."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from acoustic_kd.corpora.manifest import (
     write_manifest,
 )
 from acoustic_kd.corpora.openslr import LEXICONS, file_of
-from acoustic_kd.features import copy_id, gather_moments, grouping, log_mel, original_id
+from acoustic_kd.features import copy_id, gather_moments, grouping, log_mels, original_id
 from acoustic_kd.files import digest, file_digest, write_jsonl
 from acoustic_kd.frames import Classes, read_utterances, shard_paths, write_store
 from acoustic_kd.frames import Utterance as Frames
@@ -131,10 +132,11 @@ def _extract(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | str:
         samples = read_audio(utterance, _features.sample_rate)
     except AudioError as error:
         return str(error)
-    frames = [(copy_id(utterance.id, w), log_mel(samples, _features, w)) for w in warps]
-    if not len(frames[0][1]):
+    copies = log_mels(samples, _features, warps)
+    if not len(copies[0]):
         return f"{utterance.audio}: shorter than one window of 25 ms"
-    return [Frames(name, features, None) for name, features in frames]
+    named = zip(warps, copies, strict=True)
+    return [Frames(copy_id(utterance.id, warp), features, None) for warp, features in named]
 
 
 def run_features(experiment: Experiment) -> None:
@@ -142,29 +144,42 @@ def run_features(experiment: Experiment) -> None:
     config = experiment.config
     grouping(config.features.normalise)  # a wrong setting is found before the work, not after
     out, excluded = experiment.path("features"), []
-    for split in all_splits(experiment):
-        utterances = read_manifest(experiment.path("corpus") / f"{split}.jsonl")
-        warps = config.features.train_warps if split in LEARNT else (1.0,)
-        failed: list[Exclusion] = []
-
-        def extracted(utterances=utterances, warps=warps, failed=failed, split=split):
-            items = [(utterance, warps) for utterance in utterances]
-            results = map_ordered(
-                _extract, items, f"features {split}", 0, _start_features, (config.features,)
-            )
-            for utterance, result in zip(utterances, results, strict=True):
-                if isinstance(result, str):
-                    failed.append(Exclusion(utterance.id, split, result))
-                else:
-                    yield from result
-
-        written = write_store(
-            out / split, extracted(), UNLABELLED, config.frames.shard_frames, "float32"
-        )
-        check_excluded(split, len(utterances) - len(failed), failed)
-        print(f"  {split}: {written} frames, {written / 360_000:.2f} h")
-        excluded += failed
+    splits = {
+        split: read_manifest(experiment.path("corpus") / f"{split}.jsonl")
+        for split in all_splits(experiment)
+    }
+    items = [
+        (utterance, config.features.train_warps if split in LEARNT else (1.0,))
+        for split, utterances in splits.items()
+        for utterance in utterances
+    ]
+    # One round for all splits: processes take seconds to start.
+    work = map_ordered(_extract, items, "features", 0, _start_features, (config.features,))
+    with closing(work) as results:
+        for split, utterances in splits.items():
+            failed: list[Exclusion] = []
+            frames = _kept(split, utterances, results, failed)
+            shard_frames = config.frames.shard_frames
+            written = write_store(out / split, frames, UNLABELLED, shard_frames, "float32")
+            check_excluded(split, len(utterances) - len(failed), failed)
+            print(f"  {split}: {written} frames, {written / 360_000:.2f} h")
+            excluded += failed
     report_exclusions(out, excluded)
+
+
+def _kept(
+    split: str,
+    utterances: list[Utterance],
+    results: Iterator[list[Frames] | str],
+    failed: list[Exclusion],
+) -> Iterator[Frames]:
+    """The frames of a split, off the front of `results`; what has none is added to `failed`."""
+    for utterance in utterances:
+        result = next(results)
+        if isinstance(result, str):
+            failed.append(Exclusion(utterance.id, split, result))
+        else:
+            yield from result
 
 
 def stored_frames(directory: Path) -> Iterator[Frames]:

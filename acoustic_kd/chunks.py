@@ -1,0 +1,261 @@
+"""What is trained on, chunk by chunk where memory does not hold it all.
+
+A store is cut into blocks, whole utterances that lie beside one another in a shard. An epoch puts
+all blocks in an order that follows from seed and epoch, and takes as many of them at a time, a
+chunk, as memory permits; the frames of a chunk are shuffled, and the next one is read meanwhile. So
+every frame is learnt from once an epoch, beside the neighbours that its window needs, and every
+batch follows from seed, epoch and the number of chunks. What fits into memory is one chunk.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.frames import FORMAT, UNKNOWN, Frames, open_shard, read_frames, read_index
+from acoustic_kd.memory import GIGABYTE
+from acoustic_kd.parallel import ahead
+from acoustic_kd.seeds import seed_of
+from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.read import find_soft_targets, read_soft_targets
+from acoustic_kd.soft_targets.targets import SoftTargets
+
+BLOCK_FRAMES = 16384  # of a block, about; some minutes, by a speaker or two
+BESIDE_BYTES = 16  # of a frame beside its features: its target, and the ends of its utterance
+BESIDE_SOFT_BYTES = 12  # of a frame beside its stored soft targets: where they are, how many
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Frames, and their soft targets if they are learnt from."""
+
+    frames: Frames
+    soft: SoftTargets | None
+
+    @property
+    def bytes(self) -> int:
+        """Of memory for the tensors."""
+        tensors = [self.frames.features, self.frames.targets]
+        tensors += vars(self.soft).values() if self.soft else []
+        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
+
+
+class Held:
+    """What is trained on, in memory from the first: one chunk.
+
+    Attributes:
+        classes: what the targets mean.
+        dimension: D.
+        learnable: whether every frame has a target, hard or soft.
+        sizes: int64 [blocks], their frames.
+    """
+
+    def __init__(self, frames: Frames, soft: SoftTargets | None) -> None:
+        self.chunk = Chunk(frames, soft)
+        self.classes, self.dimension = frames.classes, frames.features.shape[1]
+        self.learnable = soft is not None or frames.transcribed
+        self.sizes = np.array([len(frames)])
+
+    def divide(self, memory: int | None, number_bytes: int) -> int:
+        """Into how many chunks an epoch is divided."""
+        return 1
+
+    def read(self, blocks: np.ndarray, kind: torch.dtype) -> Chunk:
+        """The one there is."""
+        return self.chunk
+
+
+@dataclass(frozen=True)
+class SoftStore:
+    """Where soft targets are, and what they must be: see `read_soft_targets`."""
+
+    directory: Path
+    temperature: float
+    encoding: Encoding | None = None
+
+
+class Stored:
+    """What is trained on, in shards. Attributes as of `Held`."""
+
+    def __init__(
+        self, shards: list[Path], soft: SoftStore | None = None, block_frames: int = BLOCK_FRAMES
+    ) -> None:
+        """
+        Args:
+            block_frames: of a block, about: it ends with the utterance that begins before so many.
+
+        Raises:
+            UserError: as for `read_frames` and, but for damaged blocks, `read_soft_targets`.
+        """
+        index = read_index(shards)
+        self.classes, self.dimension = index.classes, index.dimension
+        self.learnable = soft is not None or all(index.labelled)
+        self._paths, self._labelled, self._soft = index.paths, index.labelled, soft
+        self._stored_bytes = index.number_bytes * index.dimension
+        # Each utterance's shard, and its number and first frame in that shard.
+        shard = np.repeat(np.arange(len(shards)), index.sizes)
+        before = np.cumsum([0, *index.sizes])[:-1]
+        first = index.offsets[:-1] - index.offsets[before][shard]
+        cell = first // block_frames
+        begins = np.flatnonzero(np.diff(shard, prepend=-1) | np.diff(cell, prepend=-1))
+        stops = np.append(begins[1:], len(shard))
+        self.sizes = index.offsets[stops] - index.offsets[begins]
+        self._shard = shard[begins]
+        self._utterances = np.stack([begins, stops], 1) - before[self._shard][:, None]
+        self._first = first[begins]
+        self._soft_shards: list[list[Path]] = [[] for _ in self.sizes]
+        self._soft_bytes = 0.0
+        if soft is not None:
+            block = np.repeat(np.arange(len(begins)), stops - begins)
+            for found in find_soft_targets(soft.directory, index, soft.temperature, soft.encoding):
+                for number in np.unique(block[found.utterances]):
+                    self._soft_shards[number].append(found.path)
+                self._soft_bytes = max(self._soft_bytes, found.frame_bytes + BESIDE_SOFT_BYTES)
+
+    def divide(self, memory: int | None, number_bytes: int) -> int:
+        """Into how many chunks an epoch is divided; 1 if all has room in memory.
+
+        Args:
+            memory: bytes that may be taken; None: nobody knows, they are taken to be enough.
+            number_bytes: of a feature on the device.
+
+        Raises:
+            UserError: two chunks of at least two blocks have no room.
+        """
+        total, block = int(self.sizes.sum()), int(self.sizes.max())
+        frame, soft = number_bytes * self.dimension + BESIDE_BYTES, self._soft_bytes
+        # Soft targets are there twice while they are being put together.
+        if memory is None or total * (self._stored_bytes + frame + 2 * soft) <= memory:
+            return 1
+        one_of_two = 2 * frame + 3 * soft  # a frame of the chunk in use, one of that being read
+        most = memory / one_of_two  # frames of a chunk
+        if most < 2 * block:
+            raise UserError(
+                f"setting 'train.memory_gb' (null: what is free) gives {memory / GIGABYTE:.3g} GB "
+                f"for frames and targets; {2 * block * one_of_two / GIGABYTE:.3g} are needed at "
+                f"least, for two chunks of two blocks of {block} frames"
+            )
+        # `plan_epoch` makes a chunk at most a block longer than an equal share.
+        return max(2, math.ceil(total / (most - block)))
+
+    def read(self, blocks: np.ndarray, kind: torch.dtype) -> Chunk:
+        """Some blocks, in the order of the store, features as `kind`; all of them as stored.
+
+        Raises:
+            UserError: a shard, or a block of soft targets, is damaged.
+        """
+        if len(blocks) == len(self.sizes):
+            return self._whole
+        blocks = np.sort(blocks)
+        ends = np.cumsum(self.sizes[blocks])
+        features = torch.empty(int(ends[-1]), self.dimension, dtype=kind)
+        targets = torch.full((len(features),), UNKNOWN) if any(self._labelled) else None
+        ids: list[str] = []
+        lengths: list[np.ndarray] = []
+        for shard in np.unique(self._shard[blocks]):
+            with open_shard(self._paths[shard], FORMAT) as file:
+                for place in np.flatnonzero(self._shard[blocks] == shard):
+                    block = blocks[place]
+                    source = slice(self._first[block], self._first[block] + self.sizes[block])
+                    target = slice(ends[place] - self.sizes[block], ends[place])
+                    features[target] = torch.from_numpy(file["features"][source])
+                    if targets is not None and self._labelled[shard]:
+                        targets[target] = torch.from_numpy(file["targets"][source]).long()
+                    first, stop = self._utterances[block]
+                    ids.extend(file["ids"].asstr()[first:stop])
+                    lengths.append(np.diff(file["offsets"][first : stop + 1]))
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+        frames = Frames(features, targets, ids, offsets, self.classes)
+        shards = sorted({path for block in blocks for path in self._soft_shards[block]})
+        return Chunk(frames, self._read_soft(frames, shards))
+
+    @cached_property
+    def _whole(self) -> Chunk:
+        """All there is, kept for every epoch and every model."""
+        frames = read_frames(self._paths)
+        return Chunk(frames, self._read_soft(frames, None))
+
+    def _read_soft(self, frames: Frames, shards: list[Path] | None) -> SoftTargets | None:
+        if (soft := self._soft) is None:
+            return None
+        return read_soft_targets(soft.directory, frames, soft.temperature, soft.encoding, shards)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The order of an epoch.
+
+    Attributes:
+        blocks: of each chunk.
+        sizes: frames of each chunk.
+        seeds: each chunk's, of the order of its frames.
+        batch_frames: of a batch; a chunk's last one has what is left.
+    """
+
+    blocks: list[np.ndarray]
+    sizes: list[int]
+    seeds: list[int]
+    batch_frames: int
+
+    @property
+    def steps(self) -> int:
+        """Batches."""
+        return sum(self._batches)
+
+    @property
+    def _batches(self) -> list[int]:
+        return [-(-size // self.batch_frames) for size in self.sizes]
+
+    def rest(self, step: int) -> Iterator[tuple[int, int]]:
+        """What is left after so many steps: chunks, and each one's first batch that is left."""
+        for chunk, batches in enumerate(self._batches):
+            if step < batches:
+                yield chunk, step
+            step = max(0, step - batches)
+
+    def batches(self, chunk: int) -> tuple[Tensor, ...]:
+        """The batches of a chunk: numbers of its frames, int64 [B]."""
+        generator = torch.Generator().manual_seed(self.seeds[chunk])
+        return torch.randperm(self.sizes[chunk], generator=generator).split(self.batch_frames)
+
+
+def plan_epoch(sizes: np.ndarray, chunks: int, batch_frames: int, seed: int, epoch: int) -> Epoch:
+    """Divide blocks of `sizes` frames into about equal chunks, drawn anew each epoch.
+
+    A chunk has at most an equal share of the frames and one block.
+    """
+    blocks = [np.arange(len(sizes))]
+    if chunks > 1:
+        generator = torch.Generator().manual_seed(seed_of("blocks", seed, epoch))
+        order = torch.randperm(len(sizes), generator=generator).numpy()
+        middles = np.cumsum(sizes[order]) - sizes[order] / 2
+        shares = (middles * chunks / sizes.sum()).astype(np.int64)
+        blocks = np.split(order, np.flatnonzero(np.diff(shares)) + 1)
+    parts = [(number,) if number else () for number in range(len(blocks))]
+    seeds = [seed_of("order", seed, epoch, *part) for part in parts]
+    return Epoch(blocks, [int(sizes[some].sum()) for some in blocks], seeds, batch_frames)
+
+
+def coming(
+    data: Held | Stored, epochs: Iterator[Epoch], step: int, kind: torch.dtype
+) -> Iterator[Chunk]:
+    """The chunks of some epochs, each read in a thread while the one before it is in use.
+
+    Args:
+        step: that the first epoch has come to.
+        kind: of the features on the device.
+    """
+
+    def chunks(step: int) -> Iterator[Chunk]:
+        for epoch in epochs:
+            for chunk, _ in epoch.rest(step):
+                yield data.read(epoch.blocks[chunk], kind)
+            step = 0
+
+    return ahead(chunks(step))
