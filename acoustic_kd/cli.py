@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from acoustic_kd import __version__
-from acoustic_kd.config import Config
+from acoustic_kd.config import PATHS, Config
 from acoustic_kd.errors import UserError
 from acoustic_kd.settings import load_config
 from acoustic_kd.stages import STAGES, is_main_process, run_stage
@@ -234,7 +234,13 @@ def _recipe(options: argparse.Namespace, config: Config) -> str:
         inside = here.is_relative_to(Path.cwd())
         words += ["--config", str(here.relative_to(Path.cwd()) if inside else options.config)]
     words += [] if config.corpus.name == "demo" else ["--data-dir", "DIR"]
-    return shlex.join([*words, *options.overrides])
+    return shlex.join([*words, *map(_without_folder, options.overrides)])
+
+
+def _without_folder(override: str) -> str:
+    """A setting without the folders of a path, which are this machine's own."""
+    key, _, value = override.partition("=")
+    return f"{key}={Path(value).name}" if key in PATHS else override
 
 
 def default_name(path: Path | None, config: Config) -> str:

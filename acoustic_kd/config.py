@@ -12,6 +12,11 @@ ENCODINGS = ("top-k", "top-p", "sampled", "dense")  # of soft targets
 UNKNOWN_WORDS = ("g2p", "exclude")  # words of transcripts that the lexicon lacks
 ALIGNERS = ("pocketsphinx", "dnn")
 TRANSFER_SETS = ("all", "transcribed", "untranscribed")
+# Settings that are paths; or, of two, the name of one of LibriSpeech's own files.
+PATHS = (
+    *("align.lexicon", "align.model", "corpus.data_dir", "corpus.untranscribed"),
+    *("decode.arpa", "decode.lm_text"),
+)
 LIBRISPEECH_PARTS = (
     *("train-clean-5", "dev-clean-2"),  # Mini LibriSpeech
     *("train-clean-100", "train-clean-360", "train-other-500"),

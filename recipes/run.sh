@@ -13,6 +13,7 @@
 #          --exp-dir DIR              where everything goes (default: exp/NAME of the settings file)
 #          --num-processes N          train and write soft targets on N processes or GPUs
 #          KEY.SUBKEY=VALUE …         any setting, such as train.members=10 model.width=2560
+#          decode.lm_text=FILE        text for the language model (docs/language-model.md)
 #          corpus.untranscribed=DIR   distil on speech without transcripts, too (a Kaldi directory)
 #
 # What is current is passed over, what was interrupted goes on: the same command, run again.
@@ -41,8 +42,14 @@ while [ $# -gt 0 ]; do
       shift 2
       ;;
     -*) fail "unknown option $1 (see recipes/run.sh --help)" ;;
-    align.lexicon=* | align.model=* | corpus.data_dir=* | corpus.untranscribed=* | decode.arpa=*)
+    align.model=* | corpus.data_dir=* | corpus.untranscribed=* | decode.lm_text=*)
       overrides+=("${1%%=*}=$(absolute "${1#*=}")")
+      shift
+      ;;
+    align.lexicon=* | decode.arpa=*) # a path, or one of LibriSpeech's own by its name
+      value=${1#*=}
+      if [ -e "$value" ]; then value=$(absolute "$value"); fi
+      overrides+=("${1%%=*}=$value")
       shift
       ;;
     *=*) overrides+=("$1"); shift ;;

@@ -1,5 +1,6 @@
 """The command line itself: exit statuses, one line an error, and no traceback."""
 
+import argparse
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from acoustic_kd import __version__
-from acoustic_kd.cli import main
+from acoustic_kd.cli import experiment_of, main
 from acoustic_kd.stages import STAGES
 
 REPOSITORY = Path(__file__).parents[1]
@@ -60,6 +61,13 @@ def test_what_is_wrong_is_said_in_one_line(capfd, arguments, expected):
     assert (status, out) == (2, "")
     assert expected in error and "Traceback" not in error
     assert error.startswith("acoustic-kd") and error.endswith("\n") and error.count("\n") == 1
+
+
+def test_the_command_of_the_results_has_no_folders_of_this_machine():
+    options = argparse.Namespace(config=Path("recipes/conf/demo.yaml"), data_dir=None, exp_dir=None)
+    options.overrides = ["model.width=48", "decode.lm_text=/home/me/novels.txt.gz"]
+    expected = "recipes/run.sh --config recipes/conf/demo.yaml model.width=48"
+    assert experiment_of(options).command == f"{expected} decode.lm_text=novels.txt.gz"
 
 
 def test_settings_may_stand_on_either_side_of_options(capfd, tmp_path):

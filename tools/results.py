@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Write experiments into recipes/RESULTS.md: usage: tools/results.py EXP …
 
-What stands there of other experiments stays as it is.
+Each has its directory's name for a heading; the one on MNIST is `mnist`. What stands there of other
+experiments stays as it is.
 """
 
 import argparse
@@ -11,7 +12,8 @@ import platform
 import sys
 from pathlib import Path
 
-from acoustic_kd.files import write_text
+from acoustic_kd.comparison import difference_table, markdown_table, speaker_table
+from acoustic_kd.files import read_json, write_text
 from acoustic_kd.mnist import report as mnist_report
 from acoustic_kd.report import gain_sentences, table_rows, transfer_sentences
 
@@ -27,41 +29,42 @@ epoch rest on dev alone. Of mnist, figures are numbers of errors, where no % sta
 """
 
 
-def section(results: dict, other: dict | None) -> str:
-    """The part of one experiment: its command, its table, what is kept of the gain.
+def section(name: str, results: dict, graph: dict | None, other: dict | None) -> str:
+    """The part of one experiment: its command, its tables, what is kept of the gain.
 
     Args:
+        graph: what building the decoding graph took.
         other: what tools/pocketsphinx_wer.py measured on the same test set, if it did.
     """
-    heading, *rows = table_rows(results)
     minutes = results["minutes"]
     longest = ", ".join(f"{name} {took:g}" for name, took in minutes.items() if took >= 0.1)
-    better = results["probability_better"]
+    drawn = results["differences"]["wer"]["drawn"]
     lines = [
-        f"## {results['corpus']}",
+        f"## {name}",
         "",
         "```sh",
         results["command"],
         "```",
         "",
-        f"| {' | '.join(heading)} |",
-        f"|{'|'.join('---' for _ in heading)}|",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        *markdown_table(table_rows(results)),
         "",
         *(f"- {s}" for s in (*gain_sentences(results), *transfer_sentences(results))),
-        *(
-            f"- {pair}: better in {100 * better['frame_accuracy'][pair]:.1f} % of paired bootstrap "
-            f"replications by frame accuracy, in {100 * better['wer'][pair]:.1f} % by WER"
-            for pair in better["wer"]
-        ),
         f"- {sum(minutes.values()):.0f} minutes in all on {machine()} ({longest})",
+        *([] if graph is None else [_graph(graph)]),
         *([] if other is None else [_other(other)]),
+        "",
+        *markdown_table(difference_table(results)),
+        "",
+        "Differences in points; 95 % and the probability of being better are of a paired bootstrap "
+        f"over test {drawn}.",
         "",
         "| model | frame acc. dev | frame acc. test | WER dev | WER test | errors | LM weight "
         "| penalty | search, × real time |",
         "|---|---|---|---|---|---|---|---|---|",
         *(model_row(model) for model in results["each_model"]),
     ]
+    if table := speaker_table(results):
+        lines += ["", *markdown_table(table)]
     return "\n".join(lines) + "\n"
 
 
@@ -75,6 +78,14 @@ def mnist_section(results: dict, folder: Path) -> str:
             write_text(TARGET.parent / pictures[name], path.read_text(encoding="utf-8"))
     lines = ["## mnist", "", "```sh", results["command"], "```", ""]
     return "\n".join([*lines, *mnist_report.section(results, pictures, machine())]) + "\n"
+
+
+def _graph(graph: dict) -> str:
+    return (
+        f"- decoding graph: {graph['words']:,} words, {graph['ngrams']:,} n-grams; "
+        f"{graph['states']:,} states, {graph['arcs']:,} arcs, {graph['megabytes']:g} MB; made in "
+        f"{graph['seconds']:.0f} s with {graph['peak_gib']:g} GiB of memory at most"
+    )
 
 
 def _other(other: dict) -> str:
@@ -128,9 +139,12 @@ def main() -> int:
             if results["corpus"] == "mnist":
                 parts["mnist"] = mnist_section(results, folder)
                 continue
-            path = folder / "pocketsphinx.json"
-            other = json.loads(path.read_text()) if path.exists() else None
-            parts[results["corpus"]] = section(results, other)
+            graph, other = (
+                read_json(path) if path.exists() else None
+                for path in (folder / "graph" / "graph.json", folder / "pocketsphinx.json")
+            )
+            name = folder.resolve().name
+            parts[name] = section(name, results, graph, other)
         except OSError:
             print(f"{folder}/results.json: cannot be read; run the recipe first", file=sys.stderr)
             return 2

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.config import Config, all_settings
+from acoustic_kd.config import PATHS, Config, all_settings
 from acoustic_kd.errors import UserError
 from acoustic_kd.work import Work, require_done
 
 # Where things lie, and how fast they are made, is not what they are.
 NOT_SHAPING = {
-    *("corpus.data_dir", "corpus.untranscribed", "align.lexicon", "align.model"),
-    *("decode.arpa", "decode.lm_text", "decode.jobs"),
-    *("train.checkpoint_steps", "train.memory_gb", "soft_targets.memory_gb"),
+    *PATHS,
+    *("decode.jobs", "train.checkpoint_steps", "train.memory_gb", "soft_targets.memory_gb"),
 }
 # Settings that came later: at their defaults all is as before there were any, so that what was made
 # then stays current.
