@@ -7,8 +7,8 @@ So nothing but the checkpoint is needed to go on exactly where a killed run stop
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,19 +23,18 @@ from acoustic_kd.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from acoustic_kd.chunks import Chunk, Epoch, Held, Stored, coming, plan_epoch
+from acoustic_kd.chunks import Held, Stored
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.errors import UserError
+from acoustic_kd.feed import Feed
 from acoustic_kd.files import write_jsonl
 from acoustic_kd.frames import Frames
 from acoustic_kd.fused_loss import fused_loss
 from acoustic_kd.memory import memory_to_take
 from acoustic_kd.model import (
-    Splicer,
     build_model,
     count_parameters,
     limit_norms,
-    make_splicer,
     save_model,
 )
 from acoustic_kd.parallel import progress
@@ -96,8 +95,8 @@ class Trainer:
             augment: windows [B, W·D] → windows [B, W·D], changed at random by PyTorch's generator;
                 for training alone.
         """
-        self.data = train if isinstance(train, Stored) else Held(train, soft)
-        if not self.data.learnable:
+        data = train if isinstance(train, Stored) else Held(train, soft)
+        if not data.learnable:
             raise UserError("training without soft targets needs transcribed frames")
         if dev is None and job.train.schedule == "dev":
             raise UserError("train.schedule=dev needs dev frames, and there are none")
@@ -107,7 +106,7 @@ class Trainer:
         self.checkpoint = self.directory / "checkpoint.safetensors"
         device = accelerator.device
         torch.manual_seed(seed_of("weights", job.seed))
-        model = build_model(job.model, self.data.dimension, train.classes.count)
+        model = build_model(job.model, data.dimension, data.classes.count)
         self.parameters = count_parameters(model)
         optimizer = torch.optim.AdamW(
             model.parameters(), job.train.learning_rate, weight_decay=job.train.weight_decay,
@@ -120,20 +119,16 @@ class Trainer:
             self.model, self.optimizer = model.to(device), optimizer
             self._backward = Tensor.backward
         self.bfloat16 = use_bfloat16(job.train.bfloat16, device)
-        self.dev_windows, self.dev_targets = (
-            dev and self._windows(dev),
-            dev and dev.targets.to(device),
-        )
+        self.feed = Feed(data, job.model, job.train.batch_frames, job.seed, device, self.bfloat16)
+        self.dev_windows = dev and self.feed.windows_of(dev)
+        self.dev_targets = dev and dev.targets.to(device)
         self.augment = augment
-        self.chunk: Chunk | None = None
-        if isinstance(self.data, Held):
-            self._load(self.data.chunk)
-        self.classes = train.classes
+        self.dimension, self.classes = data.dimension, data.classes
         self.state = State(rate=job.train.learning_rate)
         self.best_weights: dict[str, Tensor] = {}
         self.saved = time.monotonic()
         size = 2 if self.bfloat16 else 4
-        frame_bytes = 2 * size * train.classes.count  # of logits, and of their gradient
+        frame_bytes = 2 * size * data.classes.count  # of logits, and of their gradient
         self.part_frames = max(1, int(job.train.logits_mb * 1e6 / frame_bytes))
 
     def run(self) -> list[dict]:
@@ -147,7 +142,8 @@ class Trainer:
             self._resume()
             self._divide()
             self.accelerator.wait_for_everyone()  # before the first deletes what others look for
-            with closing(self._coming()) as self.coming:
+            left = range(self.state.epoch, self.job.train.epochs)
+            with self.feed.reading(left, self.state.step):
                 while not is_finished(self.state, self.job.train):
                     self._epoch()
                     if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
@@ -163,14 +159,14 @@ class Trainer:
 
     def _epoch(self) -> None:
         state, config = self.state, self.job.train
-        epoch = self._plan(state.epoch)
+        epoch = self.feed.plan(state.epoch)
         total, steps = sum(epoch.sizes), epoch.steps
         self.model.train()
         self._begin_part()
         title = f"{self.job.name} epoch {state.epoch + 1}/{config.epochs}"
         done = state.step * config.batch_frames
         bar = progress((), title, total, unit="frame", unit_scale=True, initial=done, leave=False)
-        for batch in self._batches(epoch):
+        for batch in self.feed.batches(epoch, state.step):
             self._step(batch, steps)
             bar.update(len(batch))
             if self._stop(state.step == steps):
@@ -185,23 +181,6 @@ class Trainer:
         self._note_part()
         self._close_epoch(total)
 
-    def _batches(self, epoch: Epoch) -> Iterator[Tensor]:
-        """The batches that are left of an epoch; what they are of is loaded before them."""
-        for number, first in epoch.rest(self.state.step):
-            if self.state.chunks > 1:
-                self._load(None)  # makes room
-            self._load(next(self.coming))
-            yield from epoch.batches(number)[first:]
-
-    def _plan(self, epoch: int) -> Epoch:
-        batch_frames, chunks = self.job.train.batch_frames, self.state.chunks
-        return plan_epoch(self.data.sizes, chunks, batch_frames, self.job.seed, epoch)
-
-    def _coming(self) -> Iterator[Chunk]:
-        """All chunks from here on, each read while the one before it is learnt from."""
-        epochs = map(self._plan, range(self.state.epoch, self.job.train.epochs))
-        return coming(self.data, epochs, self.state.step, self._kind)
-
     def _divide(self) -> None:
         """Settle in how many chunks an epoch is read: as the checkpoint has it, else by memory."""
         if not self.state.chunks:
@@ -209,29 +188,11 @@ class Trainer:
             # Gradients, two moments and the best weights are still to come, and the logits.
             later = 16 * self.parameters + 2 * int(1e6 * config.logits_mb)
             memory = memory_to_take(device, config.memory_gb, later)
-            chunks = self.data.divide(memory, self._kind.itemsize)
-            asked = torch.tensor([chunks], device=device)
+            asked = torch.tensor([self.feed.chunks_in(memory)], device=device)
             self.state.chunks = int(self.accelerator.gather(asked).max())
+        self.feed.chunks = self.state.chunks
         if self.state.chunks > 1 and self.accelerator.is_main_process:
             print(f"  {self.job.name}: an epoch is read in {self.state.chunks} chunks", flush=True)
-
-    @property
-    def _kind(self) -> torch.dtype:
-        return torch.bfloat16 if self.bfloat16 else torch.float32
-
-    def _windows(self, frames: Frames) -> Splicer:
-        splicer = make_splicer(self.job.model, frames.features, frames.offsets, self.bfloat16)
-        return splicer.to(self.accelerator.device)
-
-    def _load(self, chunk: Chunk | None) -> None:
-        """Put a chunk on the device, where it is not there yet, or take away what is there."""
-        if chunk is None:
-            self.chunk = self.train_windows = self.hard = self.soft = None
-        elif chunk is not self.chunk:
-            device, frames, soft = self.accelerator.device, chunk.frames, chunk.soft
-            self.chunk, self.train_windows = chunk, self._windows(frames)
-            self.hard = None if frames.targets is None else frames.targets.to(device)
-            self.soft = None if soft is None else soft.to(device)
 
     def _step(self, batch: Tensor, steps: int) -> None:
         """One step on the frames `batch`, one of `steps` an epoch; each process takes its share."""
@@ -281,15 +242,15 @@ class Trainer:
 
     def _loss(self, frames: Tensor) -> Tensor:
         """The loss summed over frames with numbers `frames`, int64 [B]; float32."""
-        windows = self.train_windows(frames)
+        windows = self.feed.windows(frames)
         if self.augment is not None:
             windows = self.augment(windows)
         logits = forward(self.model, windows, self.bfloat16)
-        hard = None if self.hard is None else self.hard[frames]
-        if self.soft is None:
+        hard = None if self.feed.hard is None else self.feed.hard[frames]
+        if self.feed.soft is None:
             return fused_loss(logits, hard)
-        classes, probabilities = self.soft.batch(frames)
-        weight, temperature = self.job.hard_weight, self.soft.temperature
+        classes, probabilities = self.feed.soft.batch(frames)
+        weight, temperature = self.job.hard_weight, self.feed.soft.temperature
         return fused_loss(logits, hard, weight, probabilities, temperature, classes)
 
     def _close_epoch(self, total: int) -> None:
@@ -343,7 +304,7 @@ class Trainer:
         return {
             "name": self.job.name,
             "model": asdict(self.job.model),
-            "dimension": self.data.dimension,
+            "dimension": self.dimension,
             "classes": self.classes.count,
             "inventory": self.classes.inventory,
             "parameters": self.parameters,

@@ -264,7 +264,7 @@ def test_keeping_all_classes_is_the_dense_loss(tmp_path):
     numbers = torch.tensor([5, 0, 600])
     classes, dense = soft.batch(numbers)
     assert classes is None
-    logits = subject.model(subject.train_windows(numbers))
+    logits = subject.model(subject.feed.windows(numbers))
     expected = distillation_loss(logits, dense, frames.targets[numbers], 2.0, 0.5).sum()
     torch.testing.assert_close(subject._loss(numbers), expected)
 

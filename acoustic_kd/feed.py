@@ -1,0 +1,90 @@
+"""What a model is trained on, where it is trained: batches in their order, and what they are of."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+
+import torch
+from torch import Tensor
+
+from acoustic_kd.chunks import Chunk, Epoch, Held, Stored, coming, plan_epoch
+from acoustic_kd.config import ModelConfig
+from acoustic_kd.frames import Frames
+from acoustic_kd.model import Splicer, make_splicer
+from acoustic_kd.soft_targets.targets import SoftTargets
+
+
+class Feed:
+    """Puts on the device, chunk by chunk, what the batches are of (see `chunks`).
+
+    Attributes:
+        chunks: how many an epoch has; set it before anything is read.
+        windows: int64 [B] numbers of frames of the chunk at hand → windows [B, W·D].
+        hard: int64 [T], the chunk's hard targets, or None.
+        soft: its soft targets, or None.
+    """
+
+    def __init__(
+        self,
+        data: Held | Stored,
+        config: ModelConfig,
+        batch_frames: int,
+        seed: int,
+        device: torch.device,
+        bfloat16: bool,
+    ) -> None:
+        self.chunks = 1
+        self.windows: Splicer | None = None
+        self.hard: Tensor | None = None
+        self.soft: SoftTargets | None = None
+        self._data, self._config, self._device, self._bfloat16 = data, config, device, bfloat16
+        self._batch_frames, self._seed = batch_frames, seed
+        self._kind = torch.bfloat16 if bfloat16 else torch.float32
+        self._chunk: Chunk | None = None
+        if isinstance(data, Held):
+            self._load(data.chunk)
+
+    def chunks_in(self, memory: int | None) -> int:
+        """In how many chunks an epoch is to be read with so many bytes: see `Stored.divide`."""
+        return self._data.divide(memory, self._kind.itemsize)
+
+    def windows_of(self, frames: Frames) -> Splicer:
+        """Frames on the device, and their windows."""
+        splicer = make_splicer(self._config, frames.features, frames.offsets, self._bfloat16)
+        return splicer.to(self._device)
+
+    def plan(self, epoch: int) -> Epoch:
+        """The order of an epoch."""
+        sizes = self._data.sizes
+        return plan_epoch(sizes, self.chunks, self._batch_frames, self._seed, epoch)
+
+    @contextmanager
+    def reading(self, epochs: Iterable[int], step: int) -> Iterator[None]:
+        """Within it, the chunks of some epochs are read, each while the one before it is used.
+
+        Args:
+            step: that the first epoch has come to.
+        """
+        with closing(coming(self._data, map(self.plan, epochs), step, self._kind)) as self._coming:
+            yield
+
+    def batches(self, epoch: Epoch, step: int) -> Iterator[Tensor]:
+        """The batches of an epoch from a step on; what they are of is loaded before them.
+
+        Yields:
+            int64 [B], numbers of frames of the chunk at hand.
+        """
+        for number, first in epoch.rest(step):
+            if self.chunks > 1:
+                self._load(None)  # makes room
+            self._load(next(self._coming))
+            yield from epoch.batches(number)[first:]
+
+    def _load(self, chunk: Chunk | None) -> None:
+        """Put a chunk on the device, where it is not there yet, or take away what is there."""
+        if chunk is None:
+            self._chunk = self.windows = self.hard = self.soft = None
+        elif chunk is not self._chunk:
+            frames, soft = chunk.frames, chunk.soft
+            self._chunk, self.windows = chunk, self.windows_of(frames)
+            self.hard = None if frames.targets is None else frames.targets.to(self._device)
+            self.soft = None if soft is None else soft.to(self._device)
