@@ -1,0 +1,132 @@
+"""Back-off models as acceptors: what sentences cost, and files that are refused."""
+
+import gzip
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acoustic_kd.decoding.arpa import BOS, EOS, read_arpa
+from acoustic_kd.decoding.grammar import Grammar, linear_grammar, read_grammar
+from acoustic_kd.decoding.lm import train_lm
+from acoustic_kd.errors import UserError
+
+WORDS = ("a", "b", "c", "d")
+SENTENCES = st.lists(st.lists(st.sampled_from(WORDS), max_size=6), min_size=1, max_size=12)
+
+
+def cost(grammar: Grammar, sentence: list[str]) -> float:
+    """Of a sentence, backing off only where there is no arc."""
+    state, total = grammar.start, 0.0
+    for word in sentence:
+        label = grammar.words.index(word) + 1
+        while True:
+            arc = np.flatnonzero((grammar.source == state) & (grammar.word == label))
+            if len(arc):
+                break
+            total, state = total + grammar.backoff_cost[state], grammar.backoff[state]
+        assert len(arc) == 1
+        total, state = total + grammar.cost[arc[0]], grammar.target[arc[0]]
+    while not np.isfinite(grammar.final[state]):
+        total, state = total + grammar.backoff_cost[state], grammar.backoff[state]
+    return total + grammar.final[state]
+
+
+@settings(max_examples=40, deadline=None)
+@given(text=SENTENCES, order=st.integers(1, 4), heard=SENTENCES, zipped=st.booleans())
+def test_sentences_cost_what_the_model_says(tmp_path_factory, text, order, heard, zipped):
+    path = tmp_path_factory.mktemp("lm") / "lm.arpa"
+    train_lm([*text, ["a"]], WORDS, path, order)
+    if zipped:
+        content, path = path.read_bytes(), path.with_suffix(".arpa.gz")
+        path.write_bytes(gzip.compress(content))
+    model, grammar = read_arpa(path), read_grammar(path)
+    assert grammar.words == list(WORDS)
+    for sentence in heard:
+        words = [BOS, *sentence, EOS]
+        expected = sum(model.logprob(tuple(words[:n]), words[n]) for n in range(1, len(words)))
+        assert cost(grammar, sentence) == pytest.approx(-math.log(10) * expected, abs=1e-3)
+
+
+def test_words_left_out_take_their_n_grams_with_them(tmp_path):
+    path = tmp_path / "lm.arpa"
+    train_lm([["a", "b"], ["b", "c"], ["a", "c"]], WORDS, path, 3)
+    whole, part = read_grammar(path), read_grammar(path, left_out={"b", "z"})
+    assert part.words == ["a", "c", "d"]
+    assert cost(part, ["a", "c"]) == pytest.approx(cost(whole, ["a", "c"]), abs=1e-5)
+
+
+def test_a_linear_grammar_is_its_sentence():
+    grammar = linear_grammar(["b", "a", "b"])
+    assert cost(grammar, ["b", "a", "b"]) == 0 and np.isinf(grammar.final[:3]).all()
+    assert len(linear_grammar([]).final) == 1 and cost(linear_grammar([]), []) == 0
+
+
+ARPA = """\\data\\
+ngram 1=4
+ngram 2=2
+
+\\1-grams:
+-99 <s> -0.3
+-0.9 </s>
+-0.5 a -0.1
+-0.6 b -0.2
+
+\\2-grams:
+-0.2 <s> a
+-0.3 a b
+
+\\end\\
+"""
+
+
+def refusal(folder: Path, text: str | bytes) -> str:
+    path = folder / "lm.arpa"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as caught:
+        read_grammar(path)
+    message = str(caught.value)
+    assert message.startswith(f"language model {path}") and "\n" not in message
+    return message
+
+
+def test_the_file_itself_is_sound(tmp_path):
+    (tmp_path / "lm.arpa").write_text(ARPA)
+    assert read_grammar(tmp_path / "lm.arpa").words == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("-0.3 a b", "-0.2 <s> a", "has a 2-gram twice"),
+        ("-0.6 b", "-0.6 a", "has a 1-gram twice"),
+        ("-0.5 a", "nan a", "number is not finite"),
+        ("-0.1\n", "-inf\n", "number is not finite"),
+        ("-0.9 </s>", "-0.9 c", "has no <s> or no </s>"),
+        ("-99 <s> -0.3", "-99 d -0.3", "has no <s> or no </s>"),
+        ("-0.5 a", "-0,5 a", "'-0,5 a -0.1' has no valid number"),
+        ("-0.3 a b", "-0.3 a", "is not an entry of the 2-grams"),
+        ("ngram 2=2", "ngram 2=3", "1 2-grams fewer than its head announces"),
+        ("ngram 1=4", "ngram 1=5", "1 1-grams fewer than its head announces"),
+        ("\\2-grams", "\\3-grams", "is out of place"),
+        ("\\data\\", "data", "no \\data\\ line"),
+        ("\\end\\", "", "cut short"),
+    ],
+)
+def test_damage_is_named(tmp_path, old, new, says):
+    assert says in refusal(tmp_path, ARPA.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("kept", range(5, len(ARPA) - 8, 13))
+def test_a_file_that_is_cut_off_anywhere_is_refused(tmp_path, kept):
+    assert re.search(r"cut short|fewer|not an entry|out of place|no valid|no ", refusal(
+        tmp_path, ARPA[:kept]
+    ))  # fmt: skip
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    assert "damaged file" in refusal(tmp_path, ARPA.encode().replace(b"-0.6 b", b"-0.6 \xff"))
