@@ -15,7 +15,7 @@ import numpy as np
 
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.search_graph import SearchGraph
-from acoustic_kd.decoding.tokens import Frame, Links, collect, prune, prune_whole
+from acoustic_kd.decoding.tokens import LINK, Frame, collect, make_links, prune, prune_whole
 from acoustic_kd.decoding.triphones import ranges
 from acoustic_kd.errors import UserError
 from acoustic_kd.memory import free_host_memory, most
@@ -30,7 +30,8 @@ class SearchSettings:
 
     Attributes:
         beam: paths this much worse than the frame's best are dropped.
-        max_active: at most so many states go on to the next frame.
+        max_active: the beam is narrowed where more states than so many would go on to the next
+            frame: to the beam that leaves so many, and `BEAM_DELTA`.
         lattice_beam: the lattice keeps paths up to this much worse than the best.
         acoustic_scale: weight of the acoustic log-likelihoods during the search, 1 / LM weight.
         max_lattice_arcs: at most so many arcs a frame stay in the lattice: where a weak model
@@ -160,12 +161,8 @@ class Decoder:
         following = self._follow_silent(_distinct(target, self.index), cutoff)
         near = np.flatnonzero(cost <= self.best.take(target) + settings.lattice_beam)
         place = place.take(near)
-        frame.emitting = Links(
-            np.repeat(token.astype(np.int32), size).take(place),
-            self.index.take(target.take(near)),
-            arc.take(place).astype(np.int32),
-            step.take(place),
-        )
+        source, target = np.repeat(token, size).take(place), self.index.take(target.take(near))
+        frame.emitting = make_links(source, target, arc.take(place), step.take(place))
         self.best[following.state] = np.inf
         return following
 
@@ -174,9 +171,9 @@ class Decoder:
         best, beam, limit = cost.min(), self.settings.beam, self.settings.max_active
         if len(cost) <= limit:
             return np.flatnonzero(cost <= best + beam), beam
-        worst = np.partition(cost, limit - 1)[limit - 1]
-        token = np.flatnonzero(cost <= min(worst, best + beam))
-        return token, min(beam, worst - best + BEAM_DELTA)
+        worst = np.partition(cost, limit)[limit]
+        beam = min(beam, worst - best + BEAM_DELTA)
+        return np.flatnonzero(cost <= best + beam), beam
 
     def _follow_silent(self, states: np.ndarray, cutoff: float) -> Frame:
         """Make a frame of `states`, whose costs are in `best`, and all that epsilon arcs reach.
@@ -206,12 +203,12 @@ class Decoder:
             found.append((source.take(place), target, arc.take(place), record["weight"], cost))
         state = np.concatenate(reached)
         self.index[state] = np.arange(len(state), dtype=np.int32)
-        links = Links.none()
+        links = np.zeros(0, LINK)
         if found:
             source, target, arc, step, cost = map(np.concatenate, zip(*found, strict=True))
-            links = Links(
-                self.index.take(source), self.index.take(target), arc.astype(np.int32), step
-            ).where(cost <= self.best.take(target) + self.settings.lattice_beam)
+            near = cost <= self.best.take(target) + self.settings.lattice_beam
+            source, target = self.index.take(source), self.index.take(target)
+            links = make_links(source, target, arc, step)[near]
         return Frame(state.astype(np.int32), self.best.take(state), links)
 
 

@@ -11,46 +11,18 @@ import numpy as np
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.search_graph import SearchGraph
 
+# Arcs between tokens: of one frame, or of one frame and the next; an arc of the graph, and what it
+# adds to the cost. One record, so that choosing some is one step.
+LINK = np.dtype([("source", "<i4"), ("target", "<i4"), ("arc", "<i4"), ("step", "<f4")])
 
-@dataclass
-class Links:
-    """Arcs between tokens.
 
-    Attributes:
-        source, target: [n] int32, tokens of one frame, or of one frame and the next.
-        arc: [n] int32, the graph's arcs.
-        step: [n] float32, what each adds to the costs of tokens.
-    """
-
-    source: np.ndarray
-    target: np.ndarray
-    arc: np.ndarray
-    step: np.ndarray
-
-    @classmethod
-    def none(cls) -> "Links":
-        """No arcs."""
-        return cls(*np.zeros((3, 0), np.int32), np.zeros(0, np.float32))
-
-    def __len__(self) -> int:
-        return len(self.arc)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return 16 * len(self.arc)
-
-    def where(self, kept: np.ndarray) -> "Links":
-        """Those where `kept`, bool [n], holds."""
-        place = np.flatnonzero(kept)
-        columns = self.source, self.target, self.arc, self.step
-        return Links(*(column.take(place) for column in columns))
-
-    def renumber_targets(self, number: np.ndarray) -> "Links":
-        """The same with the targets' new numbers; those whose target is gone (-1) are dropped."""
-        links = self.where(number.take(self.target) >= 0)
-        links.target = number.take(links.target)
-        return links
+def make_links(
+    source: np.ndarray, target: np.ndarray, arc: np.ndarray, step: np.ndarray
+) -> np.ndarray:
+    """Records of type `LINK` from their columns."""
+    links = np.empty(len(arc), LINK)
+    links["source"], links["target"], links["arc"], links["step"] = source, target, arc, step
+    return links
 
 
 @dataclass
@@ -61,14 +33,15 @@ class Frame:
         state: [n] int32.
         cost: [n] float32, of the best path to each; less the cost of the best token of the frame
             before, so that sums over long utterances lose no digits.
-        silent: epsilon arcs, between tokens of this frame.
-        emitting: arcs to tokens of the next frame.
+        silent: records `LINK`, epsilon arcs between tokens of this frame, in the order of their
+            sources' ranks.
+        emitting: records `LINK`, arcs to tokens of the next frame.
     """
 
     state: np.ndarray
     cost: np.ndarray
-    silent: Links
-    emitting: Links = field(default_factory=Links.none)
+    silent: np.ndarray
+    emitting: np.ndarray = field(default_factory=lambda: np.zeros(0, LINK))
 
     @property
     def nbytes(self) -> int:
@@ -94,23 +67,24 @@ def prune(
     last_kept = after = number = None
     for frame in reversed(frames[since:]):
         if number is not None:
-            links = frame.emitting.renumber_targets(number)
-            worse = frame.cost.take(links.source) + links.step - after.take(links.target)
+            links = _renumber_targets(frame.emitting, number)
+            source = links["source"].astype(np.int64)
+            worse = frame.cost.take(source) + links["step"] - after.take(links["target"])
             extra = np.full(len(frame.state), np.inf, np.float32)
-            np.minimum.at(extra, links.source, worse)
-            frame.emitting = links.where(worse <= beam)
+            np.minimum.at(extra, source, worse)
+            frame.emitting = _where(links, worse <= beam)
         _prune_silent(frame, extra, beam, rank)
-        kept = np.flatnonzero(extra <= beam)
+        kept = (extra <= beam).nonzero()[0]
         last_kept = kept if last_kept is None else last_kept
         number = np.full(len(extra), -1, np.int32)
         number[kept] = np.arange(len(kept), dtype=np.int32)
         frame.state, frame.cost = frame.state.take(kept), frame.cost.take(kept)
         after = frame.cost - extra.take(kept)
-        frame.silent = frame.silent.renumber_targets(number)
+        frame.silent = _renumber_targets(frame.silent, number)
         for links in (frame.silent, frame.emitting):
-            links.source = number.take(links.source)
+            links["source"] = number.take(links["source"])
     if since > 0:
-        frames[since - 1].emitting = frames[since - 1].emitting.renumber_targets(number)
+        frames[since - 1].emitting = _renumber_targets(frames[since - 1].emitting, number)
     return last_kept
 
 
@@ -119,15 +93,30 @@ def _prune_silent(frame: Frame, extra: np.ndarray, beam: float, rank: np.ndarray
     links = frame.silent
     if not len(links):
         return
-    order = rank.take(frame.state.take(links.source))
+    source, target = links["source"].astype(np.int64), links["target"]
+    order = rank.take(frame.state.take(source))
+    saved = frame.cost.take(source) + links["step"] - frame.cost.take(target)
     worse = np.empty(len(links), np.float32)
-    for level in range(int(order.max()), -1, -1):
-        now = np.flatnonzero(order == level)
-        source, target = links.source.take(now), links.target.take(now)
-        cost = frame.cost.take(source) + links.step.take(now)
-        worse[now] = cost - frame.cost.take(target) + extra.take(target)
-        np.minimum.at(extra, source, worse[now])
-    frame.silent = links.where(worse <= beam)
+    rises = (order[1:] != order[:-1]).nonzero()[0] + 1
+    bounds = [0, *rises.tolist(), len(links)]
+    for first, end in zip(bounds[-2::-1], bounds[:0:-1], strict=True):
+        now = slice(first, end)
+        worse[now] = saved[now] + extra.take(target[now])
+        np.minimum.at(extra, source[now], worse[now])
+    frame.silent = _where(links, worse <= beam)
+
+
+def _where(links: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    return links.take(kept.nonzero()[0])
+
+
+def _renumber_targets(links: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Give arcs their targets' new numbers; those whose target is gone (-1) are dropped."""
+    target = number.take(links["target"])
+    place = (target >= 0).nonzero()[0]
+    links = links.take(place)
+    links["target"] = target.take(place)
+    return links
 
 
 def prune_whole(
@@ -173,14 +162,13 @@ def collect(
     final = np.full(first[-1], np.inf, np.float32)
     final[first[-2] :] = end
     said = frames if len(loglikes) else []
-    links = [links for frame in said for links in (frame.silent, frame.emitting)]
-    links.append(Links.none())  # so that there is something to concatenate
-    arc = np.concatenate([link.arc for link in links])
-    size = [len(link) for link in links]
-    before = np.repeat(np.arange(len(links)) // 2, size)  # the frame whose tokens they leave
-    emits = np.repeat(np.arange(len(links)) % 2, size)
-    source = first[before] + np.concatenate([link.source for link in links])
-    target = first[before + emits] + np.concatenate([link.target for link in links])
+    groups = [group for frame in said for group in (frame.silent, frame.emitting)]
+    size = [len(group) for group in groups]
+    links = np.concatenate([np.zeros(0, LINK), *groups])
+    before = np.repeat(np.arange(len(groups)) // 2, size)  # the frame whose tokens they leave
+    emits = np.repeat(np.arange(len(groups)) % 2, size)
+    source, target = first[before] + links["source"], first[before + emits] + links["target"]
+    arc = links["arc"]
     record = graph.fst.arcs_at(arc)
     level = (before + emits) * ranks + graph.rank.take(record["nextstate"])
     acoustic = np.zeros(len(arc), np.float32)
