@@ -183,6 +183,23 @@ def test_wrong_log_likelihoods_are_refused(graph_dir, value):
         decoder.lattice(matrix, "utt7")
 
 
+def test_a_lattice_that_would_not_fit_in_memory_is_refused_while_searching(graph_dir, monkeypatch):
+    decoder = Decoder(graph_dir)
+    matrix = noisy(["OH", "B", "B"] * 16, 3)
+    assert len(matrix) > 150
+    enough = decoder.lattice(matrix)
+    monkeypatch.setattr("acoustic_kd.decoding.search.free_host_memory", lambda: 100)
+    told = rf"utt7: {len(matrix) / 100:.0f} s of speech, whose lattice would take .* GB"
+    with pytest.raises(UserError, match=told):
+        decoder.lattice(matrix, "utt7")
+    short = decoder.lattice(matrix[:90])
+    assert short.num_frames == 90
+    monkeypatch.setattr("acoustic_kd.decoding.search.free_host_memory", lambda: None)
+    again = decoder.lattice(matrix)  # nothing is left behind by what was refused
+    for field in ("source", "target", "word", "graph", "acoustic", "final"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(enough, field))
+
+
 def test_any_number_of_processes_gives_the_same_in_the_same_order(graph_dir):
     items = [(f"u{n}", noisy(["B", "OH", "A"], n)) for n in (3, 1, 2, 5, 4)]
     one = decode_all(graph_dir, iter(items))

@@ -1,0 +1,66 @@
+"""HCLG as the search reads it: mapped from disk, with the order of its epsilon arcs."""
+
+from pathlib import Path
+
+import numpy as np
+
+from acoustic_kd.decoding.fst_arrays import STATE, FstRecords, map_fst
+from acoustic_kd.decoding.triphones import ranges
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import read_json
+
+
+class SearchGraph:
+    """A graph on disk; what is computed of it is a byte a state.
+
+    Attributes:
+        num_senones: K.
+        words: by label; label 0 is none.
+        fst: states and arcs; arcs are sorted by state and input label, so that each state's
+            epsilon arcs come first. Input labels are senone + 1.
+        rank: [S] the longest run of epsilon arcs into each state: the order to follow them in.
+
+    Raises:
+        UserError: the graph's folder is incomplete or damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder = Path(folder)
+        self.num_senones = int(read_json(folder / "graph.json")["senones"])
+        try:
+            lines = (folder / "words.txt").read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise UserError(f"{folder}/words.txt: cannot be read ({error.strerror})") from None
+        self.words = [line.split()[0] for line in lines]
+        self.fst = map_fst(folder / "HCLG.fst")
+        self.rank = epsilon_ranks(self.fst)
+
+    @property
+    def num_states(self) -> int:
+        """S."""
+        return len(self.fst.states)
+
+
+def epsilon_ranks(fst: FstRecords) -> np.ndarray:
+    """[S] the longest run of epsilon arcs into each state.
+
+    Raises:
+        UserError: there is a cycle of epsilon arcs.
+    """
+    state = fst.states.view(STATE)[:, 0]
+    source = np.flatnonzero(state["ieps"])
+    size = state["ieps"][source]
+    arc = ranges(state["first"][source].astype(np.int64), size.astype(np.int64))
+    source = np.repeat(source, size)
+    target = fst.arcs_at(arc)["nextstate"]
+    rank, level = np.zeros(len(state), np.int32), 0
+    while len(source):
+        level += 1
+        rank[target] = level
+        after_another = np.zeros(len(state), bool)
+        after_another[target] = True
+        stays = after_another[source]
+        if stays.all():
+            raise UserError("graph: has a cycle of epsilon arcs; build it again")
+        source, target = source[stays], target[stays]
+    return rank.astype(np.min_scalar_type(level))
