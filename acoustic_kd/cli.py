@@ -108,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.set_defaults(handler=_run_stage)
     _add_mnist(verbs)
     _add_inspect(verbs)
+    _add_transcribe(verbs)
     return parser
 
 
@@ -185,6 +186,37 @@ def _run_inspect(options: argparse.Namespace) -> int:
     for problem in problems:
         print(f"acoustic-kd inspect: error: {problem}", file=sys.stderr)
     return USAGE_ERROR if problems else 0
+
+
+def _add_transcribe(verbs: argparse._SubParsersAction) -> None:
+    verb = verbs.add_parser(
+        "transcribe",
+        help="the words of any recordings, by the models of a finished experiment",
+        description="The words of recordings of any format and length, FILE and words a line; "
+        "ends with status 2 if one of them cannot be transcribed.",
+        epilog="Example: acoustic-kd transcribe exp/an4 talk.flac --json",
+    )
+    verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
+    verb.add_argument("files", type=Path, metavar="FILE", nargs="+", help="recordings")
+    _add_model(verb)
+    verb.add_argument(
+        "--json", action="store_true", help="an object a line, with word times and confidences"
+    )
+    verb.set_defaults(handler=_run_transcribe)
+
+
+def _add_model(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--model", default="distilled/01", metavar="MODEL",
+        help="distilled/NN, members/NN or ensemble (default: %(default)s)",
+    )  # fmt: skip
+
+
+def _run_transcribe(options: argparse.Namespace) -> int:
+    from acoustic_kd.transcribe import transcribe
+
+    failed = transcribe(options.experiment, options.files, options.model, options.json)
+    return USAGE_ERROR if failed else 0
 
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
