@@ -109,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_mnist(verbs)
     _add_inspect(verbs)
     _add_transcribe(verbs)
+    _add_export(verbs)
+    _add_posteriors(verbs)
     return parser
 
 
@@ -203,6 +205,54 @@ def _add_transcribe(verbs: argparse._SubParsersAction) -> None:
         "--json", action="store_true", help="an object a line, with word times and confidences"
     )
     verb.set_defaults(handler=_run_transcribe)
+
+
+def _add_export(verbs: argparse._SubParsersAction) -> None:
+    verb = verbs.add_parser(
+        "export",
+        help="the acoustic model of a finished experiment as an ONNX file",
+        description="The acoustic model as ONNX: normalised frames in, log posteriors out. Needs "
+        "pip install 'acoustic-kd[onnx]'.",
+        epilog="Example: acoustic-kd export exp/an4 --out an4.onnx",
+    )
+    verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
+    verb.add_argument("--out", type=Path, metavar="FILE.onnx", required=True, help="where it goes")
+    _add_model(verb)
+    verb.set_defaults(handler=_run_export)
+
+
+def _run_export(options: argparse.Namespace) -> None:
+    from acoustic_kd.onnx_export import export
+
+    difference = export(options.experiment, options.out, options.model)
+    print(f"{options.out}: differs from PyTorch by {difference:.1g} at most on dev")
+
+
+def _add_posteriors(verbs: argparse._SubParsersAction) -> None:
+    verb = verbs.add_parser(
+        "posteriors",
+        help="what a model says of a split's frames, as an archive for Kaldi's tools",
+        description="Log posteriors of every frame of a split as a Kaldi archive, with the "
+        "senones' frame counts beside it.",
+        epilog="Example: acoustic-kd posteriors exp/an4 test --out test.ark --log-likelihoods",
+    )
+    verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
+    verb.add_argument("split", metavar="SPLIT", help="train, dev, test or untranscribed")
+    verb.add_argument("--out", type=Path, metavar="ARK", required=True, help="where it goes")
+    verb.add_argument(
+        "--log-likelihoods", action="store_true", help="subtract the log priors of the senones"
+    )
+    _add_model(verb)
+    verb.set_defaults(handler=_run_posteriors)
+
+
+def _run_posteriors(options: argparse.Namespace) -> None:
+    from acoustic_kd.kaldi_archive import write_posteriors
+
+    number = write_posteriors(
+        options.experiment, options.split, options.out, options.model, options.log_likelihoods
+    )
+    print(f"{options.out}: {number} utterances")
 
 
 def _add_model(verb: argparse.ArgumentParser) -> None:
