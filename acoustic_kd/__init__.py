@@ -1,3 +1,50 @@
-"""Distil an ensemble of deep acoustic models into one model as good as the ensemble."""
+"""Distil an ensemble of deep acoustic models into one model as good as the ensemble.
+
+The names below are for programs of one's own (docs/library.md). Each is imported when it is first
+asked for, so that the command line stays quick.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {  # name → where it is
+    "AcousticModel": "model:AcousticModel",
+    "Classes": "frames:Classes",
+    "Encoding": "soft_targets.encoding:Encoding",
+    "Frames": "frames:Frames",
+    "Job": "train:Job",
+    "ModelConfig": "config:ModelConfig",
+    "TrainConfig": "config:TrainConfig",
+    "Trainer": "train:Trainer",
+    "Transcriber": "transcribe:Transcriber",
+    "UserError": "errors:UserError",
+    "Utterance": "frames:Utterance",
+    "build_model": "model:build_model",
+    "distillation_loss": "losses:distillation_loss",
+    "fused_distillation_loss": "fused_loss:fused_loss",
+    "inspect": "inspection:inspect",
+    "load_model": "model:load_model",
+    "mean_of": "ensemble:mean_of",
+    "outline": "frames:outline",
+    "read_frames": "frames:read_frames",
+    "read_soft_targets": "soft_targets.read:read_soft_targets",
+    "write_frames": "frames:write_store",
+    "write_soft_targets": "soft_targets.write:write_soft_targets",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    found = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _PUBLIC.keys())

@@ -77,12 +77,17 @@ def _read_with_header(path: Path, utterance: Utterance, sample_rate: int) -> np.
             file.seek(first)
             samples = file.read(stop - first, dtype="float32")
     except soundfile.LibsndfileError as error:
-        # libsndfile knows some errors by number alone, and ends others with a full stop.
-        cause = error.error_string.removeprefix("Error : ").strip(" .\n") or f"code {error.code}"
-        raise AudioError(f"{path}: damaged or not a sound file ({cause}); {_MEND}") from None
+        raise AudioError(
+            f"{path}: damaged or not a sound file ({cause_of(error)}); {_MEND}"
+        ) from None
     if len(samples) < stop - first:
         raise _truncated(path, stop - first, len(samples))
     return samples
+
+
+def cause_of(error: soundfile.LibsndfileError) -> str:
+    """What libsndfile says is wrong: some errors it knows by number alone."""
+    return error.error_string.removeprefix("Error : ").strip(" .\n") or f"code {error.code}"
 
 
 def _bounds(path: Path, utterance: Utterance, frames: int, sample_rate: int) -> tuple[int, int]:
@@ -105,10 +110,15 @@ def _check_length(path: Path, file: soundfile.SoundFile) -> None:
     """
     if file.frames == np.iinfo(np.int64).max:
         raise AudioError(f"{path}: its header tells no length; rewrite it: sox {path} new.flac")
-    promised = {"WAV": _wav_bytes, "WAVEX": _wav_bytes, "NIST": _sphere_bytes}.get(file.format)
-    size = promised(path) if promised else None
+    size = promised_bytes(path, file)
     if size is not None and size > path.stat().st_size:
         raise _truncated(path, size, path.stat().st_size, "bytes")
+
+
+def promised_bytes(path: Path, file: soundfile.SoundFile) -> int | None:
+    """Size that the header of a WAV or SPHERE file promises; None for others, or if it does not."""
+    promised = {"WAV": _wav_bytes, "WAVEX": _wav_bytes, "NIST": _sphere_bytes}.get(file.format)
+    return promised(path) if promised else None
 
 
 def _wav_bytes(path: Path) -> int | None:

@@ -108,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
         verb.set_defaults(handler=_run_stage)
     _add_mnist(verbs)
     _add_inspect(verbs)
+    _add_transcribe(verbs)
+    _add_export(verbs)
+    _add_posteriors(verbs)
     return parser
 
 
@@ -185,6 +188,85 @@ def _run_inspect(options: argparse.Namespace) -> int:
     for problem in problems:
         print(f"acoustic-kd inspect: error: {problem}", file=sys.stderr)
     return USAGE_ERROR if problems else 0
+
+
+def _add_transcribe(verbs: argparse._SubParsersAction) -> None:
+    verb = verbs.add_parser(
+        "transcribe",
+        help="the words of any recordings, by the models of a finished experiment",
+        description="The words of recordings of any format and length, FILE and words a line; "
+        "ends with status 2 if one of them cannot be transcribed.",
+        epilog="Example: acoustic-kd transcribe exp/an4 talk.flac --json",
+    )
+    verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
+    verb.add_argument("files", type=Path, metavar="FILE", nargs="+", help="recordings")
+    _add_model(verb)
+    verb.add_argument(
+        "--json", action="store_true", help="an object a line, with word times and confidences"
+    )
+    verb.set_defaults(handler=_run_transcribe)
+
+
+def _add_export(verbs: argparse._SubParsersAction) -> None:
+    verb = verbs.add_parser(
+        "export",
+        help="the acoustic model of a finished experiment as an ONNX file",
+        description="The acoustic model as ONNX: normalised frames in, log posteriors out. Needs "
+        "pip install 'acoustic-kd[onnx]'.",
+        epilog="Example: acoustic-kd export exp/an4 --out an4.onnx",
+    )
+    verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
+    verb.add_argument("--out", type=Path, metavar="FILE.onnx", required=True, help="where it goes")
+    _add_model(verb)
+    verb.set_defaults(handler=_run_export)
+
+
+def _run_export(options: argparse.Namespace) -> None:
+    from acoustic_kd.onnx_export import export
+
+    difference = export(options.experiment, options.out, options.model)
+    print(f"{options.out}: differs from PyTorch by {difference:.1g} at most on dev")
+
+
+def _add_posteriors(verbs: argparse._SubParsersAction) -> None:
+    verb = verbs.add_parser(
+        "posteriors",
+        help="what a model says of a split's frames, as an archive for Kaldi's tools",
+        description="Log posteriors of every frame of a split as a Kaldi archive, with the "
+        "senones' frame counts beside it.",
+        epilog="Example: acoustic-kd posteriors exp/an4 test --out test.ark --log-likelihoods",
+    )
+    verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
+    verb.add_argument("split", metavar="SPLIT", help="train, dev, test or untranscribed")
+    verb.add_argument("--out", type=Path, metavar="ARK", required=True, help="where it goes")
+    verb.add_argument(
+        "--log-likelihoods", action="store_true", help="subtract the log priors of the senones"
+    )
+    _add_model(verb)
+    verb.set_defaults(handler=_run_posteriors)
+
+
+def _run_posteriors(options: argparse.Namespace) -> None:
+    from acoustic_kd.kaldi_archive import write_posteriors
+
+    number = write_posteriors(
+        options.experiment, options.split, options.out, options.model, options.log_likelihoods
+    )
+    print(f"{options.out}: {number} utterances")
+
+
+def _add_model(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--model", default="distilled/01", metavar="MODEL",
+        help="distilled/NN, members/NN or ensemble (default: %(default)s)",
+    )  # fmt: skip
+
+
+def _run_transcribe(options: argparse.Namespace) -> int:
+    from acoustic_kd.transcribe import transcribe
+
+    failed = transcribe(options.experiment, options.files, options.model, options.json)
+    return USAGE_ERROR if failed else 0
 
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ with attributes `format`, `classes` (K) and `inventory` (hash of what the classe
 utterance is any run of frames that belong together; MNIST's digits are utterances of one frame.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,6 +182,16 @@ class Frames:
         """Each utterance with its frames."""
         for number, name in enumerate(self.ids):
             yield name, slice(int(self.offsets[number]), int(self.offsets[number + 1]))
+
+
+def outline(lengths: Mapping[str, int], classes: Classes) -> Frames:
+    """Utterances of which the lengths are known alone: what soft targets are written and found by.
+
+    Args:
+        lengths: utterance → its number of frames.
+    """
+    offsets = np.concatenate([[0], np.cumsum(list(lengths.values()), dtype=np.int64)])
+    return Frames(torch.zeros(int(offsets[-1]), 0), None, list(lengths), offsets, classes)
 
 
 @dataclass(frozen=True)

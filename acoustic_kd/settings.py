@@ -42,6 +42,19 @@ def load_config(path: Path | None, overrides: list[str]) -> Config:
     return config
 
 
+def from_flat(values: dict[str, Any]) -> Config:
+    """Settings from `group.key` → value, as records of finished work hold them.
+
+    Raises:
+        UserError: a key is unknown, or a value has the wrong type or is out of range.
+    """
+    config = Config()
+    for key, value in values.items():
+        config = _override(config, key.split("."), value, key)
+    check_ranges(config)
+    return config
+
+
 def read_yaml(path: Path) -> Any:
     """The values of a YAML file, an empty mapping where it is empty.
 

@@ -39,7 +39,7 @@ from acoustic_kd.model import (
 )
 from acoustic_kd.parallel import progress
 from acoustic_kd.precision import forward, logits_of, use_bfloat16
-from acoustic_kd.processes import together
+from acoustic_kd.processes import make_accelerator, together
 from acoustic_kd.schedule import State, follow_dev, is_finished, rate_of_step
 from acoustic_kd.seeds import seed_generator, seed_of
 from acoustic_kd.soft_targets.targets import SoftTargets
@@ -66,8 +66,8 @@ class Job:
     seed: int
     model: ModelConfig
     train: TrainConfig
-    hard_weight: float
-    digest: str
+    hard_weight: float = 0.5
+    digest: str = ""
     report: int = 1
 
 
@@ -79,9 +79,9 @@ class Trainer:
         job: Job,
         directory: Path,
         train: Frames | Stored,
-        dev: Frames | None,
-        soft: SoftTargets | None,
-        accelerator: Accelerator,
+        dev: Frames | None = None,
+        soft: SoftTargets | None = None,
+        accelerator: Accelerator | None = None,
         augment: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """
@@ -92,6 +92,7 @@ class Trainer:
             dev: transcribed frames that steer the learning rate and choose the best epoch; a
                 schedule that is fixed beforehand does without.
             soft: soft targets of `train` in memory, or None to learn the hard ones.
+            accelerator: the processes of this run; None: it is asked for here.
             augment: windows [B, W·D] → windows [B, W·D], changed at random by PyTorch's generator;
                 for training alone.
         """
@@ -102,6 +103,7 @@ class Trainer:
             raise UserError("train.schedule=dev needs dev frames, and there are none")
         if dev is not None and not dev.transcribed:
             raise UserError("the dev frames have no targets; they steer the learning rate")
+        accelerator = accelerator or make_accelerator()
         self.job, self.directory, self.accelerator = job, Path(directory), accelerator
         self.checkpoint = self.directory / "checkpoint.safetensors"
         device = accelerator.device

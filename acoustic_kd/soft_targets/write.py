@@ -4,7 +4,7 @@ Shard n holds the soft targets of the utterances of frame shard n. The file form
 docs/soft-targets.md.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import atomic_path
-from acoustic_kd.frames import Frames
+from acoustic_kd.frames import Classes, Frames, outline
 from acoustic_kd.soft_targets.encoding import Encoded, Encoding, encode
 from acoustic_kd.soft_targets.manifest import Entry, Measured, entry_path, write_entry
 from acoustic_kd.soft_targets.shard import Header, write_shard_file
 from acoustic_kd.soft_targets.targets import from_encoded
 
+DEFAULT = Encoding(bits=8)  # 20 classes and the mass of the others
 BLOCK = 4096  # frames that are predicted at once, and that share a check sum
 
 
@@ -112,3 +113,84 @@ def _check_sums(path: Path, frames: Frames, first: int, probabilities: Tensor) -
             f"{path}: the prediction for frame {frame} (utterance '{name}') sums to "
             f"{float(sums[wrong[0]]):g}, not 1; a member is spoilt"
         )
+
+
+def write_soft_targets(
+    directory: Path,
+    lengths: Mapping[str, int],
+    predictions: Iterable[Tensor],
+    classes: Classes,
+    temperature: float,
+    members: Sequence[str],
+    encoding: Encoding = DEFAULT,
+    shard_frames: int = 1_000_000,
+) -> list[Entry]:
+    """Write a store of soft targets from the predictions of any classifiers of frames.
+
+    Args:
+        directory: must not hold a store yet.
+        lengths: utterance → its number of frames, at least 1.
+        predictions: probabilities [T, K] at the temperature, of utterance after utterance in that
+            order; taken one at a time.
+        members: names or digests of the classifiers whose predictions were averaged.
+        shard_frames: about how many frames go into a shard.
+
+    Returns:
+        The shards' manifest entries.
+
+    Raises:
+        UserError: the directory holds a store; predictions are missing, too many, of another
+            shape, or no distributions. Shards that are written by then stay, whole.
+    """
+    directory = Path(directory)
+    if any(directory.glob("shard-*")):
+        raise UserError(f"{directory}: holds soft targets already; give another directory")
+    empty = [name for name, length in lengths.items() if length < 1]
+    if empty:
+        raise UserError(f"{directory}: utterance '{empty[0]}' has no frames; leave it out")
+    origin = Origin(temperature, tuple(members))
+    coming, entries = iter(predictions), []
+    for number, part in enumerate(_parts(lengths, shard_frames)):
+        blocks = _reblocked(part, coming, classes.count, directory)
+        path = directory / f"shard-{number:05d}.h5"
+        entries.append(write_shard(path, outline(part, classes), blocks, origin, encoding))
+    if next(coming, None) is not None:
+        raise UserError(f"{directory}: there are more predictions than the {len(lengths)} lengths")
+    return entries
+
+
+def _parts(lengths: Mapping[str, int], shard_frames: int) -> Iterator[dict[str, int]]:
+    """The utterances of shard after shard."""
+    part: dict[str, int] = {}
+    frames = 0
+    for name, length in lengths.items():
+        part[name], frames = length, frames + length
+        if frames >= shard_frames:
+            yield part
+            part, frames = {}, 0
+    if part:
+        yield part
+
+
+def _reblocked(
+    lengths: dict[str, int], predictions: Iterator[Tensor], count: int, directory: Path
+) -> Iterator[Tensor]:
+    """Blocks of the predictions of some utterances."""
+    held: list[Tensor] = []
+    for name, length in lengths.items():
+        found = next(predictions, None)
+        if found is None:
+            raise UserError(f"{directory}: there is no prediction for utterance '{name}'")
+        if tuple(found.shape) != (length, count):
+            raise UserError(
+                f"{directory}: the prediction for utterance '{name}' is {list(found.shape)}, not "
+                f"{length} frames of {count} classes"
+            )
+        held.append(found.detach())
+        if sum(map(len, held)) >= BLOCK:
+            *whole, rest = torch.cat(held).split(BLOCK)
+            whole, rest = (whole, rest) if len(rest) < BLOCK else ([*whole, rest], rest[:0])
+            yield from whole
+            held = [rest.clone()]
+    if sum(map(len, held)):
+        yield torch.cat(held)

@@ -1,0 +1,180 @@
+"""`acoustic-kd transcribe`: any recording → its words, with the models of a finished experiment.
+
+A recording counts as one speaker, and as one utterance, where frames are normalised over these. It
+is cut into pieces at its quietest moments for the search alone: frames, their normalisation and the
+windows around them are those of the whole.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from acoustic_kd.audio import AudioError
+from acoustic_kd.decoding.confidence import audible, best_words
+from acoustic_kd.decoding.lattice import Lattice
+from acoustic_kd.decoding.search import Decoder, SearchSettings
+from acoustic_kd.decoding.word_times import align_words
+from acoustic_kd.ensemble import log_likelihoods
+from acoustic_kd.features import SHIFT_SECONDS, Moments, gather_moments
+from acoustic_kd.files import read_json
+from acoustic_kd.lexicon import SILENCE, read_lexicon
+from acoustic_kd.recordings import recording_features
+from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.stages.finished import DEFAULT_MODEL, Recogniser, find_system, open_experiment
+from acoustic_kd.stages.label import inventory_of
+from acoustic_kd.stages.prepare import LEXICON, stored_frames
+
+LONGEST = 3000  # frames of a piece
+SHORTEST = 1000  # frames of a piece, where more follow
+QUIET = 25  # frames over which the energy is averaged, to find the quietest moment
+
+
+@dataclass(frozen=True)
+class Word:
+    """A recognised word: seconds from the recording's beginning, and how likely it was said."""
+
+    word: str
+    start: float
+    end: float
+    confidence: float
+
+
+class Transcriber:
+    """Transcribes recordings with one system of a finished experiment.
+
+    Args:
+        directory: the experiment's.
+        model: `distilled/01`, `members/01` or `ensemble`.
+
+    Raises:
+        UserError: the experiment is not decoded yet, has no such model, or a file is damaged.
+    """
+
+    def __init__(self, directory: Path, model: str = DEFAULT_MODEL) -> None:
+        self.experiment = open_experiment(directory)
+        config, system = self.experiment.config, find_system(self.experiment, model)
+        self.recogniser = Recogniser.of(self.experiment, system)
+        measured = read_json(self.experiment.path("decode") / system.name / "measurement.json")
+        self.weights = float(measured["lm_weight"]), float(measured["penalty"])
+        limits = config.decode
+        self.decoder = Decoder(
+            self.experiment.path("graph"),
+            SearchSettings(
+                limits.beam, limits.max_active, limits.lattice_beam, limits.acoustic_scale
+            ),
+        )
+        self.inventory = inventory_of(self.experiment)
+        self.silence = np.array([leaf.phone == SILENCE for leaf in self.inventory.leaves])
+        self.lexicon = read_lexicon(self.experiment.path("corpus") / LEXICON)
+        self.moments = _global_moments(self.experiment)
+
+    def words(self, path: Path) -> list[str]:
+        """The words of a recording.
+
+        Raises:
+            AudioError: it cannot be read, or nobody speaks in it.
+        """
+        return [word for _, _, lattice in self._lattices(path) for word in self._best(lattice)]
+
+    def timed_words(self, path: Path) -> list[Word]:
+        """The words of a recording with their times and confidences.
+
+        Raises:
+            AudioError: as for `words`.
+        """
+        found: list[Word] = []
+        for piece, loglikes, lattice in self._lattices(path):
+            words, confidences, labels = best_words(lattice, *self.weights)
+            spans = words and align_words(
+                words, loglikes, self.lexicon, self.inventory, self.recogniser.durations
+            )
+            if spans is None:  # an unfinished last word: the labels' places say about when
+                spans = list(zip(np.append(0, labels[:-1]), labels, strict=True))
+            for word, confidence, span in zip(words, confidences, spans, strict=True):
+                start, end = (round((piece.start + n) * SHIFT_SECONDS, 2) for n in span)
+                found.append(Word(word, float(start), float(end), round(float(confidence), 4)))
+        return found
+
+    def _best(self, lattice: Lattice) -> list[str]:
+        return lattice.best(*self.weights)
+
+    def _lattices(self, path: Path) -> Iterator[tuple[slice, np.ndarray, Lattice]]:
+        """Piece after piece of a recording: its frames, their log-likelihoods, its lattice."""
+        features = recording_features(path, self.experiment.config.features)
+        pieces = cut(features)
+        moments = self.moments
+        if moments is None:
+            moments = Moments(features.shape[1])
+            for piece in pieces:
+                moments.add(features[piece])
+        for piece in pieces:  # in place: a long recording is held once
+            features[piece] = moments.normalise(features[piece])
+        speech = False
+        for piece in pieces:
+            posteriors = self.recogniser.posteriors(features, piece)
+            if not (posteriors[:, self.silence].sum(1) < 0.5).any():
+                continue  # no frame of it is more likely speech than silence
+            speech = True
+            loglikes = audible(log_likelihoods(posteriors, self.recogniser.log_prior))
+            yield piece, loglikes, self.decoder.lattice(loglikes, str(path))
+        if not speech:
+            raise AudioError(f"{path}: no speech in it")
+
+
+def _global_moments(experiment: Experiment) -> Moments | None:
+    """The moments of train, where they normalise; None where a recording's own do."""
+    if experiment.config.features.normalise != "global":
+        return None
+    frames = stored_frames(experiment.path("features") / "train")
+    return gather_moments(("", utterance.features) for utterance in frames)[""]
+
+
+def cut(features: np.ndarray, longest: int = LONGEST, shortest: int = SHORTEST) -> list[slice]:
+    """Pieces of no more than `longest` frames, of a recording's frames [T, D] before normalising.
+
+    Each ends at the quietest moment that leaves it and what follows no shorter than `shortest`
+    (where that is possible): that is mostly a pause between two words.
+    """
+    energy = features.mean(1, dtype=np.float64)
+    around = np.convolve(np.pad(energy, QUIET // 2, mode="edge"), np.ones(QUIET) / QUIET, "valid")
+    pieces, first = [], 0
+    while len(features) - first > longest:
+        left = len(features) - first
+        last = max(shortest, min(longest, left - shortest))
+        # A moment is that before a frame.
+        place = first + shortest + int(around[first + shortest : first + last + 1].argmin())
+        pieces.append(slice(first, place))
+        first = place
+    return [*pieces, slice(first, len(features))]
+
+
+def transcribe(
+    directory: Path, files: Sequence[Path], model: str = DEFAULT_MODEL, as_json: bool = False
+) -> int:
+    """Print the words of each recording, a line each; returns how many could not be transcribed.
+
+    What is wrong with one of them is said on standard error, and the others go on.
+
+    Raises:
+        UserError: as `Transcriber`.
+    """
+    transcriber = Transcriber(directory, model)
+    failed = 0
+    for path in files:
+        try:
+            if as_json:
+                words = transcriber.timed_words(path)
+                text = " ".join(word.word for word in words)
+                rows = [dataclasses.asdict(word) for word in words]
+                print(json.dumps({"file": str(path), "text": text, "words": rows}), flush=True)
+            else:
+                print(f"{path}\t{' '.join(transcriber.words(path))}", flush=True)
+        except AudioError as error:
+            failed += 1
+            print(f"acoustic-kd transcribe: error: {error}", file=sys.stderr)
+    return failed

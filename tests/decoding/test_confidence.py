@@ -1,0 +1,149 @@
+"""Posteriors of a lattice against the sum over every path, one by one."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acoustic_kd.decoding.confidence import arc_posteriors, audible, best_words, frames_of
+from acoustic_kd.decoding.lattice import Lattice
+
+WORDS = ["<eps>", "a", "b", "c"]
+
+
+def random_lattice(seed, frames, width, ranks=2):
+    """Nodes by frame and rank; arcs within a frame are silent, those to the next hear it."""
+    rng = np.random.default_rng(seed)
+    levels = [0]
+    for frame in range(frames + 1):
+        for rank in range(ranks):
+            if (frame, rank) != (0, 0):
+                levels += [frame * ranks + rank] * int(rng.integers(1, width + 1))
+    levels = np.array(levels)
+    rows = []
+    for target in range(1, len(levels)):
+        frame = levels[target] // ranks
+        same = (levels // ranks == frame) & (levels < levels[target])
+        before = levels // ranks == frame - 1
+        sources = np.flatnonzero(same | before)
+        kept = rng.random(len(sources)) < 0.7
+        kept[rng.integers(len(sources))] = True  # every node can be reached
+        for source in sources[kept]:
+            rows.append((levels[target], target, source, bool(before[source])))
+    rows.sort()
+    level, target, source, hears = (np.array(column) for column in zip(*rows, strict=True))
+    count = len(rows)
+    return Lattice(
+        words=WORDS,
+        source=source.astype(np.int32),
+        target=target.astype(np.int32),
+        word=np.where(rng.random(count) < 0.4, rng.integers(1, 4, count), 0).astype(np.int32),
+        level=level.astype(np.int32),
+        graph=rng.random(count).astype(np.float32) * 2,
+        acoustic=np.where(hears, rng.standard_normal(count) * 9, 0).astype(np.float32),
+        final=np.where(levels // ranks == frames, rng.random(len(levels)), np.inf).astype("f4"),
+        num_frames=frames,
+    ), hears
+
+
+def paths(lattice, node=0):
+    """Every path from a node to an end, as lists of arcs."""
+    if np.isfinite(lattice.final[node]):
+        yield []
+    for arc in np.flatnonzero(lattice.source == node):
+        for rest in paths(lattice, lattice.target[arc]):
+            yield [int(arc), *rest]
+
+
+def weight(lattice, path, lm_weight, penalty):
+    end = lattice.target[path[-1]] if path else 0
+    cost = float(lattice.final[end])
+    for arc in path:
+        cost += lattice.graph[arc] + lattice.acoustic[arc] / lm_weight
+        cost += penalty * (lattice.word[arc] > 0)
+    return math.exp(-cost)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 2), st.sampled_from([1.0, 7.0]))
+def test_posteriors_are_shares_of_all_paths(seed, frames, width, lm_weight):
+    lattice, hears = random_lattice(seed, frames, width)
+    every = list(paths(lattice))
+    if not any(every):
+        return
+    weights = np.array([weight(lattice, path, lm_weight, 0.5) for path in every])
+    expected = np.zeros(len(lattice.source))
+    for path, share in zip(every, weights / weights.sum(), strict=True):
+        expected[path] += share
+    found = arc_posteriors(lattice, lm_weight, 0.5)
+    assert found.log_total == pytest.approx(math.log(weights.sum()), abs=1e-5)
+    np.testing.assert_allclose(found.arcs, expected, atol=1e-6)
+    # Every path through an arc hears as many frames before its end.
+    times = frames_of(lattice)
+    for path in every:
+        assert times[path].tolist() == np.cumsum(hears[path]).tolist()
+
+
+def sausage(*alternatives):
+    """One frame after the other, in each some (word, probability)."""
+    rows = [(t, label, p) for t, options in enumerate(alternatives) for label, p in options]
+    time, word, share = (np.array(column) for column in zip(*rows, strict=True))
+    count = len(alternatives)
+    return Lattice(
+        words=WORDS,
+        source=time.astype(np.int32),
+        target=(time + 1).astype(np.int32),
+        word=word.astype(np.int32),
+        level=(time + 1).astype(np.int32),
+        graph=np.zeros(len(rows), np.float32),
+        acoustic=(-5 * np.log(share) + 1e-9).astype(np.float32),
+        final=np.append(np.full(count, np.inf), 0).astype(np.float32),
+        num_frames=count,
+    )
+
+
+def test_confidences_of_words_are_their_shares():
+    lattice = sausage([(1, 0.7), (2, 0.3)], [(0, 1.0)], [(2, 0.6), (3, 0.4)])
+    words, confidences, at = best_words(lattice, lm_weight=5.0)
+    assert words == ["a", "b"] and at.tolist() == [1, 3]
+    np.testing.assert_allclose(confidences, [0.7, 0.6], atol=1e-5)
+
+
+def test_a_label_may_come_sooner_or_later():
+    """`a` at frame 1 on half of the paths, at frame 2 on the others: it was said for sure."""
+    early, late = [(1, 0.5), (0, 0.5)], [(0, 1.0)]
+    lattice = sausage(early, late, [(2, 1.0)])
+    # Whoever did not say `a` at once says it now: nodes 1 and 2 once more, for the others.
+    lattice.target[1], lattice.source = 4, np.append(lattice.source, 4).astype(np.int32)
+    lattice.target = np.append(lattice.target, 2).astype(np.int32)
+    lattice.word = np.append(lattice.word, 1).astype(np.int32)
+    lattice.level = np.append(lattice.level, 2).astype(np.int32)
+    lattice.graph = np.append(lattice.graph, 0).astype(np.float32)
+    lattice.acoustic = np.append(lattice.acoustic, 1e-9).astype(np.float32)
+    lattice.final = np.append(lattice.final, np.inf).astype(np.float32)
+    order = np.lexsort((lattice.target, lattice.level))
+    for name in ("source", "target", "word", "level", "graph", "acoustic"):
+        setattr(lattice, name, getattr(lattice, name)[order])
+    words, confidences, _ = best_words(lattice, lm_weight=5.0)
+    assert words == ["a", "b"]
+    np.testing.assert_allclose(confidences, [1.0, 1.0], atol=1e-6)
+
+
+def test_a_word_said_twice_is_two_words():
+    lattice = sausage([(1, 0.8), (0, 0.2)], [(0, 1.0)], [(1, 0.6), (0, 0.4)])
+    words, confidences, _ = best_words(lattice, lm_weight=5.0)
+    assert words == ["a", "a"]
+    np.testing.assert_allclose(confidences, [0.8, 0.6], atol=1e-5)
+
+
+def test_an_empty_lattice_has_no_words():
+    none = np.zeros(0, np.int32)
+    empty = Lattice(WORDS, none, none, none, none, none, none, np.zeros(0, np.float32), 0)
+    assert best_words(empty, 5.0)[0] == []
+    assert arc_posteriors(empty, 5.0).arcs.tolist() == []
+
+
+def test_no_log_likelihood_stays_zero():
+    assert (audible(np.array([0.0, -1.0, 2.0], np.float32)).astype(np.float32) != 0).all()

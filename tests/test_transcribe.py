@@ -1,0 +1,174 @@
+"""Transcribing: the decode stage's words, times within the recording, refusals in one line."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acoustic_kd import transcribe as module
+from acoustic_kd.audio import AudioError
+from acoustic_kd.cli import main
+from acoustic_kd.corpora.manifest import read_manifest
+from acoustic_kd.decoding.scoring import read_transcripts
+from acoustic_kd.features import gather_moments
+from acoustic_kd.recordings import recording_features
+from acoustic_kd.stages.prepare import stored_frames
+from acoustic_kd.transcribe import Transcriber, cut
+
+
+@pytest.fixture(scope="module")
+def spoken(finished_recipe):
+    """The sentences of the tiny recipe's one test speaker."""
+    return read_manifest(finished_recipe.directory / "corpus" / "test.jsonl")
+
+
+@pytest.fixture(scope="module")
+def transcriber(finished_recipe):
+    return Transcriber(finished_recipe.directory)
+
+
+def ended(capfd, *arguments):
+    capfd.readouterr()
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        status = end.code
+    return status, *capfd.readouterr()
+
+
+@pytest.mark.parametrize("model", ["distilled/01", "members/02", "ensemble"])
+def test_words_are_those_of_the_decode_stage(finished_recipe, spoken, model):
+    transcriber = Transcriber(finished_recipe.directory, model)
+    stored = stored_frames(finished_recipe.directory / "features" / "test")
+    transcriber.moments = gather_moments(("", u.features) for u in stored)[""]  # the speaker's
+    folder = {"members/02": "member-02", "distilled/01": "distilled-01"}.get(model, model)
+    expected = read_transcripts(finished_recipe.directory / "decode" / folder / "test.txt")
+    assert any(expected.values())
+    for utterance in spoken:
+        assert transcriber.words(utterance.audio) == expected[utterance.id]
+        assert [w.word for w in transcriber.timed_words(utterance.audio)] == expected[utterance.id]
+
+
+def test_a_line_a_file_and_the_others_go_on(finished_recipe, spoken, capfd, tmp_path):
+    (tmp_path / "bad.wav").write_text("no sound")
+    files = [spoken[0].audio, tmp_path / "bad.wav", spoken[1].audio]
+    status, out, error = ended(capfd, "transcribe", finished_recipe.directory, *files)
+    assert status == 2
+    lines = [line.split("\t") for line in out.splitlines()]
+    assert [name for name, _ in lines] == [spoken[0].audio, spoken[1].audio]
+    assert set(lines[0][1].split()) <= set(Transcriber(finished_recipe.directory).decoder.words)
+    assert error.startswith(f"acoustic-kd transcribe: error: {tmp_path / 'bad.wav'}: damaged")
+    assert error.count("\n") == 1
+
+
+def test_json_has_times_and_confidences(finished_recipe, spoken, capfd):
+    arguments = ("transcribe", finished_recipe.directory, spoken[0].audio)
+    status, out, error = ended(capfd, *arguments, "--json")
+    assert (status, error) == (0, "")
+    found = json.loads(out)
+    assert found["file"] == spoken[0].audio
+    assert ended(capfd, *arguments)[1] == f"{found['file']}\t{found['text']}\n"
+    assert " ".join(word["word"] for word in found["words"]) == found["text"]
+    times = [time for word in found["words"] for time in (word["start"], word["end"])]
+    assert times == sorted(times) and times[0] >= 0
+    assert times[-1] <= soundfile.info(spoken[0].audio).duration
+    assert all(0 < word["confidence"] <= 1 for word in found["words"])
+
+
+def test_words_are_where_they_are_said(transcriber, spoken, tmp_path):
+    """Later by as much as the silence that is put before them."""
+    samples, rate = soundfile.read(spoken[0].audio, dtype="float32")
+    tail = np.zeros(rate // 2, np.float32)
+    times = []
+    for before, after in ((0, 1), (1, 0)):  # as much silence in both: their moments are alike
+        pieces = [*before * [tail], samples, *after * [tail]]
+        soundfile.write(tmp_path / "a.wav", np.concatenate(pieces), rate)
+        times.append(transcriber.timed_words(tmp_path / "a.wav"))
+    first, second = times
+    common = [(a, b) for a, b in zip(first, second, strict=False) if a.word == b.word]
+    assert common
+    assert np.median([b.start - a.start for a, b in common]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_long_recordings_are_cut_and_their_times_go_on(transcriber, spoken, tmp_path, monkeypatch):
+    samples = [soundfile.read(u.audio, dtype="float32")[0] for u in spoken]
+    path = tmp_path / "long.flac"
+    soundfile.write(path, np.concatenate(samples), 16000)
+    features = recording_features(path, transcriber.experiment.config.features)
+    monkeypatch.setattr(module, "cut", partial(cut, longest=150, shortest=60))
+    pieces = module.cut(features)
+    assert len(pieces) >= len(features) / 150
+    # The model hears beyond a piece's ends, as if nothing had been cut.
+    recogniser = transcriber.recogniser
+    whole = recogniser.posteriors(features, slice(0, len(features)))
+    for piece in pieces:
+        found = recogniser.posteriors(features, piece)
+        np.testing.assert_allclose(found, whole[piece], atol=1e-5)
+    words = transcriber.timed_words(path)
+    assert [word.word for word in words] == transcriber.words(path)
+    starts = [word.start for word in words]
+    assert starts == sorted(starts) and starts[-1] > 1.5
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=400), st.integers(2, 60), st.data())
+def test_pieces_are_whole_and_no_longer_than_they_may_be(energies, longest, data):
+    shortest = data.draw(st.integers(1, longest // 2))
+    features = np.array(energies, np.float32)[:, None]
+    pieces = cut(features, longest, shortest)
+    joined = np.concatenate([np.arange(len(features))[piece] for piece in pieces])
+    assert joined.tolist() == list(range(len(features)))
+    lengths = [piece.stop - piece.start for piece in pieces]
+    assert max(lengths) <= longest
+    assert len(pieces) == 1 or min(lengths) >= shortest
+
+
+def test_a_piece_ends_in_the_pause():
+    features = np.full((5000, 40), 5.0, np.float32)
+    features[2100:2180] = -5.0
+    first, *_ = cut(features)
+    assert 2100 < first.stop < 2180
+
+
+@pytest.mark.parametrize(
+    ("spoil", "arguments", "expected"),
+    [
+        ("decode/done.json", (), "'decode' is not done yet; run stage 9 (decode) first"),
+        ("frames/done.json", (), "'frames' is not done yet; run stage 4 (frames) first"),
+        ("graph/HCLG.fst", (), "HCLG.fst"),
+        (None, ("--model", "distilled/7"), "has members/01, members/02, ensemble, distilled/01"),
+        (".", (), "no such experiment"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(finished_recipe, spoken, capfd, tmp_path, spoil, arguments,
+                                        expected):  # fmt: skip
+    if spoil == ".":
+        directory = tmp_path / "nothing"
+    else:
+        directory = finished_recipe.copy(tmp_path / "exp").directory if spoil else (
+            finished_recipe.directory
+        )  # fmt: skip
+        if spoil:
+            (directory / spoil).unlink()
+    status, out, error = ended(capfd, "transcribe", directory, spoken[0].audio, *arguments)
+    assert (status, out) == (2, "")
+    assert error.startswith("acoustic-kd transcribe: error: ") and error.count("\n") == 1
+    assert expected in error
+
+
+def test_a_recording_in_which_nobody_speaks(transcriber, spoken, monkeypatch):
+    monkeypatch.setattr(transcriber, "silence", np.ones_like(transcriber.silence))
+    with pytest.raises(AudioError, match="no speech in it"):
+        transcriber.words(spoken[0].audio)
+
+
+def test_settings_of_another_version_are_named(finished_recipe, spoken, capfd, tmp_path):
+    directory = finished_recipe.copy(tmp_path / "exp").directory
+    record = json.loads((directory / "graph" / "done.json").read_text())
+    record["settings"]["decode.ngrams"] = 3
+    (directory / "graph" / "done.json").write_text(json.dumps(record))
+    error = ended(capfd, "transcribe", directory, spoken[0].audio)[2]
+    assert "unknown setting 'decode.ngrams'" in error and "another version made it" in error
