@@ -66,7 +66,7 @@ PARTS = {
     ),
 }
 
-# Of https://www.openslr.org/11, by the names of the files; md5 as OpenSLR publishes it.
+# Of https://www.openslr.org/11, by the names of the files; md5 as public recipes quote them.
 LANGUAGE_MODELS = {
     "3-gram.pruned.3e-7.arpa.gz": Part(11, 13.7e6, _md5("8f67ec741827742eee05799ab7605b50")),
     "3-gram.pruned.1e-7.arpa.gz": Part(11, 34.1e6, _md5("9a0f1325bcaf3a0f7b7be4be10823c2a")),
