@@ -16,7 +16,8 @@ import numpy as np
 
 from acoustic_kd.decoding.contexts import STATES
 from acoustic_kd.decoding.fst_arrays import ARC, FstArrays
-from acoustic_kd.decoding.triphones import TriphoneGraph, ranges
+from acoustic_kd.decoding.runs import ranges
+from acoustic_kd.decoding.triphones import TriphoneGraph
 from acoustic_kd.errors import UserError
 
 BLOCK = 1 << 20  # states at a time

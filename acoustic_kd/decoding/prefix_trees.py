@@ -15,6 +15,7 @@ import numpy as np
 
 from acoustic_kd.decoding.grammar import Grammar
 from acoustic_kd.decoding.pronunciations import Pronunciations
+from acoustic_kd.decoding.runs import ranges
 
 
 @dataclass
@@ -64,9 +65,8 @@ def entries_of(grammar: Grammar, prons: Pronunciations) -> Entries:
     first = prons.first_of_word[grammar.word]
     count = prons.first_of_word[grammar.word + 1] - first
     arc = np.repeat(np.arange(len(count), dtype=np.int32), count)
-    offset = np.arange(len(arc)) - np.repeat(np.cumsum(count) - count, count)
-    pron = prons.of_words[first[arc] + offset]
-    del offset, first, count
+    pron = prons.of_words[ranges(first, count)]
+    del first, count
     order = np.argsort(grammar.source[arc] * np.int64(len(prons.length)) + pron, kind="stable")
     arc, pron = arc[order], pron[order]
     state = grammar.source[arc]

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from acoustic_kd.decoding.lattice import Lattice
+from acoustic_kd.decoding.runs import ranges
 from acoustic_kd.decoding.search_graph import SearchGraph
 from acoustic_kd.decoding.tokens import LINK, Frame, collect, make_links, prune, prune_whole
-from acoustic_kd.decoding.triphones import ranges
 from acoustic_kd.errors import UserError
 from acoustic_kd.memory import free_host_memory, most
 

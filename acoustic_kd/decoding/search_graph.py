@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from acoustic_kd.decoding.fst_arrays import STATE, FstRecords, map_fst
-from acoustic_kd.decoding.triphones import ranges
+from acoustic_kd.decoding.runs import ranges
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import read_json
 

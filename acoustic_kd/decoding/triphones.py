@@ -21,6 +21,7 @@ from acoustic_kd.decoding.contexts import Contexts
 from acoustic_kd.decoding.grammar import Grammar
 from acoustic_kd.decoding.prefix_trees import Entries, Trees
 from acoustic_kd.decoding.pronunciations import Pronunciations
+from acoustic_kd.decoding.runs import ranges
 
 SIL = 0  # its phone number; a sentence's ends count as silence too
 
@@ -63,13 +64,6 @@ class _Columns:
             joined.append(np.concatenate(pieces))
             pieces.clear()
         return tuple(joined)
-
-
-def ranges(first: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """first[0], first[0] + 1, …, then those of first[1], …; `size` numbers of each."""
-    ends = np.cumsum(size)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(first - ends + size, size)
 
 
 class TriphoneBuilder:
