@@ -155,13 +155,9 @@ def worker_pool(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, context, _start, (initializer, arguments))
     try:
-        # A new process inherits that Ctrl-C is held back; here it is only put off.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with interrupts_put_off():
             for _ in range(jobs):
                 pool.submit(cores)  # each piece of work starts one process
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield pool
     except BrokenProcessPool:
         raise UserError(
@@ -172,6 +168,29 @@ def worker_pool(
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def interrupts_put_off() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block; processes that start in it never get it.
+
+    They inherit the mask. Here it is not enough: another thread may take the signal, and Python
+    then raises KeyboardInterrupt in the midst of starting a process.
+    """
+    came: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    handles = callable(handler) and threading.current_thread() is threading.main_thread()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if handles:
+        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        if handles:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _start(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:

@@ -61,13 +61,8 @@ class Transcriber:
         self.recogniser = Recogniser.of(self.experiment, system)
         measured = read_json(self.experiment.path("decode") / system.name / "measurement.json")
         self.weights = float(measured["lm_weight"]), float(measured["penalty"])
-        limits = config.decode
-        self.decoder = Decoder(
-            self.experiment.path("graph"),
-            SearchSettings(
-                limits.beam, limits.max_active, limits.lattice_beam, limits.acoustic_scale
-            ),
-        )
+        limits = SearchSettings.of(config.decode)
+        self.decoder = Decoder(self.experiment.path("graph"), limits)
         self.inventory = inventory_of(self.experiment)
         self.silence = np.array([leaf.phone == SILENCE for leaf in self.inventory.leaves])
         self.lexicon = read_lexicon(self.experiment.path("corpus") / LEXICON)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from acoustic_kd.config import DecodeConfig
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.runs import ranges
 from acoustic_kd.decoding.search_graph import SearchGraph
@@ -43,6 +44,11 @@ class SearchSettings:
     lattice_beam: float = 8.0
     acoustic_scale: float = 0.1
     max_lattice_arcs: int = 100
+
+    @classmethod
+    def of(cls, config: DecodeConfig) -> "SearchSettings":
+        """The limits that a recipe sets."""
+        return cls(config.beam, config.max_active, config.lattice_beam, config.acoustic_scale)
 
 
 DEFAULTS = SearchSettings()

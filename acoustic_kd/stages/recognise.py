@@ -69,9 +69,7 @@ def measure(experiment: Experiment, system: System, out: Path) -> None:
     models = [load_model(directory)[0] for directory in system.directories]
     low, windows = use_bfloat16(experiment.config.train.bfloat16, CPU), experiment.config.model
     log_prior, _ = read_statistics(experiment.path("frames"))
-    limits = SearchSettings(
-        config.beam, config.max_active, config.lattice_beam, config.acoustic_scale
-    )
+    limits = SearchSettings.of(config)
     weights: tuple[float, float] | None = None
     result = Measurement(system.name, system.kind)
     for split in MEASURED:
