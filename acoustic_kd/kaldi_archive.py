@@ -16,9 +16,10 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.files import atomic_path, read_json, write_text
 from acoustic_kd.parallel import progress
 from acoustic_kd.stages.experiment import Experiment
-from acoustic_kd.stages.finished import DEFAULT_MODEL, Recogniser, find_system, open_experiment
+from acoustic_kd.stages.finished import DEFAULT_MODEL, open_experiment
 from acoustic_kd.stages.label import STATISTICS
 from acoustic_kd.stages.prepare import normalised
+from acoustic_kd.stages.recogniser import Recogniser, find_system
 from acoustic_kd.stages.transfer import all_splits
 
 
@@ -52,8 +53,7 @@ def _matrices(
     experiment: Experiment, recogniser: Recogniser, split: str, likelihoods: bool
 ) -> Iterator[tuple[str, np.ndarray]]:
     for utterance in progress(normalised(experiment, split), split, unit="utt"):
-        whole = slice(0, len(utterance.features))
-        found = recogniser.posteriors(utterance.features, whole)
+        found = recogniser.posteriors(utterance.features)
         prior = recogniser.log_prior if likelihoods else np.zeros(1)
         yield utterance.id, log_likelihoods(found, prior)
 

@@ -24,9 +24,10 @@ from acoustic_kd.features import SHIFT_SECONDS, WINDOW_SECONDS
 from acoustic_kd.files import atomic_path
 from acoustic_kd.model import AcousticModel, Dropout
 from acoustic_kd.stages.experiment import Experiment
-from acoustic_kd.stages.finished import DEFAULT_MODEL, Recogniser, find_system, open_experiment
+from acoustic_kd.stages.finished import DEFAULT_MODEL, open_experiment
 from acoustic_kd.stages.label import inventory_of
 from acoustic_kd.stages.prepare import normalised
+from acoustic_kd.stages.recogniser import Recogniser, find_system
 
 OPSET = 17
 TOLERANCE = 1e-4  # of log posteriors above ln SMALLEST
@@ -203,7 +204,7 @@ def compare(
     for utterance in islice(normalised(experiment, MEASURED[0]), CHECKED):
         frames = utterance.features
         (found,) = session.run(["log_posteriors"], {"features": frames})
-        expected = np.log(precise.posteriors(frames, slice(0, len(frames))) + SMALLEST)
+        expected = np.log(precise.posteriors(frames) + SMALLEST)
         found = np.log(np.exp(found.astype(np.float64)) + (len(recogniser.models) == 1) * SMALLEST)
         difference = np.abs(found - expected).max()
         worst = max(worst, float(difference)) if np.isfinite(difference) else np.inf

@@ -25,9 +25,10 @@ from acoustic_kd.files import read_json
 from acoustic_kd.lexicon import SILENCE, read_lexicon
 from acoustic_kd.recordings import recording_features
 from acoustic_kd.stages.experiment import Experiment
-from acoustic_kd.stages.finished import DEFAULT_MODEL, Recogniser, find_system, open_experiment
+from acoustic_kd.stages.finished import DEFAULT_MODEL, open_experiment
 from acoustic_kd.stages.label import inventory_of
 from acoustic_kd.stages.prepare import LEXICON, stored_frames
+from acoustic_kd.stages.recogniser import Recogniser, find_system
 
 LONGEST = 3000  # frames of a piece
 SHORTEST = 1000  # frames of a piece, where more follow

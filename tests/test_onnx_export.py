@@ -12,8 +12,9 @@ from acoustic_kd.cli import main
 from acoustic_kd.config import ModelConfig
 from acoustic_kd.ensemble import SMALLEST
 from acoustic_kd.model import build_model
-from acoustic_kd.stages.finished import Recogniser, find_system, open_experiment
+from acoustic_kd.stages.finished import open_experiment
 from acoustic_kd.stages.label import inventory_of, read_statistics
+from acoustic_kd.stages.recogniser import Recogniser, find_system
 
 onnx = pytest.importorskip("onnx", reason="needs acoustic-kd[onnx]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs acoustic-kd[onnx]")

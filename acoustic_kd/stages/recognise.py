@@ -4,50 +4,33 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from acoustic_kd.corpora.manifest import MEASURED, read_manifest
-from acoustic_kd.decoding.decode import decode_all
+from acoustic_kd.decoding.decode import Decode, decoding
 from acoustic_kd.decoding.error_listing import write_alignments
 from acoustic_kd.decoding.scoring import read_transcripts, score, tune
 from acoustic_kd.decoding.search import SearchSettings
-from acoustic_kd.ensemble import log_likelihoods, posteriors
+from acoustic_kd.ensemble import log_likelihoods
 from acoustic_kd.files import digest, read_json, write_json, write_text
 from acoustic_kd.frames import read_utterances, shard_paths
 from acoustic_kd.model import load_model
 from acoustic_kd.parallel import cores, progress
-from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.report import Measurement, System, make_results, markdown, terminal_table
 from acoustic_kd.stages.experiment import Experiment, all_settings_json, select
-from acoustic_kd.stages.label import read_statistics
-from acoustic_kd.stages.learn import distilled_directories, member_directories
+from acoustic_kd.stages.learn import member_directories
 from acoustic_kd.stages.prepare import normalised
+from acoustic_kd.stages.recogniser import Recogniser, systems
 from acoustic_kd.stages.transfer import transfer_frames
 from acoustic_kd.work import Work
 
-CPU = torch.device("cpu")
-
-
 # --- decode -------------------------------------------------------------------------------------
-
-
-def systems(experiment: Experiment) -> list[System]:
-    """Every system that is measured: each member, the ensemble, each distilled model."""
-    members, distilled = member_directories(experiment), distilled_directories(experiment)
-    return [
-        *(System(f"member-{n:02d}", "baseline", (d,)) for n, d in enumerate(members, start=1)),
-        System("ensemble", "ensemble", tuple(members)),
-        *(
-            System(f"distilled-{n:02d}", "distilled", (d,))
-            for n, d in enumerate(distilled, start=1)
-        ),
-    ]
 
 
 def run_decode(experiment: Experiment) -> None:
     """Measure every system on dev, where the decoding weights are tuned, and on test."""
     inputs = {name: experiment.done(name)["digest"] for name in ("frames", "graph")}
     stage = experiment.stages["decode"]
+    due: list[tuple[System, Work]] = []
     for system in systems(experiment):
         models = {
             f"model {n}": load_model(directory)[1]["digest"]
@@ -58,18 +41,22 @@ def run_decode(experiment: Experiment) -> None:
         work = Work(f"decode {system.name}", directory, settings, inputs | models)
         if work.is_current():
             print(f"  {system.name}: current")
-            continue
-        with work.making():
-            measure(experiment, system, directory)
+        else:
+            due.append((system, work))
+    if not due:
+        return
+    limits = SearchSettings.of(experiment.config.decode)
+    jobs = experiment.config.decode.jobs or cores()
+    with decoding(experiment.path("graph"), limits, jobs) as decode:
+        for system, work in due:
+            with work.making():
+                measure(experiment, system, decode, work.directory)
 
 
-def measure(experiment: Experiment, system: System, out: Path) -> None:
+def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -> None:
     """Frame accuracy and WER of one system, into `out`/measurement.json and readable files."""
     config = experiment.config.decode
-    models = [load_model(directory)[0] for directory in system.directories]
-    low, windows = use_bfloat16(experiment.config.train.bfloat16, CPU), experiment.config.model
-    log_prior, _ = read_statistics(experiment.path("frames"))
-    limits = SearchSettings.of(config)
+    recogniser = Recogniser.of(experiment, system)
     weights: tuple[float, float] | None = None
     result = Measurement(system.name, system.kind)
     for split in MEASURED:
@@ -80,14 +67,13 @@ def measure(experiment: Experiment, system: System, out: Path) -> None:
         def likelihoods(split=split, targets=targets, frames=frames):
             title = f"{system.name} {split}"
             for utterance in progress(normalised(experiment, split), title, unit="utt"):
-                probabilities = posteriors(models, windows, utterance.features, low)
+                probabilities = recogniser.posteriors(utterance.features)
                 if utterance.id in targets:
                     right = probabilities.argmax(-1) == targets[utterance.id]
                     frames[utterance.id] = int(right.sum()), len(right)
-                yield utterance.id, log_likelihoods(probabilities, log_prior)
+                yield utterance.id, log_likelihoods(probabilities, recogniser.log_prior)
 
-        jobs = config.jobs or cores()
-        lattices = decode_all(experiment.path("graph"), likelihoods(), limits, jobs)
+        lattices = decode(likelihoods())
         references = {name: (texts[name] or "").split() for name in lattices}
         if weights is None:
             tuned = tune(lattices, references, config.lm_weights, config.insertion_penalties)

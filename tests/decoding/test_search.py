@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import spelling
 
-from acoustic_kd.decoding.decode import decode_all
+from acoustic_kd.decoding.decode import decoding
 from acoustic_kd.decoding.fst_arrays import read_fst, to_kaldifst
 from acoustic_kd.decoding.graph import build_graph
 from acoustic_kd.decoding.lm import train_lm
@@ -202,15 +202,17 @@ def test_a_lattice_that_would_not_fit_in_memory_is_refused_while_searching(graph
 
 def test_any_number_of_processes_gives_the_same_in_the_same_order(graph_dir):
     items = [(f"u{n}", noisy(["B", "OH", "A"], n)) for n in (3, 1, 2, 5, 4)]
-    one = decode_all(graph_dir, iter(items))
-    two = decode_all(graph_dir, iter(items), jobs=2)
+    with decoding(graph_dir) as decode:
+        one = decode(iter(items))
+    with decoding(graph_dir, jobs=2) as decode:
+        two = decode(iter(items[:2])) | decode(iter(items[2:]))
     assert list(one) == list(two) == [name for name, _ in items]
     for name in one:
         for field in ("source", "target", "word", "graph", "acoustic", "final"):
             np.testing.assert_array_equal(getattr(one[name], field), getattr(two[name], field))
         assert one[name].best(8.0, 0.5) == two[name].best(8.0, 0.5)
-    with pytest.raises(UserError, match="bad: "):
-        decode_all(graph_dir, [("bad", np.zeros((2, 2), np.float32))], jobs=2)
+    with pytest.raises(UserError, match="bad: "), decoding(graph_dir, jobs=2) as decode:
+        decode([("bad", np.zeros((2, 2), np.float32))])
     assert not multiprocessing.active_children()
 
 

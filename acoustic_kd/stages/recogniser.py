@@ -1,0 +1,93 @@
+"""What recognises: the systems of an experiment, and the acoustic side of one of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from acoustic_kd.config import ModelConfig
+from acoustic_kd.ensemble import posteriors
+from acoustic_kd.errors import UserError
+from acoustic_kd.model import load_model
+from acoustic_kd.precision import use_bfloat16
+from acoustic_kd.report import System
+from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.stages.label import read_statistics
+from acoustic_kd.stages.learn import distilled_directories, member_directories
+
+CPU = torch.device("cpu")
+
+
+def systems(experiment: Experiment) -> list[System]:
+    """Every system that is measured: each member, the ensemble, each distilled model."""
+    members, distilled = member_directories(experiment), distilled_directories(experiment)
+    return [
+        *(System(f"member-{n:02d}", "baseline", (d,)) for n, d in enumerate(members, start=1)),
+        System("ensemble", "ensemble", tuple(members)),
+        *(
+            System(f"distilled-{n:02d}", "distilled", (d,))
+            for n, d in enumerate(distilled, start=1)
+        ),
+    ]
+
+
+def find_system(experiment: Experiment, model: str) -> System:
+    """What a user calls `distilled/01`, `members/01` or `ensemble`.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    found = {
+        system.directories[0].relative_to(experiment.directory).as_posix()
+        if len(system.directories) == 1 and system.kind != "ensemble"
+        else system.kind: system
+        for system in systems(experiment)
+    }
+    if model not in found:
+        raise UserError(f"--model is '{model}'; {experiment.directory} has {', '.join(found)}")
+    return found[model]
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """The acoustic side of one system: models, their windows, and the senones' priors.
+
+    Attributes:
+        models: in evaluation mode.
+        config: theirs; it says how wide their windows are.
+        log_prior, durations: [K], as `read_statistics` gives them.
+        bfloat16: whether matrices are multiplied in bfloat16, as when it was measured.
+    """
+
+    models: list[nn.Module]
+    config: ModelConfig
+    log_prior: np.ndarray
+    durations: np.ndarray
+    bfloat16: bool
+
+    @classmethod
+    def of(cls, experiment: Experiment, system: System) -> "Recogniser":
+        """Read a system.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        models = [load_model(directory)[0] for directory in system.directories]
+        low = use_bfloat16(experiment.config.train.bfloat16, CPU)
+        priors = read_statistics(experiment.path("frames"))
+        return cls(models, experiment.config.model, *priors, low)
+
+    def posteriors(self, features: np.ndarray, piece: slice | None = None) -> np.ndarray:
+        """The senones' posteriors [T', K] for a piece of a recording's frames.
+
+        Args:
+            features: [T, D] of the whole recording, normalised: windows reach beyond the piece.
+            piece: None: the whole.
+        """
+        if piece is None:
+            return posteriors(self.models, self.config, features, self.bfloat16)
+        first = max(0, piece.start - self.config.left_frames)
+        around = features[first : piece.stop + self.config.right_frames]
+        found = posteriors(self.models, self.config, around, self.bfloat16)
+        return found[piece.start - first : piece.stop - first]
