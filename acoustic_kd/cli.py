@@ -1,4 +1,4 @@
-"""`acoustic-kd VERB`: one verb a stage of the recipe."""
+"""`acoustic-kd VERB`: one verb a stage of the recipe; the others are in `verbs.py`."""
 
 import argparse
 import dataclasses
@@ -13,13 +13,13 @@ from typing import NoReturn
 
 from acoustic_kd import __version__
 from acoustic_kd.config import PATHS, Config
-from acoustic_kd.errors import UserError
+from acoustic_kd.errors import USAGE_ERROR, UserError
 from acoustic_kd.settings import load_config
 from acoustic_kd.stages import STAGES, is_main_process, run_stage
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stopping import Stopped, heeded
+from acoustic_kd.verbs import add_verbs
 
-USAGE_ERROR = 2
 INTERRUPTED = 130  # as shells report a program ended by Ctrl-C
 STOPPED = 143  # likewise, by SIGTERM
 
@@ -106,167 +106,8 @@ def _parser() -> argparse.ArgumentParser:
                 "the jobs of an array; a run without it then ends the stage",
             )
         verb.set_defaults(handler=_run_stage)
-    _add_mnist(verbs)
-    _add_inspect(verbs)
-    _add_transcribe(verbs)
-    _add_export(verbs)
-    _add_posteriors(verbs)
+    add_verbs(verbs)
     return parser
-
-
-def _add_mnist(verbs: argparse._SubParsersAction) -> None:
-    verb = verbs.add_parser(
-        "mnist",
-        help="the paper's experiment on MNIST (recipes/mnist.sh)",
-        description="The paper's section 3: what soft targets teach nets that read digits.",
-        epilog="Example: acoustic-kd mnist --data-dir path/to/mnist --full",
-    )
-    verb.add_argument(
-        "--config", type=Path, metavar="FILE", default=Path("recipes/conf/mnist.yaml"),
-        help="the rows of the experiment (default: %(default)s)",
-    )  # fmt: skip
-    verb.add_argument("--full", action="store_true", help="all rows, at full length")
-    verb.add_argument(
-        "--exp-dir", type=Path, metavar="DIR", help="where everything goes (default: exp/mnist…)"
-    )
-    verb.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="where MNIST's four files lie (else download)"
-    )
-    verb.add_argument(
-        "--dev", action="store_true",
-        help="hold out 10,000 train images and measure on them: to choose settings",
-    )  # fmt: skip
-    verb.add_argument(
-        "--jobs",
-        type=int,
-        default=0,
-        metavar="N",
-        help="nets trained at once (default: one a core)",
-    )
-    verb.set_defaults(handler=_run_mnist)
-
-
-def _run_mnist(options: argparse.Namespace) -> None:
-    from acoustic_kd.mnist.experiment import run_experiment
-    from acoustic_kd.mnist.report import terminal_summary, write_report
-    from acoustic_kd.mnist.rows import read_rows
-
-    if options.jobs < 0:
-        raise UserError(f"--jobs is {options.jobs}; it must be 0 (one a core) or more")
-    rows = read_rows(options.config, options.full)
-    name = "mnist" + ("-full" if options.full else "") + ("-dev" if options.dev else "")
-    directory = options.exp_dir or Path("exp") / name
-    words = ["recipes/mnist.sh", "--data-dir", "DIR"] if options.data_dir else ["recipes/mnist.sh"]
-    words += [f"--{flag}" for flag in ("full", "dev") if getattr(options, flag)]
-    command = shlex.join(words)
-    results = run_experiment(rows, directory, options.data_dir, options.dev, options.jobs, command)
-    write_report(results, directory)
-    print(terminal_summary(results))
-    print(f"  in {directory / 'results.md'} and results.json beside it")
-
-
-def _add_inspect(verbs: argparse._SubParsersAction) -> None:
-    verb = verbs.add_parser(
-        "inspect",
-        help="what a store of soft targets or frames holds, and whether it is whole",
-        description="What a store of soft targets or frames holds; ends with status 2 if anything "
-        "is wrong with it.",
-        epilog="Example: acoustic-kd inspect exp/an4/soft_targets --verify",
-    )
-    verb.add_argument("directory", type=Path, metavar="DIR", help="where the shards lie")
-    verb.add_argument("--verify", action="store_true", help="read all of it, compare check sums")
-    verb.set_defaults(handler=_run_inspect)
-
-
-def _run_inspect(options: argparse.Namespace) -> int:
-    from acoustic_kd.inspection import inspect
-
-    title, rows, problems = inspect(options.directory, options.verify)
-    print(title)
-    for name, value in rows:
-        print(f"  {name:<14} {value}")
-    for problem in problems:
-        print(f"acoustic-kd inspect: error: {problem}", file=sys.stderr)
-    return USAGE_ERROR if problems else 0
-
-
-def _add_transcribe(verbs: argparse._SubParsersAction) -> None:
-    verb = verbs.add_parser(
-        "transcribe",
-        help="the words of any recordings, by the models of a finished experiment",
-        description="The words of recordings of any format and length, FILE and words a line; "
-        "ends with status 2 if one of them cannot be transcribed.",
-        epilog="Example: acoustic-kd transcribe exp/an4 talk.flac --json",
-    )
-    verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
-    verb.add_argument("files", type=Path, metavar="FILE", nargs="+", help="recordings")
-    _add_model(verb)
-    verb.add_argument(
-        "--json", action="store_true", help="an object a line, with word times and confidences"
-    )
-    verb.set_defaults(handler=_run_transcribe)
-
-
-def _add_export(verbs: argparse._SubParsersAction) -> None:
-    verb = verbs.add_parser(
-        "export",
-        help="the acoustic model of a finished experiment as an ONNX file",
-        description="The acoustic model as ONNX: normalised frames in, log posteriors out. Needs "
-        "pip install 'acoustic-kd[onnx]'.",
-        epilog="Example: acoustic-kd export exp/an4 --out an4.onnx",
-    )
-    verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
-    verb.add_argument("--out", type=Path, metavar="FILE.onnx", required=True, help="where it goes")
-    _add_model(verb)
-    verb.set_defaults(handler=_run_export)
-
-
-def _run_export(options: argparse.Namespace) -> None:
-    from acoustic_kd.onnx_export import export
-
-    difference = export(options.experiment, options.out, options.model)
-    print(f"{options.out}: differs from PyTorch by {difference:.1g} at most on dev")
-
-
-def _add_posteriors(verbs: argparse._SubParsersAction) -> None:
-    verb = verbs.add_parser(
-        "posteriors",
-        help="what a model says of a split's frames, as an archive for Kaldi's tools",
-        description="Log posteriors of every frame of a split as a Kaldi archive, with the "
-        "senones' frame counts beside it.",
-        epilog="Example: acoustic-kd posteriors exp/an4 test --out test.ark --log-likelihoods",
-    )
-    verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
-    verb.add_argument("split", metavar="SPLIT", help="train, dev, test or untranscribed")
-    verb.add_argument("--out", type=Path, metavar="ARK", required=True, help="where it goes")
-    verb.add_argument(
-        "--log-likelihoods", action="store_true", help="subtract the log priors of the senones"
-    )
-    _add_model(verb)
-    verb.set_defaults(handler=_run_posteriors)
-
-
-def _run_posteriors(options: argparse.Namespace) -> None:
-    from acoustic_kd.kaldi_archive import write_posteriors
-
-    number = write_posteriors(
-        options.experiment, options.split, options.out, options.model, options.log_likelihoods
-    )
-    print(f"{options.out}: {number} utterances")
-
-
-def _add_model(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--model", default="distilled/01", metavar="MODEL",
-        help="distilled/NN, members/NN or ensemble (default: %(default)s)",
-    )  # fmt: skip
-
-
-def _run_transcribe(options: argparse.Namespace) -> int:
-    from acoustic_kd.transcribe import transcribe
-
-    failed = transcribe(options.experiment, options.files, options.model, options.json)
-    return USAGE_ERROR if failed else 0
 
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,7 @@
 """The one error a user is meant to see."""
 
+USAGE_ERROR = 2  # the exit status of what the user can mend
+
 
 class UserError(Exception):
     """Something the user can mend: one line that says what is wrong, where, and what to do.

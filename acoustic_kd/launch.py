@@ -10,9 +10,9 @@ import os
 import sys
 from typing import Any
 
+from acoustic_kd.errors import USAGE_ERROR
 from acoustic_kd.parallel import cores
 
-USAGE_ERROR = 2
 SIGNALLED = 128  # a program ended by signal n has status 128 + n, as shells report it
 
 

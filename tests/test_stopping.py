@@ -87,7 +87,7 @@ PROGRAM = """
 
     sys.path.insert(0, {tests!r})
     import test_train
-    from acoustic_kd import cli, train
+    from acoustic_kd import cli, train, verbs
 
     step, directory = train.Trainer._step, Path(sys.argv[1])
 
@@ -104,7 +104,7 @@ PROGRAM = """
         test_train.trainer(directory, True, replace(test_train.TRAIN, epochs=4)).run()
 
     # The command line with another verb's work, so that its handling is what is tested.
-    cli._run_inspect = run
+    verbs._run_inspect = run
     sys.exit(cli.main(["inspect", "."]))
 """
 
