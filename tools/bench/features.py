@@ -11,7 +11,6 @@ usage: tools/bench/features.py [--corpus demo] [--data-dir DIR] [--utterances 20
 """
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tables import Table
 from torchaudio.compliance import kaldi
 
 from acoustic_kd.audio import read_audio
@@ -34,6 +34,10 @@ from acoustic_kd.frames import count_frames, shard_paths
 ROUNDS, CORES = 5, 2
 WARPS = (0.9, 1.0, 1.1)
 CONFIG = FeatureConfig()
+COLUMNS = {
+    "what": "|", "cores": "cores|", "processor": "× real time, by processor seconds|,.0f",
+    "clock": "by the clock|,.0f", "difference": "difference|.1e",
+}  # fmt: skip
 
 
 def torchaudio(samples: np.ndarray, warp: float = 1.0) -> np.ndarray:
@@ -146,16 +150,9 @@ def main() -> None:
         stage("corpus", options, folder)
         rows = one_core(folder / "corpus" / "train.jsonl", options.utterances)
         rows.append(whole(options, folder))
-    print("| | cores | × real time, by processor seconds | by the clock | difference |")
-    print("|---|---|---|---|---|")
-    for row in rows:
-        clock = f"{row['clock']:,.0f}" if "clock" in row else ""
-        difference = f"{row['difference']:.1e}" if "difference" in row else ""
-        print(
-            f"| {row['what']} | {row['cores']} | {row['processor']:,.0f} | {clock} | {difference} |"
-        )
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    with Table(COLUMNS, options.json) as table:
+        for row in rows:
+            table.add(row)
 
 
 if __name__ == "__main__":

@@ -5,29 +5,33 @@ For each size, the most frequent words of a text that the lexicon has, a trigram
 three words that were seen `--min-count` times or more), and its graph: n-grams, states, arcs,
 megabytes on disk, seconds, and the peak memory of a process that does nothing else. The graph does
 not depend on the speech, so the senones are made up: a tree over the lexicon's phones that is split
-by chance, from a seed. Writes JSON to `--out` and prints a Markdown table.
+by chance, from a seed.
 
 usage: tools/bench/graph.py --text novels.txt.gz --lexicon cmudict.dict [--words 5000 10000 20000
-           40000] [--min-count 2] [--senones 5000] [--out graph_bench.json]
+           40000] [--min-count 2] [--senones 5000] [--json FILE]
 """
 
 import argparse
 import gzip
 import multiprocessing
+import shutil
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tables import Table
 
 from acoustic_kd.decoding.graph import build_graph
 from acoustic_kd.decoding.lm import train_lm
-from acoustic_kd.files import write_json
 from acoustic_kd.lexicon import SILENCE, read_lexicon
 
 LEFT_SHARE = (0.8, 0.5, 0.2)  # of a state's questions that are about the phone to the left
-COLUMNS = ("words", "ngrams", "states", "arcs", "megabytes", "seconds", "peak_gib")
+COLUMNS = {
+    "words": "words|,", "ngrams": "n-grams|,", "states": "states|,", "arcs": "arcs|,",
+    "megabytes": "MB|,", "seconds": "seconds|,", "peak_gib": "peak GiB|,",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,18 +101,16 @@ def main() -> None:
     parser.add_argument("--words", type=int, nargs="+", default=[5000, 10000, 20000, 40000])
     parser.add_argument("--min-count", type=int, default=2)
     parser.add_argument("--senones", type=int, default=5000)
-    parser.add_argument("--out", type=Path, default=Path("graph_bench.json"))
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows = []
-    print("| words | n-grams | states | arcs | MB | seconds | peak GiB |\n|" + "---|" * 7)
-    for size in options.words:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+    with Table(COLUMNS, options.json) as table, tempfile.TemporaryDirectory() as name:
+        for size in options.words:
+            folder = Path(name) / str(size)
+            folder.mkdir()
             arpa = folder / "lm.arpa"
             in_a_child(train, options.text, options.lexicon, size, options.min_count, arpa)
-            rows.append(in_a_child(build, options.lexicon, options.senones, folder))
-        print("| " + " | ".join(f"{rows[-1][column]:,}" for column in COLUMNS) + " |", flush=True)
-    write_json(options.out, {"min_count": options.min_count, "graphs": rows})
+            table.add(in_a_child(build, options.lexicon, options.senones, folder))
+            shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -5,21 +5,27 @@ For each number of classes, milliseconds of loss and gradient for one batch of f
 best of several, both in turn, and the most K-wide memory each needs beyond the logits.
 
 usage: tools/bench/loss.py [--classes 10 700 2000 14000] [--batch 512] [--kept 20] [--threads 1]
+           [--json FILE]
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from memory_watch import Memory
+from tables import Table, parser_of
 from torch import Tensor
 
 from acoustic_kd.fused_loss import fused_loss
 from acoustic_kd.losses import distillation_loss
 
 TEMPERATURE, HARD_WEIGHT, REPEATS = 2.0, 0.5, 7
+COLUMNS = {
+    "classes": "classes|,", "plain_ms": "autograd, ms|.2f", "fused_ms": "fused, ms|.2f",
+    "ratio": "ratio|.1f", "plain_memory": "autograd, × logits|.1f",
+    "fused_memory": "fused, × logits|.1f",
+}  # fmt: skip
 
 
 def best_of(action: Callable[[], Any]) -> float:
@@ -32,7 +38,7 @@ def best_of(action: Callable[[], Any]) -> float:
     return min(times)
 
 
-def measure(classes: int, batch: int, kept: int) -> list[str]:
+def measure(classes: int, batch: int, kept: int) -> dict[str, float]:
     """A row of the table."""
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(batch, classes, generator=generator)
@@ -55,24 +61,27 @@ def measure(classes: int, batch: int, kept: int) -> list[str]:
             torch.autograd.grad(loss(leaf), leaf)
         found.append((1e3 * seconds, memory.most / logits.nbytes))
     (slow, large), (fast, small) = found
-    times = [f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.1f}"]
-    return [f"{classes:,}", *times, f"{large:.1f}", f"{small:.1f}"]
+    return {
+        "classes": classes,
+        "plain_ms": slow,
+        "fused_ms": fast,
+        "ratio": slow / fast,
+        "plain_memory": large,
+        "fused_memory": small,
+    }
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 700, 2000, 14000])
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--kept", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    heading = ["classes", "autograd, ms", "fused, ms", "ratio"]
-    heading += ["autograd, × logits", "fused, × logits"]
-    rows = [measure(classes, options.batch, options.kept) for classes in options.classes]
-    for row in [heading, ["---"] * len(heading), *rows]:
-        print(f"| {' | '.join(row)} |")
+    with Table(COLUMNS, options.json) as table:
+        for classes in options.classes:
+            table.add(measure(classes, options.batch, options.kept))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,10 @@
 The first dev utterances are decoded by one process with the experiment's ensemble, or with the
 model that is named: for each beam processor seconds a second of speech, the tokens that go on from
 a frame, the best path's cost a frame, WER at LM weight 1 / acoustic scale, and the peak memory
-until then, with the graph's file, which processes share. Writes JSON to `--out` and prints a
-Markdown table.
+until then, with the graph's file, which processes share.
 
 usage: tools/bench/search.py EXP_DIR [MODEL_DIR] [--utterances 10] [--beams 10 12 13 14 16]
-           [--max-active 7000] [--acoustic-scale 0.1] [--out search_bench.json]
+           [--max-active 7000] [--acoustic-scale 0.1] [--json FILE]
 """
 
 import argparse
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tables import Table
 
 from acoustic_kd.config import ModelConfig
 from acoustic_kd.corpora.manifest import read_manifest
@@ -27,20 +27,16 @@ from acoustic_kd.decoding.scoring import score
 from acoustic_kd.decoding.search import Decoder, SearchSettings
 from acoustic_kd.ensemble import log_likelihoods, posteriors
 from acoustic_kd.features import SHIFT_SECONDS
-from acoustic_kd.files import read_json, write_json
+from acoustic_kd.files import read_json
 from acoustic_kd.frames import read_utterances, shard_paths
 from acoustic_kd.model import load_model
 from acoustic_kd.stages.label import read_statistics
 from acoustic_kd.stages.realign import find_trained
 
 COLUMNS = {
-    "beam": "beam",
-    "real_time": "processor s a s",
-    "active": "tokens a frame",
-    "cost": "best cost a frame",
-    "wer": "WER %",
-    "peak_gib": "peak GiB",
-}
+    "beam": "beam|", "real_time": "processor s a s|", "active": "tokens a frame|,",
+    "cost": "best cost a frame|", "wer": "WER %|", "peak_gib": "peak GiB|",
+}  # fmt: skip
 
 
 class Counting(Decoder):
@@ -105,7 +101,7 @@ def main() -> None:
     parser.add_argument("--beams", type=float, nargs="+", default=[10, 12, 13, 14, 16])
     parser.add_argument("--max-active", type=int, default=7000)
     parser.add_argument("--acoustic-scale", type=float, default=0.1)
-    parser.add_argument("--out", type=Path, default=Path("search_bench.json"))
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     loglikes = predict(options.experiment, options.model, options.utterances)
@@ -122,15 +118,13 @@ def main() -> None:
         f"{graph['words']} words, {graph['states']} states, {graph['arcs']} arcs, loaded in "
         f"{loading['seconds']} s ({loading['processor_seconds']} s of processor time)\n"
     )
-    print("| " + " | ".join(COLUMNS.values()) + " |\n|" + "---|" * len(COLUMNS))
-    rows = []
-    for beam in options.beams:
-        decoder.settings = SearchSettings(
-            beam, options.max_active, acoustic_scale=options.acoustic_scale
-        )
-        rows.append(measure(decoder, loglikes, references))
-        print("| " + " | ".join(f"{rows[-1][name]:,}" for name in COLUMNS) + " |", flush=True)
-    write_json(options.out, {"graph": graph, "loading": loading, "beams": rows})
+    with Table(COLUMNS, options.json) as table:
+        table.notes = {"graph": graph, "loading": loading}
+        for beam in options.beams:
+            decoder.settings = SearchSettings(
+                beam, options.max_active, acoustic_scale=options.acoustic_scale
+            )
+            table.add(measure(decoder, loglikes, references))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ predictions over and over. All are measured in turn, several times; the best cou
 usage: tools/bench/soft_targets.py [--classes 2000] [--width 512] [--layers 4] [--members 2]
            [--frames 8192] [--kept 20] [--encodings top-k-16 top-p-16 sampled-16 dense-16 top-k-8]
            [--read-mb 16] [--memory-gb GB] [--threads 1]
+           [--json FILE]
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tables import Table, parser_of
 
 from acoustic_kd.config import ModelConfig
 from acoustic_kd.ensemble import Mean
@@ -34,6 +36,12 @@ from acoustic_kd.streaming import Ensemble
 
 BINS, UTTERANCE = 40, 512  # features a frame, frames an utterance
 TEMPERATURE, REPEATS = 2.0, 3
+COLUMNS = {
+    "encoding": "encoding|", "written": "frames/s written|,.0f",
+    "forward": "of the forward passes alone|,.0f", "write_share": "share|.2f",
+    "frame_bytes": "bytes a frame|,.0f", "read": "GB/s read|.2f", "plain": "read plainly|.2f",
+    "read_share": "share|.2f", "decoded": "frames/s decoded|,.0f",
+}  # fmt: skip
 BATCH, DECODED = 512, 64  # frames of a batch, batches that are decoded
 
 
@@ -128,8 +136,8 @@ class Bench:
         decode = self.seconds(lambda: [soft.batch(batch) for batch in batches])
         return read, plain, decode / sum(map(len, batches))
 
-    def row(self, name: str) -> str:
-        """The line of the table for an encoding."""
+    def row(self, name: str) -> dict:
+        """The row of the table for an encoding."""
         kind, _, bits = name.rpartition("-")
         encoding = Encoding(kind, self.options.kept, bits=int(bits))
         short, long = self.folder / name, self.folder / f"{name}-long"
@@ -140,18 +148,22 @@ class Bench:
         forward, write = (min(column) for column in zip(*written, strict=True))
         read, plain, decode = (min(column) for column in zip(*times, strict=True))
         read_bytes = (long / "shard-00000.h5").stat().st_size
-        return (
-            f"| {name} | {total / write:,.0f} | {total / forward:,.0f} | {forward / write:.2f} "
-            f"| {size / total:,.0f} | {read_bytes / read / 1e9:.2f} "
-            f"| {read_bytes / plain / 1e9:.2f} | {plain / read:.2f} | {1 / decode:,.0f} |"
-        )
+        return {
+            "encoding": name,
+            "written": total / write,
+            "forward": total / forward,
+            "write_share": forward / write,
+            "frame_bytes": size / total,
+            "read": read_bytes / read / 1e9,
+            "plain": read_bytes / plain / 1e9,
+            "read_share": plain / read,
+            "decoded": 1 / decode,
+        }
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--classes", type=int, default=2000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--layers", type=int, default=4)
@@ -165,18 +177,12 @@ def main() -> None:
     )
     parser.add_argument("--read-mb", type=float, default=16)
     parser.add_argument("--memory-gb", type=float)
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(
-        "| encoding | frames/s written | of the forward passes alone | share | bytes a frame "
-        "| GB/s read | read plainly | share | frames/s decoded |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Table(COLUMNS, options.json) as table:
         bench = Bench(options, Path(folder))
         for name in options.encodings:
-            print(bench.row(name), flush=True)
+            table.add(bench.row(name))
 
 
 if __name__ == "__main__":

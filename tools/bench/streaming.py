@@ -14,7 +14,6 @@ usage: tools/bench/streaming.py EXP_DIR [--chunks 1 4 16] [--seeds 3] [--epochs 
 """
 
 import argparse
-import json
 import tempfile
 import time
 import weakref
@@ -25,17 +24,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from tables import Table
 
 from acoustic_kd.chunks import Chunk, SoftStore, Stored
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import Frames, read_frames, shard_paths
 from acoustic_kd.memory import GIGABYTE
+from acoustic_kd.mnist.tally import plus_minus
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.processes import make_accelerator
 from acoustic_kd.train import Job, Trainer
 
 MODEL = ModelConfig(layers=2, width=256)
+COLUMNS = {
+    "chunks": "chunks|", "accuracy": "dev frame accuracy, %|", "difference": "difference|",
+    "frames_per_second": "frames/s|,.0f", "megabytes": "MB of chunks at once|.0f",
+}  # fmt: skip
 
 
 class Counted(Stored):
@@ -114,22 +119,23 @@ def main() -> None:
     for seed in range(options.seeds):  # in turn, so that a busy machine hits all alike
         for chunks in options.chunks:
             rows.append({"asked": chunks} | train(options, chunks, seed, dev))
-    print("| chunks | dev frame accuracy, % | difference | frames/s | MB of chunks at once |")
-    print("|---|---|---|---|---|")
     base = [row["accuracy"] for row in rows if row["asked"] == options.chunks[0]]
-    for chunks in options.chunks:
-        some = [row for row in rows if row["asked"] == chunks]
-        found = [row["accuracy"] for row in some]
-        apart = [one - other for one, other in zip(found, base, strict=True)]
-        error = stdev(apart) / len(apart) ** 0.5 if len(apart) > 1 else 0.0
-        print(
-            f"| {some[0]['chunks']} | {mean(found):.2f} ± {stdev(found) if found[1:] else 0:.2f} "
-            f"| {mean(apart):+.2f} ± {error:.2f} "
-            f"| {max(row['frames_per_second'] for row in some):,.0f} "
-            f"| {max(row['megabytes'] for row in some):.0f} |"
-        )
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    with Table(COLUMNS, options.json) as table:
+        table.notes = {"nets": rows}
+        for chunks in options.chunks:
+            some = [row for row in rows if row["asked"] == chunks]
+            found = [row["accuracy"] for row in some]
+            apart = [one - other for one, other in zip(found, base, strict=True)]
+            error = stdev(apart) / len(apart) ** 0.5 if len(apart) > 1 else 0.0
+            table.add(
+                {
+                    "chunks": some[0]["chunks"],
+                    "accuracy": plus_minus(mean(found), stdev(found) if found[1:] else 0.0, 2),
+                    "difference": plus_minus(mean(apart), error, 2, sign=True),
+                    "frames_per_second": max(row["frames_per_second"] for row in some),
+                    "megabytes": max(row["megabytes"] for row in some),
+                }
+            )
 
 
 if __name__ == "__main__":

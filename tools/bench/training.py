@@ -1,99 +1,159 @@
 #!/usr/bin/env python3
 """How much of the matrix products' speed training reaches, for small nets and large.
 
-For each width, images per second of the training loop (two hidden layers, 784 inputs, 10 classes,
-soft targets), those that the bare matrix products of its forward and backward pass would allow, and
-the ratio of the two. Both are measured in turn, several times; the best counts.
+For each net, frames per second of the training loop, those that the bare matrix products of its
+forward and backward pass would allow, and the ratio of the two. The loop is the whole of it: frames
+and soft targets of real shards, windows, loss, gradient, optimiser. The products are of the same
+shapes and in the same type; they are measured before and after the loop, and the best counts on
+either side. A GPU is used if there is one.
 
-usage: tools/bench/training.py [--widths 30 100 300 800 1200] [--batch 128] [--threads 1]
+usage: tools/bench/training.py [--nets 2x300:10 2x800:10 2x1200:10 4x512:700] [--batch 128]
+           [--kept 20] [--steps 100] [--threads 1] [--json FILE]
+
+A net is LAYERSxWIDTH:CLASSES. With 10 classes its frames are as MNIST's: one of 784 values, dense
+soft targets. Others are as speech: windows of 26 frames of 40 values, k classes kept. The paper's:
+
+       tools/bench/training.py --nets 8x2560:5000 8x2560:14000 --batch 1024 --steps 4 --threads 2
 """
 
-import argparse
 import tempfile
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from tables import Table, best_time, parser_of
 
 from acoustic_kd.config import ModelConfig, TrainConfig
-from acoustic_kd.frames import Classes, Frames
+from acoustic_kd.frames import Classes, Utterance, read_frames, write_store
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.processes import make_accelerator
 from acoustic_kd.soft_targets.encoding import Encoding
-from acoustic_kd.soft_targets.targets import in_memory
+from acoustic_kd.soft_targets.read import read_soft_targets
+from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
 from acoustic_kd.train import Job, Trainer
 
-INPUTS, CLASSES, FRAMES = 784, 10, 12_800
-REPEATS = 3
+MNIST_CLASSES, UTTERANCE, TEMPERATURE = 10, 512, 2.0
+EPOCHS = 3  # the first is not counted
+COLUMNS = {
+    "net": "net|", "batch": "batch|", "type": "type|", "speed": "frames/s|,.0f",
+    "bound": "of the matrix products alone|,.0f", "share": "share|.2f",
+}  # fmt: skip
 
 
-def loop_speed(width: int, batch: int) -> float:
-    """Frames per second of the training loop, the best of several epochs."""
-    generator = torch.Generator().manual_seed(0)
-    frames = Frames(
-        torch.rand(FRAMES, INPUTS, generator=generator),
-        torch.randint(CLASSES, (FRAMES,), generator=generator),
-        ["all"],
-        np.array([0, FRAMES]),
-        Classes(CLASSES, "bench"),
+@dataclass(frozen=True)
+class Net:
+    """A shape of net, and the frames it sees."""
+
+    layers: int
+    width: int
+    classes: int
+
+    @classmethod
+    def of(cls, text: str) -> "Net":
+        """From LAYERSxWIDTH:CLASSES."""
+        shape, _, classes = text.partition(":")
+        layers, _, width = shape.partition("x")
+        return cls(int(layers), int(width), int(classes))
+
+    @property
+    def is_mnist(self) -> bool:
+        return self.classes == MNIST_CLASSES
+
+    @property
+    def bins(self) -> int:
+        return 784 if self.is_mnist else 40
+
+    @property
+    def model(self) -> ModelConfig:
+        left, right = (0, 0) if self.is_mnist else (20, 5)
+        return ModelConfig(self.layers, self.width, 0.0, 0.0, left, right)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Units of every layer, from the inputs to the classes."""
+        window = self.model.left_frames + 1 + self.model.right_frames
+        return [window * self.bins, *[self.width] * self.layers, self.classes]
+
+
+def write_data(net: Net, frames: int, kept: int, folder: Path) -> None:
+    """Shards of frames and of soft targets, of noise."""
+    rng = np.random.default_rng(0)
+    utterances = (
+        Utterance(
+            f"u{first}",
+            rng.random((min(UTTERANCE, frames - first), net.bins), np.float32),
+            rng.integers(net.classes, size=min(UTTERANCE, frames - first)),
+        )
+        for first in range(0, frames, UTTERANCE)
     )
-    table = torch.softmax(torch.randn(FRAMES, CLASSES, generator=generator), -1)
-    soft = in_memory(table, Encoding("dense"), 4.0)
-    model = ModelConfig(2, width, 0.0, 0.0, 0, 0)
-    train = TrainConfig(epochs=1 + REPEATS, batch_frames=batch, schedule="cosine")
-    with tempfile.TemporaryDirectory() as folder:
-        job = Job(f"{width}", 1, model, train, 0.0, "bench", report=1000)
-        history = Trainer(job, Path(folder), frames, None, soft, make_accelerator()).run()
+    write_store(folder / "frames", utterances, Classes(net.classes, "bench"), frames)
+    generator = torch.Generator().manual_seed(0)
+    stored = read_frames(folder / "frames")
+    predictions = (
+        torch.softmax(4 * torch.randn(len(block), net.classes, generator=generator), -1)
+        for block in blocks_of(frames)
+    )
+    (folder / "soft").mkdir()
+    encoding = Encoding("dense") if net.is_mnist else Encoding("top-k", kept)
+    origin = Origin(TEMPERATURE, ("bench",))
+    write_shard(folder / "soft" / "shard-00000.h5", stored, predictions, origin, encoding)
+
+
+def loop_speed(net: Net, batch: int, folder: Path) -> float:
+    """Frames per second of the training loop, the best of several epochs."""
+    frames = read_frames(folder / "frames")
+    soft = read_soft_targets(folder / "soft", frames, TEMPERATURE)
+    train = TrainConfig(epochs=EPOCHS, batch_frames=batch, schedule="cosine")
+    job = Job(f"{net}", 1, net.model, train, 0.5, "bench", report=1000)
+    history = Trainer(job, folder, frames, None, soft, make_accelerator()).run()
     return max(epoch["frames_per_second"] for epoch in history[1:])
 
 
-def bound(width: int, batch: int) -> float:
+def bound(net: Net, batch: int, device: torch.device, kind: torch.dtype) -> float:
     """Frames per second of the matrix products alone."""
-    kind = torch.bfloat16 if use_bfloat16(None, torch.device("cpu")) else torch.float32
     seconds = 0.0
-    for number, (fan_in, fan_out) in enumerate(pairwise([INPUTS, width, width, CLASSES])):
-        inputs, weights = (
-            torch.rand(batch, fan_in, dtype=kind),
-            torch.rand(fan_out, fan_in, dtype=kind),
-        )
-        outputs = torch.rand(batch, fan_out, dtype=kind)
-        seconds += best_time(lambda x=inputs, w=weights: x @ w.T)
-        seconds += best_time(lambda x=inputs, g=outputs: g.T @ x)
+    for number, (fan_in, fan_out) in enumerate(pairwise(net.sizes)):
+        x = torch.rand(batch, fan_in, dtype=kind, device=device)
+        w = torch.rand(fan_out, fan_in, dtype=kind, device=device)
+        g = torch.rand(batch, fan_out, dtype=kind, device=device)
+        seconds += best_time(lambda x=x, w=w: x @ w.T)
+        seconds += best_time(lambda x=x, g=g: g.T @ x)
         if number:  # nothing asks for the gradient by the frames themselves
-            seconds += best_time(lambda w=weights, g=outputs: g @ w)
+            seconds += best_time(lambda w=w, g=g: g @ w)
     return batch / seconds
 
 
-def best_time(action: Callable[[], object]) -> float:
-    """Seconds of one call, the best of many."""
-    calls = 20
-    times = []
-    for _ in range(5):
-        begun = time.perf_counter()
-        for _ in range(calls):
-            action()
-        times.append((time.perf_counter() - begun) / calls)
-    return min(times)
+def measure(text: str, batch: int, steps: int, kept: int) -> dict:
+    """A row of the table."""
+    net, device = Net.of(text), make_accelerator().device
+    kind = torch.bfloat16 if use_bfloat16(None, device) else torch.float32
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(net, batch * steps, kept, folder)
+        limits = [bound(net, batch, device, kind)]
+        speed = loop_speed(net, batch, folder)
+        limits.append(bound(net, batch, device, kind))
+    limit = max(limits)
+    row = {"net": text, "batch": batch, "type": str(kind).removeprefix("torch.")}
+    return row | {"speed": speed, "bound": limit, "share": speed / limit}
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    parser = parser_of(__doc__)
+    parser.add_argument(
+        "--nets", nargs="+", default=["2x300:10", "2x800:10", "2x1200:10", "4x512:700"]
     )
-    parser.add_argument("--widths", type=int, nargs="+", default=[30, 100, 300, 800, 1200])
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=100, help="an epoch")
+    parser.add_argument("--kept", type=int, default=20)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print("| width | images/s | of the matrix products alone | share |")
-    print("|---|---|---|---|")
-    for width in options.widths:
-        speed, limit = loop_speed(width, options.batch), bound(width, options.batch)
-        print(f"| {width} | {speed:,.0f} | {limit:,.0f} | {speed / limit:.2f} |", flush=True)
+    with Table(COLUMNS, options.json) as table:
+        for net in options.nets:
+            table.add(measure(net, options.batch, options.steps, options.kept))
 
 
 if __name__ == "__main__":
