@@ -98,12 +98,12 @@ def _parser() -> argparse.ArgumentParser:
             metavar="N",
             help="refuse to run on another number of processes than this",
         )
-        if stage.name == "soft-targets":
+        if stage.parts:
             verb.add_argument(
                 "--shard",
                 metavar="I/N",
-                help="make every Nth shard from number I on (0 <= I < N), beside other runs: for "
-                "the jobs of an array; a run without it then ends the stage",
+                help=f"make every Nth of the {stage.parts} from number I on (0 <= I < N), beside "
+                "other runs: for the jobs of an array; a run without it then ends the stage",
             )
         verb.set_defaults(handler=_run_stage)
     add_verbs(verbs)

@@ -34,7 +34,7 @@ def commands(text: str) -> list[list[str]]:
     found = []
     for line in text.splitlines():
         line = re.sub(r"^\s*for .*; do$|^\s*done$", "", line)
-        words = shlex.split(line, comments=True)
+        words = shlex.split(line.removesuffix(" &"), comments=True)
         while words and re.fullmatch(r"[A-Z_]+=.*|srun|--ntasks=\d+", words[0]):
             words.pop(0)
         found += [words] if words else []

@@ -48,16 +48,17 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "train", "the ensemble's members", "members", ("model", "train"), ("frames",),
-            "learn:run_train", whole=False, distributed=True,
+            "learn:run_train", whole=False, distributed=True, parts="members",
         ),
         Stage(
             "soft-targets", "the ensemble's tempered predictions", "soft_targets",
             ("soft_targets",), ("frames", "train"), "learn:run_soft_targets", format=2,
-            distributed=True,
+            distributed=True, parts="shards",
         ),
         Stage(
             "distill", "the distilled models", "distilled", ("model", "train", "distill"),
             ("frames", "soft-targets"), "learn:run_distill", whole=False, distributed=True,
+            parts="models",
         ),
         Stage(
             "graph", "language model and decoding graph", "graph", _LANGUAGE_MODEL,

@@ -46,6 +46,7 @@ class Stage:
         whole: as in `Work`.
         distributed: whether it may run on several processes.
         beside: files that it makes in the experiment's own directory.
+        parts: what several runs may share out among themselves (`--shard`), if anything.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Stage:
     whole: bool = True
     distributed: bool = False
     beside: tuple[str, ...] = ()
+    parts: str = ""
 
     def resolve(self, name: str) -> Callable[..., Any]:
         """The function that `run` or `sources` names."""
@@ -74,7 +76,7 @@ class Experiment:
         stages: all stages by name, in order.
         processes: how many processes were asked for, or None.
         command: what makes the experiment, for its report.
-        share: (i, n): this run makes every nth shard from the ith on, beside other runs; or None.
+        share: (i, n): this run makes every nth part from the ith on, beside other runs; or None.
     """
 
     config: Config

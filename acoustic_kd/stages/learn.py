@@ -1,6 +1,7 @@
 """The stages that train: members, their soft targets, the distilled models."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from acoustic_kd.chunks import SoftStore, Stored
 from acoustic_kd.config import Config, ModelConfig, TrainConfig
 from acoustic_kd.ensemble import Mean
 from acoustic_kd.errors import UserError
+from acoustic_kd.files import only_one
 from acoustic_kd.frames import Frames, read_frames, shard_paths
 from acoustic_kd.model import make_splicer
 from acoustic_kd.parallel import ahead
@@ -41,11 +43,17 @@ def distilled_directories(experiment: Experiment) -> list[Path]:
     return [experiment.path("distill") / f"{n:02d}" for n in range(1, count + 1)]
 
 
+def own_share(experiment: Experiment, directories: list[Path]) -> list[tuple[int, Path]]:
+    """Of some models those that this run trains, with their numbers from 1."""
+    share, shares = experiment.share or (0, 1)
+    return list(enumerate(directories, start=1))[share::shares]
+
+
 def run_train(experiment: Experiment) -> None:
     """Train the members: they differ only by seed."""
     config, accelerator = experiment.config, make_accelerator()
     data = cache(lambda: read_data(experiment, soft=False))
-    for number, directory in enumerate(member_directories(experiment), start=1):
+    for number, directory in own_share(experiment, member_directories(experiment)):
         seed = config.train.seed + number - 1
         settings = select(config, ("model", "train")) | {"train.seed": seed}
         settings.pop("train.members")
@@ -60,7 +68,7 @@ def run_distill(experiment: Experiment) -> None:
     transfer_shards(experiment)  # refused before anything is begun
     config, accelerator = experiment.config, make_accelerator()
     data = cache(lambda: read_data(experiment, soft=True))
-    for number, directory in enumerate(distilled_directories(experiment), start=1):
+    for number, directory in own_share(experiment, distilled_directories(experiment)):
         # No member's seed: a distilled model must not start from a member's initial weights.
         seed = config.train.seed + 1000 + number - 1
         settings = select(config, ("model", "train", "distill")) | {"train.seed": seed}
@@ -97,10 +105,13 @@ def train_one(job: Job, work: Work, accelerator: Accelerator, data: Callable[[],
         if accelerator.is_main_process:
             print(f"  {job.name}: current")
         return
-    stored, dev = data()
-    with work.making(accelerator.is_main_process):
-        wait(accelerator, job.name)
-        Trainer(job, work.directory, stored, dev, None, accelerator).run()
+    main = accelerator.is_main_process
+    # Runs with shares are at work in the stage's directory together, but never on the same model.
+    with only_one(work.directory) if main else nullcontext():
+        stored, dev = data()
+        with work.making(main):
+            wait(accelerator, job.name)
+            Trainer(job, work.directory, stored, dev, None, accelerator).run()
 
 
 def read_data(experiment: Experiment, soft: bool) -> Data:

@@ -1,5 +1,6 @@
-"""`soft-targets --shard i/n`: the jobs of an array, each with its share of the shards."""
+"""`--shard i/n`: the jobs of an array, each with its share of the shards or models."""
 
+import shutil
 import subprocess
 import sys
 
@@ -119,9 +120,42 @@ def test_no_share(recipe, capfd, share):
     )
 
 
-def test_only_soft_targets_have_shares(recipe, capfd):
-    assert TinyRecipe(recipe.directory, recipe.settings, ("--shard", "0/2"))("train") == 2
+def test_what_is_made_in_one_piece_has_no_shares(recipe, capfd):
+    assert TinyRecipe(recipe.directory, recipe.settings, ("--shard", "0/2"))("graph") == 2
     assert "unrecognized arguments: --shard" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["train", "distill"])
+def test_jobs_share_the_models_out_and_make_the_same_bits(finished_recipe, tmp_path, capfd, stage):
+    recipe = finished_recipe.copy(tmp_path / "exp")
+    folder = recipe.directory / {"train": "members", "distill": "distilled"}[stage]
+    models = {path.name: weights(path) for path in folder.glob("[0-9]*")}
+    more = ("distill.models=2",) if stage == "distill" else ()
+    shutil.rmtree(folder)
+    for share, name in (("1/2", "02"), ("0/2", "01")):
+        shared = TinyRecipe(recipe.directory, recipe.settings, ("--shard", share))
+        assert shared(stage, *more) == 0
+        assert weights(folder / name) == models.get(name, weights(folder / name))
+        assert read_done(folder) is None
+    assert (folder / "02").is_dir()
+    capfd.readouterr()
+    assert recipe(stage, *more) == 0
+    assert capfd.readouterr().out.count(": current\n") == 2
+    assert read_done(folder) is not None
+
+
+def test_two_jobs_never_train_the_same_model(finished_recipe, tmp_path, capfd):
+    recipe = finished_recipe.copy(tmp_path / "exp")
+    members = recipe.directory / "members"
+    (members / "done.json").unlink()
+    (members / "01" / "done.json").unlink()
+    with one_of_several(recipe.directory, members, lambda alone: None), only_one(members / "01"):
+        assert TinyRecipe(recipe.directory, recipe.settings, ("--shard", "0/2"))("train") == 2
+    assert f"{members / '01'}: another run is at work here" in capfd.readouterr().err
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["top-p", "sampled", "dense"])
