@@ -15,7 +15,7 @@ from acoustic_kd import __version__
 from acoustic_kd.config import PATHS, Config
 from acoustic_kd.errors import USAGE_ERROR, UserError
 from acoustic_kd.settings import load_config
-from acoustic_kd.stages import STAGES, is_main_process, run_stage
+from acoustic_kd.stages import STAGES, is_main_process, run_stage, say_stage
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stopping import Stopped, heeded
 from acoustic_kd.verbs import add_verbs
@@ -98,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
             metavar="N",
             help="refuse to run on another number of processes than this",
         )
+        verb.add_argument(
+            "--dry-run", action="store_true", help="say whether it would run, and why; run nothing"
+        )
         if stage.parts:
             verb.add_argument(
                 "--shard",
@@ -172,4 +175,5 @@ def default_name(path: Path | None, config: Config) -> str:
 
 
 def _run_stage(options: argparse.Namespace) -> None:
-    run_stage(experiment_of(options), options.verb)
+    do = say_stage if options.dry_run else run_stage
+    do(experiment_of(options), options.verb)

@@ -6,6 +6,7 @@ later work records as its input; and the files with their sizes. So nothing stal
 current is made again, and what was lost is.
 """
 
+import json
 import os
 import shutil
 import time
@@ -49,10 +50,33 @@ class Work:
 
     def is_current(self) -> bool:
         """Whether this was done with these settings and inputs, and no file of it has been lost."""
-        if not self._was("done.json"):
-            return False
-        files = read_done(self.directory).get("files", {})
-        return all(_size(self.directory / name) == size for name, size in files.items())
+        return not self.due()
+
+    def due(self) -> str:
+        """Why this must be made, in a few words; nothing where it is current."""
+        started, done = (_read_record(self.directory / name) for name in RECORDS)
+        if done is None and started is None:
+            return "not made yet"
+        if done is None and started["digest"] == self.digest:
+            return "it was interrupted, and goes on"
+        record = done or started
+        if record["digest"] != self.digest:
+            return "; ".join(self._differences(record))
+        files = record.get("files", {}).items()
+        lost = [name for name, size in files if _size(self.directory / name) != size]
+        return f"{self.directory / lost[0]} is not as it was written" if lost else ""
+
+    def _differences(self, record: dict[str, Any]) -> Iterator[str]:
+        """What has changed since a record of this work was written."""
+        for name in sorted(record["settings"].keys() | self.settings.keys()):
+            old, new = (json.dumps(them.get(name)) for them in (record["settings"], self.settings))
+            if old != new:
+                yield f"{name} was {old}, now it is {new}"
+        for name in sorted(record["inputs"].keys() | self.inputs.keys()):
+            if record["inputs"].get(name) != self.inputs.get(name):
+                yield f"'{name}' has changed"
+        if record.get("name") != self.name:
+            yield f"'{record.get('name')}' was made there"
 
     @contextmanager
     def making(self, main: bool = True) -> Iterator[None]:

@@ -11,6 +11,7 @@
 #          --data-dir DIR             where the corpus lies, or LibriSpeech is to be downloaded
 #                                     (default: $ACOUSTIC_KD_DATA; for downloads a folder in exp/)
 #          --exp-dir DIR              where everything goes (default: exp/NAME of the settings file)
+#          --dry-run                  say of each stage whether it is current, and why not; run nothing
 #          --num-processes N          train and write soft targets on N processes or GPUs
 #          KEY.SUBKEY=VALUE …         any setting, such as train.members=10 model.width=2560
 #          decode.lm_text=FILE        text for the language model (docs/language-model.md)
@@ -24,6 +25,7 @@ config=recipes/conf/demo.yaml
 stage=0
 stop_stage=report
 processes=1
+dry_run=()
 options=()
 overrides=()
 
@@ -41,6 +43,7 @@ while [ $# -gt 0 ]; do
       esac
       shift 2
       ;;
+    --dry-run) dry_run=(--dry-run); shift ;;
     -*) fail "unknown option $1 (see recipes/run.sh --help)" ;;
     align.model=* | corpus.data_dir=* | corpus.untranscribed=* | decode.lm_text=*)
       overrides+=("${1%%=*}=$(absolute "${1#*=}")")
@@ -105,8 +108,8 @@ for ((n = first; n <= last; n++)); do
   read -r name how <<<"${stages[n]}"
   echo "stage $n: $name"
   command=("$bin/acoustic-kd")
-  [ "$how" = many ] && command=(launch)
-  "${command[@]}" "$name" --config "$config" ${options[@]+"${options[@]}"} \
+  [ "$how" = many ] && [ ${#dry_run[@]} = 0 ] && command=(launch)
+  "${command[@]}" "$name" ${dry_run[@]+"${dry_run[@]}"} --config "$config" ${options[@]+"${options[@]}"} \
     ${overrides[@]+"${overrides[@]}"} || exit $?
 done
 echo "stages $first to $last: $((SECONDS - begun)) s"

@@ -118,7 +118,14 @@ def run_script(*arguments, **options):
 def test_the_script_explains_itself(tmp_path):
     done = run_script("--help", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    for option in ("--config", "--data-dir", "--stage", "--exp-dir", "--num-processes"):
+    for option in (
+        "--config",
+        "--data-dir",
+        "--stage",
+        "--exp-dir",
+        "--num-processes",
+        "--dry-run",
+    ):
         assert option in done.stdout
     assert "set -euo" not in done.stdout
 
@@ -142,6 +149,14 @@ def test_the_script_refuses_before_it_sets_anything_up(tmp_path, arguments, expe
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("run.sh: error: ") and expected in done.stderr
     assert done.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_the_script_makes_nothing(tmp_path):
+    arguments = ["--dry-run", "--stop-stage", "align", "--num-processes", "2", "--exp-dir", "exp"]
+    done = run_script(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "stage 0: corpus\n  would run: not made yet\nstage 1: features\n" in done.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_script_runs_the_stages_there_are():

@@ -65,6 +65,22 @@ def test_other_settings_or_inputs_are_not_current_and_clear_what_was_there(work,
     assert contents(other) == ["cake", "done.json", "started.json"]
 
 
+def test_it_says_why_it_must_be_made(work):
+    work = replace(work, settings={"oven.heat": 200, "sizes": (1, 2)})
+    assert work.due() == "not made yet"
+    start(work)
+    assert work.due() == "it was interrupted, and goes on"
+    make(work)
+    assert work.due() == ""
+    assert replace(work, settings={"oven.heat": 180, "sizes": (1, 2), "steam": True}).due() == (
+        "oven.heat was 200, now it is 180; steam was null, now it is true"
+    )
+    assert replace(work, inputs={"dough": "d2"}).due() == "'dough' has changed"
+    assert replace(work, name="fry").due() == "'bake' was made there"
+    (work.directory / "bread").write_text("crumbs")
+    assert work.due() == f"{work.directory / 'bread'} is not as it was written"
+
+
 def test_the_digest_does_not_depend_on_the_order_or_the_place(work, tmp_path):
     work = replace(work, settings={"a": 1, "b": [1, 2]})
     assert replace(work, settings={"b": [1, 2], "a": 1}).digest == work.digest

@@ -102,6 +102,22 @@ def run_stage(experiment: Experiment, name: str) -> None:
         print(f"  done in {time.monotonic() - begun:.1f} s", flush=True)
 
 
+def say_stage(experiment: Experiment, name: str) -> None:
+    """Say what `run_stage` would do, and why, without doing it.
+
+    Raises:
+        UserError: a file that the stage reads is missing or damaged.
+    """
+    for other in experiment.stages[name].inputs:
+        try:
+            experiment.done(other)
+        except UserError:
+            print(f"  would run: '{other}' comes before it, and is not current")
+            return
+    due = experiment.work(name).due()
+    print(f"  would run: {due}" if due else "  current")
+
+
 @contextmanager
 def _at_work(experiment: Experiment, work: Work, main: bool) -> Iterator[None]:
     """Around a stage: alone in the experiment's directory, or beside runs with other shares.

@@ -117,6 +117,21 @@ def test_a_later_setting_redoes_its_stage_and_those_after_it(recipe, outcome, se
     assert now["results.json"] != before["results.json"]
 
 
+def test_a_dry_run_says_what_would_run_and_why(recipe, capfd):
+    before = {path: path.stat().st_mtime_ns for path in recipe.directory.rglob("*")}
+    dry = TinyRecipe(recipe.directory, recipe.settings, ("--dry-run",))
+    said = {}
+    for stage in STAGES:
+        assert dry(stage) == 0 and capfd.readouterr().out == "  current\n"
+        assert dry(stage, "senones.leaves=110") == 0
+        said[stage] = capfd.readouterr().out
+    assert said["align"] == "  current\n"
+    assert said["senones"] == "  would run: senones.leaves was 120, now it is 110\n"
+    assert said["frames"] == "  would run: 'senones' comes before it, and is not current\n"
+    assert said["report"] == "  would run: 'decode' comes before it, and is not current\n"
+    assert {path: path.stat().st_mtime_ns for path in recipe.directory.rglob("*")} == before
+
+
 @pytest.mark.parametrize(
     ("stage", "name"),
     [
