@@ -11,6 +11,7 @@ MEANS = ("arithmetic", "geometric")  # of the members' predictions
 ENCODINGS = ("top-k", "top-p", "sampled", "dense")  # of soft targets
 UNKNOWN_WORDS = ("g2p", "exclude")  # words of transcripts that the lexicon lacks
 ALIGNERS = ("pocketsphinx", "dnn")
+TRACKERS = ("tensorboard",)  # of Accelerate's
 TRANSFER_SETS = ("all", "transcribed", "untranscribed")
 # Settings that are paths; or, of two, the name of one of LibriSpeech's own files.
 PATHS = (
@@ -135,6 +136,7 @@ class TrainConfig:
     # epoch (docs/scale.md).
     memory_gb: float | None = None  # 10^9 bytes; null: what is free
     checkpoint_steps: int = 1000
+    tracker: str | None = None  # of TRACKERS: every epoch's metrics go there, too
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from acoustic_kd.config import (
     ENCODINGS,
     LIBRISPEECH_PARTS,
     MEANS,
+    TRACKERS,
     TRANSFER_SETS,
     UNKNOWN_WORDS,
     Config,
@@ -44,7 +45,7 @@ def _all(check: Range) -> Range:
 
 def _one_of(*values: str | int) -> Range:
     *some, last = map(str, values)
-    return (lambda value: value in values), f"{', '.join(some)} or {last}"
+    return (lambda value: value in values), " or ".join([", ".join(some), last] if some else [last])
 
 
 # Settings whose type permits more than makes sense. Every comparison is written so that it does not
@@ -95,6 +96,7 @@ RANGES: dict[str, Range] = {
     "train.weight_decay": _at_least(0),
     "train.max_norm": _POSITIVE,
     "train.schedule": _one_of("dev", "cosine"),
+    "train.tracker": _one_of(*TRACKERS),
     "train.decay_below": _FINITE,
     "train.decay": _DECAY,
     "train.stop_rate": _at_least(0, 1),

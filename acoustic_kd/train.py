@@ -8,7 +8,7 @@ So nothing but the checkpoint is needed to go on exactly where a killed run stop
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,6 +44,7 @@ from acoustic_kd.schedule import State, follow_dev, is_finished, rate_of_step
 from acoustic_kd.seeds import seed_generator, seed_of
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.stopping import Stopped, put_off
+from acoustic_kd.tracking import Track, tracking
 
 EVALUATION_BATCH = 8192
 CHECKPOINT_SECONDS = 10  # at the ends of epochs no more often than this
@@ -60,6 +61,7 @@ class Job:
         hard_weight: of the hard targets beside soft ones; not used without soft targets.
         digest: of everything that shapes the result; a checkpoint of another one is refused.
         report: a line on the terminal every so many epochs.
+        logs: where `train.tracker` writes.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Job:
     hard_weight: float = 0.5
     digest: str = ""
     report: int = 1
+    logs: Path = Path("logs")
 
 
 class Trainer:
@@ -145,7 +148,8 @@ class Trainer:
             self._divide()
             self.accelerator.wait_for_everyone()  # before the first deletes what others look for
             left = range(self.state.epoch, self.job.train.epochs)
-            with self.feed.reading(left, self.state.step):
+            reading, tracked = self.feed.reading(left, self.state.step), self._tracking()
+            with reading, tracked as self._track:
                 while not is_finished(self.state, self.job.train):
                     self._epoch()
                     if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
@@ -158,6 +162,10 @@ class Trainer:
                 self.checkpoint.unlink(missing_ok=True)
             self.accelerator.wait_for_everyone()
         return self.state.history
+
+    def _tracking(self) -> AbstractContextManager[Track]:
+        job = self.job
+        return tracking(job.train.tracker, job.name.replace(" ", "-"), job.logs)
 
     def _epoch(self) -> None:
         state, config = self.state, self.job.train
@@ -269,6 +277,7 @@ class Trainer:
             row["dev_loss"], row["dev_frame_accuracy"] = self.evaluate()
         row["frames_per_second"] = round(total / max(state.seconds, 1e-9))
         state.history.append(row)
+        self._track({name: value for name, value in row.items() if name != "epoch"}, row["epoch"])
         if follow_dev(state, config) if config.schedule == "dev" else row["epoch"] == config.epochs:
             self.best_weights = self._weights()
         state.epoch, state.step, state.loss, state.seconds = state.epoch + 1, 0, 0.0, 0.0

@@ -14,6 +14,7 @@ from acoustic_kd.work import Work, require_done
 NOT_SHAPING = {
     *PATHS,
     *("decode.jobs", "train.checkpoint_steps", "train.memory_gb", "soft_targets.memory_gb"),
+    "train.tracker",
 }
 # Settings that came later: at their defaults all is as before there were any, so that what was made
 # then stays current.

@@ -43,6 +43,11 @@ def distilled_directories(experiment: Experiment) -> list[Path]:
     return [experiment.path("distill") / f"{n:02d}" for n in range(1, count + 1)]
 
 
+def logs(experiment: Experiment) -> Path:
+    """Where a tracker keeps the metrics of all models side by side; no stage's own, no output."""
+    return experiment.directory / "logs"
+
+
 def own_share(experiment: Experiment, directories: list[Path]) -> list[tuple[int, Path]]:
     """Of some models those that this run trains, with their numbers from 1."""
     share, shares = experiment.share or (0, 1)
@@ -59,7 +64,9 @@ def run_train(experiment: Experiment) -> None:
         settings.pop("train.members")
         inputs = {"frames": experiment.done("frames")["digest"]}
         work = Work(f"member {number}", directory, settings, inputs)
-        job = Job(work.name, seed, config.model, config.train, 0.0, work.digest)
+        job = Job(
+            work.name, seed, config.model, config.train, 0.0, work.digest, logs=logs(experiment)
+        )
         train_one(job, work, accelerator, data)
 
 
@@ -77,7 +84,10 @@ def run_distill(experiment: Experiment) -> None:
         inputs = {"soft-targets": experiment.done("soft-targets")["digest"]}
         work = Work(f"distilled {number}", directory, settings, inputs)
         model, train = distilled_settings(config)
-        job = Job(work.name, seed, model, train, config.distill.hard_weight, work.digest)
+        job = Job(
+            work.name, seed, model, train, config.distill.hard_weight, work.digest,
+            logs=logs(experiment),
+        )  # fmt: skip
         train_one(job, work, accelerator, data)
 
 
