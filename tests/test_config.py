@@ -186,6 +186,7 @@ OUT_OF_RANGE = [
     ("train.weight_decay", "-1e-3 .inf"),
     ("train.max_norm", "0 -1 nan"),
     ("train.schedule", "linear none"),
+    ("train.tracker", "tensorbord none"),
     ("train.decay_below", ".nan"),
     ("train.decay", "0 1.1 .nan"),
     ("train.stop_rate", "-0.1 1.1 .nan"),
