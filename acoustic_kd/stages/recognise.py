@@ -17,6 +17,7 @@ from acoustic_kd.files import digest, read_json, write_json, write_text
 from acoustic_kd.frame_figures import TEMPERATURES, Example, FrameFigures
 from acoustic_kd.frames import read_utterances, shard_paths
 from acoustic_kd.model import load_model
+from acoustic_kd.pages.experiment import report_page
 from acoustic_kd.parallel import cores, progress
 from acoustic_kd.report import Measurement, System, make_results, markdown, terminal_table
 from acoustic_kd.senones import read_inventory
@@ -158,10 +159,12 @@ def run_report(experiment: Experiment) -> None:
     results["transfer_set"] = transfer_frames(experiment)
     results["command"] = experiment.command
     results["minutes"] = _minutes(experiment)
+    page = report_page(experiment.directory, results)
     write_json(experiment.directory / "results.json", results)
     write_text(experiment.directory / "results.md", markdown(results))
+    write_text(experiment.directory / "report.html", page)
     print(terminal_table(results))
-    print(f"  in {experiment.directory / 'results.md'} and results.json beside it")
+    print(f"  in {experiment.directory / 'report.html'}, results.md and results.json beside it")
 
 
 def _minutes(experiment: Experiment) -> dict[str, float]:
