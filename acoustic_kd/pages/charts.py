@@ -72,7 +72,7 @@ def _rounded(values: Sequence[float], wide: float = 0.0) -> tuple[float, float, 
     """Round bounds around values, `wide` apart or more, and the distance of ticks between them."""
     low, high = min(values), max(values)
     middle, half = (low + high) / 2, max(high - low, wide, 1e-6) / 2
-    distance = step(2 * half)
+    distance = step(2 * half, 5)
     low, high = min(low, middle - half), max(high, middle + half)
     return (
         float(distance * np.floor(low / distance + 1e-9)),
