@@ -16,16 +16,22 @@ LEAST_SPEAKERS = 5  # that are drawn instead of utterances
 SHOWN_SPEAKERS = range(2, 41)  # so many have a table in results.md
 
 
-def differences(errors: np.ndarray, totals: np.ndarray, units: Sequence[str]) -> dict[str, Any]:
+def differences(
+    errors: np.ndarray,
+    totals: np.ndarray,
+    units: Sequence[str],
+    pairs: Mapping[str, tuple[int, int]] = PAIRS,
+) -> dict[str, Any]:
     """By how many points one kind of system errs less than another: paired bootstrap.
 
     What is drawn is speakers where there are enough of them, since the utterances of one are alike
     (Bisani and Ney 2004, section 3); else utterances.
 
     Args:
-        errors: [U, 3] of baseline, ensemble, distilled.
+        errors: [U, S] of S systems, such as baseline, ensemble, distilled.
         totals: [U] what they are counted in.
         units: the speaker of each utterance.
+        pairs: name → the columns of the one and of the other.
     """
     names = sorted(set(units))
     by_speaker = len(names) >= LEAST_SPEAKERS
@@ -36,15 +42,15 @@ def differences(errors: np.ndarray, totals: np.ndarray, units: Sequence[str]) ->
         np.add.at(summed, which, errors)
         errors, totals = summed, np.bincount(which, totals, len(names))
     rates, drawn = 100 * errors.sum(0) / totals.sum(), replicate(errors, totals)
-    pairs = {}
-    for name, (one, other) in PAIRS.items():
+    found = {}
+    for name, (one, other) in pairs.items():
         gains = drawn[:, other] - drawn[:, one]
-        pairs[name] = {
+        found[name] = {
             "points": float(rates[other] - rates[one]),
             "ci95": np.percentile(gains, [2.5, 97.5]).tolist(),
             "probability_better": float(np.mean((gains > 0) + 0.5 * (gains == 0))),
         }
-    return {"drawn": "speakers" if by_speaker else "utterances", "pairs": pairs}
+    return {"drawn": "speakers" if by_speaker else "utterances", "pairs": found}
 
 
 def by_speaker(
@@ -86,11 +92,12 @@ def by_speaker(
 
 def difference_table(results: Mapping[str, Any]) -> list[list[str]]:
     """Heading and one row a pair of systems, as text."""
+    found = results["differences"]
     rows = [["on test", "frame acc., points", "95 %", "better", "WER, points", "95 %", "better"]]
-    for name in PAIRS:
+    for name in found["wer"]["pairs"]:
         row = [name]
         for what in ("frame_accuracy", "wer"):
-            pair = results["differences"][what]["pairs"][name]
+            pair = found[what]["pairs"][name]
             low, high = pair["ci95"]
             sign = 1 if what == "frame_accuracy" else -1  # fewer errors: a higher accuracy
             low, high = sorted((sign * low + 0.0, sign * high + 0.0))  # + 0.0: no "-0.00"

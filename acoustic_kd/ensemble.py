@@ -118,13 +118,18 @@ def mean_probabilities(
 
 
 def posteriors(
-    models: list[nn.Module], config: ModelConfig, features: np.ndarray, bfloat16: bool = False
+    models: list[nn.Module],
+    config: ModelConfig,
+    features: np.ndarray,
+    bfloat16: bool = False,
+    temperature: float = 1.0,
 ) -> np.ndarray:
     """The mean of the models' senone posteriors for the frames of one utterance.
 
     Args:
         config: the models'; it says how wide their window is.
         features: float32 [T, D], normalised.
+        temperature: 1: posteriors proper.
 
     Returns:
         float32 [T, K].
@@ -132,7 +137,7 @@ def posteriors(
     offsets = np.array([0, len(features)])
     splicer = make_splicer(config, torch.from_numpy(features), offsets, bfloat16)
     windows = splicer(torch.arange(len(features)))
-    return mean_probabilities(models, windows, 1.0, bfloat16).numpy()
+    return mean_probabilities(models, windows, temperature, bfloat16).numpy()
 
 
 def log_likelihoods(probabilities: np.ndarray, log_prior: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from acoustic_kd.errors import USAGE_ERROR, UserError
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
     """Each with its options; `handler` runs it, and gives the exit status, None for 0."""
     _add_mnist(verbs)
+    _add_compare(verbs)
     _add_inspect(verbs)
     _add_transcribe(verbs)
     _add_export(verbs)
@@ -66,6 +67,29 @@ def _run_mnist(options: argparse.Namespace) -> None:
     write_report(results, directory)
     print(terminal_summary(results))
     print(f"  in {directory / 'results.md'} and results.json beside it")
+
+
+def _add_compare(verbs: argparse._SubParsersAction) -> None:
+    verb = verbs.add_parser(
+        "compare",
+        help="finished experiments side by side, as one HTML page",
+        description="Finished experiments side by side: results, paired differences of the "
+        "distilled models from the first one's, the settings that differ, training, soft targets, "
+        "calibration.",
+        epilog="Example: acoustic-kd compare exp/t2 exp/t5 exp/hard --out compare.html",
+    )
+    verb.add_argument(
+        "experiments", type=Path, metavar="EXP", nargs="+", help="their directories, two or more"
+    )
+    verb.add_argument("--out", type=Path, metavar="FILE.html", required=True, help="where it goes")
+    verb.set_defaults(handler=_run_compare)
+
+
+def _run_compare(options: argparse.Namespace) -> None:
+    from acoustic_kd.pages.compare import compare
+
+    compare(options.experiments, options.out)
+    print(f"{options.out}: {len(options.experiments)} experiments")
 
 
 def _add_inspect(verbs: argparse._SubParsersAction) -> None:

@@ -3,7 +3,6 @@
 import base64
 import struct
 import zlib
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from acoustic_kd.frames import read_frames
 from acoustic_kd.mnist.data import SIDE
 from acoustic_kd.mnist.rows import DIGITS
 from acoustic_kd.soft_targets.read import read_soft_targets
+from acoustic_kd.svg import document, element, line, polyline, step, text
 
 SURE = 0.9  # the teacher's probability of the label at temperature 1, of an image that is shown
 INK, GREY, LABEL, SECOND = "#222222", "#9a9a9a", "#1f6fb4", "#d9660d"
@@ -110,7 +110,7 @@ def _draw_soft_targets(
 ) -> str:
     """Images [R, 28, 28] below one another, each with a panel of bars a temperature [R, K]."""
     parts = [
-        _text(
+        text(
             LEFT,
             24,
             "Soft targets; blue: the label, orange: the most probable other digit",
@@ -121,29 +121,30 @@ def _draw_soft_targets(
         x = LEFT + IMAGE + 30 + column * PANEL
         # Each temperature has a scale of its own: at the highest all bars would be low.
         highest = rows.max(initial=0) or 1.0
-        parts.append(_text(x, 46, f"T = {temperature:g} (full height: {highest:.2f})"))
+        parts.append(text(x, 46, f"T = {temperature:g} (full height: {highest:.2f})"))
         for number, row in enumerate(rows):
             base = TOP + number * ROW + IMAGE
             others = row.copy()
             others[labels[number]] = -1
             colours = {int(others.argmax()): SECOND, int(labels[number]): LABEL}
-            parts.append(_line(x, base + 0.5, x + 10 * BAR, base + 0.5, GREY))
+            parts.append(line(x, base + 0.5, x + 10 * BAR, base + 0.5, stroke=GREY))
             for digit, probability in enumerate(row):
                 height = IMAGE * probability / highest
                 colour = colours.get(digit, GREY)
-                parts.append(
-                    f'<rect x="{x + digit * BAR + 1}" y="{base - height:.1f}" width="{BAR - 2}" '
-                    f'height="{height:.1f}" fill="{colour}"/>'
-                )
+                place = {"x": x + digit * BAR + 1, "y": float(base - height)}
+                size = {"width": BAR - 2, "height": float(height)}
+                parts.append(element("rect", **place, **size, fill=colour))
                 middle = x + digit * BAR + BAR / 2
-                parts.append(_text(middle, base + 12, str(digit), anchor="middle", size=9))
+                parts.append(text(middle, base + 12, str(digit), anchor="middle", size=9))
     for number, image in enumerate(images):
         ink = 255 - np.clip(np.rint(255 * image), 0, 255).astype(np.uint8)
         data = base64.b64encode(png(ink)).decode()
         parts.append(
-            f'<image x="{LEFT}" y="{TOP + number * ROW}" width="{IMAGE}" height="{IMAGE}" '
-            f'style="image-rendering:pixelated" href="data:image/png;base64,{data}"/>'
-        )
+            element(
+                "image", x=LEFT, y=TOP + number * ROW, width=IMAGE, height=IMAGE,
+                style="image-rendering:pixelated", href=f"data:image/png;base64,{data}",
+            )
+        )  # fmt: skip
     return _svg(max(LEFT + IMAGE + 30 + len(soft) * PANEL, 470), TOP + len(images) * ROW + 6, parts)
 
 
@@ -167,8 +168,9 @@ def _panel(title: str, cells: dict[float, list[int]]) -> list[str]:
     spread = {t: float(np.std(e, ddof=1)) if len(e) > 1 else 0.0 for t, e in cells.items()}
     low = min(means[t] - spread[t] for t in cells)
     high = max(means[t] + spread[t] for t in cells)
-    step = _step(high - low)
-    low, high = step * np.floor(low / step), step * (np.floor(high / step) + 1)
+    distance = step(max(high - low, 1.0))
+    low = distance * np.floor(low / distance)
+    high = distance * (np.floor(high / distance) + 1)
     left, top, right, bottom = MARGIN[0], MARGIN[1], PLOT[0] - MARGIN[2], PLOT[1] - MARGIN[3]
     logs = np.log(list(cells))
     across = (logs - logs[0]) / ((logs[-1] - logs[0]) or 1.0)
@@ -177,56 +179,27 @@ def _panel(title: str, cells: dict[float, list[int]]) -> list[str]:
     def height(errors: float) -> float:
         return bottom - (errors - low) / (high - low) * (bottom - top)
 
-    parts = [_text(left, 22, title, size=13)]
-    for tick in np.arange(low, high + step / 2, step):
-        parts.append(_line(left, height(tick), right, height(tick), "#dddddd"))
-        parts.append(_text(left - 6, height(tick) + 4, f"{tick:g}", anchor="end", size=10))
+    parts = [text(left, 22, title, size=13)]
+    for tick in np.arange(low, high + distance / 2, distance):
+        parts.append(line(left, height(tick), right, height(tick), stroke="#dddddd"))
+        parts.append(text(left - 6, height(tick) + 4, f"{tick:g}", anchor="end", size=10))
     for t, x in xs.items():
-        parts.append(_line(x, bottom, x, bottom + 4, INK))
-        parts.append(_text(x, bottom + 15, f"{t:g}", anchor="middle", size=9))
+        parts.append(line(x, bottom, x, bottom + 4, stroke=INK))
+        parts.append(text(x, bottom + 15, f"{t:g}", anchor="middle", size=9))
         ends = height(means[t] - spread[t]), height(means[t] + spread[t])
-        parts.append(_line(x, ends[0], x, ends[1], LABEL))
-    points = " ".join(f"{x:.1f},{height(means[t]):.1f}" for t, x in xs.items())
-    parts.append(f'<polyline points="{points}" fill="none" stroke="{LABEL}" stroke-width="1.5"/>')
-    parts += [
-        f'<circle cx="{x:.1f}" cy="{height(means[t]):.1f}" r="3" fill="{LABEL}"/>'
-        for t, x in xs.items()
-    ]
-    parts.append(_line(left, bottom, right, bottom, INK))
-    parts.append(_text((left + right) / 2, PLOT[1] - 8, "temperature", anchor="middle"))
-    turn = f'transform="rotate(-90 14 {(top + bottom) / 2:g})"'
-    parts.append(_text(14, (top + bottom) / 2, "errors", anchor="middle", more=turn))
+        parts.append(line(x, ends[0], x, ends[1], stroke=LABEL))
+    points = [(x, height(means[t])) for t, x in xs.items()]
+    parts.append(polyline(points, stroke=LABEL, stroke_width=1.5))
+    parts += [element("circle", cx=float(x), cy=float(y), r=3, fill=LABEL) for x, y in points]
+    parts.append(line(left, bottom, right, bottom, stroke=INK))
+    parts.append(text((left + right) / 2, PLOT[1] - 8, "temperature", anchor="middle"))
+    turn = f"rotate(-90 14 {(top + bottom) / 2:g})"
+    parts.append(text(14, (top + bottom) / 2, "errors", anchor="middle", transform=turn))
     return parts
-
-
-def _step(span: float) -> float:
-    """A round distance of ticks, 1, 2 or 5 times a power of ten, for about four of them."""
-    rough = max(span, 1.0) / 4
-    power = 10 ** np.floor(np.log10(rough))
-    return float(next(power * n for n in (1, 2, 5, 10) if power * n >= rough))
-
-
-def _text(
-    x: float, y: float, text: str, anchor: str = "start", size: int = 11, more: str = ""
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" {more}>'
-        f"{escape(text)}</text>"
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
 
 
 def _svg(width: int, height: int, parts: list[str]) -> str:
     """The file; its white ground keeps it readable on a dark page."""
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-            f'viewBox="0 0 {width} {height}" font-family="sans-serif" fill="{INK}">',
-            f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-            *parts,
-            "</svg>\n",
-        ]
-    )
+    ground = element("rect", width=width, height=height, fill="#ffffff")
+    style = {"width": width, "height": height, "font_family": "sans-serif", "fill": INK}
+    return document(width, height, [ground, *parts], **style) + "\n"

@@ -69,8 +69,8 @@ STAGES: dict[str, Stage] = {
             ("corpus", "frames", "train", "distill", "graph"), "recognise:run_decode", whole=False,
         ),
         Stage(
-            "report", "the table", "report", (), ("decode",), "recognise:run_report",
-            beside=("results.json", "results.md"),
+            "report", "the table", "report", (), ("decode",), "recognise:run_report", format=2,
+            beside=("results.json", "results.md", "report.html"),
         ),
     )
 }  # fmt: skip

@@ -1,7 +1,9 @@
 """The stages that measure: decode, report."""
 
+import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +14,13 @@ from acoustic_kd.decoding.scoring import read_transcripts, score, tune
 from acoustic_kd.decoding.search import SearchSettings
 from acoustic_kd.ensemble import log_likelihoods
 from acoustic_kd.files import digest, read_json, write_json, write_text
+from acoustic_kd.frame_figures import TEMPERATURES, Example, FrameFigures
 from acoustic_kd.frames import read_utterances, shard_paths
 from acoustic_kd.model import load_model
+from acoustic_kd.pages.experiment import report_page
 from acoustic_kd.parallel import cores, progress
 from acoustic_kd.report import Measurement, System, make_results, markdown, terminal_table
+from acoustic_kd.senones import read_inventory
 from acoustic_kd.stages.experiment import Experiment, all_settings_json, select
 from acoustic_kd.stages.learn import member_directories
 from acoustic_kd.stages.prepare import normalised
@@ -59,6 +64,7 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
     recogniser = Recogniser.of(experiment, system)
     weights: tuple[float, float] | None = None
     result = Measurement(system.name, system.kind)
+    figures = FrameFigures(read_inventory(experiment.path("senones") / "inventory.json"))
     for split in MEASURED:
         texts = {u.id: u.text for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")}
         targets = _targets(experiment, split)
@@ -67,10 +73,17 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
         def likelihoods(split=split, targets=targets, frames=frames):
             title = f"{system.name} {split}"
             for utterance in progress(normalised(experiment, split), title, unit="utt"):
+                begun = time.perf_counter()
                 probabilities = recogniser.posteriors(utterance.features)
+                seconds = time.perf_counter() - begun
                 if utterance.id in targets:
-                    right = probabilities.argmax(-1) == targets[utterance.id]
+                    labels = targets[utterance.id]
+                    right = probabilities.argmax(-1) == labels
                     frames[utterance.id] = int(right.sum()), len(right)
+                    if split == "test":
+                        figures.add(
+                            utterance.id, utterance.features, probabilities, labels, seconds
+                        )
                 yield utterance.id, log_likelihoods(probabilities, recogniser.log_prior)
 
         lattices = decode(likelihoods())
@@ -84,6 +97,7 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
         _write_transcripts(out / f"{split}.txt", words)
         write_alignments(out / f"{split}.alignment.txt", references, words)
         result.add(split, score(references, words), frames, lattices.values())
+    write_json(out / "frames.json", _frame_figures(system, recogniser, figures))
     write_json(out / "measurement.json", asdict(result))
     test = result.wer["test"]
     print(
@@ -93,6 +107,19 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
         f"search at {result.real_time_factor['test']:.3f} of real time",
         flush=True,
     )
+
+
+def _frame_figures(system: System, recogniser: Recogniser, figures: FrameFigures) -> dict[str, Any]:
+    """The contents of `frames.json`; of the ensemble, some frames at several temperatures too."""
+
+    def predict(example: Example, temperature: float) -> np.ndarray:
+        piece = slice(example.frame, example.frame + 1)
+        return recogniser.posteriors(example.features, piece, temperature)[0]
+
+    found = figures.as_json()
+    if system.kind == "ensemble":
+        found["examples"] = figures.shown(predict, TEMPERATURES)
+    return found
 
 
 def _targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
@@ -132,10 +159,12 @@ def run_report(experiment: Experiment) -> None:
     results["transfer_set"] = transfer_frames(experiment)
     results["command"] = experiment.command
     results["minutes"] = _minutes(experiment)
+    page = report_page(experiment.directory, results)
     write_json(experiment.directory / "results.json", results)
     write_text(experiment.directory / "results.md", markdown(results))
+    write_text(experiment.directory / "report.html", page)
     print(terminal_table(results))
-    print(f"  in {experiment.directory / 'results.md'} and results.json beside it")
+    print(f"  in {experiment.directory / 'report.html'}, results.md and results.json beside it")
 
 
 def _minutes(experiment: Experiment) -> dict[str, float]:

@@ -78,16 +78,19 @@ class Recogniser:
         priors = read_statistics(experiment.path("frames"))
         return cls(models, experiment.config.model, *priors, low)
 
-    def posteriors(self, features: np.ndarray, piece: slice | None = None) -> np.ndarray:
+    def posteriors(
+        self, features: np.ndarray, piece: slice | None = None, temperature: float = 1.0
+    ) -> np.ndarray:
         """The senones' posteriors [T', K] for a piece of a recording's frames.
 
         Args:
             features: [T, D] of the whole recording, normalised: windows reach beyond the piece.
             piece: None: the whole.
+            temperature: of the predictions; 1: posteriors proper.
         """
         if piece is None:
-            return posteriors(self.models, self.config, features, self.bfloat16)
+            return posteriors(self.models, self.config, features, self.bfloat16, temperature)
         first = max(0, piece.start - self.config.left_frames)
         around = features[first : piece.stop + self.config.right_frames]
-        found = posteriors(self.models, self.config, around, self.bfloat16)
+        found = posteriors(self.models, self.config, around, self.bfloat16, temperature)
         return found[piece.start - first : piece.stop - first]
