@@ -34,7 +34,6 @@ class Series:
     label: str
     points: Sequence[tuple[float, float]]
     style: int = 0
-    marks: bool = True
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def lines(
     def y_of(value: float) -> float:
         return BOTTOM - (value - y_low) / (y_high - y_low) * (BOTTOM - TOP)
 
-    parts = [text(LEFT - 38, TOP - 1 + SMALL / 2, "", size=SMALL)]
+    parts = []
     for value, label in _ticks(y_low, y_high, y_step):
         parts.append(line(LEFT, y_of(value), RIGHT, y_of(value), class_="grid"))
         parts.append(text(LEFT - 5, y_of(value) + 3.5, label, "end", SMALL))
@@ -130,28 +129,27 @@ def lines(
         parts.append(line(x_of(x_low), y_of(y_low), x_of(x_high), y_of(y_high), class_="axis"))
     for one in series:
         parts.append(_curve(one, x_of, y_of))
-    legend = list(dict.fromkeys((one.label, one.style, one.marks) for one in series))
+    legend = list(dict.fromkeys((one.label, one.style) for one in series))
     return _picture(title, BOTTOM + 36 + 17 * len(legend), parts + _legend(legend, BOTTOM + 46))
 
 
 def _curve(series: Series, x_of: Scale, y_of: Scale) -> str:
     places = [(x_of(x), y_of(y)) for x, y in series.points]
     dashes = DASHES[series.style % len(DASHES)]
-    drawn = [polyline(places, class_="curve", stroke_dasharray=dashes)]
-    if series.marks:  # not so many that they hide the line
-        every = -(-len(places) // 10)
-        drawn += [mark(x, y, series.style) for x, y in places[::-1][::every]]
-    return _group(series.style, drawn)
+    every = -(-len(places) // 10)  # not so many marks that they hide the line
+    marks = [mark(x, y, series.style) for x, y in places[::-1][::every]]
+    curve = polyline(places, class_="curve", stroke_dasharray=dashes)
+    return _group(series.style, [curve, *marks])
 
 
-def _legend(entries: Sequence[tuple[str, int, bool]], top: float) -> list[str]:
+def _legend(entries: Sequence[tuple[str, int]], top: float) -> list[str]:
     parts = []
-    for number, (label, style, marks) in enumerate(entries):
+    for number, (label, style) in enumerate(entries):
         y = top + 17 * number
         dashes = DASHES[style % len(DASHES)]
-        sample = [line(LEFT, y, LEFT + 34, y, class_="curve", stroke_dasharray=dashes)]
-        sample += [mark(LEFT + 17, y, style)] if marks else []
-        parts += [_group(style, sample), text(LEFT + 42, y + 4, label)]
+        sample = line(LEFT, y, LEFT + 34, y, class_="curve", stroke_dasharray=dashes)
+        parts.append(_group(style, [sample, mark(LEFT + 17, y, style)]))
+        parts.append(text(LEFT + 42, y + 4, label))
     return parts
 
 
