@@ -2,7 +2,7 @@
 
 import numpy as np
 
-SPEECH_FRAMES = 1  # fewest frames that a score is made of
+NARROWEST = 0.25  # nats a frame: the spread of few or uniform utterances says little
 
 
 def score_path(loglikes: np.ndarray, path: np.ndarray, silent: np.ndarray) -> float:
@@ -31,9 +31,10 @@ def score_path(loglikes: np.ndarray, path: np.ndarray, silent: np.ndarray) -> fl
 def find_outliers(scores: np.ndarray, spreads: float) -> np.ndarray:
     """Which scores lie too far below the others, bool [U].
 
-    Below median - spreads · (median - lower quartile) / 0.6745: the second factor is the
-    standard deviation where scores are normally distributed, and up to a quarter of them may be
-    anything without moving it much. Of the lower side alone, since scores are skewed.
+    Below median - spreads · (median - lower quartile) / 0.6745: the second factor, which is
+    NARROWEST at least, is the standard deviation where scores are normally distributed, and up to
+    a quarter of them may be anything without moving it much. Of the lower side alone, since scores
+    are skewed.
 
     Args:
         scores: [U]; not a number where there is none, which is no outlier.
@@ -43,4 +44,4 @@ def find_outliers(scores: np.ndarray, spreads: float) -> np.ndarray:
     if not len(known):
         return np.zeros(len(scores), bool)
     quarter, middle = np.percentile(known, [25, 50])
-    return scores < middle - spreads * (middle - quarter) / 0.6745
+    return scores < middle - spreads * max((middle - quarter) / 0.6745, NARROWEST)

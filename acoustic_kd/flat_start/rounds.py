@@ -70,7 +70,8 @@ class Round:
             "scores": self.scores,
         }
         tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-        notes = {"history": json.dumps(self.history), "finished": json.dumps(self.finished)}
+        # One note, since safetensors writes several in any order.
+        notes = {"round": json.dumps({"history": self.history, "finished": self.finished})}
         try:
             with atomic_path(path) as temporary:
                 save_file(tensors, temporary, notes)
@@ -86,14 +87,14 @@ def read_round(path: Path) -> Round:
     """
     try:
         with safe_open(path, "np") as file:
-            notes = file.metadata()
+            notes = json.loads(file.metadata()["round"])
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return Round(
             Mixtures(found["weights"], found["means"], found["variances"]),
             found["durations"],
             found["scores"],
-            json.loads(notes["history"]),
-            json.loads(notes["finished"]),
+            notes["history"],
+            notes["finished"],
         )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error}); delete it and run the stage again") from None

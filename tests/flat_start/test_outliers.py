@@ -41,5 +41,6 @@ def test_planted_scores_are_found_and_no_others(seed, planted):
 
 def test_no_scores_and_equal_scores():
     assert not find_outliers(np.full(4, np.nan), 6.0).any()
-    assert not find_outliers(np.full(4, -2.0), 6.0).any()
+    assert not find_outliers(np.array([-2.0, -2.0, -2.0, -2.0, -2.9]), 6.0).any()
+    np.testing.assert_array_equal(find_outliers(np.array([-2, -2, -2, -2, -9.0]), 6.0)[3:], [0, 1])
     assert find_outliers(np.zeros(0), 6.0).shape == (0,)

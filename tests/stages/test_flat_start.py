@@ -125,7 +125,7 @@ def test_boundaries_are_near_those_of_a_trained_model(aligned):
     trained, apart = PocketsphinxAligner(lexicon), []
     rows = map(json.loads, (aligned.directory / "corpus" / "train.jsonl").read_text().splitlines())
     found = segmentations(aligned)
-    for row in [row for row in rows if row["id"] in found and row["id"] != PAUSED][::5]:
+    for row in [row for row in rows if row["id"] in found and row["id"] != PAUSED][::4]:
         utterance = Utterance(**row)
         words, mine = utterance.text.split(), found[utterance.id]
         other = trained.align(utterance.id, words, read_audio(utterance, SAMPLE_RATE))
@@ -138,7 +138,7 @@ def test_boundaries_are_near_those_of_a_trained_model(aligned):
                 for s in (mine, other)
             ]
             apart += np.abs(starts[0] - starts[1]).tolist()
-    assert len(apart) > 100 and np.median(apart) <= 3 and np.mean(apart) < 6
+    assert len(apart) > 80 and np.median(apart) <= 3 and np.mean(apart) < 6
 
 
 def test_the_last_model_stays_and_what_it_learnt_from_does_not(aligned):
