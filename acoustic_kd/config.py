@@ -10,7 +10,7 @@ from typing import Any
 MEANS = ("arithmetic", "geometric")  # of the members' predictions
 ENCODINGS = ("top-k", "top-p", "sampled", "dense")  # of soft targets
 UNKNOWN_WORDS = ("g2p", "exclude")  # words of transcripts that the lexicon lacks
-ALIGNERS = ("pocketsphinx", "dnn")
+ALIGNERS = ("pocketsphinx", "dnn", "flat")
 TRACKERS = ("tensorboard",)  # of Accelerate's
 TRANSFER_SETS = ("all", "transcribed", "untranscribed")
 # Settings that are paths; or, of two, the name of one of LibriSpeech's own files.
@@ -74,13 +74,22 @@ class FeatureConfig:
 class AlignConfig:
     """Forced alignment to HMM states."""
 
-    method: str = "pocketsphinx"  # of ALIGNERS; dnn: with trained models (docs/alignment.md)
+    # Of ALIGNERS; dnn: with trained models; flat: with nothing trained before (docs/alignment.md).
+    method: str = "pocketsphinx"
     # For dnn: an earlier experiment, whose ensemble then aligns, or one model of it, as
     # EXP_DIR/distilled/01 or EXP_DIR/members/01.
     model: str | None = None
     lexicon: str | None = None  # path; null: the corpus's own, else pocketsphinx's English one
     unknown_words: str = "g2p"  # of UNKNOWN_WORDS: said as spelled; exclude: not aligned
     max_failed: float = 0.05  # more than this share of a split unaligned is an error
+    # For flat: rounds of training at most, fewer where the gain stops; Gaussians a state at the
+    # end; hours of train to learn from at most.
+    rounds: int = 30
+    gaussians: int = 8
+    flat_hours: float = 4.0
+    # For flat: utterances of train that fit their transcripts worse than most, by so many robust
+    # standard deviations, are left out; null: none.
+    outliers: float | None = 6.0
 
 
 @dataclass(frozen=True)

@@ -87,16 +87,45 @@ def map_ordered(
     Raises:
         UserError: a process died.
     """
-    jobs = min(jobs or cores(), len(items))
+    with mapping(len(items), jobs, initializer, arguments) as over:
+        yield from over(function, items, description)
+
+
+@contextmanager
+def mapping(
+    most: int,
+    jobs: int = 0,
+    initializer: Callable[..., None] | None = None,
+    arguments: tuple[Any, ...] = (),
+) -> Iterator[Callable[[Callable[[Item], Result], Sequence[Item], str], Iterator[Result]]]:
+    """`map_ordered` for several rounds of work in the same processes: they take seconds to start.
+
+    Yields a function of a function, its items and their description.
+
+    Args:
+        most: items in a round.
+
+    Raises:
+        UserError: a process died.
+    """
+    jobs = min(jobs or cores(), most)
     if jobs <= 1:
         if initializer is not None:
             initializer(*arguments)
-        yield from progress(map(function, items), description, len(items))
+        yield lambda function, items, description: iter(
+            progress(map(function, items), description, len(items))
+        )
         return
-    chunk = max(1, min(16, len(items) // (4 * jobs)))
     with worker_pool(jobs, initializer, arguments) as pool:
-        results = pool.map(function, items, chunksize=chunk)
-        yield from progress(results, description, len(items))
+
+        def over(
+            function: Callable[[Item], Result], items: Sequence[Item], description: str
+        ) -> Iterator[Result]:
+            chunk = max(1, min(16, len(items) // (4 * jobs)))
+            results = pool.map(function, items, chunksize=chunk)
+            yield from progress(results, description, len(items))
+
+        yield over
 
 
 def map_stream(

@@ -138,6 +138,13 @@ class SenoneInventory:
         write_json(path, self._json())
 
 
+def monophones(phones: tuple[str, ...]) -> SenoneInventory:
+    """One senone a state of each phone, whatever its context; state s of phone p is 3·p + s."""
+    return SenoneInventory(
+        phones, tuple(Leaf(p, state, phones, phones) for p in phones for state in range(STATES))
+    )
+
+
 def read_inventory(path: Path) -> SenoneInventory:
     """Read what `SenoneInventory.write` wrote.
 

@@ -19,6 +19,7 @@ from acoustic_kd.parallel import (
     interrupts_put_off,
     map_ordered,
     map_stream,
+    mapping,
     run_tasks,
 )
 
@@ -39,6 +40,14 @@ def dies(number):
     if number == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_several_rounds_of_work_in_the_same_processes(jobs):
+    with mapping(9, jobs, set_offset, (100,)) as over:
+        rounds = [list(over(shifted, range(9), "round")) for _ in range(2)]
+    assert [[value for value, _ in found] for found in rounds] == 2 * [list(range(100, 109))]
+    assert len({process for found in rounds for _, process in found}) <= jobs
 
 
 def fails(number):

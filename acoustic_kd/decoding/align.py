@@ -14,7 +14,7 @@ from acoustic_kd.alignment.segmentation import (
     check_transcript,
 )
 from acoustic_kd.config import ModelConfig
-from acoustic_kd.decoding.contexts import Inventory
+from acoustic_kd.decoding.contexts import Contexts, Inventory, contexts_of
 from acoustic_kd.decoding.fst_arrays import to_kaldifst
 from acoustic_kd.decoding.grammar import linear_grammar
 from acoustic_kd.decoding.graph import compile_graph
@@ -25,6 +25,63 @@ from acoustic_kd.lexicon import Lexicon
 from acoustic_kd.senones import SenoneInventory
 
 WHOLE = 1e9  # a beam that drops nothing: graphs are small, and no best path can be missed
+
+
+class Transcripts:
+    """The best HMM-state paths of transcripts, given the log-likelihoods of an utterance's frames.
+
+    Args:
+        lexicon: pronunciations.
+        inventory: the senones.
+        durations: [K] their mean durations in frames; default 2 each.
+        keep: hold on to the transcripts' graphs, which will be asked for again.
+    """
+
+    def __init__(
+        self,
+        lexicon: Lexicon,
+        inventory: SenoneInventory,
+        durations: np.ndarray | None = None,
+        keep: bool = False,
+    ) -> None:
+        self.lexicon, self.inventory, self._durations = lexicon, inventory, durations
+        self._contexts = contexts_of(inventory)  # once, not once a transcript
+        self._kept: dict[str, kaldifst.StdVectorFst] | None = {} if keep else None
+
+    def check(self, words: list[str], frames: int) -> None:
+        """Raise an AlignmentFailure if these words cannot be aligned to so many frames."""
+        check_transcript(words, self.lexicon)
+        phones = sum(min(map(len, self.lexicon[word])) for word in words)
+        if frames < STATES * phones:
+            raise AlignmentFailure(
+                f"too short for its transcript: {frames} frames, and {phones} phones have "
+                f"at least {STATES * phones}"
+            )
+
+    def path(self, words: list[str], loglikes: np.ndarray) -> np.ndarray:
+        """The senone of every frame, int32 [T].
+
+        Args:
+            words: that `check` has let pass.
+            loglikes: [T, K].
+
+        Raises:
+            AlignmentFailure: the words do not fit the frames.
+        """
+        path = force_align(self._graph(words), loglikes)
+        if path is None:
+            raise AlignmentFailure("the words do not fit the audio (no path)")
+        return path
+
+    def _graph(self, words: list[str]) -> kaldifst.StdVectorFst:
+        text = " ".join(words)
+        if self._kept is not None and text in self._kept:
+            return self._kept[text]
+        inventory, durations = self.inventory, self._durations
+        graph = alignment_graph(self.lexicon, words, inventory, durations, contexts=self._contexts)
+        if self._kept is not None:
+            self._kept[text] = graph
+        return graph
 
 
 class DnnAligner:
@@ -61,8 +118,8 @@ class DnnAligner:
                 "the models that align (align.model); use the lexicon that they were trained with"
             )
         self._models, self._config, self._bfloat16 = models, config, bfloat16
-        self._inventory, self._log_prior, self._durations = inventory, log_prior, durations
-        self._lexicon = lexicon
+        self._log_prior = log_prior
+        self._transcripts = Transcripts(lexicon, inventory, durations)
 
     def align(self, name: str, words: list[str], features: np.ndarray) -> Segmentation:
         """Segment one utterance.
@@ -75,19 +132,10 @@ class DnnAligner:
         Raises:
             AlignmentFailure: a word is not in the lexicon, or the words do not fit the frames.
         """
-        check_transcript(words, self._lexicon)
-        phones = sum(min(map(len, self._lexicon[word])) for word in words)
-        if len(features) < STATES * phones:
-            raise AlignmentFailure(
-                f"too short for its transcript: {len(features)} frames, and {phones} phones have "
-                f"at least {STATES * phones}"
-            )
-        graph = alignment_graph(self._lexicon, words, self._inventory, self._durations)
+        self._transcripts.check(words, len(features))
         found = posteriors(self._models, self._config, features, self._bfloat16)
-        path = force_align(graph, log_likelihoods(found, self._log_prior))
-        if path is None:
-            raise AlignmentFailure("the words do not fit the audio (no path)")
-        return self._inventory.segmentation(name, path)
+        path = self._transcripts.path(words, log_likelihoods(found, self._log_prior))
+        return self._transcripts.inventory.segmentation(name, path)
 
 
 def alignment_graph(
@@ -96,16 +144,21 @@ def alignment_graph(
     inventory: Inventory,
     mean_duration: np.ndarray | None = None,
     silence_probability: float = 0.5,
+    contexts: Contexts | None = None,
 ) -> kaldifst.StdVectorFst:
     """The graph of one transcript: its words in order, optional silence, all pronunciations.
 
     The best path's input labels through it are the forced alignment, senone + 1 a frame.
 
+    Args:
+        contexts: of the inventory, where they are known; finding them takes longer than the rest.
+
     Raises:
         UserError: as `build_graph`.
     """
     loop = self_loop_probability(mean_duration, inventory.num_senones)
-    builder = compile_graph(linear_grammar(words), lexicon, inventory, loop, silence_probability)
+    grammar = linear_grammar(words)
+    builder = compile_graph(grammar, lexicon, inventory, loop, silence_probability, contexts)
     return to_kaldifst(builder.build())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from acoustic_kd.decoding.arpa import BOS, EOS, iterate_arpa
-from acoustic_kd.decoding.contexts import Inventory, contexts_of
+from acoustic_kd.decoding.contexts import Contexts, Inventory, contexts_of
 from acoustic_kd.decoding.fst_arrays import write_blocks
 from acoustic_kd.decoding.grammar import UNKNOWN, Grammar, read_grammar
 from acoustic_kd.decoding.hmm_states import HmmBuilder, self_loop_probability
@@ -91,6 +91,7 @@ def compile_graph(
     inventory: Inventory,
     self_loop: np.ndarray,
     silence_probability: float = 0.5,
+    contexts: Contexts | None = None,
 ) -> HmmBuilder:
     """Find the states of H ∘ C ∘ L ∘ G; input labels are senone + 1.
 
@@ -100,6 +101,7 @@ def compile_graph(
         inventory: the senones.
         self_loop: [K] self-loop probabilities.
         silence_probability: as in `build_graph`.
+        contexts: of the inventory, where they are known.
 
     Raises:
         UserError: as `build_graph`.
@@ -107,7 +109,7 @@ def compile_graph(
     if not 0 < silence_probability < 1:
         raise UserError(f"silence_probability: {silence_probability} is not between 0 and 1")
     prons = pronunciations_of(lexicon, grammar.words, inventory.phones)
-    contexts = contexts_of(inventory)
+    contexts = contexts or contexts_of(inventory)
     entries = entries_of(grammar, prons)
     trees = grow(entries, prons)
     triphones = TriphoneBuilder(grammar, prons, entries, trees, contexts, silence_probability)

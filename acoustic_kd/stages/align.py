@@ -31,6 +31,7 @@ from acoustic_kd.parallel import map_ordered, map_stream
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.senones import read_inventory
 from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.stages.flat_start import NO_TRANSCRIPT, start_flat
 from acoustic_kd.stages.label import read_statistics
 from acoustic_kd.stages.prepare import LEXICON, normalised, report_exclusions, stored_frames
 from acoustic_kd.stages.realign import Trained, check_heard, find_trained
@@ -44,8 +45,8 @@ def run_align(experiment: Experiment) -> None:
     corpus, out = experiment.path("corpus"), experiment.path("align")
     splits = {split: read_manifest(corpus / f"{split}.jsonl") for split in SPLITS}
     lexicon = read_lexicon(corpus / LEXICON).restricted_to(set(spoken_words(splits)))
-    method = {"pocketsphinx": _with_pocketsphinx, "dnn": _with_dnn}[experiment.config.align.method]
-    align = method(experiment, lexicon)
+    methods = {"pocketsphinx": _with_pocketsphinx, "dnn": _with_dnn, "flat": start_flat}
+    align = methods[experiment.config.align.method](experiment, lexicon)
     excluded = []
     for split, utterances in splits.items():
         results = list(align(split, utterances))
@@ -62,9 +63,7 @@ Align = Callable[[str, list[Utterance]], Iterator[Result]]  # of a split and its
 
 def _words(utterance: Utterance) -> list[str]:
     if utterance.text is None:
-        raise AlignmentFailure(
-            "it has no transcript (such speech belongs in a split 'untranscribed')"
-        )
+        raise AlignmentFailure(NO_TRANSCRIPT)
     return utterance.text.split()
 
 

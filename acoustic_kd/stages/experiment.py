@@ -22,7 +22,7 @@ LATER = {
     *("corpus.test_share", "corpus.test_speakers", "corpus.dev_speakers", "corpus.folds"),
     *("corpus.fold", "corpus.train_parts", "corpus.dev_parts", "corpus.test_parts"),
     *("corpus.untranscribed_parts", "corpus.untranscribed_share"),
-    "align.method",
+    *("align.method", "align.rounds", "align.gaussians", "align.flat_hours", "align.outliers"),
     "align.unknown_words",  # if there are any, the sources of the corpus stage say so
     *("train.logits_mb", "distill.transfer_set"),
     *("decode.vocabulary", "decode.min_counts", "decode.prune"),

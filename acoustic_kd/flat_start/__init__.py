@@ -1,0 +1,1 @@
+"""Alignment from nothing: a small model of Gaussians that learns from its own alignments."""

@@ -1,0 +1,47 @@
+"""Utterances that their alignment says are not what their transcript says."""
+
+import numpy as np
+
+NARROWEST = 0.25  # nats a frame: the spread of few or uniform utterances says little
+
+
+def score_path(loglikes: np.ndarray, path: np.ndarray, silent: np.ndarray) -> float:
+    """How well an utterance fits its alignment: nats a frame below the states that fit best.
+
+    A frame of which the alignment and the best fitting state both say that it is silence counts
+    for nothing, so that pauses neither hide a bad transcript nor make a good one look bad; but what
+    the transcript takes for silence and sounds like speech counts. Against the best state, and not
+    in itself, because speakers, noise and channels make likelihoods of right alignments differ.
+
+    Args:
+        loglikes: [T, K] log-likelihoods.
+        path: int [T], the state of every frame.
+        silent: bool [K], which states are silence's.
+
+    Returns:
+        0 or less.
+    """
+    best = loglikes.argmax(axis=1)
+    counted = np.flatnonzero(~(silent[path] & silent[best]))
+    if not len(counted):
+        return 0.0
+    return float(np.mean(loglikes[counted, path[counted]] - loglikes[counted, best[counted]]))
+
+
+def find_outliers(scores: np.ndarray, spreads: float) -> np.ndarray:
+    """Which scores lie too far below the others, bool [U].
+
+    Below median - spreads · (median - lower quartile) / 0.6745: the second factor, which is
+    NARROWEST at least, is the standard deviation where scores are normally distributed, and up to
+    a quarter of them may be anything without moving it much. Of the lower side alone, since scores
+    are skewed.
+
+    Args:
+        scores: [U]; not a number where there is none, which is no outlier.
+        spreads: standard deviations.
+    """
+    known = scores[np.isfinite(scores)]
+    if not len(known):
+        return np.zeros(len(scores), bool)
+    quarter, middle = np.percentile(known, [25, 50])
+    return scores < middle - spreads * max((middle - quarter) / 0.6745, NARROWEST)

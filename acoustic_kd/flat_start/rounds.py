@@ -1,0 +1,304 @@
+"""Rounds of Viterbi training: align with the model, fit the model to the alignment, and again.
+
+Each round's model goes to a file that appears whole, with all that the next round needs: what was
+stopped goes on at the round that it was at, to the same bits.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from acoustic_kd.alignment.segmentation import STATES
+from acoustic_kd.decoding.align import Transcripts
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import atomic_path
+from acoustic_kd.flat_start.gaussians import (
+    Mixtures,
+    fit,
+    gather,
+    log_likelihoods,
+    shares,
+    split,
+)
+from acoustic_kd.flat_start.outliers import find_outliers, score_path
+from acoustic_kd.frames import read_utterances
+from acoustic_kd.lexicon import SILENCE, Lexicon
+from acoustic_kd.parallel import mapping
+from acoustic_kd.senones import SenoneInventory
+
+FIRST_DURATION, FIRST_PAUSE = 3.0, 10.0  # frames a state of a phone or of silence, at a guess
+LONGEST = 60  # frames in a state of a phone; more is no speech, and learnt as silence
+GROW_BELOW = 0.2  # nats a frame: a round that gains less has learnt what so few Gaussians can
+STOP_BELOW = 0.05  # likewise, once there are as many Gaussians as there will be
+
+
+@dataclass(frozen=True)
+class Round:
+    """Where a round of training has led.
+
+    Attributes:
+        mixtures: the model, fitted to the last alignment.
+        durations: float64 [K], mean frames in a state at a visit. They change when the number of
+            Gaussians does and at the end: graphs that have them serve for several rounds.
+        scores: float64 [U], of each utterance in the last alignment, as `score_path`.
+        history: of each round its number, Gaussians a state, log-likelihood a frame, and how many
+            utterances it did not learn from.
+        finished: whether the gain has stopped, or there are to be no more rounds.
+    """
+
+    mixtures: Mixtures
+    durations: np.ndarray
+    scores: np.ndarray
+    history: list[dict[str, Any]] = field(default_factory=list)
+    finished: bool = False
+
+    def write(self, path: Path) -> None:
+        """Write it as safetensors, whole or not at all."""
+        model = self.mixtures
+        tensors = {
+            "weights": model.weights,
+            "means": model.means,
+            "variances": model.variances,
+            "durations": self.durations,
+            "scores": self.scores,
+        }
+        tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+        # One note, since safetensors writes several in any order.
+        notes = {"round": json.dumps({"history": self.history, "finished": self.finished})}
+        try:
+            with atomic_path(path) as temporary:
+                save_file(tensors, temporary, notes)
+        except SafetensorError as error:  # a full disk, for one
+            raise UserError(f"{path}: cannot be written ({error})") from None
+
+
+def read_round(path: Path) -> Round:
+    """Read what `Round.write` wrote.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            notes = json.loads(file.metadata()["round"])
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Round(
+            Mixtures(found["weights"], found["means"], found["variances"]),
+            found["durations"],
+            found["scores"],
+            notes["history"],
+            notes["finished"],
+        )
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and run the stage again") from None
+
+
+class FlatAligner:
+    """Aligns utterances with mixtures of Gaussians, one of each of the transcripts' senones."""
+
+    def __init__(self, mixtures: Mixtures, transcripts: Transcripts) -> None:
+        self.mixtures, self.transcripts = mixtures, transcripts
+        self.silent = np.array([leaf.phone == SILENCE for leaf in transcripts.inventory.leaves])
+
+    def align(
+        self, words: list[str], frames: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Align one utterance.
+
+        Args:
+            words: its transcript.
+            frames: its cepstra [T, D].
+
+        Returns:
+            The state of every frame, int32 [T]; components [T, G, K]; log-likelihoods [T, K].
+
+        Raises:
+            AlignmentFailure: a word is not in the lexicon, or the words do not fit the frames.
+        """
+        self.transcripts.check(words, len(frames))
+        components = self.mixtures.components(frames)
+        loglikes = log_likelihoods(components)
+        return self.transcripts.path(words, loglikes), components, loglikes
+
+    def score(self, path: np.ndarray, loglikes: np.ndarray) -> float:
+        """How well an utterance fits its alignment: see `score_path`."""
+        return score_path(loglikes, path, self.silent)
+
+
+# --- what a round does with a shard of utterances -------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """A shard's utterances: sums over the frames of those that are learnt from, scores of all."""
+
+    moments: np.ndarray
+    frames: np.ndarray
+    visits: np.ndarray
+    scores: list[float]
+    total: float
+    count: int
+
+
+_lexicon: Lexicon
+_inventory: SenoneInventory
+_texts: dict[str, list[str]]
+
+
+def _start(lexicon: Lexicon, inventory: SenoneInventory, texts: dict[str, list[str]]) -> None:
+    global _lexicon, _inventory, _texts
+    _lexicon, _inventory, _texts = lexicon, inventory, texts
+    _aligner.cache_clear()
+    _transcripts.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _aligner(path: Path, number: int) -> FlatAligner:
+    """That of the last round, read once a round and process."""
+    found = read_round(path)
+    return FlatAligner(found.mixtures, _transcripts(found.durations.tobytes()))
+
+
+@lru_cache(maxsize=1)
+def _transcripts(durations: bytes) -> Transcripts:
+    return Transcripts(_lexicon, _inventory, np.frombuffer(durations), keep=True)
+
+
+def _align_shard(item: tuple[Path, Path, int, frozenset[str]]) -> _Aligned:
+    shard, model, number, left_out = item
+    aligner, count = _aligner(model, number), _inventory.num_senones
+    learnt: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    visits, scores, total, frames = np.zeros(count), [], 0.0, 0
+    for utterance in read_utterances(shard):
+        path, components, loglikes = aligner.align(_texts[utterance.id], utterance.features)
+        scores.append(aligner.score(path, loglikes))
+        total += float(loglikes[np.arange(len(path)), path].sum(dtype=np.float64))
+        frames += len(path)
+        if utterance.id not in left_out:
+            states = learnt_states(path, aligner.silent)
+            learnt.append((utterance.features, states, shares(components, states)))
+            entered = path[np.flatnonzero(np.diff(path, prepend=-1))]
+            visits += np.bincount(entered, minlength=count)
+    number_of, dimension = aligner.mixtures.means.shape[1:]
+    moments = np.zeros((count, number_of, 1 + 2 * dimension))
+    occupied = np.zeros(count)
+    if learnt:
+        features, states, share = (np.concatenate(parts) for parts in zip(*learnt, strict=True))
+        moments = gather(features, states, share, count)
+        occupied += np.bincount(states, minlength=count)
+    return _Aligned(moments, occupied, visits, scores, total, frames)
+
+
+def learnt_states(path: np.ndarray, silent: np.ndarray) -> np.ndarray:
+    """What the frames of a path are taken for when the model is fitted: mostly what they are there.
+
+    But a phone that takes in a long pause, because silence sounded otherwise so far, would be held
+    in that by what it learns from it.
+
+    Args:
+        path: int [T] states.
+        silent: bool [K], which are silence's, the first STATES among them.
+    """
+    begins = np.flatnonzero(np.diff(path, prepend=-1))
+    lengths = np.diff(begins, append=len(path))
+    lost = np.repeat((lengths > LONGEST) & ~silent[path[begins]], lengths)
+    return np.where(lost, np.arange(len(path)) % STATES, path)
+
+
+# --- the rounds ---------------------------------------------------------------------------------
+
+
+def first_round(shards: list[Path], inventory: SenoneInventory) -> Round:
+    """The model of the first guess, which is the targets of the shards."""
+    moments, utterances = 0.0, 0
+    for shard in shards:
+        for utterance in read_utterances(shard):
+            share = np.ones((len(utterance.features), 1))
+            states, count = utterance.targets, inventory.num_senones
+            moments = moments + gather(utterance.features, states, share, count)
+            utterances += 1
+    pauses = [leaf.phone == SILENCE for leaf in inventory.leaves]
+    durations = np.where(pauses, FIRST_PAUSE, FIRST_DURATION)
+    return Round(fit(moments), durations, np.full(utterances, np.nan))
+
+
+def _mean(frames: np.ndarray, visits: np.ndarray) -> np.ndarray:
+    """Mean frames a visit [K]; 2 where there was none."""
+    return np.where(visits > 0, frames / np.maximum(visits, 1), 2.0)
+
+
+def train_rounds(
+    shards: list[Path],
+    model: Path,
+    lexicon: Lexicon,
+    inventory: SenoneInventory,
+    texts: dict[str, list[str]],
+    rounds: int,
+    gaussians: int,
+    spreads: float | None,
+) -> Iterator[Round]:
+    """Train until the gain stops, or for `rounds` rounds; each round when it is done.
+
+    Args:
+        shards: utterances whose features are cepstra.
+        model: the file of the last round, which is there; it is written again after each.
+        texts: utterance → its words.
+        gaussians: the most of a state.
+        spreads: as `find_outliers`; None: learn from all.
+    """
+    found = read_round(model)
+    names = [utterance.id for shard in shards for utterance in read_utterances(shard)]
+    with mapping(len(shards), 0, _start, (lexicon, inventory, texts)) as over:
+        while not found.finished:
+            number = len(found.history) + 1
+            outliers = _outliers(found.scores, spreads)
+            left_out = frozenset(n for n, bad in zip(names, outliers, strict=True) if bad)
+            items = [(shard, model, number, left_out) for shard in shards]
+            results = list(over(_align_shard, items, f"round {number}"))
+            found = _next(found, results, rounds, gaussians, len(left_out))
+            found.write(model)
+            yield found
+
+
+def _outliers(scores: np.ndarray, spreads: float | None) -> np.ndarray:
+    return np.zeros(len(scores), bool) if spreads is None else find_outliers(scores, spreads)
+
+
+def _next(
+    before: Round, results: list[_Aligned], rounds: int, gaussians: int, left_out: int
+) -> Round:
+    """The round that the alignments of all shards make."""
+    moments = sum(result.moments for result in results)
+    mixtures = fit(moments, before.mixtures)
+    number = before.mixtures.means.shape[1]
+    value = sum(r.total for r in results) / max(1, sum(r.count for r in results))
+    gain = value - before.history[-1]["log_likelihood"] if before.history else np.inf
+    # A round after a split gains by that; only those that follow say whether it was enough.
+    new = not before.history or before.history[-1]["gaussians"] < number
+    enough = not new and gain < (GROW_BELOW if number < gaussians else STOP_BELOW)
+    finished = (enough and number >= gaussians) or len(before.history) + 1 >= rounds
+    durations = before.durations
+    if enough or finished:
+        durations = _mean(sum(r.frames for r in results), sum(r.visits for r in results))
+    if enough and not finished:
+        mixtures = split(mixtures, moments)
+    row = {
+        "round": len(before.history) + 1,
+        "gaussians": number,
+        "log_likelihood": round(value, 4),
+        "left_out": left_out,
+    }
+    return Round(
+        mixtures,
+        durations,
+        np.array([score for r in results for score in r.scores]),
+        [*before.history, row],
+        finished,
+    )
