@@ -11,6 +11,9 @@ MEANS = ("arithmetic", "geometric")  # of the members' predictions
 ENCODINGS = ("top-k", "top-p", "sampled", "dense")  # of soft targets
 UNKNOWN_WORDS = ("g2p", "exclude")  # words of transcripts that the lexicon lacks
 ALIGNERS = ("pocketsphinx", "dnn")
+UNITS = ("phones", "graphemes", "pieces")  # that words are made of
+CASES = ("upper", "turkic")  # of words that are spelled
+PIECE_MODELS = ("unigram", "bpe")
 TRANSFER_SETS = ("all", "transcribed", "untranscribed")
 # Settings that are paths; or, of two, the name of one of LibriSpeech's own files.
 PATHS = (
@@ -80,6 +83,17 @@ class AlignConfig:
     lexicon: str | None = None  # path; null: the corpus's own, else pocketsphinx's English one
     unknown_words: str = "g2p"  # of UNKNOWN_WORDS: said as spelled; exclude: not aligned
     max_failed: float = 0.05  # more than this share of a split unaligned is an error
+
+
+@dataclass(frozen=True)
+class LangConfig:
+    """What words are made of: docs/units.md."""
+
+    units: str = "phones"  # of UNITS: of a lexicon; or what words are spelled in; or pieces of them
+    case: str = "upper"  # of CASES; turkic: i is the small letter of İ, ı that of I
+    # For pieces: how many sentencepiece finds in the train transcripts, and how.
+    pieces: int = 500
+    piece_model: str = "unigram"  # of PIECE_MODELS
 
 
 @dataclass(frozen=True)
@@ -198,6 +212,7 @@ class Config:
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
+    lang: LangConfig = field(default_factory=LangConfig)
     align: AlignConfig = field(default_factory=AlignConfig)
     senones: SenoneConfig = field(default_factory=SenoneConfig)
     frames: FrameConfig = field(default_factory=FrameConfig)
