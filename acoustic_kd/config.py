@@ -12,6 +12,9 @@ ENCODINGS = ("top-k", "top-p", "sampled", "dense")  # of soft targets
 UNKNOWN_WORDS = ("g2p", "exclude")  # words of transcripts that the lexicon lacks
 ALIGNERS = ("pocketsphinx", "dnn", "flat")
 TRACKERS = ("tensorboard",)  # of Accelerate's
+UNITS = ("phones", "graphemes", "pieces")  # that words are made of
+CASES = ("upper", "turkic")  # of words that are spelled
+PIECE_MODELS = ("unigram", "bpe")
 TRANSFER_SETS = ("all", "transcribed", "untranscribed")
 # Settings that are paths; or, of two, the name of one of LibriSpeech's own files.
 PATHS = (
@@ -90,6 +93,17 @@ class AlignConfig:
     # For flat: utterances of train that fit their transcripts worse than most, by so many robust
     # standard deviations, are left out; null: none.
     outliers: float | None = 6.0
+
+
+@dataclass(frozen=True)
+class LangConfig:
+    """What words are made of: docs/units.md."""
+
+    units: str = "phones"  # of UNITS: of a lexicon; or what words are spelled in; or pieces of them
+    case: str = "upper"  # of CASES; turkic: i is the small letter of İ, ı that of I
+    # For pieces: how many sentencepiece finds in the train transcripts, and how.
+    pieces: int = 500
+    piece_model: str = "unigram"  # of PIECE_MODELS
 
 
 @dataclass(frozen=True)
@@ -209,6 +223,7 @@ class Config:
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
+    lang: LangConfig = field(default_factory=LangConfig)
     align: AlignConfig = field(default_factory=AlignConfig)
     senones: SenoneConfig = field(default_factory=SenoneConfig)
     frames: FrameConfig = field(default_factory=FrameConfig)

@@ -8,6 +8,7 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.files import write_text
 
 SILENCE = "SIL"
+EXACT = ";;; words and units exactly as written"  # the first line where nothing is to be mended
 _VARIANT = re.compile(r"\(\d+\)$")
 _STRESS = re.compile(r"(?<=[A-Z])[012]$")
 
@@ -41,7 +42,8 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
     """Read a CMU-style dictionary: `WORD PH1 PH2 …` a line, variants as `WORD(2)`.
 
     Words are upper-cased (unless `upper` is false), stress digits are dropped, what follows
-    a `#` is a comment, and lines that start with `;;;` are skipped.
+    a `#` is a comment, and lines that start with `;;;` are skipped. Where the first line is
+    `EXACT`, words and phones are as they stand in all others.
 
     Raises:
         UserError: the file is missing or empty, or a line names a word without phones.
@@ -51,22 +53,34 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
     except OSError as error:
         raise UserError(f"lexicon {path}: cannot be read ({error.strerror})") from None
     entries: dict[str, dict[tuple[str, ...], None]] = {}
+    exact = text.startswith(f"{EXACT}\n")
     for number, line in enumerate(text.splitlines(), start=1):
-        fields = line.split("#", 1)[0].split() if not line.startswith(";;;") else []
+        if exact:
+            fields = line.split() if number > 1 else []
+        else:
+            fields = line.split("#", 1)[0].split() if not line.startswith(";;;") else []
         if not fields:
             continue
         if len(fields) == 1:
             raise UserError(f"lexicon {path}:{number}: word '{fields[0]}' has no phones")
-        word = _VARIANT.sub("", fields[0])
-        pronunciation = tuple(_STRESS.sub("", phone.upper()) for phone in fields[1:])
+        word, *phones = fields
+        if not exact:
+            word = _VARIANT.sub("", word)
+            word = word.upper() if upper else word
+            phones = [_STRESS.sub("", phone.upper()) for phone in phones]
         # A dict keeps the order and drops pronunciations that differed in stress alone.
-        entries.setdefault(word.upper() if upper else word, {})[pronunciation] = None
+        entries.setdefault(word, {})[tuple(phones)] = None
     if not entries:
         raise UserError(f"lexicon {path}: no words in it")
     return Lexicon({word: tuple(prons) for word, prons in entries.items()})
 
 
-def write_lexicon(path: Path, lexicon: Lexicon) -> None:
-    """Write `WORD PH1 PH2 …`, one pronunciation a line; `read_lexicon` reads it back the same."""
+def write_lexicon(path: Path, lexicon: Lexicon, exact: bool = False) -> None:
+    """Write `WORD PH1 PH2 …`, one pronunciation a line; `read_lexicon` reads it back the same.
+
+    Args:
+        exact: begin with the line `EXACT`: words and units need not be in upper case.
+    """
     rows = ((w, phones) for w, variants in lexicon.entries.items() for phones in variants)
-    write_text(path, "".join(f"{word} {' '.join(phones)}\n" for word, phones in rows))
+    head = f"{EXACT}\n" if exact else ""
+    write_text(path, head + "".join(f"{word} {' '.join(phones)}\n" for word, phones in rows))

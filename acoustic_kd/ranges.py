@@ -6,11 +6,14 @@ from typing import Any
 
 from acoustic_kd.config import (
     ALIGNERS,
+    CASES,
     ENCODINGS,
     LIBRISPEECH_PARTS,
     MEANS,
+    PIECE_MODELS,
     TRACKERS,
     TRANSFER_SETS,
+    UNITS,
     UNKNOWN_WORDS,
     Config,
     CorpusConfig,
@@ -77,6 +80,10 @@ RANGES: dict[str, Range] = {
         "different numbers from 0.5 to 2, with 1 (the speech itself) among them",
     ),
     "features.normalise": _one_of("speaker", "utterance", "global"),
+    "lang.units": _one_of(*UNITS),
+    "lang.case": _one_of(*CASES),
+    "lang.pieces": _at_least(2),
+    "lang.piece_model": _one_of(*PIECE_MODELS),
     "align.method": _one_of(*ALIGNERS),
     "align.unknown_words": _one_of(*UNKNOWN_WORDS),
     "align.max_failed": _RATE,
@@ -149,6 +156,7 @@ def check_ranges(config: Config) -> None:
     check_values(all_settings(config))
     _check_corpus(config.corpus)
     _check_language_model(config.decode)
+    _check_units(config)
     features = config.features
     nyquist = features.sample_rate / 2
     high = features.high_hz if features.high_hz > 0 else nyquist + features.high_hz
@@ -190,6 +198,31 @@ def _check_language_model(decode: DecodeConfig) -> None:
             f"setting 'decode.min_counts' has {len(decode.min_counts)} numbers; it must have one "
             f"for each of the {decode.ngram} orders (decode.ngram)"
         )
+
+
+def _check_units(config: Config) -> None:
+    """Likewise, for those that say what words are made of."""
+    units, wrong = config.lang.units, ""
+    if units == "phones":
+        if config.lang.case != "upper":
+            wrong = f"'lang.case' is {config.lang.case}; it must be upper"
+    elif config.align.method == "pocketsphinx":
+        wrong = (
+            "'align.method' is pocketsphinx, which knows English phones alone; give "
+            "align.method=flat"
+        )
+    elif config.align.lexicon is not None:
+        wrong = (
+            f"'align.lexicon' is {config.align.lexicon}; it must be null, for words are spelled,"
+        )
+    elif units == "pieces" and config.decode.arpa is not None:
+        wrong = (
+            f"'decode.arpa' is {config.decode.arpa}, a model of words; give text, decode.lm_text,"
+        )
+    elif units == "pieces" and config.decode.vocabulary is not None:
+        wrong = f"'decode.vocabulary' is {config.decode.vocabulary}; it must be null"
+    if wrong:
+        raise UserError(f"setting {wrong} where lang.units is {units}")
 
 
 def _check_corpus(corpus: CorpusConfig) -> None:

@@ -16,7 +16,7 @@ import yaml
 
 from acoustic_kd.config import Config, all_settings
 from acoustic_kd.errors import UserError
-from acoustic_kd.ranges import check_ranges
+from acoustic_kd.ranges import check_ranges, check_values
 
 
 def load_config(path: Path | None, overrides: list[str]) -> Config:
@@ -45,13 +45,15 @@ def load_config(path: Path | None, overrides: list[str]) -> Config:
 def from_flat(values: dict[str, Any]) -> Config:
     """Settings from `group.key` → value, as records of finished work hold them.
 
+    Paths are not recorded, so whether other settings fit to them is not asked again.
+
     Raises:
         UserError: a key is unknown, or a value has the wrong type or is out of range.
     """
     config = Config()
     for key, value in values.items():
         config = _override(config, key.split("."), value, key)
-    check_ranges(config)
+    check_values(all_settings(config))
     return config
 
 

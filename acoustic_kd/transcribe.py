@@ -22,12 +22,14 @@ from acoustic_kd.decoding.word_times import align_words
 from acoustic_kd.ensemble import log_likelihoods
 from acoustic_kd.features import SHIFT_SECONDS, Moments, gather_moments
 from acoustic_kd.files import read_json
-from acoustic_kd.lexicon import SILENCE, read_lexicon
+from acoustic_kd.lexicon import SILENCE
 from acoustic_kd.recordings import recording_features
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.finished import DEFAULT_MODEL, open_experiment
+from acoustic_kd.stages.graph import graph_lexicon
 from acoustic_kd.stages.label import inventory_of
-from acoustic_kd.stages.prepare import LEXICON, stored_frames
+from acoustic_kd.stages.piece_units import Joiner
+from acoustic_kd.stages.prepare import stored_frames
 from acoustic_kd.stages.recogniser import Recogniser, find_system
 
 LONGEST = 3000  # frames of a piece
@@ -66,7 +68,8 @@ class Transcriber:
         self.decoder = Decoder(self.experiment.path("graph"), limits)
         self.inventory = inventory_of(self.experiment)
         self.silence = np.array([leaf.phone == SILENCE for leaf in self.inventory.leaves])
-        self.lexicon = read_lexicon(self.experiment.path("corpus") / LEXICON)
+        self.lexicon = graph_lexicon(self.experiment)
+        self.join = Joiner.of(self.experiment.path("graph"))
         self.moments = _global_moments(self.experiment)
 
     def words(self, path: Path) -> list[str]:
@@ -75,29 +78,31 @@ class Transcriber:
         Raises:
             AudioError: it cannot be read, or nobody speaks in it.
         """
-        return [word for _, _, lattice in self._lattices(path) for word in self._best(lattice)]
+        best = (lattice.best(*self.weights) for _, _, lattice in self._lattices(path))
+        return [word for labels in best for word in self.join(labels)]
 
     def timed_words(self, path: Path) -> list[Word]:
         """The words of a recording with their times and confidences.
+
+        A word that the graph has in pieces is as sure as its least sure piece.
 
         Raises:
             AudioError: as for `words`.
         """
         found: list[Word] = []
         for piece, loglikes, lattice in self._lattices(path):
-            words, confidences, labels = best_words(lattice, *self.weights)
-            spans = words and align_words(
-                words, loglikes, self.lexicon, self.inventory, self.recogniser.durations
+            labels, confidences, places = best_words(lattice, *self.weights)
+            spans = labels and align_words(
+                labels, loglikes, self.lexicon, self.inventory, self.recogniser.durations
             )
             if spans is None:  # an unfinished last word: the labels' places say about when
-                spans = list(zip(np.append(0, labels[:-1]), labels, strict=True))
-            for word, confidence, span in zip(words, confidences, spans, strict=True):
+                spans = list(zip(np.append(0, places[:-1]), places, strict=True))
+            for run in self.join.runs(labels):
+                (word,), confidence = self.join(labels[run]), min(confidences[run])
+                span = spans[run][0][0], spans[run][-1][1]
                 start, end = (round((piece.start + n) * SHIFT_SECONDS, 2) for n in span)
                 found.append(Word(word, float(start), float(end), round(float(confidence), 4)))
         return found
-
-    def _best(self, lattice: Lattice) -> list[str]:
-        return lattice.best(*self.weights)
 
     def _lattices(self, path: Path) -> Iterator[tuple[slice, np.ndarray, Lattice]]:
         """Piece after piece of a recording: its frames, their log-likelihoods, its lattice."""

@@ -167,6 +167,10 @@ OUT_OF_RANGE = [
     ("features.high_hz", ".nan 8001 20 -7980 -9000"),
     ("features.train_warps", "[] [0.9] [1,1] [1,0] [1,3] [1,.nan]"),
     ("features.normalise", "speakers ''"),
+    ("lang.units", "words ''"),
+    ("lang.case", "lower ''"),
+    ("lang.pieces", "1 -5"),
+    ("lang.piece_model", "word ''"),
     ("align.method", "kaldi ''"),
     ("align.unknown_words", "guess ''"),
     ("align.max_failed", "-0.1 1 .nan"),
@@ -291,6 +295,23 @@ def test_the_settings_of_parts_and_folds_fit_together():
         "setting 'corpus.untranscribed_parts' names train-clean-5, and so does corpus.train_parts; "
         "it must be named once"
     )
+
+
+def test_the_settings_of_units_fit_together():
+    aligned = ["align.method=dnn", "align.model=exp/first"]
+    load_config(None, [*aligned, "lang.units=graphemes", "lang.case=turkic", "decode.arpa=x"])
+    load_config(None, [*aligned, "lang.units=pieces", "decode.lm_text=x"])
+    assert message_of("lang.case=turkic") == (
+        "setting 'lang.case' is turkic; it must be upper where lang.units is phones"
+    )
+    assert message_of("lang.units=graphemes") == (
+        "setting 'align.method' is pocketsphinx, which knows English phones alone; "
+        "give align.method=flat where lang.units is graphemes"
+    )
+    pieces = [*aligned, "lang.units=pieces"]
+    assert "'align.lexicon' is a.dict; it must be" in message_of(*pieces, "align.lexicon=a.dict")
+    assert "'decode.arpa' is x.arpa, a model of words" in message_of(*pieces, "decode.arpa=x.arpa")
+    assert "'decode.vocabulary' is 9; it must be null" in message_of(*pieces, "decode.vocabulary=9")
 
 
 def test_half_the_sample_rate_bounds_the_filters():

@@ -115,7 +115,9 @@ def check(words: list[str]) -> None:
     elif first.startswith("tools/"):
         check_tool(first, rest)
     else:
-        assert first in ("cp", "git", "pip", "python", "cd", "ruff", "tensorboard"), f"what is {first}?"
+        assert first in ("cp", "git", "pip", "python", "cd", "ruff", "tensorboard"), (
+            f"what is {first}?"
+        )
 
 
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=[name_of(*c) for c in COMMANDS])

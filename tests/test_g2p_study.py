@@ -1,5 +1,4 @@
 """The comparison of ways to say unknown words."""
-# ruff: noqa: RUF001
 
 import pytest
 

@@ -4,7 +4,7 @@ import pocketsphinx
 import pytest
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.lexicon import Lexicon, read_lexicon
+from acoustic_kd.lexicon import Lexicon, read_lexicon, write_lexicon
 
 
 @pytest.fixture
@@ -34,6 +34,15 @@ def test_variants_that_differ_in_stress_alone_are_one(written):
 
 def test_case_can_be_kept(written):
     assert "read" in read_lexicon(written("read R IY D\n"), upper=False)
+
+
+def test_what_is_written_exactly_is_read_exactly(tmp_path):
+    """Nothing that CMU's format has a meaning for is taken from units in other scripts."""
+    words = ("ıI", "straße", "A(2)", "C#", ";;;", "мир", "S0", "ทํา")
+    lexicon = Lexicon({word: (tuple(word),) for word in words})
+    write_lexicon(tmp_path / "words", lexicon, exact=True)
+    assert read_lexicon(tmp_path / "words") == lexicon
+    assert list(read_lexicon(tmp_path / "words").entries) == list(words)
 
 
 def test_restricted_to():

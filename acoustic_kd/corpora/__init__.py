@@ -12,9 +12,11 @@ from acoustic_kd.corpora.manifest import (
     SPLITS,
     UNTRANSCRIBED,
     Corpus,
+    Normalise,
     Utterance,
     check_excluded,
     check_unique,
+    normalise_text,
     shuffled_speakers,
     split_by_speaker,
     take_speakers,
@@ -80,19 +82,24 @@ def own_lexicon(config: Any) -> Path | None:
     return an4.lexicon_path(data_dir(config)) if config.name == "an4" else None
 
 
-def _from_folder(read: Callable[[Path], Corpus]) -> Callable[[Any, Path], Corpus]:
-    """The reader of a corpus that lies in a folder."""
-    return lambda config, out_dir: read(data_dir(config))
+def _in_capitals(read: Callable[[Any, Path], Corpus]) -> Callable[..., Corpus]:
+    """The reader of a corpus whose transcripts are English capitals, which normalising keeps."""
+    return lambda config, out_dir, normalise=normalise_text: read(config, out_dir)
 
 
-# name → reader(config, out_dir); only the demo writes there (audio). LibriSpeech is downloaded to
-# its `data_dir`.
-CORPORA: dict[str, Callable[[Any, Path], Corpus]] = {
-    "an4": _from_folder(an4.read),
-    "demo": demo.read,
-    "kaldi_dir": _from_folder(kaldi_dir.read),
-    "lhotse": _from_folder(lhotse.read),
-    "librispeech": lambda config, out_dir: librispeech.read(config, data_dir(config)),
+def _of_ones_own(read: Callable[[Path, Normalise], Corpus]) -> Callable[..., Corpus]:
+    """The reader of a corpus in a folder, in any language."""
+    return lambda config, out_dir, normalise=normalise_text: read(data_dir(config), normalise)
+
+
+# name → reader(config, out_dir[, normalise]); only the demo writes there (audio). LibriSpeech is
+# downloaded to its `data_dir`.
+CORPORA: dict[str, Callable[..., Corpus]] = {
+    "an4": _in_capitals(lambda config, out_dir: an4.read(data_dir(config))),
+    "demo": _in_capitals(demo.read),
+    "kaldi_dir": _of_ones_own(kaldi_dir.read),
+    "lhotse": _of_ones_own(lhotse.read),
+    "librispeech": _in_capitals(lambda config, out_dir: librispeech.read(config, data_dir(config))),
 }
 
 
@@ -120,7 +127,7 @@ def _split_off(
     return take_speakers(utterances, order[:count])
 
 
-def load(config: Any, out_dir: Path) -> Corpus:
+def load(config: Any, out_dir: Path, normalise: Normalise | None = None) -> Corpus:
     """Read the corpus `config.name`: splits train, dev and test, each sorted by utterance id.
 
     Where the corpus has no test split, whole speakers of train are split off, chosen by
@@ -132,6 +139,7 @@ def load(config: Any, out_dir: Path) -> Corpus:
     Args:
         config: `config.CorpusConfig`.
         out_dir: where the demo writes its audio; the others write nothing.
+        normalise: for transcripts; None: `normalise_text`.
 
     Raises:
         UserError: unknown corpus, missing or malformed files, an id used twice, more than 5 % of a
@@ -139,7 +147,8 @@ def load(config: Any, out_dir: Path) -> Corpus:
     """
     data_dir(config)  # refuses a corpus that nobody knows
     more = read_untranscribed(config)  # before the demo takes its time
-    corpus = CORPORA[config.name](config, Path(out_dir))
+    given = () if normalise is None else (normalise,)
+    corpus = CORPORA[config.name](config, Path(out_dir), *given)
     for split, utterances in corpus.splits.items():
         excluded = [exclusion for exclusion in corpus.excluded if exclusion.split == split]
         check_excluded(split, len(utterances), excluded)

@@ -20,6 +20,7 @@ from acoustic_kd.corpora.manifest import (
     UNTRANSCRIBED,
     Corpus,
     Exclusion,
+    Normalise,
     Utterance,
     normalise_text,
 )
@@ -35,8 +36,11 @@ class _Segment:
     end: float | None = None
 
 
-def read(data_dir: Path) -> Corpus:
+def read(data_dir: Path, normalise: Normalise = normalise_text) -> Corpus:
     """Read the splits under `data_dir`; an utterance without its line in `text` is left out.
+
+    Args:
+        normalise: for the transcripts.
 
     Raises:
         UserError: train or test is missing, a line is malformed (file and line are named), or
@@ -53,7 +57,7 @@ def read(data_dir: Path) -> Corpus:
                 f"{folder / 'wav.scp'}: no such file; expected Kaldi data directories "
                 f"train, test and perhaps dev under {root}"
             )
-        corpus.splits[split], excluded = _read_split(root, split)
+        corpus.splits[split], excluded = _read_split(root, split, normalise)
         corpus.excluded += excluded
     if (root / UNTRANSCRIBED).is_dir():
         corpus.splits[UNTRANSCRIBED] = read_untranscribed(root / UNTRANSCRIBED)
@@ -76,15 +80,17 @@ def read_untranscribed(folder: Path) -> list[Utterance]:
     return utterances
 
 
-def _read_split(root: Path, split: str) -> tuple[list[Utterance], list[Exclusion]]:
+def _read_split(
+    root: Path, split: str, normalise: Normalise
+) -> tuple[list[Utterance], list[Exclusion]]:
     utterances, path = _read_utterances(root / split), root / split / "text"
     if not path.is_file():
         return utterances, []
     texts = {key: words for _, key, words in _rows(path)}
     kept, excluded = [], []
     for utterance in utterances:
-        if texts.get(utterance.id):
-            kept.append(replace(utterance, text=normalise_text(texts[utterance.id])))
+        if text := normalise(texts.get(utterance.id, "")):
+            kept.append(replace(utterance, text=text))
         else:
             excluded.append(Exclusion(utterance.id, split, f"no words in {path}"))
     return kept, excluded

@@ -21,6 +21,7 @@ from acoustic_kd.corpora.manifest import (
     UNTRANSCRIBED,
     Corpus,
     Exclusion,
+    Normalise,
     Utterance,
     normalise_text,
 )
@@ -31,8 +32,11 @@ _SUPERVISION = {"id": str, "recording_id": str, "start": (int, float), "duration
 _HALF_A_SAMPLE = 0.5 / 16000  # seconds; lengths are rounded
 
 
-def read(data_dir: Path) -> Corpus:
+def read(data_dir: Path, normalise: Normalise = normalise_text) -> Corpus:
     """Read the splits under `data_dir`; a supervision without text is left out.
+
+    Args:
+        normalise: for the transcripts.
 
     Raises:
         UserError: there is no train, a manifest is missing or damaged, or a line is not what lhotse
@@ -46,7 +50,7 @@ def read(data_dir: Path) -> Corpus:
         recordings = _recordings(_manifest(root / split, "recordings"), root)
         utterances = corpus.splits[split] = []
         for where, row in _rows(_manifest(root / split, "supervisions"), _SUPERVISION):
-            text = None if split == UNTRANSCRIBED else normalise_text(str(row.get("text") or ""))
+            text = None if split == UNTRANSCRIBED else normalise(str(row.get("text") or ""))
             if text == "":
                 corpus.excluded.append(Exclusion(row["id"], split, f"{where}: no words"))
             else:

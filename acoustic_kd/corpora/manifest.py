@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,9 @@ SPLITS = ("train", "dev", "test")  # that every corpus has, with transcripts
 MEASURED = ("dev", "test")  # that systems are measured on
 UNTRANSCRIBED = "untranscribed"  # a split that it may have: speech to distil on, and nothing else
 MOST_EXCLUDED = 0.05  # a larger share of a split means a wrong path or a broken download
+
+
+Normalise = Callable[[str], str]  # a transcript as written → words with one space between them
 
 
 @dataclass(frozen=True)

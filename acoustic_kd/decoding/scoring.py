@@ -6,7 +6,7 @@ the choice of speakers and sentences. (kaldialign's own bootstrap answers NaN wh
 differs from another, as for a test set without errors.)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,10 +102,14 @@ def tune(
     references: Transcripts,
     lm_weights: Sequence[float],
     penalties: Sequence[float],
+    join: Callable[[Sequence[str]], list[str]] = list,
 ) -> Tuning:
     """Find the LM weight and the word insertion penalty with the least WER; on dev, never on test.
 
     Of equally good settings the one nearest to the middle of the grid wins, then the first.
+
+    Args:
+        join: what the lattices' labels are → words.
 
     Raises:
         UserError: as `score`; no settings to choose from.
@@ -122,7 +126,7 @@ def tune(
         for number, found in enumerate(lattices[name].best_of_all(settings)):
             hypothesis = tuple(found)
             if hypothesis not in known:
-                known[hypothesis] = kaldialign.edit_distance(reference, hypothesis)["total"]
+                known[hypothesis] = kaldialign.edit_distance(reference, join(found))["total"]
             errors[number] += known[hypothesis]
     columns = len(penalties)
 

@@ -4,7 +4,7 @@ import gzip
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,9 +25,14 @@ class TextFile:
     of the marks <s> and </s>, which a language model sets itself.
     """
 
-    def __init__(self, path: Path, setting: str = "text") -> None:
-        """`setting`: what messages call the file."""
-        self.path, self.setting = Path(path), setting
+    def __init__(
+        self,
+        path: Path,
+        setting: str = "text",
+        normalise: Callable[[str], str] | None = None,
+    ) -> None:
+        """`setting`: what messages call the file; `normalise`: for each sentence."""
+        self.path, self.setting, self._normalise = Path(path), setting, normalise
 
     def __iter__(self) -> Iterator[list[str]]:
         try:
@@ -36,6 +41,8 @@ class TextFile:
                     words = self._checked(line, number).split()
                     if not _MARKS.isdisjoint(words):
                         raise self._bad(number, "<s> or </s> in it", "take such marks out")
+                    if words and self._normalise is not None:
+                        words = self._normalise(" ".join(words)).split()
                     if words:
                         yield words
         except (EOFError, gzip.BadGzipFile, zlib.error):

@@ -185,7 +185,7 @@ class TriphoneBuilder:
         seeds = np.concatenate([self.step_tail, self.leave_tail, self.end_tail])
         seeds = np.unique(seeds)
         length = prons.tail_length[self._split(seeds)[1]]
-        order = np.argsort(length.astype(np.int8), kind="stable")
+        order = np.argsort(length.astype(np.int16), kind="stable")
         bounds = np.searchsorted(length[order], np.arange(int(length.max(initial=0)) + 2))
         self.tails = [np.zeros(0, np.int64)] * (len(bounds) - 1)
         longer = np.zeros(0, np.int64)

@@ -14,6 +14,7 @@ _FEATURES = tuple(
     f"features.{key}" for key in ("sample_rate", "mel_bins", "low_hz", "high_hz", "train_warps")
 )
 _LANGUAGE_MODEL = tuple(f"decode.{key}" for key in ("ngram", "vocabulary", "min_counts", "prune"))
+_UNITS = ("lang.units", "lang.pieces", "lang.piece_model")
 _SEARCH = tuple(
     f"decode.{key}"
     for key in (
@@ -61,7 +62,7 @@ STAGES: dict[str, Stage] = {
             parts="models",
         ),
         Stage(
-            "graph", "language model and decoding graph", "graph", _LANGUAGE_MODEL,
+            "graph", "language model and decoding graph", "graph", (*_UNITS, *_LANGUAGE_MODEL),
             ("corpus", "senones", "frames"), "graph:run_graph", sources="language_model:sources",
         ),
         Stage(

@@ -1,18 +1,29 @@
 """The graph stage: language model and decoding graph."""
 
 from acoustic_kd.decoding.graph import build_graph
-from acoustic_kd.lexicon import read_lexicon
+from acoustic_kd.lexicon import Lexicon, read_lexicon, write_lexicon
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.label import inventory_of, read_statistics
 from acoustic_kd.stages.language_model import make_language_model
 from acoustic_kd.stages.prepare import LEXICON
+from acoustic_kd.stages.spelling import check_spelled, is_spelled
+
+
+def graph_lexicon(experiment: Experiment) -> Lexicon:
+    """How what the graph recognises is said: pieces of words, or words, some of a text alone."""
+    own = experiment.path("graph") / LEXICON
+    return read_lexicon(own if own.is_file() else experiment.path("corpus") / LEXICON)
 
 
 def run_graph(experiment: Experiment) -> None:
     """Fetch or train the language model, and build HCLG."""
+    check_spelled(experiment)
     out = experiment.path("graph")
     lexicon = read_lexicon(experiment.path("corpus") / LEXICON)
     model = make_language_model(experiment, lexicon, out)
+    if any(word not in lexicon for word in model.words):
+        said = model.lexicon.restricted_to(model.words)
+        write_lexicon(out / LEXICON, said, is_spelled(experiment.config))
     _, durations = read_statistics(experiment.path("frames"))
     summary = build_graph(
         model.lexicon,

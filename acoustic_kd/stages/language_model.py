@@ -4,7 +4,7 @@ docs/language-model.md
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from acoustic_kd.files import file_digest
 from acoustic_kd.g2p.model import FORMAT
 from acoustic_kd.lexicon import Lexicon
 from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.stages.piece_units import make_pieces
+from acoustic_kd.stages.spelling import is_spelled, normaliser
 from acoustic_kd.stages.unknown_words import some, with_unknown_words
 
 LEAST_KNOWN = 0.01  # of the words of a text; fewer are in another language, or in lower case
@@ -31,15 +33,19 @@ class LanguageModel:
 
     Attributes:
         path: the ARPA file.
-        words: those that can be recognised.
+        words: those of the graph, or pieces of words.
         left_out: those that nobody knows how to say.
         lexicon: says at least `words`.
+        knows: whether a word can be recognised.
+        text_words: of a model of pieces, the words that it has learnt from.
     """
 
     path: Path
     words: set[str]
     left_out: set[str]
     lexicon: Lexicon
+    knows: Callable[[str], bool]
+    text_words: set[str] | None = None
 
 
 def sources(config: Config) -> dict[str, str]:
@@ -50,7 +56,7 @@ def sources(config: Config) -> dict[str, str]:
         found["arpa"] = f"openslr 11 {name}" if name else file_digest(Path(decode.arpa))
     elif decode.lm_text is not None:
         found["lm_text"] = file_digest(Path(decode.lm_text))
-    guessing = found and config.align.unknown_words == "g2p"
+    guessing = found and config.align.unknown_words == "g2p" and not is_spelled(config)
     return found | ({"g2p": str(FORMAT)} if guessing else {})
 
 
@@ -90,6 +96,8 @@ def make_language_model(experiment: Experiment, lexicon: Lexicon, out: Path) -> 
     decode = experiment.config.decode
     if decode.arpa is not None:
         model = _ready_made(experiment, decode.arpa, lexicon)
+    elif experiment.config.lang.units == "pieces":
+        model = _of_pieces(experiment, lexicon, out)
     else:
         model = _trained(experiment, lexicon, out)
     _report_unknown(experiment, model)
@@ -109,21 +117,29 @@ def _ready_made(experiment: Experiment, given: str, lexicon: Lexicon) -> Languag
             f"  {len(left_out)} of the language model's {len(words)} words are left out of the "
             f"graph, for there is no pronunciation of them: {some(left_out)}"
         )
-    return LanguageModel(path, set(words) - set(left_out), set(left_out), lexicon)
+    known = set(words) - set(left_out)
+    return LanguageModel(path, known, set(left_out), lexicon, known.__contains__)
+
+
+def _text(experiment: Experiment) -> TextFile | None:
+    """The text that `decode.lm_text` names, if there is one, with its words as transcripts'."""
+    path = experiment.config.decode.lm_text
+    if path is None:
+        return None
+    return TextFile(Path(path), "decode.lm_text", normaliser(experiment.config))
 
 
 def _trained(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageModel:
-    decode, path = experiment.config.decode, out / "lm.arpa"
+    decode, text = experiment.config.decode, _text(experiment)
     sentences: Iterable[list[str]]
-    if decode.lm_text is None:
+    if text is None:
         train = read_manifest(experiment.path("corpus") / "train.jsonl")
         sentences = [u.text.split() for u in train if u.text]
         counts = Counter(word for sentence in sentences for word in sentence if word in lexicon)
         vocabulary = most_frequent(counts, decode.vocabulary)
     else:
-        sentences = TextFile(Path(decode.lm_text), "decode.lm_text")
-        counts = sentences.counts()
-        _check_known(sentences, counts, lexicon)
+        sentences, counts = text, text.counts()
+        _check_known(text, counts, lexicon)
         vocabulary = most_frequent(counts, decode.vocabulary)
         chosen = Counter({word: counts[word] for word in vocabulary})
         lexicon = with_unknown_words(experiment, lexicon, chosen, "graph", "the text")
@@ -133,10 +149,31 @@ def _trained(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageMod
             f"  vocabulary: {len(vocabulary)} of the text's {len(counts)} words, {covered:.2%} of "
             f"the {counts.total()} that it is long"
         )
+    known = set(vocabulary)
+    path = _train(experiment, sentences, known, out)
+    return LanguageModel(path, known, set(), lexicon, known.__contains__)
+
+
+def _of_pieces(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageModel:
+    text = _text(experiment)
+    if text is not None:
+        _check_known(text, text.counts(), lexicon)
+    pieces = make_pieces(experiment, text, out)
+    known = set(pieces.lexicon.entries)
+    print(f"  vocabulary: {len(known)} pieces of the text's {len(pieces.words)} words")
+    path = _train(experiment, pieces.sentences, known, out)
+    return LanguageModel(path, known, set(), pieces.lexicon, pieces.knows, pieces.words)
+
+
+def _train(
+    experiment: Experiment, sentences: Iterable[list[str]], vocabulary: set[str], out: Path
+) -> Path:
+    """The ARPA file of an n-gram; says on the terminal how large it is."""
+    decode, path = experiment.config.decode, out / "lm.arpa"
     numbers = train_lm(sentences, vocabulary, path, decode.ngram, decode.min_counts, decode.prune)
     sizes = ", ".join(f"{size} {n}-grams" for n, size in enumerate(numbers, start=1))
     print(f"  language model of {sizes}")
-    return LanguageModel(path, set(vocabulary), set(), lexicon)
+    return path
 
 
 def _check_known(text: TextFile, counts: Counter[str], lexicon: Lexicon) -> None:
@@ -150,7 +187,7 @@ def _check_known(text: TextFile, counts: Counter[str], lexicon: Lexicon) -> None
 
 
 def _report_unknown(experiment: Experiment, model: LanguageModel) -> None:
-    """Say how many words of dev and test cannot be recognised.
+    """Say how many words of dev and test cannot be recognised, or only piece by piece.
 
     Raises:
         UserError: all of those of dev.
@@ -158,14 +195,18 @@ def _report_unknown(experiment: Experiment, model: LanguageModel) -> None:
     for split in MEASURED:
         texts = [u.text or "" for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")]
         words = " ".join(texts).split()
-        unknown = [word for word in words if word not in model.words]
+        unknown = [word for word in words if not model.knows(word)]
         if split == "dev" and words and len(unknown) == len(words):
             raise UserError(
                 f"language model {model.path}: none of the words of dev ({some(words)}) is in its "
                 f"vocabulary ({some(sorted(model.words))}); check language and case"
             )
+        made, where = "", "vocabulary"
+        if model.text_words is not None:
+            new = [word for word in words if word not in model.text_words]
+            made, where, unknown = f"; {len(unknown)} of them cannot come out", "text", new
         share = len(unknown) / max(len(words), 1)
         print(
             f"  {split}: {len(unknown)} of {len(words)} words ({share:.2%}) are not in the "
-            "vocabulary"
+            f"{where}{made}"
         )

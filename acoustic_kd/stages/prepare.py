@@ -28,6 +28,7 @@ from acoustic_kd.lexicon import Lexicon, read_lexicon, write_lexicon
 from acoustic_kd.parallel import map_ordered
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.language_model import check as check_language_model
+from acoustic_kd.stages.spelling import is_spelled, normaliser, spelling_source
 from acoustic_kd.stages.transfer import LEARNT, all_splits, chosen_splits
 from acoustic_kd.stages.unknown_words import (
     spoken_words,
@@ -44,16 +45,18 @@ LEXICON = "lexicon.txt"
 
 def corpus_sources(config: Config) -> dict[str, str]:
     """The utterances as read, with size and time of each sound file, and the lexicon's text."""
-    lexicon, sources = _lexicon(config), {"lexicon": file_digest(_lexicon_path(config))}
+    sources = spelling_source(config) or {"lexicon": file_digest(_lexicon_path(config))}
     words: Iterable[str] = vocabulary()
     if corpora.data_dir(config.corpus) is not None:
-        corpus = corpora.load(config.corpus, Path())  # only the demo writes anything there
+        corpus = corpora.load(
+            config.corpus, Path(), normaliser(config)
+        )  # only the demo writes anything there
         rows = _source_rows(corpus.splits)
         sources["data"] = digest([rows, [asdict(exclusion) for exclusion in corpus.excluded]])
         words = spoken_words(corpus.splits)
     elif more := corpora.read_untranscribed(config.corpus):
         sources["data"] = digest(_source_rows({UNTRANSCRIBED: more}))
-    return sources | unknown_words_source(config, lexicon, words)
+    return sources | unknown_words_source(config, _lexicon(config), words)
 
 
 def _source_rows(splits: dict[str, list[Utterance]]) -> list[list]:
@@ -77,20 +80,24 @@ def _stamp(path: Path) -> tuple[int, int] | tuple[()]:
 def run_corpus(experiment: Experiment) -> None:
     """Read the corpus; write a manifest a split, the lexicon and the exclusions."""
     out = experiment.path("corpus")
-    check_language_model(experiment.config)  # refused now, not when all is trained
-    corpus = corpora.load(experiment.config.corpus, out / "audio")
-    chosen_splits(experiment.config, tuple(corpus.splits))  # likewise
-    lexicon = _lexicon(experiment.config)
+    config = experiment.config
+    check_language_model(config)  # refused now, not when all is trained
+    corpus = corpora.load(config.corpus, out / "audio", normaliser(config))
+    chosen_splits(config, tuple(corpus.splits))  # likewise
+    lexicon = _lexicon(config)
     for split, utterances in corpus.splits.items():
         write_manifest(out / f"{split}.jsonl", utterances)
         speakers = len({u.speaker for u in utterances})
         print(f"  {split}: {len(utterances)} utterances, {speakers} speakers")
     lexicon = with_unknown_words(experiment, lexicon, spoken_words(corpus.splits))
-    write_lexicon(out / LEXICON, lexicon)
+    write_lexicon(out / LEXICON, lexicon, is_spelled(config))
     report_exclusions(out, corpus.excluded)
 
 
 def _lexicon(config: Config) -> Lexicon:
+    """The lexicon that is given; none where words are spelled."""
+    if is_spelled(config):
+        return Lexicon({})
     path = _lexicon_path(config)
     return _read_once(path, file_digest(path))
 

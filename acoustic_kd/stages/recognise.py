@@ -23,6 +23,7 @@ from acoustic_kd.report import Measurement, System, make_results, markdown, term
 from acoustic_kd.senones import read_inventory
 from acoustic_kd.stages.experiment import Experiment, all_settings_json, select
 from acoustic_kd.stages.learn import member_directories
+from acoustic_kd.stages.piece_units import Joiner
 from acoustic_kd.stages.prepare import normalised
 from acoustic_kd.stages.recogniser import Recogniser, systems
 from acoustic_kd.stages.transfer import transfer_frames
@@ -61,7 +62,7 @@ def run_decode(experiment: Experiment) -> None:
 def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -> None:
     """Frame accuracy and WER of one system, into `out`/measurement.json and readable files."""
     config = experiment.config.decode
-    recogniser = Recogniser.of(experiment, system)
+    recogniser, join = Recogniser.of(experiment, system), Joiner.of(experiment.path("graph"))
     weights: tuple[float, float] | None = None
     result = Measurement(system.name, system.kind)
     figures = FrameFigures(read_inventory(experiment.path("senones") / "inventory.json"))
@@ -89,11 +90,12 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
         lattices = decode(likelihoods())
         references = {name: (texts[name] or "").split() for name in lattices}
         if weights is None:
-            tuned = tune(lattices, references, config.lm_weights, config.insertion_penalties)
+            grid = config.lm_weights, config.insertion_penalties
+            tuned = tune(lattices, references, *grid, join)
             weights = result.lm_weight, result.penalty = tuned.lm_weight, tuned.penalty
             rows = [[*weights, percent] for weights, percent in tuned.table.items()]
             write_json(out / "dev.tuning.json", rows)
-        words = {name: lattice.best(*weights) for name, lattice in lattices.items()}
+        words = {name: join(lattice.best(*weights)) for name, lattice in lattices.items()}
         _write_transcripts(out / f"{split}.txt", words)
         write_alignments(out / f"{split}.alignment.txt", references, words)
         result.add(split, score(references, words), frames, lattices.values())

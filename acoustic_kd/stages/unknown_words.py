@@ -13,6 +13,7 @@ from acoustic_kd.g2p.model import FORMAT, cached_model
 from acoustic_kd.g2p.search import Guess
 from acoustic_kd.lexicon import Lexicon
 from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.stages.spelling import is_spelled, with_spelled_words
 
 G2P = "g2p.txt"
 MODEL = "g2p/model.safetensors"  # in the experiment's directory: it outlasts a changed corpus
@@ -43,13 +44,16 @@ def with_unknown_words(
 ) -> Lexicon:
     """The lexicon, and after its words those of `words` that it lacks, as far as can be told.
 
-    Says on the terminal what was done, and lists the guesses in the stage's `g2p.txt`. What the
+    Where words are spelled, that is all that is asked. Otherwise their pronunciations are guessed:
+    says on the terminal what was done, and lists the guesses in the stage's `g2p.txt`. What the
     corpus stage has guessed is not learnt from.
 
     Args:
         words: of the transcripts or of a language model, with how often each comes.
         whole: what the terminal calls all of `words`.
     """
+    if is_spelled(experiment.config):
+        return with_spelled_words(experiment, lexicon, words)
     unknown = sorted(word for word in words if word not in lexicon)
     if not unknown:
         return lexicon

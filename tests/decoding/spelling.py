@@ -47,12 +47,16 @@ def inventory(contexts: int, seed: int = 0, phones: tuple[str, ...] = PHONES) ->
 
 
 def spell(
-    words: list[str], senones: FakeInventory, rng: np.random.Generator, pauses: bool = True
+    words: list[str],
+    senones: FakeInventory,
+    rng: np.random.Generator,
+    pauses: bool = True,
+    lexicon: Lexicon = LEXICON,
 ) -> np.ndarray:
     """[T] senones of `words`: pronunciations, pauses, durations (1-4 frames) by chance."""
     phones = ["SIL"] if pauses and rng.random() < 0.5 else []
     for word in words:
-        prons = LEXICON[word]
+        prons = lexicon[word]
         phones += prons[rng.integers(len(prons))]
         phones += ["SIL"] if pauses and rng.random() < 0.5 else []
     numbers = [0, *(senones.phones.index(phone) for phone in phones), 0]

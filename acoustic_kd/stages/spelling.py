@@ -1,0 +1,80 @@
+"""Words that are spelled: what `lang.units` makes of transcripts, lexicon and language model.
+
+docs/units.md
+"""
+
+from collections import Counter
+from functools import lru_cache, partial
+from pathlib import Path
+
+from acoustic_kd.config import Config
+from acoustic_kd.corpora.manifest import Normalise, read_manifest
+from acoustic_kd.errors import UserError
+from acoustic_kd.files import file_digest
+from acoustic_kd.lexicon import Lexicon
+from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.units.graphemes import FORMAT, Alphabet
+from acoustic_kd.units.text import normalise_spelled
+
+
+def is_spelled(config: Config) -> bool:
+    """Whether words are made of what they are written in."""
+    return config.lang.units != "phones"
+
+
+def normaliser(config: Config) -> Normalise | None:
+    """What makes words of transcripts and other text; None: they are as a lexicon has them."""
+    return partial(normalise_spelled, case=config.lang.case) if is_spelled(config) else None
+
+
+def spelling_source(config: Config) -> dict[str, str]:
+    """What the corpus stage records; the same for graphemes and for pieces, which come later."""
+    return {"units": f"graphemes {FORMAT} {config.lang.case}"} if is_spelled(config) else {}
+
+
+def check_spelled(experiment: Experiment) -> None:
+    """Are the words of the corpus stage made of what the settings say?
+
+    Raises:
+        UserError: no.
+    """
+    then = experiment.done("corpus")["inputs"].get("units", "phones")
+    now = spelling_source(experiment.config).get("units", "phones")
+    if then != now:
+        raise UserError(
+            f"{experiment.path('corpus')}: words are made of {then.split()[0]} there, and "
+            f"'lang.units' is {experiment.config.lang.units}; run stage "
+            f"{experiment.number('corpus')} (corpus) again, and those that follow"
+        )
+
+
+def alphabet_of(experiment: Experiment) -> Alphabet:
+    """The graphemes of the train transcripts.
+
+    Raises:
+        UserError: they are too many, or none.
+    """
+    path = experiment.path("corpus") / "train.jsonl"
+    return _alphabet(path, file_digest(path))
+
+
+@lru_cache(maxsize=1)
+def _alphabet(path: Path, content: str) -> Alphabet:
+    return Alphabet(Counter(w for u in read_manifest(path) for w in (u.text or "").split()))
+
+
+def with_spelled_words(experiment: Experiment, lexicon: Lexicon, words: Counter[str]) -> Lexicon:
+    """The lexicon, and after its words those of `words` that it lacks and that can be spelled.
+
+    Says on the terminal which cannot.
+    """
+    new = sorted(word for word in words if word not in lexicon)
+    spelled = alphabet_of(experiment).spelled(new)
+    if left := [word for word in new if word not in spelled]:
+        share = sum(words[word] for word in left) / words.total()
+        more = ", …" if len(left) > 5 else ""
+        print(
+            f"  {len(left)} words have no spelling in the letters of train: "
+            f"{', '.join(left[:5])}{more} ({share:.1%} of all)"
+        )
+    return Lexicon(lexicon.entries | spelled)

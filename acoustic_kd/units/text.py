@@ -1,0 +1,58 @@
+"""Transcripts as written → the words that are spelled: the one place where Unicode is normalised.
+
+docs/units.md says what is done and why.
+"""
+
+import unicodedata
+
+# Said by nothing, but part of how a word is written. Apostrophes stay wherever they are.
+# Within a word; at its edges they are punctuation: stop, hyphens, middle dots, geresh, joiners.
+INNER = ".-\u2010\u00b7\u2027\u05f3\u05f4\u200c\u200d"
+APOSTROPHE = "'"
+_CURLY = "\u2019\u2018\u02bc\u02bb"  # within a word apostrophes, around it quotation marks
+# Punctuation that stands for something said, or marks what is no word: <unk>, [noise], 5%.
+_KEPT = frozenset("#%&*@/\\_()[]{}<>")
+# No shape and no sound, though Unicode calls them letters or marks: fillers, joiners, variants.
+_SHAPELESS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | frozenset(
+    map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+)
+_APOSTROPHES = str.maketrans(dict.fromkeys(_CURLY, APOSTROPHE))
+
+
+class _Places(dict):
+    """For `str.translate`: what becomes of a character, found once for each."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = found = _place(chr(code))
+        return found
+
+
+def _place(character: str) -> str:
+    if character in INNER or character in _CURLY or character in _KEPT or character == APOSTROPHE:
+        return character
+    if character in _SHAPELESS:
+        return ""
+    category = unicodedata.category(character)
+    if category == "Cf":
+        return (
+            " " if character == "\u200b" else ""
+        )  # some scripts part words by a space of no width
+    return " " if category[0] in "PZ" else character
+
+
+_PLACES = _Places()
+
+
+def normalise_spelled(text: str, case: str = "upper") -> str:
+    """Words with one space between them, as they are spelled; the same again changes nothing.
+
+    Args:
+        case: of `config.CASES`: upper, as Unicode has it; turkic: likewise, but i is the small
+            letter of İ, and ı that of I (Turkish, Azerbaijani, Tatar and others in Latin script).
+    """
+    text = unicodedata.normalize("NFKC", text.translate(_PLACES))
+    if case == "turkic":
+        text = text.replace("i\u0307", "i").replace("i", "İ")
+    text = unicodedata.normalize("NFKC", text.upper()).translate(_PLACES)
+    words = (word.strip(INNER + _CURLY).translate(_APOSTROPHES) for word in text.split())
+    return " ".join(word for word in words if word.strip(INNER + APOSTROPHE))
