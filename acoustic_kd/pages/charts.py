@@ -209,7 +209,7 @@ def rows(
             _group(style, [mark(left + 6, y, style, "hollow")]),
             text(left + 16, y + 4, label),
         ]
-    return _picture(title, bottom + 34 + 17 * len(legend), parts)
+    return _picture(title, bottom + 38 + 17 * len(legend), parts)
 
 
 def tempered(

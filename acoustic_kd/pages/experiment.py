@@ -168,7 +168,7 @@ def _frames(source: Source) -> list[Section]:
     figures = {kind: frames.pooled(parts) for kind, parts in source.frames.items()}
     (ensemble,) = source.frames["ensemble"]
     pictures = frames.example_pictures(ensemble)
-    drawn = frames.reliability(figures, frames.STYLES)
+    drawn, confused = frames.reliability(figures, frames.STYLES), frames.confusion_picture(ensemble)
     parts = {
         "phones": frames.by_phone(figures),
         "confusions": [
@@ -179,6 +179,7 @@ def _frames(source: Source) -> list[Section]:
                 "a scale of its own; bold is the frame's own senone."
             ),
             *pictures[: frames.EXAMPLES],
+            *([confused] if confused else []),
             frames.phone_table(ensemble, figures),
         ],
         "calibration": [frames.calibration_table(figures), *([drawn] if drawn else [])],

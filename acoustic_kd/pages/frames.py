@@ -11,9 +11,10 @@ from acoustic_kd.pages.parts import NONE, Note, Picture, Table
 
 Figures = Mapping[str, Any]  # as `frames.json`
 STYLES = {"baseline": 0, "ensemble": 1, "distilled": 2}
-LEAST_FRAMES = 20  # in a bin of the picture
+LEAST_FRAMES = 20  # of a bin, or of a phone, that is in a picture
 OTHERS = 4  # phones that a phone may also be
 EXAMPLES = 6  # shown at once; the others follow
+PAIRS = 20  # of phones, the most confused
 
 
 def pooled(parts: Sequence[Figures]) -> dict[str, Any]:
@@ -91,6 +92,30 @@ def _others(phone: str, shares: Mapping[str, float]) -> str:
     """The other phones that have most, such as `P 10.2, D 3.1`."""
     most = sorted(((-share, p) for p, share in shares.items() if p != phone))[:OTHERS]
     return ", ".join(f"{p} {-100 * share:.1f}" for share, p in most) or NONE
+
+
+def confusion_picture(ensemble: Figures) -> Picture | None:
+    """The pairs of phones that share most probability; None where phones share none.
+
+    Args:
+        ensemble: its `frames.json`.
+    """
+    pairs = sorted(
+        (-mass, phone, other, row["taken_for"].get(other, 0) / row["frames"])
+        for phone, row in ensemble["phones"].items()
+        for other, mass in row["mass"].items()
+        if phone != other and row["frames"] >= LEAST_FRAMES
+    )[:PAIRS]
+    if not pairs:
+        return None
+    entries = [
+        Row(f"{phone}, {other}", [(0, 100 * taken), (1, -100 * mass)])
+        for mass, phone, other, taken in pairs
+    ]
+    title = "The most confused phones"
+    legend = [("taken for it, % of frames", 0), ("mean probability of it, %", 1)]
+    drawn = rows(title, "% of the first phone's frames", entries, legend, beside=62)
+    return Picture(title, drawn, "The label's phone, and another one.")
 
 
 def example_pictures(ensemble: Figures) -> list[Picture]:

@@ -1,6 +1,7 @@
 """`report.html`: on its own, with the figures of `results.json`, whatever was recognised."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acoustic_kd.pages.experiment import NO_FRAMES, report_page
-from acoustic_kd.pages.frames import pooled
+from acoustic_kd.pages.frames import confusion_picture, pooled
 from acoustic_kd.pages.sentences import differing, marked
 from acoustic_kd.report import Measurement
 
@@ -185,6 +186,24 @@ def test_sentences_where_systems_differ_are_counted_and_shown():
     assert shown[0].systems["m"] == [("deleted", "A"), ("", "B")]
     assert shown[1].systems["d"].count(("inserted", "A")) == 1
     assert shown[2].systems["d"] == [("substituted", "Y")]
+
+
+def test_the_most_confused_phones_come_first():
+    def phone(frames, taken, mass):
+        return {"frames": frames, "right": 0, "taken_for": taken, "mass": mass}
+
+    picture = confusion_picture(
+        {
+            "phones": {
+                "B": phone(100, {"B": 60, "P": 40}, {"B": 0.5, "P": 0.3, "D": 0.2}),
+                "S": phone(100, {"S": 100}, {"S": 0.75, "Z": 0.25}),
+                "ZH": phone(3, {"S": 3}, {"S": 1.0}),  # too few frames to tell
+            }
+        }
+    )
+    found = [text for text in re.findall(r">([^<]+)</text>", picture.svg) if ", " in text]
+    assert [pair for pair in found if "%" not in pair] == ["B, P", "S, Z", "B, D"]
+    assert confusion_picture({"phones": {"S": phone(100, {"S": 100}, {"S": 1.0})}}) is None
 
 
 def test_figures_of_several_models_are_pooled():
