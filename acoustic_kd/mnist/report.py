@@ -109,7 +109,7 @@ def _main_table(results: dict[str, Any]) -> list[str]:
 def _corrected_table(results: dict[str, Any]) -> list[str]:
     rows = []
     for nets in rows_of(results, 5, 6):
-        classes = nets[0]["correct"]
+        classes = list(nets[0]["correct"])  # a tuple would be two indices
         for how in ways_of(nets):
             errors = np.array(errors_of(nets, how))
             matrix = confusions_of(nets, how)

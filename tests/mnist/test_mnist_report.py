@@ -210,6 +210,8 @@ def test_nets_that_saw_7s_and_8s_alone():
                           "0.0 ± 0.0 of 2,000 (7, 8)", ""]  # fmt: skip
     assert third[3] == "602.0 ± 1.0" and third[5] == "100.0 ± 0.0 of 2,000 (7, 8)"
     assert third[6] == "13.2 %, shift −7.6"
+    fresh = [one | {"correct": (7, 8)} for one in nets]  # as they are before they are written
+    assert section(results(fresh), {}) == section(results(nets), {})
 
 
 def test_both_means():

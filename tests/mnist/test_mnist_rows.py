@@ -55,7 +55,9 @@ def test_the_quick_recipe_is_some_of_the_rows_shortened():
     assert list(quick) == ["cumbersome", "hard", "distilled"]
     for name, row in quick.items():
         assert row.seeds <= full[name].seeds and row.epochs < full[name].epochs
-        assert replace(row, seeds=full[name].seeds, epochs=full[name].epochs) == full[name]
+        # How long it trains, and what goes with that.
+        length = ("seeds", "epochs", "dropout", "learning_rate")
+        assert replace(row, **{key: getattr(full[name], key) for key in length}) == full[name]
 
 
 def test_quick_rows_take_the_settings_that_quick_does_not_change(settings):
