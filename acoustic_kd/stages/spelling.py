@@ -11,7 +11,6 @@ from acoustic_kd.config import Config
 from acoustic_kd.corpora.manifest import Normalise, read_manifest
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import file_digest
-from acoustic_kd.lexicon import Lexicon
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.units.graphemes import FORMAT, Alphabet
 from acoustic_kd.units.text import normalise_spelled
@@ -61,20 +60,3 @@ def alphabet_of(experiment: Experiment) -> Alphabet:
 @lru_cache(maxsize=1)
 def _alphabet(path: Path, content: str) -> Alphabet:
     return Alphabet(Counter(w for u in read_manifest(path) for w in (u.text or "").split()))
-
-
-def with_spelled_words(experiment: Experiment, lexicon: Lexicon, words: Counter[str]) -> Lexicon:
-    """The lexicon, and after its words those of `words` that it lacks and that can be spelled.
-
-    Says on the terminal which cannot.
-    """
-    new = sorted(word for word in words if word not in lexicon)
-    spelled = alphabet_of(experiment).spelled(new)
-    if left := [word for word in new if word not in spelled]:
-        share = sum(words[word] for word in left) / words.total()
-        more = ", …" if len(left) > 5 else ""
-        print(
-            f"  {len(left)} words have no spelling in the letters of train: "
-            f"{', '.join(left[:5])}{more} ({share:.1%} of all)"
-        )
-    return Lexicon(lexicon.entries | spelled)

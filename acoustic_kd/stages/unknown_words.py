@@ -13,7 +13,7 @@ from acoustic_kd.g2p.model import FORMAT, cached_model
 from acoustic_kd.g2p.search import Guess
 from acoustic_kd.lexicon import Lexicon
 from acoustic_kd.stages.experiment import Experiment
-from acoustic_kd.stages.spelling import is_spelled, with_spelled_words
+from acoustic_kd.stages.spelling import alphabet_of, is_spelled
 
 G2P = "g2p.txt"
 MODEL = "g2p/model.safetensors"  # in the experiment's directory: it outlasts a changed corpus
@@ -53,7 +53,7 @@ def with_unknown_words(
         whole: what the terminal calls all of `words`.
     """
     if is_spelled(experiment.config):
-        return with_spelled_words(experiment, lexicon, words)
+        return _with_spelled_words(experiment, lexicon, words)
     unknown = sorted(word for word in words if word not in lexicon)
     if not unknown:
         return lexicon
@@ -82,6 +82,19 @@ def with_unknown_words(
         print(f"  {len(left)} stay unknown, for the lexicon has no such letters: {some(left)}")
     new = {word: tuple(guess.phones for guess in found) for word, found in said.items()}
     return Lexicon(lexicon.entries | new)
+
+
+def _with_spelled_words(experiment: Experiment, lexicon: Lexicon, words: Counter[str]) -> Lexicon:
+    """The lexicon, and after its words those of `words` that it lacks and that can be spelled."""
+    new = sorted(word for word in words if word not in lexicon)
+    spelled = alphabet_of(experiment).spelled(new)
+    if left := [word for word in new if word not in spelled]:
+        share = sum(words[word] for word in left) / words.total()
+        print(
+            f"  {len(left)} words have no spelling in the letters of train: {some(left)} "
+            f"({share:.1%} of all)"
+        )
+    return Lexicon(lexicon.entries | spelled)
 
 
 def _given(experiment: Experiment, lexicon: Lexicon) -> Lexicon:

@@ -10,8 +10,6 @@ import io
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-import sentencepiece
-
 from acoustic_kd.errors import UserError
 from acoustic_kd.units.graphemes import clusters
 
@@ -30,6 +28,8 @@ def train_pieces(sentences: Iterable[Sequence[str]], size: int, kind: str = "uni
     Raises:
         UserError: the text has too few words for as many pieces, or too many letters for as few.
     """
+    import sentencepiece  # joining needs none of it
+
     out = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -62,6 +62,8 @@ class PieceModel:
     """
 
     def __init__(self, content: bytes) -> None:
+        import sentencepiece
+
         self._model = sentencepiece.SentencePieceProcessor(model_proto=content)
         self._known: dict[str, tuple[str, ...]] = {}
 
