@@ -34,6 +34,7 @@ from acoustic_kd.parallel import mapping
 from acoustic_kd.senones import SenoneInventory
 
 FIRST_DURATION, FIRST_PAUSE = 3.0, 10.0  # frames a state of a phone or of silence, at a guess
+BEAM = 500.0  # nats; where utterances are long, many times as fast as dropping nothing
 LONGEST = 60  # frames in a state of a phone; more is no speech, and learnt as silence
 GROW_BELOW = 0.2  # nats a frame: a round that gains less has learnt what so few Gaussians can
 STOP_BELOW = 0.05  # likewise, once there are as many Gaussians as there will be
@@ -125,7 +126,7 @@ class FlatAligner:
         self.transcripts.check(words, len(frames))
         components = self.mixtures.components(frames)
         loglikes = log_likelihoods(components)
-        return self.transcripts.path(words, loglikes), components, loglikes
+        return self.transcripts.path(words, loglikes, BEAM), components, loglikes
 
     def score(self, path: np.ndarray, loglikes: np.ndarray) -> float:
         """How well an utterance fits its alignment: see `score_path`."""
