@@ -16,14 +16,9 @@ from acoustic_kd.decoding.align import Transcripts
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import digest, write_jsonl
 from acoustic_kd.flat_start.equal import equal_states
+from acoustic_kd.flat_start.model import FlatAligner, Round, read_round
 from acoustic_kd.flat_start.outliers import find_outliers
-from acoustic_kd.flat_start.rounds import (
-    FlatAligner,
-    Round,
-    first_round,
-    read_round,
-    train_rounds,
-)
+from acoustic_kd.flat_start.rounds import first_round, train_rounds
 from acoustic_kd.frames import Utterance as Frames
 from acoustic_kd.frames import shard_paths, write_store
 from acoustic_kd.lexicon import SILENCE, Lexicon
@@ -58,7 +53,8 @@ def start_flat(
 
     def align(split: str, utterances: list[Utterance]) -> Iterator[Result]:
         results = list(_align_split(experiment, split, utterances, (found, lexicon, inventory)))
-        scores.extend({"id": n, "split": split, "score": round(s, 3)} for n, _, s in results)
+        known = ((name, score) for name, _, score in results if np.isfinite(score))
+        scores.extend({"id": n, "split": split, "score": round(s, 3)} for n, s in known)
         write_jsonl(out / "scores.jsonl", sorted(scores, key=lambda row: row["score"]))
         yield from without_outliers(split, results, config.outliers)
         shutil.rmtree(store, ignore_errors=True)
