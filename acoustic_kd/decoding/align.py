@@ -58,17 +58,21 @@ class Transcripts:
                 f"at least {STATES * phones}"
             )
 
-    def path(self, words: list[str], loglikes: np.ndarray) -> np.ndarray:
+    def path(self, words: list[str], loglikes: np.ndarray, beam: float = WHOLE) -> np.ndarray:
         """The senone of every frame, int32 [T].
 
         Args:
             words: that `check` has let pass.
             loglikes: [T, K].
+            beam: the search drops what is worse than the best by more, unless that leaves no path.
 
         Raises:
             AlignmentFailure: the words do not fit the frames.
         """
-        path = force_align(self._graph(words), loglikes)
+        graph = self._graph(words)
+        path = force_align(graph, loglikes, beam=beam)
+        if path is None and beam < WHOLE:
+            path = force_align(graph, loglikes)
         if path is None:
             raise AlignmentFailure("the words do not fit the audio (no path)")
         return path

@@ -16,14 +16,9 @@ from acoustic_kd.decoding.align import Transcripts
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import digest, write_jsonl
 from acoustic_kd.flat_start.equal import equal_states
+from acoustic_kd.flat_start.model import FlatAligner, Round, read_round
 from acoustic_kd.flat_start.outliers import find_outliers
-from acoustic_kd.flat_start.rounds import (
-    FlatAligner,
-    Round,
-    first_round,
-    read_round,
-    train_rounds,
-)
+from acoustic_kd.flat_start.rounds import first_round, train_rounds
 from acoustic_kd.frames import Utterance as Frames
 from acoustic_kd.frames import shard_paths, write_store
 from acoustic_kd.lexicon import SILENCE, Lexicon
@@ -58,9 +53,10 @@ def start_flat(
 
     def align(split: str, utterances: list[Utterance]) -> Iterator[Result]:
         results = list(_align_split(experiment, split, utterances, (found, lexicon, inventory)))
-        scores.extend({"id": n, "split": split, "score": round(s, 3)} for n, _, s in results)
+        known = ((name, score) for name, _, score in results if np.isfinite(score))
+        scores.extend({"id": n, "split": split, "score": round(s, 3)} for n, s in known)
         write_jsonl(out / "scores.jsonl", sorted(scores, key=lambda row: row["score"]))
-        yield from _without_outliers(split, results, config.outliers)
+        yield from without_outliers(split, results, config.outliers)
         shutil.rmtree(store, ignore_errors=True)
 
     return align
@@ -97,16 +93,21 @@ def _gather_cepstra(
     shutil.rmtree(store, ignore_errors=True)  # one that was stopped half way
     usable: dict[str, int] = {}
     for utterance in normalised(experiment, "train"):
+        if utterance.id not in texts:  # a copy at another vocal tract length
+            continue
         try:
             transcripts.check(texts[utterance.id], len(utterance.features))
-        except (AlignmentFailure, KeyError):  # a copy at another warp, or told of at the end
+        except AlignmentFailure:  # which the last alignment tells of
             continue
         usable[utterance.id] = len(utterance.features)
+    if not usable:
+        raise UserError(
+            "train: no utterance can be aligned, for none has a transcript of words that the "
+            "lexicon has and that fit into it; mend the transcripts or the lexicon (align.lexicon)"
+        )
     order = sorted(usable, key=digest)
     hours = np.cumsum([usable[name] for name in order]) / HOUR
     chosen = set(order[: max(1, np.searchsorted(hours, experiment.config.align.flat_hours))])
-    if not usable:
-        raise UserError("train: no utterance can be aligned: none has a transcript that fits it")
     inventory = transcripts.inventory
 
     def utterances() -> Iterator[Frames]:
@@ -164,7 +165,7 @@ def _align_split(
     return map_stream(_align, items, f"align {split}", len(utterances), 0, _start, arguments)
 
 
-def _without_outliers(split: str, results: list[Found], spreads: float | None) -> Iterator[Result]:
+def without_outliers(split: str, results: list[Found], spreads: float | None) -> Iterator[Result]:
     """The results; of train, reasons instead of segmentations that fit far worse than others.
 
     Dev and test are what systems are measured on: an utterance is not left out there for being

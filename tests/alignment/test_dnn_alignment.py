@@ -12,7 +12,7 @@ from torch import nn
 
 from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation
 from acoustic_kd.config import ModelConfig
-from acoustic_kd.decoding.align import DnnAligner, alignment_graph, force_align
+from acoustic_kd.decoding.align import DnnAligner, Transcripts, alignment_graph, force_align
 from acoustic_kd.errors import UserError
 from acoustic_kd.lexicon import Lexicon
 from acoustic_kd.senones import Leaf, SenoneInventory
@@ -143,3 +143,15 @@ def test_the_shortest_utterance_that_fits():
 def test_a_foreign_phone_is_named():
     with pytest.raises(UserError, match="phone 'OY' is not among the 4 phones of the models"):
         aligner(Lexicon({"OI": (("OY",),)}))
+
+
+@pytest.mark.parametrize("beam", [0.5, 5.0, 50.0])
+def test_a_beam_never_leaves_words_without_a_path(beam):
+    rng = np.random.default_rng(4)
+    transcripts = Transcripts(LEXICON, INVENTORY, keep=True)
+    for _ in range(20):
+        loglikes = rng.normal(0, 30, (12, K)).astype(np.float32)
+        found = transcripts.path(["AB", "BB"], loglikes, beam)
+        INVENTORY.segmentation("u", found)
+    whole = transcripts.path(["AB", "BB"], loglikes)
+    np.testing.assert_array_equal(transcripts.path(["AB", "BB"], loglikes, 1e4), whole)

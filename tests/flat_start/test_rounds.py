@@ -6,14 +6,8 @@ import pytest
 from acoustic_kd.errors import UserError
 from acoustic_kd.flat_start import rounds
 from acoustic_kd.flat_start.equal import equal_states
-from acoustic_kd.flat_start.rounds import (
-    LONGEST,
-    Round,
-    first_round,
-    learnt_states,
-    read_round,
-    train_rounds,
-)
+from acoustic_kd.flat_start.model import Round, read_round
+from acoustic_kd.flat_start.rounds import LONGEST, first_round, learnt_states, train_rounds
 from acoustic_kd.frames import Utterance, shard_paths, write_store
 from acoustic_kd.lexicon import Lexicon
 from acoustic_kd.senones import monophones
@@ -109,6 +103,16 @@ def test_what_was_stopped_in_any_round_ends_with_the_same_bits(start, monkeypatc
             assert not read_round(stopped).finished
     assert stopped.read_bytes() == whole.read_bytes()
     assert list(train(shards, stopped, texts)) == []  # done is done
+
+
+@pytest.mark.slow
+def test_two_processes_learn_the_same_bits(start, monkeypatch):
+    shards, begin, texts, _ = start
+    one, two = begin("one"), begin("two")
+    list(train(shards, one, texts, count=3))
+    monkeypatch.setattr("acoustic_kd.parallel.cores", lambda: 2)
+    list(train(shards, two, texts, count=3))
+    assert two.read_bytes() == one.read_bytes()
 
 
 def test_rounds_end_at_the_number_that_was_asked_for(start):

@@ -10,14 +10,15 @@ import soundfile
 from tiny_recipe import SETTINGS, TinyRecipe
 
 from acoustic_kd.alignment.pocketsphinx import SAMPLE_RATE, PocketsphinxAligner, bundled_lexicon
-from acoustic_kd.alignment.segmentation import read_segmentations
+from acoustic_kd.alignment.segmentation import Segmentation, read_segmentations
 from acoustic_kd.audio import read_audio
 from acoustic_kd.config import CorpusConfig
 from acoustic_kd.corpora import load
 from acoustic_kd.corpora.demo_text import vocabulary
 from acoustic_kd.corpora.manifest import SPLITS, Utterance
-from acoustic_kd.flat_start.rounds import read_round
+from acoustic_kd.flat_start.model import read_round
 from acoustic_kd.lexicon import SILENCE, read_lexicon, write_lexicon
+from acoustic_kd.stages.flat_start import without_outliers
 
 SPEECH = CorpusConfig(
     demo_train_voices=3,
@@ -150,9 +151,38 @@ def test_the_last_model_stays_and_what_it_learnt_from_does_not(aligned):
     assert gaussians == sorted(gaussians) and set(gaussians) == {1, 2}
     assert history[-1]["log_likelihood"] > history[0]["log_likelihood"] + 2
     scores = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
-    assert scores[0]["id"] in {WRONG, MINUTE}
+    assert scores[0]["id"] in {WRONG, MINUTE} and FOREIGN not in {row["id"] for row in scores}
     assert [row["score"] for row in scores] == sorted(row["score"] for row in scores)
     assert aligned("align") == 0  # current
+
+
+def test_what_systems_are_measured_on_is_never_left_out():
+    segmented = Segmentation("u", ("AA",), np.ones((1, 3), int))
+    results = [(f"u{n}", segmented, -2.0) for n in range(9)]
+    results += [("bad", segmented, -20.0), ("none", "the transcript is empty", np.nan)]
+
+    def left_out(split, spreads=6.0):
+        found = without_outliers(split, results, spreads)
+        return [name for name, value in found if isinstance(value, str)]
+
+    assert left_out("train") == ["bad", "none"]
+    assert left_out("train", None) == left_out("dev") == left_out("test") == ["none"]
+
+
+def test_nothing_to_learn_from(prepared, tmp_path, capfd):
+    recipe = prepared.copy(tmp_path / "exp")
+    shutil.rmtree(recipe.directory / "align", ignore_errors=True)
+    train = recipe.directory / "corpus" / "train.jsonl"
+    rows = [json.loads(line) | {"text": "XYZZY"} for line in train.read_text().splitlines()]
+    train.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    capfd.readouterr()
+    assert recipe("align") == 2
+    error = capfd.readouterr().err
+    assert error.startswith(
+        "acoustic-kd align: error: train: no utterance can be aligned, for none"
+    )
+    assert error.count("\n") == 1
+    assert [p.name for p in (recipe.directory / "align").rglob("*")] == ["started.json"]
 
 
 def test_the_tree_grows_from_it(aligned):
