@@ -28,20 +28,24 @@ def score_path(loglikes: np.ndarray, path: np.ndarray, silent: np.ndarray) -> fl
     return float(np.mean(loglikes[counted, path[counted]] - loglikes[counted, best[counted]]))
 
 
-def find_outliers(scores: np.ndarray, spreads: float) -> np.ndarray:
-    """Which scores lie too far below the others, bool [U].
+def lowest_score(scores: np.ndarray, spreads: float) -> float:
+    """Below which score an utterance is an outlier among some.
 
-    Below median - spreads · (median - lower quartile) / 0.6745: the second factor, which is
-    NARROWEST at least, is the standard deviation where scores are normally distributed, and up to
-    a quarter of them may be anything without moving it much. Of the lower side alone, since scores
-    are skewed.
+    median - spreads · (median - lower quartile) / 0.6745: the second factor, which is NARROWEST at
+    least, is the standard deviation where scores are normally distributed, and up to a quarter of
+    them may be anything without moving it much. Of the lower side alone, since scores are skewed.
 
     Args:
-        scores: [U]; not a number where there is none, which is no outlier.
+        scores: [U]; not a number where there is none, which is passed over.
         spreads: standard deviations.
     """
     known = scores[np.isfinite(scores)]
     if not len(known):
-        return np.zeros(len(scores), bool)
+        return -np.inf
     quarter, middle = np.percentile(known, [25, 50])
-    return scores < middle - spreads * max((middle - quarter) / 0.6745, NARROWEST)
+    return float(middle - spreads * max((middle - quarter) / 0.6745, NARROWEST))
+
+
+def find_outliers(scores: np.ndarray, spreads: float) -> np.ndarray:
+    """Which of some scores lie too far below the others, bool [U]: see `lowest_score`."""
+    return scores < lowest_score(scores, spreads)

@@ -20,7 +20,7 @@ from acoustic_kd.corpora.manifest import SPLITS, read_manifest
 from acoustic_kd.decoding.align import Transcripts
 from acoustic_kd.files import read_jsonl
 from acoustic_kd.flat_start.model import FlatAligner, read_round
-from acoustic_kd.flat_start.outliers import find_outliers
+from acoustic_kd.flat_start.outliers import lowest_score
 from acoustic_kd.lexicon import SILENCE, read_lexicon
 from acoustic_kd.senones import monophones
 from acoustic_kd.stages.finished import open_experiment
@@ -73,7 +73,7 @@ def main() -> None:
     spreads = experiment.config.align.outliers or 6.0
     print(f"{'transcript':<16}{'utterances':>11}{'outliers':>10}{'median score':>14}")
     for name, found in scores.items():
-        outliers = find_outliers(np.concatenate([train, found]), spreads)[len(train) :]
+        outliers = np.array(found) < lowest_score(train, spreads)
         median = np.median(found) if found else np.nan
         print(f"{name:<16}{len(found):>11}{np.count_nonzero(outliers):>10}{median:>14.2f}")
 
