@@ -1,5 +1,7 @@
 """The first stages: the corpus, its features, and how these are normalised."""
 
+import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
@@ -38,13 +40,14 @@ from acoustic_kd.stages.unknown_words import (
 
 UNLABELLED = Classes(0, "")
 LEXICON = "lexicon.txt"
+END_BYTES = 1 << 14  # half a second of 16-bit samples
 
 
 # --- corpus -------------------------------------------------------------------------------------
 
 
 def corpus_sources(config: Config) -> dict[str, str]:
-    """The utterances as read, with size and time of each sound file, and the lexicon's text."""
+    """The utterances as read, with what is in each sound file, and the lexicon's text."""
     sources = spelling_source(config) or {"lexicon": file_digest(_lexicon_path(config))}
     words: Iterable[str] = vocabulary()
     if corpora.data_dir(config.corpus) is not None:
@@ -60,21 +63,32 @@ def corpus_sources(config: Config) -> dict[str, str]:
 
 
 def _source_rows(splits: dict[str, list[Utterance]]) -> list[list]:
-    """Every utterance with its split, and size and time of its sound file."""
+    """Every utterance with its split, and what its sound file is known by."""
+    files = {utterance.audio for utterances in splits.values() for utterance in utterances}
+    marks = {path: _mark(Path(path)) for path in files}
     return [
-        [split, asdict(utterance), *_stamp(Path(utterance.audio))]
+        [split, asdict(utterance), *marks[utterance.audio]]
         for split, utterances in splits.items()
         for utterance in utterances
     ]
 
 
-def _stamp(path: Path) -> tuple[int, int] | tuple[()]:
-    """Size and time of a file; nothing of one that is missing, which is counted later."""
+def _mark(path: Path) -> tuple[int, str] | tuple[()]:
+    """Size of a file and digest of its two ends; nothing of one that is missing: counted later.
+
+    Not its time, which a copy or a new download changes. The beginning of a FLAC file holds a
+    checksum of all samples; of other files a change between the ends that keeps both, and the size,
+    goes unseen.
+    """
     try:
-        status = path.stat()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            ends = hashlib.sha256(file.read(END_BYTES))
+            file.seek(max(END_BYTES, size - END_BYTES))
+            ends.update(file.read(END_BYTES))
     except OSError:
         return ()
-    return status.st_size, status.st_mtime_ns
+    return size, ends.hexdigest()
 
 
 def run_corpus(experiment: Experiment) -> None:

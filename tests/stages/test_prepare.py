@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -37,6 +38,33 @@ def sources(folder, **changes):
     return corpus_sources(dataclasses.replace(Config(), corpus=corpus))
 
 
+def say_something_else(sound):
+    """Another recording in as many bytes, not a second later."""
+    was = sound.stat()
+    soundfile.write(sound, np.full(16000, 7, np.int16), 16000)
+    os.utime(sound, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert sound.stat().st_size == was.st_size
+
+
+def test_sound_copied_or_downloaded_anew(kaldi_dir):
+    before = sources(kaldi_dir)
+    audio = kaldi_dir.parent / "audio"
+    for sound in audio.iterdir():
+        shutil.copyfile(sound, sound.with_suffix(".new"))
+        sound.with_suffix(".new").replace(sound)
+        os.utime(sound, (1, 1))
+    assert sources(kaldi_dir) == before
+
+
+@pytest.mark.parametrize("size", [1, 100, 1 << 14, (1 << 14) + 1, 1 << 15, 50_001])
+def test_sound_files_of_any_size_are_known_by_their_ends(kaldi_dir, size):
+    sound, found = kaldi_dir.parent / "audio" / "a.wav", []
+    for content in {bytes(size), b"x" + bytes(size - 1), bytes(size - 1) + b"x", bytes(size + 1)}:
+        sound.write_bytes(content)
+        found.append(sources(kaldi_dir)["data"])
+    assert len(set(found)) == len(found)
+
+
 def test_nothing_changed(kaldi_dir, monkeypatch):
     before = sources(kaldi_dir)
     (kaldi_dir / "notes.txt").write_text("not part of the corpus")
@@ -54,7 +82,7 @@ def test_a_transcript_changed(kaldi_dir):
 def test_sound_outside_the_folder_changed_or_went(kaldi_dir):
     before = sources(kaldi_dir)
     sound = kaldi_dir.parent / "audio" / "a.wav"
-    os.utime(sound, (1, 1))
+    say_something_else(sound)
     changed = sources(kaldi_dir)
     sound.unlink()
     assert len({str(found) for found in (before, changed, sources(kaldi_dir))}) == 3
@@ -79,7 +107,7 @@ def test_speech_without_transcripts_counts_but_not_what_is_said_in_it(
         assert sources(kaldi_dir, **same) == found[1]
     (more / "utt2spk").write_text("x anna\n")
     found.append(sources(kaldi_dir, **given))
-    os.utime(sound, (1, 1))
+    say_something_else(sound)
     found.append(sources(kaldi_dir, **given))
     assert len({str(one) for one in found}) == 4
 
