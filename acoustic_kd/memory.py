@@ -1,5 +1,6 @@
 """How much memory is free, on the device and on the machine, and how much a cache holds."""
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ GIGABYTE = 10**9
 MARGIN = 0.85  # of what is free is taken at most
 CACHED = 1 << 19  # numbers, a few times over, that a CPU core has near
 BUSY = 1 << 24  # numbers that keep a GPU busy
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names in malloc.h, with M_ before them
+LARGEST = 2**31 - 1
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 
@@ -53,6 +56,18 @@ def memory_to_take(device: torch.device, gigabytes: float | None, later: int) ->
         return int(gigabytes * GIGABYTE)
     found = [free for free in (free_memory(device), free_host_memory()) if free is not None]
     return max(0, most(min(found)) - later) if found else None
+
+
+def keep_freed() -> None:
+    """From here on keep what large tensors free, rather than fetch it anew in every training step.
+
+    glibc gives large blocks back to the system, which hands them out again page by page, filled
+    with zeros. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(MMAP_THRESHOLD, LARGEST)
+        mallopt(TRIM_THRESHOLD, LARGEST)
 
 
 def cached_rows(matrix: Tensor) -> int:

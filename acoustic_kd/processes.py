@@ -8,13 +8,14 @@ import torch
 from accelerate import Accelerator
 
 from acoustic_kd.errors import UserError
+from acoustic_kd.memory import keep_freed
 
 # Words by which PyTorch says that another process cannot be reached any more.
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "Timed out")
 
 
 def make_accelerator() -> Accelerator:
-    """The processes of this run.
+    """The processes of this run; called before large tensors are made.
 
     Raises:
         UserError: Accelerate sees another number of them than the launcher started.
@@ -27,6 +28,8 @@ def make_accelerator() -> Accelerator:
             f"{started} processes were started but Accelerate joins {accelerator.num_processes}; "
             "look at 'accelerate env' and at variables named ACCELERATE_…"
         )
+    if accelerator.device.type == "cpu":
+        keep_freed()
     return accelerator
 
 

@@ -34,6 +34,4 @@ done
 
 cd "$(dirname "$0")/.."
 tools/setup.sh demo
-# Of glibc: keep freed memory rather than fetch it anew from the system in every training step.
-export MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=4000000000
 exec .venv/bin/acoustic-kd mnist ${options[@]+"${options[@]}"}

@@ -1,5 +1,7 @@
 """Training within its memory budget."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -27,3 +29,32 @@ def test_logits_need_no_more_memory_than_they_are_given(tmp_path, monkeypatch, s
     assert most[10.0] > 2 * 4 * 300 * 601
     # Beside them a few rows, and the gradient of the output's weights: a part's and the sum.
     assert most[0.1] < 0.1e6 + 8 * 4 * 300 + 2 * 4 * 300 * 33
+
+
+FREED = """
+import sys
+from pathlib import Path
+
+import torch
+
+from acoustic_kd import memory
+
+if sys.argv[1:]:
+    memory.keep_freed()
+held = []
+for size in (1, 25_000_000):
+    held.append(int(Path("/proc/self/statm").read_text().split()[1]))
+    torch.ones(size)
+held.append(int(Path("/proc/self/statm").read_text().split()[1]))
+print(held[2] - held[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is counted here is Linux's")
+def test_what_a_training_step_frees_is_there_for_the_next():
+    """Pages of 4 KiB that stay with the process of a tensor of 100 MB."""
+    stays = [
+        int(subprocess.check_output([sys.executable, "-c", FREED, *keep])) for keep in ([], ["x"])
+    ]
+    assert stays[0] < 2_000
+    assert stays[1] > 20_000
