@@ -12,6 +12,7 @@ ENCODINGS = ("top-k", "top-p", "sampled", "dense")  # of soft targets
 UNKNOWN_WORDS = ("g2p", "exclude")  # words of transcripts that the lexicon lacks
 ALIGNERS = ("pocketsphinx", "dnn", "flat")
 TRACKERS = ("tensorboard",)  # of Accelerate's
+DEMO_LANGUAGES = ("en", "es", "el")  # in which the demo is spoken: English, Spanish, Greek
 UNITS = ("phones", "graphemes", "pieces")  # that words are made of
 CASES = ("upper", "turkic")  # of words that are spelled
 PIECE_MODELS = ("unigram", "bpe")
@@ -54,6 +55,7 @@ class CorpusConfig:
     untranscribed: str | None = None
     untranscribed_share: float = 0.0  # of train, by speaker, whose transcripts are taken away
     seed: int = 1
+    demo_language: str = "en"  # of DEMO_LANGUAGES; docs/units.md
     demo_train_voices: int = 14
     demo_dev_voices: int = 3
     demo_test_voices: int = 4

@@ -7,6 +7,7 @@ from typing import Any
 from acoustic_kd.config import (
     ALIGNERS,
     CASES,
+    DEMO_LANGUAGES,
     ENCODINGS,
     LIBRISPEECH_PARTS,
     MEANS,
@@ -66,6 +67,7 @@ RANGES: dict[str, Range] = {
     "corpus.untranscribed_parts": _PARTS,
     "corpus.untranscribed_share": _RATE,
     "corpus.seed": _at_least(0),
+    "corpus.demo_language": _one_of(*DEMO_LANGUAGES),
     "corpus.demo_train_voices": _at_least(1, 16),  # as many as `corpora.demo` has
     "corpus.demo_dev_voices": _at_least(1, 4),
     "corpus.demo_test_voices": _at_least(1, 6),
@@ -203,9 +205,15 @@ def _check_language_model(decode: DecodeConfig) -> None:
 def _check_units(config: Config) -> None:
     """Likewise, for those that say what words are made of."""
     units, wrong = config.lang.units, ""
+    language = config.corpus.demo_language if config.corpus.name == "demo" else "en"
     if units == "phones":
         if config.lang.case != "upper":
             wrong = f"'lang.case' is {config.lang.case}; it must be upper"
+        elif language != "en" and config.align.lexicon is None:
+            wrong = (
+                f"'corpus.demo_language' is {language}, of which there is no lexicon; give "
+                "lang.units=graphemes align.method=flat, or en"
+            )
     elif config.align.method == "pocketsphinx":
         wrong = (
             "'align.method' is pocketsphinx, which knows English phones alone; give "

@@ -2,6 +2,7 @@
 # From audio to the table: baseline, ensemble and distilled model, in frame accuracy and WER.
 #
 #   recipes/run.sh                                      the demo, speech synthesised on the spot
+#   recipes/run.sh --config recipes/conf/demo_es.yaml   likewise in Spanish; demo_el.yaml: Greek
 #   recipes/run.sh --config recipes/conf/an4.yaml --data-dir DIR
 #   recipes/run.sh --config recipes/conf/mini_librispeech.yaml      downloaded, 0.3 GB; and likewise
 #                                       librispeech_100.yaml (7 GB), librispeech_960_paper.yaml (60)

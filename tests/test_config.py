@@ -156,6 +156,7 @@ OUT_OF_RANGE = [
     ("corpus.untranscribed_parts", "train-clean-50"),
     ("corpus.untranscribed_share", "-0.1 1 1.5 .nan"),
     ("corpus.seed", "-1"),
+    ("corpus.demo_language", "xx english ''"),
     ("corpus.demo_train_voices", "0 17"),
     ("corpus.demo_dev_voices", "0 5"),
     ("corpus.demo_test_voices", "0 7"),

@@ -2,8 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +90,17 @@ class TinyRecipe:
             str(path.relative_to(self.directory)): (path.stat().st_mtime_ns, path.read_bytes())
             for path in paths
         }
+
+
+def kill_when(process: subprocess.Popen, condition: Callable[[], bool]) -> bool:
+    """Kill −9 as soon as the condition holds; false if the process ended first."""
+    while process.poll() is None:
+        if condition():
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            return process.returncode == -signal.SIGKILL
+        time.sleep(0.0005)
+    raise AssertionError(process.communicate()[1])
 
 
 def prepare(folder: Path) -> TinyRecipe:

@@ -96,7 +96,7 @@ def _of_ones_own(read: Callable[[Path, Normalise], Corpus]) -> Callable[..., Cor
 # downloaded to its `data_dir`.
 CORPORA: dict[str, Callable[..., Corpus]] = {
     "an4": _in_capitals(lambda config, out_dir: an4.read(data_dir(config))),
-    "demo": _in_capitals(demo.read),
+    "demo": demo.read,
     "kaldi_dir": _of_ones_own(kaldi_dir.read),
     "lhotse": _of_ones_own(lhotse.read),
     "librispeech": _in_capitals(lambda config, out_dir: librispeech.read(config, data_dir(config))),

@@ -1,13 +1,14 @@
 """The demo corpus: speech synthesised on the spot by espeak-ng, with noise, so no download.
 
-No voice and no sentence is in two splits. The same settings give the same bytes every time.
+In each language of `demo_languages`. No voice and no sentence is in two splits. The same settings
+give the same bytes every time.
 """
 
 import importlib.util
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import soundfile
 from tqdm import tqdm
 
 from acoustic_kd.corpora import _espeak_child
+from acoustic_kd.corpora.demo_languages import ACCENTS
 from acoustic_kd.corpora.demo_text import sentences
-from acoustic_kd.corpora.manifest import SPLITS, Corpus, Utterance
+from acoustic_kd.corpora.manifest import SPLITS, Corpus, Normalise, Utterance, normalise_text
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import atomic_path
 
@@ -82,12 +84,28 @@ VOICES = {
 }
 
 
-def read(config: Any, out_dir: Path) -> Corpus:
+def voices(language: str) -> dict[str, list[Voice]]:
+    """The speakers of each split: in every language the same ones, with the accents that it has.
+
+    Those of British English have its last accent, all others its first.
+    """
+    accents = ACCENTS.get(language)
+    if accents is None:
+        return VOICES
+    return {
+        split: [replace(v, accent=accents[-1 if v.accent == "en" else 0]) for v in speakers]
+        for split, speakers in VOICES.items()
+    }
+
+
+def read(config: Any, out_dir: Path, normalise: Normalise = normalise_text) -> Corpus:
     """Synthesise the corpus as `out_dir`/SPLIT/SPEAKER/ID.wav (16 kHz, 16 bit).
 
     Args:
-        config: has `seed`, `demo_train_voices`, `demo_dev_voices`, `demo_test_voices`, and
-            sentences per voice: `demo_train_sentences`, `demo_eval_sentences` (dev and test).
+        config: has `seed`, `demo_language`, `demo_train_voices`, `demo_dev_voices`,
+            `demo_test_voices`, and sentences per voice: `demo_train_sentences`,
+            `demo_eval_sentences` (dev and test).
+        normalise: makes transcripts of the sentences.
 
     Raises:
         UserError: espeak-ng is not installed, or a number of voices or sentences is impossible.
@@ -95,15 +113,18 @@ def read(config: Any, out_dir: Path) -> Corpus:
     _check_installed()
     plan = _plan(config)
     corpus = Corpus(splits={split: [] for split in SPLITS})
-    voices = sum(len(plan[split]) for split in SPLITS)
-    with tqdm(total=voices, desc="synthesis", unit="voice", disable=None) as bar:
+    count = sum(len(plan[split]) for split in SPLITS)
+    with tqdm(total=count, desc="synthesis", unit="voice", disable=None) as bar:
         for split in SPLITS:
             speech = {voice: _speak(voice, texts) for voice, texts in plan[split].items()}
             babble = _babble(list(speech.values()))
             for voice, texts in plan[split].items():
                 folder = Path(out_dir).absolute() / split / voice.speaker
-                noisy = _write_voice(folder, voice, texts, speech[voice], babble, config.seed)
-                corpus.splits[split] += noisy
+                paths = _write_voice(folder, voice, speech[voice], babble, config.seed)
+                corpus.splits[split] += [
+                    Utterance(path.stem, voice.speaker, str(path), normalise(text))
+                    for path, text in zip(paths, texts, strict=True)
+                ]
                 bar.update()
     return corpus
 
@@ -129,9 +150,11 @@ def _plan(config: Any) -> dict[str, dict[Voice, list[str]]]:
             raise UserError(f"corpus.{key} is {getattr(config, key)}: give 1 to {MOST_SENTENCES}")
     each = {split: config.demo_eval_sentences for split in SPLITS}
     each["train"] = config.demo_train_sentences
-    pool = iter(sentences(sum(counts[split] * each[split] for split in SPLITS), config.seed))
+    total = sum(counts[split] * each[split] for split in SPLITS)
+    pool = iter(sentences(total, config.seed, config.demo_language))
+    speakers = voices(config.demo_language)
     return {
-        split: {voice: list(islice(pool, each[split])) for voice in VOICES[split][: counts[split]]}
+        split: {v: list(islice(pool, each[split])) for v in speakers[split][: counts[split]]}
         for split in SPLITS
     }
 
@@ -185,24 +208,19 @@ def _resample(speech: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _write_voice(
-    folder: Path,
-    voice: Voice,
-    texts: list[str],
-    speech: list[np.ndarray],
-    babble: np.ndarray,
-    seed: int,
-) -> list[Utterance]:
-    """Add noise to a voice's speech and write it, one file an utterance."""
-    utterances = []
-    for number, (text, clean) in enumerate(zip(texts, speech, strict=True)):
+    folder: Path, voice: Voice, speech: list[np.ndarray], babble: np.ndarray, seed: int
+) -> list[Path]:
+    """Add noise to a voice's speech and write it, one file an utterance, named by its id."""
+    paths = []
+    for number, clean in enumerate(speech):
         name = f"{voice.speaker}-{number:03d}"
         # Seeded by name: the noise of one utterance does not depend on any other.
         rng = np.random.default_rng([seed, *name.encode()])
         samples = np.round(_with_noise(clean, babble, rng) * 32767).astype(np.int16)
-        with atomic_path(folder / f"{name}.wav") as temporary:
+        paths.append(folder / f"{name}.wav")
+        with atomic_path(paths[-1]) as temporary:
             soundfile.write(temporary, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-        utterances.append(Utterance(name, voice.speaker, str(folder / f"{name}.wav"), text))
-    return utterances
+    return paths
 
 
 def _with_noise(clean: np.ndarray, babble: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -21,7 +21,7 @@ NOT_SHAPING = {
 LATER = {
     *("corpus.test_share", "corpus.test_speakers", "corpus.dev_speakers", "corpus.folds"),
     *("corpus.fold", "corpus.train_parts", "corpus.dev_parts", "corpus.test_parts"),
-    *("corpus.untranscribed_parts", "corpus.untranscribed_share"),
+    *("corpus.untranscribed_parts", "corpus.untranscribed_share", "corpus.demo_language"),
     *("align.method", "align.rounds", "align.gaussians", "align.flat_hours", "align.outliers"),
     *("lang.units", "lang.case", "lang.pieces", "lang.piece_model"),
     "align.unknown_words",  # if there are any, the sources of the corpus stage say so

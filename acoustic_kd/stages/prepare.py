@@ -18,6 +18,7 @@ from acoustic_kd.corpora.manifest import (
     Exclusion,
     Utterance,
     check_excluded,
+    normalise_text,
     read_manifest,
     write_manifest,
 )
@@ -49,11 +50,10 @@ END_BYTES = 1 << 14  # half a second of 16-bit samples
 def corpus_sources(config: Config) -> dict[str, str]:
     """The utterances as read, with what is in each sound file, and the lexicon's text."""
     sources = spelling_source(config) or {"lexicon": file_digest(_lexicon_path(config))}
-    words: Iterable[str] = vocabulary()
+    words: Iterable[str] = map(normalise_text, vocabulary(config.corpus.demo_language))
     if corpora.data_dir(config.corpus) is not None:
-        corpus = corpora.load(
-            config.corpus, Path(), normaliser(config)
-        )  # only the demo writes anything there
+        # Only the demo writes anything there.
+        corpus = corpora.load(config.corpus, Path(), normaliser(config))
         rows = _source_rows(corpus.splits)
         sources["data"] = digest([rows, [asdict(exclusion) for exclusion in corpus.excluded]])
         words = spoken_words(corpus.splits)

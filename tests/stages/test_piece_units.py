@@ -2,56 +2,30 @@
 
 import json
 
-import numpy as np
 import pytest
 import tiny_recipe
 
-from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation, check_transcript
 from acoustic_kd.corpora.manifest import read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.lexicon import SILENCE, read_lexicon
-from acoustic_kd.stages import STAGES, align, realign
-from acoustic_kd.stages.prepare import stored_frames
+from acoustic_kd.stages import STAGES
 from acoustic_kd.transcribe import Transcriber
 from acoustic_kd.units.pieces import BEGIN
 
 PIECES = ("lang.units=pieces", "lang.pieces=40")
 
 
-def equal_parts(experiment, lexicon):
-    """An aligner that hears nothing: every state of a transcript lasts equally long."""
-
-    def segment(utterance, frames):
-        try:
-            check_transcript(utterance.text.split(), lexicon)
-        except AlignmentFailure as error:
-            return utterance.id, str(error)
-        letters = [letter for word in utterance.text.split() for letter in lexicon[word][0]]
-        phones = (SILENCE, *letters, SILENCE)
-        bounds = np.linspace(0, frames, 3 * len(phones) + 1).astype(np.int64)
-        found = Segmentation(utterance.id, phones, np.diff(bounds).reshape(-1, 3))
-        return utterance.id, found
-
-    def all_of(split, utterances):
-        store = experiment.path("features") / split
-        lengths = {u.id: len(u.features) for u in stored_frames(store)}
-        return (segment(u, lengths[u.id]) for u in utterances)
-
-    return all_of
-
-
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    """The tiny recipe in letters, from audio to the table, on equal segments."""
+    """The tiny recipe in letters, from audio to the table; two rounds of a flat start will do."""
     pytest.importorskip("espeakng_loader", reason="needs acoustic-kd[demo]")
     folder = tmp_path_factory.mktemp("letters")
-    settings = ("lang.units=graphemes", "align.method=dnn", "align.model=elsewhere")
-    made = tiny_recipe.TinyRecipe(folder / "exp", (*tiny_recipe.SETTINGS, *settings))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(align, "_with_dnn", equal_parts)
-        patch.setattr(realign, "align_sources", lambda config: {})
-        for stage in STAGES:
-            assert made(stage) == 0, stage
+    flat = ("align.method=flat", "align.rounds=2", "align.gaussians=1")
+    made = tiny_recipe.TinyRecipe(
+        folder / "exp", (*tiny_recipe.SETTINGS, "lang.units=graphemes", *flat)
+    )
+    for stage in STAGES:
+        assert made(stage) == 0, stage
     return made
 
 
@@ -60,10 +34,8 @@ def pieces(recipe, tmp_path_factory):
     """A copy of it, gone on with in pieces; what the stages said, and which files were kept."""
     copy = recipe.copy(tmp_path_factory.mktemp("pieces") / "exp")
     before = copy.files()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(realign, "align_sources", lambda config: {})
-        for stage in STAGES:
-            assert copy(stage, *PIECES) == 0, stage
+    for stage in STAGES:
+        assert copy(stage, *PIECES) == 0, stage
     return copy, before
 
 

@@ -1,8 +1,6 @@
 """The recipe from audio to the table: what it makes, what it redoes, and how it refuses."""
 
 import json
-import signal
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import soundfile
-from tiny_recipe import SETTINGS, TinyRecipe, kaldi_data
+from tiny_recipe import SETTINGS, TinyRecipe, kaldi_data, kill_when
 
 from acoustic_kd.stages import STAGES
 
@@ -414,17 +412,6 @@ def test_no_data_folder(own, refusal):
 
 
 # --- killed at any moment -----------------------------------------------------------------------
-
-
-def kill_when(process, condition):
-    """Kill −9 as soon as the condition holds; false if the process ended first."""
-    while process.poll() is None:
-        if condition():
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            return process.returncode == -signal.SIGKILL
-        time.sleep(0.0005)
-    raise AssertionError(process.communicate()[1])
 
 
 @pytest.mark.slow

@@ -1,0 +1,55 @@
+"""Spanish."""
+
+ACCENTS = ("es", "es-419")  # of Spain and of Latin America
+
+# What is counted is two or more, so that numbers have one form for both genders.
+GRAMMAR = {
+    "SENTENCE": [
+        "$SWITCH $DEVICE $OF_ROOM",
+        "pon la luz $OF_ROOM al $NUMBER por ciento",
+        "$ASK despertarme $CLOCK el $DAY",
+        "$ASK llamar a $NAME $WHEN",
+        "$ASK marcar el $DIGIT $DIGIT $DIGIT $DIGIT $DIGIT",
+        "$NAME vive en el número $NUMBER de la calle $STREET en $PLACE",
+        "$MAN y $WOMAN quieren verse $WHEN",
+        "$ASK reservar $UNIT asientos de $CITY a $ABROAD $WHEN",
+        "el tren de $CITY a $ABROAD sale $CLOCK",
+        "qué tiempo hará en $PLACE $WHEN",
+        "cuántos kilómetros hay de $CITY a $ABROAD",
+        "añade $UNIT $FEMININE y $UNIT $MASCULINE a la lista",
+        "escribe a $NAME que $GOODS cuestan $NUMBER euros",
+        "el código $OF_ROOM es $DIGIT $DIGIT $DIGIT $DIGIT",
+        "apunta $ITEM $ITEM $ITEM $ITEM $ITEM",
+    ],
+    "ITEM": ["$NAME", "$PLACE", "$FEMININE", "$MASCULINE", "$DAY", "$MONTH", "$DIGIT"],
+    "ASK": ["puedes", "podrías", "no olvides", "por favor recuerda"],
+    "SWITCH": ["enciende", "apaga"],
+    "DEVICE": ["la luz", "la radio", "el horno", "la alarma", "el ventilador", "la calefacción"],
+    "OF_ROOM": [
+        *("de la cocina", "de la oficina", "de la entrada"),
+        *("del baño", "del salón", "del garaje", "del jardín"),
+    ],
+    "NAME": ["$MAN", "$WOMAN"],
+    "MAN": ["Pedro", "Andrés", "Javier", "Miguel", "Hugo"],
+    "WOMAN": ["Laura", "Elena", "Julia", "Carmen", "Rosa"],
+    "PLACE": ["$CITY", "$ABROAD"],
+    "CITY": ["Madrid", "Sevilla", "Valencia", "Toledo", "Bilbao"],
+    "ABROAD": ["Lisboa", "París", "Londres", "Roma", "Berlín"],
+    "STREET": ["Mayor", "Real", "del Sol", "del Puente", "del Bosque", "del Mercado"],
+    "GOODS": ["las $FEMININE", "los $MASCULINE"],
+    "FEMININE": ["manzanas", "naranjas", "flores", "camisas", "sillas"],
+    "MASCULINE": ["huevos", "limones", "libros", "tomates", "zapatos"],
+    "WHEN": ["mañana", "esta noche", "el $DAY", "el $DAY por la $TIME", "el $DATE de $MONTH"],
+    "TIME": ["mañana", "tarde", "noche"],
+    "DAY": ["lunes", "martes", "miércoles", "jueves", "viernes", "sábado", "domingo"],
+    "MONTH": ["marzo", "abril", "junio", "julio", "agosto", "octubre", "diciembre"],
+    "DATE": ["primero", "once", "doce", "quince", "$UNIT", "$UNIT"],
+    "CLOCK": [
+        *("a las $UNIT y media", "a las $UNIT y cuarto", "a las $UNIT menos cuarto"),
+        *("a las $UNIT en punto", "al mediodía"),
+    ],
+    "NUMBER": ["$TENS y $UNIT"],
+    "TENS": ["treinta", "cuarenta", "cincuenta", "sesenta", "setenta", "ochenta", "noventa"],
+    "UNIT": ["dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"],
+    "DIGIT": ["cero", "uno", "$UNIT", "$UNIT", "$UNIT", "$UNIT"],
+}
