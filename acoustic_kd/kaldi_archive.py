@@ -1,11 +1,8 @@
 """`acoustic-kd posteriors`: what a model says of a split's frames, as an archive for Kaldi's tools.
 
-A binary archive of float matrices (Kaldi's `ark`) has for each utterance its id, a space, and
-
-    \\0 B F M space, \\4 rows (int32), \\4 columns (int32), rows · columns float32, little-endian.
+docs/kaldi.md
 """
 
-import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,7 +10,8 @@ import numpy as np
 
 from acoustic_kd.ensemble import log_likelihoods
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import atomic_path, read_json, write_text
+from acoustic_kd.files import read_json, write_text
+from acoustic_kd.kaldi.objects import matrix_bytes, write_objects
 from acoustic_kd.parallel import progress
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.finished import DEFAULT_MODEL, open_experiment
@@ -60,12 +58,4 @@ def _matrices(
 
 def write_archive(path: Path, matrices: Iterable[tuple[str, np.ndarray]]) -> int:
     """Write (id, [T, K]) pairs as float32, whole or not at all; returns how many."""
-    number = 0
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        for name, matrix in matrices:
-            rows, columns = matrix.shape
-            file.write(f"{name} ".encode() + b"\0BFM ")
-            file.write(struct.pack("<bibi", 4, rows, 4, columns))
-            file.write(np.ascontiguousarray(matrix, "<f4").tobytes())
-            number += 1
-    return number
+    return write_objects(path, ((name, matrix_bytes(matrix)) for name, matrix in matrices))
