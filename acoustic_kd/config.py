@@ -166,6 +166,9 @@ class TrainConfig:
 class SoftTargetConfig:
     """The ensemble's tempered predictions, stored for the transfer set."""
 
+    # Archives of posteriors of models outside, Kaldi's, one a model, that take the members' place:
+    # docs/kaldi.md.
+    posteriors: tuple[str, ...] = ()
     temperature: float = 2.0
     mean: str = "arithmetic"  # of MEANS: of the members' predictions; geometric: of their logits
     weights: tuple[float, ...] | None = None  # of the members in the mean; null: equal

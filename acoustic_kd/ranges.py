@@ -114,6 +114,7 @@ RANGES: dict[str, Range] = {
     "train.logits_mb": _POSITIVE,
     "train.memory_gb": _POSITIVE,
     "train.checkpoint_steps": _at_least(1),
+    "soft_targets.posteriors": ((lambda names: all(names)), "paths of archives"),
     "soft_targets.temperature": _POSITIVE,
     "soft_targets.mean": _one_of(*MEANS),
     "soft_targets.weights": (
@@ -171,10 +172,13 @@ def check_ranges(config: Config) -> None:
             f"{config.align.method}; a model is given where the method is dnn, and only there"
         )
     soft = config.soft_targets
-    if soft.weights is not None and len(soft.weights) != config.train.members:
+    averaged, those = config.train.members, "members (train.members)"
+    if soft.posteriors:
+        averaged, those = len(soft.posteriors), "models of soft_targets.posteriors"
+    if soft.weights is not None and len(soft.weights) != averaged:
         raise UserError(
             f"setting 'soft_targets.weights' has {len(soft.weights)} numbers; it must have one for "
-            f"each of the {config.train.members} members (train.members)"
+            f"each of the {averaged} {those}"
         )
     if soft.encoding == "sampled" and soft.bits == 8 and soft.kept_classes > 255:
         raise UserError(

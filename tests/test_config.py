@@ -201,6 +201,7 @@ OUT_OF_RANGE = [
     ("train.logits_mb", "0 -1 .inf"),
     ("train.memory_gb", "0 -1 .inf .nan"),
     ("train.checkpoint_steps", "0"),
+    ("soft_targets.posteriors", "['']"),
     ("soft_targets.temperature", "0 -2 .nan .inf"),
     ("soft_targets.mean", "median ''"),
     ("soft_targets.weights", "[] [0,0] [1,-1] [.nan] [1,.inf]"),

@@ -49,7 +49,6 @@ class Table(Mapping[str, Any]):
 
     Attributes:
         given: what was given.
-        files: the archives and indices that were read.
     """
 
     def __init__(self, given: str, kind: Kind) -> None:
@@ -66,7 +65,6 @@ class Table(Mapping[str, Any]):
         self._places: dict[str, Place] = {}
         self._open: tuple[Path, BinaryIO] | None = None
         paths, is_index = find_files(given)
-        self.files = list(paths)
         for path in paths:
             for where, name, place in _index(path) if is_index else _objects(path, kind):
                 if name in self._places:
@@ -74,8 +72,6 @@ class Table(Mapping[str, Any]):
                 self._places[name] = place
         if not self._places:
             raise UserError(f"{given}: there is no utterance in it")
-        if is_index:
-            self.files += sorted({place.path for place in self._places.values()})
 
     def __len__(self) -> int:
         return len(self._places)
@@ -128,6 +124,18 @@ def find_files(given: str) -> tuple[list[Path], bool]:
     if not paths:
         raise UserError(f"{given}: no such file; it must be an archive of Kaldi's or an scp of one")
     return paths, (prefix[1] == "scp") if prefix else path.suffix == ".scp"
+
+
+def files_of(given: str) -> list[Path]:
+    """Every file that a table is read from: archives; or indices, and the archives they name.
+
+    Raises:
+        UserError: as for `find_files`; a line of an index is malformed.
+    """
+    paths, is_index = find_files(given)
+    if not is_index:
+        return paths
+    return paths + sorted({place.path for path in paths for _, _, place in _index(path)})
 
 
 def open_archive(path: Path) -> BinaryIO:

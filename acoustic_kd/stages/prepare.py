@@ -1,7 +1,5 @@
 """The first stages: the corpus, its features, and how these are normalised."""
 
-import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
@@ -23,7 +21,7 @@ from acoustic_kd.corpora.manifest import (
 )
 from acoustic_kd.corpora.openslr import LEXICONS, file_of
 from acoustic_kd.features import copy_id, gather_moments, grouping, log_mels, original_id
-from acoustic_kd.files import digest, file_digest, write_jsonl
+from acoustic_kd.files import digest, ends_mark, file_digest, write_jsonl
 from acoustic_kd.frames import Classes, read_utterances, shard_paths, write_store
 from acoustic_kd.frames import Utterance as Frames
 from acoustic_kd.lexicon import Lexicon, read_lexicon, write_lexicon
@@ -40,7 +38,6 @@ from acoustic_kd.stages.unknown_words import (
 
 UNLABELLED = Classes(0, "")
 LEXICON = "lexicon.txt"
-END_BYTES = 1 << 14  # half a second of 16-bit samples
 
 
 # --- corpus -------------------------------------------------------------------------------------
@@ -65,30 +62,12 @@ def corpus_sources(config: Config) -> dict[str, str]:
 def _source_rows(splits: dict[str, list[Utterance]]) -> list[list]:
     """Every utterance with its split, and what its sound file is known by."""
     files = {utterance.audio for utterances in splits.values() for utterance in utterances}
-    marks = {path: _mark(Path(path)) for path in files}
+    marks = {path: ends_mark(Path(path)) for path in files}
     return [
         [split, asdict(utterance), *marks[utterance.audio]]
         for split, utterances in splits.items()
         for utterance in utterances
     ]
-
-
-def _mark(path: Path) -> tuple[int, str] | tuple[()]:
-    """Size of a file and digest of its two ends; nothing of one that is missing: counted later.
-
-    Not its time, which a copy or a new download changes. The beginning of a FLAC file holds a
-    checksum of all samples; of other files a change between the ends that keeps both, and the size,
-    goes unseen.
-    """
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            ends = hashlib.sha256(file.read(END_BYTES))
-            file.seek(max(END_BYTES, size - END_BYTES))
-            ends.update(file.read(END_BYTES))
-    except OSError:
-        return ()
-    return size, ends.hexdigest()
 
 
 def run_corpus(experiment: Experiment) -> None:
