@@ -45,7 +45,7 @@ while [ $# -gt 0 ]; do
       ;;
     --dry-run) dry_run=(--dry-run); shift ;;
     -*) fail "unknown option $1 (see recipes/run.sh --help)" ;;
-    align.model=* | corpus.data_dir=* | corpus.untranscribed=* | decode.lm_text=*)
+    align.model=* | align.pdf_ali=* | corpus.data_dir=* | corpus.untranscribed=* | decode.lm_text=*)
       overrides+=("${1%%=*}=$(absolute "${1#*=}")")
       shift
       ;;

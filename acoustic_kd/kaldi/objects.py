@@ -51,6 +51,12 @@ class Sparse:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def __getitem__(self, frames: slice) -> "Sparse":
+        first, last, _ = frames.indices(len(self))
+        offsets = self.offsets[first : last + 1]
+        span = slice(int(offsets[0]), int(offsets[-1]))
+        return Sparse(offsets - offsets[0], self.classes[span], self.weights[span])
+
 
 @dataclass(frozen=True)
 class Kind:

@@ -40,6 +40,11 @@ class Place:
     offset: int
     rows: slice | None = None
 
+    def __str__(self) -> str:
+        """As in an index."""
+        rows = "" if self.rows is None else f"[{self.rows.start}:{self.rows.stop - 1}]"
+        return f"{self.path}:{self.offset}{rows}"
+
 
 class Table(Mapping[str, Any]):
     """Utterance → object, read where and when it is asked for.
@@ -213,6 +218,11 @@ def _index(path: Path) -> Iterator[tuple[str, str, Place]]:
         where = f"{path}:{number}"
         name, _, entry = line.strip().replace("\t", " ").partition(" ")
         yield where, name, parse_place(where, entry.strip(), path.parent)
+
+
+def archive_of(entry: str) -> Path:
+    """The file that an entry of an index names, or a path that is given without an offset."""
+    return Path(re.sub(r":\d+(\[[^\[\]]*\])?$", "", entry))
 
 
 def parse_place(where: str, entry: str, folder: Path) -> Place:

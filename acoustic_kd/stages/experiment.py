@@ -23,6 +23,7 @@ LATER = {
     *("corpus.fold", "corpus.train_parts", "corpus.dev_parts", "corpus.test_parts"),
     *("corpus.untranscribed_parts", "corpus.untranscribed_share"),
     *("align.method", "align.rounds", "align.gaussians", "align.flat_hours", "align.outliers"),
+    *("align.pdfs", "align.snip_edges"),
     *("lang.units", "lang.case", "lang.pieces", "lang.piece_model"),
     "align.unknown_words",  # if there are any, the sources of the corpus stage say so
     *("train.logits_mb", "distill.transfer_set", "soft_targets.posteriors"),

@@ -16,6 +16,7 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.features import original_id
 from acoustic_kd.files import digest, ends_mark
 from acoustic_kd.frames import outline, read_index
+from acoustic_kd.kaldi.lengths import fitted
 from acoustic_kd.kaldi.objects import POSTERIOR, Sparse
 from acoustic_kd.kaldi.posteriors import log_posteriors
 from acoustic_kd.kaldi.tables import Table, files_of
@@ -99,9 +100,5 @@ def _logits(config: Config, table: Table, name: str, length: int, classes: int) 
             f"{where}: classes that a sparse posterior does not name have probability 0, which no "
             "geometric mean is taken of; give soft_targets.mean=arithmetic, or whole matrices"
         )
-    if len(found) != length:
-        raise UserError(
-            f"{where}: posteriors of {len(found)} frames, but the utterance has {length}; they "
-            "must be of the same frames, one every 10 ms (not of a chain model's every third)"
-        )
+    found = fitted(found, length, config.align.snip_edges, where)
     return log_posteriors(found, classes, where)
