@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tiny_recipe
+from test_formats import table_patterns
 
 from acoustic_kd.cli import main
 from acoustic_kd.corpora.manifest import SPLITS
@@ -96,6 +97,10 @@ def test_from_alignments_to_a_distilled_model(on_features, tmp_path, capsys):
     recipe, more = on_features, ("align.pdfs=150", "distill.epochs=1")
     for stage in (*FIRST, "train", "soft-targets", "distill"):
         assert recipe(stage, *more) == 0
+    folder, patterns = recipe.directory, table_patterns().values()
+    paths = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+    paths = [p for p in paths if p.rpartition("/")[2] not in ("started.json", "done.json")]
+    assert [p for p in paths if not any(x.fullmatch(p) for x in patterns)] == []
     assert recipe("graph", *more) == 2
     assert "no decoding graph is made of its tree here" in capsys.readouterr().err
     directory, out = str(recipe.directory), tmp_path / "p.ark"
