@@ -18,7 +18,7 @@ PIECE_MODELS = ("unigram", "bpe")
 TRANSFER_SETS = ("all", "transcribed", "untranscribed")
 # Settings that are paths; or, of two, the name of one of LibriSpeech's own files.
 PATHS = (
-    *("align.lexicon", "align.model", "align.pdf_ali"),
+    *("align.lexicon", "align.model", "align.pdf_ali", "align.pdf_post"),
     *("corpus.data_dir", "corpus.untranscribed"),
     *("decode.arpa", "decode.lm_text"),
 )
@@ -85,9 +85,11 @@ class AlignConfig:
     # EXP_DIR/distilled/01 or EXP_DIR/members/01.
     model: str | None = None
     # For kaldi: pdf-ids a frame, as ali-to-pdf writes them: an archive, its scp, or a pattern of
-    # several, as 'exp/tri3b_ali/pdf.*.gz'; how many pdf-ids there are, null: the largest and one;
-    # whether features there were made with --snip-edges=true, Kaldi's default.
+    # several, as 'exp/tri3b_ali/pdf.*.gz'; or posteriors of pdf-ids, whose best are taken; how many
+    # pdf-ids there are, null: the largest and one; whether features there were made with
+    # --snip-edges=true, Kaldi's default.
     pdf_ali: str | None = None
+    pdf_post: str | None = None
     pdfs: int | None = None
     snip_edges: bool = True
     lexicon: str | None = None  # path; null: the corpus's own, else pocketsphinx's English one

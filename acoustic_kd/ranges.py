@@ -192,10 +192,16 @@ def check_ranges(config: Config) -> None:
 def _check_kaldi(config: Config) -> None:
     """Likewise, for those that take alignments and features of Kaldi's."""
     align, corpus = config.align, config.corpus
-    if (align.method == "kaldi") != (align.pdf_ali is not None):
+    if (align.method == "kaldi") != (align.pdf_ali is not None or align.pdf_post is not None):
+        name = "pdf_ali" if align.pdf_post is None else "pdf_post"
         raise UserError(
-            f"setting 'align.pdf_ali' is {align.pdf_ali or 'null'} and 'align.method' is "
+            f"setting 'align.{name}' is {getattr(align, name) or 'null'} and 'align.method' is "
             f"{align.method}; alignments are given where the method is kaldi, and only there"
+        )
+    if align.pdf_ali is not None and align.pdf_post is not None:
+        raise UserError(
+            f"setting 'align.pdf_post' is {align.pdf_post}; it must be null where align.pdf_ali "
+            "gives the targets"
         )
     if corpus.name != "kaldi_feats":
         return

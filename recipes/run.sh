@@ -45,7 +45,7 @@ while [ $# -gt 0 ]; do
       ;;
     --dry-run) dry_run=(--dry-run); shift ;;
     -*) fail "unknown option $1 (see recipes/run.sh --help)" ;;
-    align.pdf_ali=*)
+    align.pdf_ali=* | align.pdf_post=*)
       overrides+=("${1%%=*}=$(archive "${1#*=}")")
       shift
       ;;

@@ -245,6 +245,11 @@ def test_a_model_is_given_where_one_aligns_and_only_there(override):
     [
         (["align.method=kaldi"], "'align.pdf_ali' is null and 'align.method' is kaldi"),
         (["align.pdf_ali=a.ark"], "'align.pdf_ali' is a.ark and 'align.method' is pocketsphinx"),
+        (["align.pdf_post=a.ark"], "'align.pdf_post' is a.ark and 'align.method' is pocketsphinx"),
+        (
+            ["align.pdf_post=b.ark", "align.pdf_ali=a.ark"],
+            "'align.pdf_post' is b.ark; it must be null",
+        ),
         (["corpus.name=kaldi_feats"], "'align.method' is pocketsphinx; it must be kaldi where"),
         (
             ["corpus.name=kaldi_feats", "features.train_warps=[1, 1.1]"],

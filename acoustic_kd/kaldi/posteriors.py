@@ -1,4 +1,4 @@
-"""Posteriors of models outside, as logits to be tempered."""
+"""Posteriors of models outside, as logits to be tempered, or as the best class of each frame."""
 
 import numpy as np
 
@@ -63,3 +63,31 @@ def _of_sparse(found: Sparse, classes: int, where: str) -> np.ndarray:
         )
     with np.errstate(divide="ignore"):
         return np.log(dense / sums)
+
+
+def best_classes(found: np.ndarray | Sparse, where: str) -> np.ndarray:
+    """The most probable class of each frame, int32 [T]; of several as good, one of them.
+
+    Args:
+        where: archive and utterance, for messages.
+
+    Raises:
+        UserError: a frame has none.
+    """
+    if isinstance(found, Sparse):
+        counts = np.diff(found.offsets)
+        without, weights = counts == 0, found.weights
+        frames = np.repeat(np.arange(len(found)), counts)
+        without[frames[np.isnan(weights)]] = True
+    else:
+        without = np.isnan(found).any(1)
+    if without.any():
+        raise UserError(
+            f"{where}: frame {np.flatnonzero(without)[0]} has no class, or no number; a target is "
+            "needed for every frame"
+        )
+    if not isinstance(found, Sparse):
+        return found.argmax(1).astype(np.int32)
+    # Frames are in order already: within each, the greatest weight comes first.
+    order = np.lexsort((-weights, frames))
+    return found.classes[order[found.offsets[:-1]]]

@@ -1,7 +1,8 @@
 """Targets from Kaldi: `align.method=kaldi` takes pdf-ids of a tree of Kaldi's as classes.
 
-Three stages do something else then: align copies the alignments that were given, fitted to the
-frames here, senones counts the classes, and frames takes them as they are. docs/kaldi.md
+Three stages do something else then: align copies the alignments that were given, or the best
+classes of posteriors, fitted to the frames here; senones counts the classes; and frames takes them
+as they are. docs/kaldi.md
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.files import digest, file_digest, read_json, write_json
 from acoustic_kd.frames import Classes
 from acoustic_kd.kaldi.lengths import fitted
-from acoustic_kd.kaldi.objects import ALIGNMENT, integer_bytes, write_objects
+from acoustic_kd.kaldi.objects import ALIGNMENT, POSTERIOR, integer_bytes, write_objects
+from acoustic_kd.kaldi.posteriors import best_classes
 from acoustic_kd.kaldi.tables import Table
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.prepare import report_exclusions, stored_frames, takes_pdfs
@@ -44,14 +46,16 @@ def run_pdf_align(experiment: Experiment) -> None:
             test split of which nothing is aligned stays without.
     """
     config, out = experiment.config.align, experiment.path("align")
-    table, excluded = Table(config.pdf_ali or "", ALIGNMENT), []
+    if config.pdf_ali is not None:
+        table = Table(config.pdf_ali, ALIGNMENT)
+    else:
+        table = Table(config.pdf_post or "", POSTERIOR)
+    excluded = []
     for split in SPLITS:
         utterances = read_manifest(experiment.path("corpus") / f"{split}.jsonl")
         known = {u.id for u in utterances if u.id in table}
         failed = [
-            Exclusion(u.id, split, f"not in {config.pdf_ali}")
-            for u in utterances
-            if u.id not in known
+            Exclusion(u.id, split, f"not in {table.given}") for u in utterances if u.id not in known
         ]
         if split == "test" and not known:
             print("  test: no alignments, so no frame accuracy")
@@ -74,7 +78,10 @@ def run_pdf_align(experiment: Experiment) -> None:
 def _labels(table: Table, name: str, frames: int, config: Config) -> np.ndarray:
     """The pdf-id of each frame of an utterance, int32 [T]."""
     where, align = f"{table.given} (utterance '{name}')", config.align
-    found = fitted(table[name], frames, align.snip_edges, where)
+    found = table[name]
+    if align.pdf_post is not None:
+        found = best_classes(found, where)
+    found = fitted(found, frames, align.snip_edges, where)
     most = found.max(initial=0)
     if found.min(initial=0) < 0 or (align.pdfs is not None and most >= align.pdfs):
         wrong = found.min() if found.min() < 0 else most
@@ -91,10 +98,11 @@ def _labels(table: Table, name: str, frames: int, config: Config) -> np.ndarray:
 
 def run_pdf_senones(experiment: Experiment) -> None:
     """Count the classes: `align.pdfs`, or as many as the largest pdf-id says."""
-    count, given = 0, experiment.config.align.pdfs
+    given = experiment.config.align.pdfs
     paths = {split: experiment.path("align") / f"{split}.ark" for split in SPLITS}
-    for path in paths.values():
-        count = max(count, *(int(found.max(initial=-1)) + 1 for _, found in _stored(path)), 0)
+    stored = (found for path in paths.values() for _, found in _stored(path))
+    ends = [(int(found.min()), int(found.max()) + 1) for found in stored if len(found)]
+    least, count = min(first for first, _ in ends), max(last for _, last in ends)
     # What a pdf-id means is not written anywhere: other alignments may be those of another tree.
     value = {
         "format": FORMAT, "pdfs": given or count, "alignment": file_digest(paths["train"])
@@ -102,6 +110,8 @@ def run_pdf_senones(experiment: Experiment) -> None:
     write_json(_inventory(experiment), value)
     if given is None:
         print(f"  {count} pdf-ids, by the largest in the alignments (align.pdfs says how many)")
+        if least:
+            print("  (no frame is of 0: are these transition-ids, to be put through ali-to-pdf?)")
     else:
         print(f"  {given} pdf-ids")
 

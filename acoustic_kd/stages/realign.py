@@ -76,8 +76,9 @@ def align_sources(config: Config) -> dict[str, str]:
     Raises:
         UserError: as for `find_trained`; a file is missing.
     """
-    if config.align.pdf_ali is not None:
-        return {"pdf_ali": digest([file_digest(p) for p in files_of(config.align.pdf_ali)])}
+    for name in ("pdf_ali", "pdf_post"):
+        if (given := getattr(config.align, name)) is not None:
+            return {name: digest([file_digest(path) for path in files_of(given)])}
     if config.align.model is None:
         return {}
     found = find_trained(config.align.model)

@@ -5,7 +5,7 @@ import pytest
 
 from acoustic_kd.errors import UserError
 from acoustic_kd.kaldi.objects import Sparse
-from acoustic_kd.kaldi.posteriors import log_posteriors
+from acoustic_kd.kaldi.posteriors import best_classes, log_posteriors
 
 RNG = np.random.default_rng(0)
 P = RNG.dirichlet(np.ones(5), 7).astype(np.float32)
@@ -54,3 +54,16 @@ def test_weights_of_a_sparse_posterior_are_made_to_sum_to_one():
 def test_what_is_no_posterior_is_refused(found, message):
     with pytest.raises(UserError, match=message):
         log_posteriors(found, 5, "a")
+
+
+def test_the_best_class_of_each_frame():
+    assert best_classes(np.log(P), "a").tolist() == P.argmax(1).tolist()
+    with np.errstate(divide="ignore"):
+        assert best_classes(np.log(np.eye(3)), "a").tolist() == [0, 1, 2]
+    frames = [[(4, 0.1), (2, 0.7), (3, 0.2)], [(1, 1.0)], [(0, 0.4), (3, 0.6)]]
+    assert best_classes(sparse(frames), "a").tolist() == [2, 1, 3]
+    for found in (sparse([[(1, 1.0)], []]), sparse([[(1, 1.0)], [(0, np.nan)]])):
+        with pytest.raises(UserError, match="a: frame 1 has no class, or no number"):
+            best_classes(found, "a")
+    with pytest.raises(UserError, match="a: frame 4 has no class, or no number"):
+        best_classes(np.where(np.arange(7)[:, None] == 4, np.nan, P), "a")

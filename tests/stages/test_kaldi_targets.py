@@ -116,6 +116,32 @@ def test_from_alignments_to_a_distilled_model(on_features, tmp_path, capsys):
     assert recipe("distill", *more, posteriors) == 0
 
 
+@pytest.mark.parametrize("writer", [kaldi.PosteriorWriter, kaldi.FloatMatrixWriter])
+def test_targets_are_the_best_classes_of_posteriors(on_features, given, tmp_path, capsys, writer):
+    """Of transition-ids it is said that they look like that: here, every class is one more."""
+    rng, path = np.random.default_rng(0), tmp_path / "post.ark"
+    with (
+        kaldi.SequentialInt32VectorReader(f"ark:{given / 'pdf.1.ark'}") as reader,
+        writer(f"ark:{path}") as file,
+    ):
+        wanted = {name: np.array(labels) + 1 for name, labels in reader}
+        for name, labels in wanted.items():
+            if writer is kaldi.PosteriorWriter:
+                file.write(name, [[(0, 0.25), (int(k), 0.75)] for k in labels])
+            else:
+                dense = rng.random((len(labels), 200), np.float32)
+                dense[np.arange(len(labels)), labels] = 2
+                file.write(name, dense)
+    kept = [s for s in on_features.settings if not s.startswith("align.pdf_ali")]
+    on_features.settings = (*kept, f"align.pdf_post={path}")
+    for stage in FIRST:
+        assert on_features(stage) == 0
+    assert "are these transition-ids" in capsys.readouterr().out
+    for split in SPLITS:
+        for utterance in utterances(on_features.directory / "frames" / split):
+            assert utterance.targets.tolist() == wanted[utterance.id].tolist()
+
+
 def test_a_test_split_may_be_without_alignments(on_features, given, tmp_path, capsys):
     test = {line.split()[0] for line in (given / "feats/test/utt2spk").read_text().splitlines()}
     with (
