@@ -222,7 +222,8 @@ def _index(path: Path) -> Iterator[tuple[str, str, Place]]:
 
 def archive_of(entry: str) -> Path:
     """The file that an entry of an index names, or a path that is given without an offset."""
-    return Path(re.sub(r":\d+(\[[^\[\]]*\])?$", "", entry))
+    path = Path(entry)
+    return path if path.is_file() else Path(re.sub(r":\d+(\[[^\[\]]*\])?$", "", entry))
 
 
 def parse_place(where: str, entry: str, folder: Path) -> Place:

@@ -103,6 +103,8 @@ def test_from_alignments_to_a_distilled_model(on_features, tmp_path, capsys):
     assert [p for p in paths if not any(x.fullmatch(p) for x in patterns)] == []
     assert recipe("graph", *more) == 2
     assert "no decoding graph is made of its tree here" in capsys.readouterr().err
+    assert main(["transcribe", str(recipe.directory), "talk.wav"]) == 2
+    assert "no decoding graph is made of its tree here" in capsys.readouterr().err
     directory, out = str(recipe.directory), tmp_path / "p.ark"
     for model in ("ensemble", "distilled/01"):
         arguments = ["posteriors", directory, "test", "--model", model, "--out", str(out)]
@@ -224,6 +226,30 @@ def test_features_that_do_not_fit_are_refused(on_features, tmp_path, capsys):
     listing.with_name("feats.scp").unlink()
     assert on_features("corpus") == 2
     assert "feats.scp: no such file" in capsys.readouterr().err
+
+
+def test_features_of_any_dimension_and_speech_without_targets(on_features, given, tmp_path):
+    """MFCCs, say, compressed; and an untranscribed directory, of which there are no targets."""
+    method = kaldi.CompressionMethod.kSpeechFeature
+    for split in (*SPLITS, "untranscribed"):
+        folder, source = tmp_path / "feats" / split, given / f"{split}.ark"
+        folder.mkdir(exist_ok=True)
+        specifier = f"ark,scp:{tmp_path}/13-{split}.ark,{folder}/feats.scp"
+        with kaldi.CompressedMatrixWriter(specifier) as writer:
+            if split not in SPLITS:
+                noise = np.random.default_rng(0).normal(size=(70, 13))
+                writer.write("heard", noise.astype(np.float32), method)
+                continue
+            with kaldi.SequentialFloatMatrixReader(f"ark:{source}") as reader:
+                for name, matrix in reader:
+                    writer.write(name, np.array(matrix)[:, :13].copy(), method)
+    more = ("train.members=1", "train.epochs=1")
+    for stage in (*FIRST, "train", "soft-targets"):
+        assert on_features(stage, *more) == 0
+    frames = on_features.directory / "frames"
+    assert read_frames(frames / "train").features.shape[1] == 13
+    assert read_frames(frames / "untranscribed").ids == ["heard"]
+    assert list((on_features.directory / "soft_targets").glob("shard-untranscribed-*.h5"))
 
 
 def test_changed_features_are_noticed(on_features, given, capsys):
