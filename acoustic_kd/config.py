@@ -10,7 +10,7 @@ from typing import Any
 MEANS = ("arithmetic", "geometric")  # of the members' predictions
 ENCODINGS = ("top-k", "top-p", "sampled", "dense")  # of soft targets
 UNKNOWN_WORDS = ("g2p", "exclude")  # words of transcripts that the lexicon lacks
-ALIGNERS = ("pocketsphinx", "dnn", "flat")
+ALIGNERS = ("pocketsphinx", "dnn", "flat", "kaldi")
 TRACKERS = ("tensorboard",)  # of Accelerate's
 DEMO_LANGUAGES = ("en", "es", "el")  # in which the demo is spoken: English, Spanish, Greek
 UNITS = ("phones", "graphemes", "pieces")  # that words are made of
@@ -19,7 +19,8 @@ PIECE_MODELS = ("unigram", "bpe")
 TRANSFER_SETS = ("all", "transcribed", "untranscribed")
 # Settings that are paths; or, of two, the name of one of LibriSpeech's own files.
 PATHS = (
-    *("align.lexicon", "align.model", "corpus.data_dir", "corpus.untranscribed"),
+    *("align.lexicon", "align.model", "align.pdf_ali", "align.pdf_post"),
+    *("corpus.data_dir", "corpus.untranscribed"),
     *("decode.arpa", "decode.lm_text"),
 )
 LIBRISPEECH_PARTS = (
@@ -33,7 +34,7 @@ LIBRISPEECH_PARTS = (
 class CorpusConfig:
     """Which speech: see `acoustic_kd.corpora`."""
 
-    name: str = "demo"  # demo, an4, librispeech, kaldi_dir, lhotse
+    name: str = "demo"  # demo, an4, librispeech, kaldi_dir, kaldi_feats, lhotse
     data_dir: str | None = None
     # Where the corpus has no test part, whole speakers of train are, and then likewise for dev:
     # about that share of the utterances, or that number of speakers.
@@ -79,11 +80,20 @@ class FeatureConfig:
 class AlignConfig:
     """Forced alignment to HMM states."""
 
-    # Of ALIGNERS; dnn: with trained models; flat: with nothing trained before (docs/alignment.md).
+    # Of ALIGNERS; dnn: with trained models; flat: with nothing trained before (docs/alignment.md);
+    # kaldi: alignments of Kaldi's are taken, and its pdf-ids are the classes (docs/kaldi.md).
     method: str = "pocketsphinx"
     # For dnn: an earlier experiment, whose ensemble then aligns, or one model of it, as
     # EXP_DIR/distilled/01 or EXP_DIR/members/01.
     model: str | None = None
+    # For kaldi: pdf-ids a frame, as ali-to-pdf writes them: an archive, its scp, or a pattern of
+    # several, as 'exp/tri3b_ali/pdf.*.gz'; or posteriors of pdf-ids, whose best are taken; how many
+    # pdf-ids there are, null: the largest and one; whether features there were made with
+    # --snip-edges=true, Kaldi's default.
+    pdf_ali: str | None = None
+    pdf_post: str | None = None
+    pdfs: int | None = None
+    snip_edges: bool = True
     lexicon: str | None = None  # path; null: the corpus's own, else pocketsphinx's English one
     unknown_words: str = "g2p"  # of UNKNOWN_WORDS: said as spelled; exclude: not aligned
     max_failed: float = 0.05  # more than this share of a split unaligned is an error
@@ -168,6 +178,9 @@ class TrainConfig:
 class SoftTargetConfig:
     """The ensemble's tempered predictions, stored for the transfer set."""
 
+    # Archives of posteriors of models outside, Kaldi's, one a model, that take the members' place:
+    # docs/kaldi.md.
+    posteriors: tuple[str, ...] = ()
     temperature: float = 2.0
     mean: str = "arithmetic"  # of MEANS: of the members' predictions; geometric: of their logits
     weights: tuple[float, ...] | None = None  # of the members in the mean; null: equal

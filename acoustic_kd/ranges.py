@@ -87,6 +87,7 @@ RANGES: dict[str, Range] = {
     "lang.pieces": _at_least(2),
     "lang.piece_model": _one_of(*PIECE_MODELS),
     "align.method": _one_of(*ALIGNERS),
+    "align.pdfs": _at_least(1),
     "align.unknown_words": _one_of(*UNKNOWN_WORDS),
     "align.max_failed": _RATE,
     "align.rounds": _at_least(1, 1000),
@@ -116,6 +117,7 @@ RANGES: dict[str, Range] = {
     "train.logits_mb": _POSITIVE,
     "train.memory_gb": _POSITIVE,
     "train.checkpoint_steps": _at_least(1),
+    "soft_targets.posteriors": ((lambda names: all(names)), "paths of archives"),
     "soft_targets.temperature": _POSITIVE,
     "soft_targets.mean": _one_of(*MEANS),
     "soft_targets.weights": (
@@ -172,16 +174,49 @@ def check_ranges(config: Config) -> None:
             f"setting 'align.model' is {config.align.model or 'null'} and 'align.method' is "
             f"{config.align.method}; a model is given where the method is dnn, and only there"
         )
+    _check_kaldi(config)
     soft = config.soft_targets
-    if soft.weights is not None and len(soft.weights) != config.train.members:
+    averaged, those = config.train.members, "members (train.members)"
+    if soft.posteriors:
+        averaged, those = len(soft.posteriors), "models of soft_targets.posteriors"
+    if soft.weights is not None and len(soft.weights) != averaged:
         raise UserError(
             f"setting 'soft_targets.weights' has {len(soft.weights)} numbers; it must have one for "
-            f"each of the {config.train.members} members (train.members)"
+            f"each of the {averaged} {those}"
         )
     if soft.encoding == "sampled" and soft.bits == 8 and soft.kept_classes > 255:
         raise UserError(
             f"setting 'soft_targets.kept_classes' is {soft.kept_classes}; it must be 255 or less "
             "where that many draws are stored in 8 bits"
+        )
+
+
+def _check_kaldi(config: Config) -> None:
+    """Likewise, for those that take alignments and features of Kaldi's."""
+    align, corpus = config.align, config.corpus
+    if (align.method == "kaldi") != (align.pdf_ali is not None or align.pdf_post is not None):
+        name = "pdf_ali" if align.pdf_post is None else "pdf_post"
+        raise UserError(
+            f"setting 'align.{name}' is {getattr(align, name) or 'null'} and 'align.method' is "
+            f"{align.method}; alignments are given where the method is kaldi, and only there"
+        )
+    if align.pdf_ali is not None and align.pdf_post is not None:
+        raise UserError(
+            f"setting 'align.pdf_post' is {align.pdf_post}; it must be null where align.pdf_ali "
+            "gives the targets"
+        )
+    if corpus.name != "kaldi_feats":
+        return
+    wrong = ""
+    if align.method != "kaldi":
+        wrong = f"'align.method' is {align.method}; it must be kaldi"
+    elif config.features.train_warps != (1.0,):
+        wrong = f"'features.train_warps' is {list(config.features.train_warps)}; it must be [1.0]"
+    elif not align.snip_edges:
+        wrong = "'align.snip_edges' is False; it must be true"
+    if wrong:
+        raise UserError(
+            f"setting {wrong} where corpus.name is kaldi_feats: there are frames and no sound"
         )
 
 

@@ -183,10 +183,14 @@ def _add_posteriors(verbs: argparse._SubParsersAction) -> None:
 def _run_posteriors(options: argparse.Namespace) -> None:
     from acoustic_kd.kaldi_archive import write_posteriors
 
-    number = write_posteriors(
+    written = write_posteriors(
         options.experiment, options.split, options.out, options.model, options.log_likelihoods
     )
-    print(f"{options.out}: {number} utterances")
+    known = ""
+    if written.frames:
+        accuracy = 100 * written.right / written.frames
+        known = f", frame accuracy {accuracy:.2f} % of {written.frames} frames"
+    print(f"{options.out}: {written.utterances} utterances{known}")
 
 
 def _add_model(verb: argparse.ArgumentParser) -> None:

@@ -46,6 +46,18 @@ while [ $# -gt 0 ]; do
       ;;
     --dry-run) dry_run=(--dry-run); shift ;;
     -*) fail "unknown option $1 (see recipes/run.sh --help)" ;;
+    align.pdf_ali=* | align.pdf_post=*)
+      overrides+=("${1%%=*}=$(archive "${1#*=}")")
+      shift
+      ;;
+    soft_targets.posteriors=*) # a path, or [PATH, PATH]
+      value=${1#*=} list=
+      value=${value#[}
+      IFS=, read -ra paths <<<"${value%]}"
+      for path in ${paths[@]+"${paths[@]}"}; do list+=", $(archive "${path# }")"; done
+      overrides+=("${1%%=*}=[${list#, }]")
+      shift
+      ;;
     align.model=* | corpus.data_dir=* | corpus.untranscribed=* | decode.lm_text=*)
       overrides+=("${1%%=*}=$(absolute "${1#*=}")")
       shift

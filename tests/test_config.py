@@ -172,7 +172,8 @@ OUT_OF_RANGE = [
     ("lang.case", "lower ''"),
     ("lang.pieces", "1 -5"),
     ("lang.piece_model", "word ''"),
-    ("align.method", "kaldi ''"),
+    ("align.method", "sphinx ''"),
+    ("align.pdfs", "0 -1"),
     ("align.unknown_words", "guess ''"),
     ("align.max_failed", "-0.1 1 .nan"),
     ("align.rounds", "0 -1 1001"),
@@ -202,6 +203,7 @@ OUT_OF_RANGE = [
     ("train.logits_mb", "0 -1 .inf"),
     ("train.memory_gb", "0 -1 .inf .nan"),
     ("train.checkpoint_steps", "0"),
+    ("soft_targets.posteriors", "['']"),
     ("soft_targets.temperature", "0 -2 .nan .inf"),
     ("soft_targets.mean", "median ''"),
     ("soft_targets.weights", "[] [0,0] [1,-1] [.nan] [1,.inf]"),
@@ -237,6 +239,33 @@ OUT_OF_RANGE = [
 def test_a_model_is_given_where_one_aligns_and_only_there(override):
     assert message_of(override).startswith("setting 'align.model' is ")
     load_config(None, ["align.method=dnn", "align.model=exp/first"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["align.method=kaldi"], "'align.pdf_ali' is null and 'align.method' is kaldi"),
+        (["align.pdf_ali=a.ark"], "'align.pdf_ali' is a.ark and 'align.method' is pocketsphinx"),
+        (["align.pdf_post=a.ark"], "'align.pdf_post' is a.ark and 'align.method' is pocketsphinx"),
+        (
+            ["align.pdf_post=b.ark", "align.pdf_ali=a.ark"],
+            "'align.pdf_post' is b.ark; it must be null",
+        ),
+        (["corpus.name=kaldi_feats"], "'align.method' is pocketsphinx; it must be kaldi where"),
+        (
+            ["corpus.name=kaldi_feats", "features.train_warps=[1, 1.1]"],
+            "'features.train_warps' is [1.0, 1.1]; it must be [1.0]",
+        ),
+        (
+            ["corpus.name=kaldi_feats", "align.snip_edges=false"],
+            "'align.snip_edges' is False; it must be true",
+        ),
+    ],
+)
+def test_settings_for_what_comes_from_kaldi_fit_together(overrides, message):
+    given = ["align.method=kaldi", "align.pdf_ali=a.ark"] if len(overrides) > 1 else []
+    assert message_of(*given, *overrides).startswith(f"setting {message}")
+    load_config(None, ["corpus.name=kaldi_feats", "align.method=kaldi", "align.pdf_ali=a.ark"])
 
 
 def test_every_range_is_tested():

@@ -161,6 +161,7 @@ SOMETIMES = (
     "checkpoint",
     "untranscribed",
     "graph/lexicon",
+    "align/SPLIT.ark",
     "pieces",
 )  # not in the tiny recipe, or for a time
 NAMES = {

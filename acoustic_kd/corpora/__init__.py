@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,16 @@ def read_untranscribed(config: Any) -> list[Utterance]:
         raise UserError(
             f"{folder}: no such folder; corpus.untranscribed must be a Kaldi data directory"
         )
-    return kaldi_dir.read_untranscribed(folder)
+    return kaldi_dir.read_untranscribed(folder, _listing(config))
+
+
+def _listing(config: Any) -> str:
+    return kaldi_dir.FEATURES if is_of_features(config) else kaldi_dir.SOUND
+
+
+def is_of_features(config: Any) -> bool:
+    """Whether the corpus is one of frames, in Kaldi's archives, and not of sound."""
+    return config.name == "kaldi_feats"
 
 
 def own_lexicon(config: Any) -> Path | None:
@@ -98,6 +108,7 @@ CORPORA: dict[str, Callable[..., Corpus]] = {
     "an4": _in_capitals(lambda config, out_dir: an4.read(data_dir(config))),
     "demo": demo.read,
     "kaldi_dir": _of_ones_own(kaldi_dir.read),
+    "kaldi_feats": _of_ones_own(partial(kaldi_dir.read, listing=kaldi_dir.FEATURES)),
     "lhotse": _of_ones_own(lhotse.read),
     "librispeech": _in_capitals(lambda config, out_dir: librispeech.read(config, data_dir(config))),
 }

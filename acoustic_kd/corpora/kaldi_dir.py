@@ -6,7 +6,8 @@
                          segments   utterance-id recording-id start end   (seconds; optional)
     DIR/untranscribed/              likewise, but for `text`, which is not read (may be absent)
 
-A relative path in wav.scp starts at DIR.
+A relative path in wav.scp starts at DIR. Where features are taken (`corpus.name=kaldi_feats`), each
+has feats.scp instead of wav.scp and segments: `utterance-id archive:offset`, as Kaldi writes it.
 """
 
 import math
@@ -25,7 +26,9 @@ from acoustic_kd.corpora.manifest import (
     normalise_text,
 )
 from acoustic_kd.errors import UserError
+from acoustic_kd.kaldi.tables import parse_place
 
+SOUND, FEATURES = "wav.scp", "feats.scp"
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # tabs may separate
 
 
@@ -36,11 +39,12 @@ class _Segment:
     end: float | None = None
 
 
-def read(data_dir: Path, normalise: Normalise = normalise_text) -> Corpus:
+def read(data_dir: Path, normalise: Normalise = normalise_text, listing: str = SOUND) -> Corpus:
     """Read the splits under `data_dir`; an utterance without its line in `text` is left out.
 
     Args:
         normalise: for the transcripts.
+        listing: SOUND or FEATURES.
 
     Raises:
         UserError: train or test is missing, a line is malformed (file and line are named), or
@@ -52,38 +56,41 @@ def read(data_dir: Path, normalise: Normalise = normalise_text) -> Corpus:
         folder = root / split
         if split == "dev" and not folder.is_dir():
             continue
-        if not (folder / "wav.scp").is_file():
+        if not (folder / listing).is_file():
             raise UserError(
-                f"{folder / 'wav.scp'}: no such file; expected Kaldi data directories "
+                f"{folder / listing}: no such file; expected Kaldi data directories "
                 f"train, test and perhaps dev under {root}"
             )
-        corpus.splits[split], excluded = _read_split(root, split, normalise)
+        corpus.splits[split], excluded = _read_split(root, split, normalise, listing)
         corpus.excluded += excluded
     if (root / UNTRANSCRIBED).is_dir():
-        corpus.splits[UNTRANSCRIBED] = read_untranscribed(root / UNTRANSCRIBED)
+        corpus.splits[UNTRANSCRIBED] = read_untranscribed(root / UNTRANSCRIBED, listing)
     return corpus
 
 
-def read_untranscribed(folder: Path) -> list[Utterance]:
+def read_untranscribed(folder: Path, listing: str = SOUND) -> list[Utterance]:
     """Read one data directory without its `text`; a relative path starts at the folder above it.
 
+    Args:
+        listing: as for `read`.
+
     Raises:
-        UserError: there is no wav.scp or nothing in it, or a line is malformed, as for `read`.
+        UserError: there is no such listing or nothing in it, or a line is malformed, as for `read`.
     """
     folder = Path(folder).absolute()
-    path = folder / "wav.scp"
+    path = folder / listing
     if not path.is_file():
         raise UserError(f"{path}: no such file; speech without transcripts is listed in one")
-    utterances = _read_utterances(folder)
+    utterances = _read_utterances(folder, listing)
     if not utterances:
         raise UserError(f"{path}: lists no speech; fill it, or do without the folder")
     return utterances
 
 
 def _read_split(
-    root: Path, split: str, normalise: Normalise
+    root: Path, split: str, normalise: Normalise, listing: str
 ) -> tuple[list[Utterance], list[Exclusion]]:
-    utterances, path = _read_utterances(root / split), root / split / "text"
+    utterances, path = _read_utterances(root / split, listing), root / split / "text"
     if not path.is_file():
         return utterances, []
     texts = {key: words for _, key, words in _rows(path)}
@@ -96,10 +103,13 @@ def _read_split(
     return kept, excluded
 
 
-def _read_utterances(folder: Path) -> list[Utterance]:
+def _read_utterances(folder: Path, listing: str) -> list[Utterance]:
     """What a data directory holds, without its `text`."""
-    segments = _read_wav_scp(folder / "wav.scp", folder.parent)
-    if (folder / "segments").is_file():
+    if listing == FEATURES:
+        segments = _read_feats_scp(folder / FEATURES)
+    else:
+        segments = _read_wav_scp(folder / SOUND, folder.parent)
+    if listing == SOUND and (folder / "segments").is_file():
         segments = _read_segments(folder / "segments", segments)
     speakers = _read_speakers(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
     return [
@@ -150,6 +160,14 @@ def _read_wav_scp(path: Path, root: Path) -> dict[str, _Segment]:
             )
         recordings[key] = _Segment(str(root / audio))  # an absolute path stays as it is
     return recordings
+
+
+def _read_feats_scp(path: Path) -> dict[str, _Segment]:
+    """Where the frames of each utterance lie: `parse_place` reads it again."""
+    return {
+        key: _Segment(str(parse_place(where, entry, path.parent)))
+        for where, key, entry in _rows(path)
+    }
 
 
 def _read_segments(path: Path, recordings: dict[str, _Segment]) -> dict[str, _Segment]:

@@ -151,7 +151,7 @@ def write_soft_targets(
     origin = Origin(temperature, tuple(members))
     coming, entries = iter(predictions), []
     for number, part in enumerate(_parts(lengths, shard_frames)):
-        blocks = _reblocked(part, coming, classes.count, directory)
+        blocks = reblocked(part, coming, classes.count, directory)
         path = directory / f"shard-{number:05d}.h5"
         entries.append(write_shard(path, outline(part, classes), blocks, origin, encoding))
     if next(coming, None) is not None:
@@ -172,10 +172,18 @@ def _parts(lengths: Mapping[str, int], shard_frames: int) -> Iterator[dict[str, 
         yield part
 
 
-def _reblocked(
+def reblocked(
     lengths: dict[str, int], predictions: Iterator[Tensor], count: int, directory: Path
 ) -> Iterator[Tensor]:
-    """Blocks of the predictions of some utterances."""
+    """Blocks of the predictions of some utterances, for `write_shard`.
+
+    Args:
+        predictions: [T, K] of utterance after utterance, in the order of `lengths`.
+        directory: where they go, for messages.
+
+    Raises:
+        UserError: one is missing, or of another shape.
+    """
     held: list[Tensor] = []
     for name, length in lengths.items():
         found = next(predictions, None)

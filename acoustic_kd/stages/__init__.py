@@ -54,6 +54,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "soft-targets", "the ensemble's tempered predictions", "soft_targets",
             ("soft_targets",), ("frames", "train"), "learn:run_soft_targets", format=2,
+            sources="outside:posterior_sources",
             distributed=True, parts="shards",
         ),
         Stage(
@@ -109,7 +110,7 @@ def say_stage(experiment: Experiment, name: str) -> None:
     Raises:
         UserError: a file that the stage reads is missing or damaged.
     """
-    for other in experiment.stages[name].inputs:
+    for other in experiment.inputs(name):
         try:
             experiment.done(other)
         except UserError:

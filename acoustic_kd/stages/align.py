@@ -1,6 +1,7 @@
 """The align stage: every transcribed utterance into the HMM states of its phones.
 
-With the model inside pocketsphinx's wheel, or with models that an earlier experiment trained.
+With the model inside pocketsphinx's wheel, with models that an earlier experiment trained, or from
+a flat start; or it takes alignments of Kaldi's.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +34,14 @@ from acoustic_kd.senones import read_inventory
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.flat_start import NO_TRANSCRIPT, start_flat
 from acoustic_kd.stages.label import read_statistics
-from acoustic_kd.stages.prepare import LEXICON, normalised, report_exclusions, stored_frames
+from acoustic_kd.stages.pdfs import run_pdf_align
+from acoustic_kd.stages.prepare import (
+    LEXICON,
+    normalised,
+    report_exclusions,
+    stored_frames,
+    takes_pdfs,
+)
 from acoustic_kd.stages.realign import Trained, check_heard, find_trained
 from acoustic_kd.stages.unknown_words import spoken_words
 
@@ -42,6 +50,8 @@ Result = tuple[str, Segmentation | str]  # utterance; how it is segmented, or wh
 
 def run_align(experiment: Experiment) -> None:
     """Segment every utterance into the HMM states of its phones."""
+    if takes_pdfs(experiment.config):
+        return run_pdf_align(experiment)
     corpus, out = experiment.path("corpus"), experiment.path("align")
     splits = {split: read_manifest(corpus / f"{split}.jsonl") for split in SPLITS}
     lexicon = read_lexicon(corpus / LEXICON).restricted_to(set(spoken_words(splits)))

@@ -23,9 +23,10 @@ LATER = {
     *("corpus.fold", "corpus.train_parts", "corpus.dev_parts", "corpus.test_parts"),
     *("corpus.untranscribed_parts", "corpus.untranscribed_share", "corpus.demo_language"),
     *("align.method", "align.rounds", "align.gaussians", "align.flat_hours", "align.outliers"),
+    *("align.pdfs", "align.snip_edges"),
     *("lang.units", "lang.case", "lang.pieces", "lang.piece_model"),
     "align.unknown_words",  # if there are any, the sources of the corpus stage say so
-    *("train.logits_mb", "distill.transfer_set"),
+    *("train.logits_mb", "distill.transfer_set", "soft_targets.posteriors"),
     *("decode.vocabulary", "decode.min_counts", "decode.prune"),
 }
 
@@ -107,7 +108,7 @@ class Experiment:
             UserError: an input is not done, was done with other settings, or is itself out of date.
         """
         stage = self.stages[name]
-        inputs = {other: self.done(other)["digest"] for other in stage.inputs}
+        inputs = {other: self.done(other)["digest"] for other in self.inputs(name)}
         if stage.sources is not None:
             inputs |= stage.resolve(stage.sources)(self.config)
         beside = tuple(self.directory / file for file in stage.beside)
@@ -122,12 +123,19 @@ class Experiment:
         stage = self.stages[name]
         how = f"stage {self.number(name)} ({name})"
         record = require_done(self.path(name), name, self._settings(stage), how)
-        for other in stage.inputs:
+        for other in self.inputs(name):
             if record["inputs"].get(other) != self.done(other)["digest"]:
                 raise UserError(
                     f"{self.path(name)}: '{name}' was made from an older '{other}'; run {how} again"
                 )
         return record
+
+    def inputs(self, name: str) -> tuple[str, ...]:
+        """The stages that a stage reads."""
+        stage, config = self.stages[name], self.config
+        # Posteriors of models outside take the members' place.
+        spared = "train" if name == "soft-targets" and config.soft_targets.posteriors else None
+        return tuple(other for other in stage.inputs if other != spared)
 
     def number(self, name: str) -> int:
         """The place of a stage in the recipe."""

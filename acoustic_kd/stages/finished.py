@@ -11,6 +11,7 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.settings import from_flat
 from acoustic_kd.stages import STAGES
 from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.stages.pdfs import check_has_tree
 from acoustic_kd.work import read_done
 
 DEFAULT_MODEL = "distilled/01"
@@ -23,8 +24,8 @@ def open_experiment(directory: Path, needed: str = "decode") -> Experiment:
         needed: the stage that must be done, and those before it that it needs.
 
     Raises:
-        UserError: there is none, a stage is not done or out of date, or a version of this program
-            with other settings made it.
+        UserError: there is none, a stage is not done or out of date, its classes are Kaldi's and it
+            cannot decode, or a version of this program with other settings made it.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -38,5 +39,7 @@ def open_experiment(directory: Path, needed: str = "decode") -> Experiment:
     except UserError as error:
         raise UserError(f"{directory}: {error}; another version made it: run it again") from None
     experiment = Experiment(config, directory, STAGES)
+    if needed == "decode":
+        check_has_tree(experiment)  # else it would be asked to run what cannot be
     experiment.done(needed)
     return experiment

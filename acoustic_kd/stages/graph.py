@@ -5,6 +5,7 @@ from acoustic_kd.lexicon import Lexicon, read_lexicon, write_lexicon
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.label import inventory_of, read_statistics
 from acoustic_kd.stages.language_model import make_language_model
+from acoustic_kd.stages.pdfs import check_has_tree
 from acoustic_kd.stages.prepare import LEXICON
 from acoustic_kd.stages.spelling import check_spelled, is_spelled
 
@@ -17,6 +18,7 @@ def graph_lexicon(experiment: Experiment) -> Lexicon:
 
 def run_graph(experiment: Experiment) -> None:
     """Fetch or train the language model, and build HCLG."""
+    check_has_tree(experiment)
     check_spelled(experiment)
     out = experiment.path("graph")
     lexicon = read_lexicon(experiment.path("corpus") / LEXICON)

@@ -1,6 +1,6 @@
 """The stages that name what is in a frame: the decision tree's senones, and frames with them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +9,14 @@ from acoustic_kd.alignment.segmentation import read_segmentations
 from acoustic_kd.corpora.manifest import SPLITS, UNTRANSCRIBED
 from acoustic_kd.features import original_id
 from acoustic_kd.files import read_json, write_json
+from acoustic_kd.frames import Classes, write_store
 from acoustic_kd.frames import Utterance as Frames
-from acoustic_kd.frames import write_store
 from acoustic_kd.lexicon import SILENCE, read_lexicon
 from acoustic_kd.parallel import progress
 from acoustic_kd.senones import SenoneInventory, read_inventory
 from acoustic_kd.stages.experiment import Experiment
-from acoustic_kd.stages.prepare import LEXICON, normalised
+from acoustic_kd.stages.pdfs import PdfLabels, run_pdf_senones
+from acoustic_kd.stages.prepare import LEXICON, normalised, takes_pdfs
 from acoustic_kd.stages.transfer import all_splits
 from acoustic_kd.tree import Statistics, build_tree
 
@@ -26,6 +27,8 @@ STATISTICS = "statistics.json"
 
 def run_senones(experiment: Experiment) -> None:
     """Gather the statistics of the train split and grow the phonetic decision tree."""
+    if takes_pdfs(experiment.config):
+        return run_pdf_senones(experiment)
     config = experiment.config.senones
     segmentations = {s.id: s for s in read_segmentations(experiment.path("align") / "train.jsonl")}
     lexicon = read_lexicon(experiment.path("corpus") / LEXICON)
@@ -55,36 +58,65 @@ def inventory_of(experiment: Experiment) -> SenoneInventory:
     return read_inventory(experiment.path("senones") / "inventory.json")
 
 
+class SenoneLabels:
+    """The senones of a split's frames.
+
+    Attributes:
+        classes: what they mean.
+    """
+
+    def __init__(self, experiment: Experiment, split: str) -> None:
+        self._inventory = inventory_of(experiment)
+        found = read_segmentations(experiment.path("align") / f"{split}.jsonl")
+        self._found = {s.id: s for s in found}
+        self.classes = self._inventory.classes
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def targets(self, name: str) -> np.ndarray:
+        """The senone of every frame, int32 [T]."""
+        return self._inventory.targets(self._found[name])
+
+    def visits(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The senones an utterance passes through, int32 [N], and frames in each, int64."""
+        return self._inventory.visits(self._found[name])
+
+
 def run_frames(experiment: Experiment) -> None:
     """Write the normalised frames, where transcribed with the senone of each; count senones."""
-    inventory, out = inventory_of(experiment), experiment.path("frames")
+    kind = PdfLabels if takes_pdfs(experiment.config) else SenoneLabels
+    out = experiment.path("frames")
     shard_frames = experiment.config.frames.shard_frames
     for split in SPLITS:
-        segmentations = {
-            s.id: s for s in read_segmentations(experiment.path("align") / f"{split}.jsonl")
-        }
+        labels = kind(experiment, split)
+        aligned = list(labels)
+        coming = progress(normalised(experiment, split), f"frames {split}", unit="utt")
         labelled = (
-            Frames(u.id, u.features, inventory.targets(segmentations[original_id(u.id)]))
-            for u in progress(normalised(experiment, split), f"frames {split}", unit="utt")
-            if original_id(u.id) in segmentations
+            Frames(u.id, u.features, labels.targets(original_id(u.id)))
+            for u in coming
+            if original_id(u.id) in labels
         )
-        total = write_store(out / split, labelled, inventory.classes, shard_frames)
-        print(f"  {split}: {total} frames of {len(segmentations)} utterances")
+        # A test split may be without labels as a whole: for posteriors alone.
+        heard = labelled if aligned else coming
+        total = write_store(out / split, heard, labels.classes, shard_frames)
+        print(f"  {split}: {total} frames of {len(aligned) or 'unaligned'} utterances")
         if split == "train":
-            visits = (inventory.visits(s) for s in segmentations.values())
-            write_json(out / STATISTICS, _statistics(inventory, visits))
+            visits = map(labels.visits, aligned)
+            write_json(out / STATISTICS, _statistics(labels.classes, visits))
     if UNTRANSCRIBED in all_splits(experiment):
-        heard = progress(normalised(experiment, UNTRANSCRIBED), "frames untranscribed", unit="utt")
-        total = write_store(out / UNTRANSCRIBED, heard, inventory.classes, shard_frames)
+        coming = progress(normalised(experiment, UNTRANSCRIBED), "frames untranscribed", unit="utt")
+        total = write_store(out / UNTRANSCRIBED, coming, labels.classes, shard_frames)
         print(f"  {UNTRANSCRIBED}: {total} frames")
 
 
-def _statistics(
-    inventory: SenoneInventory, visits: Iterable[tuple[np.ndarray, np.ndarray]]
-) -> dict:
+def _statistics(classes: Classes, visits: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict:
     """Frames and visits of each senone: priors and mean durations come from them."""
-    frames = np.zeros(inventory.num_senones, np.int64)
-    times = np.zeros(inventory.num_senones, np.int64)
+    frames = np.zeros(classes.count, np.int64)
+    times = np.zeros(classes.count, np.int64)
     for senones, durations in visits:
         np.add.at(frames, senones, durations)
         np.add.at(times, senones, durations > 0)

@@ -19,10 +19,10 @@ from acoustic_kd.model import make_splicer
 from acoustic_kd.parallel import ahead
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.processes import make_accelerator, wait
-from acoustic_kd.soft_targets.encoding import Encoding
-from acoustic_kd.soft_targets.manifest import is_finished
+from acoustic_kd.soft_targets.manifest import Entry, is_finished
 from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
+from acoustic_kd.stages.outside import encoding_of, write_outside
 from acoustic_kd.stages.transfer import soft_target_shards, transfer_shards
 from acoustic_kd.streaming import Ensemble
 from acoustic_kd.train import Job, Trainer
@@ -135,12 +135,6 @@ def read_data(experiment: Experiment, soft: bool) -> Data:
     return Stored(transfer_shards(experiment), targets), dev
 
 
-def encoding_of(config: Config) -> Encoding:
-    """How the soft targets are stored."""
-    soft = config.soft_targets
-    return Encoding(soft.encoding, soft.kept_classes, soft.kept_mass, soft.bits, soft.seed)
-
-
 def run_soft_targets(experiment: Experiment) -> None:
     """Average the members' tempered predictions over all that may be a transfer set."""
     accelerator = make_accelerator()
@@ -176,6 +170,10 @@ def write_soft_targets(
         device: that the members predict on.
     """
     config, settings = experiment.config, experiment.config.soft_targets
+    if settings.posteriors:
+        for target, frames, entry in write_outside(config, todo):
+            _say_written(target, frames, entry)
+        return
     low = use_bfloat16(config.train.bfloat16, device)
     mean = Mean(settings.temperature, settings.mean, settings.weights)
     members = member_directories(experiment)
@@ -190,8 +188,12 @@ def write_soft_targets(
         if not (ensemble.plan.together or told):
             told = True
             print(f"  one member at a time in memory, {ensemble.plan.blocks} blocks through each")
-        print(
-            f"  {target.name}: {len(frames)} frames of {entry.bytes / len(frames):.1f} bytes, the "
-            f"kept classes hold {100 * entry.measured['kept_mass']:.1f} % of the mass",
-            flush=True,
-        )
+        _say_written(target, len(frames), entry)
+
+
+def _say_written(target: Path, frames: int, entry: Entry) -> None:
+    print(
+        f"  {target.name}: {frames} frames of {entry.bytes / frames:.1f} bytes, the "
+        f"kept classes hold {100 * entry.measured['kept_mass']:.1f} % of the mass",
+        flush=True,
+    )

@@ -1,12 +1,12 @@
 """The first stages: the corpus, its features, and how these are normalised."""
 
-import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from acoustic_kd import corpora
 from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
@@ -23,10 +23,13 @@ from acoustic_kd.corpora.manifest import (
     write_manifest,
 )
 from acoustic_kd.corpora.openslr import LEXICONS, file_of
+from acoustic_kd.errors import UserError
 from acoustic_kd.features import copy_id, gather_moments, grouping, log_mels, original_id
-from acoustic_kd.files import digest, file_digest, write_jsonl
+from acoustic_kd.files import digest, ends_mark, file_digest, write_jsonl
 from acoustic_kd.frames import Classes, read_utterances, shard_paths, write_store
 from acoustic_kd.frames import Utterance as Frames
+from acoustic_kd.kaldi.objects import MATRIX
+from acoustic_kd.kaldi.tables import archive_of, parse_place, read_place
 from acoustic_kd.lexicon import Lexicon, read_lexicon, write_lexicon
 from acoustic_kd.parallel import map_ordered
 from acoustic_kd.stages.experiment import Experiment
@@ -41,15 +44,25 @@ from acoustic_kd.stages.unknown_words import (
 
 UNLABELLED = Classes(0, "")
 LEXICON = "lexicon.txt"
-END_BYTES = 1 << 14  # half a second of 16-bit samples
 
 
 # --- corpus -------------------------------------------------------------------------------------
 
 
+def takes_pdfs(config: Config) -> bool:
+    """Whether the classes are pdf-ids of Kaldi's: nothing is aligned, so no lexicon is read.
+
+    docs/kaldi.md
+    """
+    return config.align.method == "kaldi"
+
+
 def corpus_sources(config: Config) -> dict[str, str]:
     """The utterances as read, with what is in each sound file, and the lexicon's text."""
-    sources = spelling_source(config) or {"lexicon": file_digest(_lexicon_path(config))}
+    if takes_pdfs(config):
+        sources = {"lexicon": "none"}
+    else:
+        sources = spelling_source(config) or {"lexicon": file_digest(_lexicon_path(config))}
     words: Iterable[str] = map(normalise_text, vocabulary(config.corpus.demo_language))
     if corpora.data_dir(config.corpus) is not None:
         # Only the demo writes anything there.
@@ -63,32 +76,13 @@ def corpus_sources(config: Config) -> dict[str, str]:
 
 
 def _source_rows(splits: dict[str, list[Utterance]]) -> list[list]:
-    """Every utterance with its split, and what its sound file is known by."""
-    files = {utterance.audio for utterances in splits.values() for utterance in utterances}
-    marks = {path: _mark(Path(path)) for path in files}
+    """Every utterance with its split, and what its sound file, or archive, is known by."""
+    mark = cache(ends_mark)
     return [
-        [split, asdict(utterance), *marks[utterance.audio]]
+        [split, asdict(utterance), *mark(archive_of(utterance.audio))]
         for split, utterances in splits.items()
         for utterance in utterances
     ]
-
-
-def _mark(path: Path) -> tuple[int, str] | tuple[()]:
-    """Size of a file and digest of its two ends; nothing of one that is missing: counted later.
-
-    Not its time, which a copy or a new download changes. The beginning of a FLAC file holds a
-    checksum of all samples; of other files a change between the ends that keeps both, and the size,
-    goes unseen.
-    """
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            ends = hashlib.sha256(file.read(END_BYTES))
-            file.seek(max(END_BYTES, size - END_BYTES))
-            ends.update(file.read(END_BYTES))
-    except OSError:
-        return ()
-    return size, ends.hexdigest()
 
 
 def run_corpus(experiment: Experiment) -> None:
@@ -98,19 +92,19 @@ def run_corpus(experiment: Experiment) -> None:
     check_language_model(config)  # refused now, not when all is trained
     corpus = corpora.load(config.corpus, out / "audio", normaliser(config))
     chosen_splits(config, tuple(corpus.splits))  # likewise
-    lexicon = _lexicon(config)
     for split, utterances in corpus.splits.items():
         write_manifest(out / f"{split}.jsonl", utterances)
         speakers = len({u.speaker for u in utterances})
         print(f"  {split}: {len(utterances)} utterances, {speakers} speakers")
-    lexicon = with_unknown_words(experiment, lexicon, spoken_words(corpus.splits))
-    write_lexicon(out / LEXICON, lexicon, is_spelled(config))
+    if not takes_pdfs(config):
+        lexicon = with_unknown_words(experiment, _lexicon(config), spoken_words(corpus.splits))
+        write_lexicon(out / LEXICON, lexicon, is_spelled(config))
     report_exclusions(out, corpus.excluded)
 
 
 def _lexicon(config: Config) -> Lexicon:
-    """The lexicon that is given; none where words are spelled."""
-    if is_spelled(config):
+    """The lexicon that is given; none where words are spelled, or nothing is said to be aligned."""
+    if is_spelled(config) or takes_pdfs(config):
         return Lexicon({})
     path = _lexicon_path(config)
     return _read_once(path, file_digest(path))
@@ -160,8 +154,20 @@ def _extract(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | str:
     return [Frames(copy_id(utterance.id, warp), features, None) for warp, features in named]
 
 
+def _take(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | str:
+    """The frames that an archive of Kaldi's has of one utterance, or why there are none."""
+    utterance, _ = item
+    place = parse_place(utterance.id, utterance.audio, Path())
+    features = read_place(place, MATRIX, utterance.id)
+    if not len(features):
+        return f"{utterance.audio}: no frames"
+    if not np.isfinite(features).all():
+        return f"{utterance.audio}: a feature is infinite or no number"
+    return [Frames(utterance.id, features, None)]
+
+
 def run_features(experiment: Experiment) -> None:
-    """Compute the log-mel frames of every split."""
+    """Compute the log-mel frames of every split, or take those of an archive."""
     config = experiment.config
     grouping(config.features.normalise)  # a wrong setting is found before the work, not after
     out, excluded = experiment.path("features"), []
@@ -175,11 +181,13 @@ def run_features(experiment: Experiment) -> None:
         for utterance in utterances
     ]
     # One round for all splits: processes take seconds to start.
-    work = map_ordered(_extract, items, "features", 0, _start_features, (config.features,))
+    find = _take if corpora.is_of_features(config.corpus) else _extract
+    work = map_ordered(find, items, "features", 0, _start_features, (config.features,))
     with closing(work) as results:
+        same = SameDimension()
         for split, utterances in splits.items():
             failed: list[Exclusion] = []
-            frames = _kept(split, utterances, results, failed)
+            frames = map(same.check, _kept(split, utterances, results, failed))
             shard_frames = config.frames.shard_frames
             written = write_store(out / split, frames, UNLABELLED, shard_frames, "float32")
             check_excluded(split, len(utterances) - len(failed), failed)
@@ -201,6 +209,28 @@ def _kept(
             failed.append(Exclusion(utterance.id, split, result))
         else:
             yield from result
+
+
+class SameDimension:
+    """Sees to it that all frames have as many features."""
+
+    def __init__(self) -> None:
+        self._first: Frames | None = None
+
+    def check(self, frames: Frames) -> Frames:
+        """The same frames.
+
+        Raises:
+            UserError: others before them had another number.
+        """
+        self._first = self._first or frames
+        here, there = frames.features.shape[1], self._first.features.shape[1]
+        if here != there:
+            raise UserError(
+                f"utterance '{frames.id}' has {here} features a frame, but '{self._first.id}' has "
+                f"{there}; take archives that were made alike"
+            )
+        return frames
 
 
 def stored_frames(directory: Path) -> Iterator[Frames]:

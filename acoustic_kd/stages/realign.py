@@ -9,7 +9,8 @@ from typing import Any
 
 from acoustic_kd.config import Config
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import digest, sha256
+from acoustic_kd.files import digest, file_digest, sha256
+from acoustic_kd.kaldi.tables import files_of
 from acoustic_kd.stages.experiment import select
 from acoustic_kd.work import read_done
 
@@ -70,11 +71,14 @@ def find_trained(model: str) -> Trained:
 
 
 def align_sources(config: Config) -> dict[str, str]:
-    """The models that align and what goes with them, if any do.
+    """The models that align and what goes with them, or the alignments that are given, if any.
 
     Raises:
         UserError: as for `find_trained`; a file is missing.
     """
+    for name in ("pdf_ali", "pdf_post"):
+        if (given := getattr(config.align, name)) is not None:
+            return {name: digest([file_digest(path) for path in files_of(given)])}
     if config.align.model is None:
         return {}
     found = find_trained(config.align.model)

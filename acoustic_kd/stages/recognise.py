@@ -15,7 +15,6 @@ from acoustic_kd.decoding.search import SearchSettings
 from acoustic_kd.ensemble import log_likelihoods
 from acoustic_kd.files import digest, read_json, write_json, write_text
 from acoustic_kd.frame_figures import TEMPERATURES, Example, FrameFigures
-from acoustic_kd.frames import read_utterances, shard_paths
 from acoustic_kd.model import load_model
 from acoustic_kd.pages.experiment import report_page
 from acoustic_kd.parallel import cores, progress
@@ -25,7 +24,7 @@ from acoustic_kd.stages.experiment import Experiment, all_settings_json, select
 from acoustic_kd.stages.learn import member_directories
 from acoustic_kd.stages.piece_units import Joiner
 from acoustic_kd.stages.prepare import normalised
-from acoustic_kd.stages.recogniser import Recogniser, systems
+from acoustic_kd.stages.recogniser import Recogniser, frame_targets, systems
 from acoustic_kd.stages.transfer import transfer_frames
 from acoustic_kd.work import Work
 
@@ -68,7 +67,7 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
     figures = FrameFigures(read_inventory(experiment.path("senones") / "inventory.json"))
     for split in MEASURED:
         texts = {u.id: u.text for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")}
-        targets = _targets(experiment, split)
+        targets = frame_targets(experiment, split)
         frames: dict[str, tuple[int, int]] = {}
 
         def likelihoods(split=split, targets=targets, frames=frames):
@@ -122,12 +121,6 @@ def _frame_figures(system: System, recogniser: Recogniser, figures: FrameFigures
     if system.kind == "ensemble":
         found["examples"] = figures.shown(predict, TEMPERATURES)
     return found
-
-
-def _targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
-    """Utterance → senone of every frame, of those that were aligned."""
-    paths = shard_paths(experiment.path("frames") / split)
-    return {u.id: u.targets for path in paths for u in read_utterances(path)}
 
 
 def _write_transcripts(path: Path, words: dict[str, list[str]]) -> None:

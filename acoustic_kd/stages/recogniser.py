@@ -9,6 +9,7 @@ from torch import nn
 from acoustic_kd.config import ModelConfig
 from acoustic_kd.ensemble import posteriors
 from acoustic_kd.errors import UserError
+from acoustic_kd.frames import read_utterances, shard_paths
 from acoustic_kd.model import load_model
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.report import System
@@ -47,6 +48,14 @@ def find_system(experiment: Experiment, model: str) -> System:
     if model not in found:
         raise UserError(f"--model is '{model}'; {experiment.directory} has {', '.join(found)}")
     return found[model]
+
+
+def frame_targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
+    """Utterance → senone of every frame, of those that were aligned."""
+    paths = shard_paths(experiment.path("frames") / split)
+    return {
+        u.id: u.targets for path in paths for u in read_utterances(path) if u.targets is not None
+    }
 
 
 @dataclass(frozen=True)

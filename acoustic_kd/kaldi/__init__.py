@@ -1,0 +1,1 @@
+"""Kaldi's archives, read and written without Kaldi; knows no speech. docs/kaldi.md"""

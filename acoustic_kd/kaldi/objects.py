@@ -1,0 +1,295 @@
+"""What Kaldi's archives hold: integer vectors, matrices and posteriors, binary or text.
+
+An archive is, for each utterance, its id, a space, and one object. A binary one begins with `\\0B`;
+a number of four bytes is the byte 4 and then the number, little-endian (`<n>` below):
+
+    integers           <T>, then each as <number>
+    float matrix       `FM `, <rows>, <columns>, rows · columns float32; of doubles `DM `, float64
+    compressed matrix  `CM `, `CM2 ` or `CM3 `, smallest value and range (float32), rows and columns
+                       (int32), then codes: see `_compressed`
+    posterior          <T>, then for each frame <n> and n pairs of <class> and <weight> (a float32)
+
+In text these are `1 2 3`; `[`, a row a line, `]`; and `[ class weight class weight ] [ … ] …`.
+(Kaldi: util/kaldi-holder-inl.h, matrix/compressed-matrix.h, hmm/posterior.cc.)
+"""
+
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from acoustic_kd.files import atomic_path
+
+PIECE = 1 << 24  # bytes read at once: a damaged size must not ask for all memory
+LONGEST_KEY = 1024
+NUMBER = struct.Struct("<bi")
+INTEGERS = np.dtype([("size", "i1"), ("value", "<i4")])
+PAIRS = np.dtype([("s", "i1"), ("class", "<i4"), ("z", "i1"), ("weight", "<f4")])
+
+
+class Damaged(ValueError):
+    """Bytes that are not what they should be; says what they are instead."""
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """Kaldi's `Posterior`: of each frame some classes with a weight each, as they were written.
+
+    Attributes:
+        offsets: int64 [T + 1], frame t is entries offsets[t] … offsets[t + 1] - 1.
+        classes: int32 [N].
+        weights: float32 [N].
+    """
+
+    offsets: np.ndarray
+    classes: np.ndarray
+    weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, frames: slice) -> "Sparse":
+        first, last, _ = frames.indices(len(self))
+        offsets = self.offsets[first : last + 1]
+        span = slice(int(offsets[0]), int(offsets[-1]))
+        return Sparse(offsets - offsets[0], self.classes[span], self.weights[span])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of object.
+
+    Attributes:
+        name: what messages call it.
+        binary: reads one after its `\\0B`; given True, passes over it and returns None.
+        text: reads one from its first line.
+    """
+
+    name: str
+    binary: Callable[[BinaryIO, bool], Any]
+    text: Callable[[BinaryIO, bytes], Any]
+
+
+def read_key(file: BinaryIO) -> str | None:
+    """The id before an object; None at the end of the archive."""
+    word = bytearray()
+    while (byte := file.read(1)) not in (b"", b" ", b"\t"):
+        word += byte
+        if byte in b"\n\0" or len(word) > LONGEST_KEY:
+            raise Damaged("there is no utterance id where one should be")
+    if not word and not byte:
+        return None
+    try:
+        name = word.decode()
+    except UnicodeDecodeError:
+        name = ""
+    if not name or not byte:
+        raise Damaged("there is no utterance id where one should be")
+    return name
+
+
+def read_object(file: BinaryIO, kind: Kind, skip: bool = False) -> Any:
+    """The object at this place of an archive.
+
+    Args:
+        skip: go to its end without making anything of it.
+
+    Raises:
+        Damaged: it is of another kind, or not whole.
+    """
+    first = file.read(1)
+    try:
+        if first != b"\0":
+            return kind.text(file, first if first == b"\n" else first + file.readline())
+        if file.read(1) == b"B":
+            return kind.binary(file, skip)
+    except Damaged:
+        raise
+    except (ValueError, OverflowError):  # no numbers, or such as no file is large enough for
+        pass
+    raise Damaged(f"not {kind.name}")
+
+
+# --- binary -------------------------------------------------------------------------------------
+
+
+def _take(file: BinaryIO, size: int) -> bytes:
+    pieces = []
+    while size > 0 and (piece := file.read(min(size, PIECE))):
+        pieces.append(piece)
+        size -= len(piece)
+    if size:
+        raise Damaged(f"it breaks off, {size} bytes short" if size > 0 else "a negative size")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _pass_over(file: BinaryIO, size: int) -> None:
+    """Go on by so many bytes; the last one is read, so that a file that breaks off is noticed."""
+    if size > 0:
+        file.seek(size - 1, 1)
+    _take(file, min(size, 1))
+
+
+def _number(file: BinaryIO, what: str) -> int:
+    size, value = NUMBER.unpack(_take(file, NUMBER.size))
+    if size != 4 or value < 0:
+        raise Damaged(f"not {what}")
+    return value
+
+
+def _integers(file: BinaryIO, skip: bool) -> np.ndarray | None:
+    size = _number(file, "integers") * INTEGERS.itemsize
+    if skip:
+        return _pass_over(file, size)
+    found = np.frombuffer(_take(file, size), INTEGERS)
+    if (found["size"] != 4).any():
+        raise Damaged("not integers")
+    return found["value"].astype(np.int32)
+
+
+def _matrix(file: BinaryIO, skip: bool) -> np.ndarray | None:
+    token = b""
+    while not token.endswith(b" ") and len(token) < 4:
+        token += _take(file, 1)
+    if token in (b"CM ", b"CM2 ", b"CM3 "):
+        return _compressed(file, token, skip)
+    if token not in (b"FM ", b"DM "):
+        raise Damaged("not a matrix of floats")
+    dtype = np.dtype("<f4" if token == b"FM " else "<f8")
+    rows, columns = (_number(file, "a matrix") for _ in range(2))
+    size = rows * columns * dtype.itemsize
+    if skip:
+        return _pass_over(file, size)
+    return np.frombuffer(_take(file, size), dtype).astype(np.float32).reshape(rows, columns)
+
+
+def _compressed(file: BinaryIO, token: bytes, skip: bool) -> np.ndarray | None:
+    """Kaldi's CompressedMatrix.
+
+    `CM2` and `CM3` have a code of 16 or 8 bits an element, from the smallest value to the largest.
+    `CM` has 8 bits, and for each column its percentiles 0, 25, 75 and 100 in 16 bits: codes 0 … 64,
+    64 … 192 and 192 … 255 are what is between them. Its codes lie column by column.
+    """
+    low, span, rows, columns = struct.unpack("<ffii", _take(file, 16))
+    if rows < 0 or columns < 0:
+        raise Damaged("a negative size")
+    by_column = token == b"CM "
+    size = rows * columns * (2 if token == b"CM2 " else 1) + (8 * columns if by_column else 0)
+    if skip:
+        return _pass_over(file, size)
+    data = _take(file, size)
+    if not by_column:
+        dtype = np.dtype("<u2" if token == b"CM2 " else "u1")
+        codes = np.frombuffer(data, dtype).reshape(rows, columns)
+        return low + codes.astype(np.float32) * np.float32(span / np.iinfo(dtype).max)
+    marks = np.frombuffer(data, "<u2", 4 * columns).reshape(columns, 4, 1)
+    p0, p25, p75, p100 = np.moveaxis(low + marks * np.float32(span / 65535), 1, 0)
+    codes = np.frombuffer(data, "u1", offset=8 * columns).reshape(columns, rows)
+    codes = codes.astype(np.float32)
+    lower = p0 + (p25 - p0) * codes / 64
+    middle = p25 + (p75 - p25) * (codes - 64) / 128
+    upper = p75 + (p100 - p75) * (codes - 192) / 63
+    found = np.where(codes <= 64, lower, np.where(codes <= 192, middle, upper))
+    return np.ascontiguousarray(found.T, np.float32)
+
+
+def _posterior(file: BinaryIO, skip: bool) -> "np.ndarray | Sparse | None":
+    """A sparse posterior, or a matrix of them."""
+    first = _take(file, 1)
+    if first != b"\4":
+        file.seek(-1, 1)
+        return _matrix(file, skip)
+    (frames,) = struct.unpack("<i", _take(file, 4))
+    if frames < 0:
+        raise Damaged("a negative size")
+    counts, pairs = [], []
+    for _ in range(frames):  # where a frame ends is known when its first number is read
+        counts.append(_number(file, "posteriors"))
+        pairs.append(_take(file, counts[-1] * PAIRS.itemsize))
+    if skip:
+        return None
+    found = np.frombuffer(b"".join(pairs), PAIRS)
+    if (found["s"] != 4).any() or (found["z"] != 4).any():
+        raise Damaged("not posteriors")
+    return _sparse(counts, found["class"].copy(), found["weight"].copy())
+
+
+def _sparse(counts: Any, classes: np.ndarray, weights: np.ndarray) -> Sparse:
+    offsets = np.concatenate([[0], np.cumsum(np.asarray(counts, np.int64))])
+    return Sparse(offsets, classes, weights)
+
+
+# --- text ---------------------------------------------------------------------------------------
+
+
+def _text_integers(file: BinaryIO, line: bytes) -> np.ndarray:
+    return np.array(line.split(), np.int32)
+
+
+def _text_matrix(file: BinaryIO, line: bytes) -> np.ndarray:
+    """A matrix, from `[` to `]`."""
+    if not line.lstrip().startswith(b"["):
+        raise Damaged("not a matrix in text")
+    lines = [line.replace(b"[", b" ", 1)]
+    while b"]" not in lines[-1]:
+        lines.append(file.readline())
+        if not lines[-1]:
+            raise Damaged("it breaks off before its ]")
+    last, _, rest = lines.pop().partition(b"]")
+    if rest.strip():
+        raise Damaged("there is something after its ]")
+    rows = [row for row in (text.split() for text in (*lines, last)) if row]
+    found = np.array(rows, np.float32)
+    return found if rows else found.reshape(0, 0)
+
+
+def _text_posterior(file: BinaryIO, line: bytes) -> "np.ndarray | Sparse":
+    """`[ 1 0.5 2 0.5 ] [ 3 1 ]`; or a matrix, after whose `[` the line ends."""
+    if line.strip() == b"[":
+        return _text_matrix(file, line)
+    words = np.array(line.split(), bytes)
+    opens, closes = (np.flatnonzero(words == bracket) for bracket in (b"[", b"]"))
+    if len(opens) != len(closes):
+        raise Damaged("not posteriors: its brackets do not match")
+    counts = closes - opens - 1
+    numbers = words[(words != b"[") & (words != b"]")]
+    nested = (opens[1:] < closes[:-1]).any()
+    if nested or (counts < 0).any() or (counts % 2).any() or counts.sum() != len(numbers):
+        raise Damaged("not posteriors, which are [ class weight … ] for each frame")
+    classes, weights = numbers[0::2].astype(np.int32), numbers[1::2].astype(np.float32)
+    return _sparse(counts // 2, classes, weights)
+
+
+ALIGNMENT = Kind("integers, one a frame", _integers, _text_integers)
+MATRIX = Kind("a matrix of floats", _matrix, _text_matrix)
+POSTERIOR = Kind("posteriors (a matrix, or classes and weights)", _posterior, _text_posterior)
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def matrix_bytes(matrix: np.ndarray) -> bytes:
+    """[T, D] as it stands in a binary archive, in float32."""
+    rows, columns = matrix.shape
+    sizes = struct.pack("<bibi", 4, rows, 4, columns)
+    return b"\0BFM " + sizes + np.ascontiguousarray(matrix, "<f4").tobytes()
+
+
+def integer_bytes(numbers: np.ndarray) -> bytes:
+    """[T] as it stands in a binary archive of alignments."""
+    stored = np.full(len(numbers), 4, INTEGERS)
+    stored["value"] = numbers
+    return b"\0B" + NUMBER.pack(4, len(numbers)) + stored.tobytes()
+
+
+def write_objects(path: Path, objects: Iterable[tuple[str, bytes]]) -> int:
+    """Write (id, bytes of an object) pairs as an archive, whole or not at all; returns how many."""
+    number = 0
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        for name, data in objects:
+            file.write(f"{name} ".encode() + data)
+            number += 1
+    return number

@@ -1,0 +1,93 @@
+"""Posteriors of models outside, as logits to be tempered, or as the best class of each frame."""
+
+import numpy as np
+
+from acoustic_kd.errors import UserError
+from acoustic_kd.kaldi.objects import Sparse
+
+TOLERANCE = 0.05  # by which the probabilities of a frame may sum to something else than 1
+TINY = np.finfo(np.float32).tiny  # stands for a probability that was too small for a float
+
+
+def log_posteriors(found: np.ndarray | Sparse, classes: int, where: str) -> np.ndarray:
+    """Logits, natural-log probabilities [T, K], of what an archive has of one utterance.
+
+    A matrix may hold probabilities or their logarithms: its rows say which. Weights of a sparse
+    posterior are divided by their sum in each frame; the classes it does not name have none, -inf.
+
+    Args:
+        classes: K.
+        where: archive and utterance, for messages.
+
+    Raises:
+        UserError: of another number of classes, or no probabilities.
+    """
+    if isinstance(found, Sparse):
+        return _of_sparse(found, classes, where)
+    if found.shape[1] != classes:
+        raise UserError(
+            f"{where}: posteriors of {found.shape[1]} classes, but the frames have {classes}; take "
+            "a model of the same tree (align.pdfs says how many pdf-ids it has)"
+        )
+    negative = bool((found < 0).any())
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = (np.exp(found) if negative else found).sum(1, dtype=np.float64)
+    wrong = np.flatnonzero(~(np.abs(sums - 1) <= TOLERANCE))  # so put, NaN is wrong too
+    if len(wrong):
+        what = "exponentiated, they sum" if negative else "they sum"
+        raise UserError(
+            f"{where}: frame {wrong[0]} has neither probabilities nor their logarithms: {what} to "
+            f"{sums[wrong[0]]:.4g}, not 1; write them after the softmax and without priors "
+            "(copy-matrix --apply-softmax-per-row makes posteriors of raw outputs)"
+        )
+    return found if negative else np.log(np.maximum(found, TINY))
+
+
+def _of_sparse(found: Sparse, classes: int, where: str) -> np.ndarray:
+    frames = np.repeat(np.arange(len(found)), np.diff(found.offsets))
+    outside = np.flatnonzero((found.classes < 0) | (found.classes >= classes))
+    if len(outside):
+        raise UserError(
+            f"{where}: class {found.classes[outside[0]]} in frame {frames[outside[0]]}, but the "
+            f"frames have {classes} (0 to {classes - 1}); give posteriors of pdf-ids of the same "
+            "tree (post-to-pdf-post makes them of those of transition-ids)"
+        )
+    dense = np.zeros((len(found), classes), np.float32)
+    np.add.at(dense, (frames, found.classes), found.weights)
+    sums = dense.sum(1, keepdims=True)
+    sound = (sums[:, 0] > 0) & np.isfinite(sums[:, 0]) & (dense >= 0).all(1)
+    if not sound.all():
+        raise UserError(
+            f"{where}: frame {np.flatnonzero(~sound)[0]} has no class of positive weight, or a "
+            "negative weight; such weights are no probabilities"
+        )
+    with np.errstate(divide="ignore"):
+        return np.log(dense / sums)
+
+
+def best_classes(found: np.ndarray | Sparse, where: str) -> np.ndarray:
+    """The most probable class of each frame, int32 [T]; of several as good, one of them.
+
+    Args:
+        where: archive and utterance, for messages.
+
+    Raises:
+        UserError: a frame has none.
+    """
+    if isinstance(found, Sparse):
+        counts = np.diff(found.offsets)
+        without, weights = counts == 0, found.weights
+        frames = np.repeat(np.arange(len(found)), counts)
+        without[frames[np.isnan(weights)]] = True
+    else:
+        without = np.isnan(found).any(1)
+    if without.any():
+        raise UserError(
+            f"{where}: frame {np.flatnonzero(without)[0]} has no class, or no number; a target is "
+            "needed for every frame"
+        )
+    if not isinstance(found, Sparse):
+        return found.argmax(1).astype(np.int32)
+    # Frames are in order already: within each, the greatest weight comes first.
+    order = np.lexsort((-weights, frames))
+    return found.classes[order[found.offsets[:-1]]]
