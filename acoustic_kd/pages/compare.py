@@ -81,7 +81,7 @@ def _results(sources: Sequence[Source]) -> Section:
         entries = []
         for source in sources:
             *others, distilled = system_rows(source.results, what)
-            points = [(row.style, row.value) for row in others]
+            points = [(row.style, row.value) for row in others if row.value is not None]
             entries.append(
                 Row(source.name, points, distilled.value, distilled.interval, distilled.style)
             )

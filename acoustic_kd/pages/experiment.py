@@ -1,12 +1,13 @@
 """The report of one experiment, `report.html`: what is most wanted first."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from acoustic_kd.comparison import difference_table, speaker_table
 from acoustic_kd.pages import frames
 from acoustic_kd.pages.charts import Row, rows
-from acoustic_kd.pages.parts import NONE, Note, Picture, Section, Table, render
+from acoustic_kd.pages.parts import NONE, Note, Part, Picture, Section, Table, render
 from acoustic_kd.pages.sentences import differing
 from acoustic_kd.pages.source import Source
 from acoustic_kd.pages.tables import SIZE_HEADING, size_rows, system_rows, training_pictures
@@ -136,9 +137,8 @@ def _cost(source: Source) -> Section:
 
 def _sentences(source: Source) -> Section:
     one, other = source.of_kind("baseline")[0], source.of_kind("distilled")[0]
-    if not source.references:
-        parts = [Note("What was recognised is not there any more (decode/…/test.txt).")]
-    else:
+    parts: Sequence[Part] = [Note("What was recognised is not there any more (decode/…/test.txt).")]
+    if source.references:
         shown = [one, "ensemble", other]
         parts = differing(source.references, source.transcripts, one, other, shown)
     return Section("sentences", "Decoded sentences", parts)
@@ -152,7 +152,8 @@ def _soft_targets(source: Source) -> Section:
         "Of the stored targets, by their manifest. Kept mass: what the kept classes have of the "
         "ensemble's tempered prediction; KL to dense: from that prediction to what is stored."
     )
-    parts = [Note(note), Table([["of the store", ""], *([name, cell] for name, cell in found)])]
+    table = Table([["of the store", ""], *([name, cell] for name, cell in found)])
+    parts: list[Part] = [Note(note), table]
     parts += [Note(problem, caution=True) for problem in source.soft_targets.problems[:3]]
     return Section("soft-targets", "Soft targets", parts)
 
@@ -169,7 +170,7 @@ def _frames(source: Source) -> list[Section]:
     (ensemble,) = source.frames["ensemble"]
     pictures = frames.example_pictures(ensemble)
     drawn, confused = frames.reliability(figures, frames.STYLES), frames.confusion_picture(ensemble)
-    parts = {
+    parts: dict[str, Sequence[Part]] = {
         "phones": frames.by_phone(figures),
         "confusions": [
             Note(

@@ -1,6 +1,7 @@
 """The stages that measure: decode, report."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,11 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
         targets = _targets(experiment, split)
         frames: dict[str, tuple[int, int]] = {}
 
-        def likelihoods(split=split, targets=targets, frames=frames):
+        def likelihoods(
+            split: str = split,
+            targets: dict[str, np.ndarray] = targets,
+            frames: dict[str, tuple[int, int]] = frames,
+        ) -> Iterator[tuple[str, np.ndarray]]:
             title = f"{system.name} {split}"
             for utterance in progress(normalised(experiment, split), title, unit="utt"):
                 begun = time.perf_counter()
@@ -127,7 +132,7 @@ def _frame_figures(system: System, recogniser: Recogniser, figures: FrameFigures
 def _targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
     """Utterance → senone of every frame, of those that were aligned."""
     paths = shard_paths(experiment.path("frames") / split)
-    return {u.id: u.targets for path in paths for u in read_utterances(path)}
+    return {u.id: u.labels for path in paths for u in read_utterances(path)}
 
 
 def _write_transcripts(path: Path, words: dict[str, list[str]]) -> None:

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from acoustic_kd.config import ModelConfig
 from acoustic_kd.ensemble import posteriors
 from acoustic_kd.errors import UserError
-from acoustic_kd.model import load_model
+from acoustic_kd.model import AcousticModel, load_model
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.report import System
 from acoustic_kd.stages.experiment import Experiment
@@ -60,7 +59,7 @@ class Recogniser:
         bfloat16: whether matrices are multiplied in bfloat16, as when it was measured.
     """
 
-    models: list[nn.Module]
+    models: list[AcousticModel]
     config: ModelConfig
     log_prior: np.ndarray
     durations: np.ndarray
