@@ -281,7 +281,7 @@ def gain_sentences(results: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def transfer_sentences(results: dict[str, Any]) -> list[str]:
+def transfer_sentences(results: Mapping[str, Any]) -> list[str]:
     """How much of the transfer set is not transcribed, in words; nothing where all of it is."""
     frames = results.get("transfer_set", {})
     if not frames.get("untranscribed"):
