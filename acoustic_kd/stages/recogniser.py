@@ -1,6 +1,8 @@
 """What recognises: the systems of an experiment, and the acoustic side of one of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -72,10 +74,25 @@ class Recogniser:
         Raises:
             UserError: a file is missing or damaged.
         """
-        models = [load_model(directory)[0] for directory in system.directories]
         low = use_bfloat16(experiment.config.train.bfloat16, CPU)
-        priors = read_statistics(experiment.path("frames"))
-        return cls(models, experiment.config.model, *priors, low)
+        return cls.read(system.directories, experiment.path("frames"), low)
+
+    @classmethod
+    def read(
+        cls, directories: Sequence[Path], frames: Path, bfloat16: bool = False
+    ) -> "Recogniser":
+        """Read one model, or several that are averaged.
+
+        Args:
+            directories: theirs.
+            frames: what the frames stage wrote of the senones that they know.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        loaded = [load_model(directory) for directory in directories]
+        config = ModelConfig(**loaded[0][1]["model"])
+        return cls([model for model, _ in loaded], config, *read_statistics(frames), bfloat16)
 
     def posteriors(
         self, features: np.ndarray, piece: slice | None = None, temperature: float = 1.0
