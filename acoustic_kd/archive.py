@@ -40,11 +40,11 @@ def _unpack(archive: Path, inside: str, folder: Path) -> None:
         with tarfile.open(archive, "r|gz") as tar:
             for member in progress(tar, f"unpacking {archive.name}", unit="file", leave=False):
                 path = _checked(member, inside, archive)
-                if path is None:
+                if path is None or (source := tar.extractfile(member)) is None:
                     continue
                 target = folder / path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with tar.extractfile(member) as source, target.open("xb") as file:
+                with source, target.open("xb") as file:
                     shutil.copyfileobj(source, file)
     except (tarfile.TarError, zlib.error, EOFError) as error:
         raise UserError(f"{archive}: damaged archive ({error})") from None

@@ -8,7 +8,7 @@ batch follows from seed, epoch and the number of chunks. What fits into memory i
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -222,7 +222,8 @@ class Epoch:
     def batches(self, chunk: int) -> tuple[Tensor, ...]:
         """The batches of a chunk: numbers of its frames, int64 [B]."""
         generator = torch.Generator().manual_seed(self.seeds[chunk])
-        return torch.randperm(self.sizes[chunk], generator=generator).split(self.batch_frames)
+        order = torch.randperm(self.sizes[chunk], generator=generator)
+        return tuple(order.split(self.batch_frames))
 
 
 def plan_epoch(sizes: np.ndarray, chunks: int, batch_frames: int, seed: int, epoch: int) -> Epoch:
@@ -244,7 +245,7 @@ def plan_epoch(sizes: np.ndarray, chunks: int, batch_frames: int, seed: int, epo
 
 def coming(
     data: Held | Stored, epochs: Iterator[Epoch], step: int, kind: torch.dtype
-) -> Iterator[Chunk]:
+) -> Generator[Chunk, None, None]:
     """The chunks of some epochs, each read in a thread while the one before it is in use.
 
     Args:

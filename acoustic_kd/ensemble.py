@@ -14,6 +14,7 @@ from acoustic_kd.model import make_splicer
 from acoustic_kd.precision import logits_of
 
 SMALLEST = 1e-10  # probability under which a logarithm is cut off
+NO_MEMBER = "an ensemble needs at least one member"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Mean:
             UserError: there are not as many weights as members.
         """
         if not members:
-            raise ValueError("an ensemble needs at least one member")
+            raise ValueError(NO_MEMBER)
         if self.weights is not None and len(self.weights) != members:
             raise UserError(
                 f"there are {len(self.weights)} weights for {members} members of the ensemble"
@@ -61,8 +62,10 @@ class Mean:
             sums += part
         return total
 
-    def close(self, total: Tensor, members: int) -> Tensor:
+    def close(self, total: Tensor | None, members: int) -> Tensor:
         """The mean [B, K] from the sum over all M members, which is used up."""
+        if total is None:
+            raise ValueError(NO_MEMBER)
         total.div_(members if self.weights is None else sum(self.weights))
         return total if self.kind == "arithmetic" else total.softmax(-1)
 
@@ -97,7 +100,7 @@ def mean_of(
 
 @torch.inference_mode()
 def mean_probabilities(
-    members: list[nn.Module],
+    members: Sequence[nn.Module],
     windows: Tensor,
     temperature: float,
     bfloat16: bool = False,
@@ -118,7 +121,7 @@ def mean_probabilities(
 
 
 def posteriors(
-    models: list[nn.Module],
+    models: Sequence[nn.Module],
     config: ModelConfig,
     features: np.ndarray,
     bfloat16: bool = False,
@@ -147,4 +150,5 @@ def log_likelihoods(probabilities: np.ndarray, log_prior: np.ndarray) -> np.ndar
         probabilities: [T, K] posteriors.
         log_prior: [K].
     """
-    return np.log(probabilities + SMALLEST) - log_prior
+    found: np.ndarray = np.log(probabilities + SMALLEST) - log_prior
+    return found

@@ -18,7 +18,6 @@ class Feed:
 
     Attributes:
         chunks: how many an epoch has; set it before anything is read.
-        windows: int64 [B] numbers of frames of the chunk at hand → windows [B, W·D].
         hard: int64 [T], the chunk's hard targets, or None.
         soft: its soft targets, or None.
     """
@@ -33,15 +32,22 @@ class Feed:
         bfloat16: bool,
     ) -> None:
         self.chunks = 1
-        self.windows: Splicer | None = None
         self.hard: Tensor | None = None
         self.soft: SoftTargets | None = None
         self._data, self._config, self._device, self._bfloat16 = data, config, device, bfloat16
         self._batch_frames, self._seed = batch_frames, seed
         self._kind = torch.bfloat16 if bfloat16 else torch.float32
         self._chunk: Chunk | None = None
+        self._windows: Splicer | None = None
         if isinstance(data, Held):
             self._load(data.chunk)
+
+    @property
+    def windows(self) -> Splicer:
+        """int64 [B] numbers of frames of the chunk at hand → windows [B, W·D]."""
+        if self._windows is None:
+            raise RuntimeError("no chunk has been read")
+        return self._windows
 
     def chunks_in(self, memory: int | None) -> int:
         """In how many chunks an epoch is to be read with so many bytes: see `Stored.divide`."""
@@ -82,9 +88,9 @@ class Feed:
     def _load(self, chunk: Chunk | None) -> None:
         """Put a chunk on the device, where it is not there yet, or take away what is there."""
         if chunk is None:
-            self._chunk = self.windows = self.hard = self.soft = None
+            self._chunk = self._windows = self.hard = self.soft = None
         elif chunk is not self._chunk:
             frames, soft = chunk.frames, chunk.soft
-            self._chunk, self.windows = chunk, self.windows_of(frames)
+            self._chunk, self._windows = chunk, self.windows_of(frames)
             self.hard = None if frames.targets is None else frames.targets.to(self._device)
             self.soft = None if soft is None else soft.to(self._device)

@@ -48,6 +48,13 @@ class Utterance:
     features: np.ndarray
     targets: np.ndarray | None
 
+    @property
+    def labels(self) -> np.ndarray:
+        """The targets of an utterance that must have them; a ValueError where it has none."""
+        if self.targets is None:
+            raise ValueError(f"utterance '{self.id}' has no targets")
+        return self.targets
+
 
 def shard_paths(directory: Path) -> list[Path]:
     """The shards of a store, in order.
@@ -160,6 +167,13 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """The targets of frames that must have them; a ValueError where they have none."""
+        if self.targets is None:
+            raise ValueError("the frames have no targets")
+        return self.targets
 
     @property
     def transcribed(self) -> bool:

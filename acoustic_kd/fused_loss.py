@@ -11,6 +11,9 @@ for float64 logits), small enough to stay in a CPU's cache. Per frame, with q th
 Shapes: B frames, K classes, k kept classes.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -45,12 +48,20 @@ def fused_loss(
         A scalar in float32 (float64), natural-log units.
     """
     weight = 0.0 if hard is None else hard_weight
-    return _Fused.apply(logits, hard, weight, soft, temperature, classes)
+    return _apply(logits, hard, weight, soft, temperature, classes)
 
 
 class _Fused(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, logits, hard, hard_weight, soft, temperature, classes):
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        hard: Tensor | None,
+        hard_weight: float,
+        soft: Tensor | None,
+        temperature: float,
+        classes: Tensor | None,
+    ) -> Tensor:
         gradient = torch.empty_like(logits)
         precise = torch.promote_types(logits.dtype, torch.float32)
         total = torch.zeros((), dtype=precise, device=logits.device)
@@ -67,7 +78,7 @@ class _Fused(torch.autograd.Function):
                     p = torch.zeros_like(z).scatter_add_(-1, classes[part], p)
                 losses, out = _dense(z, p, temperature)
                 total += losses.sum()
-            if hard_weight:
+            if hard is not None and hard_weight:
                 losses, out = _hard(z, hard[part], hard_weight, out)
                 total += losses.sum()
             gradient[part] = 0 if out is None else out
@@ -76,10 +87,13 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         # In its own place: autograd lets go of it afterwards, and refuses to come here again.
         return gradient.mul_(upstream), None, None, None, None, None
+
+
+_apply: Callable[..., Tensor] = _Fused.apply
 
 
 def _dense(z: Tensor, p: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

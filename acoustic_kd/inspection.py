@@ -42,7 +42,7 @@ def inspect(directory: Path, verify: bool) -> tuple[str, Rows, list[str]]:
 
 def _holds_frames(directory: Path) -> bool:
     """Whether most shards say that they hold frames: any of them may be damaged."""
-    formats = []
+    formats: list[bool] = []
     for path in sorted(Path(directory).glob("shard-*.h5")):
         try:
             with h5py.File(path, "r") as file:

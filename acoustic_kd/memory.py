@@ -55,7 +55,8 @@ def memory_to_take(device: torch.device, gigabytes: float | None, later: int) ->
     if gigabytes is not None:
         return int(gigabytes * GIGABYTE)
     found = [free for free in (free_memory(device), free_host_memory()) if free is not None]
-    return max(0, most(min(found)) - later) if found else None
+    taken = most(min(found, default=None))
+    return None if taken is None else max(0, taken - later)
 
 
 def keep_freed() -> None:

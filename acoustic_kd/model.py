@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,11 @@ class Splicer(nn.Module):
     A frame's window holds `left` frames before it and `right` after it; beyond an utterance's ends
     its first and last frame are repeated. Features are stored once, windows never.
     """
+
+    features: Tensor
+    first: Tensor
+    last: Tensor
+    steps: Tensor
 
     def __init__(self, features: Tensor, offsets: Tensor, left: int, right: int) -> None:
         """
@@ -103,7 +109,8 @@ class AcousticModel(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Logits [B, K] of windows [B, W·D]."""
-        return self.output(self.hidden(windows))
+        logits: Tensor = self.output(self.hidden(windows))
+        return logits
 
 
 def _initialise(module: nn.Module) -> None:
@@ -167,13 +174,13 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: damaged ({error}); delete it and train again") from None
 
 
-def save_model(directory: Path, model: AcousticModel, description: dict) -> None:
+def save_model(directory: Path, model: AcousticModel, description: dict[str, Any]) -> None:
     """Write `model.safetensors` and `model.json`, which says how to build it again."""
     save_tensors(Path(directory) / "model.safetensors", model.state_dict(), {"format": "pt"})
     write_json(Path(directory) / "model.json", description)
 
 
-def load_model(directory: Path) -> tuple[AcousticModel, dict]:
+def load_model(directory: Path) -> tuple[AcousticModel, dict[str, Any]]:
     """Read what `save_model` wrote, in evaluation mode, with its description.
 
     Raises:

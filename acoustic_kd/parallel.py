@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     Future,
@@ -28,8 +28,8 @@ Result = TypeVar("Result")
 
 
 def progress(
-    items: Iterable[Item], description: str, total: int | None = None, **options: Any
-) -> tqdm:
+    items: Iterable[Any] | None, description: str, total: int | None = None, **options: Any
+) -> "tqdm[Any]":
     """A progress bar over `items` on standard error; silent where that is no terminal."""
     quiet = not sys.stderr.isatty()
     return tqdm(items, description, total, disable=quiet, dynamic_ncols=True, **options)
@@ -40,13 +40,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ahead(items: Iterable[Item]) -> Iterator[Item]:
+def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
     """The items, each of which is made in a thread while the one before it is being used.
 
     What making one raises comes when its turn has come. At the end, or where the user of the items
     stops before it, the one that is being made is waited for, and no more are.
     """
-    coming, end = iter(items), object()
+    coming = iter(items)
+    end: Any = object()
     with ThreadPoolExecutor(1) as thread:
         item = thread.submit(next, coming, end).result()
         while item is not end:
@@ -79,7 +80,7 @@ def map_ordered(
     jobs: int = 0,
     initializer: Callable[..., None] | None = None,
     arguments: tuple[Any, ...] = (),
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """`function` of each item, in order, over `jobs` processes (0: one a core).
 
     `function` and `initializer` must be importable (defined at the top of a module).
@@ -234,8 +235,9 @@ def _start(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) 
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 @dataclass(frozen=True)

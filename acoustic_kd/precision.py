@@ -1,7 +1,9 @@
 """In which precision matrices are multiplied."""
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def use_bfloat16(setting: bool | None, device: torch.device) -> bool:
@@ -12,13 +14,13 @@ def use_bfloat16(setting: bool | None, device: torch.device) -> bool:
     if setting is not None:
         return setting
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()
     names = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # x86, x86, Arm, Arm
     return device.type == "cpu" and any(able.get(name, False) for name in names)
 
 
-def forward(model: nn.Module, windows: Tensor, bfloat16: bool) -> Tensor:
+def forward(model: Callable[[Tensor], Tensor], windows: Tensor, bfloat16: bool) -> Tensor:
     """Logits [B, K] of windows [B, W·D], in the precision in which matrices are multiplied."""
     if not bfloat16:  # windows and weights are float32: entering autocast would only cost time
         return model(windows)
@@ -26,6 +28,6 @@ def forward(model: nn.Module, windows: Tensor, bfloat16: bool) -> Tensor:
         return model(windows)
 
 
-def logits_of(model: nn.Module, windows: Tensor, bfloat16: bool) -> Tensor:
+def logits_of(model: Callable[[Tensor], Tensor], windows: Tensor, bfloat16: bool) -> Tensor:
     """Likewise, in float32."""
     return forward(model, windows, bfloat16).float()

@@ -110,7 +110,7 @@ def make_results(
     """
     groups = {kind: [m for m in measurements if m.kind == kind] for kind in KINDS}
     counts = {
-        kind: sum(error_counts(references, transcripts[m.name]) for m in group)
+        kind: np.sum([error_counts(references, transcripts[m.name]) for m in group], axis=0)
         for kind, group in groups.items()
     }
     systems = []
@@ -231,7 +231,7 @@ def _probabilities(errors: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str
     }
 
 
-def table_rows(results: dict[str, Any]) -> list[list[str]]:
+def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """Heading and one row a system, as text."""
     rows = [
         ["system", "weights", "frame acc. dev", "frame acc. test", "WER dev", "WER test", "95 %"]
@@ -261,7 +261,7 @@ def _plus_minus(deviation: float | None) -> str:
     return "" if deviation is None else f" ± {deviation:.2f}"
 
 
-def gain_sentences(results: dict[str, Any]) -> list[str]:
+def gain_sentences(results: Mapping[str, Any]) -> list[str]:
     """What the distilled model keeps of the ensemble's gain over its members, in words."""
     sentences = []
     for what, title in (("frame_accuracy", "frame accuracy"), ("wer", "WER")):
@@ -281,7 +281,7 @@ def gain_sentences(results: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def transfer_sentences(results: dict[str, Any]) -> list[str]:
+def transfer_sentences(results: Mapping[str, Any]) -> list[str]:
     """How much of the transfer set is not transcribed, in words; nothing where all of it is."""
     frames = results.get("transfer_set", {})
     if not frames.get("untranscribed"):

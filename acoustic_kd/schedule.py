@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from acoustic_kd.config import TrainConfig
 
@@ -18,7 +19,7 @@ class State:
     seconds: float = 0.0
     best: float = -1.0  # dev frame accuracy, percent
     chunks: int = 0  # that an epoch is divided into; 0: not settled yet
-    history: list[dict] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def rate_of_step(state: State, config: TrainConfig, steps: int) -> float:
@@ -31,7 +32,7 @@ def rate_of_step(state: State, config: TrainConfig, steps: int) -> float:
 
 def follow_dev(state: State, config: TrainConfig) -> bool:
     """Cool once dev stops gaining; whether the epoch that has just been recorded is the best."""
-    accuracies = [row["dev_frame_accuracy"] for row in state.history]
+    accuracies: list[float] = [row["dev_frame_accuracy"] for row in state.history]
     best = accuracies[-1] > state.best
     state.best = max(state.best, accuracies[-1])
     gain = accuracies[-1] - (accuracies[-2] if len(accuracies) > 1 else -100)

@@ -28,7 +28,7 @@ def load_config(path: Path | None, overrides: list[str]) -> Config:
     """
     source = "command line" if path is None else str(path)
     values = {} if path is None else read_yaml(Path(path))
-    config = fill(Config, values, source, "")
+    config: Config = fill(Config, values, source, "")
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -106,8 +106,8 @@ def fill(cls: type, values: Any, source: str, prefix: str) -> Any:
 
 
 def _override(node: Any, path: list[str], value: Any, name: str) -> Any:
-    key = path[0]
-    if not dataclasses.is_dataclass(node) or key not in {f.name for f in dataclasses.fields(node)}:
+    key, known = path[0], dataclasses.fields(node) if dataclasses.is_dataclass(node) else ()
+    if key not in {field.name for field in known}:
         raise UserError(unknown_setting(name))
     if len(path) > 1:
         new = _override(getattr(node, key), path[1:], value, name)

@@ -130,10 +130,10 @@ class Ensemble:
         try:
             while group := list(islice(waiting, self.plan.blocks if self.plan else 1)):
                 if self.plan is None:
-                    self._prepare(len(group[0]))
+                    self.plan = self._prepare(len(group[0]))
                     group += islice(waiting, self.plan.blocks - 1)
                 totals: deque[Tensor | None] = deque([None] * len(group))
-                for number, member in enumerate(self._members()):
+                for number, member in enumerate(self._members(self.plan)):
                     for frames in group:
                         totals.append(self._add(totals.popleft(), member, windows, frames, number))
                 while totals:
@@ -157,10 +157,10 @@ class Ensemble:
         return self._mean.add(total, logits, number)
 
     @torch.inference_mode()
-    def _close(self, total: Tensor) -> Tensor:
+    def _close(self, total: Tensor | None) -> Tensor:
         return self._mean.close(total, len(self._directories))
 
-    def _prepare(self, block: int) -> None:
+    def _prepare(self, block: int) -> Plan:
         """Settle how the members are held, and fetch those that are not left in their files."""
         sizes, cpu = self._sizes(block), self._device.type == "cpu"
         memory = most(free_memory(self._device))
@@ -172,17 +172,18 @@ class Ensemble:
                     f"setting 'soft_targets.memory_gb' is {self._memory_gb:g}; one member at a "
                     f"time and a block of {block} frames take {needed / GIGABYTE:.3g}"
                 )
-        self.plan = plan(sizes, memory, 0 if cpu else most(free_host_memory()))
-        if self.plan.together:
+        how = plan(sizes, memory, 0 if cpu else most(free_host_memory()))
+        if how.together:
             self._held = [self._load(path).to(self._device) for path in self._directories]
-        elif self.plan.waiting:
+        elif how.waiting:
             self._held = [self._load(path) for path in self._directories]
+        return how
 
-    def _members(self) -> Iterator[nn.Module]:
+    def _members(self, how: Plan) -> Iterator[nn.Module]:
         """Each member on the device, where the next one may take its place."""
-        if self.plan.together:
+        if how.together:
             yield from self._held
-        elif self.plan.waiting:
+        elif how.waiting:
             for member in self._held:
                 kept = member.state_dict()  # brought back without being copied
                 yield member.to(self._device)

@@ -5,7 +5,7 @@ from html import escape
 import numpy as np
 
 
-def element(name: str, content: str | None = None, **attributes: object) -> str:
+def element(name: str, content: str | None = None, /, **attributes: object) -> str:
     """An element; `stroke_width=2` is `stroke-width="2"`, `class_` is `class`.
 
     Args:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -125,8 +126,8 @@ class Trainer:
             self._backward = Tensor.backward
         self.bfloat16 = use_bfloat16(job.train.bfloat16, device)
         self.feed = Feed(data, job.model, job.train.batch_frames, job.seed, device, self.bfloat16)
-        self.dev_windows = dev and self.feed.windows_of(dev)
-        self.dev_targets = dev and dev.targets.to(device)
+        self.dev_windows = None if dev is None else self.feed.windows_of(dev)
+        self.dev_targets = None if dev is None else dev.labels.to(device)
         self.augment = augment
         self.dimension, self.classes = data.dimension, data.classes
         self.state = State(rate=job.train.learning_rate)
@@ -136,7 +137,7 @@ class Trainer:
         frame_bytes = 2 * size * data.classes.count  # of logits, and of their gradient
         self.part_frames = max(1, int(job.train.logits_mb * 1e6 / frame_bytes))
 
-    def run(self) -> list[dict]:
+    def run(self) -> list[dict[str, Any]]:
         """Train to the end, from the checkpoint if there is one; returns the metrics by epoch.
 
         Raises:
@@ -272,7 +273,8 @@ class Trainer:
                 f"{self.job.name}: the loss is {train_loss} in epoch {state.epoch + 1}; "
                 f"lower train.learning_rate (now {config.learning_rate:g})"
             )
-        row = {"epoch": state.epoch + 1, "learning_rate": state.rate, "train_loss": train_loss}
+        row: dict[str, Any] = {"epoch": state.epoch + 1}
+        row |= {"learning_rate": state.rate, "train_loss": train_loss}
         if self.dev_windows is not None:
             row["dev_loss"], row["dev_frame_accuracy"] = self.evaluate()
         row["frames_per_second"] = round(total / max(state.seconds, 1e-9))
@@ -297,6 +299,8 @@ class Trainer:
 
     def evaluate(self) -> tuple[float, float]:
         """Cross-entropy and frame accuracy (percent) on dev; each frame counts once."""
+        if self.dev_windows is None or self.dev_targets is None:
+            raise ValueError("there are no dev frames")
         model = self.accelerator.unwrap_model(self.model).eval()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         total = len(self.dev_targets)
@@ -311,7 +315,7 @@ class Trainer:
         loss, correct = self.accelerator.reduce(sums, "sum").tolist()
         return loss / total, 100 * correct / total
 
-    def _description(self) -> dict:
+    def _description(self) -> dict[str, Any]:
         return {
             "name": self.job.name,
             "model": asdict(self.job.model),

@@ -180,8 +180,7 @@ class _Grower:
             return 0.0, None
         return float(gains[best]), divmod(best, len(self.questions))
 
-    def children(self, node: _Node) -> list[_Node]:
-        side, question = node.split
+    def children(self, node: _Node, side: int, question: int) -> list[_Node]:
         children = []
         for mask in (self.questions[question], ~self.questions[question]):
             contexts = node.contexts.copy()
@@ -212,8 +211,8 @@ def build_tree(statistics: Statistics, leaves: int, min_frames: int) -> SenoneIn
             rows = np.flatnonzero((grower.centres == phone) & (grower.states == state))
             heap.append(grower.node(phone, state, everything, rows))
     heapq.heapify(heap)
-    while len(heap) < leaves and heap[0].split is not None:
-        for child in grower.children(heapq.heappop(heap)):
+    while len(heap) < leaves and (split := heap[0].split) is not None:
+        for child in grower.children(heapq.heappop(heap), *split):
             heapq.heappush(heap, child)
     nodes = sorted(heap, key=lambda node: (node.phone, node.state, node.priority[1]))
     return SenoneInventory(phones, tuple(_leaf(node, phones) for node in nodes))

@@ -125,9 +125,8 @@ def _add_transcribe(verbs: argparse._SubParsersAction) -> None:
         "ends with status 2 if one of them cannot be transcribed.",
         epilog="Example: acoustic-kd transcribe exp/an4 talk.flac --json",
     )
-    verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
+    _add_experiment(verb)
     verb.add_argument("files", type=Path, metavar="FILE", nargs="+", help="recordings")
-    _add_model(verb)
     verb.add_argument(
         "--json", action="store_true", help="an object a line, with word times and confidences"
     )
@@ -149,9 +148,8 @@ def _add_export(verbs: argparse._SubParsersAction) -> None:
         "pip install 'acoustic-kd[onnx]'.",
         epilog="Example: acoustic-kd export exp/an4 --out an4.onnx",
     )
-    verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
+    _add_experiment(verb)
     verb.add_argument("--out", type=Path, metavar="FILE.onnx", required=True, help="where it goes")
-    _add_model(verb)
     verb.set_defaults(handler=_run_export)
 
 
@@ -170,13 +168,12 @@ def _add_posteriors(verbs: argparse._SubParsersAction) -> None:
         "senones' frame counts beside it.",
         epilog="Example: acoustic-kd posteriors exp/an4 test --out test.ark --log-likelihoods",
     )
-    verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
+    _add_experiment(verb)
     verb.add_argument("split", metavar="SPLIT", help="train, dev, test or untranscribed")
     verb.add_argument("--out", type=Path, metavar="ARK", required=True, help="where it goes")
     verb.add_argument(
         "--log-likelihoods", action="store_true", help="subtract the log priors of the senones"
     )
-    _add_model(verb)
     verb.set_defaults(handler=_run_posteriors)
 
 
@@ -193,7 +190,9 @@ def _run_posteriors(options: argparse.Namespace) -> None:
     print(f"{options.out}: {written.utterances} utterances{known}")
 
 
-def _add_model(verb: argparse.ArgumentParser) -> None:
+def _add_experiment(verb: argparse.ArgumentParser) -> None:
+    """EXP, and which of its models."""
+    verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
     verb.add_argument(
         "--model", default="distilled/01", metavar="MODEL",
         help="distilled/NN, members/NN or ensemble (default: %(default)s)",

@@ -55,11 +55,11 @@ class Work:
     def due(self) -> str:
         """Why this must be made, in a few words; nothing where it is current."""
         started, done = (_read_record(self.directory / name) for name in RECORDS)
-        if done is None and started is None:
-            return "not made yet"
-        if done is None and started["digest"] == self.digest:
-            return "it was interrupted, and goes on"
         record = done or started
+        if record is None:
+            return "not made yet"
+        if done is None and record["digest"] == self.digest:
+            return "it was interrupted, and goes on"
         if record["digest"] != self.digest:
             return "; ".join(self._differences(record))
         files = record.get("files", {}).items()
@@ -142,7 +142,7 @@ class Work:
             elif path.name != "started.json":
                 path.unlink()
 
-    def _files(self) -> dict[str, int]:
+    def _files(self) -> dict[str, int | None]:
         """Bytes in each file that was made, but for the records of this and smaller work."""
         paths = [path for path in self.directory.rglob("*") if path.is_file()]
         paths = [path for path in paths if path.name not in RECORDS] + list(self.beside)

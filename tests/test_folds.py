@@ -2,15 +2,21 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
+from html_pages import read_page, section, tables
 from test_report import REFERENCES, RIGHT, SPEAKERS, WORDS, measurement, results_of
 
 from acoustic_kd.corpora.manifest import Utterance, write_manifest
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import write_json, write_text
 from acoustic_kd.folds import pool_folds
+
+TOOL = Path(__file__).parents[1] / "tools" / "fold_results.py"
 
 
 def write_fold(folder, prefix):
@@ -68,3 +74,32 @@ def test_what_cannot_be_pooled(folds, tmp_path):
     shutil.rmtree(folds[2] / "decode" / "ensemble")
     with pytest.raises(UserError, match="measurement.json: cannot be read"):
         pool_folds([folds[0], folds[2]])
+
+
+def run_tool(*arguments):
+    command = [sys.executable, TOOL, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_tool_writes_results_and_a_report_of_all_folds(folds, tmp_path):
+    done = run_tool(*folds, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results == json.loads(json.dumps(pool_folds(folds)))
+    assert (tmp_path / "out" / "results.md").read_text().startswith("# ")
+    page = read_page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    table, differences = tables(section(page, "results"))
+    for row, system in zip(table[1:], results["systems"], strict=True):
+        low, high = system["wer"]["test"]["ci95"]
+        assert row[5].startswith(f"{system['wer']['test']['percent']:.2f}")
+        assert row[6] == f"{low:.1f} … {high:.1f}"
+    assert len(differences) == 4
+    assert [row[0] for row in tables(section(page, "folds"))[0][1:]] == [*"aaabbbccc"]
+    assert len(tables(section(page, "speakers"))[0]) == 1 + len(results["speakers"])
+
+
+def test_the_tool_refuses_in_one_line_and_writes_nothing(folds, tmp_path):
+    done = run_tool(folds[0], folds[0], "--out", tmp_path / "out")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "so does another of the folds" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from soft_stores import distributions
 
 import acoustic_kd as akd
 
-PAGE = Path(__file__).parents[1] / "docs" / "library.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "library.md"
 NAMES = [name for name in akd.__all__ if not name.startswith("_")]
 CLASSES = akd.Classes(9, "inventory-a")
 LENGTHS = {"a": 3, "b": 5000, "c": 1, "d": 4096}
@@ -34,6 +36,20 @@ def test_no_name_is_a_module_too():
 def test_unknown_names_are_refused():
     with pytest.raises(AttributeError, match="has no attribute 'distil'"):
         akd.distil  # noqa: B018
+
+
+def test_types_come_with_the_package_and_are_checked_strictly_where_it_is_public():
+    tomllib = pytest.importorskip("tomllib")  # from Python 3.11
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    (strict,) = (
+        part["module"] for part in settings["mypy"]["overrides"] if part.get("warn_return_any")
+    )
+    public = {
+        found.__module__ for name in NAMES if hasattr(found := getattr(akd, name), "__module__")
+    }
+    assert not {name for name in public if not any(fnmatch(name, known) for known in strict)}
+    assert (Path(akd.__path__[0]) / "py.typed").exists()
+    assert "py.typed" in settings["setuptools"]["package-data"]["acoustic_kd"]
 
 
 def test_nothing_heavy_is_imported_before_it_is_used():

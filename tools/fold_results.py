@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pool the results of several folds into one results.json and results.md.
+"""Pool the results of several folds into one results.json, results.md and report.html.
 
 For cross-validation over speakers: experiments that differ in corpus.fold alone (docs/corpora.md).
 Errors and words are summed over the folds; intervals are over the test speakers or utterances of
@@ -15,6 +15,7 @@ from pathlib import Path
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import write_json, write_text
 from acoustic_kd.folds import pool_folds
+from acoustic_kd.pages.folds import folds_page
 from acoustic_kd.report import markdown, terminal_table
 
 
@@ -25,11 +26,13 @@ def main() -> int:
     options = parser.parse_args()
     try:
         results = pool_folds(options.experiments)
+        page = folds_page(options.experiments, results)
     except UserError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
     write_json(options.out / "results.json", results)
     write_text(options.out / "results.md", markdown(results))
+    write_text(options.out / "report.html", page)
     print(terminal_table(results))
     return 0
 

@@ -37,8 +37,11 @@ def data_dir(config: Any) -> Path | None:
     """
     if config.name not in CORPORA:
         raise UserError(f"unknown corpus '{config.name}'; known: {', '.join(sorted(CORPORA))}")
-    if config.name == "demo":
-        return None
+    return None if config.name == "demo" else _folder(config)
+
+
+def _folder(config: Any) -> Path:
+    """The same for a corpus that is known and read from a folder."""
     given = config.data_dir or os.environ.get(DATA_VARIABLE)
     if not given and config.name == "librispeech":
         return librispeech.DOWNLOADS.absolute()
@@ -59,7 +62,7 @@ def librispeech_dir(config: Any) -> Path:
 
     Beside its speech; where the corpus is another, not in that one's folder.
     """
-    return data_dir(config) if config.name == "librispeech" else librispeech.DOWNLOADS.absolute()
+    return _folder(config) if config.name == "librispeech" else librispeech.DOWNLOADS.absolute()
 
 
 def read_untranscribed(config: Any) -> list[Utterance]:
@@ -89,7 +92,7 @@ def is_of_features(config: Any) -> bool:
 
 def own_lexicon(config: Any) -> Path | None:
     """The pronouncing lexicon that comes with the corpus, if one does."""
-    return an4.lexicon_path(data_dir(config)) if config.name == "an4" else None
+    return an4.lexicon_path(_folder(config)) if config.name == "an4" else None
 
 
 def _in_capitals(read: Callable[[Any, Path], Corpus]) -> Callable[..., Corpus]:
@@ -99,18 +102,18 @@ def _in_capitals(read: Callable[[Any, Path], Corpus]) -> Callable[..., Corpus]:
 
 def _of_ones_own(read: Callable[[Path, Normalise], Corpus]) -> Callable[..., Corpus]:
     """The reader of a corpus in a folder, in any language."""
-    return lambda config, out_dir, normalise=normalise_text: read(data_dir(config), normalise)
+    return lambda config, out_dir, normalise=normalise_text: read(_folder(config), normalise)
 
 
 # name → reader(config, out_dir[, normalise]); only the demo writes there (audio). LibriSpeech is
 # downloaded to its `data_dir`.
 CORPORA: dict[str, Callable[..., Corpus]] = {
-    "an4": _in_capitals(lambda config, out_dir: an4.read(data_dir(config))),
+    "an4": _in_capitals(lambda config, out_dir: an4.read(_folder(config))),
     "demo": demo.read,
     "kaldi_dir": _of_ones_own(kaldi_dir.read),
     "kaldi_feats": _of_ones_own(partial(kaldi_dir.read, listing=kaldi_dir.FEATURES)),
     "lhotse": _of_ones_own(lhotse.read),
-    "librispeech": _in_capitals(lambda config, out_dir: librispeech.read(config, data_dir(config))),
+    "librispeech": _in_capitals(lambda config, out_dir: librispeech.read(config, _folder(config))),
 }
 
 

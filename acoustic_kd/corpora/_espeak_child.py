@@ -32,13 +32,13 @@ def speak(job: dict) -> list[bytes]:
         sys.exit(f"espeak-ng speaks at {rate} Hz instead of {RATE}, or its data is missing")
     chunks: list[bytes] = []
 
-    @_CALLBACK
-    def collect(samples, count, _events):
+    def collect(samples: "ctypes._Pointer[ctypes.c_int16]", count: int, _events: object) -> int:
         if samples and count > 0:
             chunks.append(ctypes.string_at(samples, 2 * count))
         return 0  # go on
 
-    library.espeak_SetSynthCallback(collect)
+    callback = _CALLBACK(collect)  # must live as long as the library calls it
+    library.espeak_SetSynthCallback(callback)
     # An unknown variant would silently be spoken as the plain accent.
     variant = Path(job["data"], "voices", "!v", job["voice"].partition("+")[2])
     if not variant.is_file() or library.espeak_SetVoiceByName(job["voice"].encode()) != 0:

@@ -107,7 +107,7 @@ class DnnAligner:
 
     def __init__(
         self,
-        models: list[nn.Module],
+        models: Sequence[nn.Module],
         config: ModelConfig,
         inventory: SenoneInventory,
         log_prior: np.ndarray,

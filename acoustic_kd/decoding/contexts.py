@@ -17,9 +17,14 @@ class Inventory(Protocol):
         num_senones: number of senones, K.
     """
 
-    phones: tuple[str, ...]
-    table: np.ndarray
-    num_senones: int
+    @property
+    def phones(self) -> tuple[str, ...]: ...
+
+    @property
+    def table(self) -> np.ndarray: ...
+
+    @property
+    def num_senones(self) -> int: ...
 
 
 @dataclass
@@ -48,7 +53,8 @@ def contexts_of(inventory: Inventory) -> Contexts:
     senones, hmm = np.unique(table.reshape(-1, STATES), axis=0, return_inverse=True)
     hmm = hmm.reshape(count, count, count).astype(np.int32)
     pair = np.zeros((count, count), np.int32)
-    centre, rows = [], []
+    centre: list[int] = []
+    rows: list[np.ndarray] = []
     for phone in range(count):
         kinds, which = np.unique(hmm[:, phone], axis=0, return_inverse=True)
         pair[:, phone] = len(centre) + which.reshape(-1)

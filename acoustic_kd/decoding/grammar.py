@@ -223,15 +223,16 @@ def _read(path: Path, left_out: set[str]) -> tuple[list[str], list[_Section]]:
 
 def _read_quickly(path: Path, left_out: set[str]) -> tuple[list[str], list[_Section]]:
     """The same for a sound file; ValueError for any other."""
-    sections, ids = [], {}
+    sections: list[_Section] = []
     words: list[str] = []
+    ids: dict[str, int] = {}
     with open_arpa(path) as file:
         sizes = read_sizes(enumerate(file, start=1), path)
         for order, size in enumerate(sizes, start=1):
             title = next((line for line in file if not line.isspace()), "")
             if title.split() != [f"\\{order}-grams:"]:
                 raise ValueError
-            blocks = []
+            blocks: list[tuple[np.ndarray, ...]] = []
             for rows in _rows(file, size, order, order < len(sizes)):
                 if order == 1:
                     words += rows[1]

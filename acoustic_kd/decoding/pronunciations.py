@@ -69,9 +69,13 @@ def pronunciations_of(
     matrix[np.arange(longest) < length[:, None]] = [p for pron in distinct for p in pron]
     sizes = [0, 0, *(len(prons) for prons in spelled)]
     of_words = np.array([rank[pron] for prons in spelled for pron in prons], np.int32)
-    tails = _tails(matrix, length, len(phones))
     return Pronunciations(
-        matrix, length, np.cumsum(sizes), of_words, *tails, _shortest_of_ranges(matrix)
+        matrix,
+        length,
+        np.cumsum(sizes),
+        of_words,
+        *_tails(matrix, length, len(phones)),
+        _shortest_of_ranges(matrix),
     )
 
 
@@ -91,7 +95,9 @@ def _check(lexicon: Lexicon, words: Sequence[str], phones: Sequence[str]) -> Non
         )
 
 
-def _tails(phones: np.ndarray, length: np.ndarray, num_phones: int) -> tuple[np.ndarray, ...]:
+def _tails(
+    phones: np.ndarray, length: np.ndarray, num_phones: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """`tail`, `tail_phone`, `tail_next`, `tail_length`, numbered from the shortest up."""
     count, longest = phones.shape
     tail = np.zeros((count, longest + 1), np.int32)
@@ -107,8 +113,8 @@ def _tails(phones: np.ndarray, length: np.ndarray, num_phones: int) -> tuple[np.
         following.append(unique // num_phones)
         sizes.append(np.full(len(unique), remaining))
         total += len(unique)
-    columns = (np.concatenate(column).astype(np.int32) for column in (first, following, sizes))
-    return tail, *columns
+    phone, after, left = (np.concatenate(c).astype(np.int32) for c in (first, following, sizes))
+    return tail, phone, after, left
 
 
 def _shortest_of_ranges(phones: np.ndarray) -> list[np.ndarray]:

@@ -167,8 +167,8 @@ class Decoder:
         following = self._follow_silent(_distinct(target, self.index), cutoff)
         near = np.flatnonzero(cost <= self.best.take(target) + settings.lattice_beam)
         place = place.take(near)
-        source, target = np.repeat(token, size).take(place), self.index.take(target.take(near))
-        frame.emitting = make_links(source, target, arc.take(place), step.take(place))
+        source, ends = np.repeat(token, size).take(place), self.index.take(target.take(near))
+        frame.emitting = make_links(source, ends, arc.take(place), step.take(place))
         self.best[following.state] = np.inf
         return following
 
@@ -213,8 +213,7 @@ class Decoder:
         if found:
             source, target, arc, step, cost = map(np.concatenate, zip(*found, strict=True))
             near = cost <= self.best.take(target) + self.settings.lattice_beam
-            source, target = self.index.take(source), self.index.take(target)
-            links = make_links(source, target, arc, step)[near]
+            links = make_links(self.index.take(source), self.index.take(target), arc, step)[near]
         return Frame(state.astype(np.int32), self.best.take(state), links)
 
 

@@ -5,8 +5,8 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from acoustic_kd.decoding.arpa import BOS, EOS
 from acoustic_kd.errors import UserError
@@ -83,7 +83,7 @@ class TextFile:
         return UserError(f"{self.setting} {self.path}:{number}: {what}; {mend}")
 
 
-def open_bytes(path: Path) -> BinaryIO:
+def open_bytes(path: Path) -> BufferedIOBase:
     """Open a file, plain or `.gz`, to read its bytes."""
     return gzip.open(path, "rb") if str(path).endswith(".gz") else Path(path).open("rb")
 

@@ -64,9 +64,10 @@ def prune(
     Returns:
         The tokens kept of the last frame.
     """
-    last_kept = after = number = None
+    last, last_kept = frames[-1], np.zeros(0, np.int64)
+    number, after = np.zeros(0, np.int32), np.zeros(0, np.float32)  # of the frame after
     for frame in reversed(frames[since:]):
-        if number is not None:
+        if frame is not last:
             links = _renumber_targets(frame.emitting, number)
             source = links["source"].astype(np.int64)
             worse = frame.cost.take(source) + links["step"] - after.take(links["target"])
@@ -75,7 +76,7 @@ def prune(
             frame.emitting = _where(links, worse <= beam)
         _prune_silent(frame, extra, beam, rank)
         kept = (extra <= beam).nonzero()[0]
-        last_kept = kept if last_kept is None else last_kept
+        last_kept = kept if frame is last else last_kept
         number = np.full(len(extra), -1, np.int32)
         number[kept] = np.arange(len(kept), dtype=np.int32)
         frame.state, frame.cost = frame.state.take(kept), frame.cost.take(kept)

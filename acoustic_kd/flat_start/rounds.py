@@ -4,7 +4,7 @@ Each round's model goes to a file that appears whole, with all that the next rou
 stopped goes on at the round that it was at, to the same bits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -112,16 +112,21 @@ def learnt_states(path: np.ndarray, silent: np.ndarray) -> np.ndarray:
 
 def first_round(shards: list[Path], inventory: SenoneInventory) -> Round:
     """The model of the first guess, which is the targets of the shards."""
-    moments, utterances = 0.0, 0
+    moments: np.ndarray = np.zeros(())  # as gathered, once there is something
+    utterances = 0
     for shard in shards:
         for utterance in read_utterances(shard):
             share = np.ones((len(utterance.features), 1))
-            states, count = utterance.targets, inventory.num_senones
+            states, count = utterance.labels, inventory.num_senones
             moments = moments + gather(utterance.features, states, share, count)
             utterances += 1
     pauses = [leaf.phone == SILENCE for leaf in inventory.leaves]
     durations = np.where(pauses, FIRST_PAUSE, FIRST_DURATION)
     return Round(fit(moments), durations, np.full(utterances, np.nan))
+
+
+def _sum(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    return sum(arrays, start=np.zeros(()))
 
 
 def _mean(frames: np.ndarray, visits: np.ndarray) -> np.ndarray:
@@ -170,7 +175,7 @@ def _next(
     before: Round, results: list[_Aligned], rounds: int, gaussians: int, left_out: int
 ) -> Round:
     """The round that the alignments of all shards make."""
-    moments = sum(result.moments for result in results)
+    moments = _sum(result.moments for result in results)
     mixtures = fit(moments, before.mixtures)
     number = before.mixtures.means.shape[1]
     value = sum(r.total for r in results) / max(1, sum(r.count for r in results))
@@ -181,7 +186,7 @@ def _next(
     finished = (enough and number >= gaussians) or len(before.history) + 1 >= rounds
     durations = before.durations
     if enough or finished:
-        durations = _mean(sum(r.frames for r in results), sum(r.visits for r in results))
+        durations = _mean(_sum(r.frames for r in results), _sum(r.visits for r in results))
     if enough and not finished:
         mixtures = split(mixtures, moments)
     row = {

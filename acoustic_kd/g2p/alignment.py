@@ -77,9 +77,9 @@ def _group(pronunciations: list[tuple[str, Sequence[str]]]) -> tuple[list[_Group
     letter_ids = {letter: number for number, letter in enumerate(letters, start=1)}
     phone_ids = {phone: number for number, phone in enumerate(phones, start=1)}
     by_shape = defaultdict(list)
-    for row, (word, spoken) in enumerate(pronunciations):
-        if len(spoken) <= 2 * len(word):
-            by_shape[len(word), len(spoken)].append(row)
+    for row, (word, sequence) in enumerate(pronunciations):
+        if len(sequence) <= 2 * len(word):
+            by_shape[len(word), len(sequence)].append(row)
     groups, seen = [], []
     for (length, spoken), rows in sorted(by_shape.items()):
         shape = len(rows), length, spoken
@@ -146,9 +146,9 @@ def _forward(group: _Group, weights: np.ndarray, best: bool) -> tuple[np.ndarray
         for j in range(spoken + 1):
             here = total[i, j]
             for kind, (a, b) in enumerate(KINDS):
-                if i < a or j < b or scores[kind] is None:
+                if i < a or j < b or (own := scores[kind]) is None:
                     continue
-                score = total[i - a, j - b] * scores[kind][i - a, j - b]
+                score = total[i - a, j - b] * own[i - a, j - b]
                 if best:
                     last[i, j][score > here] = kind
                     np.maximum(here, score, out=here)
@@ -165,14 +165,14 @@ def _expected(group: _Group, weights: np.ndarray) -> np.ndarray:
     possible = before[length, spoken] > 0
     after[length, spoken][possible] = 1 / before[length, spoken][possible]
     counts = np.zeros(len(weights))
-    shares = [None if u is None else np.zeros(u.shape[1:] + u.shape[:1]) for u in group.units]
+    shares = [np.zeros(() if u is None else u.shape[1:] + u.shape[:1]) for u in group.units]
     scores = [None if u is None else weights[u].transpose(1, 2, 0).copy() for u in group.units]
     for i in range(length - 1, -1, -1):
         for j in range(spoken, -1, -1):
             for kind, (a, b) in enumerate(KINDS):
-                if i + a > length or j + b > spoken or scores[kind] is None:
+                if i + a > length or j + b > spoken or (own := scores[kind]) is None:
                     continue
-                passing = after[i + a, j + b] * scores[kind][i, j]
+                passing = after[i + a, j + b] * own[i, j]
                 after[i, j] += passing
                 shares[kind][i, j] = passing * before[i, j]
     for units, share in zip(group.units, shares, strict=True):

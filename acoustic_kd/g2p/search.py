@@ -25,7 +25,8 @@ class Guess(NamedTuple):
 class Ngram(Protocol):
     """What the search asks of an n-gram over units (`g2p.model.GraphoneModel`)."""
 
-    units: list[Unit]
+    @property
+    def units(self) -> list[Unit]: ...
 
     def extend(
         self, depth: np.ndarray, context: np.ndarray, word: np.ndarray

@@ -141,7 +141,7 @@ def read_idx(path: Path, md5: str | None = None) -> np.ndarray:
 
 def _download(cache: Path) -> list[str]:
     """Get what `cache` lacks; empty once all is there, else what each mirror failed at."""
-    failures = []
+    failures: list[str] = []
     if not _missing(cache):
         return failures
     with in_turn(cache):

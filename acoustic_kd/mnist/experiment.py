@@ -11,7 +11,7 @@ import numpy as np
 from acoustic_kd.files import digest, only_one, read_json, write_json
 from acoustic_kd.frames import Classes, Utterance, write_store
 from acoustic_kd.mnist import net
-from acoustic_kd.mnist.data import Digits, Mnist, read_mnist
+from acoustic_kd.mnist.data import SIDE, Digits, Mnist, read_mnist
 from acoustic_kd.mnist.rows import DIGITS, Row, Run, Teacher, runs_of, teacher_of
 from acoustic_kd.parallel import Task, progress, run_tasks
 from acoustic_kd.work import Work, read_done
@@ -51,6 +51,7 @@ def run_experiment(
         mnist = hold_out(mnist)
     with only_one(directory):
         works = _train(rows, directory, write_frames(mnist, directory), jobs)
+    done = [read_done(work.directory) or {} for work in works.values()]
     results = {
         "corpus": "mnist",
         "source": mnist.source,
@@ -58,7 +59,7 @@ def run_experiment(
         "measured_on": "dev" if dev else "test",
         "images": {"train": len(mnist.train), "test": len(mnist.test)},
         "command": command,
-        "minutes": sum(read_done(work.directory)["seconds"] for work in works.values()) / 60,
+        "minutes": sum(record["seconds"] for record in done) / 60,
         "nets": [_net(run, rows, works[run]) for run in works],
     }
     write_json(directory / "results.json", results)
@@ -120,7 +121,7 @@ def write_frames(mnist: Mnist, directory: Path) -> Work:
     """The images as frame stores `train` and `test`, pixels 0 … 1; an image is an utterance."""
     splits = {"train": mnist.train, "test": mnist.test}
     inputs = {
-        f"{split}.{part}": hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+        f"{split}.{part}": hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
         for split, digits in splits.items()
         for part, array in (("images", digits.images), ("labels", digits.labels))
     }
@@ -153,21 +154,21 @@ def plan(rows: dict[str, Row], directory: Path, frames: Work) -> tuple[list[Task
         arguments = (run, works[run], soft and soft.directory, report)
         tasks.append(Task(run.name, net.train_net, arguments, needs, cost(run.settings)))
 
-    learners: dict[Teacher, list[Run]] = {}
+    learners: dict[Teacher, list[tuple[Run, float]]] = {}
     for run in runs_of(rows):
         teacher = teacher_of(run, rows)
-        if teacher is None:
+        if teacher is None or run.temperature is None:
             train(run)
         else:
-            learners.setdefault(teacher, []).append(run)
+            learners.setdefault(teacher, []).append((run, run.temperature))
     by_name = {run.name: work for run, work in works.items()}
     for teacher, runs in learners.items():
         members = [by_name[f"{teacher.row}/{seed:02d}"] for seed in teacher.seeds]
-        temperatures = sorted({run.temperature for run in runs})
+        temperatures = sorted({temperature for _, temperature in runs})
         soft = _soft_works(teacher, members, temperatures, directory)
         tasks.append(_soft_task(teacher, members, soft, rows))
-        for run in runs:
-            train(run, soft[run.temperature], (teacher.name,))
+        for run, temperature in runs:
+            train(run, soft[temperature], (teacher.name,))
     return tasks, {run: works[run] for run in runs_of(rows)}
 
 
@@ -203,7 +204,7 @@ def _soft_task(
 
 def cost(row: Row) -> float:
     """10^12 multiplications and additions that training a net takes, about: of 60,000 images."""
-    sizes = [net.SIDE**2, *row.layers * [row.width], DIGITS]
+    sizes = [SIDE**2, *row.layers * [row.width], DIGITS]
     weights = sum(a * b for a, b in pairwise(sizes))
     share = len(row.digits) / DIGITS
     return 6 * weights * 60_000 * row.epochs * share / 1e12

@@ -62,7 +62,7 @@ def subset(frames: Frames, digits: tuple[int, ...]) -> Frames:
     """The images of some digits."""
     if set(digits) == set(range(DIGITS)):
         return frames
-    return frames.select(torch.isin(frames.targets, torch.tensor(digits)).numpy())
+    return frames.select(torch.isin(frames.labels, torch.tensor(digits)).numpy())
 
 
 def train_net(run: Run, work: Work, soft: Path | None, report: int) -> float:
@@ -77,7 +77,9 @@ def train_net(run: Run, work: Work, soft: Path | None, report: int) -> float:
         return 0.0
     row = run.settings
     frames = subset(_frames["train"], row.digits)
-    targets = None if soft is None else read_soft_targets(soft, frames, run.temperature)
+    targets = None
+    if soft is not None and run.temperature is not None:
+        targets = read_soft_targets(soft, frames, run.temperature)
     # The seeds of different rows differ, so that nothing but the targets ties two nets together.
     seed = seed_of("mnist", run.row, run.seed)
     job = Job(run.name, seed, row.model, row.train, row.hard_weight, work.digest, report)
@@ -143,13 +145,13 @@ def measure(
     """
     test = _frames["test"]
     logits = predict(model, test)
-    result: dict[str, Any] = {"confusion": confusion(logits, test.targets)}
+    result: dict[str, Any] = {"confusion": confusion(logits, test.labels)}
     if run.settings.correct:
         shifts = bias_shifts(run, logits, predict(model, transfer), soft)
         result["corrected"] = {
             how: {
                 "shift": shift,
-                "confusion": confusion(shifted(logits, run.settings.correct, shift), test.targets),
+                "confusion": confusion(shifted(logits, run.settings.correct, shift), test.labels),
             }
             for how, shift in shifts.items()
         }
@@ -167,7 +169,7 @@ def bias_shifts(
         soft: soft targets of the transfer set.
     """
     classes = run.settings.correct
-    labels = _frames["train"].targets
+    labels = _frames["train"].labels
     share = float(torch.isin(labels, torch.tensor(classes)).float().mean())
     shifts = {"prior": prior_shift(transfer, classes, share, run.temperature or 1.0)}
     if soft is not None:
@@ -176,7 +178,7 @@ def bias_shifts(
         teacher = (probabilities.log() * soft.temperature).softmax(-1)
         share = float(teacher[:, list(classes)].sum(-1).mean())
         shifts["teacher"] = prior_shift(transfer, classes, share, 1.0)
-    return shifts | {"test": best_shift(test, _frames["test"].targets, classes)}
+    return shifts | {"test": best_shift(test, _frames["test"].labels, classes)}
 
 
 def confusion(logits: Tensor, labels: Tensor) -> list[list[int]]:

@@ -73,7 +73,7 @@ def soft_target_picture(results: dict[str, Any], directory: Path) -> str | None:
     for t in sorted({temperatures[0], middle, temperatures[-1]}):
         _, targets = read_soft_targets(folders[t], frames, t).batch(torch.arange(len(frames)))
         soft[t] = targets.numpy().astype(np.float64)
-    labels = frames.targets.numpy()
+    labels = frames.labels.numpy()
     chosen = choose(labels, soft[temperatures[0]], temperatures[0], soft[middle])
     images = frames.features[chosen].float().numpy().reshape(-1, SIDE, SIDE)
     return _draw_soft_targets(images, labels[chosen], {t: p[chosen] for t, p in soft.items()})

@@ -103,7 +103,7 @@ def _main_table(results: dict[str, Any]) -> list[str]:
         for nets in rows_of(results, 1, 2, 3, 7)
     ]
     heading = ["net", "weights", "nets", "epochs", "errors", "paper", "images/s in training"]
-    return rows and [f"Errors of {_images(results)}:", "", *_table(heading, rows)]
+    return [f"Errors of {_images(results)}:", "", *_table(heading, rows)] if rows else []
 
 
 def _corrected_table(results: dict[str, Any]) -> list[str]:
@@ -127,8 +127,10 @@ def _corrected_table(results: dict[str, Any]) -> list[str]:
                     _paper(nets[0], how),
                 ]
             )
+    if not rows:
+        return []
     heading = ["net", "biases", "shift", "errors", "in percent", "on these classes", "paper"]
-    return rows and [
+    return [
         f"Transfer sets without some classes, errors of {_images(results)}:",
         "",
         *_table(heading, rows),
@@ -150,16 +152,18 @@ def _grid_table(results: dict[str, Any]) -> list[str]:
     ]
     heading = ["units a layer", *(f"T = {t:g}" for t in temperatures)]
     caption = f"Errors of {_images(results)} by width and temperature:"
-    return rows and [caption, "", *_table(heading, rows)]
+    return [caption, "", *_table(heading, rows)] if rows else []
 
 
 def _claim_lines(results: dict[str, Any]) -> list[str]:
     found = claims(results)
+    if not found:
+        return []
     lines = [
         f"- {c['claim']}. Paper: {c['paper']}; here: {c['found']}. {VERDICTS[c['holds']]}"
         for c in found
     ]
-    return found and [
+    return [
         "What the paper says, and what was found. ± is here the standard error, where not marked "
         "s.d. A claim holds or does not where the 95 % interval over nets (Student's t) leaves no "
         "doubt; that things are alike holds where no difference is clear; a number of errors, "

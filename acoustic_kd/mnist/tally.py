@@ -65,7 +65,7 @@ def percent_wrong(nets: list[dict[str, Any]], how: str, classes: Iterable[int]) 
     return 100 * (1 - right / matrices[:, rows].sum((1, 2)))
 
 
-def spread(values: Sequence[float], digits: int = 1, sign: bool = False) -> str:
+def spread(values: Sequence[float] | np.ndarray, digits: int = 1, sign: bool = False) -> str:
     """Mean ± standard deviation; a single count of errors stays whole."""
     if len(values) < 2:
         whole = len(values) and float(values[0]).is_integer() and not sign

@@ -10,13 +10,14 @@ from acoustic_kd.comparison import difference_table, differences
 from acoustic_kd.decoding.scoring import error_counts
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import write_text
-from acoustic_kd.pages.charts import MARKS, Row, rows
+from acoustic_kd.pages.charts import MARKS
 from acoustic_kd.pages.experiment import NO_FRAMES
-from acoustic_kd.pages.frames import STYLES, calibration_table, pooled, reliability
+from acoustic_kd.pages.frames import calibration_table, pooled, reliability
 from acoustic_kd.pages.parts import NONE, Note, Picture, Section, Table, render
-from acoustic_kd.pages.source import Source, read_source
-from acoustic_kd.pages.tables import SIZE_HEADING, size_rows, system_rows, training_pictures
-from acoustic_kd.report import gain_sentences, table_rows
+from acoustic_kd.pages.results import side_by_side
+from acoustic_kd.pages.source import Source, differing_settings, read_source, short_names
+from acoustic_kd.pages.tables import size_table, training_pictures
+from acoustic_kd.report import gain_sentences
 
 LEAST = 2  # experiments
 
@@ -32,20 +33,9 @@ def compare(directories: Sequence[Path], out: Path) -> None:
         raise UserError("give the directories of two experiments or more")
     if Path(out).is_dir():
         raise UserError(f"--out is {out}, a folder; give the name of a file, such as compare.html")
-    names = _names([Path(directory).resolve() for directory in directories])
+    names = short_names([Path(directory).resolve() for directory in directories])
     pairs = zip(directories, names, strict=True)
     write_text(out, compare_page([read_source(directory, name) for directory, name in pairs]))
-
-
-def _names(places: Sequence[Path]) -> list[str]:
-    """What experiments go by: the last parts of their paths that tell them apart."""
-    for place in places:
-        if places.count(place) > 1:
-            raise UserError(f"{place}: given twice; an experiment differs from itself in nothing")
-    depth = 1
-    while len({place.parts[-depth:] for place in places}) < len(places):
-        depth += 1
-    return ["/".join(place.parts[-depth:]) for place in places]
 
 
 def compare_page(sources: Sequence[Source]) -> str:
@@ -68,26 +58,8 @@ def compare_page(sources: Sequence[Source]) -> str:
 
 
 def _results(sources: Sequence[Source]) -> Section:
-    heading = table_rows(sources[0].results)[0]
-    table = [["experiment", *heading]]
-    for source in sources:
-        table += [[source.name, *row] for row in table_rows(source.results)[1:]]
-    legend = [(kind, style) for kind, style in STYLES.items()]
-    pictures = []
-    for what, title, note in (
-        ("frame_accuracy", "Frame accuracy on test", ""),
-        ("wer", "Word error rate on test", "With the distilled models' 95 % intervals."),
-    ):
-        entries = []
-        for source in sources:
-            *others, distilled = system_rows(source.results, what)
-            points = [(row.style, row.value) for row in others]
-            entries.append(
-                Row(source.name, points, distilled.value, distilled.interval, distilled.style)
-            )
-        pictures.append(Picture(title, rows(title, "%", entries, legend, 2), note))
-    note = "Filled, with the figure at the end: the distilled models."
-    return Section("results", "Results", [*_cautions(sources), Table(table), Note(note), *pictures])
+    parts = [*_cautions(sources), *side_by_side(sources, "experiment")]
+    return Section("results", "Results", parts)
 
 
 def _cautions(sources: Sequence[Source]) -> list[Note]:
@@ -171,15 +143,13 @@ def paired(sources: Sequence[Source]) -> dict[str, dict[str, Any]] | None:
 
 def _settings(sources: Sequence[Source]) -> Section:
     """Those in which the experiments differ."""
-    keys = sorted(set().union(*(source.settings for source in sources)))
-    table = [["setting", *(source.name for source in sources)]]
-    for key in keys:
-        values = [source.settings.get(key, NONE) for source in sources]
-        if any(value != values[0] for value in values):
-            table.append([key, *map(str, values)])
-    if len(table) == 1:
-        text = "None that shapes results." if keys else "There is no record of them."
+    keys = differing_settings(sources)
+    if not keys:
+        known = any(source.settings for source in sources)
+        text = "None that shapes results." if known else "There is no record of them."
         return Section("settings", "Settings that differ", [Note(text)])
+    table = [["setting", *(source.name for source in sources)]]
+    table += [[key, *(str(source.settings.get(key, NONE)) for source in sources)] for key in keys]
     note = Note(f"All that differ; {NONE}: not set, which is the default.")
     return Section("settings", "Settings that differ", [note, Table(table)])
 
@@ -199,9 +169,7 @@ def _training(sources: Sequence[Source]) -> Section:
 
 
 def _cost(sources: Sequence[Source]) -> Section:
-    table = [["experiment", *SIZE_HEADING]]
-    table += [[source.name, *row] for source in sources for row in size_rows(source)]
-    return Section("cost", "Size, speed, memory", [Table(table)])
+    return Section("cost", "Size, speed, memory", [size_table(sources, "experiment")])
 
 
 def _soft_targets(sources: Sequence[Source]) -> Section:

@@ -18,24 +18,27 @@ PAIRS = 20  # of phones, the most confused
 
 
 def pooled(parts: Sequence[Figures]) -> dict[str, Any]:
-    """The figures of several systems with the same frames as if they were one with all of them.
+    """The figures of several systems as if they were one that had the frames of all of them.
 
-    What is per frame stays so: cross-entropy and speed are means.
+    They may be of the same frames, or of other test sets. What is per frame stays so:
+    cross-entropy and speed are means over frames.
     """
     keys = ("frames", "right", "confidence")
-    phones = {
-        phone: {key: sum(part["phones"][phone][key] for part in parts) for key in keys[:2]}
-        for phone in parts[0]["phones"]
-    }
+    phones: dict[str, dict[str, int]] = {}
+    for part in parts:
+        for phone, row in part["phones"].items():
+            counts = phones.setdefault(phone, dict.fromkeys(keys[:2], 0))
+            for key in counts:
+                counts[key] += row[key]
     bins = [
         {key: sum(found[key] for found in same) for key in keys}
         for same in zip(*(part["bins"] for part in parts), strict=True)
     ]
+    totals = {key: sum(part[key] for part in parts) for key in keys[:2]}
     means = {
-        key: sum(part[key] for part in parts) / len(parts)
+        key: sum(part[key] * part["frames"] for part in parts) / max(totals["frames"], 1)
         for key in ("cross_entropy", "real_time_factor")
     }
-    totals = {key: sum(part[key] for part in parts) for key in keys[:2]}
     return {**totals, **means, "phones": phones, "bins": bins}
 
 

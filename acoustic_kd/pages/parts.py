@@ -68,13 +68,16 @@ class Sentence:
     kind: str = field(default="sentence", init=False)
 
 
+Part = Note | Table | Picture | Sentence
+
+
 @dataclass(frozen=True)
 class Section:
     """A part of the page with a heading; `folded` ones are opened by who wants to see them."""
 
     name: str
     title: str
-    parts: Sequence[Note | Table | Picture | Sentence]
+    parts: Sequence[Part]
     folded: bool = False
 
 

@@ -1,6 +1,6 @@
 """What a page shows of an experiment, read from its directory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from acoustic_kd.corpora.manifest import Utterance, read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import read_json, read_jsonl
+from acoustic_kd.pages.parts import NONE
 from acoustic_kd.soft_targets.verify import Found, examine
 from acoustic_kd.work import read_done
 
@@ -122,6 +123,32 @@ class Source:
     def of_kind(self, kind: str) -> list[str]:
         """The systems of a kind."""
         return [name for name, its in self.models.items() if its == kind]
+
+
+def short_names(places: Sequence[Path]) -> list[str]:
+    """What experiments go by: the last parts of their paths that tell them apart.
+
+    Raises:
+        UserError: one is given twice.
+    """
+    for place in places:
+        if places.count(place) > 1:
+            raise UserError(f"{place}: given twice; an experiment differs from itself in nothing")
+    depth = 1
+    while len({place.parts[-depth:] for place in places}) < len(places):
+        depth += 1
+    return ["/".join(place.parts[-depth:]) for place in places]
+
+
+def differing_settings(sources: Sequence[Source]) -> list[str]:
+    """The settings in which experiments differ."""
+    keys = sorted(set().union(*(source.settings for source in sources)))
+    first = sources[0].settings
+    return [
+        key
+        for key in keys
+        if any(s.settings.get(key, NONE) != first.get(key, NONE) for s in sources)
+    ]
 
 
 def read_source(directory: Path, name: str) -> Source:

@@ -6,7 +6,7 @@ from typing import Any
 
 from acoustic_kd.pages.charts import Row, Series, lines
 from acoustic_kd.pages.frames import STYLES
-from acoustic_kd.pages.parts import NONE, Picture
+from acoustic_kd.pages.parts import NONE, Note, Picture, Section, Table
 from acoustic_kd.pages.source import Source
 from acoustic_kd.work import read_done
 
@@ -45,6 +45,12 @@ def size_rows(source: Source) -> list[list[str]]:
             ]
         )
     return table
+
+
+def size_table(sources: Sequence[Source], what: str) -> Table:
+    """`size_rows` of several experiments; `what` they are heads the first column."""
+    rows = [[source.name, *row] for source in sources for row in size_rows(source)]
+    return Table([[what, *SIZE_HEADING], *rows])
 
 
 def _size(source: Source, name: str) -> float | None:
@@ -113,3 +119,20 @@ def training_pictures(series: Sequence[tuple[str, list[dict[str, Any]], int]]) -
         if curves:
             pictures.append(Picture(title, lines(title, "epoch", up, curves)))
     return pictures
+
+
+def training_section(sources: Sequence[Source]) -> Section:
+    """The training of every model of an experiment, or of several alike."""
+    counts = {kind: sum(len(source.of_kind(kind)) for source in sources) for kind in STYLES}
+    labels = {kind: f"{kind} ({count})" if count > 1 else kind for kind, count in counts.items()}
+    series = [
+        (labels[kind], source.curves[name], STYLES[kind])
+        for source in sources
+        for name, kind in source.models.items()
+        if name in source.curves
+    ]
+    pictures = training_pictures(series)
+    note = "Every member and every distilled model. What is kept is the best epoch on dev."
+    if not pictures:
+        note = "There is no record of training (metrics.jsonl) beside the models."
+    return Section("training", "Training", [Note(note), *pictures])

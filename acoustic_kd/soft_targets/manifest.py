@@ -63,10 +63,11 @@ class Measured:
 def entropy(probabilities: Tensor) -> float:
     """The entropy of each row of [B, K], nats, summed over the rows."""
     smallest = torch.finfo(probabilities.dtype).tiny  # 0 log 0 is 0
-    return -sum(
+    total = sum(
         float(part.clamp(min=smallest).log_().mul_(part).sum(-1).sum(dtype=torch.float64))
         for part in probabilities.split(cached_rows(probabilities))
     )
+    return -total
 
 
 def kept_mass(probabilities: Tensor, decoded: SoftTargets, frames: Tensor) -> Tensor:

@@ -79,15 +79,16 @@ class Header:
         pairs = [(name, getattr(self, name), getattr(other, name)) for name in ALIKE]
         return [(name, ours, theirs) for name, ours, theirs in pairs if ours != theirs]
 
-    def as_json(self) -> dict:
+    def as_json(self) -> dict[str, Any]:
         """Plain values; the encoding's stand beside the others."""
         values = asdict(self)
         encoding = values.pop("encoding")
         encoding["encoding"] = encoding.pop("name")
-        return json.loads(json.dumps(values | encoding))
+        plain: dict[str, Any] = json.loads(json.dumps(values | encoding))
+        return plain
 
     @classmethod
-    def from_json(cls, values: dict) -> "Header":
+    def from_json(cls, values: dict[str, Any]) -> "Header":
         """The header that gave `values`; they may hold others too.
 
         Raises:
@@ -147,7 +148,7 @@ def _check(arrays: Iterable[np.ndarray]) -> int:
     """CRC-32 of a block's arrays."""
     check = 0
     for array in arrays:
-        check = zlib.crc32(array, check)
+        check = zlib.crc32(array.data, check)
     return check
 
 

@@ -1,6 +1,7 @@
 """Soft targets in memory: encoded as in the store, decoded a batch at a time on the device."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class SoftTargets:
 
     def to(self, device: torch.device) -> "SoftTargets":
         """The same on a device."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device)
             for name, value in vars(self).items()
             if isinstance(value, Tensor)
@@ -61,23 +62,26 @@ class SoftTargets:
             than k entries is filled up with its first class and probability 0, which changes
             neither the loss nor which classes were kept.
         """
-        rows = self.first[frames]
+        rows, kept = self.first[frames], None
+        if self.classes is None:
+            return None, self._dense(from_codes(self.codes.view(-1, self.width)[rows]))
         if self.counts is None:
             codes = self.codes.view(-1, self.width)[rows]
-            if self.classes is None:
-                return None, self._dense(from_codes(codes))
-            classes, kept = _unsigned(self.classes.view(-1, self.width)[rows]), None
+            classes = _unsigned(self.classes.view(-1, self.width)[rows])
         else:
             steps = torch.arange(self.width, device=rows.device)
             kept = steps < self.counts[frames, None]
             entries = rows[:, None] + steps * kept
             codes, classes = self.codes[entries], _unsigned(self.classes[entries])
-        if self.encoding.name == "sampled":
+        sampled = self.encoding.name == "sampled"
+        if sampled:
             probabilities = _unsigned(codes).float() / self.encoding.kept_classes
-            return classes, probabilities * kept
-        probabilities = from_codes(codes)
+        else:
+            probabilities = from_codes(codes)
         if kept is not None:
             probabilities *= kept
+        if sampled:
+            return classes, probabilities
         whole = probabilities.sum(-1, keepdim=True)
         if self.tails is None:
             # Rounding may make too much of them, never a tail of less than nothing.

@@ -107,7 +107,8 @@ def _gather_cepstra(
         )
     order = sorted(usable, key=digest)
     hours = np.cumsum([usable[name] for name in order]) / HOUR
-    chosen = set(order[: max(1, np.searchsorted(hours, experiment.config.align.flat_hours))])
+    enough = int(np.searchsorted(hours, experiment.config.align.flat_hours))
+    chosen = set(order[: max(1, enough)])
     inventory = transcripts.inventory
 
     def utterances() -> Iterator[Frames]:

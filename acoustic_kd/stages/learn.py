@@ -185,7 +185,7 @@ def write_soft_targets(
         windows = make_splicer(config.model, frames.features, frames.offsets, low).to(device)
         predictions = ensemble.predictions(windows, blocks_of(len(frames)))
         entry = write_shard(target, frames, predictions, origin, encoding_of(config))
-        if not (ensemble.plan.together or told):
+        if ensemble.plan and not (ensemble.plan.together or told):
             told = True
             print(f"  one member at a time in memory, {ensemble.plan.blocks} blocks through each")
         _say_written(target, len(frames), entry)

@@ -1,6 +1,7 @@
 """The stages that measure: decode, report."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,11 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
         targets = frame_targets(experiment, split)
         frames: dict[str, tuple[int, int]] = {}
 
-        def likelihoods(split=split, targets=targets, frames=frames):
+        def likelihoods(
+            split: str = split,
+            targets: dict[str, np.ndarray] = targets,
+            frames: dict[str, tuple[int, int]] = frames,
+        ) -> Iterator[tuple[str, np.ndarray]]:
             title = f"{system.name} {split}"
             for utterance in progress(normalised(experiment, split), title, unit="utt"):
                 begun = time.perf_counter()

@@ -1,16 +1,17 @@
 """What recognises: the systems of an experiment, and the acoustic side of one of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from acoustic_kd.config import ModelConfig
 from acoustic_kd.ensemble import posteriors
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import read_utterances, shard_paths
-from acoustic_kd.model import load_model
+from acoustic_kd.model import AcousticModel, load_model
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.report import System
 from acoustic_kd.stages.experiment import Experiment
@@ -69,7 +70,7 @@ class Recogniser:
         bfloat16: whether matrices are multiplied in bfloat16, as when it was measured.
     """
 
-    models: list[nn.Module]
+    models: list[AcousticModel]
     config: ModelConfig
     log_prior: np.ndarray
     durations: np.ndarray
@@ -82,10 +83,25 @@ class Recogniser:
         Raises:
             UserError: a file is missing or damaged.
         """
-        models = [load_model(directory)[0] for directory in system.directories]
         low = use_bfloat16(experiment.config.train.bfloat16, CPU)
-        priors = read_statistics(experiment.path("frames"))
-        return cls(models, experiment.config.model, *priors, low)
+        return cls.read(system.directories, experiment.path("frames"), low)
+
+    @classmethod
+    def read(
+        cls, directories: Sequence[Path], frames: Path, bfloat16: bool = False
+    ) -> "Recogniser":
+        """Read one model, or several that are averaged.
+
+        Args:
+            directories: theirs.
+            frames: what the frames stage wrote of the senones that they know.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        loaded = [load_model(directory) for directory in directories]
+        config = ModelConfig(**loaded[0][1]["model"])
+        return cls([model for model, _ in loaded], config, *read_statistics(frames), bfloat16)
 
     def posteriors(
         self, features: np.ndarray, piece: slice | None = None, temperature: float = 1.0

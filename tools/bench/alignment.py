@@ -14,17 +14,15 @@ from pathlib import Path
 
 import torch
 
-from acoustic_kd.config import ModelConfig
 from acoustic_kd.corpora.manifest import read_manifest
 from acoustic_kd.decoding.align import alignment_graph, force_align
-from acoustic_kd.ensemble import log_likelihoods, posteriors
+from acoustic_kd.ensemble import log_likelihoods
 from acoustic_kd.features import SHIFT_SECONDS
 from acoustic_kd.frames import read_utterances, shard_paths
 from acoustic_kd.lexicon import read_lexicon
-from acoustic_kd.model import load_model
 from acoustic_kd.senones import read_inventory
-from acoustic_kd.stages.label import read_statistics
 from acoustic_kd.stages.realign import find_trained
+from acoustic_kd.stages.recogniser import Recogniser
 
 
 def main() -> None:
@@ -35,12 +33,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = find_trained(options.model or str(options.experiment))
-    loaded = [load_model(directory) for directory in found.models]
-    models, config = [model for model, _ in loaded], ModelConfig(**loaded[0][1]["model"])
-    inventory, (log_prior, durations) = (
-        read_inventory(found.inventory),
-        read_statistics(found.frames),
-    )
+    recogniser = Recogniser.read(found.models, found.frames)
+    inventory = read_inventory(found.inventory)
     lexicon = read_lexicon(options.experiment / "corpus" / "lexicon.txt")
     manifest = read_manifest(options.experiment / "corpus" / "test.jsonl")
     texts = {utterance.id: utterance.text.split() for utterance in manifest}
@@ -49,9 +43,10 @@ def main() -> None:
     spent, speech = {"graph": 0.0, "predictions": 0.0, "search": 0.0}, 0.0
     for utterance in islice(utterances, options.utterances):
         times = [time.process_time()]
-        graph = alignment_graph(lexicon, texts[utterance.id], inventory, durations)
+        graph = alignment_graph(lexicon, texts[utterance.id], inventory, recogniser.durations)
         times.append(time.process_time())
-        loglikes = log_likelihoods(posteriors(models, config, utterance.features), log_prior)
+        posteriors = recogniser.posteriors(utterance.features)
+        loglikes = log_likelihoods(posteriors, recogniser.log_prior)
         times.append(time.process_time())
         force_align(graph, loglikes)
         times.append(time.process_time())

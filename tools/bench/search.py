@@ -19,19 +19,17 @@ import numpy as np
 import torch
 from tables import Table
 
-from acoustic_kd.config import ModelConfig
 from acoustic_kd.corpora.manifest import read_manifest
 from acoustic_kd.decoding.graph import peak_memory
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.scoring import score
 from acoustic_kd.decoding.search import Decoder, SearchSettings
-from acoustic_kd.ensemble import log_likelihoods, posteriors
+from acoustic_kd.ensemble import log_likelihoods
 from acoustic_kd.features import SHIFT_SECONDS
 from acoustic_kd.files import read_json
 from acoustic_kd.frames import read_utterances, shard_paths
-from acoustic_kd.model import load_model
-from acoustic_kd.stages.label import read_statistics
 from acoustic_kd.stages.realign import find_trained
+from acoustic_kd.stages.recogniser import Recogniser
 
 COLUMNS = {
     "beam": "beam|", "real_time": "processor s a s|", "active": "tokens a frame|,",
@@ -53,13 +51,12 @@ class Counting(Decoder):
 def predict(experiment: Path, model: str | None, count: int) -> dict[str, np.ndarray]:
     """Utterance → log-likelihoods, of the first dev utterances."""
     found = find_trained(model or str(experiment))
-    loaded = [load_model(directory) for directory in found.models]
-    models, config = [model for model, _ in loaded], ModelConfig(**loaded[0][1]["model"])
-    log_prior, _ = read_statistics(found.frames)
+    recogniser = Recogniser.read(found.models, found.frames)
     shards = shard_paths(experiment / "frames" / "dev")
     utterances = islice((u for path in shards for u in read_utterances(path)), count)
     return {
-        u.id: log_likelihoods(posteriors(models, config, u.features), log_prior) for u in utterances
+        u.id: log_likelihoods(recogniser.posteriors(u.features), recogniser.log_prior)
+        for u in utterances
     }
 
 
