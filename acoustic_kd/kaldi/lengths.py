@@ -1,11 +1,19 @@
 """Whether frames of Kaldi's are the frames here."""
 
-from collections.abc import Sized
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from acoustic_kd.errors import UserError
 
-Rows = TypeVar("Rows", bound=Sized)
+
+class Sliceable(Protocol):
+    """Rows of which some that lie together can be taken: an array, or sparse posteriors."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Any: ...
+
+
+Rows = TypeVar("Rows", bound=Sliceable)
 
 
 def fitted(rows: Rows, frames: int, snip_edges: bool, where: str) -> Rows:
@@ -17,7 +25,7 @@ def fitted(rows: Rows, frames: int, snip_edges: bool, where: str) -> Rows:
     the shift (2.5 ms) from it, is number t + 1: so their first and last frames are left out.
 
     Args:
-        rows: one a frame, or something with `part(first, last)`.
+        rows: one a frame.
         frames: of the utterance, here.
         snip_edges: as Kaldi's features were made, from the same sound.
         where: file and utterance, for messages.

@@ -143,7 +143,8 @@ def _number(file: BinaryIO, what: str) -> int:
 def _integers(file: BinaryIO, skip: bool) -> np.ndarray | None:
     size = _number(file, "integers") * INTEGERS.itemsize
     if skip:
-        return _pass_over(file, size)
+        _pass_over(file, size)
+        return None
     found = np.frombuffer(_take(file, size), INTEGERS)
     if (found["size"] != 4).any():
         raise Damaged("not integers")
@@ -162,7 +163,8 @@ def _matrix(file: BinaryIO, skip: bool) -> np.ndarray | None:
     rows, columns = (_number(file, "a matrix") for _ in range(2))
     size = rows * columns * dtype.itemsize
     if skip:
-        return _pass_over(file, size)
+        _pass_over(file, size)
+        return None
     return np.frombuffer(_take(file, size), dtype).astype(np.float32).reshape(rows, columns)
 
 
@@ -179,7 +181,8 @@ def _compressed(file: BinaryIO, token: bytes, skip: bool) -> np.ndarray | None:
     by_column = token == b"CM "
     size = rows * columns * (2 if token == b"CM2 " else 1) + (8 * columns if by_column else 0)
     if skip:
-        return _pass_over(file, size)
+        _pass_over(file, size)
+        return None
     data = _take(file, size)
     if not by_column:
         dtype = np.dtype("<u2" if token == b"CM2 " else "u1")

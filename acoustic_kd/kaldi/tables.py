@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from acoustic_kd.errors import UserError
 from acoustic_kd.kaldi.objects import Damaged, Kind, read_key, read_object
@@ -147,7 +147,7 @@ def open_archive(path: Path) -> BinaryIO:
     """An archive, gzipped or not, open for reading."""
     with path.open("rb") as file:
         zipped = file.read(2) == GZIP
-    return gzip.open(path) if zipped else path.open("rb")
+    return cast("BinaryIO", gzip.open(path)) if zipped else path.open("rb")
 
 
 @contextmanager

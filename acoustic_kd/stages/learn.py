@@ -171,8 +171,8 @@ def write_soft_targets(
     """
     config, settings = experiment.config, experiment.config.soft_targets
     if settings.posteriors:
-        for target, frames, entry in write_outside(config, todo):
-            _say_written(target, frames, entry)
+        for target, count, entry in write_outside(config, todo):
+            _say_written(target, count, entry)
         return
     low = use_bfloat16(config.train.bfloat16, device)
     mean = Mean(settings.temperature, settings.mean, settings.weights)
