@@ -1,10 +1,10 @@
 """What is trained on, chunk by chunk where memory does not hold it all.
 
-A store is cut into blocks, whole utterances that lie beside one another in a shard. An epoch puts
-all blocks in an order that follows from seed and epoch, and takes as many of them at a time, a
-chunk, as memory permits; the frames of a chunk are shuffled, and the next one is read meanwhile. So
+A store is cut into blocks, whole utterances that lie beside one another in a shard. `order` says
+which of them make a chunk, which is as large as memory permits; the next one is read meanwhile. So
 every frame is learnt from once an epoch, beside the neighbours that its window needs, and every
-batch follows from seed, epoch and the number of chunks. What fits into memory is one chunk.
+batch follows from seed, epoch and the numbers of chunks and lanes. What fits into memory is one
+chunk.
 """
 
 import math
@@ -20,8 +20,8 @@ from torch import Tensor
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import FORMAT, UNKNOWN, Frames, open_shard, read_frames, read_index
 from acoustic_kd.memory import GIGABYTE
+from acoustic_kd.order import Epoch, Part
 from acoustic_kd.parallel import ahead
-from acoustic_kd.seeds import seed_of
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import find_soft_targets, read_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets
@@ -29,6 +29,7 @@ from acoustic_kd.soft_targets.targets import SoftTargets
 BLOCK_FRAMES = 16384  # of a block, about; some minutes, by a speaker or two
 BESIDE_BYTES = 16  # of a frame beside its features: its target, and the ends of its utterance
 BESIDE_SOFT_BYTES = 12  # of a frame beside its stored soft targets: where they are, how many
+ALL = Part()
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Held:
         self.learnable = soft is not None or frames.transcribed
         self.sizes = np.array([len(frames)])
 
-    def divide(self, memory: int | None, number_bytes: int) -> int:
+    def divide(self, memory: int | None, number_bytes: int, part: Part = ALL) -> int:
         """Into how many chunks an epoch is divided."""
         return 1
 
@@ -118,31 +119,34 @@ class Stored:
                     self._soft_shards[number].append(found.path)
                 self._soft_bytes = max(self._soft_bytes, found.frame_bytes + BESIDE_SOFT_BYTES)
 
-    def divide(self, memory: int | None, number_bytes: int) -> int:
+    def divide(self, memory: int | None, number_bytes: int, part: Part = ALL) -> int:
         """Into how many chunks an epoch is divided; 1 if all has room in memory.
 
         Args:
             memory: bytes that may be taken; None: nobody knows, they are taken to be enough.
             number_bytes: of a feature on the device.
+            part: what this process learns from; nothing else is read.
 
         Raises:
             UserError: two chunks of at least two blocks have no room.
         """
-        total, block = int(self.sizes.sum()), int(self.sizes.max())
+        total, block = int(self.sizes.sum()) / part.readers, int(self.sizes.max())
+        # A chunk, and of it a lane, may be a block longer than an equal share.
+        longer = block * (1.0 if part.readers == 1 else 1 / part.readers + len(part.lanes))
         frame, soft = number_bytes * self.dimension + BESIDE_BYTES, self._soft_bytes
         # Soft targets are there twice while they are being put together.
-        if memory is None or total * (self._stored_bytes + frame + 2 * soft) <= memory:
+        whole = total if part.readers == 1 else total + longer
+        if memory is None or whole * (self._stored_bytes + frame + 2 * soft) <= memory:
             return 1
         one_of_two = 2 * frame + 3 * soft  # a frame of the chunk in use, one of that being read
-        most = memory / one_of_two  # frames of a chunk
-        if most < 2 * block:
+        most, least = memory / one_of_two, block + longer  # frames of a chunk
+        if most < least:
             raise UserError(
                 f"setting 'train.memory_gb' (null: what is free) gives {memory / GIGABYTE:.3g} GB "
-                f"for frames and targets; {2 * block * one_of_two / GIGABYTE:.3g} are needed at "
+                f"for frames and targets; {least * one_of_two / GIGABYTE:.3g} are needed at "
                 f"least, for two chunks of two blocks of {block} frames"
             )
-        # `plan_epoch` makes a chunk at most a block longer than an equal share.
-        return max(2, math.ceil(total / (most - block)))
+        return max(2, math.ceil(total / (most - longer)))
 
     def read(self, blocks: np.ndarray, kind: torch.dtype) -> Chunk:
         """Some blocks, in the order of the store, features as `kind`; all of them as stored.
@@ -187,76 +191,27 @@ class Stored:
         return read_soft_targets(soft.directory, frames, soft.temperature, soft.encoding, shards)
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """The order of an epoch.
-
-    Attributes:
-        blocks: of each chunk.
-        sizes: frames of each chunk.
-        seeds: each chunk's, of the order of its frames.
-        batch_frames: of a batch; a chunk's last one has what is left.
-    """
-
-    blocks: list[np.ndarray]
-    sizes: list[int]
-    seeds: list[int]
-    batch_frames: int
-
-    @property
-    def steps(self) -> int:
-        """Batches."""
-        return sum(self._batches)
-
-    @property
-    def _batches(self) -> list[int]:
-        return [-(-size // self.batch_frames) for size in self.sizes]
-
-    def rest(self, step: int) -> Iterator[tuple[int, int]]:
-        """What is left after so many steps: chunks, and each one's first batch that is left."""
-        for chunk, batches in enumerate(self._batches):
-            if step < batches:
-                yield chunk, step
-            step = max(0, step - batches)
-
-    def batches(self, chunk: int) -> tuple[Tensor, ...]:
-        """The batches of a chunk: numbers of its frames, int64 [B]."""
-        generator = torch.Generator().manual_seed(self.seeds[chunk])
-        order = torch.randperm(self.sizes[chunk], generator=generator)
-        return tuple(order.split(self.batch_frames))
-
-
-def plan_epoch(sizes: np.ndarray, chunks: int, batch_frames: int, seed: int, epoch: int) -> Epoch:
-    """Divide blocks of `sizes` frames into about equal chunks, drawn anew each epoch.
-
-    A chunk has at most an equal share of the frames and one block.
-    """
-    blocks = [np.arange(len(sizes))]
-    if chunks > 1:
-        generator = torch.Generator().manual_seed(seed_of("blocks", seed, epoch))
-        order = torch.randperm(len(sizes), generator=generator).numpy()
-        middles = np.cumsum(sizes[order]) - sizes[order] / 2
-        shares = (middles * chunks / sizes.sum()).astype(np.int64)
-        blocks = np.split(order, np.flatnonzero(np.diff(shares)) + 1)
-    parts = [(number,) if number else () for number in range(len(blocks))]
-    seeds = [seed_of("order", seed, epoch, *part) for part in parts]
-    return Epoch(blocks, [int(sizes[some].sum()) for some in blocks], seeds, batch_frames)
-
-
 def coming(
-    data: Held | Stored, epochs: Iterator[Epoch], step: int, kind: torch.dtype
+    data: Held | Stored, epochs: Iterator[Epoch], step: int, kind: torch.dtype, part: Part
 ) -> Generator[Chunk, None, None]:
     """The chunks of some epochs, each read in a thread while the one before it is in use.
+
+    Where all that this process reads is one chunk, it is read once.
 
     Args:
         step: that the first epoch has come to.
         kind: of the features on the device.
+        part: what this process learns from.
     """
 
     def chunks(step: int) -> Iterator[Chunk]:
+        kept: Chunk | None = None
         for epoch in epochs:
-            for chunk, _ in epoch.rest(step):
-                yield data.read(epoch.blocks[chunk], kind)
+            for number, _ in epoch.rest(step):
+                chunk = kept or data.read(epoch.blocks(number, part), kind)
+                kept = chunk if len(epoch.chunks) == 1 else None
+                yield chunk
+                del chunk  # the next one is read without it
             step = 0
 
     return ahead(chunks(step))

@@ -170,6 +170,9 @@ class TrainConfig:
     # For frames and soft targets, a process; what does not fit is read chunk by chunk, epoch for
     # epoch (docs/scale.md).
     memory_gb: float | None = None  # 10^9 bytes; null: what is free
+    # A batch takes an equal share of each lane, and of several processes each reads its lanes alone
+    # (docs/scale.md). Of lanes and processes one must be a multiple of the other.
+    lanes: int = 1
     checkpoint_steps: int = 1000
     tracker: str | None = None  # of TRACKERS: every epoch's metrics go there, too
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from acoustic_kd.chunks import Chunk, Epoch, Held, Stored, coming, plan_epoch
-from acoustic_kd.config import ModelConfig
+from acoustic_kd.chunks import ALL, Chunk, Held, Stored, coming
+from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.frames import Frames
 from acoustic_kd.model import Splicer, make_splicer
+from acoustic_kd.order import Epoch, Part, plan_epoch
 from acoustic_kd.soft_targets.targets import SoftTargets
 
 
@@ -26,16 +28,21 @@ class Feed:
         self,
         data: Held | Stored,
         config: ModelConfig,
-        batch_frames: int,
+        train: TrainConfig,
         seed: int,
         device: torch.device,
         bfloat16: bool,
+        part: Part = ALL,
     ) -> None:
+        """
+        Args:
+            part: of `train.lanes` lanes, what this process learns from.
+        """
         self.chunks = 1
         self.hard: Tensor | None = None
         self.soft: SoftTargets | None = None
         self._data, self._config, self._device, self._bfloat16 = data, config, device, bfloat16
-        self._batch_frames, self._seed = batch_frames, seed
+        self._train, self._seed, self._part = train, seed, part
         self._kind = torch.bfloat16 if bfloat16 else torch.float32
         self._chunk: Chunk | None = None
         self._windows: Splicer | None = None
@@ -51,7 +58,7 @@ class Feed:
 
     def chunks_in(self, memory: int | None) -> int:
         """In how many chunks an epoch is to be read with so many bytes: see `Stored.divide`."""
-        return self._data.divide(memory, self._kind.itemsize)
+        return self._data.divide(memory, self._kind.itemsize, self._part)
 
     def windows_of(self, frames: Frames) -> Splicer:
         """Frames on the device, and their windows."""
@@ -60,8 +67,8 @@ class Feed:
 
     def plan(self, epoch: int) -> Epoch:
         """The order of an epoch."""
-        sizes = self._data.sizes
-        return plan_epoch(sizes, self.chunks, self._batch_frames, self._seed, epoch)
+        frames, lanes = self._train.batch_frames, self._train.lanes
+        return plan_epoch(self._data.sizes, self.chunks, frames, self._seed, epoch, lanes)
 
     @contextmanager
     def reading(self, epochs: Iterable[int], step: int) -> Iterator[None]:
@@ -70,20 +77,22 @@ class Feed:
         Args:
             step: that the first epoch has come to.
         """
-        with closing(coming(self._data, map(self.plan, epochs), step, self._kind)) as self._coming:
+        plans = map(self.plan, epochs)
+        with closing(coming(self._data, plans, step, self._kind, self._part)) as self._coming:
             yield
 
-    def batches(self, epoch: Epoch, step: int) -> Iterator[Tensor]:
+    def batches(self, epoch: Epoch, step: int) -> Iterator[tuple[Tensor, int]]:
         """The batches of an epoch from a step on; what they are of is loaded before them.
 
         Yields:
-            int64 [B], numbers of frames of the chunk at hand.
+            int64 [B], numbers of frames of the chunk at hand that this process learns from, and how
+            many frames the batch has in all.
         """
         for number, first in epoch.rest(step):
             if self.chunks > 1:
                 self._load(None)  # makes room
             self._load(next(self._coming))
-            yield from epoch.batches(number)[first:]
+            yield from islice(epoch.batches(number, self._part), first, None)
 
     def _load(self, chunk: Chunk | None) -> None:
         """Put a chunk on the device, where it is not there yet, or take away what is there."""

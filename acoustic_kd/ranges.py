@@ -116,6 +116,7 @@ RANGES: dict[str, Range] = {
     "train.stop_rate": _at_least(0, 1),
     "train.logits_mb": _POSITIVE,
     "train.memory_gb": _POSITIVE,
+    "train.lanes": _at_least(1),
     "train.checkpoint_steps": _at_least(1),
     "soft_targets.posteriors": ((lambda names: all(names)), "paths of archives"),
     "soft_targets.temperature": _POSITIVE,

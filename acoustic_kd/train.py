@@ -38,6 +38,7 @@ from acoustic_kd.model import (
     limit_norms,
     save_model,
 )
+from acoustic_kd.order import part_of
 from acoustic_kd.parallel import progress
 from acoustic_kd.precision import forward, logits_of, use_bfloat16
 from acoustic_kd.processes import make_accelerator, together
@@ -125,7 +126,8 @@ class Trainer:
             self.model, self.optimizer = model.to(device), optimizer
             self._backward = Tensor.backward
         self.bfloat16 = use_bfloat16(job.train.bfloat16, device)
-        self.feed = Feed(data, job.model, job.train.batch_frames, job.seed, device, self.bfloat16)
+        part = part_of(accelerator.process_index, accelerator.num_processes, job.train.lanes)
+        self.feed = Feed(data, job.model, job.train, job.seed, device, self.bfloat16, part)
         self.dev_windows = None if dev is None else self.feed.windows_of(dev)
         self.dev_targets = None if dev is None else dev.labels.to(device)
         self.augment = augment
@@ -171,15 +173,15 @@ class Trainer:
     def _epoch(self) -> None:
         state, config = self.state, self.job.train
         epoch = self.feed.plan(state.epoch)
-        total, steps = sum(epoch.sizes), epoch.steps
+        total, steps = epoch.frames, epoch.steps
         self.model.train()
         self._begin_part()
         title = f"{self.job.name} epoch {state.epoch + 1}/{config.epochs}"
         done = state.step * config.batch_frames
         bar = progress((), title, total, unit="frame", unit_scale=True, initial=done, leave=False)
-        for batch in self.feed.batches(epoch, state.step):
-            self._step(batch, steps)
-            bar.update(len(batch))
+        for batch, size in self.feed.batches(epoch, state.step):
+            self._step(batch, size, steps)
+            bar.update(size)
             if self._stop(state.step == steps):
                 self._note_part()
                 self._save()
@@ -205,22 +207,26 @@ class Trainer:
         if self.state.chunks > 1 and self.accelerator.is_main_process:
             print(f"  {self.job.name}: an epoch is read in {self.state.chunks} chunks", flush=True)
 
-    def _step(self, batch: Tensor, steps: int) -> None:
-        """One step on the frames `batch`, one of `steps` an epoch; each process takes its share."""
+    def _step(self, batch: Tensor, size: int, steps: int) -> None:
+        """One step, one of `steps` an epoch.
+
+        Args:
+            batch: int64, the frames that this process learns from, of `size` of all processes.
+        """
         state, config, device = self.state, self.job.train, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         seed_generator(device, seed_of("dropout", self.job.seed, state.epoch, state.step, rank))
         state.rate = rate_of_step(state, config, steps)
         for group in self.optimizer.param_groups:
             group["lr"] = state.rate
-        parts = batch[rank::world].to(device).split(self.part_frames)
+        parts = batch.to(device).split(self.part_frames)
         for number, part in enumerate(parts, start=1):
             # Gradients add up here; the processes exchange them once a step.
             alone = number < len(parts) and world > 1
             with self.accelerator.no_sync(self.model) if alone else nullcontext():
                 loss = self._loss(part)
                 # Processes' gradients are averaged, so each scales up by their number.
-                self._backward(loss * (world / len(batch)))
+                self._backward(loss * (world / size))
             self.loss_sum += loss.detach()
         self.optimizer.step()
         self.optimizer.zero_grad()

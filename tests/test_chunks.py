@@ -15,19 +15,17 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 from test_train import MODEL, TRAIN, Killed, make_frames, weights
 
-from acoustic_kd.chunks import Chunk, SoftStore, Stored, coming, plan_epoch
+from acoustic_kd.chunks import ALL, Chunk, SoftStore, Stored, coming
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import digest
 from acoustic_kd.frames import Frames, Utterance, read_frames, shard_paths, write_store
 from acoustic_kd.memory import memory_to_take
 from acoustic_kd.model import make_splicer
+from acoustic_kd.order import part_of, plan_epoch
 from acoustic_kd.processes import make_accelerator
-from acoustic_kd.seeds import seed_of
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.write import Origin, write_shard
@@ -73,54 +71,15 @@ def trainer(folder, data, train=TRAIN, model=MODEL):
     return Trainer(job, folder, data, make_frames(200, seed=7), None, make_accelerator())
 
 
+def blocks_of(plan, part=ALL):
+    return [plan.blocks(chunk, part) for chunk in range(len(plan.chunks))]
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
     write(folder)
     return folder
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.integers(1, 60), min_size=1, max_size=40),
-    st.integers(1, 9),
-    st.integers(1, 50),
-    st.integers(0, 5),
-)
-def test_an_epoch_has_every_frame_once_in_chunks_of_equal_size(sizes, chunks, batch, epoch):
-    sizes = np.array(sizes)
-    plan = plan_epoch(sizes, chunks, batch, 3, epoch)
-    assert sorted(np.concatenate(plan.blocks)) == list(range(len(sizes)))
-    assert [int(sizes[some].sum()) for some in plan.blocks] == plan.sizes
-    assert max(plan.sizes) <= sizes.sum() / chunks + sizes.max()
-    steps = 0
-    for number, size in enumerate(plan.sizes):
-        batches = plan.batches(number)
-        assert sorted(torch.cat(batches).tolist()) == list(range(size))
-        assert all(len(b) == batch for b in batches[:-1])
-        steps += len(batches)
-    assert plan.steps == steps
-    whole = [(n, b) for n in range(len(plan.sizes)) for b in range(len(plan.batches(n)))]
-    for step in range(steps + 1):
-        left = [(n, b) for n, first in plan.rest(step) for b in range(first, len(plan.batches(n)))]
-        assert left == whole[step:]
-
-
-def test_one_chunk_has_the_order_that_frames_in_memory_always_had():
-    plan = plan_epoch(np.array([4, 30, 7]), 1, 10, 5, 2)
-    generator = torch.Generator().manual_seed(seed_of("order", 5, 2))
-    assert torch.equal(torch.cat(plan.batches(0)), torch.randperm(41, generator=generator))
-    assert plan.blocks[0].tolist() == [0, 1, 2]
-
-
-def test_epochs_and_seeds_mix_blocks_differently():
-    sizes = np.full(50, 10)
-    found = {
-        tuple(np.concatenate(plan_epoch(sizes, 4, 10, seed, epoch).blocks))
-        for seed in range(3)
-        for epoch in range(3)
-    }
-    assert len(found) == 9
 
 
 @pytest.mark.parametrize("encoding", ["top-k", "top-p", "sampled", "dense"])
@@ -143,7 +102,7 @@ def test_chunks_hold_the_windows_and_targets_of_the_whole(tmp_path, encoding):
     windows = make_splicer(MODEL, frames.features, frames.offsets, True)
     assert data.sizes.sum() == len(frames) and len(data.sizes) > 20
     seen = []
-    for blocks in plan_epoch(data.sizes, 5, 50, 0, 0).blocks:
+    for blocks in blocks_of(plan_epoch(data.sizes, 5, 50, 0, 0)):
         chunk = data.read(blocks, torch.bfloat16)
         here = torch.arange(len(chunk.frames))
         there = torch.cat(
@@ -278,8 +237,20 @@ PROGRAM = """
     data = test_chunks.stored(Path({store!r}), True)
     # Without dropout, whose masks belong to processes.
     model = replace(test_chunks.MODEL, dropout=0.0)
-    test_chunks.trainer(Path(sys.argv[1]), data, test_chunks.in_chunks(data), model).run()
+    for name, train in test_chunks.trainings(data).items():
+        test_chunks.trainer(Path(sys.argv[1]) / name, data, train, model).run()
 """
+
+
+def trainings(data):
+    """In chunks; in chunks of lanes; in one chunk of lanes."""
+    lanes = replace(TRAIN, lanes=2)
+    memory = 2.5 * in_chunks(data).memory_gb  # of which a process of two would need half
+    return {
+        "chunks": in_chunks(data),
+        "lanes": replace(lanes, memory_gb=memory, batch_frames=31),
+        "whole": lanes,
+    }
 
 
 @pytest.mark.slow
@@ -291,11 +262,64 @@ def test_two_processes_learn_the_batches_of_one(tmp_path, store):
     for name, how in (("one", []), ("two", launch)):
         command = [sys.executable, *how, program, tmp_path / name]
         subprocess.run(command, check=True, env=environment)
-    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
-    described = [json.loads((tmp_path / n / "model.json").read_text()) for n in ("one", "two")]
-    assert [found["chunks"] for found in described] == [3, 3]
+    chunks = {}
+    for kind in trainings(stored(store, True)):
+        folders = [tmp_path / name / kind for name in ("one", "two")]
+        one, two = (load_file(folder / "model.safetensors") for folder in folders)
+        for name in one:
+            torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
+        described = [json.loads((folder / "model.json").read_text()) for folder in folders]
+        chunks[kind] = [found["chunks"] for found in described]
+    assert chunks["chunks"] == [3, 3] and chunks["whole"] == [1, 1]
+
+
+def test_a_process_with_its_own_lanes_needs_memory_for_them_alone(store):
+    data = stored(store, True)
+    memory = int(in_chunks(data, 3.0).memory_gb / GB)
+    found = [data.divide(memory, 4, part_of(0, processes, 2)) for processes in (1, 2)]
+    assert found[0] > found[1]
+    for processes, chunks in enumerate(found, start=1):
+        plan = plan_epoch(data.sizes, chunks, 50, 0, 0, 2)
+        for rank in range(processes):
+            for blocks in blocks_of(plan, part_of(rank, processes, 2)):
+                once = data.read(blocks, torch.float32).bytes
+                assert (once if chunks == 1 else 2 * once) <= memory
+    assert data.divide(None, 4, part_of(0, 2, 2)) == 1
+
+
+def test_what_a_process_reads_is_read_once_where_it_fits(store):
+    data, read = stored(store), []
+    part, original = part_of(1, 2, 2), data.read
+    data.read = lambda blocks, kind: read.append(blocks) or original(blocks, kind)
+    epochs = [plan_epoch(data.sizes, 1, 50, 0, epoch, 2) for epoch in range(4)]
+    chunks = list(coming(data, iter(epochs), 0, torch.float32, part))
+    assert len(chunks) == 4 and len({id(chunk) for chunk in chunks}) == 1
+    assert len(read) == 1 and 0.3 < data.sizes[read[0]].sum() / data.sizes.sum() < 0.7
+
+
+@pytest.mark.parametrize("step", [5, 21])
+def test_a_run_in_lanes_that_is_killed_ends_with_the_same_bits(tmp_path, monkeypatch, store, step):
+    train = replace(in_chunks(stored(store, True)), lanes=3)
+    trainer(tmp_path / "whole", stored(store, True), train).run()
+    calls, original = count(1), Trainer._loss
+
+    def dying(self, frames):
+        if next(calls) == step:
+            raise Killed
+        return original(self, frames)
+
+    monkeypatch.setattr(Trainer, "_loss", dying)
+    with pytest.raises(Killed):
+        trainer(tmp_path / "killed", stored(store, True), train).run()
+    monkeypatch.setattr(Trainer, "_loss", original)
+    trainer(tmp_path / "killed", stored(store, True), train).run()
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+
+
+def test_more_lanes_than_blocks_are_refused_before_anything_is_written(tmp_path, store):
+    with pytest.raises(UserError, match="'train.lanes' is 500"):
+        trainer(tmp_path, stored(store), replace(TRAIN, lanes=500, batch_frames=500)).run()
+    assert not list(tmp_path.iterdir())
 
 
 def test_damaged_soft_targets_are_found_when_their_chunk_is_read(tmp_path):
@@ -305,7 +329,7 @@ def test_damaged_soft_targets_are_found_when_their_chunk_is_read(tmp_path):
         file["codes"][7] += 1
     data = stored(tmp_path, True)
     with pytest.raises(UserError, match=r"shard-00002\.h5: block 0 \(frames 0 to 15\) is damaged"):
-        for blocks in plan_epoch(data.sizes, 4, 50, 0, 0).blocks:
+        for blocks in blocks_of(plan_epoch(data.sizes, 4, 50, 0, 0)):
             data.read(blocks, torch.float32)
 
 
@@ -326,11 +350,11 @@ def test_no_chunk_is_read_after_the_one_that_is_next():
             return Chunk(make_frames(), None)
 
     epochs = [plan_epoch(np.full(8, 10), 4, 5, 0, epoch) for epoch in range(3)]
-    chunks = coming(Source(), iter(epochs), 5, torch.float32)
+    chunks = coming(Source(), iter(epochs), 5, torch.float32, ALL)
     for number, _ in enumerate(islice(chunks, 6), start=1):
         assert len(read) <= number + 1
     chunks.close()
     assert len(read) <= 7
-    expected = [b.tolist() for epoch in epochs for b in epoch.blocks][1:]  # five steps: a chunk
+    expected = [b.tolist() for epoch in epochs for b in blocks_of(epoch)][1:]  # five steps: a chunk
     assert read == expected[: len(read)] and len(read) >= 6
     assert all(one != other for one, other in pairwise(read))

@@ -202,6 +202,7 @@ OUT_OF_RANGE = [
     ("train.stop_rate", "-0.1 1.1 .nan"),
     ("train.logits_mb", "0 -1 .inf"),
     ("train.memory_gb", "0 -1 .inf .nan"),
+    ("train.lanes", "0 -1"),
     ("train.checkpoint_steps", "0"),
     ("soft_targets.posteriors", "['']"),
     ("soft_targets.temperature", "0 -2 .nan .inf"),

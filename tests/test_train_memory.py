@@ -24,7 +24,7 @@ def test_logits_need_no_more_memory_than_they_are_given(tmp_path, monkeypatch, s
         subject = test_train.trainer(tmp_path / str(limit), soft, train)
         with Memory(lambda found: found.ndim == 2 and found.shape[-1] == 300) as counted:
             subject._begin_part()
-            subject._step(torch.arange(601), 1)
+            subject._step(torch.arange(601), 601, 1)
         most[limit] = counted.most
     assert most[10.0] > 2 * 4 * 300 * 601
     # Beside them a few rows, and the gradient of the output's weights: a part's and the sum.

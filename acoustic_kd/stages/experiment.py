@@ -26,7 +26,7 @@ LATER = {
     *("align.pdfs", "align.snip_edges"),
     *("lang.units", "lang.case", "lang.pieces", "lang.piece_model"),
     "align.unknown_words",  # if there are any, the sources of the corpus stage say so
-    *("train.logits_mb", "distill.transfer_set", "soft_targets.posteriors"),
+    *("train.logits_mb", "train.lanes", "distill.transfer_set", "soft_targets.posteriors"),
     *("decode.vocabulary", "decode.min_counts", "decode.prune"),
 }
 
