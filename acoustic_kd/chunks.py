@@ -20,7 +20,7 @@ from torch import Tensor
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import FORMAT, UNKNOWN, Frames, open_shard, read_frames, read_index
 from acoustic_kd.memory import GIGABYTE
-from acoustic_kd.order import Epoch, Part
+from acoustic_kd.order import ALL, Epoch, Part
 from acoustic_kd.parallel import ahead
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import find_soft_targets, read_soft_targets
@@ -29,7 +29,6 @@ from acoustic_kd.soft_targets.targets import SoftTargets
 BLOCK_FRAMES = 16384  # of a block, about; some minutes, by a speaker or two
 BESIDE_BYTES = 16  # of a frame beside its features: its target, and the ends of its utterance
 BESIDE_SOFT_BYTES = 12  # of a frame beside its stored soft targets: where they are, how many
-ALL = Part()
 
 
 @dataclass(frozen=True)

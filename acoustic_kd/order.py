@@ -35,6 +35,9 @@ class Part:
     readers: int = 1
 
 
+ALL = Part()  # of a process that is alone
+
+
 def part_of(rank: int, processes: int, lanes: int) -> Part:
     """What process number `rank` learns from.
 

@@ -32,12 +32,7 @@ from acoustic_kd.files import write_jsonl
 from acoustic_kd.frames import Frames
 from acoustic_kd.fused_loss import fused_loss
 from acoustic_kd.memory import memory_to_take
-from acoustic_kd.model import (
-    build_model,
-    count_parameters,
-    limit_norms,
-    save_model,
-)
+from acoustic_kd.model import build_model, count_parameters, limit_norms, save_model
 from acoustic_kd.order import part_of
 from acoustic_kd.parallel import progress
 from acoustic_kd.precision import forward, logits_of, use_bfloat16

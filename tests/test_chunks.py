@@ -15,16 +15,17 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from dying import killed_at
 from safetensors.torch import load_file
-from test_train import MODEL, TRAIN, Killed, make_frames, weights
+from test_train import MODEL, TRAIN, make_frames, weights
 
-from acoustic_kd.chunks import ALL, Chunk, SoftStore, Stored, coming
+from acoustic_kd.chunks import Chunk, SoftStore, Stored, coming
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import digest
 from acoustic_kd.frames import Frames, Utterance, read_frames, shard_paths, write_store
 from acoustic_kd.memory import memory_to_take
 from acoustic_kd.model import make_splicer
-from acoustic_kd.order import part_of, plan_epoch
+from acoustic_kd.order import ALL, part_of, plan_epoch
 from acoustic_kd.processes import make_accelerator
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
@@ -165,23 +166,12 @@ def test_it_learns_in_chunks(tmp_path, store, soft, capsys):
 
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("step", [1, 5, 6, 16, 38])
-def test_a_run_that_is_killed_within_a_chunk_ends_with_the_same_bits(
-    tmp_path, monkeypatch, store, soft, step
-):
+def test_a_run_that_is_killed_within_a_chunk_ends_with_the_same_bits(tmp_path, store, soft, step):
     """Even where it goes on with other memory than it began with."""
     train = in_chunks(stored(store, soft))
     trainer(tmp_path / "whole", stored(store, soft), train).run()
-    calls, original = count(1), Trainer._loss
-
-    def dying(self, frames):
-        if next(calls) == step:
-            raise Killed
-        return original(self, frames)
-
-    monkeypatch.setattr(Trainer, "_loss", dying)
-    with pytest.raises(Killed):
+    with killed_at(step):
         trainer(tmp_path / "killed", stored(store, soft), train).run()
-    monkeypatch.setattr(Trainer, "_loss", original)
     begun = (tmp_path / "killed" / "checkpoint.safetensors").exists()
     again = replace(train, memory_gb=None) if begun else train
     trainer(tmp_path / "killed", stored(store, soft), again).run()
@@ -298,20 +288,11 @@ def test_what_a_process_reads_is_read_once_where_it_fits(store):
 
 
 @pytest.mark.parametrize("step", [5, 21])
-def test_a_run_in_lanes_that_is_killed_ends_with_the_same_bits(tmp_path, monkeypatch, store, step):
+def test_a_run_in_lanes_that_is_killed_ends_with_the_same_bits(tmp_path, store, step):
     train = replace(in_chunks(stored(store, True)), lanes=3)
     trainer(tmp_path / "whole", stored(store, True), train).run()
-    calls, original = count(1), Trainer._loss
-
-    def dying(self, frames):
-        if next(calls) == step:
-            raise Killed
-        return original(self, frames)
-
-    monkeypatch.setattr(Trainer, "_loss", dying)
-    with pytest.raises(Killed):
+    with killed_at(step):
         trainer(tmp_path / "killed", stored(store, True), train).run()
-    monkeypatch.setattr(Trainer, "_loss", original)
     trainer(tmp_path / "killed", stored(store, True), train).run()
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
 

@@ -7,10 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.order import Part, deal, part_of, plan_epoch
+from acoustic_kd.order import ALL, Part, deal, part_of, plan_epoch
 from acoustic_kd.seeds import seed_of
-
-ALL = Part()
 
 
 def batches(plan, chunk, part=ALL):

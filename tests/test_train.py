@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dying import killed_at
 from safetensors.torch import load_file
 
 from acoustic_kd.config import ModelConfig, TrainConfig
@@ -119,29 +120,13 @@ def test_seeds_differ_and_repeat(tmp_path):
     assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
 
 
-class Killed(BaseException):
-    pass
-
-
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("step", [1, 7, 12, 13, 14, 30, 38])
-def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, monkeypatch, soft, step):
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, soft, step):
     train = replace(TRAIN, checkpoint_steps=3)
     trainer(tmp_path / "whole", soft, train).run()
-    calls = 0
-    original = Trainer._loss
-
-    def dying(self, frames):
-        nonlocal calls
-        calls += 1
-        if calls == step:
-            raise Killed
-        return original(self, frames)
-
-    monkeypatch.setattr(Trainer, "_loss", dying)
-    with pytest.raises(Killed):
+    with killed_at(step):
         trainer(tmp_path / "killed", soft, train).run()
-    monkeypatch.setattr(Trainer, "_loss", original)
     history = trainer(tmp_path / "killed", soft, train).run()
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     whole = [json.loads(x) for x in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
@@ -149,10 +134,9 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, monkeypatch, soft,
         assert row | {"frames_per_second": 0} == expected | {"frames_per_second": 0}
 
 
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path, monkeypatch):
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     train = replace(TRAIN, checkpoint_steps=3)
-    monkeypatch.setattr(Trainer, "_close_epoch", lambda *_: (_ for _ in ()).throw(Killed))
-    with pytest.raises(Killed):
+    with killed_at(7):
         trainer(tmp_path, train=train).run()
     with pytest.raises(UserError, match="belongs to other settings or data"):
         trainer(tmp_path, train=train, digest="other").run()
@@ -205,26 +189,15 @@ def test_a_schedule_that_follows_dev_needs_dev_frames(tmp_path):
 
 
 @pytest.mark.parametrize("step", [8, 14, 30])
-def test_a_run_with_a_fixed_schedule_and_changed_inputs_resumes_to_the_same_bits(
-    tmp_path, monkeypatch, step
-):
+def test_a_run_with_a_fixed_schedule_and_changed_inputs_resumes_to_the_same_bits(tmp_path, step):
     train = replace(TRAIN, schedule="cosine", checkpoint_steps=3, max_norm=1.5)
 
     def noisy(windows):
         return windows + 0.1 * torch.randn(windows.shape)
 
     trainer(tmp_path / "whole", True, train, dev=False, augment=noisy).run()
-    calls = 0
-
-    def dying(windows):
-        nonlocal calls
-        calls += 1
-        if calls == step:
-            raise Killed
-        return noisy(windows)
-
-    with pytest.raises(Killed):
-        trainer(tmp_path / "killed", True, train, dev=False, augment=dying).run()
+    with killed_at(step):
+        trainer(tmp_path / "killed", True, train, dev=False, augment=noisy).run()
     trainer(tmp_path / "killed", True, train, dev=False, augment=noisy).run()
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     trainer(tmp_path / "plain", True, train, dev=False).run()

@@ -55,6 +55,23 @@ class Tuning:
     penalty: float
     table: dict[tuple[float, float], float]
 
+    @property
+    def at_the_edge(self) -> list[str]:
+        """Which of the two is the least or the greatest that was tried: better ones may lie beyond.
+
+        Each as the setting that lists what is tried.
+        """
+        weights, penalties = (sorted(set(grid)) for grid in zip(*self.table, strict=True))
+        chosen = {
+            "decode.lm_weights": (self.lm_weight, weights),
+            "decode.insertion_penalties": (self.penalty, penalties),
+        }
+        return [
+            setting
+            for setting, (best, grid) in chosen.items()
+            if len(grid) > 1 and best in (grid[0], grid[-1])
+        ]
+
 
 def score(references: Transcripts, hypotheses: Transcripts) -> Score:
     """Word error rate of `hypotheses`; the same input gives the same interval.

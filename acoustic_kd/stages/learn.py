@@ -22,8 +22,8 @@ from acoustic_kd.processes import make_accelerator, wait
 from acoustic_kd.soft_targets.manifest import Entry, is_finished
 from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
-from acoustic_kd.stages.outside import encoding_of, write_outside
-from acoustic_kd.stages.transfer import soft_target_shards, transfer_shards
+from acoustic_kd.stages.outside import write_outside
+from acoustic_kd.stages.transfer import encoding_of, soft_target_shards, transfer_shards
 from acoustic_kd.streaming import Ensemble
 from acoustic_kd.train import Job, Trainer
 from acoustic_kd.work import Work

@@ -20,15 +20,9 @@ from acoustic_kd.kaldi.lengths import fitted
 from acoustic_kd.kaldi.objects import POSTERIOR, Sparse
 from acoustic_kd.kaldi.posteriors import log_posteriors
 from acoustic_kd.kaldi.tables import Table, files_of
-from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import Entry
 from acoustic_kd.soft_targets.write import Origin, reblocked, write_shard
-
-
-def encoding_of(config: Config) -> Encoding:
-    """How the soft targets are stored."""
-    soft = config.soft_targets
-    return Encoding(soft.encoding, soft.kept_classes, soft.kept_mass, soft.bits, soft.seed)
+from acoustic_kd.stages.transfer import encoding_of
 
 
 def posterior_sources(config: Config) -> dict[str, str]:

@@ -97,6 +97,8 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
             grid = config.lm_weights, config.insertion_penalties
             tuned = tune(lattices, references, *grid, join)
             weights = result.lm_weight, result.penalty = tuned.lm_weight, tuned.penalty
+            for setting in tuned.at_the_edge:
+                print(f"  {system.name}: the best on dev is at the edge of {setting}; widen it")
             rows = [[*weights, percent] for weights, percent in tuned.table.items()]
             write_json(out / "dev.tuning.json", rows)
         words = {name: join(lattice.best(*weights)) for name, lattice in lattices.items()}

@@ -10,6 +10,7 @@ from acoustic_kd.config import Config
 from acoustic_kd.corpora.manifest import SPLITS, UNTRANSCRIBED
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import count_frames, shard_paths
+from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.stages.experiment import Experiment
 
 LEARNT = ("train", UNTRANSCRIBED)  # the splits that a model may be trained on
@@ -70,3 +71,9 @@ def transfer_frames(experiment: Experiment) -> dict[str, int]:
     shards = transfer_shards(experiment)
     untranscribed = [path for path in shards if path.parent.name == UNTRANSCRIBED]
     return {"frames": count_frames(shards), "untranscribed": count_frames(untranscribed)}
+
+
+def encoding_of(config: Config) -> Encoding:
+    """How the soft targets are stored."""
+    soft = config.soft_targets
+    return Encoding(soft.encoding, soft.kept_classes, soft.kept_mass, soft.bits, soft.seed)

@@ -95,6 +95,15 @@ def test_tuning_takes_the_least_errors_and_prefers_the_middle():
         tune({}, references, weights, penalties)
 
 
+def test_a_grid_that_ends_at_the_best_is_told():
+    settings = ["decode.lm_weights", "decode.insertion_penalties"]
+    edges = {(7, 1.0): settings, (9, 0.5): settings[:1], (8, 0.0): settings[1:], (8, 0.5): []}
+    for right, expected in edges.items():
+        tuned = tune({"u": FakeLattice({right})}, {"u": ["A"]}, [9, 8, 7], [0.0, 0.5, 1.0])
+        assert tuned.at_the_edge == expected
+    assert not tune({"u": FakeLattice(set())}, {"u": ["A"]}, [7], [0.0]).at_the_edge
+
+
 def test_alignments_are_readable(tmp_path):
     write_alignments(tmp_path / "wer.txt", REFERENCES, HYPOTHESES)
     text = (tmp_path / "wer.txt").read_text()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from digits import ROWS, make_digits, make_mnist, run_here, times, written
+from dying import killed_at
 
 from acoustic_kd.cli import main
 from acoustic_kd.files import read_json
@@ -280,26 +281,11 @@ def test_what_was_lost_is_made_again_to_the_same_bits_and_nothing_else(spoilt, r
     assert results_of(spoilt) == results and weights(spoilt) == nets
 
 
-class Killed(BaseException):
-    pass
-
-
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_bits(finished, rows, tmp_path, monkeypatch):
-    directory, steps = tmp_path / "exp", 0
-    original = net.Trainer._loss
-
-    def dying(self, frames):
-        nonlocal steps
-        steps += 1
-        if steps == 160:  # two teachers and one hard net are done, another is under way
-            raise Killed
-        return original(self, frames)
-
-    monkeypatch.setattr(net.Trainer, "_loss", dying)
-    with pytest.raises(Killed):
+def test_a_killed_run_goes_on_to_the_same_bits(finished, rows, tmp_path):
+    directory = tmp_path / "exp"
+    with killed_at(160):  # two teachers and one hard net are done, another is under way
         run(rows, directory)
-    monkeypatch.setattr(net.Trainer, "_loss", original)
     before = times(directory)
     done = all_of(directory, "runs")
     assert len(done) == 3 and not (directory / "results.json").exists()
