@@ -7,11 +7,11 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from acoustic_kd.chunks import ALL, Chunk, Held, Stored, coming
+from acoustic_kd.chunks import Chunk, Held, Stored, coming
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.frames import Frames
 from acoustic_kd.model import Splicer, make_splicer
-from acoustic_kd.order import Epoch, Part, plan_epoch
+from acoustic_kd.order import ALL, Epoch, Part, plan_epoch
 from acoustic_kd.soft_targets.targets import SoftTargets
 
 

@@ -20,7 +20,7 @@ from acoustic_kd.comparison import (
     markdown_table,
     speaker_table,
 )
-from acoustic_kd.decoding.lattice import Lattice
+from acoustic_kd.decoding.decode import Decoded
 from acoustic_kd.decoding.scoring import (
     Score,
     error_counts,
@@ -73,15 +73,15 @@ class Measurement:
         split: str,
         score: Score,
         frames: dict[str, tuple[int, int]],
-        lattices: Iterable[Lattice],
+        decoded: Iterable[Decoded],
     ) -> None:
         """Record the figures of one split."""
-        lattices = list(lattices)
-        audio = SHIFT_SECONDS * sum(lattice.num_frames for lattice in lattices)
+        decoded = list(decoded)
+        audio = SHIFT_SECONDS * sum(utterance.num_frames for utterance in decoded)
         self.wer[split] = asdict(score)
         self.frames[split] = {name: list(counts) for name, counts in frames.items()}
-        self.real_time_factor[split] = sum(lattice.seconds for lattice in lattices) / audio
-        self.unfinished[split] = sum(not lattice.reached_final for lattice in lattices)
+        self.real_time_factor[split] = sum(utterance.seconds for utterance in decoded) / audio
+        self.unfinished[split] = sum(not utterance.reached_final for utterance in decoded)
 
     def accuracy(self, split: str) -> float:
         """Frame accuracy in percent."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from acoustic_kd.comparison import difference_table, differences
-from acoustic_kd.decoding.lattice import Lattice
+from acoustic_kd.decoding.decode import Decoded
 from acoustic_kd.decoding.scoring import score
 from acoustic_kd.report import (
     Measurement,
@@ -35,17 +35,12 @@ RIGHT = {  # of 10 and of 20 frames
 }
 
 
-def lattice(frames, seconds, reached_final=True):
-    empty = np.zeros(0)
-    return Lattice([], *7 * [empty], frames, reached_final, seconds)
-
-
 def measurement(name, words, right):
     found = Measurement(name, name.split("-")[0].replace("member", "baseline"), 9.0, 0.5)
     for split in ("dev", "test"):
         frames = {"u1": (right[0], 10), "u2": (right[1], 20)}
-        lattices = [lattice(10, 0.002), lattice(20, 0.001, reached_final=False)]
-        found.add(split, score(REFERENCES, words), frames, lattices)
+        decoded = [Decoded([], 10, True, 0.002), Decoded([], 20, False, 0.001)]
+        found.add(split, score(REFERENCES, words), frames, decoded)
     return found
 
 

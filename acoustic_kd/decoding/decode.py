@@ -1,21 +1,45 @@
-"""Decoding many utterances in many processes."""
+"""Decoding many utterances in many processes, each under many weights.
+
+A lattice takes some kilobytes a frame: it stays in the process that made it, and the words alone
+leave it.
+"""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.search import DEFAULTS, Decoder, SearchSettings
 from acoustic_kd.parallel import worker_pool
 
+
+@dataclass(frozen=True)
+class Decoded:
+    """What was recognised in one utterance.
+
+    Attributes:
+        words: for each pair of weights that was asked for; equal ones are the same list.
+        num_frames: of 10 ms.
+        reached_final: false if no path ended in a final state of the graph: the words are those of
+            the best partial path, and the caller should count such utterances.
+        seconds: time the search took, without that of choosing words.
+    """
+
+    words: list[list[str]]
+    num_frames: int
+    reached_final: bool
+    seconds: float
+
+
+Weights = Sequence[tuple[float, float]]  # (LM weight, word insertion penalty) …
 # (utterance, [T, K] log-likelihoods not scaled) …, taken one by one as needed, so that they need
-# not fit in memory together → utterance → lattice, in their order. Count those not
-# `reached_final`. Raises what `Decoder.lattice` does, and UserError where a process died.
-Decode = Callable[[Iterable[tuple[str, np.ndarray]]], dict[str, Lattice]]
+# not fit in memory together; and weights → utterance → what was recognised, in their order. Raises
+# what `Decoder.lattice` does, and UserError where a process died.
+Decode = Callable[[Iterable[tuple[str, np.ndarray]], Weights], dict[str, Decoded]]
 
 
 @contextmanager
@@ -35,31 +59,33 @@ def decoding(
     """
     if jobs <= 1:
         decoder = Decoder(graph_dir, settings)
-        yield lambda items: {name: decoder.lattice(found, name) for name, found in items}
+        yield lambda items, weights: {
+            name: _recognise(decoder, name, loglikes, weights) for name, loglikes in items
+        }
         return
-    words = Decoder(graph_dir, settings).words  # a damaged graph is reported at once
+    Decoder(graph_dir, settings)  # a damaged graph is reported at once
     with worker_pool(jobs, _start_worker, (graph_dir, settings)) as pool:
-        yield lambda items: dict(_in_turn(pool, items, 2 * jobs, words))
+        yield lambda items, weights: dict(_in_turn(pool, items, weights, 2 * jobs))
+
+
+def _recognise(decoder: Decoder, name: str, loglikes: np.ndarray, weights: Weights) -> Decoded:
+    lattice = decoder.lattice(loglikes, name)
+    words = lattice.best_of_all(weights)
+    return Decoded(words, lattice.num_frames, lattice.reached_final, lattice.seconds)
 
 
 def _in_turn(
-    pool: Executor, items: Iterable[tuple[str, np.ndarray]], most: int, words: list[str]
-) -> Iterator[tuple[str, Lattice]]:
-    """The lattices in order; at most so many utterances wait for their turn."""
-    waiting: deque = deque()
+    pool: Executor, items: Iterable[tuple[str, np.ndarray]], weights: Weights, most: int
+) -> Iterator[tuple[str, Decoded]]:
+    """What was recognised, in order; at most so many utterances wait for their turn."""
+    waiting: deque[tuple[str, Future[Decoded]]] = deque()
     for name, loglikes in items:
-        waiting.append((name, pool.submit(_decode, name, loglikes)))
+        waiting.append((name, pool.submit(_work, name, loglikes, weights)))
         if len(waiting) >= most:
-            yield _next(waiting, words)
-    while waiting:
-        yield _next(waiting, words)
-
-
-def _next(waiting: deque, words: list[str]) -> tuple[str, Lattice]:
-    name, future = waiting.popleft()
-    lattice = future.result()
-    lattice.words = words
-    return name, lattice
+            name, future = waiting.popleft()
+            yield name, future.result()
+    for name, future in waiting:
+        yield name, future.result()
 
 
 _worker: list[Decoder] = []  # the graph of this process, loaded once
@@ -69,7 +95,5 @@ def _start_worker(graph_dir: Path, settings: SearchSettings) -> None:
     _worker.append(Decoder(graph_dir, settings))
 
 
-def _decode(name: str, loglikes: np.ndarray) -> Lattice:
-    lattice = _worker[0].lattice(loglikes, name)
-    lattice.words = []  # the same for all: not worth sending
-    return lattice
+def _work(name: str, loglikes: np.ndarray, weights: Weights) -> Decoded:
+    return _recognise(_worker[0], name, loglikes, weights)

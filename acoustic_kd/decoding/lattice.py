@@ -13,6 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from acoustic_kd.decoding.runs import ranges
+
+ARCS_AT_ONCE = 1024  # whose costs under all weights are worked out together
+
 
 @dataclass
 class Lattice:
@@ -49,45 +53,65 @@ class Lattice:
         return self.best_of_all([(lm_weight, penalty)])[0]
 
     def best_of_all(self, settings: Sequence[tuple[float, float]]) -> list[list[str]]:
-        """For each pair (LM weight, word insertion penalty) the words of the best path."""
-        return [
-            [self.words[label] for label in labels[labels > 0].tolist()]
-            for labels in (self.word[path] for path in self.best_arcs(settings))
-        ]
+        """For each pair (LM weight, word insertion penalty) the words of the best path.
+
+        Pairs that give the same words share one list of them.
+        """
+        known: dict[bytes, list[str]] = {}
+        found = []
+        for path in self.best_arcs(settings):
+            labels = self.word[path]
+            labels = labels[labels > 0]
+            if (key := labels.tobytes()) not in known:
+                known[key] = [self.words[label] for label in labels.tolist()]
+            found.append(known[key])
+        return found
 
     def best_arcs(self, settings: Sequence[tuple[float, float]]) -> list[np.ndarray]:
         """For each pair (LM weight, word insertion penalty) the arcs of the best path, in order."""
         if not len(self.final) or not len(self.source):
             return [np.zeros(0, np.int64) for _ in settings]
         lm_weight, penalty = np.array(settings, dtype=np.float64).T
-        entered_by = np.full((len(self.final), len(settings)), -1, np.int64)
-        cost = np.full((len(self.final), len(settings)), np.inf)
+        cost = np.full((len(self.final), len(settings)), np.inf)  # of the best path into a node
         cost[0] = 0.0
         starts = np.flatnonzero(np.diff(self.target, prepend=-1))  # first arc into each node
         bounds = np.flatnonzero(np.diff(self.level[starts], prepend=-1))  # first node of each level
         ends = np.append(starts[bounds[1:]], len(self.source))
+        since = held = 0  # `step` has the costs of the arcs from the one to the other
         for first, node, end in zip(bounds, np.append(bounds[1:], len(starts)), ends, strict=True):
             into = starts[first:node]
-            arcs = slice(into[0], end)
-            step = self.graph[arcs, None] + self.acoustic[arcs, None] / lm_weight
-            step += (self.word[arcs, None] > 0) * penalty
-            reach = cost[self.source[arcs]] + step
-            best = np.minimum.reduceat(reach, into - into[0])
-            nodes = self.target[into]
-            cost[nodes] = best
-            # The first of equally good arcs, so that the answer is always the same.
-            number = np.arange(arcs.start, arcs.stop)[:, None]
-            sizes = np.diff(np.append(into, end))
-            number = np.where(reach == np.repeat(best, sizes, axis=0), number, len(self.source))
-            entered_by[nodes] = np.minimum.reduceat(number, into - into[0])
-        return self._trace_back(np.argmin(cost + self.final[:, None], axis=0), entered_by)
+            begin = into[0]
+            if end > held:  # levels are small: the arcs of many are weighed at once
+                since, held = begin, max(end, begin + ARCS_AT_ONCE)
+                arcs = slice(since, held)
+                step = self.graph[arcs, None] + self.acoustic[arcs, None] / lm_weight
+                step += (self.word[arcs, None] > 0) * penalty
+            reach = cost[self.source[begin:end]] + step[begin - since : end - since]
+            cost[self.target[into]] = np.minimum.reduceat(reach, into - begin)
+        return self._trace_back(cost, starts, lm_weight, penalty)
 
-    def _trace_back(self, node: np.ndarray, entered_by: np.ndarray) -> list[np.ndarray]:
-        columns = np.arange(len(node))
-        steps = []
-        while np.any(node > 0):
-            arc = np.where(node > 0, entered_by[node, columns], -1)
-            steps.append(arc)
-            node = np.where(arc >= 0, self.source[arc], 0)
-        paths = np.array(steps[::-1], dtype=np.int64).reshape(len(steps), len(columns))
+    def _trace_back(
+        self, cost: np.ndarray, starts: np.ndarray, lm_weight: np.ndarray, penalty: np.ndarray
+    ) -> list[np.ndarray]:
+        """The arcs of the best paths: of those into a node, the one by which its cost is so low."""
+        first = np.zeros(len(self.final), np.int64)
+        first[self.target[starts]] = starts
+        into = np.zeros(len(self.final), np.int64)  # arcs
+        into[self.target[starts]] = np.diff(starts, append=len(self.source))
+        node, steps = np.argmin(cost + self.final[:, None], axis=0), []
+        while len(going := np.flatnonzero(node)):  # settings whose path has not reached the start
+            sizes = into[node[going]]
+            arcs, column = ranges(first[node[going]], sizes), np.repeat(going, sizes)
+            step = self.graph[arcs] + self.acoustic[arcs] / lm_weight[column]
+            step += (self.word[arcs] > 0) * penalty[column]
+            reach = cost[self.source[arcs], column] + step
+            begin = np.cumsum(sizes) - sizes
+            least = np.repeat(np.minimum.reduceat(reach, begin), sizes)
+            # The first of equally good arcs, so that the answer is always the same.
+            best = np.minimum.reduceat(np.where(reach == least, arcs, len(self.source)), begin)
+            taken = np.full(len(node), -1)
+            taken[going] = best
+            node[going] = self.source[best]
+            steps.append(taken)
+        paths = np.array(steps[::-1], dtype=np.int64).reshape(len(steps), len(node))
         return [path[path >= 0] for path in paths.T]

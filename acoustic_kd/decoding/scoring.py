@@ -13,7 +13,6 @@ from pathlib import Path
 import kaldialign
 import numpy as np
 
-from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.errors import UserError
 
 REPLICATIONS = 10_000
@@ -114,8 +113,20 @@ def probability_better(errors: np.ndarray, totals: np.ndarray) -> float:
     return float(np.mean(better + 0.5 * alike))
 
 
+def grid_of(lm_weights: Sequence[float], penalties: Sequence[float]) -> list[tuple[float, float]]:
+    """All pairs of an LM weight and a word insertion penalty, in the order that `tune` expects.
+
+    Raises:
+        UserError: there are none.
+    """
+    settings = [(weight, penalty) for weight in lm_weights for penalty in penalties]
+    if not settings:
+        raise UserError("tuning: give at least one LM weight and one word insertion penalty")
+    return settings
+
+
 def tune(
-    lattices: Mapping[str, Lattice],
+    hypotheses: Mapping[str, Sequence[Sequence[str]]],
     references: Transcripts,
     lm_weights: Sequence[float],
     penalties: Sequence[float],
@@ -126,21 +137,20 @@ def tune(
     Of equally good settings the one nearest to the middle of the grid wins, then the first.
 
     Args:
-        join: what the lattices' labels are → words.
+        hypotheses: utterance → what was recognised at each pair of `grid_of` the two.
+        join: what the graph's labels are → words.
 
     Raises:
         UserError: as `score`; no settings to choose from.
     """
-    settings = [(weight, penalty) for weight in lm_weights for penalty in penalties]
-    if not settings:
-        raise UserError("tuning: give at least one LM weight and one word insertion penalty")
-    check_hypotheses(references, lattices)
+    settings = grid_of(lm_weights, penalties)
+    check_hypotheses(references, hypotheses)
     errors, words = [0] * len(settings), 0
     for name, reference in references.items():
         words += len(reference)
         # Many settings give the same words: each result is compared once.
         known: dict[tuple[str, ...], int] = {}
-        for number, found in enumerate(lattices[name].best_of_all(settings)):
+        for number, found in zip(range(len(settings)), hypotheses[name], strict=True):
             hypothesis = tuple(found)
             if hypothesis not in known:
                 known[hypothesis] = kaldialign.edit_distance(reference, join(found))["total"]

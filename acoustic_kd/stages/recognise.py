@@ -11,7 +11,7 @@ import numpy as np
 from acoustic_kd.corpora.manifest import MEASURED, read_manifest
 from acoustic_kd.decoding.decode import Decode, decoding
 from acoustic_kd.decoding.error_listing import write_alignments
-from acoustic_kd.decoding.scoring import read_transcripts, score, tune
+from acoustic_kd.decoding.scoring import grid_of, read_transcripts, score, tune
 from acoustic_kd.decoding.search import SearchSettings
 from acoustic_kd.ensemble import log_likelihoods
 from acoustic_kd.files import digest, read_json, write_json, write_text
@@ -62,6 +62,7 @@ def run_decode(experiment: Experiment) -> None:
 def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -> None:
     """Frame accuracy and WER of one system, into `out`/measurement.json and readable files."""
     config = experiment.config.decode
+    grid = config.lm_weights, config.insertion_penalties
     recogniser, join = Recogniser.of(experiment, system), Joiner.of(experiment.path("graph"))
     weights: tuple[float, float] | None = None
     result = Measurement(system.name, system.kind)
@@ -91,20 +92,22 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
                         )
                 yield utterance.id, log_likelihoods(probabilities, recogniser.log_prior)
 
-        lattices = decode(likelihoods())
-        references = {name: (texts[name] or "").split() for name in lattices}
+        tried = grid_of(*grid) if weights is None else [weights]
+        decoded = decode(likelihoods(), tried)
+        references = {name: (texts[name] or "").split() for name in decoded}
         if weights is None:
-            grid = config.lm_weights, config.insertion_penalties
-            tuned = tune(lattices, references, *grid, join)
+            found = {name: utterance.words for name, utterance in decoded.items()}
+            tuned = tune(found, references, *grid, join)
             weights = result.lm_weight, result.penalty = tuned.lm_weight, tuned.penalty
             for setting in tuned.at_the_edge:
                 print(f"  {system.name}: the best on dev is at the edge of {setting}; widen it")
             rows = [[*weights, percent] for weights, percent in tuned.table.items()]
             write_json(out / "dev.tuning.json", rows)
-        words = {name: join(lattice.best(*weights)) for name, lattice in lattices.items()}
+        chosen = tried.index(weights)
+        words = {name: join(utterance.words[chosen]) for name, utterance in decoded.items()}
         _write_transcripts(out / f"{split}.txt", words)
         write_alignments(out / f"{split}.alignment.txt", references, words)
-        result.add(split, score(references, words), frames, lattices.values())
+        result.add(split, score(references, words), frames, decoded.values())
     write_json(out / "frames.json", _frame_figures(system, recogniser, figures))
     write_json(out / "measurement.json", asdict(result))
     test = result.wer["test"]

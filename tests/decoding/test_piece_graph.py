@@ -60,9 +60,9 @@ class Spoken:
     def heard(self, words: list[str]) -> tuple[list[str], str]:
         """The pieces that come out, and the letters that they are said as."""
         with decoding(self.folder) as decode:
-            (lattice,) = decode([("a", self.loglikes(words))]).values()
-        assert lattice.reached_final
-        return lattice.best(10.0), self.letters(join_pieces(lattice.best(10.0)))
+            (found,) = decode([("a", self.loglikes(words))], [(10.0, 0.0)]).values()
+        assert found.reached_final
+        return found.words[0], self.letters(join_pieces(found.words[0]))
 
     def letters(self, words: list[str]) -> str:
         return "".join(letter for word in words for letter in self.alphabet.spell(word))
@@ -88,9 +88,9 @@ def test_weights_are_tuned_on_words(tmp_path):
     spoken = Spoken(TEXTS["english"][0], tmp_path)
     words = ["THE", "CAT", "SAT"]
     with decoding(spoken.folder) as decode:
-        lattices = decode([("a", spoken.loglikes(words))])
-    assert min(tune(lattices, {"a": words}, [10.0], [0.0], join_pieces).table.values()) == 0
-    assert min(tune(lattices, {"a": words}, [10.0], [0.0]).table.values()) > 0
+        found = decode([("a", spoken.loglikes(words))], [(10.0, 0.0)])["a"].words
+    assert min(tune({"a": found}, {"a": words}, [10.0], [0.0], join_pieces).table.values()) == 0
+    assert min(tune({"a": found}, {"a": words}, [10.0], [0.0]).table.values()) > 0
 
 
 def test_a_word_of_hundreds_of_letters_is_aligned():

@@ -1,7 +1,5 @@
 """Word error rates worked out by hand, intervals, and the choice of weights."""
 
-from dataclasses import dataclass
-
 import kaldialign
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ import pytest
 from acoustic_kd.decoding.error_listing import WIDTH, write_alignments
 from acoustic_kd.decoding.scoring import (
     error_counts,
+    grid_of,
     probability_better,
     score,
     tune,
@@ -65,14 +64,9 @@ def test_what_cannot_be_scored_is_said():
         score({"u": []}, {"u": ["A"]})
 
 
-@dataclass
-class FakeLattice:
-    """Answers right where `right` says so."""
-
-    right: set
-
-    def best_of_all(self, settings):
-        return [["A"] if setting in self.right else ["B"] for setting in settings]
+def right_at(right, *grid):
+    """What is recognised of one word A: it, at some pairs of weights."""
+    return {"u": [["A"] if pair in right else ["B"] for pair in grid_of(*grid)]}
 
 
 def test_tuning_takes_the_least_errors_and_prefers_the_middle():
@@ -80,7 +74,7 @@ def test_tuning_takes_the_least_errors_and_prefers_the_middle():
     references = {"u": ["A"]}
 
     def best(right):
-        found = tune({"u": FakeLattice(right)}, references, weights, penalties)
+        found = tune(right_at(right, weights, penalties), references, weights, penalties)
         assert len(found.table) == 15
         return found.lm_weight, found.penalty
 
@@ -90,7 +84,7 @@ def test_tuning_takes_the_least_errors_and_prefers_the_middle():
     assert best({(7, 0.0), (11, 1.0), (10, 0.5)}) == (10, 0.5)
     assert best({(8, 0.5), (10, 0.5)}) == (8, 0.5)  # alike: the first
     with pytest.raises(UserError, match="at least one"):
-        tune({"u": FakeLattice(set())}, references, [], penalties)
+        tune({"u": []}, references, [], penalties)
     with pytest.raises(UserError, match="no hypothesis for u"):
         tune({}, references, weights, penalties)
 
@@ -98,10 +92,10 @@ def test_tuning_takes_the_least_errors_and_prefers_the_middle():
 def test_a_grid_that_ends_at_the_best_is_told():
     settings = ["decode.lm_weights", "decode.insertion_penalties"]
     edges = {(7, 1.0): settings, (9, 0.5): settings[:1], (8, 0.0): settings[1:], (8, 0.5): []}
+    grid = [9, 8, 7], [0.0, 0.5, 1.0]
     for right, expected in edges.items():
-        tuned = tune({"u": FakeLattice({right})}, {"u": ["A"]}, [9, 8, 7], [0.0, 0.5, 1.0])
-        assert tuned.at_the_edge == expected
-    assert not tune({"u": FakeLattice(set())}, {"u": ["A"]}, [7], [0.0]).at_the_edge
+        assert tune(right_at({right}, *grid), {"u": ["A"]}, *grid).at_the_edge == expected
+    assert not tune({"u": [["A"]]}, {"u": ["A"]}, [7], [0.0]).at_the_edge
 
 
 def test_alignments_are_readable(tmp_path):
