@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """What much speech costs, from constants that were measured or are assumed.
 
-For each number of hours: CPU and GPU hours and terabytes. For each of them and each number of GPUs:
-how long members, soft targets and the distilled model take, what the GPUs read together, and what
-bounds a step of a member and of the distilled model: arithmetic, launching (what the host does a
-step), exchange of gradients, or reading. Members are trained side by side where that is faster,
-each on its share of the GPUs, else one after the other on all. docs/scale.md explains.
+For each number of hours of speech: hours of CPU cores and of GPUs, and terabytes. For each of them
+and each number of GPUs: how long members, soft targets and the distilled model take, what the GPUs
+read together while it learns, and what bounds a step of a member and of the distilled model:
+arithmetic, launching (what the host does a step), exchange of gradients, or reading. Members are
+trained side by side where that is faster, each on its share of the GPUs, else one after the other
+on all. docs/scale.md explains.
 
 usage: tools/scale.py [--hours 1000 60000 1000000] [--gpus 8 256] [--CONSTANT VALUE …]
 """
@@ -34,7 +35,8 @@ class Constants:
         node_gpus: GPUs of one machine.
         inside, between: GB a second that a GPU exchanges with those of its machine, with others.
         storage: GB a second that the file system gives all GPUs together.
-        feature_bytes, soft_bytes: of a stored frame.
+        feature_bytes, frame_bytes, soft_bytes: of a frame's features before they are normalised,
+            of what is trained on, and of its soft targets.
         features_speed, align_speed: × real time, of one core.
     """
 
@@ -52,10 +54,11 @@ class Constants:
     inside: float = 300.0
     between: float = 40.0
     storage: float = 100.0
-    feature_bytes: float = 82.0
-    soft_bytes: float = 50.0
-    features_speed: float = 1500.0
-    align_speed: float = 30.0
+    feature_bytes: float = 160.0
+    frame_bytes: float = 84.0
+    soft_bytes: float = 62.0
+    features_speed: float = 780.0
+    align_speed: float = 47.0
 
     @property
     def products(self) -> list[int]:
@@ -104,7 +107,7 @@ class Constants:
         """Hours for all members, how many are trained at a time, and what bounds them."""
         plans = []
         for together in range(1, min(self.members, gpus) + 1):
-            each, bound = self.train(hours, gpus // together, together * self.feature_bytes)
+            each, bound = self.train(hours, gpus // together, together * self.frame_bytes)
             plans.append((ceil(self.members / together) * each, together, bound))
         return min(plans)
 
@@ -116,7 +119,7 @@ def needs(constants: Constants, hours: float) -> list[str]:
     return [
         f"{hours:,.0f}",
         f"{frames / 1e9:,.2f}",
-        f"{frames * constants.feature_bytes / 1e12:,.2f}",
+        f"{frames * (constants.feature_bytes + constants.frame_bytes) / 1e12:,.2f}",
         f"{frames * constants.soft_bytes / 1e12:,.2f}",
         f"{frames * 2 * constants.classes / 1e12:,.0f}",
         f"{hours / constants.features_speed:,.0f}",
@@ -131,7 +134,7 @@ def times(constants: Constants, hours: float, gpus: int) -> list[str]:
     """A row of how long it takes on so many GPUs."""
     members, together, bound = constants.ensemble(hours, gpus)
     soft = hours * FRAMES_AN_HOUR * constants.predict_seconds / gpus / 3600
-    both = constants.feature_bytes + constants.soft_bytes
+    both = constants.frame_bytes + constants.soft_bytes
     distilled, limit = constants.train(hours, gpus, both)
     frames = constants.epochs * hours * FRAMES_AN_HOUR
     return [
@@ -158,7 +161,7 @@ def table(headings: str, rows: list[list[str]]) -> str:
 def pages(constants: Constants, hours: list[float], gpus: list[int]) -> str:
     """Both tables."""
     needed = table(
-        "hours | 10⁹ frames | features, TB | soft targets, TB | dense in float16, TB | "
+        "hours | 10⁹ frames | features and frames, TB | soft targets, TB | dense in float16, TB | "
         "core-hours, features | core-hours, alignment | GPU-hours, members | GPU-hours, soft "
         "targets | GPU-hours, distilled model",
         [needs(constants, h) for h in hours],
