@@ -3,13 +3,15 @@
 
 usage: tools/pocketsphinx_wer.py EXP
 
-It decodes with the experiment's lexicon and language model; the LM weight is chosen on dev, as for
-our systems. Prints one line and writes EXP/pocketsphinx.json, which tools/results.py picks up.
+It decodes with the experiment's lexicon and language model, on all cores; the LM weight is chosen
+on dev, as for our systems. Prints one line and writes EXP/pocketsphinx.json, which tools/results.py
+picks up.
 """
 
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,12 +26,19 @@ from acoustic_kd.decoding.scoring import Score, score
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import write_json
 from acoustic_kd.lexicon import read_lexicon
+from acoustic_kd.parallel import cores, map_ordered
 
-LM_WEIGHTS = (5.0, 6.5, 8.0, 10.0, 12.0, 15.0)  # 6.5 is pocketsphinx's default
+LM_WEIGHTS = (3.0, 4.0, 5.0, 6.5, 8.0, 10.0, 12.0, 15.0)
+FIRST = 6.5  # pocketsphinx's default
+LEXICONS = ("graph/lexicon.txt", "corpus/lexicon.txt")  # the graph's own where it has one
+
+Work = tuple[Path, list[Utterance], float]
+Found = tuple[dict[str, list[str]], float, float]  # words, seconds of search, seconds of audio
 
 
-def decode(exp: Path, utterances: list[Utterance], lm_weight: float) -> tuple[Score, float]:
-    """WER on some utterances, and seconds of decoding per second of audio."""
+def decode_some(work: Work) -> Found:
+    """Decode some utterances at an LM weight."""
+    exp, utterances, lm_weight = work
     decoder = pocketsphinx.Decoder(
         hmm=pocketsphinx.get_model_path("en-us/en-us"),
         lm=str(exp / "graph" / "lm.arpa"),
@@ -50,21 +59,52 @@ def decode(exp: Path, utterances: list[Utterance], lm_weight: float) -> tuple[Sc
         audio += len(samples) / SAMPLE_RATE
         hypothesis = decoder.hyp()
         found[utterance.id] = hypothesis.hypstr.split() if hypothesis else []
-    references = {u.id: (u.text or "").split() for u in utterances}
-    return score(references, found), spent / audio
+    return found, spent, audio
+
+
+def decode(exp: Path, utterances: list[Utterance], lm_weight: float) -> tuple[Score, float]:
+    """WER on some utterances, and seconds of decoding per second of audio."""
+    shares = [utterances[first :: cores()] for first in range(min(cores(), len(utterances)))]
+    work = [(exp, share, lm_weight) for share in shares]
+    hypotheses, spent, audio = {}, 0.0, 0.0
+    for found, seconds, length in map_ordered(decode_some, work, f"LM weight {lm_weight:g}"):
+        hypotheses |= found
+        spent += seconds
+        audio += length
+    return score({u.id: (u.text or "").split() for u in utterances}, hypotheses), spent / audio
+
+
+def descend(errors: Callable[[float], int]) -> float:
+    """The LM weight with the least errors, from the default on as long as they get fewer."""
+    known: dict[float, int] = {}
+
+    def of(place: int) -> int:
+        weight = LM_WEIGHTS[place]
+        if weight not in known:
+            known[weight] = errors(weight)
+        return known[weight]
+
+    best = LM_WEIGHTS.index(FIRST)
+    while True:
+        around = [p for p in (best, best - 1, best + 1) if 0 <= p < len(LM_WEIGHTS)]
+        better = min(around, key=of)
+        if better == best:
+            return LM_WEIGHTS[best]
+        best = better
 
 
 def main() -> int:
-    """Decode dev at each LM weight, test at the best."""
+    """Decode dev at some LM weights, test at the best."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("experiment", type=Path, metavar="EXP")
     exp = parser.parse_args().experiment
     try:
         dev, test = (read_manifest(exp / "corpus" / f"{s}.jsonl") for s in ("dev", "test"))
         words = set(arpa_words(exp / "graph" / "lm.arpa"))
-        lexicon = read_lexicon(exp / "corpus" / "lexicon.txt").restricted_to(words)
+        path = next((exp / name for name in LEXICONS if (exp / name).exists()), exp / LEXICONS[-1])
+        lexicon = read_lexicon(path).restricted_to(words)
         (exp / "pocketsphinx.dict").write_text(dictionary_text(lexicon), encoding="utf-8")
-        weight = min(LM_WEIGHTS, key=lambda weight: decode(exp, dev, weight)[0].errors)
+        weight = descend(lambda weight: decode(exp, dev, weight)[0].errors)
         result, speed = decode(exp, test, weight)
     except UserError as error:
         print(f"pocketsphinx_wer: error: {error}", file=sys.stderr)

@@ -1,8 +1,8 @@
 """The stages that measure: decode, report."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from acoustic_kd.decoding.search import SearchSettings
 from acoustic_kd.ensemble import log_likelihoods
 from acoustic_kd.files import digest, read_json, write_json, write_text
 from acoustic_kd.frame_figures import TEMPERATURES, Example, FrameFigures
+from acoustic_kd.frames import Utterance
 from acoustic_kd.model import load_model
 from acoustic_kd.pages.experiment import report_page
 from acoustic_kd.parallel import cores, progress
@@ -68,32 +69,14 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
     result = Measurement(system.name, system.kind)
     figures = FrameFigures(read_inventory(experiment.path("senones") / "inventory.json"))
     for split in MEASURED:
-        texts = {u.id: u.text for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")}
-        targets = frame_targets(experiment, split)
-        frames: dict[str, tuple[int, int]] = {}
-
-        def likelihoods(
-            split: str = split,
-            targets: dict[str, np.ndarray] = targets,
-            frames: dict[str, tuple[int, int]] = frames,
-        ) -> Iterator[tuple[str, np.ndarray]]:
-            title = f"{system.name} {split}"
-            for utterance in progress(normalised(experiment, split), title, unit="utt"):
-                begun = time.perf_counter()
-                probabilities = recogniser.posteriors(utterance.features)
-                seconds = time.perf_counter() - begun
-                if utterance.id in targets:
-                    labels = targets[utterance.id]
-                    right = probabilities.argmax(-1) == labels
-                    frames[utterance.id] = int(right.sum()), len(right)
-                    if split == "test":
-                        figures.add(
-                            utterance.id, utterance.features, probabilities, labels, seconds
-                        )
-                yield utterance.id, log_likelihoods(probabilities, recogniser.log_prior)
-
+        title = f"{system.name} {split}"
+        utterances = progress(normalised(experiment, split), title, unit="utt")
+        accuracy = FrameAccuracy(
+            frame_targets(experiment, split), figures if split == "test" else None
+        )
         tried = grid_of(*grid) if weights is None else [weights]
-        decoded = decode(likelihoods(), tried)
+        decoded = decode(_likelihoods(recogniser, utterances, accuracy), tried)
+        texts = {u.id: u.text for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")}
         references = {name: (texts[name] or "").split() for name in decoded}
         if weights is None:
             found = {name: utterance.words for name, utterance in decoded.items()}
@@ -101,13 +84,13 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
             weights = result.lm_weight, result.penalty = tuned.lm_weight, tuned.penalty
             for setting in tuned.at_the_edge:
                 print(f"  {system.name}: the best on dev is at the edge of {setting}; widen it")
-            rows = [[*weights, percent] for weights, percent in tuned.table.items()]
+            rows = [[*pair, percent] for pair, percent in tuned.table.items()]
             write_json(out / "dev.tuning.json", rows)
         chosen = tried.index(weights)
         words = {name: join(utterance.words[chosen]) for name, utterance in decoded.items()}
         _write_transcripts(out / f"{split}.txt", words)
         write_alignments(out / f"{split}.alignment.txt", references, words)
-        result.add(split, score(references, words), frames, decoded.values())
+        result.add(split, score(references, words), accuracy.frames, decoded.values())
     write_json(out / "frames.json", _frame_figures(system, recogniser, figures))
     write_json(out / "measurement.json", asdict(result))
     test = result.wer["test"]
@@ -118,6 +101,42 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
         f"search at {result.real_time_factor['test']:.3f} of real time",
         flush=True,
     )
+
+
+@dataclass
+class FrameAccuracy:
+    """Counts the frames that are recognised rightly, while utterances pass by.
+
+    Attributes:
+        targets: utterance → senone of every frame, of those that were aligned.
+        figures: what else is counted of them; None: nothing.
+        frames: utterance → right, all.
+    """
+
+    targets: dict[str, np.ndarray]
+    figures: FrameFigures | None
+    frames: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, utterance: Utterance, probabilities: np.ndarray, seconds: float) -> None:
+        """Count an utterance whose posteriors [T, K] took so many seconds."""
+        labels = self.targets.get(utterance.id)
+        if labels is None:
+            return
+        right = probabilities.argmax(-1) == labels
+        self.frames[utterance.id] = int(right.sum()), len(right)
+        if self.figures:
+            self.figures.add(utterance.id, utterance.features, probabilities, labels, seconds)
+
+
+def _likelihoods(
+    recogniser: Recogniser, utterances: Iterable[Utterance], accuracy: FrameAccuracy
+) -> Iterator[tuple[str, np.ndarray]]:
+    """What is decoded; its frame accuracy is taken on the way."""
+    for utterance in utterances:
+        begun = time.perf_counter()
+        probabilities = recogniser.posteriors(utterance.features)
+        accuracy.add(utterance, probabilities, time.perf_counter() - begun)
+        yield utterance.id, log_likelihoods(probabilities, recogniser.log_prior)
 
 
 def _frame_figures(system: System, recogniser: Recogniser, figures: FrameFigures) -> dict[str, Any]:
