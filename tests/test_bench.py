@@ -65,3 +65,6 @@ def test_the_suite_leaves_out_what_it_has_nothing_for(tmp_path, capsys, monkeypa
     assert suite.main() == 0
     assert len(commands) == 2 and commands[1][2] == "EXP"  # what is there is not measured again
     assert (tmp_path / "out" / "performance.md").read_text().count("| t |") == 2
+    monkeypatch.setattr(sys, "argv", [*arguments, "EXP", "--page", str(tmp_path / "page.md")])
+    assert suite.main() == 0 and len(commands) == 2
+    assert (tmp_path / "page.md").read_text().startswith("# Performance")

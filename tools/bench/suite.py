@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """All benchmarks, one after the other, into one page: each figure beside its bound or a peer.
 
-Each benchmark is a process of its own, whose rows go to OUT/NAME.json; OUT/performance.md has all
-tables, with the command and the machine. What is there already is not measured again. Without an
-experiment (its stages to 'graph' done), or a text and a lexicon, those that need them are left out.
-The machine should do nothing else meanwhile.
+Each benchmark is a process of its own, whose rows go to OUT/NAME.json; PAGE (OUT/performance.md)
+has all tables, with the command and the machine. What is there already is not measured again.
+Without an experiment (its stages to 'graph' done), or a text and a lexicon, those that need them
+are left out. The machine should do nothing else meanwhile.
 
 usage: tools/bench/suite.py [EXP_DIR] [--text novels.txt.gz --lexicon cmudict.dict]
-           [--threads 2] [--only NAME …] [--out bench]
+           [--threads 2] [--only NAME …] [--out bench] [--page docs/performance.md]
 """
 
 import argparse
@@ -22,6 +22,12 @@ from acoustic_kd.files import read_json, write_text
 from acoustic_kd.parallel import cores
 
 HERE = Path(__file__).parent
+HEAD = """# Performance
+
+Written by `tools/bench/suite.py`; nothing here is typed. Each figure stands beside its bound, or
+beside a peer, measured in the same run: seconds differ between machines, shares hardly do. Of a
+table, the command above it measures it again.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--only", nargs="+", choices=[bench.name for bench in BENCHES])
     parser.add_argument("--out", type=Path, default=Path("bench"))
+    parser.add_argument("--page", type=Path)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     places = {key: value for key, value in vars(options).items() if value is not None}
@@ -92,8 +99,9 @@ def main() -> int:
                 return status
             print()
         done.append((bench, read_json(path)))
-    write_text(options.out / "performance.md", page(done))
-    print(f"{options.out / 'performance.md'}")
+    written = options.page or options.out / "performance.md"
+    write_text(written, page(done))
+    print(written)
     return 0
 
 
@@ -104,7 +112,7 @@ def run(command: list[str]) -> int:
 
 def page(done: list[tuple[Bench, dict[str, Any]]]) -> str:
     """All tables as Markdown."""
-    parts = []
+    parts = [HEAD]
     for bench, found in done:
         at = found["machine"]
         where = at["processor"] if at["device"] == "cpu" else at["device"]
