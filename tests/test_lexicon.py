@@ -57,6 +57,7 @@ def test_restricted_to():
         ("A EY\nWORD\n", r"words\.dict:2: word 'WORD' has no phones"),
         ("", "no words in it"),
         (";;; a comment alone\n", "no words in it"),
+        ("A EY\n!sil sil\n", r"words\.dict:2: word '!SIL' has the phone SIL, which is silence"),
     ],
 )
 def test_malformed(written, text, message):
