@@ -81,10 +81,18 @@ def read_manifest(path: Path) -> list[Utterance]:
     return utterances
 
 
-def check_unique(utterances: Iterable[Utterance]) -> None:
-    """Raise a UserError if two utterances share an id, naming it and both audio files."""
+def check_ids(utterances: Iterable[Utterance]) -> None:
+    """Raise a UserError if an id is not one word, or if two utterances share one.
+
+    In transcripts and in Kaldi's archives an id ends at the first space.
+    """
     seen: dict[str, Utterance] = {}
     for utterance in utterances:
+        if utterance.id.split() != [utterance.id]:
+            raise UserError(
+                f"utterance id '{utterance.id}' of {utterance.audio} is empty or has a space in "
+                "it: rename it"
+            )
         other = seen.setdefault(utterance.id, utterance)
         if other is not utterance:
             raise UserError(

@@ -16,7 +16,7 @@ from acoustic_kd.corpora.manifest import (
     Exclusion,
     Utterance,
     check_excluded,
-    check_unique,
+    check_ids,
     normalise_text,
     read_manifest,
     split_by_speaker,
@@ -87,7 +87,14 @@ def test_split_by_an_impossible_share_is_refused(share):
 
 def test_duplicate_id_names_both_files():
     with pytest.raises(UserError, match=r"'u0001' is used twice, by /1\.wav and by /other\.wav"):
-        check_unique([utterance(1), utterance(2), utterance(1, audio="/other.wav")])
+        check_ids([utterance(1), utterance(2), utterance(1, audio="/other.wav")])
+
+
+@pytest.mark.parametrize("name", ["", "talk 1", " a", "a\u00a0b"])
+def test_an_id_that_is_not_one_word_is_refused(name):
+    """It would be cut in two where transcripts are read again."""
+    with pytest.raises(UserError, match=rf"id '{name}' of /2\.wav is empty or has a space in it"):
+        check_ids([utterance(1), utterance(2, id=name)])
 
 
 def test_more_than_5_percent_excluded_is_refused():
