@@ -183,7 +183,7 @@ def _read_segments(path: Path, recordings: dict[str, _Segment]) -> dict[str, _Se
         if recording not in recordings:
             raise UserError(f"{where}: recording '{recording}' is not in {path.parent / 'wav.scp'}")
         to_the_end = end == -1  # as in Kaldi
-        if not 0 <= start < (math.inf if to_the_end else end):
+        if not 0 <= start < (math.inf if to_the_end else end) or math.isinf(end):
             raise UserError(f"{where}: segment from {start} to {end} s has no sound in it")
         audio = recordings[recording].audio
         segments[key] = _Segment(audio, start, None if to_the_end else end)

@@ -111,6 +111,7 @@ def test_dev_is_optional_but_test_is_not(data):
         ("segments", ["a-1 a 2 1"], r"segments:1: segment from 2\.0 to 1\.0 s has no sound"),
         ("segments", ["a-1 a -3 -1"], r"segments:1: segment from -3\.0 to -1\.0 s"),
         ("segments", ["a-1 a nan 1"], r"segments:1: segment from nan"),
+        ("segments", ["a-1 a 0 inf"], r"segments:1: segment from 0\.0 to inf s"),
     ],
 )
 def test_malformed_line_is_named(data, name, lines, message):
