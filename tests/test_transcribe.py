@@ -1,6 +1,8 @@
 """Transcribing: the decode stage's words, times within the recording, refusals in one line."""
 
+import io
 import json
+import os
 from functools import partial
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from acoustic_kd import transcribe as module
 from acoustic_kd.audio import AudioError
-from acoustic_kd.cli import main
+from acoustic_kd.cli import exit_status, main
 from acoustic_kd.corpora.manifest import read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.features import gather_moments
@@ -172,3 +174,11 @@ def test_settings_of_another_version_are_named(finished_recipe, spoken, capfd, t
     (directory / "graph" / "done.json").write_text(json.dumps(record))
     error = ended(capfd, "transcribe", directory, spoken[0].audio)[2]
     assert "unknown setting 'decode.ngrams'" in error and "another version made it" in error
+
+
+def test_a_name_that_is_not_utf_8_is_printed(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "utf-8"))
+    name = os.fsdecode(b"caf\xe9.wav")
+    assert exit_status("test", lambda: print(f"{name}\tКОФЕ", flush=True)) == 0
+    assert written.getvalue().decode() == "caf\\udce9.wav\tКОФЕ\n"
