@@ -20,7 +20,7 @@ from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.search import Decoder, SearchSettings
 from acoustic_kd.decoding.word_times import align_words
 from acoustic_kd.ensemble import log_likelihoods
-from acoustic_kd.features import SHIFT_SECONDS, Moments, gather_moments
+from acoustic_kd.features import SHIFT_SECONDS, Moments, gather_moments, original_id
 from acoustic_kd.files import read_json
 from acoustic_kd.lexicon import SILENCE
 from acoustic_kd.recordings import recording_features
@@ -132,7 +132,9 @@ def _global_moments(experiment: Experiment) -> Moments | None:
     if experiment.config.features.normalise != "global":
         return None
     frames = stored_frames(experiment.path("features") / "train")
-    return gather_moments(("", utterance.features) for utterance in frames)[""]
+    # Without copies at other vocal tract lengths, which are normalised apart.
+    own = (utterance for utterance in frames if utterance.id == original_id(utterance.id))
+    return gather_moments(("", utterance.features) for utterance in own)[""]
 
 
 def cut(features: np.ndarray, longest: int = LONGEST, shortest: int = SHORTEST) -> list[slice]:
