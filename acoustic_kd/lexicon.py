@@ -50,7 +50,7 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
             silence in it.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise UserError(f"lexicon {path}: cannot be read ({error.strerror})") from None
     entries: dict[str, dict[tuple[str, ...], None]] = {}

@@ -32,6 +32,10 @@ def test_variants_that_differ_in_stress_alone_are_one(written):
     assert lexicon["A"] == (("AH",), ("EY",))
 
 
+def test_a_byte_order_mark_belongs_to_no_word(written):
+    assert read_lexicon(written("\ufeffA AH\n")).entries == {"A": (("AH",),)}
+
+
 def test_case_can_be_kept(written):
     assert "read" in read_lexicon(written("read R IY D\n"), upper=False)
 

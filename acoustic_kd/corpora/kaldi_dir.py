@@ -123,7 +123,8 @@ def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
     seen = set()
     try:
         # Not splitlines(): it also breaks at characters that stand within a transcript.
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        # Some editors begin a file with a mark, which is no part of its first id.
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     for number, line in enumerate(lines if lines != [""] else [], start=1):

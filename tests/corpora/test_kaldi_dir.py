@@ -30,6 +30,16 @@ def test_transcribed_split(data, tmp_path):
     ]
 
 
+def test_a_byte_order_mark_belongs_to_no_id(data):
+    data("train", "text", "\ufeffa hello", "b yes")
+    data("train", "utt2spk", "\ufeffa anna", "b anna")
+    corpus = kaldi_dir.read(data("train", "wav.scp", "\ufeffa a.wav", "b b.wav"))
+    assert [(u.id, u.speaker, u.text) for u in corpus.splits["train"]] == [
+        ("a", "anna", "HELLO"),
+        ("b", "anna", "YES"),
+    ]
+
+
 def test_without_text_and_speakers(data, tmp_path):
     corpus = kaldi_dir.read(data("dev", "wav.scp", "d d.wav"))
     assert list(corpus.splits) == ["train", "dev", "test"]
