@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -148,9 +148,10 @@ def split_by_speaker(
 
 
 def take_speakers(
-    utterances: Iterable[Utterance], chosen: Collection[str]
+    utterances: Iterable[Utterance], speakers: Iterable[str]
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Split off what some speakers say: (kept, split off), each in the order given."""
+    chosen = set(speakers)  # which may be as many as utterances
     split: tuple[list[Utterance], list[Utterance]] = [], []
     for utterance in utterances:
         split[utterance.speaker in chosen].append(utterance)

@@ -20,6 +20,7 @@ from acoustic_kd.corpora.manifest import (
     normalise_text,
     read_manifest,
     split_by_speaker,
+    take_speakers,
     write_manifest,
 )
 from acoustic_kd.errors import UserError
@@ -83,6 +84,13 @@ def test_split_of_a_single_speaker_is_refused():
 def test_split_by_an_impossible_share_is_refused(share):
     with pytest.raises(UserError, match="between 0 and 1"):
         split_by_speaker([utterance(1, "a"), utterance(2, "b")], share, 0)
+
+
+def test_speakers_to_split_off_are_looked_at_once():
+    """However many they are: each utterance is a speaker of its own where nobody says otherwise."""
+    spoken = [utterance(number, f"s{number}") for number in range(6)]
+    kept, split_off = take_speakers(spoken, iter(["s4", "s1"]))
+    assert split_off == [spoken[1], spoken[4]] and len(kept) == 4
 
 
 def test_duplicate_id_names_both_files():
