@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import io
 import os
 import re
 import shlex
@@ -41,6 +42,9 @@ def exit_status(program: str, action: Callable[[], int | None]) -> int:
         program: what the line begins with.
         action: gives its own exit status, None for 0.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As standard error: the name of a file may have bytes that stand for no character.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with heeded():
             return action() or 0

@@ -6,6 +6,7 @@ import re
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException
@@ -24,6 +25,29 @@ PIECE = 1 << 18  # bytes
 
 class MirrorError(Exception):
     """A mirror does not give a file; kept apart from errors of the local disk."""
+
+
+class Absent(Exception):
+    """What is not there and is not to be fetched now; the text is its name."""
+
+
+_FETCHING = ContextVar("fetching", default=True)
+
+
+@contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """Within it nothing is downloaded or unpacked: what is missing is `Absent`."""
+    before = _FETCHING.set(False)
+    try:
+        yield
+    finally:
+        _FETCHING.reset(before)
+
+
+def check_fetching(name: str) -> None:
+    """Raise `Absent` where nothing is to be fetched; before anything is."""
+    if not _FETCHING.get():
+        raise Absent(name)
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,11 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
     `EXACT`, words and phones are as they stand in all others.
 
     Raises:
-        UserError: the file is missing or empty, or a line names a word without phones.
+        UserError: the file is missing or empty, or a line names a word without phones, or with
+            silence in it.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise UserError(f"lexicon {path}: cannot be read ({error.strerror})") from None
     entries: dict[str, dict[tuple[str, ...], None]] = {}
@@ -68,6 +69,11 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
             word = _VARIANT.sub("", word)
             word = word.upper() if upper else word
             phones = [_STRESS.sub("", phone.upper()) for phone in phones]
+        if SILENCE in phones:  # as in Kaldi's: !SIL SIL
+            raise UserError(
+                f"lexicon {path}:{number}: word '{word}' has the phone {SILENCE}, which is silence "
+                "and may come between any two words by itself; take the line out"
+            )
         # A dict keeps the order and drops pronunciations that differed in stress alone.
         entries.setdefault(word, {})[tuple(phones)] = None
     if not entries:

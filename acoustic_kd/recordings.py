@@ -6,6 +6,7 @@ cut and joined so that the frames are those of the whole: only they are held, 16
 """
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +69,8 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     raw = {"samplerate": RAW_RATE, "channels": 1, "format": "RAW", "subtype": "PCM_16"}
     try:
         headerless = {**raw, "endian": "BIG"} if path.suffix == ".raw" else {}
-        with soundfile.SoundFile(path, **headerless) as file:
+        # As bytes: a name need not be UTF-8.
+        with soundfile.SoundFile(os.fsencode(path), **headerless) as file:
             size, promised = path.stat().st_size, promised_bytes(path, file)
             if promised is not None and promised > size:
                 raise AudioError(f"{path}: truncated, {size} of {promised} bytes are there")

@@ -10,17 +10,19 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from acoustic_kd.audio import AudioError
+from acoustic_kd.decoding.align import Transcripts
 from acoustic_kd.decoding.confidence import audible, best_words
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.search import Decoder, SearchSettings
 from acoustic_kd.decoding.word_times import align_words
 from acoustic_kd.ensemble import log_likelihoods
-from acoustic_kd.features import SHIFT_SECONDS, Moments, gather_moments
+from acoustic_kd.features import SHIFT_SECONDS, Moments, gather_moments, original_id
 from acoustic_kd.files import read_json
 from acoustic_kd.lexicon import SILENCE
 from acoustic_kd.recordings import recording_features
@@ -68,9 +70,14 @@ class Transcriber:
         self.decoder = Decoder(self.experiment.path("graph"), limits)
         self.inventory = inventory_of(self.experiment)
         self.silence = np.array([leaf.phone == SILENCE for leaf in self.inventory.leaves])
-        self.lexicon = graph_lexicon(self.experiment)
         self.join = Joiner.of(self.experiment.path("graph"))
         self.moments = _global_moments(self.experiment)
+
+    @cached_property
+    def _transcripts(self) -> Transcripts:
+        """For the times of words alone: where there are many phones, it takes seconds to make."""
+        lexicon = graph_lexicon(self.experiment)
+        return Transcripts(lexicon, self.inventory, self.recogniser.durations)
 
     def words(self, path: Path) -> list[str]:
         """The words of a recording.
@@ -92,9 +99,7 @@ class Transcriber:
         found: list[Word] = []
         for piece, loglikes, lattice in self._lattices(path):
             labels, confidences, places = best_words(lattice, *self.weights)
-            spans = labels and align_words(
-                labels, loglikes, self.lexicon, self.inventory, self.recogniser.durations
-            )
+            spans = labels and align_words(labels, loglikes, self._transcripts)
             if spans is None:  # an unfinished last word: the labels' places say about when
                 spans = list(zip(np.append(0, places[:-1]), places, strict=True))
             for run in self.join.runs(labels):
@@ -132,7 +137,9 @@ def _global_moments(experiment: Experiment) -> Moments | None:
     if experiment.config.features.normalise != "global":
         return None
     frames = stored_frames(experiment.path("features") / "train")
-    return gather_moments(("", utterance.features) for utterance in frames)[""]
+    # Without copies at other vocal tract lengths, which are normalised apart.
+    own = (utterance for utterance in frames if utterance.id == original_id(utterance.id))
+    return gather_moments(("", utterance.features) for utterance in own)[""]
 
 
 def cut(features: np.ndarray, longest: int = LONGEST, shortest: int = SHORTEST) -> list[slice]:

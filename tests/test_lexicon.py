@@ -32,6 +32,10 @@ def test_variants_that_differ_in_stress_alone_are_one(written):
     assert lexicon["A"] == (("AH",), ("EY",))
 
 
+def test_a_byte_order_mark_belongs_to_no_word(written):
+    assert read_lexicon(written("\ufeffA AH\n")).entries == {"A": (("AH",),)}
+
+
 def test_case_can_be_kept(written):
     assert "read" in read_lexicon(written("read R IY D\n"), upper=False)
 
@@ -57,6 +61,7 @@ def test_restricted_to():
         ("A EY\nWORD\n", r"words\.dict:2: word 'WORD' has no phones"),
         ("", "no words in it"),
         (";;; a comment alone\n", "no words in it"),
+        ("A EY\n!sil sil\n", r"words\.dict:2: word '!SIL' has the phone SIL, which is silence"),
     ],
 )
 def test_malformed(written, text, message):

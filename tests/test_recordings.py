@@ -1,5 +1,6 @@
 """Recordings of any kind: blocks give what the whole gives, and what is unreadable is named."""
 
+import os
 import struct
 
 import numpy as np
@@ -51,6 +52,12 @@ def test_every_format_and_any_number_of_channels(tmp_path, suffix):
         assert np.corrcoef(found[middle], tone[middle])[0, 1] > 0.99
     else:
         np.testing.assert_allclose(found, tone, atol=1e-3)
+
+
+def test_a_name_need_not_be_utf_8(tmp_path):
+    path = write(tmp_path / "a.wav")
+    path = path.rename(tmp_path / os.fsdecode(b"caf\xe9.wav"))
+    assert len(recording_features(path, CONFIG)) == 98
 
 
 def test_headerless_files_are_those_of_the_corpora(tmp_path):

@@ -1,6 +1,8 @@
 """Transcribing: the decode stage's words, times within the recording, refusals in one line."""
 
+import io
 import json
+import os
 from functools import partial
 
 import numpy as np
@@ -11,12 +13,17 @@ from hypothesis import strategies as st
 
 from acoustic_kd import transcribe as module
 from acoustic_kd.audio import AudioError
-from acoustic_kd.cli import main
-from acoustic_kd.corpora.manifest import read_manifest
+from acoustic_kd.cli import exit_status, main
+from acoustic_kd.config import Config, FeatureConfig
+from acoustic_kd.corpora.manifest import Utterance, read_manifest, write_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
-from acoustic_kd.features import gather_moments
+from acoustic_kd.features import copy_id, gather_moments
+from acoustic_kd.frames import Utterance as Frames
+from acoustic_kd.frames import write_store
 from acoustic_kd.recordings import recording_features
-from acoustic_kd.stages.prepare import stored_frames
+from acoustic_kd.stages import STAGES
+from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.stages.prepare import UNLABELLED, normalised, stored_frames
 from acoustic_kd.transcribe import Transcriber, cut
 
 
@@ -165,6 +172,19 @@ def test_a_recording_in_which_nobody_speaks(transcriber, spoken, monkeypatch):
         transcriber.words(spoken[0].audio)
 
 
+def test_global_moments_are_those_that_the_stages_normalise_by(tmp_path):
+    """Of train without its copies at other vocal tract lengths."""
+    config = Config(features=FeatureConfig(normalise="global", train_warps=(0.9, 1.0)))
+    experiment = Experiment(config, tmp_path, STAGES)
+    rng = np.random.default_rng(0)
+    features = rng.normal(2, 3, (50, 4)).astype(np.float32)
+    copies = [Frames("u", features, None), Frames(copy_id("u", 0.9), 2 * features, None)]
+    write_store(tmp_path / "features" / "train", copies, UNLABELLED, 1000, "float32")
+    write_manifest(tmp_path / "corpus" / "train.jsonl", [Utterance("u", "s", "/u.wav", "YES")])
+    expected = {u.id: u.features for u in normalised(experiment, "train")}["u"]
+    np.testing.assert_array_equal(module._global_moments(experiment).normalise(features), expected)
+
+
 def test_settings_of_another_version_are_named(finished_recipe, spoken, capfd, tmp_path):
     directory = finished_recipe.copy(tmp_path / "exp").directory
     record = json.loads((directory / "graph" / "done.json").read_text())
@@ -172,3 +192,11 @@ def test_settings_of_another_version_are_named(finished_recipe, spoken, capfd, t
     (directory / "graph" / "done.json").write_text(json.dumps(record))
     error = ended(capfd, "transcribe", directory, spoken[0].audio)[2]
     assert "unknown setting 'decode.ngrams'" in error and "another version made it" in error
+
+
+def test_a_name_that_is_not_utf_8_is_printed(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "utf-8"))
+    name = os.fsdecode(b"caf\xe9.wav")
+    assert exit_status("test", lambda: print(f"{name}\tКОФЕ", flush=True)) == 0
+    assert written.getvalue().decode() == "caf\\udce9.wav\tКОФЕ\n"

@@ -16,7 +16,7 @@ from acoustic_kd.corpora.manifest import (
     Normalise,
     Utterance,
     check_excluded,
-    check_unique,
+    check_ids,
     normalise_text,
     shuffled_speakers,
     split_by_speaker,
@@ -156,8 +156,8 @@ def load(config: Any, out_dir: Path, normalise: Normalise | None = None) -> Corp
         normalise: for transcripts; None: `normalise_text`.
 
     Raises:
-        UserError: unknown corpus, missing or malformed files, an id used twice, more than 5 % of a
-            split left out, or too few speakers to split off as many.
+        UserError: unknown corpus, missing or malformed files, an id with a space in it or used
+            twice, more than 5 % of a split left out, or too few speakers to split off as many.
     """
     data_dir(config)  # refuses a corpus that nobody knows
     more = read_untranscribed(config)  # before the demo takes its time
@@ -170,7 +170,7 @@ def load(config: Any, out_dir: Path, normalise: Normalise | None = None) -> Corp
             raise UserError(f"{split}: no utterances in this split of corpus '{config.name}'")
     # The folder that was named may be the corpus's own: then its speech is there once.
     untranscribed = list(dict.fromkeys([*corpus.splits.pop(UNTRANSCRIBED, []), *more]))
-    check_unique(chain(*corpus.splits.values(), untranscribed))
+    check_ids(chain(*corpus.splits.values(), untranscribed))
     if config.folds is not None and "test" in corpus.splits:
         raise UserError(
             f"setting 'corpus.folds' is {config.folds}; it must be null, for corpus "

@@ -123,7 +123,8 @@ def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
     seen = set()
     try:
         # Not splitlines(): it also breaks at characters that stand within a transcript.
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        # Some editors begin a file with a mark, which is no part of its first id.
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     for number, line in enumerate(lines if lines != [""] else [], start=1):
@@ -183,7 +184,7 @@ def _read_segments(path: Path, recordings: dict[str, _Segment]) -> dict[str, _Se
         if recording not in recordings:
             raise UserError(f"{where}: recording '{recording}' is not in {path.parent / 'wav.scp'}")
         to_the_end = end == -1  # as in Kaldi
-        if not 0 <= start < (math.inf if to_the_end else end):
+        if not 0 <= start < (math.inf if to_the_end else end) or math.isinf(end):
             raise UserError(f"{where}: segment from {start} to {end} s has no sound in it")
         audio = recordings[recording].audio
         segments[key] = _Segment(audio, start, None if to_the_end else end)

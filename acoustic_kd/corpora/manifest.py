@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -81,10 +81,18 @@ def read_manifest(path: Path) -> list[Utterance]:
     return utterances
 
 
-def check_unique(utterances: Iterable[Utterance]) -> None:
-    """Raise a UserError if two utterances share an id, naming it and both audio files."""
+def check_ids(utterances: Iterable[Utterance]) -> None:
+    """Raise a UserError if an id is not one word, or if two utterances share one.
+
+    In transcripts and in Kaldi's archives an id ends at the first space.
+    """
     seen: dict[str, Utterance] = {}
     for utterance in utterances:
+        if utterance.id.split() != [utterance.id]:
+            raise UserError(
+                f"utterance id '{utterance.id}' of {utterance.audio} is empty or has a space in "
+                "it: rename it"
+            )
         other = seen.setdefault(utterance.id, utterance)
         if other is not utterance:
             raise UserError(
@@ -140,9 +148,10 @@ def split_by_speaker(
 
 
 def take_speakers(
-    utterances: Iterable[Utterance], chosen: Collection[str]
+    utterances: Iterable[Utterance], speakers: Iterable[str]
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Split off what some speakers say: (kept, split off), each in the order given."""
+    chosen = set(speakers)  # which may be as many as utterances
     split: tuple[list[Utterance], list[Utterance]] = [], []
     for utterance in utterances:
         split[utterance.speaker in chosen].append(utterance)

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acoustic_kd.archive import unpacked
-from acoustic_kd.download import CheckSum, MirrorError, download, partial_path
+from acoustic_kd.download import (
+    CheckSum,
+    MirrorError,
+    check_fetching,
+    download,
+    partial_path,
+)
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import check_sum, in_turn
 
@@ -90,10 +96,13 @@ def file_of(name: str, data_dir: Path) -> Path:
 
     Raises:
         UserError: no mirror gives it, or what lies there is damaged.
+        Absent: it is not there, and nothing is to be fetched.
     """
     part, target = (LANGUAGE_MODELS | LEXICONS)[name], data_dir / INSIDE / name
+    places = (target, data_dir / name)
+    if not any(place.is_file() for place in places):
+        check_fetching(name)
     with in_turn(data_dir):
-        places = (target, data_dir / name)
         found = next((place for place in places if place.is_file()), None)
         if found is None:
             target.parent.mkdir(exist_ok=True)  # data_dir is there: `in_turn` has made it
@@ -110,10 +119,12 @@ def folder_of(name: str, data_dir: Path) -> Path:
 
     Raises:
         UserError: no mirror gives the part, or an archive is damaged or not what it should be.
+        Absent: it is not there, and nothing is to be fetched.
     """
     found = _find(name, data_dir)
     if found is not None:
         return found
+    check_fetching(name)
     with in_turn(data_dir):
         if (found := _find(name, data_dir)) is not None:  # another run has brought it meanwhile
             return found

@@ -8,31 +8,29 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from acoustic_kd.alignment.segmentation import Segmentation
-from acoustic_kd.decoding.align import alignment_graph, force_align
+from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation
+from acoustic_kd.decoding.align import Transcripts
 from acoustic_kd.lexicon import SILENCE, Lexicon
-from acoustic_kd.senones import SenoneInventory
 
 
 def align_words(
-    words: Sequence[str],
-    loglikes: np.ndarray,
-    lexicon: Lexicon,
-    inventory: SenoneInventory,
-    durations: np.ndarray,
+    words: Sequence[str], loglikes: np.ndarray, transcripts: Transcripts
 ) -> list[tuple[int, int]] | None:
     """The frames [first, last + 1) of each word.
 
     Args:
-        words: N ≥ 1 words, all of them in the lexicon.
+        words: N ≥ 1 words, all of them in the lexicon of `transcripts`.
         loglikes: [T, K] log-likelihoods of the senones, not scaled.
-        durations: [K], mean durations in frames.
 
     Returns:
         None where the words do not fit the frames.
     """
-    path = force_align(alignment_graph(lexicon, words, inventory, durations), loglikes)
-    return None if path is None else word_spans(inventory.segmentation("", path), words, lexicon)
+    try:
+        path = transcripts.path(list(words), loglikes)
+    except AlignmentFailure:
+        return None
+    segmentation = transcripts.inventory.segmentation("", path)
+    return word_spans(segmentation, words, transcripts.lexicon)
 
 
 def word_spans(

@@ -40,7 +40,9 @@ def log_posteriors(found: np.ndarray | Sparse, classes: int, where: str) -> np.n
             f"{sums[wrong[0]]:.4g}, not 1; write them after the softmax and without priors "
             "(copy-matrix --apply-softmax-per-row makes posteriors of raw outputs)"
         )
-    return found if negative else np.log(np.maximum(found, TINY))
+    if negative:
+        return np.where(np.isneginf(found), np.log(TINY), found)
+    return np.log(np.maximum(found, TINY))
 
 
 def _of_sparse(found: Sparse, classes: int, where: str) -> np.ndarray:

@@ -105,18 +105,24 @@ def run_stage(experiment: Experiment, name: str) -> None:
 
 
 def say_stage(experiment: Experiment, name: str) -> None:
-    """Say what `run_stage` would do, and why, without doing it.
+    """Say what `run_stage` would do, and why, without doing it, or fetching what it reads.
 
     Raises:
         UserError: a file that the stage reads is missing or damaged.
     """
+    from acoustic_kd.download import Absent, nothing_fetched  # half of what a verb must import
+
     for other in experiment.inputs(name):
         try:
             experiment.done(other)
         except UserError:
             print(f"  would run: '{other}' comes before it, and is not current")
             return
-    due = experiment.work(name).due()
+    try:
+        with nothing_fetched():
+            due = experiment.work(name).due()
+    except Absent as missing:
+        due = f"{missing} of LibriSpeech is not there, and is fetched first"
     print(f"  would run: {due}" if due else "  current")
 
 

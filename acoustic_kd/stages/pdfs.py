@@ -78,10 +78,9 @@ def run_pdf_align(experiment: Experiment) -> None:
 def _labels(table: Table, name: str, frames: int, config: Config) -> np.ndarray:
     """The pdf-id of each frame of an utterance, int32 [T]."""
     where, align = f"{table.given} (utterance '{name}')", config.align
-    found = table[name]
+    found = fitted(table[name], frames, align.snip_edges, where)
     if align.pdf_post is not None:
         found = best_classes(found, where)
-    found = fitted(found, frames, align.snip_edges, where)
     most = found.max(initial=0)
     if found.min(initial=0) < 0 or (align.pdfs is not None and most >= align.pdfs):
         wrong = found.min() if found.min() < 0 else most

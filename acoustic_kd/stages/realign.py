@@ -19,6 +19,8 @@ HEARD = (
     *("features.sample_rate", "features.mel_bins", "features.low_hz", "features.high_hz"),
     "features.normalise",
 )
+# Settings that shape an alignment, by its method, and that no stage before it has.
+SHAPING = {"flat": ("features.normalise",), "dnn": ("features.normalise", "train.bfloat16")}
 
 
 @dataclass(frozen=True)
@@ -73,20 +75,27 @@ def find_trained(model: str) -> Trained:
 def align_sources(config: Config) -> dict[str, str]:
     """The models that align and what goes with them, or the alignments that are given, if any.
 
+    And settings of other stages that shape the alignment, where they are not the defaults: so what
+    was made with these stays current.
+
     Raises:
         UserError: as for `find_trained`; a file is missing.
     """
     for name in ("pdf_ali", "pdf_post"):
         if (given := getattr(config.align, name)) is not None:
             return {name: digest([file_digest(path) for path in files_of(given)])}
+    names = SHAPING.get(config.align.method, ())
+    defaults = select(Config(), names)
+    chosen = select(config, names).items()
+    sources = {key: str(value) for key, value in chosen if value != defaults[key]}
     if config.align.model is None:
-        return {}
+        return sources
     found = find_trained(config.align.model)
     files = [found.inventory, found.frames / "statistics.json"]
     files += [
         model / name for model in found.models for name in ("model.json", "model.safetensors")
     ]
-    return {"model": digest([_content(path) for path in files])}
+    return sources | {"model": digest([_content(path) for path in files])}
 
 
 def _content(path: Path) -> str:

@@ -30,6 +30,16 @@ def test_transcribed_split(data, tmp_path):
     ]
 
 
+def test_a_byte_order_mark_belongs_to_no_id(data):
+    data("train", "text", "\ufeffa hello", "b yes")
+    data("train", "utt2spk", "\ufeffa anna", "b anna")
+    corpus = kaldi_dir.read(data("train", "wav.scp", "\ufeffa a.wav", "b b.wav"))
+    assert [(u.id, u.speaker, u.text) for u in corpus.splits["train"]] == [
+        ("a", "anna", "HELLO"),
+        ("b", "anna", "YES"),
+    ]
+
+
 def test_without_text_and_speakers(data, tmp_path):
     corpus = kaldi_dir.read(data("dev", "wav.scp", "d d.wav"))
     assert list(corpus.splits) == ["train", "dev", "test"]
@@ -111,6 +121,7 @@ def test_dev_is_optional_but_test_is_not(data):
         ("segments", ["a-1 a 2 1"], r"segments:1: segment from 2\.0 to 1\.0 s has no sound"),
         ("segments", ["a-1 a -3 -1"], r"segments:1: segment from -3\.0 to -1\.0 s"),
         ("segments", ["a-1 a nan 1"], r"segments:1: segment from nan"),
+        ("segments", ["a-1 a 0 inf"], r"segments:1: segment from 0\.0 to inf s"),
     ],
 )
 def test_malformed_line_is_named(data, name, lines, message):

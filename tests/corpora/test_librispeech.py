@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from acoustic_kd import download
 from acoustic_kd.audio import read_audio
+from acoustic_kd.cli import main
 from acoustic_kd.config import LIBRISPEECH_PARTS, CorpusConfig
 from acoustic_kd.corpora import CORPORA, data_dir, librispeech, load, openslr
 from acoustic_kd.corpora.manifest import Corpus, Utterance
@@ -270,6 +271,22 @@ def test_download_once(mirror, empty, capsys):
     )
     assert load(config(empty), empty) == first and len(mirror.asked) == 1
     assert sum(map(len, first.splits.values())) == 3 * SPEAKERS
+
+
+def test_a_dry_run_fetches_nothing(mirror, empty, capsys, monkeypatch):
+    monkeypatch.chdir(empty)
+    content = mirror.files["/31/train-clean-5.tar.gz"]
+    arguments = ["corpus", "--dry-run", "--data-dir", str(empty), "--exp-dir", str(empty / "exp")]
+    for name in (None, "train-clean-5.tar.gz", ".train-clean-5.tar.gz"):
+        if name is not None:
+            (empty / name).write_bytes(content)
+        before = names(empty)
+        assert main([*arguments, "corpus.name=librispeech"]) == 0
+        expected = "  would run: train-clean-5 of LibriSpeech is not there, and is fetched first\n"
+        assert capsys.readouterr().out == expected
+        assert mirror.asked == [] and names(empty) == before
+    assert main([*arguments, "align.lexicon=librispeech-lexicon.txt", "corpus.name=demo"]) == 0
+    assert "would run: librispeech-lexicon.txt of LibriSpeech is not" in capsys.readouterr().out
 
 
 def test_a_download_that_breaks_goes_on(mirror, empty):

@@ -16,10 +16,11 @@ from acoustic_kd.corpora.manifest import (
     Exclusion,
     Utterance,
     check_excluded,
-    check_unique,
+    check_ids,
     normalise_text,
     read_manifest,
     split_by_speaker,
+    take_speakers,
     write_manifest,
 )
 from acoustic_kd.errors import UserError
@@ -85,9 +86,23 @@ def test_split_by_an_impossible_share_is_refused(share):
         split_by_speaker([utterance(1, "a"), utterance(2, "b")], share, 0)
 
 
+def test_speakers_to_split_off_are_looked_at_once():
+    """However many they are: each utterance is a speaker of its own where nobody says otherwise."""
+    spoken = [utterance(number, f"s{number}") for number in range(6)]
+    kept, split_off = take_speakers(spoken, iter(["s4", "s1"]))
+    assert split_off == [spoken[1], spoken[4]] and len(kept) == 4
+
+
 def test_duplicate_id_names_both_files():
     with pytest.raises(UserError, match=r"'u0001' is used twice, by /1\.wav and by /other\.wav"):
-        check_unique([utterance(1), utterance(2), utterance(1, audio="/other.wav")])
+        check_ids([utterance(1), utterance(2), utterance(1, audio="/other.wav")])
+
+
+@pytest.mark.parametrize("name", ["", "talk 1", " a", "a\u00a0b"])
+def test_an_id_that_is_not_one_word_is_refused(name):
+    """It would be cut in two where transcripts are read again."""
+    with pytest.raises(UserError, match=rf"id '{name}' of /2\.wav is empty or has a space in it"):
+        check_ids([utterance(1), utterance(2, id=name)])
 
 
 def test_more_than_5_percent_excluded_is_refused():

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import kaldi_decoder
 import kaldifst
@@ -11,6 +12,7 @@ import spelling
 
 from acoustic_kd.decoding.align import alignment_graph, force_align
 from acoustic_kd.decoding.arpa import read_arpa
+from acoustic_kd.decoding.contexts import contexts_of
 from acoustic_kd.decoding.fst_arrays import from_kaldifst, read_fst, to_kaldifst
 from acoustic_kd.decoding.graph import build_graph
 from acoustic_kd.decoding.lm import train_lm
@@ -230,3 +232,13 @@ def test_an4(tmp_path, shared_data):
     summary = build_graph(lexicon, tmp_path / "lm.arpa", senones, tmp_path / "g")
     assert summary["words"] == len(lexicon.entries)
     assert summary["states"] > 1000
+
+
+def test_triphones_are_joined_where_their_senones_are_the_same():
+    table = np.random.default_rng(0).integers(0, 3, (6, 6, 6, 3)).astype(np.int32)
+    table[:, 2], table[1] = table[0, 2], table[3]
+    found = contexts_of(SimpleNamespace(phones=tuple("ABCDEF"), table=table, num_senones=5))
+    np.testing.assert_array_equal(found.senones, np.unique(table.reshape(-1, 3), axis=0))
+    np.testing.assert_array_equal(found.senones[found.hmm[found.pair]], table)
+    assert (found.centre[found.pair] == np.arange(6)).all()
+    assert len({*found.pair[:, 2]}) == 1 and (found.pair[1] == found.pair[3]).all()

@@ -3,8 +3,10 @@
 import numpy as np
 
 from acoustic_kd.alignment.segmentation import Segmentation
-from acoustic_kd.decoding.word_times import word_spans
+from acoustic_kd.decoding import align
+from acoustic_kd.decoding.word_times import align_words, word_spans
 from acoustic_kd.lexicon import Lexicon
+from acoustic_kd.senones import monophones
 
 LEXICON = Lexicon({
     "ab": (("A", "B"),), "a": (("A",), ("A", "C")), "cb": (("C", "B"), ("B",)),
@@ -35,3 +37,18 @@ def test_other_phones_are_no_words():
     assert word_spans(segmented("A B"), ["cb"], LEXICON) is None
     assert word_spans(segmented("A SIL B"), ["ab"], LEXICON) is None
     assert word_spans(segmented("A B A"), ["ab"], LEXICON) is None
+
+
+def test_words_are_aligned_and_what_is_alike_for_all_is_found_once(monkeypatch):
+    """Contexts of many phones take longer to find than a piece of speech to recognise."""
+    known = align.contexts_of
+    asked = []
+    monkeypatch.setattr(align, "contexts_of", lambda found: asked.append(found) or known(found))
+    inventory = monophones(("SIL", "A", "B", "C"))
+    transcripts = align.Transcripts(LEXICON, inventory)
+    labels = inventory.targets(segmented("SIL A B SIL C B"))
+    loglikes = np.where(np.arange(inventory.num_senones) == labels[:, None], -0.1, -9.0)
+    for _ in range(2):
+        assert align_words(["ab", "cb"], loglikes, transcripts) == [(6, 12), (18, 24)]
+    assert align_words(["ab", "cb"], loglikes[:5], transcripts) is None
+    assert len(asked) == 1

@@ -28,6 +28,10 @@ def test_probabilities_and_their_logarithms_are_told_apart():
     found = log_posteriors(certain, 5, "a")
     assert np.isfinite(found).all()
     np.testing.assert_allclose(np.exp(found), certain, atol=1e-30)
+    with np.errstate(divide="ignore"):
+        logarithms = log_posteriors(np.log(certain), 5, "a")
+    np.testing.assert_array_equal(logarithms, found)
+    assert logarithms.dtype == np.float32
 
 
 def test_weights_of_a_sparse_posterior_are_made_to_sum_to_one():

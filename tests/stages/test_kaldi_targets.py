@@ -10,8 +10,13 @@ import tiny_recipe
 from test_formats import table_patterns
 
 from acoustic_kd.cli import main
+from acoustic_kd.config import AlignConfig, Config
 from acoustic_kd.corpora.manifest import SPLITS
+from acoustic_kd.errors import UserError
 from acoustic_kd.frames import read_frames, read_utterances, shard_paths
+from acoustic_kd.kaldi.objects import POSTERIOR
+from acoustic_kd.kaldi.tables import Table
+from acoustic_kd.stages import pdfs
 
 kaldi = pytest.importorskip("kaldi_native_io", reason="needs acoustic-kd[dev]")
 FIRST = ("corpus", "features", "align", "senones", "frames")
@@ -192,6 +197,15 @@ def test_alignments_that_do_not_fit_are_refused(
     error = capsys.readouterr().err
     assert re.search(message, error), error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["u  [\n ]\n", "u \n"])
+def test_posteriors_of_no_frames_are_refused(tmp_path, text):
+    path = tmp_path / "post.ark"
+    path.write_text(text)
+    config = Config(align=AlignConfig(method="kaldi", pdf_post=str(path)))
+    with pytest.raises(UserError, match=r"post\.ark \(utterance 'u'\): 0 frames there, but 3 here"):
+        pdfs._labels(Table(str(path), POSTERIOR), "u", 3, config)
 
 
 def test_utterances_without_an_alignment_are_left_out_or_too_many(

@@ -8,8 +8,10 @@ import pytest
 from tiny_recipe import TinyRecipe
 
 from acoustic_kd.alignment.segmentation import read_segmentations
+from acoustic_kd.config import AlignConfig, Config, FeatureConfig, TrainConfig
 from acoustic_kd.corpora.manifest import SPLITS
 from acoustic_kd.frames import read_utterances, shard_paths
+from acoustic_kd.stages.realign import align_sources
 
 
 @pytest.fixture
@@ -133,6 +135,17 @@ def test_features_of_another_kind(first, second, capfd):
     error = refused(capfd, second, model(first.directory), "features.normalise=utterance")
     expected = f"setting 'features.normalise' is utterance, but speaker in {first.directory}, whose"
     assert expected in error
+
+
+@pytest.mark.parametrize("method", ["pocketsphinx", "flat", "dnn"])
+def test_settings_of_later_stages_that_shape_an_alignment_are_noticed(method):
+    """At their defaults nothing is written down, so that what was made then stays current."""
+    align = AlignConfig(method=method)
+    assert align_sources(Config(align=align)) == {}
+    normalised = Config(align=align, features=FeatureConfig(normalise="utterance"))
+    assert bool(align_sources(normalised)) == (method != "pocketsphinx")
+    low = Config(align=align, train=TrainConfig(bfloat16=True))
+    assert bool(align_sources(low)) == (method == "dnn")
 
 
 def _lost(name):
