@@ -11,6 +11,9 @@ SILENCE = "SIL"
 EXACT = ";;; words and units exactly as written"  # the first line where nothing is to be mended
 _VARIANT = re.compile(r"\(\d+\)$")
 _STRESS = re.compile(r"(?<=[A-Z])[012]$")
+_PROBABILITY = re.compile(
+    r"[01]\.\d+(E-\d+)?|\dE-\d+", re.IGNORECASE
+)  # of a pronunciation, as Kaldi has it
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
 
     Words are upper-cased (unless `upper` is false), stress digits are dropped, what follows
     a `#` is a comment, and lines that start with `;;;` are skipped. Where the first line is
-    `EXACT`, words and phones are as they stand in all others.
+    `EXACT`, words and phones are as they stand in all others. Words that are silence and nothing
+    else are left out.
 
     Raises:
         UserError: the file is missing or empty, or a line names a word without phones, or with
@@ -69,10 +73,17 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
             word = _VARIANT.sub("", word)
             word = word.upper() if upper else word
             phones = [_STRESS.sub("", phone.upper()) for phone in phones]
-        if SILENCE in phones:  # as in Kaldi's: !SIL SIL
+        if _PROBABILITY.fullmatch(phones[0]):
+            raise UserError(
+                f"lexicon {path}:{number}: word '{word}' has a probability, {phones[0]}, before "
+                "its phones; give lexicon.txt, not lexiconp.txt"
+            )
+        if phones == [SILENCE]:  # as !SIL of Kaldi's: between any two words there may be silence
+            continue
+        if SILENCE in phones:
             raise UserError(
                 f"lexicon {path}:{number}: word '{word}' has the phone {SILENCE}, which is silence "
-                "and may come between any two words by itself; take the line out"
+                "and no part of a word; take it out"
             )
         # A dict keeps the order and drops pronunciations that differed in stress alone.
         entries.setdefault(word, {})[tuple(phones)] = None

@@ -22,6 +22,7 @@ from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.search import Decoder, SearchSettings
 from acoustic_kd.decoding.word_times import align_words
 from acoustic_kd.ensemble import log_likelihoods
+from acoustic_kd.errors import UserError
 from acoustic_kd.features import SHIFT_SECONDS, Moments, gather_moments, original_id
 from acoustic_kd.files import read_json
 from acoustic_kd.lexicon import SILENCE
@@ -182,7 +183,7 @@ def transcribe(
                 print(json.dumps({"file": str(path), "text": text, "words": rows}), flush=True)
             else:
                 print(f"{path}\t{' '.join(transcriber.words(path))}", flush=True)
-        except AudioError as error:
+        except UserError as error:
             failed += 1
             print(f"acoustic-kd transcribe: error: {error}", file=sys.stderr)
     return failed

@@ -61,7 +61,8 @@ def test_restricted_to():
         ("A EY\nWORD\n", r"words\.dict:2: word 'WORD' has no phones"),
         ("", "no words in it"),
         (";;; a comment alone\n", "no words in it"),
-        ("A EY\n!sil sil\n", r"words\.dict:2: word '!SIL' has the phone SIL, which is silence"),
+        ("A 1.0 EY\n", r"words\.dict:1: word 'A' has a probability, 1\.0, before its phones"),
+        ("A EY\nB b sil\n", r"words\.dict:2: word 'B' has the phone SIL, which is silence"),
     ],
 )
 def test_malformed(written, text, message):
@@ -84,3 +85,9 @@ def test_dictionary_of_the_aligner():
 def test_real_dictionaries(shared_data):
     an4 = read_lexicon(shared_data / "an4/etc/an4.dic")
     assert len(an4.phones()) <= 40 and "RUBOUT" in an4
+
+
+def test_a_word_that_is_silence_is_left_out(tmp_path):
+    path = tmp_path / "kaldi.txt"
+    path.write_text("!SIL SIL\nA EY\n")
+    assert read_lexicon(path).entries == {"A": (("EY",),)}
