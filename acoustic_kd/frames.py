@@ -232,6 +232,11 @@ class Index:
     dimension: int
     number_bytes: int
 
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Utterance → its frames."""
+        return dict(zip(self.ids, np.diff(self.offsets).tolist(), strict=True))
+
 
 def read_index(paths: Path | list[Path]) -> Index:
     """Look through a store (its directory), or shards of one or several stores.

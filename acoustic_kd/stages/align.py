@@ -26,6 +26,7 @@ from acoustic_kd.corpora.manifest import (
 from acoustic_kd.decoding.align import DnnAligner
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import Utterance as Frames
+from acoustic_kd.frames import read_index
 from acoustic_kd.lexicon import Lexicon, read_lexicon
 from acoustic_kd.model import load_model
 from acoustic_kd.parallel import map_ordered, map_stream
@@ -35,13 +36,7 @@ from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.flat_start import NO_TRANSCRIPT, start_flat
 from acoustic_kd.stages.label import read_statistics
 from acoustic_kd.stages.pdfs import run_pdf_align
-from acoustic_kd.stages.prepare import (
-    LEXICON,
-    normalised,
-    report_exclusions,
-    stored_frames,
-    takes_pdfs,
-)
+from acoustic_kd.stages.prepare import LEXICON, normalised, report_exclusions, takes_pdfs
 from acoustic_kd.stages.realign import Trained, check_heard, find_trained
 from acoustic_kd.stages.unknown_words import spoken_words
 
@@ -102,8 +97,7 @@ def _with_pocketsphinx(experiment: Experiment, lexicon: Lexicon) -> Align:
     PocketsphinxAligner(lexicon)  # a foreign phone is one error here, not one a process
 
     def align(split: str, utterances: list[Utterance]) -> Iterator[Result]:
-        store = experiment.path("features") / split
-        lengths = {u.id: len(u.features) for u in stored_frames(store)}
+        lengths = read_index(experiment.path("features") / split).lengths
         items = [(u, lengths[u.id]) for u in utterances if u.id in lengths]
         title = f"align {split}"
         return map_ordered(_align_audio, items, title, 0, _start_pocketsphinx, (lexicon,))

@@ -14,13 +14,13 @@ from acoustic_kd.config import Config
 from acoustic_kd.corpora.manifest import SPLITS, Exclusion, check_excluded, read_manifest
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import digest, file_digest, read_json, write_json
-from acoustic_kd.frames import Classes
+from acoustic_kd.frames import Classes, read_index
 from acoustic_kd.kaldi.lengths import fitted
 from acoustic_kd.kaldi.objects import ALIGNMENT, POSTERIOR, integer_bytes, write_objects
 from acoustic_kd.kaldi.posteriors import best_classes
 from acoustic_kd.kaldi.tables import Table
 from acoustic_kd.stages.experiment import Experiment
-from acoustic_kd.stages.prepare import report_exclusions, stored_frames, takes_pdfs
+from acoustic_kd.stages.prepare import report_exclusions, takes_pdfs
 
 FORMAT = "acoustic_kd pdfs 1"
 
@@ -61,11 +61,8 @@ def run_pdf_align(experiment: Experiment) -> None:
             print("  test: no alignments, so no frame accuracy")
             failed = []
         check_excluded(split, len(known), failed, config.max_failed)
-        lengths = {
-            u.id: len(u.features)
-            for u in stored_frames(experiment.path("features") / split)
-            if u.id in known
-        }
+        index = read_index(experiment.path("features") / split)
+        lengths = {name: frames for name, frames in index.lengths.items() if name in known}
         aligned = ((name, integer_bytes(_labels(table, name, lengths[name], experiment.config)))
                    for name in table if name in lengths)  # fmt: skip
         number = write_objects(out / f"{split}.ark", aligned)
