@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +91,16 @@ class Work:
             yield
             return
         description = self._prepare()
-        begun = time.monotonic()
-        yield
-        seconds = round(time.monotonic() - begun, 1)
-        done = description | {"seconds": seconds, "files": self._files()}
+        begun = time.monotonic() - description.get("seconds", 0.0)
+        try:
+            yield
+        except BaseException:
+            # What it has taken until here is counted when it goes on. If the disk is full, that
+            # is already being said.
+            with suppress(OSError, UserError):
+                write_json(self.directory / "started.json", description | _seconds(begun))
+            raise
+        done = description | _seconds(begun) | {"files": self._files()}
         write_json(self.directory / "done.json", done)
 
     def join(self, alone: bool) -> None:
@@ -117,19 +123,27 @@ class Work:
     def _prepare(self) -> dict[str, Any]:
         """Clear away what other settings left; say what is being made, and return that."""
         started = self.directory / "started.json"
+        spent = 0.0 if (self.directory / "done.json").exists() else self._spent()
         (self.directory / "done.json").unlink(missing_ok=True)
         if started.exists() and not self._was(started.name) and self.whole:
             self._clear()
         for half_written in self.directory.rglob(TEMPORARY):  # a killed process left it
             half_written.unlink()
-        description = {
+        description: dict[str, Any] = {
             "name": self.name,
             "digest": self.digest,
             "settings": self.settings,
             "inputs": self.inputs,
         }
+        if spent:
+            description["seconds"] = spent
         write_json(started, description)
         return description
+
+    def _spent(self) -> float:
+        """Seconds that this very work has taken before it was interrupted."""
+        record = _read_record(self.directory / "started.json")
+        return record.get("seconds", 0.0) if record and record["digest"] == self.digest else 0.0
 
     def _clear(self) -> None:
         """Take away everything but `started.json`, so that a clearing that is killed is repeated.
@@ -156,6 +170,10 @@ class Work:
 def read_done(directory: Path) -> dict[str, Any] | None:
     """What `done.json` records, or None where the work is not done."""
     return _read_record(Path(directory) / "done.json")
+
+
+def _seconds(begun: float) -> dict[str, float]:
+    return {"seconds": round(time.monotonic() - begun, 1)}
 
 
 def _size(path: Path) -> int | None:

@@ -33,6 +33,18 @@ def start(work, files=("half",)):
         raise Killed
 
 
+def test_seconds_of_interrupted_goes_are_counted(work, monkeypatch):
+    clock = iter([100.0, 107.0, 200.0, 205.0, 300.0, 302.0, 400.0, 401.0])
+    monkeypatch.setattr("acoustic_kd.work.time.monotonic", lambda: next(clock))
+    start(work)
+    start(work)
+    make(work)
+    assert read_done(work.directory)["seconds"] == 7 + 5 + 2
+    (work.directory / "bread").unlink()
+    make(work)  # a making of its own
+    assert read_done(work.directory)["seconds"] == 1
+
+
 def contents(work):
     return sorted(path.name for path in work.directory.iterdir())
 

@@ -14,9 +14,9 @@ from acoustic_kd.decoding.error_listing import write_alignments
 from acoustic_kd.decoding.scoring import grid_of, read_transcripts, score, tune
 from acoustic_kd.decoding.search import SearchSettings
 from acoustic_kd.ensemble import log_likelihoods
-from acoustic_kd.files import digest, read_json, write_json, write_text
+from acoustic_kd.files import digest, read_json, read_jsonl, write_json, write_text
 from acoustic_kd.frame_figures import TEMPERATURES, Example, FrameFigures
-from acoustic_kd.frames import Utterance
+from acoustic_kd.frames import Utterance, count_frames, shard_paths
 from acoustic_kd.model import load_model
 from acoustic_kd.pages.experiment import report_page
 from acoustic_kd.parallel import cores, progress
@@ -193,10 +193,17 @@ def run_report(experiment: Experiment) -> None:
 
 def _minutes(experiment: Experiment) -> dict[str, float]:
     """How long each stage took, its parts added up where it was done in several goes."""
+    learnt = {
+        "train": count_frames(shard_paths(experiment.path("frames") / "train")),
+        "distill": transfer_frames(experiment)["frames"],
+    }
     minutes = {}
     for name in list(experiment.stages)[:-1]:
         folder = experiment.path(name)
         parts = [read_json(path)["seconds"] for path in sorted(folder.glob("*/done.json"))]
         whole = experiment.done(name)["seconds"]
-        minutes[name] = round(max(whole, sum(parts)) / 60, 2)
+        # Goes that were killed have left no seconds, but the speed of each epoch.
+        epochs = [row for path in folder.glob("*/metrics.jsonl") for row in read_jsonl(path)]
+        epochs = [learnt[name] / max(1, row["frames_per_second"]) for row in epochs]
+        minutes[name] = round(max(whole, sum(parts), sum(epochs)) / 60, 2)
     return minutes
