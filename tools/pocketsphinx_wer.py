@@ -104,7 +104,13 @@ def main() -> int:
         path = next((exp / name for name in LEXICONS if (exp / name).exists()), exp / LEXICONS[-1])
         lexicon = read_lexicon(path).restricted_to(words)
         (exp / "pocketsphinx.dict").write_text(dictionary_text(lexicon), encoding="utf-8")
-        weight = descend(lambda weight: decode(exp, dev, weight)[0].errors)
+
+        def errors(weight: float) -> int:
+            found = decode(exp, dev, weight)[0]
+            print(f"LM weight {weight:g}: {found.percent:.2f} % on dev", flush=True)
+            return found.errors
+
+        weight = descend(errors)
         result, speed = decode(exp, test, weight)
     except UserError as error:
         print(f"pocketsphinx_wer: error: {error}", file=sys.stderr)
