@@ -92,8 +92,10 @@ def check_verb(words: list[str]) -> None:
 
 
 def check_tool(path: str, words: list[str]) -> None:
-    """A tool: each option stands in its parser, or is one of an experiment's."""
+    """A tool: each option stands in its parser, or is one of an experiment's or a benchmark's."""
     text = (ROOT / path).read_text(encoding="utf-8")
+    if "parser_of" in text:
+        text += (ROOT / "tools/bench/tables.py").read_text(encoding="utf-8")
     for word in words:
         if word.startswith("--"):
             shared = "add_experiment" in text and word in ("--config", "--exp-dir", "--data-dir")
