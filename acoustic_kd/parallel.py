@@ -153,10 +153,10 @@ def map_stream(
         yield from progress(map(function, items), description, total)
         return
     with worker_pool(jobs, initializer, arguments) as pool:
-        yield from progress(_in_turn(pool, function, items, 4 * jobs), description, total)
+        yield from progress(results_in_turn(pool, function, items, 4 * jobs), description, total)
 
 
-def _in_turn(
+def results_in_turn(
     pool: ProcessPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], most: int
 ) -> Iterator[Result]:
     """Results in order; at most so many items wait for their turn."""

@@ -4,9 +4,7 @@ A lattice takes some kilobytes a frame: it stays in the process that made it, an
 leave it.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from acoustic_kd.decoding.search import DEFAULTS, Decoder, SearchSettings
-from acoustic_kd.parallel import worker_pool
+from acoustic_kd.parallel import results_in_turn, worker_pool
 
 
 @dataclass(frozen=True)
@@ -65,27 +63,15 @@ def decoding(
         return
     Decoder(graph_dir, settings)  # a damaged graph is reported at once
     with worker_pool(jobs, _start_worker, (graph_dir, settings)) as pool:
-        yield lambda items, weights: dict(_in_turn(pool, items, weights, 2 * jobs))
+        yield lambda items, weights: dict(
+            results_in_turn(pool, _work, ((*item, weights) for item in items), 2 * jobs)
+        )
 
 
 def _recognise(decoder: Decoder, name: str, loglikes: np.ndarray, weights: Weights) -> Decoded:
     lattice = decoder.lattice(loglikes, name)
     words = lattice.best_of_all(weights)
     return Decoded(words, lattice.num_frames, lattice.reached_final, lattice.seconds)
-
-
-def _in_turn(
-    pool: Executor, items: Iterable[tuple[str, np.ndarray]], weights: Weights, most: int
-) -> Iterator[tuple[str, Decoded]]:
-    """What was recognised, in order; at most so many utterances wait for their turn."""
-    waiting: deque[tuple[str, Future[Decoded]]] = deque()
-    for name, loglikes in items:
-        waiting.append((name, pool.submit(_work, name, loglikes, weights)))
-        if len(waiting) >= most:
-            name, future = waiting.popleft()
-            yield name, future.result()
-    for name, future in waiting:
-        yield name, future.result()
 
 
 _worker: list[Decoder] = []  # the graph of this process, loaded once
@@ -95,5 +81,5 @@ def _start_worker(graph_dir: Path, settings: SearchSettings) -> None:
     _worker.append(Decoder(graph_dir, settings))
 
 
-def _work(name: str, loglikes: np.ndarray, weights: Weights) -> Decoded:
-    return _recognise(_worker[0], name, loglikes, weights)
+def _work(item: tuple[str, np.ndarray, Weights]) -> tuple[str, Decoded]:
+    return item[0], _recognise(_worker[0], *item)
