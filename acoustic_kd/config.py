@@ -113,6 +113,7 @@ class LangConfig:
 
     units: str = "phones"  # of UNITS: of a lexicon; or what words are spelled in; or pieces of them
     case: str = "upper"  # of CASES; turkic: i is the small letter of İ, ı that of I
+    positions: bool = True  # letters that begin a word, end it or are one are units of their own
     # For pieces: how many sentencepiece finds in the train transcripts, and how.
     pieces: int = 500
     piece_model: str = "unigram"  # of PIECE_MODELS

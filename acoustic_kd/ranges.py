@@ -245,6 +245,8 @@ def _check_units(config: Config) -> None:
     if units == "phones":
         if config.lang.case != "upper":
             wrong = f"'lang.case' is {config.lang.case}; it must be upper"
+        elif not config.lang.positions:
+            wrong = "'lang.positions' is false; it must be true"
         elif language != "en" and config.align.lexicon is None:
             wrong = (
                 f"'corpus.demo_language' is {language}, of which there is no lexicon; give "

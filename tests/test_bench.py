@@ -1,8 +1,10 @@
 """The benchmarks: their tables, and that they measure what they say."""
 
 import json
+import subprocess
 import sys
 
+import before
 import pytest
 import suite
 import tables
@@ -12,14 +14,14 @@ import training
 def test_a_table_is_printed_row_by_row_and_written_with_its_command(tmp_path, capsys, monkeypatch):
     path = tmp_path / "rows.json"
     monkeypatch.setattr(
-        sys, "argv", ["x/loss.py", "--classes", "3", "--json", str(path), "--kept", "1"]
+        sys, "argv", ["x/loss.py", "--text", "/x/y.txt", "--json", str(path), "--kept", "1"]
     )
     with tables.Table({"name": "net|", "speed": "frames/s|,.0f"}, path) as table:
         table.add({"name": "a", "speed": 1234.4, "hidden": 1})
         assert capsys.readouterr().out.splitlines()[-1] == "| a | 1,234 |"
         table.add({"name": "b", "speed": None})
     found = json.loads(path.read_text())
-    assert found["command"] == "tools/bench/loss.py --classes 3 --kept 1"
+    assert found["command"] == "tools/bench/loss.py --text y.txt --kept 1"
     assert found["rows"][0]["hidden"] == 1
     assert found["table"] == ("| net | frames/s |\n| --- | --- |\n| a | 1,234 |\n| b |  |")
     assert found["machine"]["cores"] >= 1
@@ -44,6 +46,37 @@ def test_training_is_measured_on_shards_of_the_nets_frames(text, sizes):
     assert training.Net.of(text).sizes == sizes
     row = training.measure(text, batch=32, steps=4, kept=5)
     assert row["share"] == row["speed"] / row["bound"] > 0
+    assert row["gain"] == row["speed"] / row["plain"] > 0
+
+
+def test_a_benchmark_of_before_runs_with_the_code_of_before(tmp_path, capsys, monkeypatch):
+    def git(*words):
+        command = ["git", "-C", str(tmp_path / "repo"), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    script = (
+        "import sys\nfrom acoustic_kd import AGE\nprint('x')\nprint('|', AGE, *sys.argv[1:], '|')\n"
+    )
+    commits = []
+    for age in (1, 2):
+        for name, text in (
+            ("tools/bench/b.py", script),
+            ("acoustic_kd/__init__.py", f"AGE = {age}"),
+        ):
+            (tmp_path / "repo" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "repo" / name).write_text(text)
+        if age == 1:
+            git("init", "-q")
+        git("add", ".")
+        git("-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "-qm", f"{age}")
+        commits.append(git("rev-parse", "HEAD"))
+    monkeypatch.setattr(before, "ROOT", tmp_path / "repo")
+    path = tmp_path / "rows.json"
+    for code, age in ((), 1), (("--code", commits[1]), 2):
+        words = ["before.py", commits[0], "b.py", *code, "--threads", "3", "--json", str(path)]
+        monkeypatch.setattr(sys, "argv", words)
+        assert before.main() == 0
+        assert json.loads(path.read_text())["table"] == f"| {age} --threads 3 |"
 
 
 def test_the_suite_leaves_out_what_it_has_nothing_for(tmp_path, capsys, monkeypatch):

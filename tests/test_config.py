@@ -335,6 +335,10 @@ def test_the_settings_of_units_fit_together():
     assert message_of("lang.case=turkic") == (
         "setting 'lang.case' is turkic; it must be upper where lang.units is phones"
     )
+    load_config(None, [*aligned, "lang.units=graphemes", "lang.positions=false"])
+    assert message_of("lang.positions=false") == (
+        "setting 'lang.positions' is false; it must be true where lang.units is phones"
+    )
     assert message_of("lang.units=graphemes") == (
         "setting 'align.method' is pocketsphinx, which knows English phones alone; "
         "give align.method=flat where lang.units is graphemes"

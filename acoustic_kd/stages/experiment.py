@@ -24,7 +24,7 @@ LATER = {
     *("corpus.untranscribed_parts", "corpus.untranscribed_share", "corpus.demo_language"),
     *("align.method", "align.rounds", "align.gaussians", "align.flat_hours", "align.outliers"),
     *("align.pdfs", "align.snip_edges"),
-    *("lang.units", "lang.case", "lang.pieces", "lang.piece_model"),
+    *("lang.units", "lang.case", "lang.positions", "lang.pieces", "lang.piece_model"),
     "align.unknown_words",  # if there are any, the sources of the corpus stage say so
     *("train.logits_mb", "train.lanes", "distill.transfer_set", "soft_targets.posteriors"),
     *("decode.vocabulary", "decode.min_counts", "decode.prune"),

@@ -14,8 +14,8 @@ from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.spelling import alphabet_of
 from acoustic_kd.units.graphemes import clusters
 from acoustic_kd.units.pieces import (
-    BEGIN,
     PieceModel,
+    bare,
     join_pieces,
     single_clusters,
     train_pieces,
@@ -81,7 +81,7 @@ def make_pieces(experiment: Experiment, text: Iterable[list[str]] | None, out: P
     """Train the sentencepiece model on the train transcripts; put them, or a text, in its pieces.
 
     The pieces are those that the text is made of, and every cluster of the train transcripts alone,
-    at a word's beginning and within it: so every word can come out.
+    at every place of a word: so every word can come out.
 
     Args:
         text: sentences of words; None: the train transcripts.
@@ -102,7 +102,7 @@ def make_pieces(experiment: Experiment, text: Iterable[list[str]] | None, out: P
     words = {word for sentence in sentences for word in sentence}
     singles = single_clusters(spelled)
     said = {
-        piece: alphabet.spell(piece.removeprefix(BEGIN))
+        piece: alphabet.spell(*bare(piece))
         for piece in sorted(singles.union(*map(model.split, words)))
     }
     lexicon = Lexicon({piece: (spelling,) for piece, spelling in said.items() if spelling})

@@ -28,7 +28,9 @@ def normaliser(config: Config) -> Normalise | None:
 
 def spelling_source(config: Config) -> dict[str, str]:
     """What the corpus stage records; the same for graphemes and for pieces, which come later."""
-    return {"units": f"graphemes {FORMAT} {config.lang.case}"} if is_spelled(config) else {}
+    places = " by place" if config.lang.positions else ""
+    spelling = f"graphemes {FORMAT} {config.lang.case}{places}"
+    return {"units": spelling} if is_spelled(config) else {}
 
 
 def check_spelled(experiment: Experiment) -> None:
@@ -41,9 +43,9 @@ def check_spelled(experiment: Experiment) -> None:
     now = spelling_source(experiment.config).get("units", "phones")
     if then != now:
         raise UserError(
-            f"{experiment.path('corpus')}: words are made of {then.split()[0]} there, and "
-            f"'lang.units' is {experiment.config.lang.units}; run stage "
-            f"{experiment.number('corpus')} (corpus) again, and those that follow"
+            f"{experiment.path('corpus')}: words are made of {then} there, and the settings of "
+            f"'lang' say {now}; run stage {experiment.number('corpus')} (corpus) again, and those "
+            "that follow"
         )
 
 
@@ -54,9 +56,10 @@ def alphabet_of(experiment: Experiment) -> Alphabet:
         UserError: they are too many, or none.
     """
     path = experiment.path("corpus") / "train.jsonl"
-    return _alphabet(path, file_digest(path))
+    return _alphabet(path, file_digest(path), experiment.config.lang.positions)
 
 
 @lru_cache(maxsize=1)
-def _alphabet(path: Path, content: str) -> Alphabet:
-    return Alphabet(Counter(w for u in read_manifest(path) for w in (u.text or "").split()))
+def _alphabet(path: Path, content: str, positions: bool) -> Alphabet:
+    words = Counter(w for u in read_manifest(path) for w in (u.text or "").split())
+    return Alphabet(words, positions)

@@ -3,6 +3,9 @@
 A cluster is the least part of a word that is not cut: a letter with the marks that change it, and
 the silent characters before it. It is said as one grapheme, a Hangul syllable as its two or three
 letters.
+
+A letter at a word's beginning, at its end or alone may be a unit of its own, as Kaldi's phones are:
+the E of TEN, the E of ONE and the letter E when it is spelled have little in common.
 """
 
 import unicodedata
@@ -13,9 +16,10 @@ from functools import lru_cache
 from acoustic_kd.errors import UserError
 from acoustic_kd.units.text import APOSTROPHE, INNER
 
-FORMAT = 1  # of spellings; raised when other ones are found
+FORMAT = 2  # of spellings; raised when other ones are found
 LEAST_SEEN = 20  # times in train: a rarer letter is said as the letter that it derives from
-MOST = 300  # graphemes: tables of all triphones grow with the cube
+MOST = 300  # units: tables of all triphones grow with the cube
+BEGIN, END, ALONE = "_B", "_E", "_S"  # what letters set apart by their place are marked with
 _SILENT = frozenset(APOSTROPHE + INNER)
 # Canonical combining classes of marks that change their letter: overlays, nuktas, voicing marks,
 # viramas, and from 200 on accents. Others are vowels and tones, which are said for themselves.
@@ -65,46 +69,101 @@ def graphemes(cluster: str) -> tuple[str, ...]:
 
 
 class Alphabet:
-    """The graphemes that have states of their own, and how other ones are said.
+    """The units that have states of their own, and how words are spelled in them.
 
     A letter that comes less than `LEAST_SEEN` times in train is said as the letter it derives from
     (É as E), if that one is there and more frequent; so is one that train lacks. What then remains
     unknown has no spelling.
 
+    By place: `E_B` begins a word, `E_E` ends one, `E_S` is one; `E` is what remains, so also each
+    of these places where the letter comes less than `LEAST_SEEN` times. It comes as often itself,
+    or nothing is set apart from it. If there were more than `MOST` units, the rarest are not.
+
     Args:
         words: of the train transcripts, with how often each comes.
+        positions: whether letters are set apart by their place.
 
     Raises:
-        UserError: there are more than `MOST` graphemes, or none.
+        UserError: there are more than `MOST` letters, or none.
     """
 
-    def __init__(self, words: Counter[str]) -> None:
+    def __init__(self, words: Counter[str], positions: bool = True) -> None:
         self.counts: Counter[str] = Counter()
         for word, count in words.items():
             for cluster in clusters(word):
                 for grapheme in graphemes(cluster):
                     self.counts[grapheme] += count
-        self.own = {letter for letter in self.counts if self._said_as(letter) == letter}
-        if not self.own:
+        letters = {letter for letter in self.counts if self._said_as(letter) == letter}
+        if not letters:
             raise UserError("train: no word of the transcripts has letters to spell it in")
-        if len(self.own) > MOST:
+        if len(letters) > MOST:
             raise UserError(
-                f"train: {len(self.own)} different letters, and lang.units makes each a unit with "
+                f"train: {len(letters)} different letters, and lang.units makes each a unit with "
                 f"states of its own, at most {MOST}: such a script needs a pronouncing lexicon "
                 "(lang.units=phones), or transcripts in letters"
             )
+        self.letters, self.apart = letters, set[str]()
+        if positions:
+            self.apart = self._set_apart(words)
+
+    @property
+    def own(self) -> set[str]:
+        """The units."""
+        return self.letters | self.apart
 
     def _said_as(self, letter: str) -> str:
         base = unicodedata.normalize("NFD", letter)[:1]
         seen = self.counts[letter]
         return base if seen < LEAST_SEEN and self.counts[base] > seen else letter
 
-    def spell(self, word: str) -> tuple[str, ...] | None:
-        """The graphemes of a word or of a run of clusters; None where it has no spelling."""
-        said = [self._said_as(g) for cluster in clusters(word) for g in graphemes(cluster)]
-        return tuple(said) if said and self.own.issuperset(said) else None
+    def _set_apart(self, words: Counter[str]) -> set[str]:
+        """The units of letters in places where they are frequent enough."""
+        seen: dict[str, Counter[str]] = {letter: Counter() for letter in self.letters}
+        for word, count in words.items():
+            said = self._letters(word)
+            for letter, place in zip(said, places(len(said)), strict=True):
+                seen[letter][place] += count
+        found: Counter[str] = Counter()
+        for letter, counts in seen.items():
+            rest = counts.pop("", 0)
+            for place, count in sorted(counts.items(), key=lambda item: (item[1], item[0])):
+                if count < LEAST_SEEN or rest < LEAST_SEEN:
+                    rest += count
+                else:
+                    found[letter + place] = count
+        frequent = sorted(found, key=lambda unit: (-found[unit], unit))
+        return set(frequent[: MOST - len(self.letters)])
+
+    def _letters(self, text: str) -> list[str]:
+        return [self._said_as(g) for cluster in clusters(text) for g in graphemes(cluster)]
+
+    def spell(self, text: str, begins: bool = True, ends: bool = True) -> tuple[str, ...] | None:
+        """The units of a word, or of a run of its clusters; None where it has no spelling.
+
+        Args:
+            begins, ends: whether it is a word's beginning, and its end.
+        """
+        said = self._letters(text)
+        if not said or not self.letters.issuperset(said):
+            return None
+        units = map("".join, zip(said, places(len(said), begins, ends), strict=True))
+        return tuple(
+            unit if unit in self.apart else letter for unit, letter in zip(units, said, strict=True)
+        )
 
     def spelled(self, words: Iterable[str]) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Word → its one pronunciation, of those that have a spelling, in their order."""
         found = ((word, self.spell(word)) for word in words)
         return {word: (spelling,) for word, spelling in found if spelling is not None}
+
+
+def places(count: int, begins: bool = True, ends: bool = True) -> list[str]:
+    """What letters are marked with, one after the other: BEGIN, END or ALONE, or nothing."""
+    if count == 1 and begins and ends:
+        return [ALONE]
+    marks = [""] * count
+    if count and begins:
+        marks[0] = BEGIN
+    if count and ends:
+        marks[-1] = END
+    return marks

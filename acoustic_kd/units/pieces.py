@@ -4,6 +4,8 @@ Kudo and Richardson, *SentencePiece: A simple and language independent subword t
 detokenizer for Neural Text Processing* (2018). Its pieces may part a letter from its accent, and
 one may be the mark of a word's beginning alone, or an apostrophe; what is said needs a sound. So
 pieces are put together again where they do not end between two clusters (`graphemes`).
+
+A word's last piece is marked, too: letters are said otherwise where a word ends.
 """
 
 import io
@@ -13,7 +15,7 @@ from itertools import accumulate
 from acoustic_kd.errors import UserError
 from acoustic_kd.units.graphemes import clusters
 
-BEGIN = "▁"  # sentencepiece's mark of a word's first piece
+MARK = "▁"  # before a word's first piece, as sentencepiece has it, and after its last
 _LONGEST = 1 << 24  # bytes of a sentence: longer ones would be left out
 
 
@@ -68,7 +70,7 @@ class PieceModel:
         self._known: dict[str, tuple[str, ...]] = {}
 
     def split(self, word: str) -> tuple[str, ...]:
-        """The pieces of a word, of which the first begins with BEGIN; each has a sound.
+        """The pieces of a word, MARK before the first and after the last; each has a sound.
 
         A word without a spelling is one piece.
         """
@@ -80,29 +82,35 @@ class PieceModel:
     def _split(self, word: str) -> tuple[str, ...]:
         parts = clusters(word)
         if not parts:
-            return (BEGIN + word,)
+            return (MARK + word + MARK,)
         pieces = self._model.encode(word, out_type=str)
-        may_end = set(accumulate(map(len, [BEGIN, *parts]))) - {len(BEGIN)}
+        may_end = set(accumulate(map(len, [MARK, *parts]))) - {len(MARK)}
         ends = [end for end in accumulate(map(len, pieces)) if end in may_end]
-        marked = BEGIN + word
+        marked, ends[-1] = MARK + word + MARK, ends[-1] + len(MARK)
         return tuple(marked[first:last] for first, last in zip([0, *ends], ends, strict=False))
 
 
 def single_clusters(words: Iterable[str]) -> set[str]:
-    """Pieces of one cluster, at a word's beginning and within it: every word can be made of them.
+    """Pieces of one cluster, within a word, at its beginning, at its end and alone.
 
-    Every word, that is, whose clusters `words` have.
+    Every word can be made of them, that is, whose clusters `words` have.
     """
     parts = {part for word in words for part in clusters(word)}
-    return parts | {BEGIN + part for part in parts}
+    return {begin + part + end for part in parts for begin in ("", MARK) for end in ("", MARK)}
+
+
+def bare(piece: str) -> tuple[str, bool, bool]:
+    """What is written in a piece, and whether a word begins and ends with it."""
+    return piece.removeprefix(MARK).removesuffix(MARK), piece[:1] == MARK, piece[-1:] == MARK
 
 
 def word_runs(pieces: Sequence[str]) -> list[slice]:
-    """Which pieces make each word: a word begins at the first piece and at each with BEGIN."""
-    first = [n for n, piece in enumerate(pieces) if n == 0 or piece.startswith(BEGIN)]
+    """Which pieces make each word: a word begins at the first piece, at MARK and after MARK."""
+    ended = [True, *(piece.endswith(MARK) for piece in pieces)]
+    first = [n for n, piece in enumerate(pieces) if ended[n] or piece.startswith(MARK)]
     return [slice(a, b) for a, b in zip(first, [*first, len(pieces)][1:], strict=True)]
 
 
 def join_pieces(pieces: Sequence[str]) -> list[str]:
     """The words that pieces make: sentencepiece's own way back (its `decode`)."""
-    return ["".join(pieces[run]).removeprefix(BEGIN) for run in word_runs(pieces)]
+    return [bare("".join(pieces[run]))[0] for run in word_runs(pieces)]

@@ -14,8 +14,9 @@ from acoustic_kd.decoding.scoring import tune
 from acoustic_kd.lexicon import Lexicon
 from acoustic_kd.units.graphemes import Alphabet
 from acoustic_kd.units.pieces import (
-    BEGIN,
+    MARK,
     PieceModel,
+    bare,
     join_pieces,
     single_clusters,
     train_pieces,
@@ -45,8 +46,7 @@ class Spoken:
         model = PieceModel(train_pieces(sentences, letters + 6, "bpe"))
         text = [[p for word in sentence for p in model.split(word)] for sentence in sentences]
         self.pieces = single_clusters(words) | {piece for sentence in text for piece in sentence}
-        bare = {piece: piece.removeprefix(BEGIN) for piece in self.pieces}
-        lexicon = Lexicon({p: (self.alphabet.spell(bare[p]),) for p in sorted(self.pieces)})
+        lexicon = Lexicon({p: (self.alphabet.spell(*bare(p)),) for p in sorted(self.pieces)})
         train_lm(text, self.pieces, folder / "lm.arpa")
         self.senones = spelling.inventory(30, phones=("SIL", *lexicon.phones()))
         build_graph(lexicon, folder / "lm.arpa", self.senones, folder / "g")
@@ -76,7 +76,7 @@ def test_an_unseen_word_comes_out(language, tmp_path):
         assert join_pieces(spoken.heard(text.split())[0]) == text.split()
     exact = 0
     for word in unseen:
-        assert word not in known and BEGIN + word not in spoken.pieces
+        assert word not in known and MARK + word + MARK not in spoken.pieces
         pieces, letters = spoken.heard([word])
         assert letters == spoken.letters([word])  # what was said is what is written
         exact += join_pieces(pieces) == [word]

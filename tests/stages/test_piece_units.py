@@ -10,7 +10,7 @@ from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.lexicon import SILENCE, read_lexicon
 from acoustic_kd.stages import STAGES
 from acoustic_kd.transcribe import Transcriber
-from acoustic_kd.units.pieces import BEGIN
+from acoustic_kd.units.pieces import MARK, bare, single_clusters
 
 PIECES = ("lang.units=pieces", "lang.pieces=40")
 
@@ -47,12 +47,13 @@ def test_senones_are_of_letters(recipe):
     inventory = json.loads((recipe.directory / "senones" / "inventory.json").read_text())
     lexicon = read_lexicon(recipe.directory / "corpus" / "lexicon.txt")
     assert inventory["phones"] == [SILENCE, *lexicon.phones()]
-    assert set(lexicon.phones()) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    letters, places = zip(*(unit.partition("_")[::2] for unit in lexicon.phones()), strict=True)
+    assert set(letters) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ") and set(places) >= {"", "B", "E"}
     parted = [leaf for leaf in inventory["leaves"] if len(leaf["left"]) < len(inventory["phones"])]
     assert len(inventory["leaves"]) == 120 and parted  # questions about neighbours were found
     words = {word for split in ("train", "dev") for u in said_words(recipe, split)
              for word in u.text.split()}  # fmt: skip
-    assert words <= set(lexicon.entries) and lexicon["THE"] == (("T", "H", "E"),)
+    assert words <= set(lexicon.entries) and lexicon["THE"] == (("T_B", "H", "E_E"),)
     assert not (recipe.directory / "graph" / "lexicon.txt").exists()
 
 
@@ -72,10 +73,14 @@ def test_the_graph_is_of_pieces(pieces):
     labels = [line.split()[0] for line in (folder / "words.txt").read_text().splitlines()]
     lexicon = read_lexicon(folder / "lexicon.txt")
     assert set(labels[1:-3]) == set(lexicon.entries)
-    for piece, (letters,) in lexicon.entries.items():
-        assert "".join(letters) == piece.removeprefix(BEGIN).replace("'", "")
-    letters = {letter for spellings in lexicon.entries.values() for letter in spellings[0]}
-    assert {BEGIN + letter for letter in letters} | letters <= set(lexicon.entries)
+    letters = set()
+    for piece, (units,) in lexicon.entries.items():
+        said = [unit.partition("_")[0] for unit in units]
+        assert "".join(said) == bare(piece)[0].replace("'", "")
+        letters.update(said)
+    assert single_clusters(letters) <= set(lexicon.entries)
+    places = {"▁T": "T_B", "T": "T", "E▁": "E_E"}
+    assert {piece: lexicon[piece] for piece in places} == {p: ((u,),) for p, u in places.items()}
 
 
 def test_words_are_scored_and_transcribed(pieces):
@@ -83,16 +88,16 @@ def test_words_are_scored_and_transcribed(pieces):
     spoken = {u.id: u for u in said_words(recipe)}
     found = read_transcripts(recipe.directory / "decode" / "ensemble" / "test.txt")
     assert set(found) == set(spoken) and any(found.values())
-    assert not any(BEGIN in word for words in found.values() for word in words)
+    assert not any(MARK in word for words in found.values() for word in words)
     results = json.loads((recipe.directory / "results.json").read_text())
     words = sum(len(u.text.split()) for u in spoken.values())
     assert all(system["wer"]["test"]["words"] % words == 0 for system in results["systems"])
     transcriber = Transcriber(recipe.directory, "ensemble")
-    assert any(label.startswith(BEGIN) for label in transcriber.decoder.words)
+    assert any(label.startswith(MARK) for label in transcriber.decoder.words)
     for utterance in spoken.values():
         timed = transcriber.timed_words(utterance.audio)
         assert [word.word for word in timed] == transcriber.words(utterance.audio)
-        assert not any(BEGIN in word.word for word in timed)
+        assert not any(MARK in word.word for word in timed)
         times = [time for word in timed for time in (word.start, word.end)]
         assert times == sorted(times) and all(0 <= word.confidence <= 1 for word in timed)
 
@@ -140,7 +145,8 @@ def test_words_and_graph_of_other_units_are_told_apart(pieces, tmp_path, capfd):
     capfd.readouterr()
     assert copy("graph", "lang.units=phones") == 2
     error = capfd.readouterr().err
-    assert error.count("\n") == 1 and "words are made of graphemes there, and 'lang.units'" in error
+    assert error.count("\n") == 1
+    assert "words are made of graphemes" in error and "say phones; run" in error
     assert "run stage 0 (corpus) again" in error
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from acoustic_kd.errors import UserError
 from acoustic_kd.units.graphemes import clusters
 from acoustic_kd.units.pieces import (
-    BEGIN,
+    MARK,
     PieceModel,
+    bare,
     join_pieces,
     single_clusters,
     train_pieces,
@@ -48,10 +49,13 @@ def test_words_to_pieces_to_words(kind, texts):
     assert join_pieces(pieces) == sentence
     assert [tuple(pieces[run]) for run in word_runs(pieces)] == split
     for word, parts in zip(sentence, split, strict=True):
-        assert parts[0].startswith(BEGIN) and not any(BEGIN in part for part in parts[1:])
-        bare = [part.removeprefix(BEGIN) for part in parts]
+        marks = [(begins, ends) for _, begins, ends in map(bare, parts)]
+        assert [begins for begins, _ in marks] == [True] + (len(parts) - 1) * [False]
+        assert [ends for _, ends in marks] == (len(parts) - 1) * [False] + [True]
+        written = [bare(part)[0] for part in parts]
         if clusters(word):  # nothing is cut that is one, and each piece has a sound
-            assert [c for part in bare for c in clusters(part)] == clusters(word) and all(bare)
+            assert [c for part in written for c in clusters(part)] == clusters(word)
+            assert all(written)
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -64,9 +68,9 @@ def test_pieces_are_sentencepiece_s_where_these_have_a_sound(kind):
         assert join_pieces(pieces) == theirs.decode(theirs.encode(" ".join(sentence))).split()
         for word in sentence:
             found = tuple(theirs.encode(word, out_type=str))
-            bare = [piece.removeprefix(BEGIN) for piece in found]
-            if all(bare) and [c for part in bare for c in clusters(part)] == clusters(word):
-                assert model.split(word) == found
+            written = [bare(piece)[0] for piece in found]
+            if all(written) and [c for part in written for c in clusters(part)] == clusters(word):
+                assert model.split(word) == (*found[:-1], found[-1] + MARK)
                 seen += 1
     assert seen >= 5
 
@@ -76,12 +80,15 @@ def test_every_word_can_be_made():
     rng = random.Random(0)
     for _ in range(100):
         letters = [rng.choice("THECATSONMDG") for _ in range(rng.randint(1, 9))]
-        pieces = [BEGIN + letters[0], *letters[1:]]
+        pieces = list(letters)
+        pieces[0], pieces[-1] = MARK + pieces[0], pieces[-1] + MARK
+        pieces = [MARK + letters[0] + MARK] if len(letters) == 1 else pieces
         assert singles.issuperset(pieces) and join_pieces(pieces) == ["".join(letters)]
 
 
 def test_joining_what_begins_within_a_word():
     assert join_pieces(["CAT", "S", "▁ON"]) == ["CATS", "ON"] and join_pieces([]) == []
+    assert join_pieces(["CAT▁", "S", "ON", "▁A▁", "T"]) == ["CAT", "SON", "A", "T"]
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -7,7 +7,9 @@ a frame, the best path's cost a frame, WER at LM weight 1 / acoustic scale, and 
 until then, with the graph's file, which processes share.
 
 usage: tools/bench/search.py EXP_DIR [MODEL_DIR] [--utterances 10] [--beams 10 12 13 14 16]
-           [--max-active 7000] [--acoustic-scale 0.1] [--json FILE]
+           [--max-active N] [--acoustic-scale S] [--json FILE]
+
+Without them, as the experiment's own settings say.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from acoustic_kd.ensemble import log_likelihoods
 from acoustic_kd.features import SHIFT_SECONDS
 from acoustic_kd.files import read_json
 from acoustic_kd.frames import read_utterances, shard_paths
+from acoustic_kd.stages.finished import open_experiment
 from acoustic_kd.stages.realign import find_trained
 from acoustic_kd.stages.recogniser import Recogniser
 
@@ -96,11 +99,14 @@ def main() -> None:
     parser.add_argument("model", nargs="?", help="one model's directory (default: the ensemble)")
     parser.add_argument("--utterances", type=int, default=10)
     parser.add_argument("--beams", type=float, nargs="+", default=[10, 12, 13, 14, 16])
-    parser.add_argument("--max-active", type=int, default=7000)
-    parser.add_argument("--acoustic-scale", type=float, default=0.1)
+    parser.add_argument("--max-active", type=int)
+    parser.add_argument("--acoustic-scale", type=float)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    own = open_experiment(options.experiment, "graph").config.decode
+    max_active = options.max_active or own.max_active
+    scale = options.acoustic_scale or own.acoustic_scale
     loglikes = predict(options.experiment, options.model, options.utterances)
     manifest = read_manifest(options.experiment / "corpus" / "dev.jsonl")
     references = {u.id: u.text.split() for u in manifest if u.id in loglikes}
@@ -118,9 +124,7 @@ def main() -> None:
     with Table(COLUMNS, options.json) as table:
         table.notes = {"graph": graph, "loading": loading}
         for beam in options.beams:
-            decoder.settings = SearchSettings(
-                beam, options.max_active, acoustic_scale=options.acoustic_scale
-            )
+            decoder.settings = SearchSettings(beam, max_active, acoustic_scale=scale)
             table.add(measure(decoder, loglikes, references))
 
 

@@ -57,6 +57,8 @@ BENCHES = (
     Bench("soft-targets-paper", "Soft targets: likewise, 14,000 classes",
           "soft_targets.py --members 10 --classes 14000 --frames 4096 --encodings top-k-8 dense-16 "
           "--threads {threads}"),
+    Bench("before-soft-targets", "Soft targets: as their writing began",
+          "before.py c7541d5 soft_targets.py --members 10 --threads {threads}"),
     Bench("features", "Features against torchaudio and kaldi-native-fbank", "features.py"),
     Bench("graph", "The decoding graph, vocabularies × 2, × 4, × 8",
           "graph.py --text {text} --lexicon {lexicon} --words 5000 10000 20000 40000"),

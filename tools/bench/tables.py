@@ -56,7 +56,8 @@ class Table:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None and self.path is not None:
-            command = [f"tools/bench/{Path(sys.argv[0]).name}", *_without_json(sys.argv[1:])]
+            words = map(_without_place, _without_json(sys.argv[1:]))
+            command = [f"tools/bench/{Path(sys.argv[0]).name}", *words]
             found = {"command": shlex.join(command), "machine": machine(), **self.notes}
             found |= {"table": "\n".join(self.lines), "rows": self.rows}
             write_json(self.path, found)
@@ -69,6 +70,11 @@ class Table:
 def _without_json(arguments: list[str]) -> list[str]:
     place = arguments.index("--json") if "--json" in arguments else len(arguments)
     return arguments[:place] + arguments[place + 2 :]
+
+
+def _without_place(word: str) -> str:
+    """A file by its name alone: where it lies says nothing to others."""
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 def machine() -> dict[str, Any]:
