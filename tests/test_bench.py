@@ -70,6 +70,8 @@ def test_a_benchmark_of_before_runs_with_the_code_of_before(tmp_path, capsys, mo
         git("add", ".")
         git("-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "-qm", f"{age}")
         commits.append(git("rev-parse", "HEAD"))
+    monkeypatch.setattr(suite, "HERE", tmp_path / "repo")
+    assert suite.has_commit(commits[0]) and not suite.has_commit(40 * "0")
     monkeypatch.setattr(before, "ROOT", tmp_path / "repo")
     path = tmp_path / "rows.json"
     for code, age in ((), 1), (("--code", commits[1]), 2):

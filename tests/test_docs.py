@@ -94,6 +94,9 @@ def check_verb(words: list[str]) -> None:
 def check_tool(path: str, words: list[str]) -> None:
     """A tool: each option stands in its parser, or is one of an experiment's or a benchmark's."""
     text = (ROOT / path).read_text(encoding="utf-8")
+    for word in words:  # a benchmark that another one runs
+        if word.endswith(".py"):
+            text += (ROOT / path).with_name(word).read_text(encoding="utf-8")
     if "parser_of" in text:
         text += (ROOT / "tools/bench/tables.py").read_text(encoding="utf-8")
     for word in words:

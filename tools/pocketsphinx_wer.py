@@ -25,12 +25,12 @@ from acoustic_kd.decoding.graph import arpa_words
 from acoustic_kd.decoding.scoring import Score, score
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import write_json
-from acoustic_kd.lexicon import read_lexicon
 from acoustic_kd.parallel import cores, map_ordered
+from acoustic_kd.stages.finished import open_experiment
+from acoustic_kd.stages.graph import graph_lexicon
 
 LM_WEIGHTS = (3.0, 4.0, 5.0, 6.5, 8.0, 10.0, 12.0, 15.0)
 FIRST = 6.5  # pocketsphinx's default
-LEXICONS = ("graph/lexicon.txt", "corpus/lexicon.txt")  # the graph's own where it has one
 
 Work = tuple[Path, list[Utterance], float]
 Found = tuple[dict[str, list[str]], float, float]  # words, seconds of search, seconds of audio
@@ -101,8 +101,7 @@ def main() -> int:
     try:
         dev, test = (read_manifest(exp / "corpus" / f"{s}.jsonl") for s in ("dev", "test"))
         words = set(arpa_words(exp / "graph" / "lm.arpa"))
-        path = next((exp / name for name in LEXICONS if (exp / name).exists()), exp / LEXICONS[-1])
-        lexicon = read_lexicon(path).restricted_to(words)
+        lexicon = graph_lexicon(open_experiment(exp, "graph")).restricted_to(words)
         (exp / "pocketsphinx.dict").write_text(dictionary_text(lexicon), encoding="utf-8")
 
         def errors(weight: float) -> int:

@@ -57,7 +57,7 @@ class Constants:
     feature_bytes: float = 160.0
     frame_bytes: float = 84.0
     soft_bytes: float = 62.0
-    features_speed: float = 780.0
+    features_speed: float = 520.0
     align_speed: float = 47.0
 
     @property

@@ -19,6 +19,8 @@ from acoustic_kd.corpora.manifest import read_manifest
 from acoustic_kd.decoding.scoring import Transcripts, read_transcripts
 from acoustic_kd.decoding.text import TextFile
 from acoustic_kd.errors import UserError
+from acoustic_kd.stages.finished import open_experiment
+from acoustic_kd.stages.spelling import normaliser
 
 NOTHING = "***"
 
@@ -81,8 +83,11 @@ def main() -> int:
     titles = ("experiment", "WER", "new words", "of them right", "new words written")
     print(row(titles), row(["---"] * len(titles)), sep="\n")
     try:
-        text = set(TextFile(options.text, "--text").counts()) if options.text else set()
         for folder in options.experiments:
+            text: set[str] = set()
+            if options.text:
+                normalise = normaliser(open_experiment(folder).config)
+                text = set(TextFile(options.text, "--text", normalise).counts())
             found = of_experiment(folder, options.system, text)
             new = f"{found.new} ({found.new / max(found.words, 1):.1%})"
             right = f"{found.right} ({found.right / max(found.new, 1):.0%})"

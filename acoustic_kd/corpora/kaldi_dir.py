@@ -111,9 +111,16 @@ def _read_utterances(folder: Path, listing: str) -> list[Utterance]:
         segments = _read_wav_scp(folder / SOUND, folder.parent)
     if listing == SOUND and (folder / "segments").is_file():
         segments = _read_segments(folder / "segments", segments)
-    speakers = _read_speakers(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
+    speakers = {key: key for key in segments}
+    if (folder / "utt2spk").is_file():
+        speakers = _read_speakers(folder / "utt2spk")
+        if lacking := next((key for key in segments if key not in speakers), None):
+            raise UserError(
+                f"{folder / 'utt2spk'}: no speaker of utterance '{lacking}'; add a line for it, or "
+                "remove the file if every utterance is to be a speaker of its own"
+            )
     return [
-        Utterance(key, speakers.get(key, key), found.audio, None, found.start, found.end)
+        Utterance(key, speakers[key], found.audio, None, found.start, found.end)
         for key, found in segments.items()
     ]
 

@@ -27,7 +27,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "corpus", "read audio and transcripts", "corpus",
-            ("corpus", "align.unknown_words"), (),
+            ("corpus", "align.unknown_words", "lang.case", "lang.positions"), (),
             "prepare:run_corpus", sources="prepare:corpus_sources",
         ),
         Stage(

@@ -204,7 +204,8 @@ def _report_unknown(experiment: Experiment, model: LanguageModel) -> None:
         made, where = "", "vocabulary"
         if model.text_words is not None:
             new = [word for word in words if word not in model.text_words]
-            made, where, unknown = f"; {len(unknown)} of them cannot come out", "text", new
+            lost = [word for word in new if not model.knows(word)]
+            made, where, unknown = f"; {len(lost)} of them cannot come out", "text", new
         share = len(unknown) / max(len(words), 1)
         print(
             f"  {split}: {len(unknown)} of {len(words)} words ({share:.2%}) are not in the "

@@ -34,7 +34,7 @@ from acoustic_kd.lexicon import Lexicon, read_lexicon, write_lexicon
 from acoustic_kd.parallel import map_ordered
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.language_model import check as check_language_model
-from acoustic_kd.stages.spelling import is_spelled, normaliser, spelling_source
+from acoustic_kd.stages.spelling import check_leaves, is_spelled, normaliser, spelling_source
 from acoustic_kd.stages.transfer import LEARNT, all_splits, chosen_splits
 from acoustic_kd.stages.unknown_words import (
     spoken_words,
@@ -99,6 +99,8 @@ def run_corpus(experiment: Experiment) -> None:
     if not takes_pdfs(config):
         lexicon = with_unknown_words(experiment, _lexicon(config), spoken_words(corpus.splits))
         write_lexicon(out / LEXICON, lexicon, is_spelled(config))
+        if is_spelled(config):
+            check_leaves(config, lexicon)
     report_exclusions(out, corpus.excluded)
 
 

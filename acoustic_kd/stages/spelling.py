@@ -7,13 +7,18 @@ from collections import Counter
 from functools import lru_cache, partial
 from pathlib import Path
 
+from acoustic_kd.alignment.segmentation import STATES
 from acoustic_kd.config import Config
 from acoustic_kd.corpora.manifest import Normalise, read_manifest
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import file_digest
+from acoustic_kd.lexicon import SILENCE, Lexicon
+from acoustic_kd.senones import read_inventory
 from acoustic_kd.stages.experiment import Experiment
+from acoustic_kd.stages.realign import Trained, find_trained
 from acoustic_kd.units.graphemes import FORMAT, Alphabet
 from acoustic_kd.units.text import normalise_spelled
+from acoustic_kd.work import read_done
 
 
 def is_spelled(config: Config) -> bool:
@@ -28,9 +33,13 @@ def normaliser(config: Config) -> Normalise | None:
 
 def spelling_source(config: Config) -> dict[str, str]:
     """What the corpus stage records; the same for graphemes and for pieces, which come later."""
+    if not is_spelled(config):
+        return {}
     places = " by place" if config.lang.positions else ""
-    spelling = f"graphemes {FORMAT} {config.lang.case}{places}"
-    return {"units": spelling} if is_spelled(config) else {}
+    sources = {"units": f"graphemes {FORMAT} {config.lang.case}{places}"}
+    if config.align.method == "dnn":
+        sources["model's units"] = file_digest(_model(config).inventory)
+    return sources
 
 
 def check_spelled(experiment: Experiment) -> None:
@@ -49,14 +58,46 @@ def check_spelled(experiment: Experiment) -> None:
         )
 
 
+def _model(config: Config) -> Trained:
+    """What aligns: `align.model`."""
+    return find_trained(str(config.align.model))
+
+
 def alphabet_of(experiment: Experiment) -> Alphabet:
-    """The graphemes of the train transcripts.
+    """The graphemes of the train transcripts, or those of the models that align them.
 
     Raises:
-        UserError: they are too many, or none.
+        UserError: they are too many, or none; or these models' words are spelled otherwise.
     """
+    config = experiment.config
+    if config.align.method == "dnn":
+        model = _model(config)
+        then = (read_done(model.experiment / "corpus") or {}).get("inputs", {})
+        now = spelling_source(config)["units"]
+        if then.get("units") != now:
+            raise UserError(
+                f"setting 'align.model' is {config.align.model}: its words are made of "
+                f"{then.get('units', 'phones')}, and the settings of 'lang' say {now}; the models "
+                "that align must know the same"
+            )
+        return Alphabet.of(set(read_inventory(model.inventory).phones) - {SILENCE})
     path = experiment.path("corpus") / "train.jsonl"
     return _alphabet(path, file_digest(path), experiment.config.lang.positions)
+
+
+def check_leaves(config: Config, lexicon: Lexicon) -> None:
+    """Are there senones enough for the letters? Asked before anything is aligned.
+
+    Raises:
+        UserError: there are not.
+    """
+    states = STATES * (1 + len(lexicon.phones()))
+    if config.senones.leaves < states:
+        raise UserError(
+            f"setting 'senones.leaves' is {config.senones.leaves}; silence and "
+            f"{len(lexicon.phones())} letters, some by their place in a word, need at least "
+            f"{states}, and better twice as many; or give lang.positions=false"
+        )
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,7 @@ from acoustic_kd.units.text import APOSTROPHE, INNER
 
 FORMAT = 2  # of spellings; raised when other ones are found
 LEAST_SEEN = 20  # times in train: a rarer letter is said as the letter that it derives from
+ONE_IN = 10_000  # letters of train: a rarer place is not set apart; some hours must show it
 MOST = 300  # units: tables of all triphones grow with the cube
 BEGIN, END, ALONE = "_B", "_E", "_S"  # what letters set apart by their place are marked with
 _SILENT = frozenset(APOSTROPHE + INNER)
@@ -76,8 +77,9 @@ class Alphabet:
     unknown has no spelling.
 
     By place: `E_B` begins a word, `E_E` ends one, `E_S` is one; `E` is what remains, so also each
-    of these places where the letter comes less than `LEAST_SEEN` times. It comes as often itself,
-    or nothing is set apart from it. If there were more than `MOST` units, the rarest are not.
+    of these places where the letter comes less than `LEAST_SEEN` times, or is less than one in
+    `ONE_IN` letters. It comes as often itself, or nothing is set apart from it. If there were more
+    than `MOST` units, the rarest are not.
 
     Args:
         words: of the train transcripts, with how often each comes.
@@ -106,6 +108,15 @@ class Alphabet:
         if positions:
             self.apart = self._set_apart(words)
 
+    @classmethod
+    def of(cls, units: Iterable[str]) -> "Alphabet":
+        """The one that has these units: those of trained models."""
+        found = cls.__new__(cls)
+        found.apart = {unit for unit in units if unit.endswith((BEGIN, END, ALONE))}
+        found.letters = {unit.partition("_")[0] for unit in units}
+        found.counts = Counter(dict.fromkeys(found.letters, LEAST_SEEN))
+        return found
+
     @property
     def own(self) -> set[str]:
         """The units."""
@@ -124,10 +135,11 @@ class Alphabet:
             for letter, place in zip(said, places(len(said)), strict=True):
                 seen[letter][place] += count
         found: Counter[str] = Counter()
+        least = max(LEAST_SEEN, self.counts.total() // ONE_IN)
         for letter, counts in seen.items():
             rest = counts.pop("", 0)
             for place, count in sorted(counts.items(), key=lambda item: (item[1], item[0])):
-                if count < LEAST_SEEN or rest < LEAST_SEEN:
+                if count < least or rest < least:
                     rest += count
                 else:
                     found[letter + place] = count

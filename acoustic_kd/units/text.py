@@ -28,7 +28,9 @@ class _Places(dict):
 
 
 def _place(character: str) -> str:
-    if character in INNER or character in _CURLY or character in _KEPT or character == APOSTROPHE:
+    if character in INNER or character in _CURLY or character == APOSTROPHE:
+        return character
+    if unicodedata.normalize("NFKC", character) in _KEPT:  # full-width ones, too
         return character
     if character in _SHAPELESS:
         return ""

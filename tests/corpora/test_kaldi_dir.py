@@ -64,17 +64,18 @@ def test_missing_transcript_is_excluded(data):
 
 def test_speech_without_transcripts(data, tmp_path):
     data("untranscribed", "wav.scp", "x x.wav", "y /abs/y.flac")
-    data("untranscribed", "utt2spk", "x anna")
+    data("untranscribed", "utt2spk", "x anna", "y berta")
     (tmp_path / "untranscribed" / "text").write_bytes(b"\xff\xfe never read")
     expected = [
         Utterance("x", "anna", str(tmp_path / "x.wav"), None),
-        Utterance("y", "y", "/abs/y.flac", None),
+        Utterance("y", "berta", "/abs/y.flac", None),
     ]
     corpus = kaldi_dir.read(tmp_path)
     assert list(corpus.splits) == ["train", "test", "untranscribed"] and not corpus.excluded
     assert corpus.splits["untranscribed"] == expected
     assert kaldi_dir.read_untranscribed(tmp_path / "untranscribed") == expected
     data("untranscribed", "segments", "x-1 x 0.5 2")
+    data("untranscribed", "utt2spk", "x-1 anna")
     (segment,) = kaldi_dir.read_untranscribed(tmp_path / "untranscribed")
     assert (segment.id, segment.start, segment.end, segment.text) == ("x-1", 0.5, 2.0, None)
 
@@ -114,6 +115,7 @@ def test_dev_is_optional_but_test_is_not(data):
         ("wav.scp", ["a a.wav", "", "b b.wav"], r"wav\.scp:2: empty line"),
         ("text", ["a yes", "a no"], r"text:2: 'a' is there already"),
         ("utt2spk", ["a anna", "b"], r"utt2spk:2: expected 'utterance-id speaker'"),
+        ("utt2spk", ["a anna"], r"utt2spk: no speaker of utterance 'b'; add a line for it"),
         ("utt2spk", ["a anna maria"], r"utt2spk:1: expected 'utterance-id speaker'"),
         ("segments", ["a-1 a 0.0"], r"segments:1: expected 'utterance-id recording-id start"),
         ("segments", ["a-1 a zero 1"], r"segments:1: expected 'utterance-id recording-id start"),

@@ -129,6 +129,21 @@ def test_a_text_in_pieces(pieces, tmp_path, capfd):
     assert before not in capfd.readouterr().out
 
 
+def test_trained_models_align_the_letters_that_they_know(recipe, tmp_path, capfd):
+    """The rare ones of other transcripts may be frequent there, and the other way round."""
+    model = ("align.method=dnn", f"align.model={recipe.directory / 'distilled' / '01'}")
+    again = tiny_recipe.TinyRecipe(
+        tmp_path / "again", (*recipe.settings, *model, "corpus.demo_train_sentences=9")
+    )
+    assert [again(stage) for stage in ("corpus", "features", "align")] == [0, 0, 0]
+    known = json.loads((recipe.directory / "senones" / "inventory.json").read_text())["phones"]
+    assert set(read_lexicon(again.directory / "corpus" / "lexicon.txt").phones()) <= set(known)
+    capfd.readouterr()
+    assert again("corpus", "lang.positions=false") == 2
+    error = capfd.readouterr().err
+    assert "by place, and the settings of 'lang' say graphemes" in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("size", [2, 10**6])
 def test_a_size_that_cannot_be_is_one_line(pieces, tmp_path, capfd, size):
     copy = pieces[0].copy(tmp_path / "exp")

@@ -11,7 +11,7 @@ from acoustic_kd.corpora.manifest import SPLITS, read_manifest
 from acoustic_kd.lexicon import EXACT, read_lexicon
 from acoustic_kd.units.graphemes import MOST
 
-ALIGNED = ("align.method=dnn", "align.model=elsewhere")  # by what comes after the corpus stage
+ALIGNED = ("align.method=flat",)  # by what comes after the corpus stage
 TEXTS = {
     "russian": {"a": "Привет, мир!", "b": "На́ш мир тут; 5% <unk>", "c": "Тут кафе́ ёж", "d": "Мир…"},
     "turkish": {"a": "Diyarbakır’da ısı", "b": "İzmir isi", "c": "ısı", "d": "isi"},
@@ -107,3 +107,11 @@ def test_pocketsphinx_aligns_no_letters(tmp_path, capfd):
     assert recipe("corpus", "align.method=pocketsphinx") == 2
     error = capfd.readouterr().err
     assert error.count("\n") == 1 and "give align.method=flat where lang.units is graph" in error
+
+
+def test_senones_must_be_enough_for_the_letters(tmp_path, capfd):
+    recipe = written(tmp_path, TEXTS["thai"], "lang.units=graphemes")
+    assert recipe("corpus", "senones.leaves=20") == 2
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1 and "setting 'senones.leaves' is 20; silence and" in error
+    assert recipe("corpus") == 0

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.units.graphemes import LEAST_SEEN, MOST, Alphabet, clusters, graphemes
+from acoustic_kd.units.graphemes import LEAST_SEEN, MOST, ONE_IN, Alphabet, clusters, graphemes
 from acoustic_kd.units.text import normalise_spelled
 
 
@@ -97,6 +97,20 @@ def test_letters_are_set_apart_by_their_place():
     # Nor is one that is said as another; the marks follow the letter that it is said as.
     accents = Alphabet(Counter({"ETE": often, "ÉTÉ": 1}))
     assert accents.spell("ÉTÉ") == accents.spell("ETE") == ("E", "T", "E_E")
+
+
+def test_places_are_rare_where_letters_are_many():
+    words = Counter({"TENT": LEAST_SEEN, "O": 2 * LEAST_SEEN * ONE_IN})
+    assert Alphabet(words).own == {"T", "E", "N", "O"}
+    assert Alphabet(words, positions=False).own == {"T", "E", "N", "O"}
+
+
+def test_an_alphabet_of_the_units_of_trained_models():
+    words = Counter({"TEN": 2 * LEAST_SEEN, "NINE": 2 * LEAST_SEEN, "NÉE": 2 * LEAST_SEEN})
+    first = Alphabet(words)
+    again = Alphabet.of(first.own)
+    assert again.own == first.own and again.spelled(words) == first.spelled(words)
+    assert again.spell("ÑE") == ("N_B", "E_E") and again.spell("BEE") is None
 
 
 def test_parts_of_words_are_spelled_by_their_place():

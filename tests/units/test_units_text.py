@@ -34,6 +34,7 @@ from acoustic_kd.units.text import normalise_spelled
         ("'tis dogs' U.S. well-known wel- -", "'TIS DOGS' U.S WELL-KNOWN WEL"),
         ("' '' .", ""),
         ("5% <unk> [noise]", "5% <UNK> [NOISE]"),
+        ("5％ ＜unk＞ ［noise］，", "5% <UNK> [NOISE]"),
     ],
 )
 def test_what_is_written_becomes_words(text, words):

@@ -31,6 +31,7 @@ from acoustic_kd.features import SHIFT_SECONDS
 from acoustic_kd.files import read_json
 from acoustic_kd.frames import read_utterances, shard_paths
 from acoustic_kd.stages.finished import open_experiment
+from acoustic_kd.stages.piece_units import Joiner
 from acoustic_kd.stages.realign import find_trained
 from acoustic_kd.stages.recogniser import Recogniser
 
@@ -71,7 +72,10 @@ def best_cost(lattice: Lattice, scale: float) -> float:
 
 
 def measure(
-    decoder: Counting, loglikes: dict[str, np.ndarray], references: dict[str, list[str]]
+    decoder: Counting,
+    loglikes: dict[str, np.ndarray],
+    references: dict[str, list[str]],
+    join: Joiner,
 ) -> dict[str, float]:
     """One beam."""
     decoder.active, scale = 0, decoder.settings.acoustic_scale
@@ -79,7 +83,7 @@ def measure(
     began = time.process_time()
     lattices = {name: decoder.lattice(matrix, name) for name, matrix in loglikes.items()}
     spent = time.process_time() - began
-    words = {name: lattice.best(1 / scale) for name, lattice in lattices.items()}
+    words = {name: join(lattice.best(1 / scale)) for name, lattice in lattices.items()}
     return {
         "beam": decoder.settings.beam,
         "real_time": round(spent / (SHIFT_SECONDS * frames), 3),
@@ -110,6 +114,7 @@ def main() -> None:
     loglikes = predict(options.experiment, options.model, options.utterances)
     manifest = read_manifest(options.experiment / "corpus" / "dev.jsonl")
     references = {u.id: u.text.split() for u in manifest if u.id in loglikes}
+    join = Joiner.of(options.experiment / "graph")
     wall, spent = time.perf_counter(), time.process_time()
     decoder = Counting(options.experiment / "graph")
     loading = {
@@ -125,7 +130,7 @@ def main() -> None:
         table.notes = {"graph": graph, "loading": loading}
         for beam in options.beams:
             decoder.settings = SearchSettings(beam, max_active, acoustic_scale=scale)
-            table.add(measure(decoder, loglikes, references))
+            table.add(measure(decoder, loglikes, references, join))
 
 
 if __name__ == "__main__":

@@ -94,6 +94,9 @@ def main() -> int:
             print(f"{bench.name}: left out, for it needs {missing.args[0]}\n")
             continue
         path = options.out / f"{bench.name}.json"
+        if words[0] == "before.py" and not path.exists() and not has_commit(words[1]):
+            print(f"{bench.name}: left out, for this clone has no commit {words[1]}\n")
+            continue
         if not path.exists():
             print(f"{bench.name}:\n", flush=True)
             status = run([sys.executable, str(HERE / words[0]), *words[1:], "--json", str(path)])
@@ -105,6 +108,12 @@ def main() -> int:
     write_text(written, page(done))
     print(written)
     return 0
+
+
+def has_commit(commit: str) -> bool:
+    """Whether the repository's history goes back so far."""
+    command = ["git", "-C", str(HERE), "cat-file", "-e", commit]
+    return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0  # noqa: S603
 
 
 def run(command: list[str]) -> int:
