@@ -389,6 +389,8 @@ def test_an_utterance_id_that_is_used_twice(own, refusal):
     test_scp, text = path_of(own, "wav.scp", "test"), path_of(own, "text", "test")
     test_scp.write_text(test_scp.read_text() + lines.splitlines()[0] + "\n")
     text.write_text(text.read_text() + f"{first_utterance(own)} YES\n")
+    speakers = path_of(own, "utt2spk", "test")
+    speakers.write_text(speakers.read_text() + f"{first_utterance(own)} anna\n")
     assert f"utterance id '{first_utterance(own)}' is used twice" in refusal(own, "corpus")
 
 
