@@ -140,7 +140,7 @@ def test_a_command_names_what_there_is(page, words):
         "recipes/run.sh model.widht=3",
         "recipes/run.sh corpus.folds=1",
         "acoustic-kd trian",
-        "acoustic-kd decode --shard 1/2",
+        "acoustic-kd graph --shard 1/2",
         "accelerate launch -m acoustic_kd trian",
         "tools/bench/loss.py --clases 3",
         "tools/results.sh",

@@ -69,6 +69,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "decode", "frame accuracy, search and WER", "decode", _SEARCH,
             ("corpus", "frames", "train", "distill", "graph"), "recognise:run_decode", whole=False,
+            parts="systems",
         ),
         Stage(
             "report", "the table", "report", (), ("decode",), "recognise:run_report", format=2,

@@ -1,14 +1,16 @@
 """An experiment: its settings, its directory, and the stages that fill it."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from acoustic_kd.config import PATHS, Config, all_settings
 from acoustic_kd.errors import UserError
 from acoustic_kd.work import Work, require_done
+
+Part = TypeVar("Part")
 
 # Where things lie, and how fast they are made, is not what they are.
 NOT_SHAPING = {
@@ -96,6 +98,11 @@ class Experiment:
                 f"setting 'align.model' is {model}, a part of this experiment; give another "
                 "--exp-dir, for this one's models were trained on the alignment that it has"
             )
+
+    def own(self, parts: Sequence[Part]) -> Sequence[Part]:
+        """Of a stage's parts those that this run makes: all, or its share."""
+        first, every = self.share or (0, 1)
+        return parts[first::every]
 
     def path(self, stage: str) -> Path:
         """The directory of a stage."""

@@ -48,17 +48,12 @@ def logs(experiment: Experiment) -> Path:
     return experiment.directory / "logs"
 
 
-def own_share(experiment: Experiment, directories: list[Path]) -> list[tuple[int, Path]]:
-    """Of some models those that this run trains, with their numbers from 1."""
-    share, shares = experiment.share or (0, 1)
-    return list(enumerate(directories, start=1))[share::shares]
-
-
 def run_train(experiment: Experiment) -> None:
     """Train the members: they differ only by seed."""
     config, accelerator = experiment.config, make_accelerator()
     data = cache(lambda: read_data(experiment, soft=False))
-    for number, directory in own_share(experiment, member_directories(experiment)):
+    numbered = list(enumerate(member_directories(experiment), start=1))
+    for number, directory in experiment.own(numbered):
         seed = config.train.seed + number - 1
         settings = select(config, ("model", "train")) | {"train.seed": seed}
         settings.pop("train.members")
@@ -75,7 +70,8 @@ def run_distill(experiment: Experiment) -> None:
     transfer_shards(experiment)  # refused before anything is begun
     config, accelerator = experiment.config, make_accelerator()
     data = cache(lambda: read_data(experiment, soft=True))
-    for number, directory in own_share(experiment, distilled_directories(experiment)):
+    numbered = list(enumerate(distilled_directories(experiment), start=1))
+    for number, directory in experiment.own(numbered):
         # No member's seed: a distilled model must not start from a member's initial weights.
         seed = config.train.seed + 1000 + number - 1
         settings = select(config, ("model", "train", "distill")) | {"train.seed": seed}
@@ -140,9 +136,8 @@ def run_soft_targets(experiment: Experiment) -> None:
     accelerator = make_accelerator()
     shards = soft_target_shards(experiment)
     rank, world = accelerator.process_index, accelerator.num_processes
-    share, shares = experiment.share or (0, 1)
     todo = []
-    for shard, target in shards[share::shares][rank::world]:
+    for shard, target in experiment.own(shards)[rank::world]:
         if is_finished(target):
             print(f"  {target.name}: there already")
         else:

@@ -14,7 +14,7 @@ from acoustic_kd.decoding.error_listing import write_alignments
 from acoustic_kd.decoding.scoring import grid_of, read_transcripts, score, tune
 from acoustic_kd.decoding.search import SearchSettings
 from acoustic_kd.ensemble import log_likelihoods
-from acoustic_kd.files import digest, read_json, read_jsonl, write_json, write_text
+from acoustic_kd.files import digest, only_one, read_json, read_jsonl, write_json, write_text
 from acoustic_kd.frame_figures import TEMPERATURES, Example, FrameFigures
 from acoustic_kd.frames import Utterance, count_frames, shard_paths
 from acoustic_kd.model import load_model
@@ -38,7 +38,7 @@ def run_decode(experiment: Experiment) -> None:
     inputs = {name: experiment.done(name)["digest"] for name in ("frames", "graph")}
     stage = experiment.stages["decode"]
     due: list[tuple[System, Work]] = []
-    for system in systems(experiment):
+    for system in experiment.own(systems(experiment)):
         models = {
             f"model {n}": load_model(directory)[1]["digest"]
             for n, directory in enumerate(system.directories, start=1)
@@ -56,7 +56,8 @@ def run_decode(experiment: Experiment) -> None:
     jobs = experiment.config.decode.jobs or cores()
     with decoding(experiment.path("graph"), limits, jobs) as decode:
         for system, work in due:
-            with work.making():
+            # Runs with shares are at work in the stage's directory together, each on its systems.
+            with only_one(work.directory), work.making():
                 measure(experiment, system, decode, work.directory)
 
 

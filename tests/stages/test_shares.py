@@ -111,6 +111,25 @@ def test_little_memory_changes_no_byte_and_too_little_is_an_error(recipe, finish
     assert recipe("distill") == 0  # the setting is not part of what they are
 
 
+def test_systems_are_decoded_side_by_side(finished_recipe, tmp_path, capfd):
+    recipe = finished_recipe.copy(tmp_path / "exp")
+    folder = recipe.directory / "decode"
+    whole = {path.parent.name: path.read_bytes() for path in folder.glob("*/test.txt")}
+    assert len(whole) == 4  # two members, the ensemble, a distilled model
+    for path in folder.glob("*/done.json"):
+        path.unlink()
+    (folder / "done.json").unlink()
+    shared = TinyRecipe(recipe.directory, recipe.settings, ("--shard", "3/4"))
+    assert shared("decode") == 0 and read_done(folder) is None
+    said = capfd.readouterr().out
+    assert "  distilled-01: test frame" in said and "member" not in said and "ensemble" not in said
+    assert {path.parent.name for path in folder.glob("*/done.json")} == {"distilled-01"}
+    assert recipe("decode") == 0
+    assert "  distilled-01: current" in capfd.readouterr().out and read_done(folder)
+    again = {path.parent.name: path.read_bytes() for path in folder.glob("*/test.txt")}
+    assert again == whole
+
+
 @pytest.mark.parametrize("share", ["3/3", "a/b", "-1/2", "1", "0/0", "1/2/3", "1.0/2", ""])
 def test_no_share(recipe, capfd, share):
     shared = TinyRecipe(recipe.directory, recipe.settings, (f"--shard={share}",))
