@@ -86,7 +86,7 @@ def main() -> int:
         for folder in options.experiments:
             text: set[str] = set()
             if options.text:
-                normalise = normaliser(open_experiment(folder).config)
+                normalise = normaliser(open_experiment(folder, "graph").config)
                 text = set(TextFile(options.text, "--text", normalise).counts())
             found = of_experiment(folder, options.system, text)
             new = f"{found.new} ({found.new / max(found.words, 1):.1%})"
