@@ -90,7 +90,7 @@ def make_pieces(experiment: Experiment, text: Iterable[list[str]] | None, out: P
     Raises:
         UserError: there cannot be so many pieces, or so few.
     """
-    lang, alphabet = experiment.config.lang, alphabet_of(experiment)
+    lang, alphabet = experiment.config.lang, alphabet_of(experiment, "graph")
     train = read_manifest(experiment.path("corpus") / "train.jsonl")
     spoken = [(utterance.text or "").split() for utterance in train]
     spelled = alphabet.spelled({word for words in spoken for word in words})

@@ -4,7 +4,7 @@ docs/units.md
 """
 
 from collections import Counter
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from acoustic_kd.alignment.segmentation import STATES
@@ -35,11 +35,18 @@ def spelling_source(config: Config) -> dict[str, str]:
     """What the corpus stage records; the same for graphemes and for pieces, which come later."""
     if not is_spelled(config):
         return {}
-    places = " by place" if config.lang.positions else ""
-    sources = {"units": f"graphemes {FORMAT} {config.lang.case}{places}"}
+    sources = {"units": _units(config)}
     if config.align.method == "dnn":
         sources["model's units"] = file_digest(_model(config).inventory)
     return sources
+
+
+def _units(config: Config) -> str:
+    """What words are made of, in a word."""
+    if not is_spelled(config):
+        return "phones"
+    places = " by place" if config.lang.positions else ""
+    return f"graphemes {FORMAT} {config.lang.case}{places}"
 
 
 def check_spelled(experiment: Experiment) -> None:
@@ -49,7 +56,7 @@ def check_spelled(experiment: Experiment) -> None:
         UserError: no.
     """
     then = experiment.done("corpus")["inputs"].get("units", "phones")
-    now = spelling_source(experiment.config).get("units", "phones")
+    now = _units(experiment.config)
     if then != now:
         raise UserError(
             f"{experiment.path('corpus')}: words are made of {then} there, and the settings of "
@@ -63,26 +70,36 @@ def _model(config: Config) -> Trained:
     return find_trained(str(config.align.model))
 
 
-def alphabet_of(experiment: Experiment) -> Alphabet:
-    """The graphemes of the train transcripts, or those of the models that align them.
+def alphabet_of(experiment: Experiment, stage: str) -> Alphabet:
+    """What words are spelled in.
+
+    Args:
+        stage: "corpus": the graphemes of the train transcripts, or those of the models that align
+            them; "graph": those that have senones.
 
     Raises:
         UserError: they are too many, or none; or these models' words are spelled otherwise.
     """
     config = experiment.config
+    if stage == "graph":
+        return _in_units_of(experiment.path("senones") / "inventory.json")
     if config.align.method == "dnn":
         model = _model(config)
         then = (read_done(model.experiment / "corpus") or {}).get("inputs", {})
-        now = spelling_source(config)["units"]
-        if then.get("units") != now:
+        known, asked = then.get("units", "phones"), _units(config)
+        if known != asked:
             raise UserError(
-                f"setting 'align.model' is {config.align.model}: its words are made of "
-                f"{then.get('units', 'phones')}, and the settings of 'lang' say {now}; the models "
-                "that align must know the same"
+                f"setting 'align.model' is {config.align.model}: its words are made of {known}, "
+                f"and the settings of 'lang' say {asked}; the models that align must know the same"
             )
-        return Alphabet.of(set(read_inventory(model.inventory).phones) - {SILENCE})
+        return _in_units_of(model.inventory)
     path = experiment.path("corpus") / "train.jsonl"
-    return _alphabet(path, file_digest(path), experiment.config.lang.positions)
+    words = Counter(w for u in read_manifest(path) for w in (u.text or "").split())
+    return Alphabet(words, config.lang.positions)
+
+
+def _in_units_of(inventory: Path) -> Alphabet:
+    return Alphabet.of(set(read_inventory(inventory).phones) - {SILENCE})
 
 
 def check_leaves(config: Config, lexicon: Lexicon) -> None:
@@ -98,9 +115,3 @@ def check_leaves(config: Config, lexicon: Lexicon) -> None:
             f"{len(lexicon.phones())} letters, some by their place in a word, need at least "
             f"{states}, and better twice as many; or give lang.positions=false"
         )
-
-
-@lru_cache(maxsize=1)
-def _alphabet(path: Path, content: str, positions: bool) -> Alphabet:
-    words = Counter(w for u in read_manifest(path) for w in (u.text or "").split())
-    return Alphabet(words, positions)

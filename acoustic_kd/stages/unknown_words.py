@@ -53,7 +53,7 @@ def with_unknown_words(
         whole: what the terminal calls all of `words`.
     """
     if is_spelled(experiment.config):
-        return _with_spelled_words(experiment, lexicon, words)
+        return _with_spelled_words(experiment, lexicon, words, stage)
     unknown = sorted(word for word in words if word not in lexicon)
     if not unknown:
         return lexicon
@@ -84,10 +84,12 @@ def with_unknown_words(
     return Lexicon(lexicon.entries | new)
 
 
-def _with_spelled_words(experiment: Experiment, lexicon: Lexicon, words: Counter[str]) -> Lexicon:
+def _with_spelled_words(
+    experiment: Experiment, lexicon: Lexicon, words: Counter[str], stage: str
+) -> Lexicon:
     """The lexicon, and after its words those of `words` that it lacks and that can be spelled."""
     new = sorted(word for word in words if word not in lexicon)
-    spelled = alphabet_of(experiment).spelled(new)
+    spelled = alphabet_of(experiment, stage).spelled(new)
     if left := [word for word in new if word not in spelled]:
         share = sum(words[word] for word in left) / words.total()
         print(

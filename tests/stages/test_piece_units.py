@@ -131,13 +131,20 @@ def test_a_text_in_pieces(pieces, tmp_path, capfd):
 
 def test_trained_models_align_the_letters_that_they_know(recipe, tmp_path, capfd):
     """The rare ones of other transcripts may be frequent there, and the other way round."""
-    model = ("align.method=dnn", f"align.model={recipe.directory / 'distilled' / '01'}")
+    first = recipe.copy(tmp_path / "first")
+    model = ("align.method=dnn", f"align.model={first.directory / 'distilled' / '01'}")
     again = tiny_recipe.TinyRecipe(
         tmp_path / "again", (*recipe.settings, *model, "corpus.demo_train_sentences=9")
     )
-    assert [again(stage) for stage in ("corpus", "features", "align")] == [0, 0, 0]
-    known = json.loads((recipe.directory / "senones" / "inventory.json").read_text())["phones"]
+    stages = ("corpus", "features", "align", "senones", "frames")
+    assert [again(stage) for stage in stages] == [0] * len(stages)
+    known = json.loads((first.directory / "senones" / "inventory.json").read_text())["phones"]
     assert set(read_lexicon(again.directory / "corpus" / "lexicon.txt").phones()) <= set(known)
+    first.directory.rename(tmp_path / "away")  # what is aligned needs it no more
+    assert again("graph", *PIECES) == 0
+    own = json.loads((again.directory / "senones" / "inventory.json").read_text())["phones"]
+    assert set(read_lexicon(again.directory / "graph" / "lexicon.txt").phones()) <= set(own)
+    (tmp_path / "away").rename(first.directory)
     capfd.readouterr()
     assert again("corpus", "lang.positions=false") == 2
     error = capfd.readouterr().err
