@@ -15,7 +15,7 @@ from acoustic_kd.corpora.manifest import Utterance
 from acoustic_kd.errors import UserError
 
 RAW_RATE = 16000  # headerless files are AN4's: big-endian 16-bit samples at 16 kHz
-SEGMENT_SLACK = 0.1  # seconds by which a segment may end behind its recording: rounded times
+SEGMENT_SLACK = 0.5  # seconds by which a segment may end behind its recording, as in Kaldi
 # Sizes that a program writes when it cannot seek back to the header of its output.
 _UNKNOWN_SIZES = range(0x7FFF0000, 0x100000000)
 _MEND = "fetch it again or take it out of the corpus"
@@ -91,9 +91,13 @@ def cause_of(error: soundfile.LibsndfileError) -> str:
 
 
 def _bounds(path: Path, utterance: Utterance, frames: int, sample_rate: int) -> tuple[int, int]:
-    """First sample of the utterance's segment and the one after its last."""
-    first = round((utterance.start or 0.0) * sample_rate)
-    stop = frames if utterance.end is None else round(utterance.end * sample_rate)
+    """First sample of the utterance's segment and the one after its last.
+
+    Times are cut off at a sample, not rounded: so Kaldi does (featbin/extract-segments.cc), and a
+    sample more may be a frame more.
+    """
+    first = int((utterance.start or 0.0) * sample_rate)
+    stop = frames if utterance.end is None else int(utterance.end * sample_rate)
     if first >= frames > 0 or stop > frames + round(SEGMENT_SLACK * sample_rate):
         raise AudioError(
             f"{path}: {frames / sample_rate:.2f} s long, but segment '{utterance.id}' is from "

@@ -179,8 +179,15 @@ def read_json(path: Path) -> Any:
 
 
 def _read(path: Path) -> str:
-    try:
+    with _reading(path):
         return Path(path).read_text(encoding="utf-8")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Around reading text: what goes wrong is said with the file."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -189,24 +196,32 @@ def _read(path: Path) -> str:
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Write one compact JSON value a line, whole or not at all."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def read_jsonl(path: Path) -> list[Any]:
     """Read a JSON-lines file.
 
     Raises:
+        UserError: as for `jsonl_rows`.
+    """
+    return list(jsonl_rows(path))
+
+
+def jsonl_rows(path: Path) -> Iterator[Any]:
+    """The rows of a JSON-lines file, one by one.
+
+    Raises:
         UserError: the file is missing, or a line is not JSON (the line is named).
     """
-    # Not splitlines(): it also breaks at characters that JSON allows within a string.
-    lines = _read(path).split("\n")
-    rows = []
-    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            raise UserError(f"{path}:{number}: not valid JSON") from None
-    return rows
+    with _reading(path), Path(path).open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                raise UserError(f"{path}:{number}: not valid JSON") from None
+            yield row
 
 
 def digest(value: Any) -> str:

@@ -10,7 +10,8 @@ from acoustic_kd.files import write_text
 SILENCE = "SIL"
 EXACT = ";;; words and units exactly as written"  # the first line where nothing is to be mended
 _VARIANT = re.compile(r"\(\d+\)$")
-_STRESS = re.compile(r"(?<=[A-Z])[012]$")
+_VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW"  # CMU's, which have their stress written
+_STRESSED = re.compile(f"({_VOWELS.replace(' ', '|')})[012]")
 _PROBABILITY = re.compile(
     r"[01]\.\d+(E-\d+)?|\dE-\d+", re.IGNORECASE
 )  # of a pronunciation, as Kaldi has it
@@ -44,10 +45,11 @@ class Lexicon:
 def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
     """Read a CMU-style dictionary: `WORD PH1 PH2 …` a line, variants as `WORD(2)`.
 
-    Words are upper-cased (unless `upper` is false), stress digits are dropped, what follows
-    a `#` is a comment, and lines that start with `;;;` are skipped. Where the first line is
-    `EXACT`, words and phones are as they stand in all others. Words that are silence and nothing
-    else are left out.
+    Words are upper-cased (unless `upper` is false), what follows a `#` is a comment, and lines that
+    start with `;;;` are skipped. Phones are upper-cased unless two of them differ in that alone (s
+    and S of SAMPA); then stress digits are dropped, if none of the phones ends in a digit but CMU's
+    vowels, in 0, 1 or 2: others are tones. Where the first line is `EXACT`, words and phones are as
+    they stand in all others. Words that are silence and nothing else are left out.
 
     Raises:
         UserError: the file is missing or empty, or a line names a word without phones, or with
@@ -57,7 +59,7 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
         text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise UserError(f"lexicon {path}: cannot be read ({error.strerror})") from None
-    entries: dict[str, dict[tuple[str, ...], None]] = {}
+    found: list[tuple[int, str, list[str]]] = []
     exact = text.startswith(f"{EXACT}\n")
     for number, line in enumerate(text.splitlines(), start=1):
         if exact:
@@ -72,32 +74,50 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
         if not exact:
             word = _VARIANT.sub("", word)
             word = word.upper() if upper else word
-            phones = [_STRESS.sub("", phone.upper()) for phone in phones]
         if _PROBABILITY.fullmatch(phones[0]):
             raise UserError(
                 f"lexicon {path}:{number}: word '{word}' has a probability, {phones[0]}, before "
                 "its phones; give lexicon.txt, not lexiconp.txt"
             )
-        if phones == [SILENCE]:  # as !SIL of Kaldi's: between any two words there may be silence
+        found.append((number, word, phones))
+    written = {phone for _, _, phones in found for phone in phones}
+    said = {phone: phone for phone in written} if exact else _mended(written)
+    entries: dict[str, dict[tuple[str, ...], None]] = {}
+    for number, word, phones in found:
+        spoken = tuple(said[phone] for phone in phones)
+        if spoken == (SILENCE,):  # as !SIL of Kaldi's: between any two words there may be silence
             continue
-        if SILENCE in phones:
+        if SILENCE in spoken:
             raise UserError(
                 f"lexicon {path}:{number}: word '{word}' has the phone {SILENCE}, which is silence "
                 "and no part of a word; take it out"
             )
         # A dict keeps the order and drops pronunciations that differed in stress alone.
-        entries.setdefault(word, {})[tuple(phones)] = None
+        entries.setdefault(word, {})[spoken] = None
     if not entries:
         raise UserError(f"lexicon {path}: no words in it")
     return Lexicon({word: tuple(prons) for word, prons in entries.items()})
+
+
+def _mended(phones: set[str]) -> dict[str, str]:
+    """Each phone as it is read: in upper case and without stress, where these say nothing more."""
+    upper = {phone: phone.upper() for phone in phones}
+    if len(set(upper.values())) < len(phones):
+        return {p: SILENCE if name == SILENCE else p for p, name in upper.items()}
+    numbered = [name for name in upper.values() if name[-1].isdigit()]
+    if all(map(_STRESSED.fullmatch, numbered)):
+        return {phone: _STRESSED.sub(r"\1", name) for phone, name in upper.items()}
+    return upper
 
 
 def write_lexicon(path: Path, lexicon: Lexicon, exact: bool = False) -> None:
     """Write `WORD PH1 PH2 …`, one pronunciation a line; `read_lexicon` reads it back the same.
 
     Args:
-        exact: begin with the line `EXACT`: words and units need not be in upper case.
+        exact: begin with the line `EXACT`: words need not be in upper case. So it is, too, where
+            phones would be read otherwise than they are.
     """
+    exact = exact or any(phone != name for phone, name in _mended(set(lexicon.phones())).items())
     rows = ((w, phones) for w, variants in lexicon.entries.items() for phones in variants)
     head = f"{EXACT}\n" if exact else ""
     write_text(path, head + "".join(f"{word} {' '.join(phones)}\n" for word, phones in rows))

@@ -51,12 +51,18 @@ def test_segment(path):
     samples = read(write(path), start=0.25, end=0.5)
     np.testing.assert_array_equal(samples, TONE[4000:8000].astype(np.float32) / 32768)
     assert len(read(path, start=0.75)) == 4000
-    assert len(read(path, start=0.5, end=1.05)) == 8000  # rounded times are forgiven
+    assert len(read(path, start=0.5, end=1.4)) == 8000  # as Kaldi forgives
+
+
+def test_a_segment_begins_and_ends_at_kaldi_s_samples(path):
+    """Which are cut off: 4000.64 is 4000."""
+    samples = read(write(path), start=0.25004, end=0.50004)
+    np.testing.assert_array_equal(samples, TONE[4000:8000].astype(np.float32) / 32768)
 
 
 def test_segment_outside_the_file(path):
     write(path)
-    refused(path, AudioError, "1.00 s long", "'u'", "from 0.5 to 1.5", start=0.5, end=1.5)
+    refused(path, AudioError, "1.00 s long", "'u'", "from 0.5 to 1.6", start=0.5, end=1.6)
     refused(path, AudioError, "1.00 s long", start=1.5)
 
 

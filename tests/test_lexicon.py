@@ -32,6 +32,25 @@ def test_variants_that_differ_in_stress_alone_are_one(written):
     assert lexicon["A"] == (("AH",), ("EY",))
 
 
+@pytest.mark.parametrize(
+    ("text", "phones"),
+    [
+        ("sasa s a S a\nshasha S a S a\n", ["S", "a", "s"]),  # SAMPA
+        ("ma1 m a1\nma2 m a2\nma3 m a3\n", ["A1", "A2", "A3", "M"]),  # tones
+        ("er1 er1\nao2 ao2\n", ["AO", "ER"]),
+        ("er1 er1\nao3 ao3\n", ["AO3", "ER1"]),
+        ("read r iy1 d\nnoise SPN\n", ["D", "IY", "R", "SPN"]),
+        ("a sil\nb s a S\n", ["S", "a", "s"]),
+    ],
+)
+def test_phones_that_are_not_cmu_s_stay_apart(written, tmp_path, text, phones):
+    lexicon = read_lexicon(written(text))
+    assert lexicon.phones() == phones
+    for part in (lexicon, lexicon.restricted_to({min(lexicon.entries)})):  # alone it has no pair
+        write_lexicon(tmp_path / "again", part)
+        assert read_lexicon(tmp_path / "again") == part
+
+
 def test_a_byte_order_mark_belongs_to_no_word(written):
     assert read_lexicon(written("\ufeffA AH\n")).entries == {"A": (("AH",),)}
 

@@ -1,5 +1,6 @@
 """The segmentation of an utterance into HMM states: what every aligner returns."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import read_jsonl, write_jsonl
+from acoustic_kd.files import jsonl_rows, write_jsonl
 from acoustic_kd.lexicon import Lexicon
 
 STATES = 3  # HMM states of every phone
@@ -73,9 +74,9 @@ def read_segmentations(path: Path) -> list[Segmentation]:
         UserError: the file is missing, or a line is malformed (it is named).
     """
     segmentations = []
-    for number, row in enumerate(read_jsonl(path), start=1):
+    for number, row in enumerate(jsonl_rows(path), start=1):
         try:
-            phones = tuple(row["phones"].split())
+            phones = tuple(map(sys.intern, row["phones"].split()))  # millions of a few dozen
             durations = np.asarray(row["durations"], np.int64).reshape(len(phones), STATES)
             if not phones or (durations < 0).any():
                 raise ValueError

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.files import read_jsonl, write_jsonl
+from acoustic_kd.files import jsonl_rows, write_jsonl
 
 SPLITS = ("train", "dev", "test")  # that every corpus has, with transcripts
 MEASURED = ("dev", "test")  # that systems are measured on
@@ -71,7 +71,7 @@ def read_manifest(path: Path) -> list[Utterance]:
         UserError: the file is missing, or a line is not an utterance (the line is named).
     """
     utterances = []
-    for number, row in enumerate(read_jsonl(path), start=1):
+    for number, row in enumerate(jsonl_rows(path), start=1):
         try:
             utterances.append(Utterance(**row))
         except TypeError:

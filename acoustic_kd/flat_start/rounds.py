@@ -79,8 +79,9 @@ def _align_shard(item: tuple[Path, Path, int, frozenset[str]]) -> _Aligned:
         if utterance.id not in left_out:
             states = learnt_states(path, aligner.silent)
             learnt.append((utterance.features, states, shares(components, states)))
-            entered = path[np.flatnonzero(np.diff(path, prepend=-1))]
-            visits += np.bincount(entered, minlength=count)
+            begins = np.flatnonzero(np.diff(path, prepend=-1))
+            kept = begins[states[begins] == path[begins]]  # one that is lost has no frames
+            visits += np.bincount(path[kept], minlength=count)
     number_of, dimension = aligner.mixtures.means.shape[1:]
     moments = np.zeros((count, number_of, 1 + 2 * dimension))
     occupied = np.zeros(count)
@@ -155,7 +156,8 @@ def train_rounds(
     """
     found = read_round(model)
     names = [utterance.id for shard in shards for utterance in read_utterances(shard)]
-    with mapping(len(shards), 0, _start, (lexicon, inventory, texts)) as over:
+    learnt = {name: texts[name] for name in names}  # each process has them: not all of train's
+    with mapping(len(shards), 0, _start, (lexicon, inventory, learnt)) as over:
         while not found.finished:
             number = len(found.history) + 1
             outliers = _outliers(found.scores, spreads)

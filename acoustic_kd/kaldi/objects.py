@@ -13,6 +13,7 @@ In text these are `1 2 3`; `[`, a row a line, `]`; and `[ class weight class wei
 (Kaldi: util/kaldi-holder-inl.h, matrix/compressed-matrix.h, hmm/posterior.cc.)
 """
 
+import codecs
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from acoustic_kd.files import atomic_path
 
 PIECE = 1 << 24  # bytes read at once: a damaged size must not ask for all memory
 LONGEST_KEY = 1024
+_SPACE = b" \t\r\n"
 NUMBER = struct.Struct("<bi")
 INTEGERS = np.dtype([("size", "i1"), ("value", "<i4")])
 PAIRS = np.dtype([("s", "i1"), ("class", "<i4"), ("z", "i1"), ("weight", "<f4")])
@@ -74,16 +76,21 @@ class Kind:
 
 
 def read_key(file: BinaryIO) -> str | None:
-    """The id before an object; None at the end of the archive."""
+    """The id before an object; None at the end of the archive.
+
+    White space before it is passed over. A line may end after it, in text: the object is empty.
+    """
     word = bytearray()
-    while (byte := file.read(1)) not in (b"", b" ", b"\t"):
-        word += byte
-        if byte in b"\n\0" or len(word) > LONGEST_KEY:
+    while (byte := file.read(1)) and (byte not in _SPACE or not word):
+        word += byte.strip(_SPACE)
+        if byte == b"\0" or len(word) > LONGEST_KEY:
             raise Damaged("there is no utterance id where one should be")
     if not word and not byte:
         return None
+    if byte == b"\n":
+        file.seek(-1, 1)
     try:
-        name = word.decode()
+        name = word.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError:
         name = ""
     if not name or not byte:

@@ -3,7 +3,8 @@
 What is given is a path, which may have `*` in it (`exp/tri3b_ali/pdf.*.gz`), with Kaldi's `ark:` or
 `scp:` before it or without. An index is what begins with `scp:` or ends in `.scp`; it has lines
 
-    utterance-id path:offset            or path:offset[first:last], some rows of a matrix
+    utterance-id path:offset            or path:offset[first:last], some rows of a matrix; as in
+                                        Kaldi `last` may be up to two rows after its end
 
 A relative path in it begins at the working directory, as Kaldi has it, or where there is no such
 file, at the index's own folder. Archives may be gzipped. Commands (`… |`) are not run.
@@ -22,6 +23,7 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.kaldi.objects import Damaged, Kind, read_key, read_object
 
 GZIP = b"\x1f\x8b"
+ROWS_OVER = 3  # rows that a range may end behind a matrix (Kaldi: util/kaldi-holder.cc)
 _PREFIX = re.compile(r"(ark|scp)(?:,[a-z,]*)?:")
 _ENTRY = re.compile(r"(?P<path>.+?)(:(?P<offset>\d+))?(\[(?P<rows>[^\[\]]*)\])?")
 
@@ -183,7 +185,7 @@ def read_place(place: Place, kind: Kind, name: str, file: BinaryIO | None = None
         found = read_object(file, kind)
     if place.rows is None:
         return found
-    if getattr(found, "ndim", 0) != 2 or place.rows.stop > len(found):
+    if getattr(found, "ndim", 0) != 2 or place.rows.stop - 1 >= len(found) + ROWS_OVER:
         raise UserError(
             f"{place.path} (utterance '{name}'): rows to {place.rows.stop - 1} are asked for, and "
             f"it has {len(found)} frames"
@@ -211,7 +213,7 @@ def _objects(path: Path, kind: Kind) -> Iterator[tuple[str, str, Place]]:
 def _index(path: Path) -> Iterator[tuple[str, str, Place]]:
     """("file:line", utterance, place) of each line of an scp."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, start=1):
@@ -242,8 +244,10 @@ def parse_place(where: str, entry: str, folder: Path) -> Place:
             "archive and give that one's scp"
         )
     found = _ENTRY.fullmatch(entry)
-    rows = re.fullmatch(r"(\d+):(\d+)", (found and found["rows"]) or "0:0")
-    if not found or not rows or int(rows[1]) > int(rows[2]):
+    asked = found["rows"] if found else None
+    rows = re.fullmatch(r"(\d+):(\d+)(,:?)?", asked or "0:0")
+    every = asked in (":", ",", ":,", ",:", ":,:")
+    if not found or not (every or (rows and int(rows[1]) <= int(rows[2]))):
         raise UserError(
             f"{where}: expected 'utterance-id path:offset', perhaps with [first:last] rows, found "
             f"'{entry}'"
@@ -254,5 +258,5 @@ def parse_place(where: str, entry: str, folder: Path) -> Place:
     if not path.is_file():
         raise UserError(f"{where}: {found['path']}: no such file")
     # Without an offset the file is one object, with no id before it.
-    span = slice(int(rows[1]), int(rows[2]) + 1) if found["rows"] is not None else None
+    span = slice(int(rows[1]), int(rows[2]) + 1) if rows and asked is not None else None
     return Place(path.absolute(), int(found["offset"] or 0), span)

@@ -52,14 +52,16 @@ def run_align(experiment: Experiment) -> None:
     lexicon = read_lexicon(corpus / LEXICON).restricted_to(set(spoken_words(splits)))
     methods = {"pocketsphinx": _with_pocketsphinx, "dnn": _with_dnn, "flat": start_flat}
     align = methods[experiment.config.align.method](experiment, lexicon)
-    excluded = []
+    excluded: list[Exclusion] = []
     for split, utterances in splits.items():
         results = list(align(split, utterances))
         aligned = [found for _, found in results if isinstance(found, Segmentation)]
         failed = [Exclusion(name, split, why) for name, why in results if isinstance(why, str)]
+        excluded += failed
+        if len(failed) > experiment.config.align.max_failed * len(results):
+            report_exclusions(out, excluded)  # all of them, since the error names the first alone
         check_excluded(split, len(aligned), failed, experiment.config.align.max_failed)
         write_segmentations(out / f"{split}.jsonl", aligned)
-        excluded += failed
     report_exclusions(out, excluded)
 
 

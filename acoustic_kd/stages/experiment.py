@@ -31,6 +31,8 @@ LATER = {
     *("train.logits_mb", "train.lanes", "distill.transfer_set", "soft_targets.posteriors"),
     *("decode.vocabulary", "decode.min_counts", "decode.prune"),
 }
+# What is asked of the output, and is not what it is: recorded as the default, whatever it is.
+ASKED = {"align.max_failed"}
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ def select(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
     for key, value in all_settings(config).items():
         shaping = key not in NOT_SHAPING and not (key in LATER and value == defaults[key])
         if shaping and (key in names or key.partition(".")[0] in names):
+            value = defaults[key] if key in ASKED else value
             chosen[key] = list(value) if isinstance(value, tuple) else value
     return chosen
 

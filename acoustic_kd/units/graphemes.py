@@ -1,8 +1,8 @@
 """Graphemes: what a word is spelled in, with Unicode's knowledge of scripts and no other.
 
 A cluster is the least part of a word that is not cut: a letter with the marks that change it, and
-the silent characters before it. It is said as one grapheme, a Hangul syllable as its two or three
-letters.
+the silent characters before it, or before such a mark. It is said as one grapheme, a Hangul
+syllable as its two or three letters.
 
 A letter at a word's beginning, at its end or alone may be a unit of its own, as Kaldi's phones are:
 the E of TEN, the E of ONE and the letter E when it is spelled have little in common.
@@ -40,18 +40,20 @@ def clusters(word: str) -> list[str]:
     """The parts of a word that are not cut; joined they are the word.
 
     Returns:
-        Nothing where the word has no letter, or a character that is neither letter, mark or digit
-        nor one that words are written with: nobody knows how to say it.
+        Nothing where the word has no letter, begins with a mark that belongs to one, or has a
+        character that is neither letter, mark or digit nor one that words are written with: nobody
+        knows how to say it.
     """
     parts: list[str] = []
     silent = ""
     for character in word:
         if character in _SILENT:
             silent += character
-        elif not _is_letter(character):
+        elif not _is_letter(character) or (not parts and _is_attached(character)):
             return []
-        elif parts and not silent and _is_attached(character):
-            parts[-1] += character
+        elif _is_attached(character):
+            parts[-1] += silent + character
+            silent = ""
         else:
             parts.append(silent + character)
             silent = ""

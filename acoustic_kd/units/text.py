@@ -12,8 +12,10 @@ APOSTROPHE = "'"
 _CURLY = "\u2019\u2018\u02bc\u02bb"  # within a word apostrophes, around it quotation marks
 # Punctuation that stands for something said, or marks what is no word: <unk>, [noise], 5%.
 _KEPT = frozenset("#%&*@/\\_()[]{}<>")
-# No shape and no sound, though Unicode calls them letters or marks: fillers, joiners, variants.
-_SHAPELESS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | frozenset(
+# Typed for an apostrophe or a quotation mark; Unicode takes them for accents without a letter.
+_AS_TYPED = {"\u00b4": "\u2019", "\u1ffd": "\u2019", "`": "\u2018", "\u1fef": "\u2018"}
+# No sound, though Unicode calls them letters or marks: fillers, joiners, variants, tatweel.
+_SHAPELESS = frozenset("\u0640\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | frozenset(
     map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
 )
 _APOSTROPHES = str.maketrans(dict.fromkeys(_CURLY, APOSTROPHE))
@@ -28,10 +30,13 @@ class _Places(dict):
 
 
 def _place(character: str) -> str:
-    if character in INNER or character in _CURLY or character == APOSTROPHE:
-        return character
-    if unicodedata.normalize("NFKC", character) in _KEPT:  # full-width ones, too
-        return character
+    if character in _AS_TYPED:
+        return _AS_TYPED[character]
+    plain = unicodedata.normalize("NFKC", character)  # of full-width ones and others
+    if len(plain) == 1 and plain in INNER + _CURLY + APOSTROPHE:
+        return plain
+    if plain in _KEPT:
+        return plain
     if character in _SHAPELESS:
         return ""
     category = unicodedata.category(character)

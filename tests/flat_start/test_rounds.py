@@ -1,5 +1,7 @@
 """Rounds of training: what they learn, and that what was stopped goes on to the same bits."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -130,6 +132,33 @@ def test_a_phone_that_lasts_too_long_is_learnt_as_silence():
     kept = np.repeat([True, True, True, False, True], lengths)
     np.testing.assert_array_equal(found[kept], path[kept])
     assert set(found[~kept]) == {0, 1, 2}
+
+
+def test_a_phone_that_has_lost_all_its_frames_has_a_duration(start, monkeypatch):
+    """A rare one may be found in a long pause alone."""
+    shards, begin, _, _ = start
+    path = np.repeat([0, 3, 4, 5, 2], [4, 5, LONGEST + 10, 6, 4])
+    count, texts = INVENTORY.num_senones, {"u": ["AB"]}
+    aligner = SimpleNamespace(
+        align=lambda words, frames: (
+            path,
+            np.zeros((len(path), 1, count)),
+            np.zeros((len(path), count)),
+        ),
+        score=lambda path, loglikes: 0.0,
+        silent=np.arange(count) < 3,
+        mixtures=SimpleNamespace(means=np.zeros((count, 1, D))),
+    )
+    utterance = Utterance("u", np.zeros((len(path), D), np.float32), None)
+    monkeypatch.setattr(rounds, "_aligner", lambda *which: aligner)
+    monkeypatch.setattr(rounds, "read_utterances", lambda shard: [utterance])
+    monkeypatch.setattr(rounds, "_inventory", INVENTORY, raising=False)
+    monkeypatch.setattr(rounds, "_texts", texts, raising=False)
+    found = rounds._align_shard((shards[0], begin("lost"), 1, frozenset()))
+    assert found.frames.sum() == len(path)
+    durations = rounds._mean(found.frames, found.visits)
+    assert durations[[3, 4, 5]].tolist() == [5, 2, 6]
+    assert (durations >= 1).all()
 
 
 def test_a_damaged_model_is_named(tmp_path):

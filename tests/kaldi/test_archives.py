@@ -101,9 +101,26 @@ def test_rows_of_a_matrix(tmp_path):
     line = (tmp_path / "a.scp").read_text().strip()
     (tmp_path / "a.scp").write_text(f"{line}[2:4]\n")
     np.testing.assert_array_equal(Table(scp, MATRIX)["a"], matrix[2:5])
-    (tmp_path / "a.scp").write_text(f"{line}[2:9]\n")
-    with pytest.raises(UserError, match=r"'a'\): rows to 9 are asked for, and it has 9 frames"):
+    for rows in ("[:]", "[:,:]", "[0:8]", "[0:8,:]", "[0:11]"):  # the last by Kaldi's tolerance
+        (tmp_path / "a.scp").write_text(f"{line}{rows}\n")
+        np.testing.assert_array_equal(Table(scp, MATRIX)["a"], matrix)
+    (tmp_path / "a.scp").write_text(f"{line}[2:12]\n")
+    with pytest.raises(UserError, match=r"'a'\): rows to 12 are asked for, and it has 9 frames"):
         Table(scp, MATRIX)["a"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_text_as_other_tools_write_it(tmp_path, end, zipped):
+    """A mark of UTF-8, white space before an id, none after one, an empty line at the end."""
+    content = end.join(["\ufeffa 1 2", " b", "c \t3", "", ""]).encode()
+    (tmp_path / "a").write_bytes(gzip.compress(content) if zipped else content)
+    found = back(str(tmp_path / "a"), ALIGNMENT)
+    assert {name: n.tolist() for name, n in found.items()} == {"a": [1, 2], "b": [], "c": [3]}
+    written(tmp_path, kaldi.Int32VectorWriter, {"a": [1, 2]}, "ark,scp")
+    index = "\ufeff" + (tmp_path / "a.scp").read_text().strip() + end
+    (tmp_path / "a.scp").write_bytes(index.encode())
+    assert back(str(tmp_path / "a.scp"), ALIGNMENT)["a"].tolist() == [1, 2]
 
 
 def test_several_archives_are_one_table(tmp_path):

@@ -156,6 +156,23 @@ def test_the_last_model_stays_and_what_it_learnt_from_does_not(aligned):
     assert aligned("align") == 0  # current
 
 
+def test_too_many_are_all_named_and_nothing_is_learnt_again(aligned, tmp_path, capfd):
+    copy = aligned.copy(tmp_path / "exp")
+    (copy.directory / "align" / "done.json").unlink()
+    (copy.directory / "align" / "excluded.jsonl").unlink()
+    model = copy.directory / "align" / "flat" / "model.safetensors"
+    before = model.stat().st_mtime_ns
+    capfd.readouterr()
+    assert copy("align", "align.max_failed=0.01") == 2
+    said = capfd.readouterr()
+    assert said.err.count("\n") == 1 and "3 of 60 utterances cannot be used" in said.err
+    assert "round" not in said.out
+    assert reasons(copy).keys() == {WRONG, MINUTE, FOREIGN}
+    assert copy("align") == 0
+    assert "round" not in capfd.readouterr().out and model.stat().st_mtime_ns == before
+    assert segmentations(copy).keys() == segmentations(aligned).keys()
+
+
 def test_what_systems_are_measured_on_is_never_left_out():
     segmented = Segmentation("u", ("AA",), np.ones((1, 3), int))
     results = [(f"u{n}", segmented, -2.0) for n in range(9)]

@@ -24,6 +24,7 @@ from acoustic_kd.units.text import normalise_spelled
         ("ก่", ["ก", "่"]),  # a tone
         ("שָׁלוֹם", ["ש", "ָ", "ׁ", "ל", "ו", "ֹ", "ם"]),
         ("می\u200cخواهم", ["م", "ی", "\u200cخ", "و", "ا", "ه", "م"]),
+        ("র\u200d\u09cdয", ["র\u200d\u09cd", "য"]),  # a joiner before the mark
         ("世界", ["世", "界"]),
         ("안녕", ["안", "녕"]),
         ("4TH", ["4", "T", "H"]),
@@ -34,7 +35,7 @@ def test_where_words_are_cut(word, parts):
 
 
 @pytest.mark.parametrize(
-    "word", ["", "'", "5%", "<UNK>", "[NOISE]", "A_B", "☃", "A\x00", "A\ue000"]
+    "word", ["", "'", "5%", "<UNK>", "[NOISE]", "A_B", "☃", "A\x00", "A\ue000", "\u0301A"]
 )
 def test_what_nobody_can_say(word):
     assert clusters(word) == []

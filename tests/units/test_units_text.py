@@ -33,6 +33,8 @@ from acoustic_kd.units.text import normalise_spelled
         ("“Don’t ‘go’ — on,” he said.", "DON'T GO ON HE SAID"),
         ("'tis dogs' U.S. well-known wel- -", "'TIS DOGS' U.S WELL-KNOWN WEL"),
         ("' '' .", ""),
+        ("don\u2011t don＇t don´t don\u1ffdt `go´ ｅ－mail", "DON‐T DON'T DON'T DON'T GO E-MAIL"),
+        ("مـحمد محمد", "محمد محمد"),  # tatweel draws a letter out
         ("5% <unk> [noise]", "5% <UNK> [NOISE]"),
         ("5％ ＜unk＞ ［noise］，", "5% <UNK> [NOISE]"),
     ],
