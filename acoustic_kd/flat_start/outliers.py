@@ -2,11 +2,15 @@
 
 import numpy as np
 
+MOST = 10.0  # nats that a frame counts for; docs/alignment.md
 NARROWEST = 0.25  # nats a frame: the spread of few or uniform utterances says little
 
 
 def score_path(loglikes: np.ndarray, path: np.ndarray, silent: np.ndarray) -> float:
     """How well an utterance fits its alignment: nats a frame below the states that fit best.
+
+    No frame counts for more than `MOST`: a few of digital silence within words, where a recording
+    was gated, or a click, would otherwise outweigh seconds that fit.
 
     A frame of which the alignment and the best fitting state both say that it is silence counts
     for nothing, so that pauses neither hide a bad transcript nor make a good one look bad; but what
@@ -25,7 +29,8 @@ def score_path(loglikes: np.ndarray, path: np.ndarray, silent: np.ndarray) -> fl
     counted = np.flatnonzero(~(silent[path] & silent[best]))
     if not len(counted):
         return 0.0
-    return float(np.mean(loglikes[counted, path[counted]] - loglikes[counted, best[counted]]))
+    worse = loglikes[counted, best[counted]] - loglikes[counted, path[counted]]
+    return -float(np.minimum(worse, MOST).mean())
 
 
 def lowest_score(scores: np.ndarray, spreads: float) -> float:

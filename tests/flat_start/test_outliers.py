@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acoustic_kd.flat_start.outliers import find_outliers, score_path
+from acoustic_kd.flat_start.outliers import MOST, find_outliers, score_path
 
 SILENT = np.array([True, False, False])
 
@@ -28,6 +28,13 @@ def test_silence_counts_where_speech_was_heard_or_aligned_alone():
     path[49:51] = 1
     assert score_path(speech, path, SILENT) == pytest.approx((-4 - 2) / 2)  # a word in a pause
     assert score_path(pause, np.zeros(50, int), SILENT) == 0
+
+
+def test_a_few_frames_that_fit_nothing_outweigh_no_others():
+    loglikes = np.tile([-9.0, -1, -2], (100, 1))
+    path = np.ones(100, int)
+    loglikes[:9, 1] = -500  # digital silence within words
+    assert score_path(loglikes, path, SILENT) == pytest.approx(-0.09 * MOST)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 40))
