@@ -10,8 +10,17 @@ from acoustic_kd.files import write_text
 SILENCE = "SIL"
 EXACT = ";;; words and units exactly as written"  # the first line where nothing is to be mended
 _VARIANT = re.compile(r"\(\d+\)$")
-_VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW"  # CMU's, which have their stress written
-_STRESSED = re.compile(f"({_VOWELS.replace(' ', '|')})[012]")
+CMU_VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH",
+              "UW")  # fmt: skip
+CMU_PHONES = frozenset(
+    [
+        *CMU_VOWELS,
+        *("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S"),
+        *("SH", "T", "TH", "V", "W", "Y", "Z", "ZH"),
+    ]
+)
+_NOISES = {SILENCE, "SPN", "NSN"}  # as Kaldi's lexicons have them beside phones
+_STRESSED = re.compile(f"({'|'.join(CMU_VOWELS)})[012]")
 _PROBABILITY = re.compile(
     r"[01]\.\d+(E-\d+)?|\dE-\d+", re.IGNORECASE
 )  # of a pronunciation, as Kaldi has it
@@ -46,9 +55,9 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
     """Read a CMU-style dictionary: `WORD PH1 PH2 …` a line, variants as `WORD(2)`.
 
     Words are upper-cased (unless `upper` is false), what follows a `#` is a comment, and lines that
-    start with `;;;` are skipped. Phones are upper-cased unless two of them differ in that alone (s
-    and S of SAMPA); then stress digits are dropped, if none of the phones ends in a digit but CMU's
-    vowels, in 0, 1 or 2: others are tones. Where the first line is `EXACT`, words and phones are as
+    start with `;;;` are skipped. CMU's phones are upper-cased and without stress. So are others,
+    unless two of them differ in case alone (s and S of SAMPA), or one ends in a digit that is no
+    stress of a vowel of CMU's (a tone). Where the first line is `EXACT`, words and phones are as
     they stand in all others. Words that are silence and nothing else are left out.
 
     Raises:
@@ -101,13 +110,20 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
 
 def _mended(phones: set[str]) -> dict[str, str]:
     """Each phone as it is read: in upper case and without stress, where these say nothing more."""
-    upper = {phone: phone.upper() for phone in phones}
-    if len(set(upper.values())) < len(phones):
-        return {p: SILENCE if name == SILENCE else p for p, name in upper.items()}
+    silent = {phone: SILENCE for phone in phones if phone.upper() == SILENCE}
+    upper = {phone: phone.upper() for phone in phones - silent.keys()}
+    plain = {phone: _STRESSED.sub(r"\1", name) for phone, name in upper.items()}
+    if CMU_PHONES.union(_NOISES).issuperset(plain.values()):
+        return plain | silent
+    if len(set(upper.values())) < len(upper):
+        return {phone: phone for phone in upper} | silent
     numbered = [name for name in upper.values() if name[-1].isdigit()]
-    if all(map(_STRESSED.fullmatch, numbered)):
-        return {phone: _STRESSED.sub(r"\1", name) for phone, name in upper.items()}
-    return upper
+    return (plain if all(map(_STRESSED.fullmatch, numbered)) else upper) | silent
+
+
+def as_once_read(phone: str) -> str:
+    """What a phone was read as when all lost their case, and a digit that looks like stress."""
+    return re.sub("(?<=[A-Z])[012]$", "", phone.upper())
 
 
 def write_lexicon(path: Path, lexicon: Lexicon, exact: bool = False) -> None:

@@ -172,6 +172,12 @@ def read_done(directory: Path) -> dict[str, Any] | None:
     return _read_record(Path(directory) / "done.json")
 
 
+def read_settings(directory: Path) -> dict[str, Any]:
+    """The settings of what is made, or being made, in a directory; none where nothing is."""
+    records = (_read_record(Path(directory) / name) for name in reversed(RECORDS))
+    return next((record["settings"] for record in records if record), {})
+
+
 def _seconds(begun: float) -> dict[str, float]:
     return {"seconds": round(time.monotonic() - begun, 1)}
 

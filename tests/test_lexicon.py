@@ -40,6 +40,8 @@ def test_variants_that_differ_in_stress_alone_are_one(written):
         ("er1 er1\nao2 ao2\n", ["AO", "ER"]),
         ("er1 er1\nao3 ao3\n", ["AO3", "ER1"]),
         ("read r iy1 d\nnoise SPN\n", ["D", "IY", "R", "SPN"]),
+        ("READ R IY1 D\nnew n uw1\nDEN D EH1 N\n", ["D", "EH", "IY", "N", "R", "UW"]),
+        ("!SIL SIL\n<s> sil\nread r iy1 d\n", ["D", "IY", "R"]),
         ("a sil\nb s a S\n", ["S", "a", "s"]),
     ],
 )

@@ -16,16 +16,9 @@ from acoustic_kd.alignment.segmentation import (
     check_transcript,
 )
 from acoustic_kd.errors import UserError
-from acoustic_kd.lexicon import SILENCE, Lexicon
+from acoustic_kd.lexicon import CMU_PHONES, SILENCE, Lexicon
 
 SAMPLE_RATE = 16000
-PHONES = frozenset(
-    [
-        *("AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G"),
-        *("HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T"),
-        *("TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
-    ]
-)
 
 
 def bundled_lexicon() -> Path:
@@ -41,7 +34,7 @@ class PocketsphinxAligner:
     """
 
     def __init__(self, lexicon: Lexicon) -> None:
-        foreign = [phone for phone in lexicon.phones() if phone not in PHONES]
+        foreign = [phone for phone in lexicon.phones() if phone not in CMU_PHONES]
         if foreign:
             raise UserError(
                 f"lexicon: phone '{foreign[0]}' is not among the 39 CMU phones that pocketsphinx "
@@ -89,7 +82,7 @@ class PocketsphinxAligner:
             for word in alignment
             for phone in word
         ]
-        names = tuple(phone if phone in PHONES else SILENCE for phone, _ in phones)
+        names = tuple(phone if phone in CMU_PHONES else SILENCE for phone, _ in phones)
         return Segmentation(name, names, np.array([d for _, d in phones], np.int64))
 
     def _decode(self, samples: bytes) -> None:

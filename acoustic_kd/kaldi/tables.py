@@ -185,10 +185,11 @@ def read_place(place: Place, kind: Kind, name: str, file: BinaryIO | None = None
         found = read_object(file, kind)
     if place.rows is None:
         return found
-    if getattr(found, "ndim", 0) != 2 or place.rows.stop - 1 >= len(found) + ROWS_OVER:
+    last, count = place.rows.stop - 1, len(found)
+    if getattr(found, "ndim", 0) != 2 or place.rows.start >= count or last >= count + ROWS_OVER:
         raise UserError(
-            f"{place.path} (utterance '{name}'): rows to {place.rows.stop - 1} are asked for, and "
-            f"it has {len(found)} frames"
+            f"{place.path} (utterance '{name}'): rows to {last} are asked for, and it has {count} "
+            "frames"
         )
     return found[place.rows]
 
@@ -245,7 +246,7 @@ def parse_place(where: str, entry: str, folder: Path) -> Place:
         )
     found = _ENTRY.fullmatch(entry)
     asked = found["rows"] if found else None
-    rows = re.fullmatch(r"(\d+):(\d+)(,:?)?", asked or "0:0")
+    rows = re.fullmatch(r"(\d+):(\d+)(,:?)?", "0:0" if asked is None else asked)
     every = asked in (":", ",", ":,", ",:", ":,:")
     if not found or not (every or (rows and int(rows[1]) <= int(rows[2]))):
         raise UserError(

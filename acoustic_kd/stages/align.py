@@ -20,7 +20,6 @@ from acoustic_kd.corpora.manifest import (
     SPLITS,
     Exclusion,
     Utterance,
-    check_excluded,
     read_manifest,
 )
 from acoustic_kd.decoding.align import DnnAligner
@@ -36,7 +35,13 @@ from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.flat_start import NO_TRANSCRIPT, start_flat
 from acoustic_kd.stages.label import read_statistics
 from acoustic_kd.stages.pdfs import run_pdf_align
-from acoustic_kd.stages.prepare import LEXICON, normalised, report_exclusions, takes_pdfs
+from acoustic_kd.stages.prepare import (
+    LEXICON,
+    check_kept,
+    normalised,
+    report_exclusions,
+    takes_pdfs,
+)
 from acoustic_kd.stages.realign import Trained, check_heard, find_trained
 from acoustic_kd.stages.unknown_words import spoken_words
 
@@ -58,9 +63,7 @@ def run_align(experiment: Experiment) -> None:
         aligned = [found for _, found in results if isinstance(found, Segmentation)]
         failed = [Exclusion(name, split, why) for name, why in results if isinstance(why, str)]
         excluded += failed
-        if len(failed) > experiment.config.align.max_failed * len(results):
-            report_exclusions(out, excluded)  # all of them, since the error names the first alone
-        check_excluded(split, len(aligned), failed, experiment.config.align.max_failed)
+        check_kept(out, split, len(aligned), excluded, experiment.config.align.max_failed)
         write_segmentations(out / f"{split}.jsonl", aligned)
     report_exclusions(out, excluded)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from acoustic_kd.config import PATHS, Config, all_settings
 from acoustic_kd.errors import UserError
-from acoustic_kd.work import Work, require_done
+from acoustic_kd.work import Work, read_settings, require_done
 
 Part = TypeVar("Part")
 
@@ -31,7 +31,7 @@ LATER = {
     *("train.logits_mb", "train.lanes", "distill.transfer_set", "soft_targets.posteriors"),
     *("decode.vocabulary", "decode.min_counts", "decode.prune"),
 }
-# What is asked of the output, and is not what it is: recorded as the default, whatever it is.
+# What is asked of the output, and is not what it is: another value makes nothing again.
 ASKED = {"align.max_failed"}
 
 
@@ -151,7 +151,10 @@ class Experiment:
         return list(self.stages).index(name)
 
     def _settings(self, stage: Stage) -> dict[str, Any]:
-        return select(self.config, stage.settings) | {"format": stage.format}
+        chosen = select(self.config, stage.settings)
+        recorded = read_settings(self.path(stage.name))
+        kept = {key: recorded[key] for key in ASKED & chosen.keys() & recorded.keys()}
+        return chosen | kept | {"format": stage.format}
 
 
 def select(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
@@ -160,7 +163,6 @@ def select(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
     for key, value in all_settings(config).items():
         shaping = key not in NOT_SHAPING and not (key in LATER and value == defaults[key])
         if shaping and (key in names or key.partition(".")[0] in names):
-            value = defaults[key] if key in ASKED else value
             chosen[key] = list(value) if isinstance(value, tuple) else value
     return chosen
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from acoustic_kd.config import Config
-from acoustic_kd.corpora.manifest import SPLITS, Exclusion, check_excluded, read_manifest
+from acoustic_kd.corpora.manifest import SPLITS, Exclusion, read_manifest
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import digest, file_digest, read_json, write_json
 from acoustic_kd.frames import Classes, read_index
@@ -20,7 +20,7 @@ from acoustic_kd.kaldi.objects import ALIGNMENT, POSTERIOR, integer_bytes, write
 from acoustic_kd.kaldi.posteriors import best_classes
 from acoustic_kd.kaldi.tables import Table
 from acoustic_kd.stages.experiment import Experiment
-from acoustic_kd.stages.prepare import report_exclusions, takes_pdfs
+from acoustic_kd.stages.prepare import check_kept, report_exclusions, takes_pdfs
 
 FORMAT = "acoustic_kd pdfs 1"
 
@@ -50,7 +50,7 @@ def run_pdf_align(experiment: Experiment) -> None:
         table = Table(config.pdf_ali, ALIGNMENT)
     else:
         table = Table(config.pdf_post or "", POSTERIOR)
-    excluded = []
+    excluded: list[Exclusion] = []
     for split in SPLITS:
         utterances = read_manifest(experiment.path("corpus") / f"{split}.jsonl")
         known = {u.id for u in utterances if u.id in table}
@@ -60,14 +60,14 @@ def run_pdf_align(experiment: Experiment) -> None:
         if split == "test" and not known:
             print("  test: no alignments, so no frame accuracy")
             failed = []
-        check_excluded(split, len(known), failed, config.max_failed)
+        excluded += failed
+        check_kept(out, split, len(known), excluded, config.max_failed)
         index = read_index(experiment.path("features") / split)
         lengths = {name: frames for name, frames in index.lengths.items() if name in known}
         aligned = ((name, integer_bytes(_labels(table, name, lengths[name], experiment.config)))
                    for name in table if name in lengths)  # fmt: skip
         number = write_objects(out / f"{split}.ark", aligned)
         print(f"  {split}: {number} utterances, {sum(lengths.values())} frames")
-        excluded += failed
     table.close()
     report_exclusions(out, excluded)
 

@@ -109,7 +109,7 @@ def make_pieces(experiment: Experiment, text: Iterable[list[str]] | None, out: P
 
     def knows(word: str) -> bool:
         parts = clusters(word)
-        whole = bool(parts) and singles.issuperset(parts)
+        whole = singles.issuperset(parts) and alphabet.spell(word) is not None
         return whole or all(piece in lexicon for piece in model.split(word))
 
     return Pieces(_InPieces(model, sentences), lexicon, words, knows)

@@ -30,7 +30,7 @@ from acoustic_kd.frames import Classes, read_utterances, shard_paths, write_stor
 from acoustic_kd.frames import Utterance as Frames
 from acoustic_kd.kaldi.objects import MATRIX
 from acoustic_kd.kaldi.tables import archive_of, parse_place, read_place
-from acoustic_kd.lexicon import Lexicon, read_lexicon, write_lexicon
+from acoustic_kd.lexicon import Lexicon, as_once_read, read_lexicon, write_lexicon
 from acoustic_kd.parallel import map_ordered
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.language_model import check as check_language_model
@@ -62,7 +62,7 @@ def corpus_sources(config: Config) -> dict[str, str]:
     if takes_pdfs(config):
         sources = {"lexicon": "none"}
     else:
-        sources = spelling_source(config) or {"lexicon": file_digest(_lexicon_path(config))}
+        sources = spelling_source(config) or lexicon_source(config)
     words: Iterable[str] = map(normalise_text, vocabulary(config.corpus.demo_language))
     if corpora.data_dir(config.corpus) is not None:
         # Only the demo writes anything there.
@@ -73,6 +73,14 @@ def corpus_sources(config: Config) -> dict[str, str]:
     elif more := corpora.read_untranscribed(config.corpus):
         sources["data"] = digest(_source_rows({UNTRANSCRIBED: more}))
     return sources | unknown_words_source(config, _lexicon(config), words)
+
+
+def lexicon_source(config: Config) -> dict[str, str]:
+    """The lexicon's text; and that its phones are as written, where they once were not."""
+    sources = {"lexicon": file_digest(_lexicon_path(config))}
+    if any(as_once_read(phone) != phone for phone in _lexicon(config).phones()):
+        sources["phones"] = "as written"
+    return sources
 
 
 def _source_rows(splits: dict[str, list[Utterance]]) -> list[list]:
@@ -123,6 +131,22 @@ def _lexicon_path(config: Config) -> Path:
         named = config.align.lexicon in LEXICONS and not given.is_file()
         return file_of(given.name, corpora.librispeech_dir(config.corpus)) if named else given
     return corpora.own_lexicon(config.corpus) or bundled_lexicon()
+
+
+def check_kept(
+    directory: Path, split: str, kept: int, excluded: list[Exclusion], most: float
+) -> None:
+    """Raise a UserError where too many of a split were left out, when all have been named.
+
+    Args:
+        excluded: of this split and of others.
+        most: as of `check_excluded`.
+    """
+    try:
+        check_excluded(split, kept, [one for one in excluded if one.split == split], most)
+    except UserError:
+        report_exclusions(directory, excluded)
+        raise
 
 
 def report_exclusions(directory: Path, excluded: list[Exclusion]) -> None:

@@ -10,13 +10,13 @@ the E of TEN, the E of ONE and the letter E when it is spelled have little in co
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 from acoustic_kd.errors import UserError
 from acoustic_kd.units.text import APOSTROPHE, INNER
 
-FORMAT = 2  # of spellings; raised when other ones are found
+FORMAT = 3  # of spellings; raised when other ones are found
 LEAST_SEEN = 20  # times in train: a rarer letter is said as the letter that it derives from
 ONE_IN = 10_000  # letters of train: a rarer place is not set apart; some hours must show it
 MOST = 300  # units: tables of all triphones grow with the cube
@@ -83,6 +83,9 @@ class Alphabet:
     `ONE_IN` letters. It comes as often itself, or nothing is set apart from it. If there were more
     than `MOST` units, the rarest are not.
 
+    Attributes:
+        own: the units.
+
     Args:
         words: of the train transcripts, with how often each comes.
         positions: whether letters are set apart by their place.
@@ -109,20 +112,20 @@ class Alphabet:
         self.letters, self.apart = letters, set[str]()
         if positions:
             self.apart = self._set_apart(words)
+        self.own = self.letters | self.apart
 
     @classmethod
-    def of(cls, units: Iterable[str]) -> "Alphabet":
-        """The one that has these units: those of trained models."""
+    def of(cls, units: Collection[str]) -> "Alphabet":
+        """The one that has these units, and no others: those of trained models.
+
+        A letter that came in one place alone there has no unit elsewhere.
+        """
         found = cls.__new__(cls)
         found.apart = {unit for unit in units if unit.endswith((BEGIN, END, ALONE))}
         found.letters = {unit.partition("_")[0] for unit in units}
         found.counts = Counter(dict.fromkeys(found.letters, LEAST_SEEN))
+        found.own = set(units)
         return found
-
-    @property
-    def own(self) -> set[str]:
-        """The units."""
-        return self.letters | self.apart
 
     def _said_as(self, letter: str) -> str:
         base = unicodedata.normalize("NFD", letter)[:1]
@@ -161,9 +164,10 @@ class Alphabet:
         if not said or not self.letters.issuperset(said):
             return None
         units = map("".join, zip(said, places(len(said), begins, ends), strict=True))
-        return tuple(
+        found = tuple(
             unit if unit in self.apart else letter for unit, letter in zip(units, said, strict=True)
         )
+        return found if self.own.issuperset(found) else None
 
     def spelled(self, words: Iterable[str]) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Word → its one pronunciation, of those that have a spelling, in their order."""

@@ -32,8 +32,11 @@ class _Places(dict):
 def _place(character: str) -> str:
     if character in _AS_TYPED:
         return _AS_TYPED[character]
+    if character in INNER:
+        return character
     plain = unicodedata.normalize("NFKC", character)  # of full-width ones and others
-    if len(plain) == 1 and plain in INNER + _CURLY + APOSTROPHE:
+    # But a full-width stop ends sentences, with no space after it.
+    if len(plain) == 1 and plain in INNER.replace(".", "") + _CURLY + APOSTROPHE:
         return plain
     if plain in _KEPT:
         return plain

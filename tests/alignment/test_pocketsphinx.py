@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from acoustic_kd.alignment.pocketsphinx import (
-    PHONES,
     SAMPLE_RATE,
     AlignmentFailure,
     PocketsphinxAligner,
@@ -16,7 +15,7 @@ from acoustic_kd.audio import read_audio
 from acoustic_kd.corpora import an4
 from acoustic_kd.errors import UserError
 from acoustic_kd.features import SHIFT_SECONDS
-from acoustic_kd.lexicon import SILENCE, Lexicon, read_lexicon
+from acoustic_kd.lexicon import CMU_PHONES, SILENCE, Lexicon, read_lexicon
 
 COUNT = 8
 
@@ -126,4 +125,4 @@ def test_a_foreign_phone_is_refused_at_once():
 
 def test_the_bundled_lexicon_needs_no_other_phones():
     phones = set(read_lexicon(bundled_lexicon()).phones())
-    assert len(PHONES) == 39 and phones == PHONES
+    assert len(CMU_PHONES) == 39 and phones == CMU_PHONES

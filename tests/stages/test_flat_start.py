@@ -142,6 +142,14 @@ def test_boundaries_are_near_those_of_a_trained_model(aligned):
     assert len(apart) > 80 and np.median(apart) <= 3 and np.mean(apart) < 6
 
 
+def test_what_is_asked_of_an_alignment_makes_none_again(aligned, capfd):
+    """It was recorded as 0.1, and stays so."""
+    assert aligned("align", "align.max_failed=0.5") == aligned("align") == 0
+    assert capfd.readouterr().out.count("current, nothing to do") == 2
+    record = json.loads((aligned.directory / "align" / "done.json").read_text())
+    assert record["settings"]["align.max_failed"] == 0.1
+
+
 def test_the_last_model_stays_and_what_it_learnt_from_does_not(aligned):
     folder = aligned.directory / "align" / "flat"
     assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "scores.jsonl"]

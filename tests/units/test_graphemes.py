@@ -112,6 +112,8 @@ def test_an_alphabet_of_the_units_of_trained_models():
     again = Alphabet.of(first.own)
     assert again.own == first.own and again.spelled(words) == first.spelled(words)
     assert again.spell("ÑE") == ("N_B", "E_E") and again.spell("BEE") is None
+    begins = Alphabet.of({"J_B", "A", "A_E"})
+    assert begins.spell("JA") == ("J_B", "A_E") and begins.spell("AJA") is None
 
 
 def test_parts_of_words_are_spelled_by_their_place():

@@ -34,6 +34,7 @@ from acoustic_kd.units.text import normalise_spelled
         ("'tis dogs' U.S. well-known wel- -", "'TIS DOGS' U.S WELL-KNOWN WEL"),
         ("' '' .", ""),
         ("don\u2011t don＇t don´t don\u1ffdt `go´ ｅ－mail", "DON‐T DON'T DON'T DON'T GO E-MAIL"),
+        ("終わった．それから", "終わった それから"),  # a stop without a space
         ("مـحمد محمد", "محمد محمد"),  # tatweel draws a letter out
         ("5% <unk> [noise]", "5% <UNK> [NOISE]"),
         ("5％ ＜unk＞ ［noise］，", "5% <UNK> [NOISE]"),
