@@ -7,11 +7,14 @@ import numpy as np
 
 from acoustic_kd.decoding.scoring import replicate
 
-PAIRS = {  # columns of baseline, ensemble, distilled: the one, and the other it is held against
-    "ensemble over baseline": (1, 0),
-    "distilled over baseline": (2, 0),
-    "distilled over ensemble": (2, 1),
-}
+# The kinds of systems that are compared, in pairs: a system, and the one that it is compared with.
+PAIRS = (
+    ("ensemble", "baseline"),
+    ("ensemble", "control"),
+    ("distilled", "baseline"),
+    ("distilled", "control"),
+    ("distilled", "ensemble"),
+)
 LEAST_SPEAKERS = 5  # that are drawn instead of utterances
 SHOWN_SPEAKERS = range(2, 41)  # so many have a table in results.md
 
@@ -20,7 +23,7 @@ def differences(
     errors: np.ndarray,
     totals: np.ndarray,
     units: Sequence[str],
-    pairs: Mapping[str, tuple[int, int]] = PAIRS,
+    pairs: Mapping[str, tuple[int, int]],
 ) -> dict[str, Any]:
     """By how many points one kind of system errs less than another: paired bootstrap.
 
@@ -51,6 +54,15 @@ def differences(
             "probability_better": float(np.mean((gains > 0) + 0.5 * (gains == 0))),
         }
     return {"drawn": "speakers" if by_speaker else "utterances", "pairs": found}
+
+
+def kind_pairs(kinds: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """`distilled over control` → their columns, for each of PAIRS of which both are there."""
+    return {
+        f"{one} over {other}": (kinds.index(one), kinds.index(other))
+        for one, other in PAIRS
+        if one in kinds and other in kinds
+    }
 
 
 def by_speaker(

@@ -209,6 +209,11 @@ class DistillConfig:
     learning_rate: float | None = None
     decay_below: float | None = 0.0  # it gains slowly for longer before it is time to cool
     decay: float | None = None
+    # The control: one model of the distilled model's shape, trained on hard targets alone with the
+    # distilled model's schedule and at least as many frames. Without it a longer training cannot
+    # be told from distillation.
+    hard_baseline: bool = True
+    hard_baseline_dropout: float | None = None  # null: the members', which is chosen for hard ones
 
 
 @dataclass(frozen=True)

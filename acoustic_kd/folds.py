@@ -51,15 +51,15 @@ def pool_folds(experiments: list[Path]) -> dict[str, Any]:
             if utterance.id in transcripts["ensemble"]:
                 references[utterance.id] = (utterance.text or "").split()
     measurements = [_pooled(found, references, transcripts[name]) for name, found in parts.items()]
-    baseline, ensemble = results[0]["systems"][:2]
+    systems = {system["name"]: system for system in results[0]["systems"]}
     pooled = make_results(
         results[0]["corpus"],
         digest([result["config_digest"] for result in results]),
         measurements,
         references,
         transcripts,
-        baseline["parameters"],
-        ensemble["members"],
+        systems["baseline"]["parameters"],
+        systems["ensemble"]["members"],
         speakers,
     )
     return pooled | {"folds": len(experiments)}

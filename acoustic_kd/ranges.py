@@ -136,6 +136,7 @@ RANGES: dict[str, Range] = {
     "distill.hard_weight": _at_least(0),
     "distill.epochs": _at_least(1),
     "distill.dropout": _RATE,
+    "distill.hard_baseline_dropout": _RATE,
     "distill.learning_rate": _POSITIVE,
     "distill.decay_below": _FINITE,
     "distill.decay": _DECAY,

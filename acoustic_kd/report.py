@@ -1,6 +1,8 @@
-"""Measurements of single systems → the comparison: baseline, ensemble, distilled.
+"""Measurements of single systems → the comparison: baseline, control, ensemble, distilled.
 
-The baseline is any one member: its figures are means over all members. Every interval is a 95 %
+The baseline is any one member: its figures are means over all members. The control is a model of
+the distilled model's shape and budget that learnt from hard targets alone: what the distilled model
+gains over it, and not over the members, is what soft targets are worth. Every interval is a 95 %
 bootstrap over the test utterances, drawn alike for all systems, so that what an easy or a hard
 utterance does to all of them cancels in a comparison.
 """
@@ -13,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from acoustic_kd.comparison import (
-    PAIRS,
     by_speaker,
     difference_table,
     differences,
+    kind_pairs,
     markdown_table,
     speaker_table,
 )
@@ -30,7 +32,10 @@ from acoustic_kd.decoding.scoring import (
 )
 from acoustic_kd.features import SHIFT_SECONDS
 
-KINDS = ("baseline", "ensemble", "distilled")
+KINDS = ("baseline", "control", "ensemble", "distilled")
+# What the ensemble's gain is taken over, and where `results.json` keeps the share of it.
+GAINS = {"baseline": "gain_kept", "control": "gain_kept_over_control"}
+UNTRAINED = 0.3  # points of dev frame accuracy that a last epoch may gain without a warning
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class System:
     """One model, or an ensemble of them.
 
     Attributes:
-        kind: baseline, ensemble or distilled.
+        kind: one of KINDS.
         directories: of the models whose predictions are averaged.
     """
 
@@ -109,6 +114,7 @@ def make_results(
         speakers: test utterance → speaker.
     """
     groups = {kind: [m for m in measurements if m.kind == kind] for kind in KINDS}
+    groups = {kind: group for kind, group in groups.items() if group}
     counts = {
         kind: np.sum([error_counts(references, transcripts[m.name]) for m in group], axis=0)
         for kind, group in groups.items()
@@ -136,26 +142,19 @@ def make_results(
                 "real_time_factor": float(np.mean([m.real_time_factor["test"] for m in group])),
             }
         )
-    gains, intervals, differ = {}, {}, {}
     by_utterance = _errors_by_utterance(groups, counts)
     named = {"frame_accuracy": list(groups["ensemble"][0].frames["test"]), "wer": list(references)}
-    for what, (errors, totals) in by_utterance.items():
-        differ[what] = differences(errors, totals, [speakers[name] for name in named[what]])
-        gains[what] = _share(100 * errors.sum(0) / totals.sum())
-        shares = [_share(rates) for rates in replicate(errors, totals)]
-        usable = [share for share in shares if share is not None]
-        if gains[what] is not None and len(usable) > 0.95 * len(shares):
-            intervals[what] = np.percentile(usable, [2.5, 97.5]).tolist()
-        else:
-            intervals[what] = None  # the ensemble's gain itself is not told from nothing
+    pairs = kind_pairs(list(groups))
     return {
         "corpus": corpus,
         "config_digest": config_digest,
         "systems": systems,
-        "gain_kept": gains,
-        "gain_kept_ci95": intervals,
-        "differences": differ,
-        "probability_better": _probabilities(by_utterance),
+        **_gains(by_utterance, list(groups)),
+        "differences": {
+            what: differences(errors, totals, [speakers[name] for name in named[what]], pairs)
+            for what, (errors, totals) in by_utterance.items()
+        },
+        "probability_better": _probabilities(by_utterance, pairs),
         "speakers": by_speaker(
             counts,
             {
@@ -192,7 +191,7 @@ def _deviation(values: list[float]) -> float | None:
 def _errors_by_utterance(
     groups: dict[str, list[Measurement]], counts: dict[str, np.ndarray]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Mean errors of each kind of system, [U, 3], and what they are counted in, [U]."""
+    """Mean errors of each kind of system, [U, kinds], and what they are counted in, [U]."""
     names = list(groups["ensemble"][0].frames["test"])
     frames = {
         kind: np.mean([[m.frames["test"][n] for n in names] for m in group], axis=0)
@@ -200,32 +199,68 @@ def _errors_by_utterance(
     }
     return {
         "frame_accuracy": (
-            np.stack([frames[kind][:, 1] - frames[kind][:, 0] for kind in KINDS], axis=1),
+            np.stack([frames[kind][:, 1] - frames[kind][:, 0] for kind in groups], axis=1),
             frames["ensemble"][:, 1],
         ),
         "wer": (
-            np.stack([counts[kind][:, 0] / len(groups[kind]) for kind in KINDS], axis=1),
+            np.stack([counts[kind][:, 0] / len(groups[kind]) for kind in groups], axis=1),
             counts["ensemble"][:, 1],
         ),
     }
+
+
+def _gains(
+    by_utterance: dict[str, tuple[np.ndarray, np.ndarray]], kinds: list[str]
+) -> dict[str, dict[str, Any]]:
+    """The shares of the ensemble's gain that the distilled model keeps, with their intervals.
+
+    Args:
+        kinds: of the columns of errors.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for over, key in GAINS.items():
+        if over not in kinds:
+            continue
+        columns = [kinds.index(kind) for kind in (over, "ensemble", "distilled")]
+        kept = {what: _kept(e[:, columns], totals) for what, (e, totals) in by_utterance.items()}
+        found[key] = {what: share for what, (share, _) in kept.items()}
+        found[f"{key}_ci95"] = {what: interval for what, (_, interval) in kept.items()}
+    return found
+
+
+def _kept(errors: np.ndarray, totals: np.ndarray) -> tuple[float | None, list[float] | None]:
+    """The share of the ensemble's gain that the distilled model keeps, and its 95 % interval.
+
+    Args:
+        errors: [U, 3] of what the gain is taken over, of the ensemble, of the distilled model.
+        totals: [U] what they are counted in.
+    """
+    share = _share(100 * errors.sum(0) / totals.sum())
+    shares = [_share(rates) for rates in replicate(errors, totals)]
+    usable = [one for one in shares if one is not None]
+    if share is None or len(usable) <= 0.95 * len(shares):
+        return share, None  # the ensemble's gain itself cannot be told from nothing
+    return share, np.percentile(usable, [2.5, 97.5]).tolist()
 
 
 def _share(rates: np.ndarray) -> float | None:
     """The share of the ensemble's gain that the distilled model keeps; None without a gain.
 
     Args:
-        rates: error rates of baseline, ensemble, distilled.
+        rates: error rates of what the gain is taken over, of the ensemble, of the distilled model.
     """
-    baseline, ensemble, distilled = rates
-    return float((baseline - distilled) / (baseline - ensemble)) if ensemble < baseline else None
+    one, ensemble, distilled = rates
+    return float((one - distilled) / (one - ensemble)) if ensemble < one else None
 
 
-def _probabilities(errors: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, dict[str, float]]:
+def _probabilities(
+    errors: dict[str, tuple[np.ndarray, np.ndarray]], pairs: Mapping[str, tuple[int, int]]
+) -> dict[str, dict[str, float]]:
     """Paired bootstrap: how sure it is that one kind of system errs less than another."""
     return {
         what: {
             name: probability_better(counts[:, [other, one]], totals)
-            for name, (one, other) in PAIRS.items()
+            for name, (one, other) in pairs.items()
         }
         for what, (counts, totals) in errors.items()
     }
@@ -261,24 +296,75 @@ def _plus_minus(deviation: float | None) -> str:
     return "" if deviation is None else f" ± {deviation:.2f}"
 
 
+MEASURES = {"frame_accuracy": "frame accuracy", "wer": "WER"}
+
+
 def gain_sentences(results: Mapping[str, Any]) -> list[str]:
-    """What the distilled model keeps of the ensemble's gain over its members, in words."""
+    """What soft targets are worth, in words: the distilled model beside its control first."""
     sentences = []
-    for what, title in (("frame_accuracy", "frame accuracy"), ("wer", "WER")):
-        share, interval = results["gain_kept"][what], results["gain_kept_ci95"][what]
-        if share is None:
-            sentences.append(f"{title}: the ensemble is no better than its members")
-            continue
-        if interval is None:
-            sentences.append(
-                f"{title}: the ensemble's gain over its members is too small to tell what is kept"
-            )
-            continue
+    if GAINS["control"] not in results:
         sentences.append(
-            f"{title}: the distilled model keeps {100 * share:.0f} % of the ensemble's gain "
-            f"(95 %: {100 * interval[0]:.0f} … {100 * interval[1]:.0f} %)"
+            "there is no control (distill.hard_baseline=false): a gain may come from longer "
+            "training instead of soft targets"
         )
+    for what, title in MEASURES.items():
+        pair = results["differences"][what]["pairs"].get("distilled over control")
+        if pair is not None:
+            sentences.append(f"{title}: {_over_control(pair)}")
+        kept = [_kept_words(results, what, over) for over in GAINS if GAINS[over] in results]
+        sentences.append(f"{title}: {'; '.join(kept)}")
     return sentences
+
+
+def _over_control(pair: Mapping[str, Any]) -> str:
+    low, high = pair["ci95"]
+    shown = "" if low > 0 else ", so it is worse" if high < 0 else ", so no gain is shown"
+    better = "better" if pair["points"] >= 0 else "worse"
+    return (
+        f"the distilled model is {abs(pair['points']):.2f} points {better} than the control "
+        f"(95 %: {low + 0.0:+.2f} … {high + 0.0:+.2f}{shown})"
+    )
+
+
+def _kept_words(results: Mapping[str, Any], what: str, over: str) -> str:
+    """What the distilled model keeps of the ensemble's gain over one kind of system."""
+    share, interval = (results[f"{GAINS[over]}{suffix}"][what] for suffix in ("", "_ci95"))
+    whom = {"baseline": "its members", "control": "the control"}[over]
+    if share is None:
+        return f"the ensemble is no better than {whom}"
+    if interval is None:
+        return f"the ensemble's gain over {whom} is too small to tell what is kept of it"
+    return (
+        f"{100 * share:.0f} % of the ensemble's gain over {whom} is kept "
+        f"(95 %: {100 * interval[0]:.0f} … {100 * interval[1]:.0f} %)"
+    )
+
+
+def training_sentences(results: Mapping[str, Any]) -> list[str]:
+    """A warning for each model whose training ended while dev still gained."""
+    return [
+        f"warning: {name} was not trained to the end: its last epoch gained {points:.2f} points of "
+        f"dev frame accuracy (raise {_epochs_of(name)})"
+        for name, points in results.get("last_epoch_gains", {}).items()
+        if points > UNTRAINED
+    ]
+
+
+def _epochs_of(name: str) -> str:
+    return "train.epochs" if name.startswith("member") else "distill.epochs"
+
+
+def last_epoch_gain(history: Iterable[Mapping[str, Any]]) -> float | None:
+    """Points of dev frame accuracy that the last epoch gained over the best before it.
+
+    Args:
+        history: the rows of `metrics.jsonl`.
+
+    Returns:
+        None after fewer than two epochs that were measured on dev.
+    """
+    dev = [row["dev_frame_accuracy"] for row in history if "dev_frame_accuracy" in row]
+    return dev[-1] - max(dev[:-1]) if len(dev) > 1 else None
 
 
 def transfer_sentences(results: Mapping[str, Any]) -> list[str]:
@@ -294,11 +380,19 @@ def transfer_sentences(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def sentences(results: Mapping[str, Any]) -> list[str]:
+    """All that is said below the tables."""
+    return [
+        *gain_sentences(results),
+        *transfer_sentences(results),
+        *training_sentences(results),
+    ]
+
+
 def terminal_table(results: dict[str, Any]) -> str:
     """The comparison for a terminal."""
     lines = [*_aligned(table_rows(results)), "", *_aligned(difference_table(results))]
-    sentences = [*gain_sentences(results), *transfer_sentences(results)]
-    return "\n".join(lines + [f"  {s}" for s in sentences])
+    return "\n".join(lines + [f"  {sentence}" for sentence in sentences(results)])
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
@@ -312,11 +406,11 @@ def markdown(results: dict[str, Any]) -> str:
     """The comparison as Markdown."""
     drawn = {what: found["drawn"] for what, found in results["differences"].items()}
     lines = [
-        f"# {results['corpus']}: baseline, ensemble, distilled",
+        f"# {results['corpus']}: {', '.join(s['name'] for s in results['systems'])}",
         "",
         *markdown_table(table_rows(results)),
         "",
-        *(f"- {s}" for s in (*gain_sentences(results), *transfer_sentences(results))),
+        *(f"- {sentence}" for sentence in sentences(results)),
         "",
         "Figures in percent; ± is the standard deviation over models, 95 % a bootstrap interval "
         "over test utterances. LM weight and insertion penalty were tuned on dev.",

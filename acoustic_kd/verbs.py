@@ -195,5 +195,5 @@ def _add_experiment(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
     verb.add_argument(
         "--model", default="distilled/01", metavar="MODEL",
-        help="distilled/NN, members/NN or ensemble (default: %(default)s)",
+        help="distilled/NN, distilled/control, members/NN or ensemble (default: %(default)s)",
     )  # fmt: skip

@@ -219,6 +219,7 @@ OUT_OF_RANGE = [
     ("distill.hard_weight", "-0.5 .nan"),
     ("distill.epochs", "0"),
     ("distill.dropout", "1"),
+    ("distill.hard_baseline_dropout", "1"),
     ("distill.learning_rate", "0"),
     ("distill.decay_below", "nan"),
     ("distill.decay", "0"),

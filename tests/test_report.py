@@ -6,16 +6,18 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from acoustic_kd.comparison import difference_table, differences
+from acoustic_kd.comparison import difference_table, differences, kind_pairs
 from acoustic_kd.decoding.decode import Decoded
 from acoustic_kd.decoding.scoring import score
 from acoustic_kd.report import (
     Measurement,
     gain_sentences,
+    last_epoch_gain,
     make_results,
     markdown,
     table_rows,
     terminal_table,
+    training_sentences,
     transfer_sentences,
 )
 
@@ -24,12 +26,14 @@ SPEAKERS = {"u1": "anna", "u2": "ben"}
 WORDS = {
     "member-01": {"u1": "ABXD", "u2": "ABC"},  # 1 substitution, 3 deletions
     "member-02": {"u1": "ABCD", "u2": "ABCDEFGG"},  # 2 insertions
+    "control": {"u1": "ABC", "u2": "ABCD"},  # 3 deletions
     "ensemble": {"u1": "ABCD", "u2": "ABCDE"},
     "distilled-01": {"u1": "ABC", "u2": "ABCDE"},
 }
 RIGHT = {  # of 10 and of 20 frames
     "member-01": (6, 10),
     "member-02": (5, 12),
+    "control": (7, 11),
     "ensemble": (8, 13),
     "distilled-01": (7, 12),
 }
@@ -102,8 +106,75 @@ def test_every_word_error_rate_lies_in_its_interval(results):
 def test_the_share_of_the_gain_that_is_kept(results):
     assert results["gain_kept"]["frame_accuracy"] == pytest.approx((19 / 30 - 0.55) / (0.7 - 0.55))
     assert results["gain_kept"]["wer"] == pytest.approx((30 - 20) / (30 - 10))
-    low, high = results["gain_kept_ci95"]["frame_accuracy"]
-    assert low <= results["gain_kept"]["frame_accuracy"] <= high
+    over_control = results["gain_kept_over_control"]
+    assert over_control["frame_accuracy"] == pytest.approx((19 - 18) / (21 - 18))
+    assert over_control["wer"] == pytest.approx((3 - 2) / (3 - 1))
+    for key in ("gain_kept", "gain_kept_over_control"):
+        low, high = results[f"{key}_ci95"]["frame_accuracy"]
+        assert low <= results[key]["frame_accuracy"] <= high
+
+
+def without_control(systems):
+    return {name: value for name, value in systems.items() if name != "control"}
+
+
+def test_the_distilled_model_is_compared_with_its_control(results):
+    frames, words = results["differences"]["frame_accuracy"], results["differences"]["wer"]
+    assert frames["pairs"]["distilled over control"]["points"] == pytest.approx(100 / 30)
+    assert frames["pairs"]["ensemble over control"]["points"] == pytest.approx(100 * 3 / 30)
+    assert words["pairs"]["distilled over control"]["points"] == pytest.approx(10)
+    text = "\n".join(gain_sentences(results))
+    assert "frame accuracy: the distilled model is 3.33 points better than the control" in text
+    assert "WER: the distilled model is 10.00 points better than the control" in text
+    assert "33 % of the ensemble's gain over the control is kept" in text
+
+
+@pytest.mark.parametrize(
+    ("right", "words"),
+    [((7, 12), "so no gain is shown"), ((9, 14), "so it is worse"), ((1, 2), "points better")],
+)
+def test_a_gain_over_the_control_is_claimed_only_where_it_is_shown(right, words):
+    found = results_of(WORDS, RIGHT | {"control": right})
+    assert words in gain_sentences(found)[0]
+    assert ("so " in gain_sentences(found)[0]) == words.startswith("so ")
+
+
+def test_without_a_control_the_table_says_what_it_cannot_tell():
+    results = results_of(without_control(WORDS), without_control(RIGHT))
+    assert [s["name"] for s in results["systems"]] == ["baseline", "ensemble", "distilled"]
+    assert "gain_kept_over_control" not in results
+    assert gain_sentences(results)[0] == (
+        "there is no control (distill.hard_baseline=false): a gain may come from longer training "
+        "instead of soft targets"
+    )
+
+
+@pytest.mark.parametrize(
+    ("dev", "gain"),
+    [
+        ([50.0, 55.0, 55.4], pytest.approx(0.4)),
+        ([50.0, 55.0, 54.0], pytest.approx(-1)),
+        ([50.0, 55.0, 52.0, 54.9], pytest.approx(-0.1)),  # not over the epoch before alone
+        ([50.0], None),
+        ([], None),
+    ],
+)
+def test_what_the_last_epoch_gained(dev, gain):
+    assert last_epoch_gain([{"epoch": 1, "dev_frame_accuracy": value} for value in dev]) == gain
+
+
+def test_models_that_were_not_trained_to_the_end_are_named(results):
+    gains = {"member-01": 0.31, "member-02": 0.3, "control": -2.0, "distilled-01": 1.0}
+    found = results | {"last_epoch_gains": gains}
+    assert training_sentences(found) == [
+        "warning: member-01 was not trained to the end: its last epoch gained 0.31 points of dev "
+        "frame accuracy (raise train.epochs)",
+        "warning: distilled-01 was not trained to the end: its last epoch gained 1.00 points of "
+        "dev frame accuracy (raise distill.epochs)",
+    ]
+    for text in (terminal_table(found), markdown(found)):
+        assert "member-01 was not trained to the end" in text
+    assert training_sentences(results) == []
 
 
 def test_how_sure_the_differences_are(results):
@@ -123,12 +194,13 @@ def test_each_model_is_listed(results):
 
 
 def test_without_a_gain_no_share_is_kept():
-    alike = results_of({n: WORDS["member-01"] for n in WORDS}, {n: (6, 10) for n in RIGHT})
-    worse = results_of(WORDS | {"ensemble": {"u1": "", "u2": ""}}, RIGHT | {"ensemble": (1, 1)})
+    words, right = without_control(WORDS), without_control(RIGHT)
+    alike = results_of({n: WORDS["member-01"] for n in words}, {n: (6, 10) for n in right})
+    worse = results_of(words | {"ensemble": {"u1": "", "u2": ""}}, right | {"ensemble": (1, 1)})
     for results in (alike, worse):
         assert results["gain_kept"] == {"frame_accuracy": None, "wer": None}
         assert results["gain_kept_ci95"] == {"frame_accuracy": None, "wer": None}
-        for sentence in gain_sentences(results):
+        for sentence in gain_sentences(results)[1:]:
             assert sentence.endswith("the ensemble is no better than its members")
         assert "no better" in markdown(results) and "no better" in terminal_table(results)
     assert alike["probability_better"]["wer"]["ensemble over baseline"] == 0.5
@@ -156,19 +228,21 @@ def test_the_share_of_the_transfer_set_without_transcripts_is_told_if_there_is_a
 
 def test_the_tables_hold_all_systems(results):
     heading, *rows = table_rows(results)
-    assert [row[0] for row in rows] == ["baseline (mean of 2)", "ensemble of 2", "distilled"]
+    names = ["baseline (mean of 2)", "control", "ensemble of 2", "distilled"]
+    assert [row[0] for row in rows] == names
     assert all(len(row) == len(heading) for row in rows)
     assert rows[0][1:6] == ["1.50 M", "55.00", "55.00 ± 2.36", "30.00", "30.00 ± 14.14"]
-    assert rows[1][1:6] == ["3.00 M", "70.00", "70.00", "10.00", "10.00"]
+    assert rows[1][1:6] == ["1.50 M", "60.00", "60.00", "30.00", "30.00"]
+    assert rows[2][1:6] == ["3.00 M", "70.00", "70.00", "10.00", "10.00"]
     for text in (terminal_table(results), markdown(results)):
         for row in rows:
             assert all(cell in text for cell in row)
-        assert "the distilled model keeps 56 % of the ensemble's gain" in text
-        assert "WER: the distilled model keeps 50 %" in text
+        assert "frame accuracy: 56 % of the ensemble's gain over its members is kept" in text
+        assert "WER: 50 % of the ensemble's gain over its members is kept" in text
     lines = markdown(results).splitlines()
-    assert lines[0] == "# tiny: baseline, ensemble, distilled"
+    assert lines[0] == "# tiny: baseline, control, ensemble, distilled"
     table = [line for line in lines if line.startswith("|")]
-    assert [line.count("|") for line in table] == 10 * [8] + 4 * [9]
+    assert [line.count("|") for line in table] == 13 * [8] + 4 * [11]
 
 
 def test_differences_in_points_with_their_intervals(results):
@@ -189,7 +263,9 @@ def test_enough_speakers_are_drawn_instead_of_utterances():
     errors = np.repeat(np.array([[3, 2, 2], [5, 1, 2], [2, 2, 1], [4, 3, 3], [1, 0, 0]]), 40, 0)
     speakers = np.repeat(list("abcde"), 40)
     totals = np.full(len(errors), 10.0)
-    wide, narrow = (differences(errors, totals, s) for s in (speakers, len(errors) * ["a"]))
+    pairs = kind_pairs(["baseline", "ensemble", "distilled"])
+    assert pairs["distilled over baseline"] == (2, 0) and len(pairs) == 3
+    wide, narrow = (differences(errors, totals, s, pairs) for s in (speakers, ["a"] * len(errors)))
     assert (wide["drawn"], narrow["drawn"]) == ("speakers", "utterances")
     for name, pair in wide["pairs"].items():
         other = narrow["pairs"][name]
@@ -207,6 +283,7 @@ def test_each_speaker_has_a_row(results):
     assert ben["baseline"]["wer"] == pytest.approx(100 * 5 / 12)
     assert ben["distilled"]["deletions"] == 1
     assert ben["ensemble"]["frame_accuracy"] == pytest.approx(65)
-    assert "| anna | 4 | 12.50 | 0.00 | 25.00 | 55.00 | 80.00 | 70.00 |" in markdown(results)
+    row = "| anna | 4 | 12.50 | 25.00 | 0.00 | 25.00 | 55.00 | 70.00 | 80.00 | 70.00 |"
+    assert row in markdown(results)
     for few_or_many in (results["speakers"][:1], 21 * results["speakers"]):
         assert "anna" not in markdown(results | {"speakers": few_or_many})

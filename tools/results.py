@@ -15,7 +15,7 @@ from pathlib import Path
 from acoustic_kd.comparison import difference_table, markdown_table, speaker_table
 from acoustic_kd.files import read_json, write_text
 from acoustic_kd.mnist import report as mnist_report
-from acoustic_kd.report import gain_sentences, table_rows, transfer_sentences
+from acoustic_kd.report import sentences, table_rows
 
 TARGET = Path(__file__).parents[1] / "recipes" / "RESULTS.md"
 HEAD = """# Results
@@ -48,7 +48,7 @@ def section(name: str, results: dict, graph: dict | None, other: dict | None) ->
         "",
         *markdown_table(table_rows(results)),
         "",
-        *(f"- {s}" for s in (*gain_sentences(results), *transfer_sentences(results))),
+        *(f"- {sentence}" for sentence in sentences(results)),
         f"- {sum(minutes.values()):.0f} minutes in all on {machine()} ({longest})",
         *([] if graph is None else [_graph(graph)]),
         *([] if other is None else [_other(other)]),

@@ -40,7 +40,8 @@ def report_page(directory: Path, results: dict[str, Any]) -> str:
         speakers_section(results),
         _settings(source),
     ]
-    return render(f"{results['corpus']}: baseline, ensemble, distilled", lead_of(results), sections)
+    title = f"{results['corpus']}: {', '.join(s['name'] for s in results['systems'])}"
+    return render(title, lead_of(results), sections)
 
 
 def _cost(source: Source) -> Section:

@@ -47,7 +47,8 @@ def folds_page(directories: Sequence[Path], results: Mapping[str, Any]) -> str:
         speakers_section(results),
         _settings(folds),
     ]
-    title = f"{results['corpus']}: baseline, ensemble, distilled over {len(folds)} folds"
+    systems = ", ".join(system["name"] for system in results["systems"])
+    title = f"{results['corpus']}: {systems} over {len(folds)} folds"
     return render(title, lead_of(results), sections)
 
 

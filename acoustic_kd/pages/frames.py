@@ -10,7 +10,7 @@ from acoustic_kd.pages.charts import Row, Series, lines, rows, tempered
 from acoustic_kd.pages.parts import NONE, Note, Picture, Table
 
 Figures = Mapping[str, Any]  # as `frames.json`
-STYLES = {"baseline": 0, "ensemble": 1, "distilled": 2}
+STYLES = {"baseline": 0, "control": 3, "ensemble": 1, "distilled": 2}
 LEAST_FRAMES = 20  # of a bin, or of a phone, that is in a picture
 OTHERS = 4  # phones that a phone may also be
 EXAMPLES = 6  # shown at once; the others follow

@@ -9,13 +9,12 @@ from acoustic_kd.pages.frames import STYLES
 from acoustic_kd.pages.parts import Note, Part, Picture, Section, Table
 from acoustic_kd.pages.source import Source
 from acoustic_kd.pages.tables import system_rows
-from acoustic_kd.report import gain_sentences, table_rows, transfer_sentences
+from acoustic_kd.report import GAINS, MEASURES, sentences, table_rows
 
 
 def lead_of(results: Mapping[str, Any]) -> list[str]:
     """What is said first: what is kept of the gain, and on which transfer set."""
-    sentences = [*gain_sentences(results), *transfer_sentences(results)]
-    return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences]
+    return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences(results)]
 
 
 def results_section(results: Mapping[str, Any]) -> Section:
@@ -58,17 +57,20 @@ def gain_pictures(folds: Mapping[str, Mapping[str, Any]]) -> list[Picture]:
     """
     entries = []
     for name, results in folds.items():
-        for what, title in (("frame_accuracy", "frame accuracy"), ("wer", "WER")):
-            share, interval = results["gain_kept"][what], results["gain_kept_ci95"][what]
-            if share is not None and interval is not None:
-                label = f"{name}, {title}" if name else title
-                bounds = (100 * interval[0], 100 * interval[1])
-                entries.append(Row(label, (), 100 * share, bounds, STYLES["distilled"]))
+        for over, key in GAINS.items():
+            for what, title in MEASURES.items():
+                share = results.get(key, {}).get(what)
+                interval = results.get(f"{key}_ci95", {}).get(what)
+                if share is not None and interval is not None:
+                    label = ", ".join([*([name] if name else []), title, f"over {over}"])
+                    bounds = (100 * interval[0], 100 * interval[1])
+                    entries.append(Row(label, (), 100 * share, bounds, STYLES["distilled"]))
     if not entries:
         return []
     title = "Gain of the ensemble that is kept"
     drawn = rows(title, "% of the gain", entries, (), 0)
-    return [Picture(title, drawn, "0: as good as a member; 100: as the ensemble. 95 % intervals.")]
+    note = "0: as good as a member or the control; 100: as good as the ensemble. 95 % intervals."
+    return [Picture(title, drawn, note)]
 
 
 def side_by_side(sources: Sequence[Source], what: str) -> list[Part]:

@@ -14,8 +14,14 @@ from acoustic_kd.pages.parts import NONE
 from acoustic_kd.soft_targets.verify import Found, examine
 from acoustic_kd.work import read_done
 
-PLACES = {"member": "members", "distilled": "distilled"}  # what models are called → their folder
-KIND_OF = {"member": "baseline", "ensemble": "ensemble", "distilled": "distilled"}
+# What models are called → their folder.
+PLACES = {"member": "members", "control": "distilled/control", "distilled": "distilled"}
+KIND_OF = {
+    "member": "baseline",
+    "control": "control",
+    "ensemble": "ensemble",
+    "distilled": "distilled",
+}
 NEEDED = ("systems", "gain_kept", "gain_kept_ci95", "differences", "each_model")  # of results.json
 
 

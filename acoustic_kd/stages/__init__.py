@@ -58,9 +58,9 @@ STAGES: dict[str, Stage] = {
             distributed=True, parts="shards",
         ),
         Stage(
-            "distill", "the distilled models", "distilled", ("model", "train", "distill"),
-            ("frames", "soft-targets"), "learn:run_distill", whole=False, distributed=True,
-            parts="models",
+            "distill", "the distilled models and their control", "distilled",
+            ("model", "train", "distill"), ("frames", "soft-targets"), "learn:run_distill",
+            whole=False, distributed=True, parts="models",
         ),
         Stage(
             "graph", "language model and decoding graph", "graph", (*_UNITS, *_LANGUAGE_MODEL),

@@ -1,5 +1,6 @@
-"""The stages that train: members, their soft targets, the distilled models."""
+"""The stages that train: members, their soft targets, the distilled models and their control."""
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,7 +15,7 @@ from acoustic_kd.config import Config, ModelConfig, TrainConfig
 from acoustic_kd.ensemble import Mean
 from acoustic_kd.errors import UserError
 from acoustic_kd.files import only_one
-from acoustic_kd.frames import Frames, read_frames, shard_paths
+from acoustic_kd.frames import Frames, count_frames, read_frames, shard_paths
 from acoustic_kd.model import make_splicer
 from acoustic_kd.parallel import ahead
 from acoustic_kd.precision import use_bfloat16
@@ -23,7 +24,12 @@ from acoustic_kd.soft_targets.manifest import Entry, is_finished
 from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
 from acoustic_kd.stages.outside import write_outside
-from acoustic_kd.stages.transfer import encoding_of, soft_target_shards, transfer_shards
+from acoustic_kd.stages.transfer import (
+    encoding_of,
+    soft_target_shards,
+    transfer_frames,
+    transfer_shards,
+)
 from acoustic_kd.streaming import Ensemble
 from acoustic_kd.train import Job, Trainer
 from acoustic_kd.work import Work
@@ -43,9 +49,20 @@ def distilled_directories(experiment: Experiment) -> list[Path]:
     return [experiment.path("distill") / f"{n:02d}" for n in range(1, count + 1)]
 
 
+def control_directory(experiment: Experiment) -> Path | None:
+    """Where the control lies: hard targets alone, the distilled models' shape and budget."""
+    wanted = experiment.config.distill.hard_baseline
+    return experiment.path("distill") / "control" if wanted else None
+
+
 def logs(experiment: Experiment) -> Path:
     """Where a tracker keeps the metrics of all models side by side; no stage's own, no output."""
     return experiment.directory / "logs"
+
+
+# Seeds of the distilled models and of their control, from `train.seed` on. No member has them: a
+# distilled model must not start from a member's initial weights.
+DISTILLED_SEEDS, CONTROL_SEED = 1000, 2000
 
 
 def run_train(experiment: Experiment) -> None:
@@ -55,36 +72,65 @@ def run_train(experiment: Experiment) -> None:
     numbered = list(enumerate(member_directories(experiment), start=1))
     for number, directory in experiment.own(numbered):
         seed = config.train.seed + number - 1
-        settings = select(config, ("model", "train")) | {"train.seed": seed}
-        settings.pop("train.members")
-        inputs = {"frames": experiment.done("frames")["digest"]}
-        work = Work(f"member {number}", directory, settings, inputs)
-        job = Job(
-            work.name, seed, config.model, config.train, 0.0, work.digest, logs=logs(experiment)
+        job, work = _hard_job(
+            experiment, f"member {number}", directory, seed, config.model, config.train
         )
         train_one(job, work, accelerator, data)
 
 
 def run_distill(experiment: Experiment) -> None:
-    """Train fresh models of the same size on the soft targets of the transfer set."""
+    """Train fresh models on the soft targets of the transfer set, and their control without."""
     transfer_shards(experiment)  # refused before anything is begun
-    config, accelerator = experiment.config, make_accelerator()
-    data = cache(lambda: read_data(experiment, soft=True))
+    accelerator = make_accelerator()
+    soft = cache(lambda: read_data(experiment, soft=True))
+    hard = cache(lambda: read_data(experiment, soft=False))
     numbered = list(enumerate(distilled_directories(experiment), start=1))
-    for number, directory in experiment.own(numbered):
-        # No member's seed: a distilled model must not start from a member's initial weights.
-        seed = config.train.seed + 1000 + number - 1
-        settings = select(config, ("model", "train", "distill")) | {"train.seed": seed}
-        settings.pop("train.members")
-        settings.pop("distill.models")
-        inputs = {"soft-targets": experiment.done("soft-targets")["digest"]}
-        work = Work(f"distilled {number}", directory, settings, inputs)
-        model, train = distilled_settings(config)
-        job = Job(
-            work.name, seed, model, train, config.distill.hard_weight, work.digest,
-            logs=logs(experiment),
-        )  # fmt: skip
+    jobs = [(*_distilled_job(experiment, *one), soft) for one in numbered]
+    if directory := control_directory(experiment):
+        jobs.append((*_control_job(experiment, directory), hard))
+    for job, work, data in experiment.own(jobs):
         train_one(job, work, accelerator, data)
+
+
+def _distilled_job(experiment: Experiment, number: int, directory: Path) -> tuple[Job, Work]:
+    """A distilled model, and the record of what shapes it."""
+    config = experiment.config
+    seed = config.train.seed + DISTILLED_SEEDS + number - 1
+    settings = select(config, ("model", "train", "distill")) | {"train.seed": seed}
+    # How many there are, and what the control is, do not shape a distilled model.
+    for name in ("models", "hard_baseline", "hard_baseline_dropout"):
+        settings.pop(f"distill.{name}")
+    settings.pop("train.members")
+    inputs = {"soft-targets": experiment.done("soft-targets")["digest"]}
+    work = Work(f"distilled {number}", directory, settings, inputs)
+    model, train = distilled_settings(config)
+    weight = config.distill.hard_weight
+    return Job(work.name, seed, model, train, weight, work.digest, logs=logs(experiment)), work
+
+
+def _control_job(experiment: Experiment, directory: Path) -> tuple[Job, Work]:
+    """The control of the distilled models, and the record of what shapes it."""
+    transcribed = count_frames(shard_paths(experiment.path("frames") / "train"))
+    transfer = transfer_frames(experiment)["frames"] / transcribed
+    model, train = control_settings(experiment.config, transfer)
+    seed = train.seed + CONTROL_SEED
+    return _hard_job(experiment, "control", directory, seed, model, train)
+
+
+def _hard_job(
+    experiment: Experiment,
+    name: str,
+    directory: Path,
+    seed: int,
+    model: ModelConfig,
+    train: TrainConfig,
+) -> tuple[Job, Work]:
+    """A model that learns the hard targets of train, and the record of what shapes it."""
+    config = replace(experiment.config, model=model, train=train)
+    settings = select(config, ("model", "train")) | {"train.seed": seed}
+    settings.pop("train.members")
+    work = Work(name, directory, settings, {"frames": experiment.done("frames")["digest"]})
+    return Job(name, seed, model, train, 0.0, work.digest, logs=logs(experiment)), work
 
 
 def distilled_settings(config: Config) -> tuple[ModelConfig, TrainConfig]:
@@ -97,6 +143,22 @@ def distilled_settings(config: Config) -> tuple[ModelConfig, TrainConfig]:
     }
     model = replace(config.model, dropout=distill.dropout)
     return model, replace(config.train, **changed)
+
+
+def control_settings(config: Config, transfer: float) -> tuple[ModelConfig, TrainConfig]:
+    """Model and training settings of the control: the distilled model's, but for dropout.
+
+    Hard targets need more dropout than soft ones. What is best for them was chosen with the
+    members, so the control has the members' dropout unless `distill.hard_baseline_dropout` is set.
+
+    Args:
+        transfer: how many times as many frames as train the transfer set has; the control passes
+            over train so much more often, if it is more than once.
+    """
+    model, train = distilled_settings(config)
+    dropout = config.distill.hard_baseline_dropout
+    model = replace(model, dropout=config.model.dropout if dropout is None else dropout)
+    return model, replace(train, epochs=math.ceil(train.epochs * max(1.0, transfer)))
 
 
 def train_one(job: Job, work: Work, accelerator: Accelerator, data: Callable[[], Data]) -> None:

@@ -20,7 +20,14 @@ from acoustic_kd.frames import Utterance, count_frames, shard_paths
 from acoustic_kd.model import load_model
 from acoustic_kd.pages.experiment import report_page
 from acoustic_kd.parallel import cores, progress
-from acoustic_kd.report import Measurement, System, make_results, markdown, terminal_table
+from acoustic_kd.report import (
+    Measurement,
+    System,
+    last_epoch_gain,
+    make_results,
+    markdown,
+    terminal_table,
+)
 from acoustic_kd.senones import read_inventory
 from acoustic_kd.stages.experiment import Experiment, all_settings_json, select
 from acoustic_kd.stages.learn import member_directories
@@ -162,12 +169,16 @@ def _write_transcripts(path: Path, words: dict[str, list[str]]) -> None:
 
 
 def run_report(experiment: Experiment) -> None:
-    """Put baseline, ensemble and distilled model side by side."""
-    measurements, transcripts = [], {}
+    """Put baseline, control, ensemble and distilled model side by side."""
+    measurements, transcripts, gains = [], {}, {}
     for system in systems(experiment):
         folder = experiment.path("decode") / system.name
         measurements.append(Measurement(**read_json(folder / "measurement.json")))
         transcripts[system.name] = read_transcripts(folder / "test.txt")
+        if len(system.directories) == 1:
+            gains[system.name] = last_epoch_gain(
+                read_jsonl(system.directories[0] / "metrics.jsonl")
+            )
     manifest = read_manifest(experiment.path("corpus") / "test.jsonl")
     references = {u.id: (u.text or "").split() for u in manifest if u.id in transcripts["ensemble"]}
     parameters = load_model(member_directories(experiment)[0])[1]["parameters"]
@@ -182,6 +193,7 @@ def run_report(experiment: Experiment) -> None:
         {u.id: u.speaker for u in manifest},
     )
     results["transfer_set"] = transfer_frames(experiment)
+    results["last_epoch_gains"] = {n: gain for n, gain in gains.items() if gain is not None}
     results["command"] = experiment.command
     results["minutes"] = _minutes(experiment)
     page = report_page(experiment.directory, results)

@@ -16,16 +16,22 @@ from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.report import System
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.label import read_statistics
-from acoustic_kd.stages.learn import distilled_directories, member_directories
+from acoustic_kd.stages.learn import (
+    control_directory,
+    distilled_directories,
+    member_directories,
+)
 
 CPU = torch.device("cpu")
 
 
 def systems(experiment: Experiment) -> list[System]:
-    """Every system that is measured: each member, the ensemble, each distilled model."""
+    """Every system that is measured: members, control, ensemble, distilled models."""
     members, distilled = member_directories(experiment), distilled_directories(experiment)
+    control = control_directory(experiment)
     return [
         *(System(f"member-{n:02d}", "baseline", (d,)) for n, d in enumerate(members, start=1)),
+        *([System("control", "control", (control,))] if control else []),
         System("ensemble", "ensemble", tuple(members)),
         *(
             System(f"distilled-{n:02d}", "distilled", (d,))

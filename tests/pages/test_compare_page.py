@@ -53,7 +53,7 @@ def results_of(folder):
 def test_all_systems_of_both_stand_side_by_side(page, pair):
     rows = tables(section(page, "results"))[0][1:]
     systems = [(folder.name, s) for folder in pair for s in results_of(folder)["systems"]]
-    assert len(rows) == 6
+    assert len(rows) == 8
     for row, (name, system) in zip(rows, systems, strict=True):
         assert row[0] == name and row[1].startswith(system["name"])
         assert row[4].startswith(f"{system['frame_accuracy']['test']:.2f}")
@@ -68,8 +68,10 @@ def test_the_settings_that_differ_are_named(page):
 
 def test_distilled_models_are_compared_pair_by_pair(page, pair):
     (row,) = tables(section(page, "differences"))[0][1:]
-    accuracies = [results_of(f)["systems"][2]["frame_accuracy"]["test"] for f in pair]
-    wers = [results_of(f)["systems"][2]["wer"]["test"]["percent"] for f in pair]
+    distilled = [results_of(f)["systems"][-1] for f in pair]
+    assert {system["name"] for system in distilled} == {"distilled"}
+    accuracies = [system["frame_accuracy"]["test"] for system in distilled]
+    wers = [system["wer"]["test"]["percent"] for system in distilled]
     assert row[0] == pair[1].name
     assert float(row[1]) == pytest.approx(accuracies[1] - accuracies[0], abs=0.006)
     assert float(row[4]) == pytest.approx(wers[1] - wers[0], abs=0.006)
@@ -89,7 +91,8 @@ def test_curves_soft_targets_and_calibration_are_there(page, pair):
     assert len(section(page, "training").all("polyline")) == 2 * 3
     assert tables(section(page, "soft-targets"))[0][0][1:] == [folder.name for folder in pair]
     rows = [row[0] for row in tables(section(page, "calibration"))[0][1:]]
-    assert rows[2] == f"{pair[0].name}, distilled" and len(rows) == 6
+    kinds = ("baseline", "control", "ensemble", "distilled")
+    assert rows == [f"{folder.name}, {kind}" for folder in pair for kind in kinds]
     assert len(section(page, "calibration").all("polyline")) == 2
 
 

@@ -37,13 +37,13 @@ def notes(page, name):
 
 def test_it_shows_every_fold_and_what_they_have_together(folds):
     page, results = page_of(folds)
-    names = ["fold0"] * 3 + ["fold1"] * 3
+    names = ["fold0"] * 4 + ["fold1"] * 4
     for part in ("folds", "cost"):
         assert [row[0] for row in tables(section(page, part))[0][1:]] == names
     legends = [text.text() for text in section(page, "training").all("text")]
     assert "baseline (4)" in legends and "distilled (2)" in legends
     one = json.loads((folds[0] / "decode" / "ensemble" / "frames.json").read_text())
-    row = tables(section(page, "calibration"))[0][2]
+    row = tables(section(page, "calibration"))[0][3]
     assert row[:2] == ["ensemble", f"{100 * one['right'] / one['frames']:.2f}"]
     assert len(tables(section(page, "models"))[0]) == 1 + len(results["each_model"])
     settings = dict(tables(section(page, "settings"))[0])

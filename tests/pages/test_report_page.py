@@ -14,7 +14,7 @@ from acoustic_kd.pages.frames import confusion_picture, pooled
 from acoustic_kd.pages.sentences import differing, marked
 from acoustic_kd.report import Measurement
 
-SYSTEMS = ("baseline", "ensemble", "distilled")
+SYSTEMS = ("baseline", "control", "ensemble", "distilled")
 HOSTILE = '<script>alert("1")</script>&lt;"><img src=x onerror=alert(1)>{{7*7}}'
 WORDS = st.lists(st.sampled_from(["A", "B", "C", "D"]), max_size=8)
 
@@ -43,7 +43,7 @@ def test_it_has_its_sections_and_all_systems(page):
     assert titles[: len(expected)] == expected
     assert {"Every model", "Settings"} <= set(titles)
     models = [row[0] for row in tables(section(page, "models"))[0][1:]]
-    assert models == ["member-01", "member-02", "ensemble", "distilled-01"]
+    assert models == ["member-01", "member-02", "control", "ensemble", "distilled-01"]
     assert page.all("html")[0].attributes["lang"] == "en"
     for picture in page.all("svg"):
         assert picture.attributes["role"] == "img" and picture.attributes["aria-label"]
@@ -97,7 +97,7 @@ def test_frame_figures_agree_with_what_was_measured(folder, page, results):
 
 def test_curves_and_soft_targets_are_those_of_the_files(folder, page):
     curves = section(page, "training").all("polyline")
-    assert len(curves) == 3 * 3  # two members and a distilled model, in each of three pictures
+    assert len(curves) == 4 * 3  # two members, control, distilled model: in each of three pictures
     stored = dict(tables(section(page, "soft-targets"))[0][1:])
     paths = (folder / "soft_targets").glob("shard*.json")
     entries = [json.loads(path.read_text()) for path in paths]

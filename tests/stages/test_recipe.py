@@ -51,15 +51,17 @@ def refusal(outcome):
 def test_results_hold_what_others_rely_on(finished_recipe):
     results = json.loads((finished_recipe.directory / "results.json").read_text())
     assert results["corpus"] == "demo" and len(results["config_digest"]) == 64
-    baseline, ensemble, distilled = results["systems"]
-    assert [s["name"] for s in results["systems"]] == ["baseline", "ensemble", "distilled"]
-    assert [s["members"] for s in results["systems"]] == [1, 2, 1]
+    names = ["baseline", "control", "ensemble", "distilled"]
+    assert [s["name"] for s in results["systems"]] == names
+    baseline, control, ensemble, distilled = results["systems"]
+    assert [s["members"] for s in results["systems"]] == [1, 1, 2, 1]
     assert ensemble["parameters"] == 2 * baseline["parameters"] == 2 * distilled["parameters"]
+    assert control["parameters"] == distilled["parameters"]
     words = sum(
         len(json.loads(line)["text"].split())
         for line in (finished_recipe.directory / "corpus" / "test.jsonl").read_text().splitlines()
     )
-    for system, models in zip(results["systems"], (2, 1, 1), strict=True):
+    for system, models in zip(results["systems"], (2, 1, 1, 1), strict=True):
         accuracy, wer = system["frame_accuracy"], system["wer"]
         assert 5 < accuracy["dev"] < 100 and 5 < accuracy["test"] < 100
         assert (accuracy["sd"] is None) == (models == 1)
@@ -71,9 +73,11 @@ def test_results_hold_what_others_rely_on(finished_recipe):
             100 * wer["test"]["errors"] / wer["test"]["words"]
         )
     assert ensemble["frame_accuracy"]["test"] > baseline["frame_accuracy"]["test"]
-    assert set(results["gain_kept"]) == {"frame_accuracy", "wer"}
+    for key in ("gain_kept", "gain_kept_over_control"):
+        assert set(results[key]) == {"frame_accuracy", "wer"}
     names = [m["name"] for m in results["each_model"]]
-    assert names == ["member-01", "member-02", "ensemble", "distilled-01"]
+    assert names == ["member-01", "member-02", "control", "ensemble", "distilled-01"]
+    assert set(results["last_epoch_gains"]) == set(names) - {"ensemble"}
     assert (finished_recipe.directory / "results.md").read_text().count("distilled") >= 2
 
 

@@ -115,11 +115,11 @@ def test_systems_are_decoded_side_by_side(finished_recipe, tmp_path, capfd):
     recipe = finished_recipe.copy(tmp_path / "exp")
     folder = recipe.directory / "decode"
     whole = {path.parent.name: path.read_bytes() for path in folder.glob("*/test.txt")}
-    assert len(whole) == 4  # two members, the ensemble, a distilled model
+    assert len(whole) == 5  # two members, the control, the ensemble, a distilled model
     for path in folder.glob("*/done.json"):
         path.unlink()
     (folder / "done.json").unlink()
-    shared = TinyRecipe(recipe.directory, recipe.settings, ("--shard", "3/4"))
+    shared = TinyRecipe(recipe.directory, recipe.settings, ("--shard", "4/5"))
     assert shared("decode") == 0 and read_done(folder) is None
     said = capfd.readouterr().out
     assert "  distilled-01: test frame" in said and "member" not in said and "ensemble" not in said
@@ -159,7 +159,8 @@ def test_jobs_share_the_models_out_and_make_the_same_bits(finished_recipe, tmp_p
     assert (folder / "02").is_dir()
     capfd.readouterr()
     assert recipe(stage, *more) == 0
-    assert capfd.readouterr().out.count(": current\n") == 2
+    models = 3 if stage == "distill" else 2  # the control among them
+    assert capfd.readouterr().out.count(": current\n") == models
     assert read_done(folder) is not None
 
 
