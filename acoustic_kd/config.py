@@ -165,7 +165,9 @@ class TrainConfig:
     decay_below: float = 0.5
     decay: float = 0.7
     stop_rate: float = 0.02
-    bfloat16: bool | None = None  # null: where the device has instructions for it
+    # null: as the environment variable ACOUSTIC_KD_BFLOAT16 says, 0 or 1; where it is not set,
+    # true if the device has instructions for bfloat16.
+    bfloat16: bool | None = None
     # A batch whose logits and their gradient need more memory goes through the model in parts.
     logits_mb: float = 1000.0  # 10^6 bytes, a process
     # For frames and soft targets, a process; what does not fit is read chunk by chunk, epoch for
