@@ -114,7 +114,7 @@ WARPS = (0.5, 0.9, 1.0, 1.08, 2.0)
 LONG = 160 * (2 * CACHED_FRAMES + 1) + 400  # samples of two blocks and two frames
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(400, 6000) | st.just(LONG), st.floats(-6, 0), st.floats(-1, 1), st.integers(0, 9)
 )

@@ -31,7 +31,7 @@ def utterances(lengths, seed=0, labelled=True, dimension=4):
         yield Utterance(f"ü{number}", features, targets)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=12), size=st.integers(1, 60))
 def test_round_trip(tmp_path_factory, lengths, size):
     folder = tmp_path_factory.mktemp("store")
@@ -97,7 +97,7 @@ def test_wrong_stores_are_refused(tmp_path):
         read_frames(tmp_path)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     left=st.integers(0, 6),

@@ -31,7 +31,7 @@ def filled_up(classes, p, counts):
     return torch.where(kept, classes, classes[:, :1]), p * kept
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     seed=st.integers(0, 10_000),
     classes=st.integers(2, 30),

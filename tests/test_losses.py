@@ -77,7 +77,7 @@ def test_value_against_an_independent_computation(temperature):
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     classes=st.integers(2, 40),
@@ -96,7 +96,7 @@ def test_sparse_with_all_classes_is_the_dense_loss(seed, classes, temperature, s
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000), kept=st.integers(1, 10), temperature=st.sampled_from([1.0, 4.0])
 )
@@ -132,7 +132,7 @@ def test_without_hard_targets_only_the_soft_term_is_left():
     torch.testing.assert_close(distillation_loss(logits, p, None, 2.0, 0.5), alone)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     known=st.lists(st.booleans(), min_size=1, max_size=9),

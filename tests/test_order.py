@@ -15,7 +15,7 @@ def batches(plan, chunk, part=ALL):
     return list(plan.batches(chunk, part))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.integers(1, 60), min_size=1, max_size=40),
     st.integers(1, 9),
@@ -60,7 +60,7 @@ def test_epochs_and_seeds_mix_blocks_differently():
     assert len({tuple(plan.blocks(0, ALL)) for plan in plans}) == 9
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(1, 60), min_size=24, max_size=60),
     st.sampled_from([1, 2, 3, 4, 6]),
@@ -113,7 +113,7 @@ def test_a_batch_has_an_equal_share_of_each_lane():
         assert np.bincount(owner[batch.numpy()]).tolist() == [2, 3, 2, 3] and total == 10
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(1, 100), min_size=8, max_size=50), st.integers(1, 8))
 def test_lanes_differ_by_a_block_at_most(sizes, lanes):
     sizes = np.array(sizes)

@@ -67,7 +67,7 @@ def test_headerless_files_are_those_of_the_corpora(tmp_path):
     np.testing.assert_allclose(found, samples.astype(np.float32) / 32768, atol=1e-7)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 1500), min_size=1, max_size=8))
 def test_frames_of_blocks_are_those_of_the_whole(sizes):
     samples = noise(sum(sizes))

@@ -114,7 +114,7 @@ def test_too_few_leaves_are_refused(statistics):
         build_tree(statistics, 17, 10)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     phones=st.lists(st.sampled_from(PHONES), min_size=1, max_size=10),
     seed=st.integers(0, 1000),

@@ -84,7 +84,7 @@ def best_path(words, loglikes, loop):
     return best[1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.sampled_from(sorted(LEXICON.entries)), min_size=1, max_size=3),
     st.integers(18, 40),

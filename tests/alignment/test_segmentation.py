@@ -23,7 +23,7 @@ def segmentation(durations, name="u"):
     return Segmentation(name, phones, np.array(durations, np.int64))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(durations=LENGTHS, frames=st.integers(0, 250))
 def test_a_fitted_segmentation_has_just_these_frames(durations, frames):
     whole = segmentation(durations)
@@ -47,7 +47,7 @@ def test_fitting_to_its_own_length_changes_nothing(durations):
     np.testing.assert_array_equal(whole.fitted(len(whole)).durations, whole.durations)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(table=st.lists(LENGTHS, max_size=5))
 def test_round_trip(tmp_path_factory, table):
     path = tmp_path_factory.mktemp("align") / "train.jsonl"

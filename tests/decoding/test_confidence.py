@@ -66,7 +66,7 @@ def weight(lattice, path, lm_weight, penalty):
     return math.exp(-cost)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 2), st.sampled_from([1.0, 7.0]))
 def test_posteriors_are_shares_of_all_paths(seed, frames, width, lm_weight):
     lattice, hears = random_lattice(seed, frames, width)

@@ -36,7 +36,7 @@ def cost(grammar: Grammar, sentence: list[str]) -> float:
     return total + grammar.final[state]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(text=SENTENCES, order=st.integers(1, 4), heard=SENTENCES, zipped=st.booleans())
 def test_sentences_cost_what_the_model_says(tmp_path_factory, text, order, heard, zipped):
     path = tmp_path_factory.mktemp("lm") / "lm.arpa"

@@ -113,7 +113,7 @@ def agree(rng, one, other, num_senones, utterances=4):
             assert first[1] == second[1]
 
 
-@settings(max_examples=16, deadline=None, derandomize=True)
+@settings(max_examples=16, derandomize=True)
 @given(SEEDS)
 def test_random_models_have_equal_best_paths(seed):
     rng = np.random.default_rng(seed)
@@ -131,7 +131,7 @@ def test_random_models_have_equal_best_paths(seed):
     assert built.num_states <= 3 * composed.num_states + 20
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=10, derandomize=True)
 @given(SEEDS)
 def test_random_transcripts_have_equal_best_paths(seed):
     rng = np.random.default_rng(seed)

@@ -58,7 +58,7 @@ def brute_force(sentences, order):
     return p
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sentences=SENTENCES, order=st.integers(1, 4))
 def test_agrees_with_the_definition_and_sums_to_one(tmp_path_factory, sentences, order):
     sentences = [*sentences, ["A", "B"]]

@@ -29,7 +29,7 @@ def test_phones_share_what_is_loud_and_pauses_are_silence():
     assert np.ptp(np.unique(states[states < 3], return_counts=True)[1]) <= 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=12),
     st.integers(0, 200),

@@ -29,7 +29,7 @@ def mixtures(seed=0, dead=()):
     return Mixtures(weights, rng.normal(0, 3, (K, G, D)), rng.uniform(0.3, 3, (K, G, D)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.sets(st.tuples(st.integers(0, K - 1), st.integers(1, G - 1))))
 def test_densities_are_those_of_mixtures_of_normal_distributions(seed, dead):
     model, frames = mixtures(seed, dead), np.random.default_rng(seed + 1).normal(0, 3, (7, D))
@@ -41,7 +41,7 @@ def test_densities_are_those_of_mixtures_of_normal_distributions(seed, dead):
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_frame_is_shared_out_among_the_gaussians_of_its_state(seed):
     model, rng = mixtures(seed, {(1, 2)}), np.random.default_rng(seed)
     frames, states = rng.normal(0, 3, (9, D)), rng.integers(0, K, 9)
@@ -56,7 +56,7 @@ def test_a_frame_is_shared_out_among_the_gaussians_of_its_state(seed):
 
 
 @given(st.integers(0, 1000), st.integers(0, 60))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_sums_are_those_of_a_loop_over_frames(seed, count):
     rng = np.random.default_rng(seed)
     frames, states = rng.normal(0, 3, (count, D)), rng.integers(0, K, count)

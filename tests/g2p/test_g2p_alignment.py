@@ -54,7 +54,7 @@ pronunciations = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(pronunciations)
 def test_units_spell_the_word_and_its_phones(rows):
     cuts = align(rows, iterations=2)

@@ -56,7 +56,7 @@ def test_held_out_words_are_mostly_right(model, lexicon):
     assert np.mean(right) > 0.5, np.mean(right)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(words=st.lists(st.text("ABCEIJKQXZ'-", max_size=14), max_size=4))
 def test_every_phone_is_the_lexicons(model, lexicon, words):
     phones = set(lexicon.phones())

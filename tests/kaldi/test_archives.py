@@ -135,7 +135,7 @@ def test_several_archives_are_one_table(tmp_path):
         Table(f"{tmp_path}/pdf.*.gz", ALIGNMENT)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.dictionaries(st.text("abcé-_0", min_size=1), st.lists(st.integers(0, 2**31 - 1))))
 def test_what_is_written_comes_back(tmp_path_factory, wanted):
     path = tmp_path_factory.mktemp("ali") / "a.ark"

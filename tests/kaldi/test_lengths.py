@@ -14,7 +14,7 @@ from acoustic_kd.kaldi.lengths import fitted
 from acoustic_kd.kaldi.objects import Sparse
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(400, 3000), st.sampled_from([8000, 16000]))
 def test_there_are_two_frames_more_whatever_the_length(samples, rate):
     config = FeatureConfig(sample_rate=rate)

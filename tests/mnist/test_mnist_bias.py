@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from acoustic_kd.mnist.bias import LARGEST, best_shift, prior_shift, shifted
@@ -41,7 +41,6 @@ MANY = st.integers(-800, 800).map(lambda n: n / 32)
 FEW = st.integers(-2, 2).map(float)
 
 
-@settings(deadline=None)
 @given(labelled(MANY) | labelled(FEW))
 def test_no_shift_has_fewer_errors_than_the_best(case):
     logits, labels, classes = case
@@ -54,7 +53,6 @@ def test_no_shift_has_fewer_errors_than_the_best(case):
     assert shift in best and abs(shift) == min(np.abs(best))
 
 
-@settings(deadline=None)
 @given(labelled(st.integers(-20_000, 20_000).map(lambda n: n / 1024)))
 def test_the_best_shift_is_never_worse_than_none(case):
     logits, labels, classes = case
@@ -87,7 +85,6 @@ def mean_mass(logits, classes, shift, temperature):
     return (moved[:, list(classes)].sum(1) / moved.sum(1)).mean()
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 1000),
     spread=st.floats(0.1, 5),

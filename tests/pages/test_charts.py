@@ -35,7 +35,7 @@ def parse(svg):
     return root
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=30), min_size=1, max_size=8)
 )
@@ -47,7 +47,7 @@ def test_lines_of_any_values_lie_on_the_picture(points):
     assert len(list(root.iter(f"{SVG}polyline"))) == len(series)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(VALUES, st.lists(VALUES, max_size=4)), min_size=1, max_size=9))
 def test_rows_of_any_values_lie_on_the_picture(found):
     entries = [

@@ -46,7 +46,7 @@ def test_what_is_silent_is_not_said():
     assert graphemes("한") == ("ᄒ", "ᅡ", "ᆫ") and graphemes("가") == ("ᄀ", "ᅡ")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=30))
 def test_parts_make_the_word_and_have_sounds(text):
     for word in normalise_spelled(text).split():
@@ -140,7 +140,7 @@ def test_only_the_most_frequent_are_set_apart_where_letters_are_many():
 LETTERS = st.text("ABÉ한글й", min_size=1, max_size=5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(LETTERS, st.integers(1, 60), min_size=1, max_size=12), LETTERS)
 def test_every_unit_is_frequent_or_its_letter_s_only_one(words, other):
     words = Counter({word.upper(): count for word, count in words.items()})

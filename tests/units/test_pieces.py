@@ -39,7 +39,7 @@ words = st.one_of(st.text(LETTERS, min_size=1), st.text(min_size=1)).map(normali
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(texts=st.lists(words, max_size=4))
 def test_words_to_pieces_to_words(kind, texts):
     model = PieceModel(MODELS[kind])

@@ -52,7 +52,7 @@ def test_the_two_letters_i_of_turkish():
     assert normalise_spelled("i\u0307zmir", "turkic") == "İZMİR"
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.text(max_size=20), st.sampled_from(CASES))
 def test_the_same_again_changes_nothing(text, case):
     once = normalise_spelled(text, case)
