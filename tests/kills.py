@@ -13,12 +13,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from waiting import PATIENCE
+
 CONTEXT = multiprocessing.get_context("forkserver")
 # The optimizer would import the third one at its first step, which takes a second.
 PRELOADED = ["pytest", "acoustic_kd.stages.learn", "torch._dynamo", "test_train"]
 CONTEXT.set_forkserver_preload(PRELOADED)
 BEGUN, DONE = "begun", "done"
-PATIENCE = 120  # seconds
 
 
 def run(function: Callable[..., None], *arguments: Any) -> float:
@@ -42,8 +43,9 @@ def run_killed(
     """Run an importable function in children that are killed −9, until one ends by itself.
 
     Args:
-        seconds: the most a child is given; each gets a random part of it. So that it ends, there
-            must be progress in less.
+        seconds: the most that the first child is given; each gets a random part of it. So that
+            the work ends, it must progress in less. Each further child is given a little more: the
+            machine may be slower than when the work was timed.
         after_kill: called after each kill, to look at what was left behind.
         most: kills; more mean that there is no progress.
 
@@ -61,6 +63,7 @@ def run_killed(
                 return kills
         assert child.exitcode == -signal.SIGKILL, f"the work itself failed ({child.exitcode})"
         kills += 1
+        seconds *= 1.02
         assert kills <= most, "the work gets no further"
         after_kill()
 

@@ -5,16 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from scripts import HERE, REPOSITORY, checkout, run_script
+from waiting import PATIENCE, wait_until
 
 from acoustic_kd import __version__
 from acoustic_kd.cli import experiment_of, main
 from acoustic_kd.stages import STAGES
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 def ended(capfd, *arguments):
@@ -102,21 +101,15 @@ def test_interrupted_it_says_so_and_goes_on(finished_recipe, tmp_path):
         start_new_session=True,
     )
     checkpoint = recipe.directory / "members" / "01" / "checkpoint.safetensors"
-    while process.poll() is None and not checkpoint.exists():
-        time.sleep(0.05)
+    wait_until(lambda: checkpoint.exists() or process.poll() is not None)
     os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert error == "acoustic-kd train: interrupted; the same command goes on\n"
 
 
-def run_script(*arguments, **options):
-    command = ["bash", REPOSITORY / "recipes" / "run.sh", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
-
-
 def test_the_script_explains_itself(tmp_path):
-    done = run_script("--help", cwd=tmp_path)
+    done = run_script("run.sh", "--help", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     for option in (
         "--config",
@@ -145,7 +138,7 @@ def test_the_script_explains_itself(tmp_path):
     ],
 )
 def test_the_script_refuses_before_it_sets_anything_up(tmp_path, arguments, expected):
-    done = run_script(*arguments, cwd=tmp_path)
+    done = run_script("run.sh", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("run.sh: error: ") and expected in done.stderr
     assert done.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []
@@ -153,10 +146,12 @@ def test_the_script_refuses_before_it_sets_anything_up(tmp_path, arguments, expe
 
 def test_a_dry_run_of_the_script_makes_nothing(tmp_path):
     arguments = ["--dry-run", "--stop-stage", "align", "--num-processes", "2", "--exp-dir", "exp"]
-    done = run_script(*arguments, cwd=tmp_path)
+    here, elsewhere = tmp_path / "here", checkout(tmp_path / "repository", HERE)
+    here.mkdir()
+    done = run_script("run.sh", *arguments, checkout=elsewhere, cwd=here)
     assert (done.returncode, done.stderr) == (0, "")
     assert "stage 0: corpus\n  would run: not made yet\nstage 1: features\n" in done.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert list(here.iterdir()) == [] and not (elsewhere / "exp").exists()
 
 
 def test_the_script_runs_the_stages_there_are():

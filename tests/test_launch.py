@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from waiting import PATIENCE
 
 from acoustic_kd import launch
 
@@ -17,7 +18,7 @@ def test_wrong_usage(capsys):
 def test_a_failing_verb_says_so_once_without_a_traceback(tmp_path):
     found = subprocess.run(
         [sys.executable, "-m", "acoustic_kd.launch", "2", "train", "--exp-dir", str(tmp_path)],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert found.returncode == 2
     errors = [line for line in found.stderr.splitlines() if line.strip()]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 from test_train import trainer, weights
+from waiting import PATIENCE, wait_until
 
 from acoustic_kd.stopping import Stopped, heeded, put_off
 from acoustic_kd.train import Trainer
@@ -91,13 +92,15 @@ PROGRAM = """
 
     step, directory = train.Trainer._step, Path(sys.argv[1])
 
-    def slow(self, *arguments):
+    def held(self, *arguments):
+        # After its first step a process waits until it may go on, or is asked to end.
         step(self, *arguments)
         rank = self.accelerator.process_index
         (directory / f"pid-{{rank}}").write_text(str(os.getpid()))
-        time.sleep(0.02)
+        while not ((directory / f"go-{{rank}}").exists() or self._asked()):
+            time.sleep(0.01)
 
-    train.Trainer._step = slow
+    train.Trainer._step = held
     test_train.MODEL = replace(test_train.MODEL, dropout=0.0)
 
     def run(options):
@@ -131,38 +134,42 @@ class Run:
     def wait_for(self, name: str) -> int:
         """Its content, once it is there."""
         path = self.folder / name
-        for _ in range(1200):
-            if path.exists() and path.read_text():
-                return int(path.read_text())
-            time.sleep(0.05)
-        raise AssertionError(f"{name} never came")
+        wait_until(lambda: path.exists() and path.read_text())
+        return int(path.read_text())
 
     def end(self) -> tuple[int, list[str]]:
         """Exit status, and what it says on standard error."""
-        errors = self.process.communicate(timeout=60)[1]
+        errors = self.process.communicate(timeout=PATIENCE)[1]
         return self.process.returncode, [line for line in errors.splitlines() if line.strip()]
 
+    def release(self, *ranks: int) -> "Run":
+        """Let processes go on."""
+        for rank in ranks:
+            (self.folder / f"go-{rank}").touch()
+        return self
+
     def forget(self) -> None:
-        for path in self.folder.glob("pid-*"):
+        for path in (*self.folder.glob("pid-*"), *self.folder.glob("go-*")):
             path.unlink()
 
 
 @pytest.mark.slow
 def test_two_processes_stop_at_the_same_step_and_go_on_and_none_outlives_the_other(tmp_path):
     whole = Run(tmp_path / "whole")
-    assert whole.end() == (0, [])
+    assert whole.release(0, 1).end() == (0, [])
     expected = load_file(tmp_path / "whole" / "model.safetensors")
 
     run = Run(tmp_path / "told")
     run.wait_for("pid-0")
     os.kill(run.wait_for("pid-1"), signal.SIGTERM)  # one process alone
+    run.release(0)
     status, errors = run.end()
     assert status == 143 and errors == [SAID]
     assert (tmp_path / "told" / "checkpoint.safetensors").exists()
 
     run.forget()
     run = Run(tmp_path / "told")
-    run.wait_for("pid-0")
+    run.wait_for("pid-0"), run.wait_for("pid-1")
     run.process.send_signal(signal.SIGTERM)  # the launcher
     status, errors = run.end()
     assert status == 143 and errors[-1] == SAID
@@ -171,12 +178,13 @@ def test_two_processes_stop_at_the_same_step_and_go_on_and_none_outlives_the_oth
     run = Run(tmp_path / "told")
     run.wait_for("pid-0")
     os.kill(run.wait_for("pid-1"), signal.SIGKILL)
+    run.release(0)
     status, errors = run.end()
     assert status == 137
     assert "process 2 of 2 was killed by signal 9, and the others were ended" in errors[-1]
     # What the other one says, if the launcher has not ended it before.
     assert all("another process of this run has ended" in line for line in errors[:-1])
 
-    assert Run(tmp_path / "told").end() == (0, [])
+    assert Run(tmp_path / "told").release(0, 1).end() == (0, [])
     found = load_file(tmp_path / "told" / "model.safetensors")
     assert all((found[name] == expected[name]).all() for name in expected)

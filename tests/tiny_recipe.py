@@ -5,8 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +38,23 @@ SETTINGS = (
     "decode.jobs=1",
 )
 
+# A file is written under another name and then renamed; Python says so before it does it.
+KILLED = """
+import os, signal, sys
+
+path, times, renamed = sys.argv[1], int(sys.argv[2]), []
+
+def watch(event, arguments):
+    if event == "os.rename" and os.fspath(arguments[1]) == path:
+        if len(renamed) == times:
+            os.kill(os.getpid(), signal.SIGKILL)
+        renamed.append(path)
+
+sys.addaudithook(watch)
+from acoustic_kd.cli import main
+sys.exit(main(sys.argv[3:]))
+"""
+
 
 @contextmanager
 def one_core():
@@ -71,13 +86,14 @@ class TinyRecipe:
             except SystemExit as end:
                 return end.code
 
-    def start(self, stage: str, *more: str) -> subprocess.Popen:
-        """The stage in a process of its own."""
-        command = [sys.executable, "-m", "acoustic_kd", *self.arguments(stage, *more)]
+    def killed(self, path: Path, times: int, stage: str, *more: str) -> bool:
+        """The stage in a process of its own, which is killed −9 where it would rename a file to
+        `path` after it has done so `times` times; false if the process ends before.
+        """
+        command = [sys.executable, "-c", KILLED, str(path), str(times)]
+        command += self.arguments(stage, *more)
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        return subprocess.run(command, env=environment).returncode == -signal.SIGKILL
 
     def copy(self, directory: Path) -> "TinyRecipe":
         shutil.copytree(self.directory, directory)
@@ -90,17 +106,6 @@ class TinyRecipe:
             str(path.relative_to(self.directory)): (path.stat().st_mtime_ns, path.read_bytes())
             for path in paths
         }
-
-
-def kill_when(process: subprocess.Popen, condition: Callable[[], bool]) -> bool:
-    """Kill −9 as soon as the condition holds; false if the process ended first."""
-    while process.poll() is None:
-        if condition():
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            return process.returncode == -signal.SIGKILL
-        time.sleep(0.0005)
-    raise AssertionError(process.communicate()[1])
 
 
 def prepare(folder: Path) -> TinyRecipe:

@@ -3,7 +3,6 @@
 import gzip
 import json
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from digits import ROWS, make_digits, make_mnist, run_here, times, written
 from dying import killed_at
+from scripts import REPOSITORY, SAYS, checkout, run_script
 
 from acoustic_kd.cli import main
 from acoustic_kd.files import read_json
@@ -21,7 +21,6 @@ from acoustic_kd.mnist.experiment import hold_out, plan, run_experiment, write_f
 from acoustic_kd.mnist.rows import Row, read_rows
 from acoustic_kd.work import Work
 
-REPOSITORY = Path(__file__).parents[2]
 COMMAND = "recipes/mnist.sh"
 
 
@@ -466,14 +465,9 @@ def test_a_place_that_cannot_be_written_is_named(refusal, settings, tmp_path, mo
     assert str(tmp_path / "exp") in error
 
 
-def run_script(*arguments, script=REPOSITORY / "recipes" / "mnist.sh", **options):
-    command = ["bash", script, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
-
-
 def test_the_script_explains_itself(tmp_path):
     for option in ("--help", "-h"):
-        done = run_script(option, cwd=tmp_path)
+        done = run_script("mnist.sh", option, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
     for option in ("--full", "--data-dir", "--exp-dir", "--config", "--dev", "--jobs"):
         assert option in done.stdout
@@ -493,31 +487,14 @@ def test_the_script_explains_itself(tmp_path):
     ],
 )
 def test_the_script_refuses_before_it_sets_anything_up(tmp_path, arguments, expected):
-    done = run_script(*arguments, cwd=tmp_path)
+    done = run_script("mnist.sh", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("mnist.sh: error: ") and expected in done.stderr
     assert done.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def elsewhere(tmp_path) -> Path:
-    """A repository with the script alone, whose program says how it was called."""
-    for name, text in (
-        ("tools/setup.sh", "#!/bin/sh\necho setup $*\n"),
-        (".venv/bin/acoustic-kd", '#!/bin/sh\nprintf "<%s>" "$@"\n'),
-    ):
-        path = tmp_path / "repository" / name
-        path.parent.mkdir(parents=True)
-        path.write_text(text)
-        path.chmod(0o755)
-    (tmp_path / "repository" / "recipes").mkdir()
-    script = tmp_path / "repository" / "recipes" / "mnist.sh"
-    for name in ("mnist.sh", "common.sh"):
-        shutil.copy(REPOSITORY / "recipes" / name, script.parent)
-    return script
-
-
-def test_the_script_reads_paths_from_where_it_was_typed(elsewhere, tmp_path):
+def test_the_script_reads_paths_from_where_it_was_typed(tmp_path):
+    elsewhere = checkout(tmp_path / "repository", SAYS, "echo setup $*")
     here = tmp_path / "some where"
     here.mkdir()
     for arguments, expected in (
@@ -527,7 +504,7 @@ def test_the_script_reads_paths_from_where_it_was_typed(elsewhere, tmp_path):
         (["--exp-dir", "a b"], f"<mnist><--exp-dir><{here}/a b>"),
         (["--config", "../c.yaml"], f"<mnist><--config><{here}/../c.yaml>"),
     ):
-        done = run_script(*arguments, script=elsewhere, cwd=here)
+        done = run_script("mnist.sh", *arguments, checkout=elsewhere, cwd=here)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == f"setup demo\n{expected}"
 

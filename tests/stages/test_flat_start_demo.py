@@ -4,7 +4,7 @@ import json
 import unicodedata
 
 import pytest
-from tiny_recipe import SETTINGS, TinyRecipe, kill_when
+from tiny_recipe import SETTINGS, TinyRecipe
 
 from acoustic_kd.alignment.segmentation import read_segmentations
 from acoustic_kd.corpora.manifest import SPLITS, read_manifest
@@ -55,15 +55,8 @@ def test_killed_between_rounds_it_goes_on_to_the_same_bytes(prepared, aligned, t
     killed = prepared.copy(tmp_path / "exp")
     folder = killed.directory / "align"
     model = folder / "flat" / "model.safetensors"
-    # The first model is that of the equal segments; renamed into place, each round's is a new file.
-    seen = set()
-
-    def rounds_done():
-        if model.exists():
-            seen.add(model.stat().st_mtime_ns)
-        return len(seen) > 3
-
-    assert kill_when(killed.start("align"), rounds_done)
+    # The first model is that of the equal segments, and then comes one a round.
+    assert killed.killed(model, 4, "align")
     before = read_round(model)
     assert 3 <= len(before.history) < 8 and not before.finished
     assert not (folder / "done.json").exists() and not (folder / "train.jsonl").exists()

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import soundfile
-from tiny_recipe import SETTINGS, TinyRecipe, kaldi_data, kill_when
+from tiny_recipe import SETTINGS, TinyRecipe, kaldi_data
 
 from acoustic_kd.stages import STAGES
 
@@ -432,8 +432,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(recipe, outcome):
     for number in ("01", "02"):
         checkpoint = folder / number / "checkpoint.safetensors"
         old = (folder / number / "started.json").read_bytes()
-        process = killed.start("train", *more)
-        assert kill_when(process, lambda: checkpoint.exists())  # noqa: B023
+        assert killed.killed(checkpoint, 1, "train", *more)
         assert (folder / number / "started.json").read_bytes() != old
         assert checkpoint.exists() and not (folder / number / "done.json").exists()
         assert not (folder / "done.json").exists()
@@ -450,8 +449,7 @@ def test_killed_soft_targets_go_on_to_the_same_bytes(recipe, outcome):
     assert len(whole) > 2 * 5
     for path in folder.iterdir():
         path.unlink()
-    process = recipe.start("soft-targets")
-    assert kill_when(process, lambda: (folder / "shard-00001.json").exists())
+    assert recipe.killed(folder / "shard-00002.json", 0, "soft-targets")
     finished = [path.with_suffix(".h5") for path in folder.glob("shard-*.json")]
     early = {path.name: path.stat().st_mtime_ns for path in finished}
     assert 2 <= len(early) < len(whole) / 2 and not (folder / "done.json").exists()

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from tiny_recipe import TinyRecipe
+from waiting import PATIENCE
 
 from acoustic_kd.files import one_of_several, only_one
 from acoustic_kd.work import read_done
@@ -198,6 +199,6 @@ def test_jobs_and_processes_at_once_give_the_same_bytes(recipe, finished_recipe)
         ],
     )
     jobs = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
-    errors = [job.communicate(timeout=120)[1] for job in jobs]
+    errors = [job.communicate(timeout=PATIENCE)[1] for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0], errors
     assert shards(recipe) == shards(finished_recipe)
