@@ -19,7 +19,7 @@ from torch import nn
 
 from acoustic_kd.corpora.manifest import MEASURED
 from acoustic_kd.ensemble import SMALLEST
-from acoustic_kd.errors import UserError
+from acoustic_kd.errors import UserError, installation
 from acoustic_kd.features import SHIFT_SECONDS, WINDOW_SECONDS
 from acoustic_kd.files import atomic_path
 from acoustic_kd.model import AcousticModel, Dropout
@@ -77,8 +77,7 @@ def _packages() -> tuple[ModuleType, ModuleType]:
         import onnxruntime
     except ImportError as error:
         raise UserError(
-            f"there is no package '{error.name}', which export needs: "
-            "pip install 'acoustic-kd[onnx]'"
+            f"there is no package '{error.name}', which export needs: {installation('onnx')}"
         ) from None
     return onnx, onnxruntime
 

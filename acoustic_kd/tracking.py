@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from acoustic_kd.errors import UserError
+from acoustic_kd.errors import UserError, installation
 
 Track = Callable[[dict[str, float], int], None]  # values by name, and the epoch
 
@@ -34,8 +34,7 @@ def tracking(kind: str | None, name: str, folder: Path) -> Iterator[Track]:
         tracker.start()
     except ImportError:
         raise UserError(
-            f"setting 'train.tracker' is {kind}, which is not installed; "
-            f"run pip install 'acoustic-kd[{kind}]'"
+            f"setting 'train.tracker' is {kind}, which is not installed: {installation(kind)}"
         ) from None
     try:
         yield lambda values, epoch: tracker.log(values, step=epoch)

@@ -37,7 +37,7 @@ def test_a_tracker_that_is_not_installed(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delattr("torch.utils.tensorboard", raising=False)
     with (
-        pytest.raises(UserError, match=r"pip install 'acoustic-kd\[tensorboard\]'"),
+        pytest.raises(UserError, match=r"pip install '/path/to/checkout\[tensorboard\]'"),
         tracking("tensorboard", "run", tmp_path),
     ):
         pass

@@ -21,7 +21,7 @@ from acoustic_kd.corpora import _espeak_child
 from acoustic_kd.corpora.demo_languages import ACCENTS
 from acoustic_kd.corpora.demo_text import sentences
 from acoustic_kd.corpora.manifest import SPLITS, Corpus, Normalise, Utterance, normalise_text
-from acoustic_kd.errors import UserError
+from acoustic_kd.errors import UserError, installation
 from acoustic_kd.files import atomic_path
 
 SAMPLE_RATE = 16000
@@ -133,7 +133,7 @@ def _check_installed() -> None:
     if importlib.util.find_spec("espeakng_loader") is None:
         raise UserError(
             "the demo corpus is spoken by espeak-ng, which is not installed: "
-            "pip install 'acoustic-kd[demo]'"
+            f"{installation('demo')}"
         )
 
 

