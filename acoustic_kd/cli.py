@@ -15,7 +15,7 @@ from typing import NoReturn
 from acoustic_kd import __version__
 from acoustic_kd.config import PATHS, Config
 from acoustic_kd.errors import USAGE_ERROR, UserError
-from acoustic_kd.settings import load_config
+from acoustic_kd.settings import load_config, settings_file, shown
 from acoustic_kd.stages import STAGES, is_main_process, run_stage, say_stage
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stopping import Stopped, heeded
@@ -92,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
             stage.name,
             help=f"stage {number}: {stage.title}",
             description=f"Stage {number} of the recipe: {stage.title}.",
-            epilog=f"Example: acoustic-kd {stage.name} --config recipes/conf/an4.yaml "
-            "--exp-dir exp/an4 model.width=1024",
+            epilog=f"Example: acoustic-kd {stage.name} --config an4 --data-dir DIR "
+            "model.width=1024",
         )
         add_experiment(verb)
         verb.add_argument(
@@ -119,10 +119,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
     """The options that `experiment_of` reads."""
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in YAML")
     parser.add_argument(
-        "--exp-dir", type=Path, metavar="DIR", help="where everything goes (default: exp/CORPUS)"
-    )
+        "--config", type=Path, metavar="NAME_OR_FILE",
+        help="settings in YAML: a file, or settings of the package by name, such as an4",
+    )  # fmt: skip
+    parser.add_argument(
+        "--exp-dir", type=Path, metavar="DIR",
+        help="where everything goes (default: exp/NAME of the settings)",
+    )  # fmt: skip
     parser.add_argument(
         "--data-dir", metavar="DIR", help="where the corpus lies, or LibriSpeech is downloaded to"
     )
@@ -131,7 +135,8 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
 
 def experiment_of(options: argparse.Namespace) -> Experiment:
     """The experiment that the command line describes."""
-    config = load_config(options.config, options.overrides)
+    path = None if options.config is None else settings_file(options.config)
+    config = load_config(path, options.overrides)
     if options.data_dir is not None:
         corpus = dataclasses.replace(config.corpus, data_dir=options.data_dir)
         config = dataclasses.replace(config, corpus=corpus)
@@ -160,9 +165,7 @@ def _recipe(options: argparse.Namespace, config: Config) -> str:
     """The command that makes the experiment, to stand beside its results."""
     words = ["recipes/run.sh"]
     if options.config is not None:
-        here = options.config.absolute()
-        inside = here.is_relative_to(Path.cwd())
-        words += ["--config", str(here.relative_to(Path.cwd()) if inside else options.config)]
+        words += ["--config", shown(options.config)]
     words += [] if config.corpus.name == "demo" else ["--data-dir", "DIR"]
     return shlex.join([*words, *map(_without_folder, options.overrides)])
 

@@ -18,6 +18,8 @@ from acoustic_kd.config import Config, all_settings
 from acoustic_kd.errors import UserError
 from acoustic_kd.ranges import check_ranges, check_values
 
+PACKAGED = Path(__file__).with_name("conf")  # settings that come with the package
+
 
 def load_config(path: Path | None, overrides: list[str]) -> Config:
     """Read `path` (YAML; null for defaults) and apply overrides such as `model.width=2560`.
@@ -40,6 +42,27 @@ def load_config(path: Path | None, overrides: list[str]) -> Config:
         config = _override(config, key.split("."), value, key)
     check_ranges(config)
     return config
+
+
+def settings_file(given: Path) -> Path:
+    """The settings file that `--config` names: a file, or else settings of the package by name.
+
+    Raises:
+        UserError: there is neither.
+    """
+    if given.exists() and not given.is_dir():
+        return given
+    packaged = {path.stem: path for path in PACKAGED.glob("*.yaml")}
+    if str(given) not in packaged:
+        names = ", ".join(sorted(packaged))
+        raise UserError(f"{given}: there is no such file; the package has settings for {names}")
+    return packaged[str(given)]
+
+
+def shown(given: Path) -> str:
+    """What `--config` names, as a printed command has it: a path below this folder from here on."""
+    here = given.absolute()
+    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else given)
 
 
 def from_flat(values: dict[str, Any]) -> Config:

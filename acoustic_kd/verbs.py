@@ -5,7 +5,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from acoustic_kd.errors import USAGE_ERROR, UserError
+from acoustic_kd.errors import USAGE_ERROR, UserError, installation
+from acoustic_kd.settings import settings_file, shown
+
+MNIST = Path("mnist")  # the name of its rows in the package
 
 
 def add_verbs(verbs: argparse._SubParsersAction) -> None:
@@ -26,8 +29,8 @@ def _add_mnist(verbs: argparse._SubParsersAction) -> None:
         epilog="Example: acoustic-kd mnist --data-dir path/to/mnist --full",
     )
     verb.add_argument(
-        "--config", type=Path, metavar="FILE", default=Path("recipes/conf/mnist.yaml"),
-        help="the rows of the experiment (default: %(default)s)",
+        "--config", type=Path, metavar="NAME_OR_FILE", default=MNIST,
+        help="the rows of the experiment (default: %(default)s, in the package)",
     )  # fmt: skip
     verb.add_argument("--full", action="store_true", help="all rows, at full length")
     verb.add_argument(
@@ -57,10 +60,11 @@ def _run_mnist(options: argparse.Namespace) -> None:
 
     if options.jobs < 0:
         raise UserError(f"--jobs is {options.jobs}; it must be 0 (one a core) or more")
-    rows = read_rows(options.config, options.full)
+    rows = read_rows(settings_file(options.config), options.full)
     name = "mnist" + ("-full" if options.full else "") + ("-dev" if options.dev else "")
     directory = options.exp_dir or Path("exp") / name
     words = ["recipes/mnist.sh", "--data-dir", "DIR"] if options.data_dir else ["recipes/mnist.sh"]
+    words += [] if options.config == MNIST else ["--config", shown(options.config)]
     words += [f"--{flag}" for flag in ("full", "dev") if getattr(options, flag)]
     command = shlex.join(words)
     results = run_experiment(rows, directory, options.data_dir, options.dev, options.jobs, command)
@@ -145,7 +149,7 @@ def _add_export(verbs: argparse._SubParsersAction) -> None:
         "export",
         help="the acoustic model of a finished experiment as an ONNX file",
         description="The acoustic model as ONNX: normalised frames in, log posteriors out. Needs "
-        "pip install 'acoustic-kd[onnx]'.",
+        f"the extra onnx: {installation('onnx')}.",
         epilog="Example: acoustic-kd export exp/an4 --out an4.onnx",
     )
     _add_experiment(verb)

@@ -24,6 +24,7 @@ while [ $# -gt 0 ]; do
       [ $# -ge 2 ] || fail "$1 needs a value"
       case $1 in
         --jobs) options+=("$1" "$2") ;;
+        --config) options+=("$1" "$(settings "$2")") ;;
         *) options+=("$1" "$(absolute "$2")") ;;
       esac
       shift 2

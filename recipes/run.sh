@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # From audio to the table: baseline, ensemble and distilled model, in frame accuracy and WER.
 #
-#   recipes/run.sh                                      the demo, speech synthesised on the spot
-#   recipes/run.sh --config recipes/conf/demo_es.yaml   likewise in Spanish; demo_el.yaml: Greek
-#   recipes/run.sh --config recipes/conf/an4.yaml --data-dir DIR
-#   recipes/run.sh --config recipes/conf/mini_librispeech.yaml      downloaded, 0.3 GB; and likewise
-#                                       librispeech_100.yaml (7 GB), librispeech_960_paper.yaml (60)
-#   recipes/run.sh corpus.name=kaldi_dir --data-dir DIR             one's own (docs/corpora.md)
+#   recipes/run.sh                                        the demo, speech synthesised on the spot
+#   recipes/run.sh --config demo_es                       likewise in Spanish; demo_el: Greek
+#   recipes/run.sh --config an4 --data-dir DIR
+#   recipes/run.sh --config mini_librispeech              downloaded, 0.3 GB; and likewise
+#                                                         librispeech_100 (7 GB) and
+#                                                         librispeech_960_paper (60 GB)
+#   recipes/run.sh --config mine.yaml --data-dir DIR      a settings file of your own
+#   recipes/run.sh corpus.name=kaldi_dir --data-dir DIR   your own speech (docs/corpora.md)
 #
-# Options: --stage N --stop-stage N   run only these stages (numbers or names)
+# Options: --config NAME_OR_FILE      settings: a name in recipes/conf, or a file (default: demo)
+#          --stage N --stop-stage N   run only these stages (numbers or names)
 #          --data-dir DIR             where the corpus lies, or LibriSpeech is to be downloaded
 #                                     (default: $ACOUSTIC_KD_DATA; for downloads a folder in exp/)
-#          --exp-dir DIR              where everything goes (default: exp/NAME of the settings file)
+#          --exp-dir DIR              where everything goes (default: exp/NAME of the settings)
 #          --dry-run                  say of each stage whether it is current, and why not; run nothing
 #          --num-processes N          train and write soft targets on N processes or GPUs
 #          KEY.SUBKEY=VALUE …         any setting, such as train.members=10 model.width=2560
@@ -22,7 +25,7 @@
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
-config=recipes/conf/demo.yaml
+config=demo
 stage=0
 stop_stage=report
 processes=1
@@ -36,7 +39,7 @@ while [ $# -gt 0 ]; do
     --config | --data-dir | --exp-dir | --stage | --stop-stage | --num-processes)
       [ $# -ge 2 ] || fail "$1 needs a value"
       case $1 in
-        --config) config=$(absolute "$2") ;;
+        --config) config=$(settings "$2") ;;
         --data-dir | --exp-dir) options+=("$1" "$(absolute "$2")") ;;
         --stage) stage=$2 ;;
         --stop-stage) stop_stage=$2 ;;

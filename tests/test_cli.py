@@ -51,7 +51,10 @@ def test_every_stage_has_help_with_an_example(capfd, stage):
         (["train", "model.widht=3"], "unknown setting 'model.widht'; did you mean 'model.width'?"),
         (["train", "model.width"], "expected KEY.SUBKEY=VALUE"),
         (["train", "train.epochs=0"], "setting 'train.epochs' is 0; it must be 1 or more"),
-        (["train", "--config", "/nowhere/a.yaml"], "/nowhere/a.yaml: cannot be read"),
+        (
+            ["train", "--config", "/nowhere/a.yaml"],
+            "/nowhere/a.yaml: there is no such file; the package has settings for an4, ",
+        ),
         (["corpus", "--exp-dir", "/dev/null/exp"], "/dev/null"),
     ],
 )
@@ -62,11 +65,37 @@ def test_what_is_wrong_is_said_in_one_line(capfd, arguments, expected):
     assert error.startswith("acoustic-kd") and error.endswith("\n") and error.count("\n") == 1
 
 
-def test_the_command_of_the_results_has_no_folders_of_this_machine():
-    options = argparse.Namespace(config=Path("recipes/conf/demo.yaml"), data_dir=None, exp_dir=None)
-    options.overrides = ["model.width=48", "decode.lm_text=/home/me/novels.txt.gz"]
+def test_the_command_of_the_results_has_no_folders_of_this_machine(monkeypatch):
+    more = ["model.width=48", "decode.lm_text=/home/me/novels.txt.gz"]
     expected = "recipes/run.sh --config recipes/conf/demo.yaml model.width=48"
-    assert experiment_of(options).command == f"{expected} decode.lm_text=novels.txt.gz"
+    monkeypatch.chdir(REPOSITORY)
+    command = described("recipes/conf/demo.yaml", *more).command
+    assert command == f"{expected} decode.lm_text=novels.txt.gz"
+    assert described(str(REPOSITORY / "recipes/conf/demo.yaml"), *more).command == command
+
+
+def described(config, *overrides):
+    """The experiment of a command line."""
+    given = {"config": Path(config), "data_dir": None, "exp_dir": None, "overrides": overrides}
+    return experiment_of(argparse.Namespace(**given))
+
+
+def test_settings_of_the_package_have_names(tmp_path, monkeypatch):
+    here = {path.stem for path in (REPOSITORY / "recipes" / "conf").glob("*.yaml")}
+    assert {"demo", "an4", "mnist"} <= here
+    of_file = described(str(REPOSITORY / "recipes/conf/an4.yaml"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "an4").mkdir()  # the corpus, perhaps
+    found = described("an4")
+    assert found.config == of_file.config and found.config.corpus.name == "an4"
+    assert found.command == "recipes/run.sh --config an4 --data-dir DIR"
+    assert found.directory == of_file.directory == Path("exp/an4")
+
+
+def test_a_file_goes_before_settings_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("an4").write_text("model: {width: 7}")
+    assert described("an4").config.model.width == 7
 
 
 def test_settings_may_stand_on_either_side_of_options(capfd, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from acoustic_kd import cli
 from acoustic_kd.config import Config, all_settings
 from acoustic_kd.errors import UserError
-from acoustic_kd.settings import load_config
+from acoustic_kd.settings import load_config, settings_file
 
 ROOT = Path(__file__).parents[1]
 PATHS = (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), ROOT / "recipes/RESULTS.md")
@@ -78,7 +78,8 @@ def check_script(path: str, words: list[str]) -> None:
 
 def check_value(option: str, value: str) -> None:
     if option == "--config" and not PLACEHOLDERS.fullmatch(value):
-        load_config(ROOT / value, [])
+        found = ROOT / value
+        load_config(found if found.is_file() else settings_file(Path(value)), [])
     if option in ("--stage", "--stop-stage"):
         assert value in cli.STAGES or int(value) < len(cli.STAGES), f"no stage {value}"
 
@@ -137,6 +138,7 @@ def test_a_command_names_what_there_is(page, words):
         "./recipes/run.sh --fast",
         "recipes/run.sh --stop-stage frame",
         "recipes/run.sh --config recipes/conf/an5.yaml",
+        "recipes/run.sh --config an5",
         "recipes/run.sh model.widht=3",
         "recipes/run.sh corpus.folds=1",
         "acoustic-kd trian",

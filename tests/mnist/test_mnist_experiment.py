@@ -13,6 +13,7 @@ from dying import killed_at
 from scripts import REPOSITORY, SAYS, checkout, run_script
 
 from acoustic_kd.cli import main
+from acoustic_kd.errors import UserError
 from acoustic_kd.files import read_json
 from acoustic_kd.frames import read_frames
 from acoustic_kd.mnist import experiment, net
@@ -426,7 +427,9 @@ def settings(tmp_path) -> Path:
 
 def test_wrong_arguments_are_refused_in_one_line(refusal, settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "nofile: cannot be read (No such file or directory)" in refusal("--config", "nofile")
+    assert "nofile: there is no such file; the package has settings for" in refusal(
+        "--config", "nofile"
+    )
     start = ("--config", settings)
     assert "--jobs is -1; it must be 0 (one a core) or more" in refusal(*start, "--jobs", "-1")
     assert "argument --jobs: invalid int value: 'two'" in refusal(*start, "--jobs", "two")
@@ -439,11 +442,19 @@ def test_wrong_arguments_are_refused_in_one_line(refusal, settings, tmp_path, mo
 
 def test_without_settings_those_of_the_recipe_are_read(refusal, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "recipes/conf/mnist.yaml: cannot be read" in refusal()
-    monkeypatch.chdir(REPOSITORY)
     start = ("--exp-dir", tmp_path / "exp", "--data-dir")
     assert f"{tmp_path}: train-images-idx3-ubyte.gz is missing" in refusal(*start, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_of_the_results_names_rows_of_ones_own(refusal, settings, monkeypatch):
+    def fails(*arguments):
+        raise UserError(arguments[-1])
+
+    monkeypatch.setattr(experiment, "run_experiment", fails)
+    monkeypatch.chdir(settings.parent)
+    assert refusal("--full").endswith(": recipes/mnist.sh --full\n")
+    assert refusal("--config", settings).endswith(": recipes/mnist.sh --config rows.yaml\n")
 
 
 def test_a_damaged_file_of_images_is_named_and_nothing_is_made(refusal, settings, tmp_path):
@@ -497,12 +508,14 @@ def test_the_script_reads_paths_from_where_it_was_typed(tmp_path):
     elsewhere = checkout(tmp_path / "repository", SAYS, "echo setup $*")
     here = tmp_path / "some where"
     here.mkdir()
+    (tmp_path / "c.yaml").touch()
     for arguments, expected in (
         ([], "<mnist>"),
         (["--full", "--jobs", "3", "--dev"], "<mnist><--full><--jobs><3><--dev>"),
         (["--data-dir", "/d"], "<mnist><--data-dir></d>"),
         (["--exp-dir", "a b"], f"<mnist><--exp-dir><{here}/a b>"),
         (["--config", "../c.yaml"], f"<mnist><--config><{here}/../c.yaml>"),
+        (["--config", "mnist"], "<mnist><--config><mnist>"),
     ):
         done = run_script("mnist.sh", *arguments, checkout=elsewhere, cwd=here)
         assert (done.returncode, done.stderr) == (0, "")
