@@ -5,9 +5,14 @@ asked for, so that the command line stays quick.
 """
 
 import importlib
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
+
+if sys.platform == "win32":
+    print("acoustic-kd: error: Windows is not supported; use Linux, macOS or WSL", file=sys.stderr)
+    sys.exit(2)
 
 _PUBLIC = {  # name → where it is
     "AcousticModel": "model:AcousticModel",

@@ -98,6 +98,16 @@ def test_a_file_goes_before_settings_of_that_name(tmp_path, monkeypatch):
     assert described("an4").config.model.width == 7
 
 
+def test_windows_is_refused_in_one_line():
+    for action in ("import acoustic_kd", "from acoustic_kd.cli import main; main(['--version'])"):
+        command = [sys.executable, "-c", f"import sys; sys.platform = 'win32'; {action}"]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            "acoustic-kd: error: Windows is not supported; use Linux, macOS or WSL\n"
+        )
+
+
 def test_settings_may_stand_on_either_side_of_options(capfd, tmp_path):
     for arguments in (
         ["train", "model.width=48", "--exp-dir", str(tmp_path / "exp")],
