@@ -51,8 +51,8 @@ def exit_status(program: str, action: Callable[[], int | None]) -> int:
     except UserError as error:
         if not is_main_process():
             # Mostly all processes find the same and the first says so: the launcher ends the others
-            # meanwhile. What only one of them found is said by that one.
-            time.sleep(3)
+            # meanwhile, on a busy machine after seconds. What only one found is said by that one.
+            time.sleep(10)
         print(f"{program}: error: {error}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
