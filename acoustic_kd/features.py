@@ -10,10 +10,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor
-from torchaudio.compliance.kaldi import get_mel_banks
 
 from acoustic_kd.config import FeatureConfig
 from acoustic_kd.errors import UserError
+from acoustic_kd.torchaudio_functions import get_mel_banks
 
 WINDOW_SECONDS = 0.025
 SHIFT_SECONDS = 0.010

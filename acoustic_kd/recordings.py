@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from torchaudio.transforms import Resample
 
 from acoustic_kd.audio import RAW_RATE, AudioError, cause_of, promised_bytes
 from acoustic_kd.config import FeatureConfig
 from acoustic_kd.features import SHIFT_SECONDS, WINDOW_SECONDS, log_mel
+from acoustic_kd.torchaudio_functions import Resample
 
 BLOCK_SECONDS = 30
 LARGEST_FILTER = 1 << 25  # numbers in the filters of a resampling: rates with no common divisor

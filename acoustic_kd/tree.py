@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torchaudio.functional import compute_deltas, create_dct
 
 from acoustic_kd.alignment.segmentation import STATES, Segmentation
 from acoustic_kd.errors import UserError
 from acoustic_kd.senones import Leaf, SenoneInventory
+from acoustic_kd.torchaudio_functions import compute_deltas, create_dct
 
 CEPSTRA = 13
 VARIANCE_FLOOR = 0.01

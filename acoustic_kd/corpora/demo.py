@@ -197,7 +197,8 @@ def _unpack(stream: bytes) -> list[np.ndarray]:
 def _resample(speech: list[np.ndarray]) -> list[np.ndarray]:
     """int16 [samples] at espeak's rate each → float32 [samples] at 16 kHz each."""
     import torch  # seconds to import, and only this corpus needs it so early
-    from torchaudio.functional import resample
+
+    from acoustic_kd.torchaudio_functions import resample
 
     # One call for all: many small ones crawl when other programs use the cores.
     waves = [torch.from_numpy(samples.astype(np.float32) / 32768) for samples in speech]
