@@ -34,5 +34,5 @@ while [ $# -gt 0 ]; do
 done
 
 cd "$(dirname "$0")/.."
-tools/setup.sh demo
+tools/setup.sh
 exec .venv/bin/acoustic-kd mnist ${options[@]+"${options[@]}"}

@@ -108,7 +108,13 @@ case $processes in '' | *[!0-9]* | 0) fail "--num-processes: '$processes' is no 
 first=$(number "$stage")
 last=$(number "$stop_stage")
 [ "$first" -le "$last" ] || fail "--stage $stage comes after --stop-stage $stop_stage"
-tools/setup.sh demo
+
+if [ ${#dry_run[@]} = 0 ]; then
+  tools/setup.sh
+elif ! tools/setup.sh --dry-run; then # only an installed program knows which stages are current
+  echo "stages $first to $last: would run then, except those that are current"
+  exit 0
+fi
 
 # With one process there is nothing to launch.
 launch() {

@@ -519,7 +519,7 @@ def test_the_script_reads_paths_from_where_it_was_typed(tmp_path):
     ):
         done = run_script("mnist.sh", *arguments, checkout=elsewhere, cwd=here)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == f"setup demo\n{expected}"
+        assert done.stdout == f"setup\n{expected}"
 
 
 # --- real digits --------------------------------------------------------------------------------

@@ -1,0 +1,417 @@
+"""tools/setup.sh: what it refuses, repairs and believes. Nothing is downloaded."""
+
+import importlib.util
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# A Python for which `venv` and `pip` are stand-ins; otherwise it is the one that runs the tests.
+STAND_IN = """#!/bin/sh
+case "$*" in
+  *"-m venv"*)
+    for folder; do :; done
+    mkdir -p "$folder/bin" && cp "$0" "$folder/bin/python" ;;
+  *"-m pip install"*)
+    echo "$*" >>"$TEST_FOLDER/calls"
+    while [ -e "$TEST_FOLDER/wait" ]; do sleep 0.02; done
+    if [ -e "$TEST_FOLDER/failure" ]; then cat "$TEST_FOLDER/failure"; exit 1; fi
+    printf '#!/bin/sh\\necho "%s"\\n' "$PWD" >"$PWD/.venv/bin/acoustic-kd"
+    chmod +x "$PWD/.venv/bin/acoustic-kd" ;;
+  "-I tools/setup.py") exec PYTHON -I "$TEST_FOLDER/set_up.py" "$0" ;;
+  *) exec PYTHON "$@" ;;
+esac
+"""
+# tools/setup.py with that Python as the base of environments, and with free disk space as asked.
+SET_UP = """
+import os, runpy, shutil, sys, types
+sys._base_executable = sys.argv.pop()
+free = float(os.environ.get("TEST_FREE_GB", 1000)) * 1e9
+shutil.disk_usage = lambda folder: types.SimpleNamespace(free=free)
+runpy.run_path("tools/setup.py", run_name="__main__")
+"""
+METADATA = """Metadata-Version: 2.1
+Name: {name}
+Version: 1.2.3
+Requires-Dist: torch
+Requires-Dist: Torch-Audio>=1
+Requires-Dist: PyYAML; extra == "demo"
+Requires-Dist: absent; extra == "dev"
+"""
+
+
+class Checkout:
+    """A checkout whose set-up takes the stand-ins."""
+
+    def __init__(self, folder: Path, path: Path) -> None:
+        self.folder, self.path = folder, path
+        self.packages = folder / "packages"
+        self.python = folder / "python"
+        self.program = path / ".venv" / "bin" / "acoustic-kd"
+        self.environment = os.environ | {
+            "PYTHON": str(self.python),
+            "PYTHONPATH": str(self.packages),
+            "TEST_FOLDER": str(folder),
+        }
+
+    def prepare(self) -> None:
+        for name in ("tools/setup.sh", "tools/setup.py", "requirements.lock", "pyproject.toml"):
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, self.path / name)
+        self.python.write_text(STAND_IN.replace("PYTHON ", f"{sys.executable} "))
+        self.python.chmod(0o755)
+        (self.folder / "set_up.py").write_text(SET_UP)
+        for name in ("acoustic_kd", "torch", "Torch_Audio", "PyYAML"):
+            information = self.packages / f"{name}-1.2.3.dist-info"
+            information.mkdir(parents=True)
+            (information / "METADATA").write_text(METADATA.format(name=name))
+        for name in ("acoustic_kd", "torch", "Torch_Audio", "yaml"):
+            (self.packages / name).mkdir()
+            (self.packages / name / "__init__.py").touch()
+        (self.packages / "acoustic_kd" / "recordings.py").touch()
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [self.path / "tools" / "setup.sh", *arguments],
+            env=self.environment | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *arguments: str, **variables: str) -> tuple[int, list[str]]:
+        """The exit status and the lines of a set-up."""
+        process = self.start(*arguments, **variables)
+        output, errors = process.communicate(timeout=60)
+        return process.returncode, (output + errors).splitlines()
+
+    def calls(self) -> int:
+        """How often pip was called since the last time."""
+        path = self.folder / "calls"
+        count = len(path.read_text().splitlines()) if path.exists() else 0
+        path.unlink(missing_ok=True)
+        return count
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Checkout:
+    made = Checkout(tmp_path, tmp_path / "check out ü")
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+def finished(checkout) -> Checkout:
+    status, lines = checkout()
+    assert status == 0, lines
+    assert checkout.calls() == 2  # the lock; the package
+    return checkout
+
+
+def assert_refused(outcome: tuple[int, list[str]], *expected: str) -> None:
+    """One line of error (after a line of what is done), and exit status 2."""
+    status, lines = outcome
+    assert status == 2, lines
+    assert len([line for line in lines if "about 2 minutes" not in line]) == 1, lines
+    assert lines[-1].startswith("setup: ")
+    for text in expected:
+        assert text in lines[-1]
+
+
+# --- what is installed --------------------------------------------------------------------------
+
+
+def test_the_lock_is_installed_with_hashes_and_the_package_alone(checkout):
+    status, lines = checkout()
+    assert status == 0
+    first, second = (checkout.folder / "calls").read_text().splitlines()
+    assert first.endswith("--require-hashes -r requirements.lock")
+    assert second.endswith("--no-deps --no-build-isolation --editable .")
+    assert "about 2 minutes" in lines[0] and lines[1].startswith("setup: done in ")
+
+
+def test_a_current_environment_is_left_alone(finished):
+    begun = time.monotonic()
+    assert finished() == (0, [])
+    assert finished.calls() == 0 and time.monotonic() - begun < 1
+
+
+def test_no_home_is_needed(checkout):
+    del checkout.environment["HOME"]
+    assert checkout()[0] == 0
+
+
+def test_a_link_to_the_checkout_is_the_checkout(finished):
+    link = finished.folder / "link"
+    link.symlink_to(finished.path)
+    assert Checkout(finished.folder, link)() == (0, [])
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "requirements.lock"])
+def test_another_lock_or_other_requirements_are_installed(finished, name):
+    with (finished.path / name).open("a") as file:
+        file.write("# changed\n")
+    assert finished()[0] == 0 and finished.calls() == 2
+
+
+@pytest.mark.parametrize("move", [True, False], ids=["moved", "copied"])
+def test_a_checkout_elsewhere_runs_its_own_code(finished, move):
+    there = finished.folder / "elsewhere"
+    (shutil.move if move else shutil.copytree)(finished.path, there)
+    other = Checkout(finished.folder, there)
+    assert other()[0] == 0
+    ran = subprocess.run([other.program], capture_output=True, text=True)
+    assert ran.stdout.strip() == str(there)
+
+
+@pytest.mark.parametrize("head", ["#!{}\n", "#!/bin/sh\n'''exec' \"{}\" \"$0\" \"$@\"\n' '''\n"])
+def test_the_other_programs_of_a_copy_start_its_own_python(finished, head):
+    python = finished.path / ".venv" / "bin" / "python"
+    program = python.with_name("tool")
+    program.write_text(head.format(f"{python}3.11") + "import sys\nprint(sys.argv)\n")
+    program.chmod(0o755)
+    other = Checkout(finished.folder, finished.folder / "elsewhere ü")
+    shutil.copytree(finished.path, other.path)
+    assert other()[0] == 0
+    copied = other.path / ".venv" / "bin" / "tool"
+    assert copied.read_text().splitlines()[1] == f'\'\'\'exec\' "{copied.parent}/python" "$0" "$@"'
+    done = subprocess.run([copied, "a b"], env=other.environment, capture_output=True, text=True)
+    assert done.stdout == f"{[str(copied), 'a b']}\n"
+
+
+def test_a_missing_program_is_installed_again(finished):
+    finished.program.unlink()
+    assert finished()[0] == 0 and finished.program.exists()
+
+
+def test_a_missing_python_makes_the_environment_anew(finished):
+    python = finished.path / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/no/such/python")
+    (finished.path / ".venv" / "old").touch()
+    assert finished()[0] == 0
+    assert finished() == (0, []) and not (finished.path / ".venv" / "old").exists()
+
+
+# --- what is not believed -----------------------------------------------------------------------
+
+
+def test_a_killed_set_up_starts_anew(checkout):
+    (checkout.folder / "wait").touch()
+    process = checkout.start()
+    while not (checkout.folder / "calls").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    (checkout.path / ".venv" / "half").touch()
+    (checkout.folder / "wait").unlink()
+    assert checkout()[0] == 0
+    assert checkout() == (0, []) and not (checkout.path / ".venv" / "half").exists()
+
+
+def test_a_second_set_up_waits_and_finds_all_done(checkout):
+    (checkout.folder / "wait").touch()
+    first = checkout.start()
+    while not (checkout.folder / "calls").exists():
+        time.sleep(0.01)
+    second = checkout.start()
+    assert "another set-up is at work" in second.stderr.readline()
+    (checkout.folder / "wait").unlink()
+    assert first.communicate()[1].count("\n") == 2
+    assert second.communicate() == ("", "") and (first.returncode, second.returncode) == (0, 0)
+    assert checkout.calls() == 2
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (
+            "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError("
+            '"<pip._vendor…>: Failed to establish a new connection: [Errno -3] Temporary failure '
+            "in name resolution\")': /simple/absl-py/\nERROR: No matching distribution found for "
+            "absl-py==2.5.1",
+            "no package index can be reached; check the network",
+        ),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on "
+            "device",
+            "no space left on disk",
+        ),
+        (
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. If you have "
+            "updated …\n    torch==2.14.1 from torch.whl:\n        Expected sha256 0\n",
+            "another file of torch==2.14.1 than requirements.lock names",
+        ),
+        (
+            "ERROR: Could not find a version that satisfies the requirement torch==2.14.1 (from "
+            "versions: none)\nERROR: No matching distribution found for torch==2.14.1",
+            "the package index has no torch==2.14.1 for Python 3.",
+        ),
+        (
+            "  ERROR: Failed building wheel for pocketsphinx\nERROR: Failed to build installable "
+            "wheels for some pyproject.toml based projects (pocketsphinx)",
+            "cannot build pocketsphinx, which has no wheel",
+        ),
+        (
+            "ERROR: Failed to build 'pocketsphinx' when getting requirements to build wheel",
+            "cannot build pocketsphinx, which has no wheel",
+        ),
+        ("first line\nERROR: something else", "pip failed: ERROR: something else"),
+        ("", "pip failed: no output"),
+    ],
+    ids=["network", "disk", "hash", "no wheel", "build", "build, new pip", "other", "silent"],
+)
+def test_a_failure_of_pip_is_one_line_by_kind(checkout, output, expected):
+    (checkout.folder / "failure").write_text(output)
+    assert_refused(checkout(), expected, str(checkout.path / ".venv" / "setup.log"))
+    (checkout.folder / "failure").unlink()
+    assert checkout()[0] == 0 and checkout() == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "expected"),
+    [
+        (
+            "Torch_Audio",
+            "raise OSError('libtorchaudio.so:\\n undefined symbol')",
+            "Torch-Audio 1.2.3 does not load with torch 1.2.3 and Python 3.",
+        ),
+        ("torch", "raise ImportError('libcudart')", "(ImportError: libcudart)"),
+        ("yaml", "import no_such_module", "PyYAML 1.2.3 does not load"),
+        ("torch", "import os; os.abort()", "torch 1.2.3 does not load with Python 3."),
+        ("acoustic_kd", "raise ValueError('odd')", "acoustic-kd 1.2.3 does not load"),
+    ],
+)
+def test_what_does_not_load_is_named_before_the_stamp_is_written(checkout, name, code, expected):
+    module = checkout.packages / name / "__init__.py"
+    module.write_text(code)
+    assert_refused(checkout(), expected)
+    assert_refused(checkout(), expected)
+    module.write_text("")
+    assert checkout()[0] == 0 and checkout() == (0, [])
+
+
+# --- what is refused before anything is installed -----------------------------------------------
+
+
+def program(folder: Path, text: str) -> str:
+    path = folder / "a python"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, "is no program"),
+        ('echo "SyntaxError" >&2; exit 1', "is no Python 3.10 to 3.13 with venv"),
+        (f"exec {sys.executable} -c 'import no_ensurepip'", "is no Python 3.10 to 3.13 with venv"),
+    ],
+    ids=["nonexistent", "too old", "without venv"],
+)
+def test_a_bad_python_is_refused(checkout, text, expected):
+    python = program(checkout.folder, text) if text else "/no/such/python"
+    assert_refused(checkout(PYTHON=python), f"PYTHON={python} {expected}")
+    assert not (checkout.path / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("now", "usable"),
+    [("(2, 7, 18)", False), ("(3, 9, 18)", False), ("(3, 10)", True), ("(3, 14)", False)],
+)
+def test_the_versions_of_python(checkout, now, usable):
+    """The program that decides also runs in Python 2."""
+    real = (
+        f'exec {sys.executable} -c "import sys; sys.version_info = {now}; exec(sys.argv[1])" "$2"'
+    )
+    text = f'case "$1" in -c) {real} ;; *) exec {checkout.python} "$@" ;; esac'
+    status, lines = checkout(PYTHON=program(checkout.folder, text))
+    assert status == (0 if usable else 2), lines
+
+
+def test_no_python_is_one_line(checkout):
+    tools = checkout.folder / "bin"
+    tools.mkdir()
+    for name in ("bash", "dirname"):
+        (tools / name).symlink_to(shutil.which(name))
+    assert_refused(checkout(PYTHON="", PATH=str(tools)), "no Python 3.10 to 3.13 with venv found")
+
+
+@pytest.mark.parametrize(
+    ("system", "machine"), [("win32", "AMD64"), ("darwin", "x86_64"), ("linux", "i686")]
+)
+def test_another_system_is_refused(system, machine):
+    spec = importlib.util.spec_from_file_location("setup_program", ROOT / "tools" / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.raises(module.SetupError, match=f"{system} on {machine} is not supported; use"):
+        module.check_system(system, machine)
+
+
+def test_too_little_disk_is_refused(checkout):
+    assert_refused(checkout(TEST_FREE_GB="5"), "5.0 GB free, but set-up needs", "free some space")
+    assert checkout.calls() == 0 and checkout()[0] == 0
+
+
+def test_a_read_only_checkout_is_refused(checkout):
+    checkout.path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if os.access(checkout.path, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    outcome = checkout()
+    checkout.path.chmod(0o755)
+    assert_refused(outcome, "cannot be written (Permission denied)")
+
+
+def test_a_file_in_the_place_of_the_environment_is_refused(checkout):
+    (checkout.path / ".venv").touch()
+    assert_refused(checkout(), "cannot be written (File exists)")
+
+
+def test_an_environment_of_others_is_not_deleted(checkout):
+    theirs = checkout.path / ".venv" / "pyvenv.cfg"
+    theirs.parent.mkdir()
+    theirs.touch()
+    assert_refused(checkout(), ".venv was not made by tools/setup.sh; rename or delete it")
+    assert theirs.exists()
+
+
+def test_an_unknown_argument_is_refused(checkout):
+    assert_refused(checkout("--force"), "unknown argument '--force'")
+
+
+# --- --dry-run ----------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_what_is_not_current_and_makes_nothing(checkout):
+    assert checkout("--dry-run") == (1, ["setup: would install requirements.lock into .venv"])
+    assert not (checkout.path / ".venv").exists()
+
+
+def test_a_dry_run_of_a_current_environment_is_silent(finished):
+    assert finished("--dry-run") == (0, [])
+
+
+def test_a_dry_run_of_the_recipe_installs_nothing(checkout):
+    shutil.copytree(ROOT / "recipes", checkout.path / "recipes")
+    before = sorted(checkout.path.rglob("*"))
+    script = checkout.path / "recipes" / "run.sh"
+    done = subprocess.run(
+        [script, "--dry-run", "--stage", "frames", "--stop-stage", "graph"],
+        env=checkout.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "setup: would install requirements.lock into .venv",
+        "stages 4 to 8: would run then, except those that are current",
+    ]
+    assert sorted(checkout.path.rglob("*")) == before
