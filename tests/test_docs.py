@@ -262,7 +262,7 @@ def test_settings_and_verbs_in_backticks_are_there(page):
 
 def test_messages_that_the_help_page_quotes_are_the_code_s():
     """The words of each quoted message, in their order, in one string of the code or a script."""
-    sources = [*ROOT.glob("acoustic_kd/**/*.py"), *ROOT.glob("tools/*.sh")]
+    sources = [*ROOT.glob("acoustic_kd/**/*.py"), *ROOT.glob("tools/setup.*")]
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     code = re.sub(r'"\s*\n\s*f?"', "", code)  # strings over several lines
     code = re.sub(r"\{[^{}\n]*\}", "…", code)
@@ -274,7 +274,9 @@ def test_messages_that_the_help_page_quotes_are_the_code_s():
         if message in foreign:
             continue
         # Numbers and names are filled in by the code.
-        shown = re.sub(r"stage \d+ \(\w+\)|stage …|[\w.]*=\d+|'[\w-]+'|\b\d+%?", "…", message)
+        shown = re.sub(
+            r"^setup: |stage \d+ \(\w+\)|stage …|[\w.]*=\d+|'[\w-]+'|\b\d+%?", "…", message
+        )
         parts = [part.strip(" '") for part in shown.split("…") if len(part.strip(" '")) > 5]
         assert parts, message
         assert all(part in code for part in parts), f"{message}: {parts}"

@@ -28,7 +28,7 @@ LOCK = VENV / "setup.lock"  # held while a set-up is at work
 LOG = VENV / "setup.log"
 SYSTEMS = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))
 # GB: what .venv takes, and what pip keeps in the temporary folder meanwhile.
-INSTALLED, DOWNLOADED = (7, 4) if sys.platform == "linux" else (3, 1)
+INSTALLED, DOWNLOADED = (7, 3.5) if sys.platform == "linux" else (3, 1)
 # How the programs in .venv/bin begin: with the path of its Python, or with a shell that runs that.
 HEAD = re.compile(
     rb"""#!(/bin/sh\n'''exec' ")?[^\n"]*/\.venv/bin/python[\d.]*(" "\$0" "\$@"\n' ''')?\n"""
@@ -109,10 +109,9 @@ def set_up() -> None:
         else:
             empty_environment()
             check_space()
-            size = "3 GB to download, 6 GB on disk" if sys.platform == "linux" else "1 GB"
             say(
                 f"installing requirements.lock into .venv with Python {version()}: "
-                f"about 2 minutes, {size}"
+                f"about 2 minutes, {DOWNLOADED} GB to download, {INSTALLED} GB on disk"
             )
         install(renew, lock)
         say(f"done in {time.monotonic() - begun:.0f} s")
@@ -185,7 +184,7 @@ def empty_environment() -> None:
 
 
 def check_space() -> None:
-    needed: dict[int, tuple[Path, int]] = {}  # by file system
+    needed: dict[int, tuple[Path, float]] = {}  # by file system
     for folder, gigabytes in ((VENV, INSTALLED), (Path(tempfile.gettempdir()), DOWNLOADED)):
         first, so_far = needed.get(folder.stat().st_dev, (folder, 0))
         needed[folder.stat().st_dev] = (first, so_far + gigabytes)
@@ -193,7 +192,7 @@ def check_space() -> None:
         free = shutil.disk_usage(folder).free / 1e9
         if free < gigabytes:
             raise SetupError(
-                f"{folder} has {free:.1f} GB free, but set-up needs {gigabytes} GB there; "
+                f"{folder} has {free:.1f} GB free, but set-up needs {gigabytes:g} GB there; "
                 "free some space" + (" or set TMPDIR" if folder != VENV else "")
             )
 
@@ -263,14 +262,15 @@ def load_all() -> int:
     ]
     for requirement in [*requirements, "acoustic-kd"]:
         name = re.split(r"[^\w.-]", requirement)[0]
+        print(name, end=" ", flush=True)
         try:
-            print(name, metadata.version(name), flush=True)
+            print(metadata.version(name), flush=True)
             importlib.import_module(MODULES.get(name.lower(), name.replace("-", "_")))
             if name == "acoustic-kd":
                 importlib.import_module("acoustic_kd.recordings")  # features, torchaudio
         except Exception as error:
             traceback.print_exc()
-            print(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            print(f"\n{type(error).__name__}: {' '.join(str(error).split())}")
             return 1
     STAMP.write_text(wanted())
     return 0
@@ -278,6 +278,7 @@ def load_all() -> int:
 
 def not_loaded(status: int, lines: list[str]) -> str:
     """The message for the output of `load_all`."""
+    lines = [line.strip() for line in lines if line.strip()]
     reason = lines.pop() if status > 0 and len(lines) > 1 else f"exit status {status}"
     name = lines[-1] if lines else "acoustic-kd"
     torch = next((line for line in lines[:-1] if line.startswith("torch ")), None)

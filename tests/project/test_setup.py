@@ -47,6 +47,9 @@ Requires-Dist: absent; extra == "dev"
 """
 
 
+WOULD_INSTALL = "setup: would install requirements.lock into .venv (about 2 minutes, 7 GB)"
+
+
 class Checkout:
     """A checkout whose set-up takes the stand-ins."""
 
@@ -298,6 +301,12 @@ def test_what_does_not_load_is_named_before_the_stamp_is_written(checkout, name,
     assert checkout()[0] == 0 and checkout() == (0, [])
 
 
+def test_a_requirement_that_the_lock_lacks_is_named(checkout):
+    with (checkout.packages / "acoustic_kd-1.2.3.dist-info" / "METADATA").open("a") as file:
+        file.write("Requires-Dist: forgotten>=2\n")
+    assert_refused(checkout(), "forgotten does not load with torch 1.2.3", "No package metadata")
+
+
 # --- what is refused before anything is installed -----------------------------------------------
 
 
@@ -391,7 +400,7 @@ def test_an_unknown_argument_is_refused(checkout):
 
 
 def test_a_dry_run_says_what_is_not_current_and_makes_nothing(checkout):
-    assert checkout("--dry-run") == (1, ["setup: would install requirements.lock into .venv"])
+    assert checkout("--dry-run") == (1, [WOULD_INSTALL])
     assert not (checkout.path / ".venv").exists()
 
 
@@ -411,7 +420,7 @@ def test_a_dry_run_of_the_recipe_installs_nothing(checkout):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        "setup: would install requirements.lock into .venv",
+        WOULD_INSTALL,
         "stages 4 to 8: would run then, except those that are current",
     ]
     assert sorted(checkout.path.rglob("*")) == before
