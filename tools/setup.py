@@ -55,12 +55,12 @@ FAILURES = (
     (
         r"No matching distribution found for (?P<name>\S+)",
         "the package index has no {name} for Python {version} on this system; "
-        "set PYTHON to Python 3.11 or 3.13",
+        "check the network, or set PYTHON to another Python (best: 3.11 or 3.13)",
     ),
     (
         r"[Ff]ailed (?:building wheel for|to build) '?(?P<name>(?!installable)[\w.-]+)",
         "pip cannot build {name}, which has no wheel for Python {version} on this system; "
-        "set PYTHON to Python 3.11 or 3.13, or install a C compiler",
+        "install a C compiler, or set PYTHON to another Python (best: 3.11 or 3.13)",
     ),
 )
 
