@@ -98,23 +98,31 @@ def set_up() -> None:
     """Install everything, unless .venv is current."""
     check_system(sys.platform, platform.machine())
     with lock_environment() as lock:
-        if is_current() and runs_this_python():
-            return
-        begun = time.monotonic()
-        # Without its stamp an environment may be half made, so nothing in it is used.
-        renew = STAMP.exists() and runs_this_python()
-        STAMP.unlink(missing_ok=True)
-        if renew:
-            say("bringing .venv up to date with this checkout and requirements.lock")
-        else:
-            empty_environment()
-            check_space()
-            say(
-                f"installing requirements.lock into .venv with Python {version()}: "
-                f"about 2 minutes, {DOWNLOADED} GB to download, {INSTALLED} GB on disk"
-            )
+        if not is_current() or not runs_this_python():
+            begun = time.monotonic()
+            make_current(lock)
+            say(f"done in {time.monotonic() - begun:.0f} s")
+
+
+def make_current(lock: IO[str]) -> None:
+    # Without its stamp an environment may be half made, so nothing in it is used.
+    renew = STAMP.exists() and runs_this_python()
+    STAMP.unlink(missing_ok=True)
+    if renew:
+        say("bringing .venv up to date with this checkout and requirements.lock")
+    else:
+        empty_environment()
+        check_space()
+        say(
+            f"installing requirements.lock into .venv with Python {version()}: "
+            f"about 2 minutes, {DOWNLOADED} GB to download, {INSTALLED} GB on disk"
+        )
+    try:
         install(renew, lock)
-        say(f"done in {time.monotonic() - begun:.0f} s")
+    except SetupError:
+        if renew and "Installing collected packages" not in LOG.read_text(errors="replace"):
+            STAMP.write_text("stale\n")  # pip changed nothing, so the next try renews, too
+        raise
 
 
 def version() -> str:

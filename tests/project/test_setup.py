@@ -219,6 +219,21 @@ def test_a_killed_set_up_starts_anew(checkout):
     assert checkout() == (0, []) and not (checkout.path / ".venv" / "half").exists()
 
 
+@pytest.mark.parametrize(
+    ("output", "kept"),
+    [("NewConnectionError", True), ("Installing collected packages: torch\nERROR", False)],
+)
+def test_an_environment_that_pip_has_not_changed_is_not_made_anew(finished, output, kept):
+    (finished.path / ".venv" / "old").touch()
+    with (finished.path / "requirements.lock").open("a") as file:
+        file.write("# changed\n")
+    (finished.folder / "failure").write_text(output)
+    assert finished()[0] == 2
+    (finished.folder / "failure").unlink()
+    assert finished()[0] == 0 and finished() == (0, [])
+    assert (finished.path / ".venv" / "old").exists() == kept
+
+
 def test_a_second_set_up_waits_and_finds_all_done(checkout):
     (checkout.folder / "wait").touch()
     first = checkout.start()
