@@ -152,7 +152,7 @@ class TrainConfig:
 
     members: int = 5
     seed: int = 0
-    epochs: int = 12
+    epochs: int = 30  # with schedule dev at most: training ends when the rate has fallen
     batch_frames: int = 512  # over all processes together
     learning_rate: float = 1e-3
     weight_decay: float = 0.0

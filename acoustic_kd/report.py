@@ -386,7 +386,15 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
         *gain_sentences(results),
         *transfer_sentences(results),
         *training_sentences(results),
+        *precision_sentences(results),
     ]
+
+
+def precision_sentences(results: Mapping[str, Any]) -> list[str]:
+    """In which precision the models were trained; nothing where the results do not say."""
+    if "bfloat16" not in results:
+        return []
+    return [f"the models were trained in {'bfloat16' if results['bfloat16'] else 'float32'}"]
 
 
 def terminal_table(results: dict[str, Any]) -> str:

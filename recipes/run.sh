@@ -116,6 +116,11 @@ elif ! tools/setup.sh --dry-run; then # only an installed program knows which st
   exit 0
 fi
 
+# What the settings file says of itself: what will happen, and how long it takes.
+file=$config
+[ -f "$file" ] || file=recipes/conf/$config.yaml
+[ ! -f "$file" ] || sed -n '/^#/!q;s/^# //p' "$file"
+
 # With one process there is nothing to launch.
 launch() {
   if [ "$processes" = 1 ]; then

@@ -177,6 +177,14 @@ def test_models_that_were_not_trained_to_the_end_are_named(results):
     assert training_sentences(results) == []
 
 
+@pytest.mark.parametrize(("bfloat16", "name"), [(True, "bfloat16"), (False, "float32")])
+def test_the_tables_say_in_which_precision_the_models_were_trained(results, bfloat16, name):
+    found = results | {"bfloat16": bfloat16}
+    for text in (terminal_table(found), markdown(found)):
+        assert f"the models were trained in {name}" in text
+    assert "were trained in" not in markdown(results)
+
+
 def test_how_sure_the_differences_are(results):
     frames = results["probability_better"]["frame_accuracy"]
     assert frames["ensemble over baseline"] == 1  # in each of the two utterances

@@ -26,6 +26,10 @@ standard deviation over models, where nothing else is said.
 Of speech, figures are percentages; 95 % is a bootstrap interval over the test utterances (of all
 models of a row together). LM weight, insertion penalty, learning rate and the choice of the best
 epoch rest on dev alone. Of mnist, figures are numbers of errors, where no % stands beside them.
+
+The control is a model of the distilled model's shape and budget that was trained on hard targets
+alone. A table without a control was measured with an earlier recipe whose distilled models trained
+for more epochs than its members: it does not show what soft targets gain.
 """
 
 

@@ -181,19 +181,20 @@ def run_report(experiment: Experiment) -> None:
             )
     manifest = read_manifest(experiment.path("corpus") / "test.jsonl")
     references = {u.id: (u.text or "").split() for u in manifest if u.id in transcripts["ensemble"]}
-    parameters = load_model(member_directories(experiment)[0])[1]["parameters"]
+    member = load_model(member_directories(experiment)[0])[1]
     results = make_results(
         experiment.config.corpus.name,
         digest(all_settings_json(experiment.config)),
         measurements,
         references,
         transcripts,
-        parameters,
+        member["parameters"],
         experiment.config.train.members,
         {u.id: u.speaker for u in manifest},
     )
     results["transfer_set"] = transfer_frames(experiment)
     results["last_epoch_gains"] = {n: gain for n, gain in gains.items() if gain is not None}
+    results["bfloat16"] = member["bfloat16"]
     results["command"] = experiment.command
     results["minutes"] = _minutes(experiment)
     page = report_page(experiment.directory, results)
