@@ -1,6 +1,9 @@
 """requirements.lock: everything that set-up installs, exactly, and nothing else."""
 
+import os
 import re
+import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -83,3 +86,57 @@ def test_the_lock_satisfies_pyproject(python, system, machine):
 def test_only_versions_of_torch_that_load_with_torchaudio_are_permitted(torch, permitted):
     (requirement,) = [one for one in required() if one.name == "torch"]
     assert requirement.specifier.contains(torch) is permitted
+
+
+# --- tools/lock.sh ------------------------------------------------------------------------------
+
+OLD, NEW = "torch==1 \\\n    --hash=sha256:1\n", "torch==2 \\\n    --hash=sha256:2\n"
+STAND_INS = {  # they fail where the test says so
+    "tools/setup.sh": '[ "$PWD" = "$CHECKOUT" ] || [ "$FAILS" != set-up ] || exit 2',
+    ".venv/bin/uv": '[ "$FAILS" != "$1" ] || exit 2; [ "$1" = lock ] || printf "$NEW"',
+    ".venv/bin/python": '[ "$FAILS" != tests ]',
+}
+
+
+def renew(folder: Path, fails: str, new: str) -> tuple[subprocess.CompletedProcess, str]:
+    """What tools/lock.sh does in a checkout, and the lock after it."""
+    for name, text in STAND_INS.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    shutil.copy(ROOT / "tools" / "lock.sh", folder / "tools")
+    (folder / "requirements.lock").write_text(OLD)
+    subprocess.run(["/usr/bin/env", "git", "init", "--quiet"], cwd=folder, check=True)
+    done = subprocess.run(
+        [folder / "tools" / "lock.sh"],
+        env=os.environ | {"CHECKOUT": str(folder), "FAILS": fails, "NEW": new},
+        capture_output=True,
+        text=True,
+    )
+    return done, (folder / "requirements.lock").read_text()
+
+
+@pytest.mark.parametrize(
+    ("fails", "expected"),
+    [
+        ("lock", "no set of versions satisfies pyproject.toml"),
+        ("export", "no set of versions satisfies pyproject.toml"),
+        ("set-up", "the new versions cannot be set up"),
+        ("tests", "a test fails with the new versions"),
+    ],
+)
+def test_a_lock_that_fails_replaces_nothing(tmp_path, fails, expected):
+    done, lock = renew(tmp_path, fails, NEW)
+    assert (done.returncode, lock) == (1, OLD)
+    assert done.stderr == f"lock: {expected}; requirements.lock is unchanged\n"
+
+
+def test_a_tested_lock_replaces_the_old_one(tmp_path):
+    done, lock = renew(tmp_path, "nothing", NEW)
+    assert (done.returncode, lock) == (0, NEW)
+    assert "< torch==1\n---\n> torch==2\n" in done.stdout and "is renewed" in done.stderr
+
+
+def test_a_lock_that_is_the_newest_is_not_tested_again(tmp_path):
+    done, lock = renew(tmp_path, "set-up", OLD)
+    assert (done.returncode, lock) == (0, OLD) and "already names the newest" in done.stderr
