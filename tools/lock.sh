@@ -32,7 +32,8 @@ tools/setup.sh
 uv=$PWD/.venv/bin/uv
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf - | tar -xf - -C "$folder"
+git ls-files -z --cached --others --exclude-standard |
+  tar --null -T - -cf - | tar -xf - -C "$folder"
 
 cd "$folder"
 export UV_PYTHON_DOWNLOADS=never

@@ -27,7 +27,8 @@ fi
 
 python=${PYTHON:-}
 if [ -n "$python" ]; then
-  command -v -- "$python" >/dev/null || fail "PYTHON=$python is no program; give the path of a Python"
+  command -v -- "$python" >/dev/null ||
+    fail "PYTHON=$python is no program; give the path of a Python"
   usable "$python" || fail "PYTHON=$python is no Python 3.10 to 3.13 with venv; give another one"
 else
   # For Python 3.12 and 3.10 pocketsphinx has no wheel: pip builds it, which needs a C compiler.
