@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from acoustic_kd.ensemble import SMALLEST
 from acoustic_kd.features import SHIFT_SECONDS
@@ -50,7 +51,7 @@ class FrameFigures:
         count = len(inventory.phones)
         self.inventory = inventory
         self.phone = np.array([inventory.index[leaf.phone] for leaf in inventory.leaves])
-        self._groups = np.eye(count, dtype=np.float32)[self.phone]
+        self._groups = torch.eye(count)[torch.from_numpy(self.phone)]
         self.frames, self.right = np.zeros((2, count), np.int64)
         self.taken = np.zeros((count, count), np.int64)
         self.mass = np.zeros((count, count))
@@ -78,7 +79,8 @@ class FrameFigures:
         best, phones = probabilities.argmax(-1), self.phone[targets]
         confidence, own = probabilities[rows, best], probabilities[rows, targets]
         right = best == targets
-        masses = probabilities @ self._groups
+        # PyTorch's threads are limited beside the search; NumPy's would keep all cores busy.
+        masses = (torch.from_numpy(probabilities).float() @ self._groups).numpy()
         self.frames += np.bincount(phones, minlength=count)
         self.right += np.bincount(phones[right], minlength=count)
         pairs = phones * count + self.phone[best]
