@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-HERE = f'PYTHONPATH={REPOSITORY} exec {sys.executable} -m acoustic_kd "$@"'  # the program itself
+# The program itself; the checkout may be in a folder with spaces.
+HERE = f'PYTHONPATH="{REPOSITORY}" exec "{sys.executable}" -m acoustic_kd "$@"'
 SAYS = 'printf "<%s>" "$@"'  # in its place, what says how it was called
 
 

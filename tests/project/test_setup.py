@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -68,7 +69,7 @@ class Checkout:
         for name in ("tools/setup.sh", "tools/setup.py", "requirements.lock", "pyproject.toml"):
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, self.path / name)
-        self.python.write_text(STAND_IN.replace("PYTHON ", f"{sys.executable} "))
+        self.python.write_text(STAND_IN.replace("PYTHON ", f"{shlex.quote(sys.executable)} "))
         self.python.chmod(0o755)
         (self.folder / "set_up.py").write_text(SET_UP)
         for name in ("acoustic_kd", "torch", "Torch_Audio", "PyYAML"):
@@ -337,7 +338,10 @@ def program(folder: Path, text: str) -> str:
     [
         (None, "is no program"),
         ('echo "SyntaxError" >&2; exit 1', "is no Python 3.10 to 3.13 with venv"),
-        (f"exec {sys.executable} -c 'import no_ensurepip'", "is no Python 3.10 to 3.13 with venv"),
+        (
+            f"exec {shlex.quote(sys.executable)} -c 'import no_ensurepip'",
+            "is no Python 3.10 to 3.13 with venv",
+        ),
     ],
     ids=["nonexistent", "too old", "without venv"],
 )
@@ -353,10 +357,9 @@ def test_a_bad_python_is_refused(checkout, text, expected):
 )
 def test_the_versions_of_python(checkout, now, usable):
     """The program that decides also runs in Python 2."""
-    real = (
-        f'exec {sys.executable} -c "import sys; sys.version_info = {now}; exec(sys.argv[1])" "$2"'
-    )
-    text = f'case "$1" in -c) {real} ;; *) exec {checkout.python} "$@" ;; esac'
+    code = f"import sys; sys.version_info = {now}; exec(sys.argv[1])"
+    real = f'exec {shlex.quote(sys.executable)} -c "{code}" "$2"'
+    text = f'case "$1" in -c) {real} ;; *) exec "{checkout.python}" "$@" ;; esac'
     status, lines = checkout(PYTHON=program(checkout.folder, text))
     assert status == (0 if usable else 2), lines
 
