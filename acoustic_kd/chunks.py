@@ -8,7 +8,7 @@ chunk.
 """
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch import Tensor
 from acoustic_kd.errors import UserError
 from acoustic_kd.frames import FORMAT, UNKNOWN, Frames, open_shard, read_frames, read_index
 from acoustic_kd.memory import GIGABYTE
-from acoustic_kd.order import ALL, Epoch, Part
+from acoustic_kd.order import ALL, Copies, Epoch, Part
 from acoustic_kd.parallel import ahead
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import find_soft_targets, read_soft_targets
@@ -54,7 +54,10 @@ class Held:
         dimension: D.
         learnable: whether every frame has a target, hard or soft.
         sizes: int64 [blocks], their frames.
+        copies: of which each epoch draws one an utterance; None: every epoch has all frames.
     """
+
+    copies: Copies | None = None
 
     def __init__(self, frames: Frames, soft: SoftTargets | None) -> None:
         self.chunk = Chunk(frames, soft)
@@ -84,11 +87,17 @@ class Stored:
     """What is trained on, in shards. Attributes as of `Held`."""
 
     def __init__(
-        self, shards: list[Path], soft: SoftStore | None = None, block_frames: int = BLOCK_FRAMES
+        self,
+        shards: list[Path],
+        soft: SoftStore | None = None,
+        block_frames: int = BLOCK_FRAMES,
+        original: Callable[[str], str] | None = None,
     ) -> None:
         """
         Args:
             block_frames: of a block, about: it ends with the utterance that begins before so many.
+            original: id → id of the utterance that it is a copy of, itself if of none. Each epoch
+                then draws one copy of each utterance. None: every epoch has all frames.
 
         Raises:
             UserError: as for `read_frames` and, but for damaged blocks, `read_soft_targets`.
@@ -109,6 +118,11 @@ class Stored:
         self._shard = shard[begins]
         self._utterances = np.stack([begins, stops], 1) - before[self._shard][:, None]
         self._first = first[begins]
+        self.copies: Copies | None = None
+        if original is not None:
+            _, numbers = np.unique([original(name) for name in index.ids], return_inverse=True)
+            block = np.repeat(np.arange(len(begins)), stops - begins)
+            self.copies = Copies(np.diff(index.offsets), block, numbers)
         self._soft_shards: list[list[Path]] = [[] for _ in self.sizes]
         self._soft_bytes = 0.0
         if soft is not None:

@@ -73,6 +73,10 @@ class FeatureConfig:
     low_hz: float = 20.0
     high_hz: float = -200.0  # zero or less: counted down from the Nyquist frequency
     train_warps: tuple[float, ...] = (1.0,)  # a copy of train for each vocal tract length
+    # Further copies, from which only the distilled models and their control learn: in each epoch
+    # one copy of each utterance, drawn at random, be it of these or of `train_warps`. What the
+    # ensemble predicts of copies that its members have not learnt from says more than the labels.
+    transfer_warps: tuple[float, ...] = ()
     normalise: str = "speaker"  # mean and variance over each: speaker, utterance, global
 
 

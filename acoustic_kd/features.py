@@ -35,6 +35,11 @@ def original_id(copy: str) -> str:
     return copy.partition(COPY)[0]
 
 
+def copy_mark(copy: str) -> str:
+    """What sets a copy's id apart from its original's; nothing where it is none."""
+    return copy[len(original_id(copy)) :]
+
+
 def log_mel(waveform: np.ndarray, config: FeatureConfig, warp: float = 1.0) -> np.ndarray:
     """Log-mel filterbanks of a waveform [T, D]: as `log_mels`, at one warp."""
     return log_mels(waveform, config, (warp,))[0]

@@ -68,7 +68,8 @@ class Feed:
     def plan(self, epoch: int) -> Epoch:
         """The order of an epoch."""
         frames, lanes = self._train.batch_frames, self._train.lanes
-        return plan_epoch(self._data.sizes, self.chunks, frames, self._seed, epoch, lanes)
+        sizes, copies = self._data.sizes, self._data.copies
+        return plan_epoch(sizes, self.chunks, frames, self._seed, epoch, lanes, copies)
 
     @contextmanager
     def reading(self, epochs: Iterable[int], step: int) -> Iterator[None]:

@@ -5,6 +5,9 @@ as many as memory asks for. The blocks of a chunk are dealt to lanes; the frames
 shuffled, and every batch takes an equal share of each lane. A process that learns from some lanes
 alone reads nothing else, and since the lanes are the same however many processes there are, so are
 the batches. With one chunk and one lane a batch is any frames of all.
+
+Where utterances have copies, an epoch may draw one copy of each (`Copies`): a batch then has frames
+of drawn copies alone.
 """
 
 from collections.abc import Iterator
@@ -63,7 +66,7 @@ class Lane:
 
     Attributes:
         blocks: int64 [blocks], their numbers, ascending.
-        size: their frames.
+        size: their frames that are learnt from.
         seed: of the order of the frames.
         share: frames of each batch.
     """
@@ -80,11 +83,63 @@ class Lane:
 
 
 @dataclass(frozen=True)
+class Copies:
+    """Utterances, some of which are copies of one another, such as at other vocal tract lengths.
+
+    Attributes:
+        lengths: int64 [U], the utterances' frames, block after block.
+        block: int64 [U], the number of each one's block.
+        original: int64 [U], numbers from 0 on: copies of one another have the same.
+    """
+
+    lengths: np.ndarray
+    block: np.ndarray
+    original: np.ndarray
+
+    def draw(self, seed: int, epoch: int) -> np.ndarray:
+        """bool [U]: of the copies of each utterance one, drawn at random."""
+        counts = np.bincount(self.original)
+        generator = torch.Generator().manual_seed(seed_of("copies", seed, epoch))
+        picked = torch.rand(len(counts), generator=generator, dtype=torch.float64).numpy() * counts
+        order = np.argsort(self.original, kind="stable")
+        begins = np.cumsum(counts) - counts
+        place = np.empty(len(order), np.int64)  # of each utterance among its copies
+        place[order] = np.arange(len(order)) - np.repeat(begins, counts)
+        chosen: np.ndarray = place == picked.astype(np.int64)[self.original]
+        return chosen
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The copies that an epoch has drawn. Attributes: all of them; bool [U], which were drawn."""
+
+    copies: Copies
+    chosen: np.ndarray
+
+    def sizes(self, blocks: int) -> np.ndarray:
+        """int64 [blocks], drawn frames of each block."""
+        lengths = np.where(self.chosen, self.copies.lengths, 0)
+        return np.bincount(self.copies.block, lengths, blocks).astype(np.int64)
+
+    def among(self, block: int) -> np.ndarray:
+        """bool [frames of the block], which were drawn."""
+        first, stop = np.searchsorted(self.copies.block, [block, block + 1])
+        return np.repeat(self.chosen[first:stop], self.copies.lengths[first:stop])
+
+
+@dataclass(frozen=True)
 class Epoch:
-    """Attributes: the lanes of each chunk; int64 [blocks], frames of every block of the data."""
+    """The order of an epoch.
+
+    Attributes:
+        chunks: the lanes of each.
+        block_frames: int64 [blocks], frames of every block of the data.
+        drawn: the copies that are learnt from; None: all.
+    """
 
     chunks: list[list[Lane]]
     block_frames: np.ndarray
+    drawn: Drawn | None = None
 
     @property
     def frames(self) -> int:
@@ -133,22 +188,31 @@ class Epoch:
     def _shuffled(self, lane: Lane, blocks: np.ndarray, ends: np.ndarray) -> Tensor:
         """int64 [size], the frames of a lane in their order, by their places in `blocks`."""
         order = torch.randperm(lane.size, generator=torch.Generator().manual_seed(lane.seed))
-        if len(lane.blocks) == len(blocks):
+        if len(lane.blocks) == len(blocks) and self.drawn is None:
             return order
         last = ends[np.searchsorted(blocks, lane.blocks)]
-        sizes = self.block_frames[lane.blocks]
-        places = np.concatenate(
-            [np.arange(end - size, end) for end, size in zip(last, sizes, strict=True)]
-        )
-        return torch.from_numpy(places)[order]
+        places = []
+        for block, end in zip(lane.blocks, last, strict=True):
+            own = np.arange(end - self.block_frames[block], end)
+            places.append(own if self.drawn is None else own[self.drawn.among(block)])
+        return torch.from_numpy(np.concatenate(places))[order]
 
 
 def plan_epoch(
-    sizes: np.ndarray, chunks: int, batch_frames: int, seed: int, epoch: int, lanes: int = 1
+    sizes: np.ndarray,
+    chunks: int,
+    batch_frames: int,
+    seed: int,
+    epoch: int,
+    lanes: int = 1,
+    copies: Copies | None = None,
 ) -> Epoch:
     """Divide blocks of `sizes` frames into about equal chunks, drawn anew each epoch, and lanes.
 
     A chunk has at most an equal share of the frames and one block; so has a lane of its chunk.
+
+    Args:
+        copies: of which one each is drawn; None: all frames are learnt from.
 
     Raises:
         UserError: there are too few blocks, or frames of a batch, for so many lanes.
@@ -166,18 +230,20 @@ def plan_epoch(
             f"setting 'train.lanes' is {lanes}: there are too few data for so many lanes, only "
             f"{fewest} blocks in a chunk, or too few frames in a batch ({batch_frames})"
         )
+    drawn = None if copies is None else Drawn(copies, copies.draw(seed, epoch))
+    learnt = sizes if drawn is None else drawn.sizes(len(sizes))
     bounds = [batch_frames * lane // lanes for lane in range(lanes + 1)]
     planned = []
     for chunk, some in enumerate(blocks):
         numbers = (chunk,) if chunk else ()
         dealt = []
-        for lane, own in enumerate(deal(some, sizes, lanes)):
+        for lane, own in enumerate(deal(some, learnt, lanes)):
             which = numbers if lanes == 1 else (chunk, lane)
             order_seed = seed_of("order", seed, epoch, *which)
             share = bounds[lane + 1] - bounds[lane]
-            dealt.append(Lane(own, int(sizes[own].sum()), order_seed, share))
+            dealt.append(Lane(own, int(learnt[own].sum()), order_seed, share))
         planned.append(dealt)
-    return Epoch(planned, sizes)
+    return Epoch(planned, sizes, drawn)
 
 
 def deal(blocks: np.ndarray, sizes: np.ndarray, lanes: int) -> list[np.ndarray]:

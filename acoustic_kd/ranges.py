@@ -81,6 +81,10 @@ RANGES: dict[str, Range] = {
         lambda w: 1 in w and len(set(w)) == len(w) and all(0.5 <= x <= 2 for x in w),
         "different numbers from 0.5 to 2, with 1 (the speech itself) among them",
     ),
+    "features.transfer_warps": (
+        lambda w: 1 not in w and len(set(w)) == len(w) and all(0.5 <= x <= 2 for x in w),
+        "different numbers from 0.5 to 2, without 1 (the speech itself)",
+    ),
     "features.normalise": _one_of("speaker", "utterance", "global"),
     "lang.units": _one_of(*UNITS),
     "lang.case": _one_of(*CASES),
@@ -171,6 +175,11 @@ def check_ranges(config: Config) -> None:
             f"setting 'features.high_hz' is {features.high_hz:g}; it must lie above features.low_hz"
             f" ({features.low_hz:g}) and at or below half the sample rate ({nyquist:g})"
         )
+    if both := set(features.train_warps) & set(features.transfer_warps):
+        raise UserError(
+            f"setting 'features.transfer_warps' has {min(both):g}, and so has "
+            "features.train_warps; give each copy once: the transfer set has both"
+        )
     if (config.align.method == "dnn") != (config.align.model is not None):
         raise UserError(
             f"setting 'align.model' is {config.align.model or 'null'} and 'align.method' is "
@@ -214,6 +223,10 @@ def _check_kaldi(config: Config) -> None:
         wrong = f"'align.method' is {align.method}; it must be kaldi"
     elif config.features.train_warps != (1.0,):
         wrong = f"'features.train_warps' is {list(config.features.train_warps)}; it must be [1.0]"
+    elif config.features.transfer_warps:
+        wrong = (
+            f"'features.transfer_warps' is {list(config.features.transfer_warps)}; it must be []"
+        )
     elif not align.snip_edges:
         wrong = "'align.snip_edges' is False; it must be true"
     if wrong:

@@ -167,6 +167,7 @@ OUT_OF_RANGE = [
     ("features.low_hz", "-1"),
     ("features.high_hz", ".nan 8001 20 -7980 -9000"),
     ("features.train_warps", "[] [0.9] [1,1] [1,0] [1,3] [1,.nan]"),
+    ("features.transfer_warps", "[1] [0.9,0.9] [0] [3] [.nan]"),
     ("features.normalise", "speakers ''"),
     ("lang.units", "words ''"),
     ("lang.case", "lower ''"),
@@ -257,6 +258,10 @@ def test_a_model_is_given_where_one_aligns_and_only_there(override):
         (
             ["corpus.name=kaldi_feats", "features.train_warps=[1, 1.1]"],
             "'features.train_warps' is [1.0, 1.1]; it must be [1.0]",
+        ),
+        (
+            ["features.train_warps=[1, 1.1]", "features.transfer_warps=[0.9, 1.1]"],
+            "'features.transfer_warps' has 1.1, and so has features.train_warps",
         ),
         (
             ["corpus.name=kaldi_feats", "align.snip_edges=false"],

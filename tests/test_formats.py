@@ -160,6 +160,7 @@ SOMETIMES = (
     "audio",
     "checkpoint",
     "untranscribed",
+    "copies",
     "graph/lexicon",
     "align/SPLIT.ark",
     "pieces",

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acoustic_kd.errors import UserError
-from acoustic_kd.order import ALL, Part, deal, part_of, plan_epoch
+from acoustic_kd.order import ALL, Copies, Part, deal, part_of, plan_epoch
 from acoustic_kd.seeds import seed_of
 
 
@@ -141,3 +141,59 @@ def test_lanes_that_do_not_come_out_even_are_refused(processes, lanes):
 def test_more_lanes_than_there_are_data_for_are_refused(blocks, chunks, batch):
     with pytest.raises(UserError, match="'train.lanes' is 4: there are too few data"):
         plan_epoch(np.full(blocks, 10), chunks, batch, 0, 0, 4)
+
+
+# --- drawn copies -------------------------------------------------------------------------------
+
+COPIES = st.lists(  # blocks of utterances: (original, frames)
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=6),
+    min_size=4,
+    max_size=20,
+)
+
+
+def copies_of(blocks):
+    block = np.repeat(np.arange(len(blocks)), [len(some) for some in blocks])
+    originals, lengths = np.array([one for some in blocks for one in some]).T
+    return Copies(lengths, block, np.unique(originals, return_inverse=True)[1])
+
+
+@settings(max_examples=100)
+@given(COPIES, st.integers(1, 4), st.sampled_from([1, 2, 3]), st.integers(4, 30), st.integers(0, 3))
+def test_an_epoch_has_one_copy_of_each_utterance_whole_and_once(
+    blocks, chunks, lanes, batch, epoch
+):
+    copies = copies_of(blocks)
+    sizes = np.bincount(copies.block, copies.lengths).astype(np.int64)
+    try:
+        plan = plan_epoch(sizes, chunks, batch, 3, epoch, lanes, copies)
+    except UserError:
+        return  # too few blocks for so many lanes
+    first = np.cumsum(sizes) - sizes  # each block's first frame in the whole
+    part, seen = part_of(0, 1, lanes), []
+    for number in range(len(plan.chunks)):
+        read = plan.blocks(number, part)
+        places = np.concatenate([np.arange(first[b], first[b] + sizes[b]) for b in read])
+        found = batches(plan, number, part)
+        assert all(len(own) == total for own, total in found)
+        seen += [places[own.numpy()] for own, _ in found]
+    seen = np.sort(np.concatenate(seen))
+    utterance = np.repeat(np.arange(len(copies.lengths)), copies.lengths)
+    drawn, counts = np.unique(utterance[seen], return_counts=True)
+    assert (np.diff(seen) > 0).all() and plan.frames == len(seen)
+    assert sorted(copies.original[drawn]) == list(range(copies.original.max() + 1))
+    assert counts.tolist() == copies.lengths[drawn].tolist()
+
+
+def test_every_copy_is_drawn_as_often_as_the_others():
+    copies = Copies(np.ones(60, int), np.zeros(60, int), np.repeat(np.arange(20), 3))
+    times = sum(copies.draw(5, epoch).astype(int) for epoch in range(300))
+    # 300 draws of probability 1/3: 100 ± 8.2; five deviations.
+    assert times.sum() == 300 * 20 and times.min() > 59 and times.max() < 141
+
+
+def test_epochs_and_seeds_draw_other_copies():
+    copies = Copies(np.ones(60, int), np.zeros(60, int), np.repeat(np.arange(20), 3))
+    draws = {copies.draw(seed, epoch).tobytes() for seed in range(3) for epoch in range(3)}
+    assert len(draws) == 9
+    assert (copies.draw(1, 2) == copies.draw(1, 2)).all()

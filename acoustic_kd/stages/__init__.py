@@ -11,7 +11,8 @@ from acoustic_kd.stages.experiment import Experiment, Stage
 from acoustic_kd.work import Work
 
 _FEATURES = tuple(
-    f"features.{key}" for key in ("sample_rate", "mel_bins", "low_hz", "high_hz", "train_warps")
+    f"features.{key}"
+    for key in ("sample_rate", "mel_bins", "low_hz", "high_hz", "train_warps", "transfer_warps")
 )
 _LANGUAGE_MODEL = tuple(f"decode.{key}" for key in ("ngram", "vocabulary", "min_counts", "prune"))
 _UNITS = ("lang.units", "lang.pieces", "lang.piece_model")

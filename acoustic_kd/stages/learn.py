@@ -14,6 +14,7 @@ from acoustic_kd.chunks import SoftStore, Stored
 from acoustic_kd.config import Config, ModelConfig, TrainConfig
 from acoustic_kd.ensemble import Mean
 from acoustic_kd.errors import UserError
+from acoustic_kd.features import original_id
 from acoustic_kd.files import only_one
 from acoustic_kd.frames import Frames, count_frames, read_frames, shard_paths
 from acoustic_kd.model import make_splicer
@@ -29,6 +30,7 @@ from acoustic_kd.stages.transfer import (
     soft_target_shards,
     transfer_frames,
     transfer_shards,
+    with_copies,
 )
 from acoustic_kd.streaming import Ensemble
 from acoustic_kd.train import Job, Trainer
@@ -83,7 +85,7 @@ def run_distill(experiment: Experiment) -> None:
     transfer_shards(experiment)  # refused before anything is begun
     accelerator = make_accelerator()
     soft = cache(lambda: read_data(experiment, soft=True))
-    hard = cache(lambda: read_data(experiment, soft=False))
+    hard = cache(lambda: read_control_data(experiment))
     numbered = list(enumerate(distilled_directories(experiment), start=1))
     jobs = [(*_distilled_job(experiment, *one), soft) for one in numbered]
     if directory := control_directory(experiment):
@@ -110,8 +112,7 @@ def _distilled_job(experiment: Experiment, number: int, directory: Path) -> tupl
 
 def _control_job(experiment: Experiment, directory: Path) -> tuple[Job, Work]:
     """The control of the distilled models, and the record of what shapes it."""
-    transcribed = count_frames(shard_paths(experiment.path("frames") / "train"))
-    transfer = transfer_frames(experiment)["frames"] / transcribed
+    transfer = transfer_frames(experiment)["frames"] / count_frames(control_shards(experiment))
     model, train = control_settings(experiment.config, transfer)
     seed = train.seed + CONTROL_SEED
     return _hard_job(experiment, "control", directory, seed, model, train)
@@ -190,7 +191,26 @@ def read_data(experiment: Experiment, soft: bool) -> Data:
         return Stored(shard_paths(store / "train")), dev
     temperature, encoding = config.soft_targets.temperature, encoding_of(config)
     targets = SoftStore(experiment.path("soft-targets"), temperature, encoding)
-    return Stored(transfer_shards(experiment), targets), dev
+    shards = transfer_shards(experiment)
+    return Stored(shards, targets, original=drawn_copies(config)), dev
+
+
+def read_control_data(experiment: Experiment) -> Data:
+    """What is transcribed of all that distilled models may learn from, and dev's frames."""
+    shards = control_shards(experiment)
+    dev = read_frames(experiment.path("frames") / "dev")
+    return Stored(shards, original=drawn_copies(experiment.config)), dev
+
+
+def control_shards(experiment: Experiment) -> list[Path]:
+    """The frame shards of train and its further copies."""
+    stores = with_copies(experiment.config, ("train",))
+    return [path for store in stores for path in shard_paths(experiment.path("frames") / store)]
+
+
+def drawn_copies(config: Config) -> Callable[[str], str] | None:
+    """How the originals of copies are found, where each epoch draws one copy of each utterance."""
+    return original_id if config.features.transfer_warps else None
 
 
 def run_soft_targets(experiment: Experiment) -> None:

@@ -24,7 +24,14 @@ from acoustic_kd.corpora.manifest import (
 )
 from acoustic_kd.corpora.openslr import LEXICONS, file_of
 from acoustic_kd.errors import UserError
-from acoustic_kd.features import copy_id, gather_moments, grouping, log_mels, original_id
+from acoustic_kd.features import (
+    copy_id,
+    copy_mark,
+    gather_moments,
+    grouping,
+    log_mels,
+    original_id,
+)
 from acoustic_kd.files import digest, ends_mark, file_digest, write_jsonl
 from acoustic_kd.frames import Classes, read_utterances, shard_paths, write_store
 from acoustic_kd.frames import Utterance as Frames
@@ -201,8 +208,9 @@ def run_features(experiment: Experiment) -> None:
         split: read_manifest(experiment.path("corpus") / f"{split}.jsonl")
         for split in all_splits(experiment)
     }
+    warps = (*config.features.train_warps, *config.features.transfer_warps)
     items = [
-        (utterance, config.features.train_warps if split in LEARNT else (1.0,))
+        (utterance, warps if split in LEARNT else (1.0,))
         for split, utterances in splits.items()
         for utterance in utterances
     ]
@@ -280,8 +288,8 @@ def normalised(experiment: Experiment, split: str) -> Iterator[Frames]:
     }
 
     def key(name: str, part: str) -> tuple[str, str]:
-        warp = name[len(original_id(name)) :]  # a copy sounds like another speaker
-        return group(name, speakers[part][original_id(name)]), warp
+        # A copy sounds like another speaker.
+        return group(name, speakers[part][original_id(name)]), copy_mark(name)
 
     moments = gather_moments((key(u.id, source), u.features) for u in stored_frames(store / source))
     for utterance in stored_frames(store / split):

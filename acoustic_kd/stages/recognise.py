@@ -238,6 +238,9 @@ def _minutes(experiment: Experiment) -> dict[str, float]:
         "train": count_frames(shard_paths(experiment.path("frames") / "train")),
         "distill": transfer_frames(experiment)["frames"],
     }
+    features = experiment.config.features
+    if features.transfer_warps:  # an epoch draws one copy of each utterance
+        learnt["distill"] //= len((*features.train_warps, *features.transfer_warps))
     minutes = {}
     for name in list(experiment.stages)[:-1]:
         folder = experiment.path(name)

@@ -4,6 +4,7 @@ Train is transcribed. A corpus may hold a split without transcripts beside it; i
 features and soft targets, and is in no other stage. docs/transfer-set.md
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from acoustic_kd.config import Config
@@ -14,6 +15,7 @@ from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.stages.experiment import Experiment
 
 LEARNT = ("train", UNTRANSCRIBED)  # the splits that a model may be trained on
+COPIES = "copies"  # of train, from which only distilled models and their control learn
 
 
 def all_splits(experiment: Experiment) -> tuple[str, ...]:
@@ -47,22 +49,32 @@ def transfer_shards(experiment: Experiment) -> list[Path]:
     """
     frames = experiment.path("frames")
     splits = chosen_splits(experiment.config, all_splits(experiment))
-    return [path for split in splits for path in shard_paths(frames / split)]
+    stores = with_copies(experiment.config, splits)
+    return [path for store in stores for path in shard_paths(frames / store)]
+
+
+def with_copies(config: Config, splits: Iterable[str]) -> list[str]:
+    """The stores of some splits' frames; that of train's further copies follows train's."""
+    copies = [COPIES] if config.features.transfer_warps else []
+    return [store for split in splits for store in (split, *(copies if split == "train" else []))]
 
 
 def soft_target_shards(experiment: Experiment) -> list[tuple[Path, Path]]:
     """Every frame shard that soft targets are made for, and where they go.
 
     Those of all that may be a transfer set are one store: `shard-00000.h5` for that shard of train,
-    `shard-untranscribed-00000.h5` for that of speech without transcripts.
+    `shard-copies-00000.h5` for that of train's further copies, `shard-untranscribed-00000.h5` for
+    that of speech without transcripts.
     """
     frames, out = experiment.path("frames"), experiment.path("soft-targets")
-    prefixes = {"train": "shard-", UNTRANSCRIBED: f"shard-{UNTRANSCRIBED}-"}
+    learnt = [split for split in all_splits(experiment) if split in LEARNT]
     return [
-        (path, out / path.name.replace("shard-", prefixes[split]))
-        for split in all_splits(experiment)
-        if split in LEARNT
-        for path in shard_paths(frames / split)
+        (
+            path,
+            out / path.name.replace("shard-", "shard-" if store == "train" else f"shard-{store}-"),
+        )
+        for store in with_copies(experiment.config, learnt)
+        for path in shard_paths(frames / store)
     ]
 
 

@@ -1,0 +1,99 @@
+"""Further copies of train, from which only distilled models and their control learn."""
+
+import json
+
+import pytest
+from tiny_recipe import TinyRecipe
+
+from acoustic_kd.features import original_id
+from acoustic_kd.frames import read_frames
+from acoustic_kd.inspection import inspect
+from acoustic_kd.stages import STAGES
+
+WARPS = "features.transfer_warps=[0.9,1.1]"
+MODELS = ("distilled/01", "distilled/control")
+
+
+@pytest.fixture(scope="module")
+def finished(finished_recipe, tmp_path_factory):
+    copy = finished_recipe.copy(tmp_path_factory.mktemp("copies") / "exp")
+    recipe = TinyRecipe(copy.directory, (*copy.settings, WARPS))
+    for stage in STAGES:
+        assert recipe(stage) == 0
+    return recipe
+
+
+def weights(recipe, model):
+    return (recipe.directory / model / "model.safetensors").read_bytes()
+
+
+def test_they_are_in_features_frames_and_soft_targets_and_nowhere_else(finished):
+    frames = finished.directory / "frames"
+    train, copies = read_frames(frames / "train"), read_frames(frames / "copies")
+    assert sorted(copies.ids) == sorted(
+        f"{name}#warp{warp}" for name in train.ids for warp in ("0.9", "1.1")
+    )
+    labels = dict(zip(train.ids, split(train), strict=True))
+    for name, own in zip(copies.ids, split(copies), strict=True):
+        assert own == labels[original_id(name)]
+    _, found, problems = inspect(finished.directory / "soft_targets", verify=True)
+    assert not problems and ("frames", f"{3 * len(train):,}") in found
+    for stage in ("corpus", "align", "senones", "graph", "decode"):
+        assert not list((finished.directory / stage).rglob("*copies*"))
+
+
+def split(frames):
+    return [
+        frames.labels[first:stop].tolist()
+        for first, stop in zip(frames.offsets[:-1], frames.offsets[1:], strict=True)
+    ]
+
+
+def test_members_do_not_learn_from_them_and_the_others_do(finished, finished_recipe):
+    for number in ("01", "02"):
+        member = f"members/{number}"
+        assert weights(finished, member) == weights(finished_recipe, member)
+    for model in MODELS:
+        assert weights(finished, model) != weights(finished_recipe, model)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_epoch_has_one_copy_of_each_utterance(finished, model):
+    train = read_frames(finished.directory / "frames" / "train")
+    description = json.loads((finished.directory / model / "model.json").read_text())
+    rows = (finished.directory / model / "metrics.jsonl").read_text().splitlines()
+    assert len(rows) == 2 and description["chunks"] == 1
+    results = json.loads((finished.directory / "results.json").read_text())
+    assert results["transfer_set"]["frames"] == 3 * len(train)
+
+
+def test_running_everything_again_changes_nothing(finished, capfd):
+    before = finished.files()
+    for stage in STAGES:
+        capfd.readouterr()
+        assert finished(stage) == 0
+        assert tuple(capfd.readouterr()) == ("  current, nothing to do\n", "")
+    assert finished.files() == before
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path, model):
+    recipe = finished.copy(tmp_path / "exp")
+    folder = recipe.directory / model
+    before = weights(recipe, model)
+    for path in folder.iterdir():
+        path.unlink()
+    assert recipe.killed(folder / "checkpoint.safetensors", 3, "distill")
+    assert recipe("distill") == 0
+    assert weights(recipe, model) == before
+
+
+def test_a_copy_without_soft_targets_is_named(finished, tmp_path, capfd):
+    recipe = finished.copy(tmp_path / "exp")
+    for path in (recipe.directory / "soft_targets").glob("shard-copies-00000.*"):
+        path.unlink()
+    capfd.readouterr()
+    assert recipe("distill", "distill.hard_weight=0.3") == 2
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1 and "Traceback" not in error
+    assert "soft_targets" in error
