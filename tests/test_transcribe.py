@@ -146,7 +146,11 @@ def test_a_piece_ends_in_the_pause():
         ("decode/done.json", (), "'decode' is not done yet; run stage 9 (decode) first"),
         ("frames/done.json", (), "'frames' is not done yet; run stage 4 (frames) first"),
         ("graph/HCLG.fst", (), "HCLG.fst"),
-        (None, ("--model", "distilled/7"), "has members/01, members/02, ensemble, distilled/01"),
+        (
+            None,
+            ("--model", "distilled/7"),
+            "has members/01, members/02, distilled/control, ensemble, distilled/01",
+        ),
         (".", (), "no such experiment"),
     ],
 )
