@@ -118,15 +118,14 @@ class Stored:
         self._shard = shard[begins]
         self._utterances = np.stack([begins, stops], 1) - before[self._shard][:, None]
         self._first = first[begins]
+        block = np.repeat(np.arange(len(begins)), stops - begins)  # of each utterance
         self.copies: Copies | None = None
         if original is not None:
             _, numbers = np.unique([original(name) for name in index.ids], return_inverse=True)
-            block = np.repeat(np.arange(len(begins)), stops - begins)
             self.copies = Copies(np.diff(index.offsets), block, numbers)
         self._soft_shards: list[list[Path]] = [[] for _ in self.sizes]
         self._soft_bytes = 0.0
         if soft is not None:
-            block = np.repeat(np.arange(len(begins)), stops - begins)
             for found in find_soft_targets(soft.directory, index, soft.temperature, soft.encoding):
                 for number in np.unique(block[found.utterances]):
                     self._soft_shards[number].append(found.path)

@@ -26,11 +26,11 @@ from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
 from acoustic_kd.stages.outside import write_outside
 from acoustic_kd.stages.transfer import (
+    control_shards,
     encoding_of,
     soft_target_shards,
     transfer_frames,
     transfer_shards,
-    with_copies,
 )
 from acoustic_kd.streaming import Ensemble
 from acoustic_kd.train import Job, Trainer
@@ -197,15 +197,8 @@ def read_data(experiment: Experiment, soft: bool) -> Data:
 
 def read_control_data(experiment: Experiment) -> Data:
     """What is transcribed of all that distilled models may learn from, and dev's frames."""
-    shards = control_shards(experiment)
     dev = read_frames(experiment.path("frames") / "dev")
-    return Stored(shards, original=drawn_copies(experiment.config)), dev
-
-
-def control_shards(experiment: Experiment) -> list[Path]:
-    """The frame shards of train and its further copies."""
-    stores = with_copies(experiment.config, ("train",))
-    return [path for store in stores for path in shard_paths(experiment.path("frames") / store)]
+    return Stored(control_shards(experiment), original=drawn_copies(experiment.config)), dev
 
 
 def drawn_copies(config: Config) -> Callable[[str], str] | None:

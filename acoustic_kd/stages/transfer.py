@@ -47,9 +47,17 @@ def transfer_shards(experiment: Experiment) -> list[Path]:
     Raises:
         UserError: as for `chosen_splits`.
     """
-    frames = experiment.path("frames")
-    splits = chosen_splits(experiment.config, all_splits(experiment))
-    stores = with_copies(experiment.config, splits)
+    return _shards(experiment, chosen_splits(experiment.config, all_splits(experiment)))
+
+
+def control_shards(experiment: Experiment) -> list[Path]:
+    """The frame shards that the control learns from: what is transcribed, further copies too."""
+    return _shards(experiment, ("train",))
+
+
+def _shards(experiment: Experiment, splits: Iterable[str]) -> list[Path]:
+    """The frame shards of some splits; those of train's further copies follow train's."""
+    frames, stores = experiment.path("frames"), with_copies(experiment.config, splits)
     return [path for store in stores for path in shard_paths(frames / store)]
 
 
