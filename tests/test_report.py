@@ -9,11 +9,9 @@ import pytest
 from acoustic_kd.comparison import difference_table, differences, kind_pairs
 from acoustic_kd.decoding.decode import Decoded
 from acoustic_kd.decoding.scoring import score
-from acoustic_kd.report import (
-    Measurement,
+from acoustic_kd.report import Measurement, last_epoch_gain, make_results
+from acoustic_kd.report_text import (
     gain_sentences,
-    last_epoch_gain,
-    make_results,
     markdown,
     table_rows,
     terminal_table,

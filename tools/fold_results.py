@@ -16,7 +16,10 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.files import write_json, write_text
 from acoustic_kd.folds import pool_folds
 from acoustic_kd.pages.folds import folds_page
-from acoustic_kd.report import markdown, terminal_table
+from acoustic_kd.report_text import (
+    markdown,
+    terminal_table,
+)
 
 
 def main() -> int:

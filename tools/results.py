@@ -15,7 +15,10 @@ from pathlib import Path
 from acoustic_kd.comparison import difference_table, markdown_table, speaker_table
 from acoustic_kd.files import read_json, write_text
 from acoustic_kd.mnist import report as mnist_report
-from acoustic_kd.report import sentences, table_rows
+from acoustic_kd.report_text import (
+    sentences,
+    table_rows,
+)
 
 TARGET = Path(__file__).parents[1] / "recipes" / "RESULTS.md"
 HEAD = """# Results

@@ -17,7 +17,9 @@ from acoustic_kd.pages.parts import NONE, Note, Picture, Section, Table, render
 from acoustic_kd.pages.results import side_by_side
 from acoustic_kd.pages.source import Source, differing_settings, read_source, short_names
 from acoustic_kd.pages.tables import size_table, training_pictures
-from acoustic_kd.report import gain_sentences
+from acoustic_kd.report_text import (
+    gain_sentences,
+)
 
 LEAST = 2  # experiments
 

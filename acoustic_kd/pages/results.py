@@ -9,7 +9,12 @@ from acoustic_kd.pages.frames import STYLES
 from acoustic_kd.pages.parts import Note, Part, Picture, Section, Table
 from acoustic_kd.pages.source import Source
 from acoustic_kd.pages.tables import system_rows
-from acoustic_kd.report import GAINS, MEASURES, sentences, table_rows
+from acoustic_kd.report import GAINS
+from acoustic_kd.report_text import (
+    MEASURES,
+    sentences,
+    table_rows,
+)
 
 
 def lead_of(results: Mapping[str, Any]) -> list[str]:

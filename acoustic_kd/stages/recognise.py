@@ -22,11 +22,8 @@ from acoustic_kd.frames import Utterance, count_frames, shard_paths
 from acoustic_kd.model import count_parameters, load_model
 from acoustic_kd.pages.experiment import report_page
 from acoustic_kd.parallel import cores, progress
-from acoustic_kd.report import (
-    Measurement,
-    System,
-    last_epoch_gain,
-    make_results,
+from acoustic_kd.report import Measurement, System, last_epoch_gain, make_results
+from acoustic_kd.report_text import (
     markdown,
     terminal_table,
 )
