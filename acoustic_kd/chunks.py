@@ -46,6 +46,12 @@ class Chunk:
         return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
 
 
+def _numbers(ids: list[str], original: Callable[[str], str]) -> np.ndarray:
+    """int64 [U]: copies of the same utterance have the same number, from 0 on."""
+    numbers: np.ndarray = np.unique([original(name) for name in ids], return_inverse=True)[1]
+    return numbers
+
+
 class Held:
     """What is trained on, in memory from the first: one chunk.
 
@@ -54,13 +60,25 @@ class Held:
         dimension: D.
         learnable: whether every frame has a target, hard or soft.
         sizes: int64 [blocks], their frames.
-        copies: of which each epoch draws one an utterance; None: every epoch has all frames.
+        copies: of which each epoch draws one an utterance that it may learn from; None: every epoch
+            has all frames.
     """
 
-    copies: Copies | None = None
-
-    def __init__(self, frames: Frames, soft: SoftTargets | None) -> None:
+    def __init__(
+        self,
+        frames: Frames,
+        soft: SoftTargets | None,
+        original: Callable[[str], str] | None = None,
+    ) -> None:
+        """
+        Args:
+            original: as of `Stored`.
+        """
         self.chunk = Chunk(frames, soft)
+        self.copies: Copies | None = None
+        if original is not None:
+            numbers, lengths = _numbers(frames.ids, original), np.diff(frames.offsets)
+            self.copies = Copies(lengths, np.zeros_like(lengths), numbers)
         self.classes, self.dimension = frames.classes, frames.features.shape[1]
         self.learnable = soft is not None or frames.transcribed
         self.sizes = np.array([len(frames)])
@@ -92,12 +110,14 @@ class Stored:
         soft: SoftStore | None = None,
         block_frames: int = BLOCK_FRAMES,
         original: Callable[[str], str] | None = None,
+        learnt: Callable[[str], bool] | None = None,
     ) -> None:
         """
         Args:
             block_frames: of a block, about: it ends with the utterance that begins before so many.
             original: id → id of the utterance that it is a copy of, itself if of none. Each epoch
-                then draws one copy of each utterance. None: every epoch has all frames.
+                then draws one copy of each utterance. None: every epoch has all copies.
+            learnt: id → whether the utterance is learnt from; None: all are.
 
         Raises:
             UserError: as for `read_frames` and, but for damaged blocks, `read_soft_targets`.
@@ -120,9 +140,10 @@ class Stored:
         self._first = first[begins]
         block = np.repeat(np.arange(len(begins)), stops - begins)  # of each utterance
         self.copies: Copies | None = None
-        if original is not None:
-            _, numbers = np.unique([original(name) for name in index.ids], return_inverse=True)
-            self.copies = Copies(np.diff(index.offsets), block, numbers)
+        if original is not None or learnt is not None:
+            numbers = _numbers(index.ids, original or str)
+            kept = None if learnt is None else np.array([learnt(name) for name in index.ids])
+            self.copies = Copies(np.diff(index.offsets), block, numbers, kept)
         self._soft_shards: list[list[Path]] = [[] for _ in self.sizes]
         self._soft_bytes = 0.0
         if soft is not None:

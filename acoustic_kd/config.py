@@ -77,7 +77,14 @@ class FeatureConfig:
     # one copy of each utterance, drawn at random, be it of these or of `train_warps`. What the
     # ensemble predicts of copies that its members have not learnt from says more than the labels.
     transfer_warps: tuple[float, ...] = ()
+    transfer_noise: tuple[float, ...] = ()  # likewise, with noise so many decibels below the speech
+    transfer_speeds: tuple[float, ...] = ()  # likewise, spoken so many times as fast
     normalise: str = "speaker"  # mean and variance over each: speaker, utterance, global
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether the transfer set has copies that members do not learn from."""
+        return bool(self.transfer_warps or self.transfer_noise or self.transfer_speeds)
 
 
 @dataclass(frozen=True)
@@ -194,6 +201,10 @@ class SoftTargetConfig:
     temperature: float = 2.0
     mean: str = "arithmetic"  # of MEANS: of the members' predictions; geometric: of their logits
     weights: tuple[float, ...] | None = None  # of the members in the mean; null: equal
+    # The speakers of train are dealt into so many folds. Each member learns from all folds but one,
+    # and an utterance's soft targets are the mean over the members that have not learnt from it
+    # (docs/transfer-set.md). null: all members learn from all of train and predict all of it.
+    held_out: int | None = None
     encoding: str = "top-k"  # top-k, top-p, sampled, dense: see `acoustic_kd.soft_targets.encoding`
     kept_classes: int = 20  # of top-k; the most for top-p; the number of draws for sampled
     kept_mass: float = 0.98  # that top-p asks for
@@ -204,15 +215,18 @@ class SoftTargetConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """The distilled model; settings that are null are those of `train`."""
+    """The distilled model; settings that are null are those of `model` and `train`."""
 
     models: int = 2
     # transcribed: train; untranscribed: speech without transcripts; all: both, if there are both
     transfer_set: str = "all"
     hard_weight: float = 0.5  # for what is transcribed
+    layers: int | None = None
+    width: int | None = None
     dropout: float = 0.1  # soft targets regularise: less is needed than for members
     epochs: int | None = None
     learning_rate: float | None = None
+    schedule: str | None = None
     decay_below: float | None = 0.0  # it gains slowly for longer before it is time to cool
     decay: float | None = None
     # The control: one model of the distilled model's shape, trained on hard targets alone with the

@@ -58,7 +58,7 @@ def pool_folds(experiments: list[Path]) -> dict[str, Any]:
         measurements,
         references,
         transcripts,
-        systems["baseline"]["parameters"],
+        {name: system["parameters"] for name, system in systems.items()},
         systems["ensemble"]["members"],
         speakers,
     )

@@ -42,12 +42,15 @@ def most(free: int | None) -> int | None:
     return None if free is None else int(MARGIN * free)
 
 
-def memory_to_take(device: torch.device, gigabytes: float | None, later: int) -> int | None:
+def memory_to_take(
+    device: torch.device, gigabytes: float | None, later: int, sharers: int = 1
+) -> int | None:
     """Bytes that data on a device, which goes there by way of the machine's memory, may take.
 
     Args:
         gigabytes: 10⁹ bytes that are permitted; None: what is free.
         later: bytes that are free and will be taken otherwise.
+        sharers: processes that share what is free alike.
 
     Returns:
         None where nothing says how many there are.
@@ -56,7 +59,7 @@ def memory_to_take(device: torch.device, gigabytes: float | None, later: int) ->
         return int(gigabytes * GIGABYTE)
     found = [free for free in (free_memory(device), free_host_memory()) if free is not None]
     taken = most(min(found, default=None))
-    return None if taken is None else max(0, taken - later)
+    return None if taken is None else max(0, taken // sharers - later)
 
 
 def keep_freed() -> None:

@@ -30,14 +30,30 @@ Result = TypeVar("Result")
 def progress(
     items: Iterable[Any] | None, description: str, total: int | None = None, **options: Any
 ) -> "tqdm[Any]":
-    """A progress bar over `items` on standard error; silent where that is no terminal."""
-    quiet = not sys.stderr.isatty()
+    """A progress bar over `items` on standard error; silent where that is no terminal.
+
+    Worker processes show none: they would write over one another.
+    """
+    quiet = not sys.stderr.isatty() or multiprocessing.parent_process() is not None
     return tqdm(items, description, total, disable=quiet, dynamic_ncols=True, **options)
 
 
 def cores() -> int:
     """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Within it PyTorch calculates with so many threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:

@@ -96,7 +96,7 @@ def make_results(
     measurements: list[Measurement],
     references: Mapping[str, list[str]],
     transcripts: Mapping[str, Mapping[str, list[str]]],
-    parameters: int,
+    parameters: Mapping[str, int],
     members: int,
     speakers: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def make_results(
     Args:
         references: test utterance → words.
         transcripts: system → test utterance → recognised words.
-        parameters: weights and biases of one model.
+        parameters: kind of system → weights and biases of all models that it averages.
         members: M.
         speakers: test utterance → speaker.
     """
@@ -124,7 +124,7 @@ def make_results(
                 "name": kind,
                 "models": len(group),
                 "members": members if kind == "ensemble" else 1,
-                "parameters": parameters * (members if kind == "ensemble" else 1),
+                "parameters": parameters[kind],
                 "frame_accuracy": {
                     "dev": float(np.mean(accuracy["dev"])),
                     "test": float(np.mean(accuracy["test"])),

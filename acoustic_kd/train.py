@@ -83,6 +83,8 @@ class Trainer:
         soft: SoftTargets | None = None,
         accelerator: Accelerator | None = None,
         augment: Callable[[Tensor], Tensor] | None = None,
+        original: Callable[[str], str] | None = None,
+        sharers: int = 1,
     ) -> None:
         """
         Args:
@@ -95,8 +97,13 @@ class Trainer:
             accelerator: the processes of this run; None: it is asked for here.
             augment: windows [B, W·D] → windows [B, W·D], changed at random by PyTorch's generator;
                 for training alone.
+            original: of a transfer set in memory, id → id of the utterance that it is a copy of,
+                itself if of none. Each epoch then draws one copy of each utterance. None: every
+                epoch has all frames.
+            sharers: processes that train other models at the same time, and this one; they share
+                the free memory alike.
         """
-        data = train if isinstance(train, Stored) else Held(train, soft)
+        data = train if isinstance(train, Stored) else Held(train, soft, original)
         if not data.learnable:
             raise UserError("training without soft targets needs transcribed frames")
         if dev is None and job.train.schedule == "dev":
@@ -125,7 +132,7 @@ class Trainer:
         self.feed = Feed(data, job.model, job.train, job.seed, device, self.bfloat16, part)
         self.dev_windows = None if dev is None else self.feed.windows_of(dev)
         self.dev_targets = None if dev is None else dev.labels.to(device)
-        self.augment = augment
+        self.augment, self.sharers = augment, sharers
         self.dimension, self.classes = data.dimension, data.classes
         self.state = State(rate=job.train.learning_rate)
         self.best_weights: dict[str, Tensor] = {}
@@ -195,7 +202,7 @@ class Trainer:
             config, device = self.job.train, self.accelerator.device
             # Gradients, two moments and the best weights are still to come, and the logits.
             later = 16 * self.parameters + 2 * int(1e6 * config.logits_mb)
-            memory = memory_to_take(device, config.memory_gb, later)
+            memory = memory_to_take(device, config.memory_gb, later, self.sharers)
             asked = torch.tensor([self.feed.chunks_in(memory)], device=device)
             self.state.chunks = int(self.accelerator.gather(asked).max())
         self.feed.chunks = self.state.chunks

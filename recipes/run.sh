@@ -87,6 +87,7 @@ stages=(
   "senones          one"
   "frames           one"
   "train            many"
+  "copies           one"
   "soft-targets     many"
   "distill          many"
   "graph            one"

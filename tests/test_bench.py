@@ -49,6 +49,11 @@ def test_training_is_measured_on_shards_of_the_nets_frames(text, sizes):
     assert row["gain"] == row["speed"] / row["plain"] > 0
 
 
+def test_trainings_of_several_models_are_timed():
+    row = training.measure_models("1x8:10", batch=32, steps=4, kept=5, models=1)
+    assert row["ratio"] == row["turns"] / row["side"] > 0
+
+
 def test_a_benchmark_of_before_runs_with_the_code_of_before(tmp_path, capsys, monkeypatch):
     def git(*words):
         command = ["git", "-C", str(tmp_path / "repo"), *words]

@@ -228,7 +228,7 @@ def exists(page: str, name: str) -> bool:
 FILES = ("py", "md", "json", "jsonl", "safetensors")
 # Files of corpora, of other programs and of tools, and words with a slash that are no files.
 FOREIGN = re.compile(
-    r"(DIR|LibriSpeech|EXP_DIR|path|/proc|\.venv|exp|EXP/(study(\.\w+)?|pocketsphinx\.json))(/.*)?"
+    r"(DIR|LibriSpeech|EXP_DIR|path|/proc|\.venv|exp|EXP/(study\.\w+|pocketsphinx\.json))(/.*)?"
     r"|(train|dev|test|untranscribed)/.*|untranscribed/|I/N|i/n|\d/\d"
 )
 

@@ -19,6 +19,7 @@ from acoustic_kd.errors import UserError
 from acoustic_kd.frames import UNKNOWN, Classes, Frames
 from acoustic_kd.losses import distillation_loss
 from acoustic_kd.model import load_model
+from acoustic_kd.order import ALL
 from acoustic_kd.processes import make_accelerator
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.targets import in_memory
@@ -202,6 +203,29 @@ def test_a_run_with_a_fixed_schedule_and_changed_inputs_resumes_to_the_same_bits
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     trainer(tmp_path / "plain", True, train, dev=False).run()
     assert weights(tmp_path / "plain") != weights(tmp_path / "whole")
+
+
+def test_of_copies_in_memory_an_epoch_has_one_of_each(tmp_path):
+    train = make_frames()  # 21 utterances: copies of one another in threes
+    job = Job("copies", 1, MODEL, TRAIN)
+
+    def original(name):
+        return f"original-{int(name[1:]) // 3}"
+
+    one = Trainer(job, tmp_path, train, make_frames(200, seed=7), original=original)
+    lengths = np.diff(train.offsets)
+    drawn = set()
+    for epoch in range(20):
+        plan = one.feed.plan(epoch)
+        frames = torch.cat([batch for batch, _ in plan.batches(0, ALL)]).numpy()
+        utterances = np.searchsorted(train.offsets, frames, side="right") - 1
+        found, counts = np.unique(utterances, return_counts=True)
+        assert (found // 3).tolist() == list(range(7))
+        assert counts.tolist() == lengths[found].tolist() and plan.frames == counts.sum()
+        drawn |= set(found.tolist())
+    assert len(drawn) == 21
+    history = one.run()
+    assert len(history) == 3
 
 
 def test_the_weights_into_hidden_units_stay_within_the_norm(tmp_path):

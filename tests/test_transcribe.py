@@ -143,7 +143,7 @@ def test_a_piece_ends_in_the_pause():
 @pytest.mark.parametrize(
     ("spoil", "arguments", "expected"),
     [
-        ("decode/done.json", (), "'decode' is not done yet; run stage 9 (decode) first"),
+        ("decode/done.json", (), "'decode' is not done yet; run stage 10 (decode) first"),
         ("frames/done.json", (), "'frames' is not done yet; run stage 4 (frames) first"),
         ("graph/HCLG.fst", (), "HCLG.fst"),
         (

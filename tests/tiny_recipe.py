@@ -93,7 +93,8 @@ class TinyRecipe:
         command = [sys.executable, "-c", KILLED, str(path), str(times)]
         command += self.arguments(stage, *more)
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, env=environment).returncode == -signal.SIGKILL
+        with one_core():  # else models are trained in other processes than the one that is watched
+            return subprocess.run(command, env=environment).returncode == -signal.SIGKILL
 
     def copy(self, directory: Path) -> "TinyRecipe":
         shutil.copytree(self.directory, directory)

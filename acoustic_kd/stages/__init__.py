@@ -11,9 +11,9 @@ from acoustic_kd.stages.experiment import Experiment, Stage
 from acoustic_kd.work import Work
 
 _FEATURES = tuple(
-    f"features.{key}"
-    for key in ("sample_rate", "mel_bins", "low_hz", "high_hz", "train_warps", "transfer_warps")
+    f"features.{key}" for key in ("sample_rate", "mel_bins", "low_hz", "high_hz", "train_warps")
 )
+_COPIES = ("features.transfer_warps", "features.transfer_noise", "features.transfer_speeds")
 _LANGUAGE_MODEL = tuple(f"decode.{key}" for key in ("ngram", "vocabulary", "min_counts", "prune"))
 _UNITS = ("lang.units", "lang.pieces", "lang.piece_model")
 _SEARCH = tuple(
@@ -49,18 +49,25 @@ STAGES: dict[str, Stage] = {
             ("corpus", "features", "align", "senones"), "label:run_frames",
         ),
         Stage(
-            "train", "the ensemble's members", "members", ("model", "train"), ("frames",),
+            "train", "the ensemble's members", "members",
+            ("model", "train", "soft_targets.held_out"), ("frames",),
             "learn:run_train", whole=False, distributed=True, parts="members",
         ),
         Stage(
+            "copies", "copies of train for the distilled models", "copies",
+            (*_COPIES, *_FEATURES, "features.normalise", "frames"), ("corpus", "frames"),
+            "copies:run_copies",
+        ),
+        Stage(
             "soft-targets", "the ensemble's tempered predictions", "soft_targets",
-            ("soft_targets",), ("frames", "train"), "learn:run_soft_targets", format=2,
+            ("soft_targets",), ("frames", "copies", "train"), "learn:run_soft_targets", format=2,
             sources="outside:posterior_sources",
             distributed=True, parts="shards",
         ),
         Stage(
             "distill", "the distilled models and their control", "distilled",
-            ("model", "train", "distill"), ("frames", "soft-targets"), "learn:run_distill",
+            ("model", "train", "distill"), ("frames", "copies", "soft-targets"),
+            "learn:run_distill",
             whole=False, distributed=True, parts="models",
         ),
         Stage(

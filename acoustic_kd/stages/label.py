@@ -7,7 +7,7 @@ import numpy as np
 
 from acoustic_kd.alignment.segmentation import read_segmentations
 from acoustic_kd.corpora.manifest import SPLITS, UNTRANSCRIBED
-from acoustic_kd.features import copy_id, copy_mark, original_id
+from acoustic_kd.features import original_id
 from acoustic_kd.files import read_json, write_json
 from acoustic_kd.frames import Classes, write_store
 from acoustic_kd.frames import Utterance as Frames
@@ -17,7 +17,7 @@ from acoustic_kd.senones import SenoneInventory, read_inventory
 from acoustic_kd.stages.experiment import Experiment
 from acoustic_kd.stages.pdfs import PdfLabels, run_pdf_senones
 from acoustic_kd.stages.prepare import LEXICON, normalised, takes_pdfs
-from acoustic_kd.stages.transfer import COPIES, all_splits
+from acoustic_kd.stages.transfer import all_splits
 from acoustic_kd.tree import Statistics, build_tree
 
 STATISTICS = "statistics.json"
@@ -89,22 +89,17 @@ class SenoneLabels:
 def run_frames(experiment: Experiment) -> None:
     """Write the normalised frames, where transcribed with the senone of each; count senones."""
     kind = PdfLabels if takes_pdfs(experiment.config) else SenoneLabels
-    further = {copy_id("", warp) for warp in experiment.config.features.transfer_warps}
     for split in SPLITS:
         labels = kind(experiment, split)
         aligned = list(labels)
-        own = (u for u in _coming(experiment, split) if copy_mark(u.id) not in further)
         # A test split may be without labels as a whole: for posteriors alone.
-        heard = _labelled(own, labels) if aligned else own
+        coming = _coming(experiment, split)
+        heard = _labelled(coming, labels) if aligned else coming
         total = _write(experiment, split, heard, labels.classes)
         print(f"  {split}: {total} frames of {len(aligned) or 'unaligned'} utterances")
         if split == "train":
             statistics = _statistics(labels.classes, map(labels.visits, aligned))
             write_json(experiment.path("frames") / STATISTICS, statistics)
-            if further:
-                copies = (u for u in _coming(experiment, split) if copy_mark(u.id) in further)
-                total = _write(experiment, COPIES, _labelled(copies, labels), labels.classes)
-                print(f"  {COPIES}: {total} frames")
     if UNTRANSCRIBED in all_splits(experiment):
         total = _write(
             experiment, UNTRANSCRIBED, _coming(experiment, UNTRANSCRIBED), labels.classes

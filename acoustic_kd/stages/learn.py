@@ -2,21 +2,19 @@
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from accelerate import Accelerator
 
 from acoustic_kd.chunks import SoftStore, Stored
 from acoustic_kd.config import Config, ModelConfig, TrainConfig
 from acoustic_kd.ensemble import Mean
 from acoustic_kd.errors import UserError
 from acoustic_kd.features import original_id
-from acoustic_kd.files import only_one
-from acoustic_kd.frames import Frames, count_frames, read_frames, shard_paths
+from acoustic_kd.frames import count_frames, read_frames, shard_paths
 from acoustic_kd.model import make_splicer
 from acoustic_kd.parallel import ahead
 from acoustic_kd.precision import use_bfloat16
@@ -24,7 +22,9 @@ from acoustic_kd.processes import make_accelerator, wait
 from acoustic_kd.soft_targets.manifest import Entry, is_finished
 from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
+from acoustic_kd.stages.held_out import HELD_OUT, Folds, read_folds
 from acoustic_kd.stages.outside import write_outside
+from acoustic_kd.stages.training import Data, Model, train_models
 from acoustic_kd.stages.transfer import (
     control_shards,
     encoding_of,
@@ -33,10 +33,10 @@ from acoustic_kd.stages.transfer import (
     transfer_shards,
 )
 from acoustic_kd.streaming import Ensemble
-from acoustic_kd.train import Job, Trainer
+from acoustic_kd.train import Job
 from acoustic_kd.work import Work
 
-Data = tuple[Stored, Frames]  # what is learnt from, dev frames
+Part = TypeVar("Part", ModelConfig, TrainConfig)
 
 
 def member_directories(experiment: Experiment) -> list[Path]:
@@ -68,34 +68,46 @@ DISTILLED_SEEDS, CONTROL_SEED = 1000, 2000
 
 
 def run_train(experiment: Experiment) -> None:
-    """Train the members: they differ only by seed."""
-    config, accelerator = experiment.config, make_accelerator()
-    data = cache(lambda: read_data(experiment, soft=False))
-    numbered = list(enumerate(member_directories(experiment), start=1))
-    for number, directory in experiment.own(numbered):
-        seed = config.train.seed + number - 1
-        job, work = _hard_job(
-            experiment, f"member {number}", directory, seed, config.model, config.train
-        )
-        train_one(job, work, accelerator, data)
+    """Train the members: they differ by seed and, if folds are held out, by fold."""
+    folds = read_folds(experiment)  # bad folds: before any is trained
+    read = cache(lambda fold: partial(read_member_data, experiment, folds, fold))
+    models = []
+    for number, directory in enumerate(member_directories(experiment), start=1):
+        fold = None if folds is None else folds.held_out(number)
+        models.append(_member(experiment, number, directory, read(fold)))
+    train_models(experiment, models)
 
 
 def run_distill(experiment: Experiment) -> None:
     """Train fresh models on the soft targets of the transfer set, and their control without."""
     transfer_shards(experiment)  # refused before anything is begun
-    accelerator = make_accelerator()
-    soft = cache(lambda: read_data(experiment, soft=True))
-    hard = cache(lambda: read_control_data(experiment))
-    numbered = list(enumerate(distilled_directories(experiment), start=1))
-    jobs = [(*_distilled_job(experiment, *one), soft) for one in numbered]
+    train_models(experiment, distilled_models(experiment))
+
+
+def distilled_models(experiment: Experiment) -> list[Model]:
+    """The distilled models and, if there is one, their control."""
+    read = partial(read_transfer_data, experiment)
+    numbered = enumerate(distilled_directories(experiment), start=1)
+    models = [_distilled(experiment, *one, read) for one in numbered]
     if directory := control_directory(experiment):
-        jobs.append((*_control_job(experiment, directory), hard))
-    for job, work, data in experiment.own(jobs):
-        train_one(job, work, accelerator, data)
+        models.append(_control(experiment, directory))
+    return models
 
 
-def _distilled_job(experiment: Experiment, number: int, directory: Path) -> tuple[Job, Work]:
-    """A distilled model, and the record of what shapes it."""
+def _member(
+    experiment: Experiment, number: int, directory: Path, read: Callable[[], Data]
+) -> Model:
+    """A member of the ensemble."""
+    config, shape = experiment.config, Shape(("frames",), HELD_OUT)
+    seed = config.train.seed + number - 1
+    name = f"member {number}"
+    return _hard(experiment, name, directory, seed, config.model, config.train, shape, read)
+
+
+def _distilled(
+    experiment: Experiment, number: int, directory: Path, read: Callable[[], Data]
+) -> Model:
+    """A distilled model."""
     config = experiment.config
     seed = config.train.seed + DISTILLED_SEEDS + number - 1
     settings = select(config, ("model", "train", "distill")) | {"train.seed": seed}
@@ -107,43 +119,58 @@ def _distilled_job(experiment: Experiment, number: int, directory: Path) -> tupl
     work = Work(f"distilled {number}", directory, settings, inputs)
     model, train = distilled_settings(config)
     weight = config.distill.hard_weight
-    return Job(work.name, seed, model, train, weight, work.digest, logs=logs(experiment)), work
+    job = Job(work.name, seed, model, train, weight, work.digest, logs=logs(experiment))
+    return Model(job, work, read)
 
 
-def _control_job(experiment: Experiment, directory: Path) -> tuple[Job, Work]:
-    """The control of the distilled models, and the record of what shapes it."""
+def _control(experiment: Experiment, directory: Path) -> Model:
+    """The control of the distilled models."""
     transfer = transfer_frames(experiment)["frames"] / count_frames(control_shards(experiment))
     model, train = control_settings(experiment.config, transfer)
-    seed = train.seed + CONTROL_SEED
-    return _hard_job(experiment, "control", directory, seed, model, train)
+    learnt = ("frames", "copies") if experiment.config.features.has_copies else ("frames",)
+    seed, shape = train.seed + CONTROL_SEED, Shape(learnt)
+    read = partial(read_control_data, experiment)
+    return _hard(experiment, "control", directory, seed, model, train, shape, read)
 
 
-def _hard_job(
+@dataclass(frozen=True)
+class Shape:
+    """What shapes a model beside its own settings: stages that it learns from, more settings."""
+
+    inputs: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+
+
+def _hard(
     experiment: Experiment,
     name: str,
     directory: Path,
     seed: int,
     model: ModelConfig,
     train: TrainConfig,
-) -> tuple[Job, Work]:
-    """A model that learns the hard targets of train, and the record of what shapes it."""
+    shape: Shape,
+    read: Callable[[], Data],
+) -> Model:
+    """A model that learns the hard targets of train."""
     config = replace(experiment.config, model=model, train=train)
-    settings = select(config, ("model", "train")) | {"train.seed": seed}
+    settings = select(config, ("model", "train", *shape.settings)) | {"train.seed": seed}
     settings.pop("train.members")
-    work = Work(name, directory, settings, {"frames": experiment.done("frames")["digest"]})
-    return Job(name, seed, model, train, 0.0, work.digest, logs=logs(experiment)), work
+    inputs = {stage: experiment.done(stage)["digest"] for stage in shape.inputs}
+    work = Work(name, directory, settings, inputs)
+    job = Job(name, seed, model, train, 0.0, work.digest, logs=logs(experiment))
+    return Model(job, work, read)
 
 
 def distilled_settings(config: Config) -> tuple[ModelConfig, TrainConfig]:
     """Model and training settings of the distilled model: a member's, but for what is set."""
-    distill = config.distill
-    changed = {
-        key: getattr(distill, key)
-        for key in ("epochs", "learning_rate", "decay_below", "decay")
-        if getattr(distill, key) is not None
-    }
-    model = replace(config.model, dropout=distill.dropout)
-    return model, replace(config.train, **changed)
+
+    def with_set(part: Part, *names: str) -> Part:
+        found = {name: getattr(config.distill, name) for name in names}
+        return replace(part, **{name: value for name, value in found.items() if value is not None})
+
+    model = with_set(config.model, "layers", "width", "dropout")
+    train = with_set(config.train, "epochs", "learning_rate", "schedule", "decay_below", "decay")
+    return model, train
 
 
 def control_settings(config: Config, transfer: float) -> tuple[ModelConfig, TrainConfig]:
@@ -162,33 +189,16 @@ def control_settings(config: Config, transfer: float) -> tuple[ModelConfig, Trai
     return model, replace(train, epochs=math.ceil(train.epochs * max(1.0, transfer)))
 
 
-def train_one(job: Job, work: Work, accelerator: Accelerator, data: Callable[[], Data]) -> None:
-    """Train one model unless it is current.
-
-    Args:
-        data: gives what is trained on, read when the first model needs it.
-    """
-    current = work.is_current()
-    wait(accelerator, job.name)  # no process may look after another has begun
-    if current:
-        if accelerator.is_main_process:
-            print(f"  {job.name}: current")
-        return
-    main = accelerator.is_main_process
-    # Runs with shares are at work in the stage's directory together, but never on the same model.
-    with only_one(work.directory) if main else nullcontext():
-        stored, dev = data()
-        with work.making(main):
-            wait(accelerator, job.name)
-            Trainer(job, work.directory, stored, dev, None, accelerator).run()
+def read_member_data(experiment: Experiment, folds: Folds | None, fold: int | None) -> Data:
+    """Train's frames, those of one fold left out if there are folds, and dev's."""
+    store = experiment.path("frames")
+    learnt = None if folds is None else lambda name: folds.fold_of(name) != fold
+    return Stored(shard_paths(store / "train"), learnt=learnt), read_frames(store / "dev")
 
 
-def read_data(experiment: Experiment, soft: bool) -> Data:
-    """Train's frames and dev's; or the transfer set's with its soft targets, and dev's."""
-    store, config = experiment.path("frames"), experiment.config
-    dev = read_frames(store / "dev")
-    if not soft:
-        return Stored(shard_paths(store / "train")), dev
+def read_transfer_data(experiment: Experiment) -> Data:
+    """The transfer set's frames with their soft targets, and dev's frames."""
+    config, dev = experiment.config, read_frames(experiment.path("frames") / "dev")
     temperature, encoding = config.soft_targets.temperature, encoding_of(config)
     targets = SoftStore(experiment.path("soft-targets"), temperature, encoding)
     shards = transfer_shards(experiment)
@@ -203,7 +213,7 @@ def read_control_data(experiment: Experiment) -> Data:
 
 def drawn_copies(config: Config) -> Callable[[str], str] | None:
     """How the originals of copies are found, where each epoch draws one copy of each utterance."""
-    return original_id if config.features.transfer_warps else None
+    return original_id if config.features.has_copies else None
 
 
 def run_soft_targets(experiment: Experiment) -> None:
@@ -248,12 +258,14 @@ def write_soft_targets(
     mean = Mean(settings.temperature, settings.mean, settings.weights)
     members = member_directories(experiment)
     ensemble = Ensemble(members, mean, device, low, settings.memory_gb)
+    folds = read_folds(experiment)
     origin = Origin(settings.temperature, ensemble.digests, settings.mean, settings.weights)
     told = False
     # The next shard is read while the ensemble predicts this one.
     for target, frames in ahead((target, read_frames([shard])) for shard, target in todo):
         windows = make_splicer(config.model, frames.features, frames.offsets, low).to(device)
-        predictions = ensemble.predictions(windows, blocks_of(len(frames)))
+        weights = None if folds is None else folds.weights(frames, settings.weights, len(members))
+        predictions = ensemble.predictions(windows, blocks_of(len(frames)), weights)
         entry = write_shard(target, frames, predictions, origin, encoding_of(config))
         if ensemble.plan and not (ensemble.plan.together or told):
             told = True

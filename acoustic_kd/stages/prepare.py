@@ -1,6 +1,6 @@
 """The first stages: the corpus, its features, and how these are normalised."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from functools import cache, lru_cache
@@ -208,7 +208,7 @@ def run_features(experiment: Experiment) -> None:
         split: read_manifest(experiment.path("corpus") / f"{split}.jsonl")
         for split in all_splits(experiment)
     }
-    warps = (*config.features.train_warps, *config.features.transfer_warps)
+    warps = config.features.train_warps
     items = [
         (utterance, warps if split in LEARNT else (1.0,))
         for split, utterances in splits.items()
@@ -278,20 +278,28 @@ def normalised(experiment: Experiment, split: str) -> Iterator[Frames]:
 
     Global moments are those of train; a speaker's or an utterance's are its own.
     """
-    method = experiment.config.features.normalise
+    method, features = experiment.config.features.normalise, experiment.path("features")
+    manifest = read_manifest(experiment.path("corpus") / f"{split}.jsonl")
+    source = features / ("train" if method == "global" else split)
+    return normalised_store(method, source, features / split, {u.id: u.speaker for u in manifest})
+
+
+def normalised_store(
+    method: str, source: Path, store: Path, speakers: Mapping[str, str]
+) -> Iterator[Frames]:
+    """The frames of a store, normalised over each group of `features.normalise`.
+
+    Args:
+        source: the store that the moments are taken of.
+        speakers: utterance id → speaker, of the store.
+    """
     group = grouping(method)
-    source = "train" if method == "global" else split
-    store = experiment.path("features")
-    speakers = {
-        name: {u.id: u.speaker for u in read_manifest(experiment.path("corpus") / f"{name}.jsonl")}
-        for name in {source, split}
-    }
 
-    def key(name: str, part: str) -> tuple[str, str]:
+    def key(name: str) -> tuple[str, str]:
         # A copy sounds like another speaker.
-        return group(name, speakers[part][original_id(name)]), copy_mark(name)
+        return group(name, speakers.get(original_id(name), "")), copy_mark(name)
 
-    moments = gather_moments((key(u.id, source), u.features) for u in stored_frames(store / source))
-    for utterance in stored_frames(store / split):
-        own = moments[key(utterance.id, split)]
-        yield Frames(utterance.id, own.normalise(utterance.features), None)
+    moments = gather_moments((key(u.id), u.features) for u in stored_frames(source))
+    for utterance in stored_frames(store):
+        features = moments[key(utterance.id)].normalise(utterance.features)
+        yield Frames(utterance.id, features, utterance.targets)

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from acoustic_kd.corpora.manifest import MEASURED, read_manifest
 from acoustic_kd.decoding.decode import Decode, decoding
@@ -21,7 +21,8 @@ from acoustic_kd.frame_figures import TEMPERATURES, Example, FrameFigures
 from acoustic_kd.frames import Utterance, count_frames, shard_paths
 from acoustic_kd.model import count_parameters, load_model
 from acoustic_kd.pages.experiment import report_page
-from acoustic_kd.parallel import cores, progress
+from acoustic_kd.parallel import cores, progress, torch_threads
+from acoustic_kd.processes import make_accelerator
 from acoustic_kd.report import Measurement, System, last_epoch_gain, make_results
 from acoustic_kd.report_text import (
     markdown,
@@ -29,12 +30,12 @@ from acoustic_kd.report_text import (
 )
 from acoustic_kd.senones import read_inventory
 from acoustic_kd.stages.experiment import Experiment, all_settings_json, select
-from acoustic_kd.stages.learn import member_directories
 from acoustic_kd.stages.piece_units import Joiner
 from acoustic_kd.stages.prepare import normalised
 from acoustic_kd.stages.recogniser import Recogniser, frame_targets, systems
+from acoustic_kd.stages.training import count_workers
 from acoustic_kd.stages.transfer import transfer_frames
-from acoustic_kd.work import Work
+from acoustic_kd.work import Work, read_done
 
 # Weights × processes of the search: below it one thread of the acoustic model keeps them all busy.
 SMALL = 16_000_000
@@ -126,13 +127,8 @@ def threads_beside_search(parameters: int, jobs: int) -> Iterator[None]:
         parameters: of all models of the system.
         jobs: processes that search.
     """
-    before = torch.get_num_threads()
-    if parameters * jobs < SMALL:
-        torch.set_num_threads(1)
-    try:
+    with torch_threads(1) if parameters * jobs < SMALL else nullcontext():
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass
@@ -194,31 +190,32 @@ def _write_transcripts(path: Path, words: dict[str, list[str]]) -> None:
 
 def run_report(experiment: Experiment) -> None:
     """Put baseline, control, ensemble and distilled model side by side."""
-    measurements, transcripts, gains = [], {}, {}
+    measurements, transcripts, gains, parameters = [], {}, {}, {}
     for system in systems(experiment):
         folder = experiment.path("decode") / system.name
         measurements.append(Measurement(**read_json(folder / "measurement.json")))
         transcripts[system.name] = read_transcripts(folder / "test.txt")
+        descriptions = [load_model(directory)[1] for directory in system.directories]
+        parameters[system.kind] = sum(one["parameters"] for one in descriptions)
         if len(system.directories) == 1:
             gains[system.name] = last_epoch_gain(
                 read_jsonl(system.directories[0] / "metrics.jsonl")
             )
     manifest = read_manifest(experiment.path("corpus") / "test.jsonl")
     references = {u.id: (u.text or "").split() for u in manifest if u.id in transcripts["ensemble"]}
-    member = load_model(member_directories(experiment)[0])[1]
     results = make_results(
         experiment.config.corpus.name,
         digest(all_settings_json(experiment.config)),
         measurements,
         references,
         transcripts,
-        member["parameters"],
+        parameters,
         experiment.config.train.members,
         {u.id: u.speaker for u in manifest},
     )
     results["transfer_set"] = transfer_frames(experiment)
     results["last_epoch_gains"] = {n: gain for n, gain in gains.items() if gain is not None}
-    results["bfloat16"] = member["bfloat16"]
+    results["bfloat16"] = descriptions[0]["bfloat16"]
     results["command"] = experiment.command
     results["minutes"] = _minutes(experiment)
     page = report_page(experiment.directory, results)
@@ -235,16 +232,20 @@ def _minutes(experiment: Experiment) -> dict[str, float]:
         "train": count_frames(shard_paths(experiment.path("frames") / "train")),
         "distill": transfer_frames(experiment)["frames"],
     }
-    features = experiment.config.features
-    if features.transfer_warps:  # an epoch draws one copy of each utterance
-        learnt["distill"] //= len((*features.train_warps, *features.transfer_warps))
+    if folds := experiment.config.soft_targets.held_out:  # a member learns from all but one
+        learnt["train"] -= learnt["train"] // folds
+    if experiment.config.features.has_copies:  # an epoch draws one copy of each utterance
+        features = experiment.config.features
+        copies = (features.transfer_warps, features.transfer_noise, features.transfer_speeds)
+        learnt["distill"] //= len((*features.train_warps, *chain(*copies)))
     minutes = {}
     for name in list(experiment.stages)[:-1]:
         folder = experiment.path(name)
         parts = [read_json(path)["seconds"] for path in sorted(folder.glob("*/done.json"))]
-        whole = experiment.done(name)["seconds"]
+        whole = (read_done(folder) or {"seconds": 0.0})["seconds"]  # `copies` may not be needed
         # Goes that were killed have left no seconds, but the speed of each epoch.
         epochs = [row for path in folder.glob("*/metrics.jsonl") for row in read_jsonl(path)]
         epochs = [learnt[name] / max(1, row["frames_per_second"]) for row in epochs]
-        minutes[name] = round(max(whole, sum(parts), sum(epochs)) / 60, 2)
+        workers = count_workers(len(parts), make_accelerator()) if name in learnt and parts else 1
+        minutes[name] = round(max(whole, max(sum(parts), sum(epochs)) / workers) / 60, 2)
     return minutes

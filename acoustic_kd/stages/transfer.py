@@ -15,7 +15,6 @@ from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.stages.experiment import Experiment
 
 LEARNT = ("train", UNTRANSCRIBED)  # the splits that a model may be trained on
-COPIES = "copies"  # of train, from which only distilled models and their control learn
 
 
 def all_splits(experiment: Experiment) -> tuple[str, ...]:
@@ -51,38 +50,40 @@ def transfer_shards(experiment: Experiment) -> list[Path]:
 
 
 def control_shards(experiment: Experiment) -> list[Path]:
-    """The frame shards that the control learns from: what is transcribed, further copies too."""
+    """The frame shards that the control learns from: what is transcribed, and its copies."""
     return _shards(experiment, ("train",))
 
 
 def _shards(experiment: Experiment, splits: Iterable[str]) -> list[Path]:
-    """The frame shards of some splits; those of train's further copies follow train's."""
-    frames, stores = experiment.path("frames"), with_copies(experiment.config, splits)
-    return [path for store in stores for path in shard_paths(frames / store)]
+    """The frame shards of some splits, and of their copies."""
+    return [path for store in _stores(experiment, splits).values() for path in shard_paths(store)]
 
 
-def with_copies(config: Config, splits: Iterable[str]) -> list[str]:
-    """The stores of some splits' frames; that of train's further copies follows train's."""
-    copies = [COPIES] if config.features.transfer_warps else []
-    return [store for split in splits for store in (split, *(copies if split == "train" else []))]
+def _stores(experiment: Experiment, splits: Iterable[str]) -> dict[str, Path]:
+    """The stores of some splits' frames, and of their copies, by name."""
+    splits = list(splits)
+    stores = {split: experiment.path("frames") / split for split in splits}
+    if experiment.config.features.has_copies:
+        stores |= {f"copies-{split}": experiment.path("copies") / split for split in splits}
+    return stores
 
 
 def soft_target_shards(experiment: Experiment) -> list[tuple[Path, Path]]:
     """Every frame shard that soft targets are made for, and where they go.
 
     Those of all that may be a transfer set are one store: `shard-00000.h5` for that shard of train,
-    `shard-copies-00000.h5` for that of train's further copies, `shard-untranscribed-00000.h5` for
+    `shard-copies-train-00000.h5` for that of train's copies, `shard-untranscribed-00000.h5` for
     that of speech without transcripts.
     """
-    frames, out = experiment.path("frames"), experiment.path("soft-targets")
+    out = experiment.path("soft-targets")
     learnt = [split for split in all_splits(experiment) if split in LEARNT]
     return [
         (
             path,
-            out / path.name.replace("shard-", "shard-" if store == "train" else f"shard-{store}-"),
+            out / path.name.replace("shard-", "shard-" if name == "train" else f"shard-{name}-"),
         )
-        for store in with_copies(experiment.config, learnt)
-        for path in shard_paths(frames / store)
+        for name, store in _stores(experiment, learnt).items()
+        for path in shard_paths(store)
     ]
 
 

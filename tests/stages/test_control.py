@@ -36,6 +36,20 @@ def test_it_has_the_distilled_models_budget_and_the_members_dropout():
     assert (train.epochs, train.learning_rate) == (7, 3e-3)
     assert (train.decay_below, train.decay) == (0.2, 0.9)
     assert model == config.model
+    _, train = control_settings(settings(schedule="cosine"), 1.0)
+    assert train.schedule == "cosine"
+
+
+def test_a_student_of_another_size_has_a_control_of_that_size(recipe):
+    for stage in ("distill", "decode", "report"):
+        assert recipe(stage, "distill.layers=2", "distill.width=16") == 0
+    for name in ("distilled/01", "distilled/control"):
+        model = json.loads((recipe.directory / name / "model.json").read_text())["model"]
+        assert (model["layers"], model["width"]) == (2, 16)
+    systems = json.loads((recipe.directory / "results.json").read_text())["systems"]
+    sizes = {system["name"]: system["parameters"] for system in systems}
+    assert sizes["ensemble"] == 2 * sizes["baseline"]
+    assert sizes["control"] == sizes["distilled"] < sizes["baseline"]
 
 
 def test_its_dropout_may_be_chosen():

@@ -1,8 +1,9 @@
-"""Further copies of train, from which only distilled models and their control learn."""
+"""Copies of train, from which only distilled models and their control learn."""
 
 import json
 
 import pytest
+import torch
 from tiny_recipe import TinyRecipe
 
 from acoustic_kd.features import original_id
@@ -11,6 +12,7 @@ from acoustic_kd.inspection import inspect
 from acoustic_kd.stages import STAGES
 
 WARPS = "features.transfer_warps=[0.9,1.1]"
+TRAINED = "features.train_warps=[1,0.9,1.1]"
 MODELS = ("distilled/01", "distilled/control")
 
 
@@ -23,13 +25,18 @@ def finished(finished_recipe, tmp_path_factory):
     return recipe
 
 
+def mtimes(recipe, stage):
+    files = (recipe.directory / stage).rglob("*.*")
+    return sorted((path.name, path.stat().st_mtime_ns) for path in files)
+
+
 def weights(recipe, model):
     return (recipe.directory / model / "model.safetensors").read_bytes()
 
 
-def test_they_are_in_features_frames_and_soft_targets_and_nowhere_else(finished):
-    frames = finished.directory / "frames"
-    train, copies = read_frames(frames / "train"), read_frames(frames / "copies")
+def test_they_are_in_copies_and_soft_targets_and_nowhere_else(finished):
+    train = read_frames(finished.directory / "frames" / "train")
+    copies = read_frames(finished.directory / "copies" / "train")
     assert sorted(copies.ids) == sorted(
         f"{name}#warp{warp}" for name in train.ids for warp in ("0.9", "1.1")
     )
@@ -38,8 +45,9 @@ def test_they_are_in_features_frames_and_soft_targets_and_nowhere_else(finished)
         assert own == labels[original_id(name)]
     _, found, problems = inspect(finished.directory / "soft_targets", verify=True)
     assert not problems and ("frames", f"{3 * len(train):,}") in found
-    for stage in ("corpus", "align", "senones", "graph", "decode"):
-        assert not list((finished.directory / stage).rglob("*copies*"))
+    assert sorted(path.name for path in (finished.directory / "copies").iterdir()) == [
+        *("done.json", "started.json", "train")
+    ]
 
 
 def split(frames):
@@ -49,10 +57,21 @@ def split(frames):
     ]
 
 
-def test_members_do_not_learn_from_them_and_the_others_do(finished, finished_recipe):
-    for number in ("01", "02"):
-        member = f"members/{number}"
-        assert weights(finished, member) == weights(finished_recipe, member)
+def test_a_copy_sounds_as_its_warp_says(finished):
+    """The same frames come of `features.train_warps`, whose copies go another way."""
+    other = TinyRecipe(finished.directory.parent / "trained", (*finished.settings[:-1], TRAINED))
+    for stage in ("corpus", "features", "align", "senones", "frames"):
+        assert other(stage) == 0
+    expected = read_frames(other.directory / "frames" / "train")
+    expected = {name: expected.features[span] for name, span in expected.spans()}
+    copies = read_frames(finished.directory / "copies" / "train")
+    for name, span in copies.spans():
+        assert torch.equal(copies.features[span], expected[name])
+
+
+def test_members_stay_and_the_others_learn_from_them(finished, finished_recipe):
+    for stage in ("features", "frames", "members"):
+        assert mtimes(finished, stage) == mtimes(finished_recipe, stage)
     for model in MODELS:
         assert weights(finished, model) != weights(finished_recipe, model)
 
@@ -90,7 +109,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path, model):
 
 def test_a_copy_without_soft_targets_is_named(finished, tmp_path, capfd):
     recipe = finished.copy(tmp_path / "exp")
-    for path in (recipe.directory / "soft_targets").glob("shard-copies-00000.*"):
+    for path in (recipe.directory / "soft_targets").glob("shard-copies-train-00000.*"):
         path.unlink()
     capfd.readouterr()
     assert recipe("distill", "distill.hard_weight=0.3") == 2

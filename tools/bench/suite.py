@@ -51,6 +51,8 @@ BENCHES = (
           "training.py --nets 4x512:700 4x512:1500 --batch 512 --steps 40 --threads {threads}"),
     Bench("training-paper", "Training: likewise, the paper's net",
           "training.py --nets 8x2560:5000 8x2560:14000 --batch 1024 --steps 4 --threads {threads}"),
+    Bench("training-models", "Training: two models one after another against side by side",
+          "training.py --nets 3x256:700 --batch 512 --steps 117 --models 2 --threads {threads}"),
     Bench("loss", "The loss: fused against autograd", "loss.py"),
     Bench("soft-targets", "Soft targets: writing against the forward passes alone, reading against "
           "reading plainly; 10 members", "soft_targets.py --members 10 --threads {threads}"),

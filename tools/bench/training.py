@@ -9,8 +9,11 @@ either side. The peer is the loop that a tutorial has: a DataLoader over windows
 targets that were put together before, cross-entropy, KL divergence, AdamW. A GPU is used if there
 is one.
 
+With `--models N` only whole trainings of two epochs are timed: N models one after another, each
+with all the threads, and N side by side in processes that share the threads.
+
 usage: tools/bench/training.py [--nets 2x300:10 2x800:10 2x1200:10 4x512:700] [--batch 128]
-           [--kept 20] [--steps 100] [--threads 1] [--json FILE]
+           [--kept 20] [--steps 100] [--models N] [--threads 1] [--json FILE]
 
 A net is LAYERSxWIDTH:CLASSES. With 10 classes its frames are as MNIST's: one of 784 values, dense
 soft targets. Others are as speech: windows of 26 frames of 40 values, k classes kept. The paper's:
@@ -21,6 +24,7 @@ soft targets. Others are as speech: windows of 26 frames of 40 values, k classes
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,6 +37,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from acoustic_kd.config import ModelConfig, TrainConfig
 from acoustic_kd.frames import Classes, Utterance, read_frames, write_store
 from acoustic_kd.model import build_model, make_splicer
+from acoustic_kd.parallel import mapping, torch_threads
 from acoustic_kd.precision import use_bfloat16
 from acoustic_kd.processes import make_accelerator
 from acoustic_kd.soft_targets.encoding import Encoding
@@ -46,6 +51,11 @@ COLUMNS = {
     "net": "net|", "batch": "batch|", "type": "type|", "speed": "frames/s|,.0f",
     "bound": "of the matrix products alone|,.0f", "share": "share|.2f",
     "plain": "of a tutorial's loop|,.0f", "gain": "gain|.2f",
+}  # fmt: skip
+
+MODELS_COLUMNS = {
+    "net": "net|", "batch": "batch|", "type": "type|", "models": "models|",
+    "turns": "one after another, s|.1f", "side": "side by side, s|.1f", "ratio": "ratio|.2f",
 }  # fmt: skip
 
 
@@ -110,12 +120,28 @@ def write_data(net: Net, frames: int, kept: int, folder: Path) -> None:
 
 def loop_speed(net: Net, batch: int, folder: Path) -> float:
     """Frames per second of the training loop, the best of several epochs."""
+    history = train(net, batch, folder, EPOCHS)
+    return max(epoch["frames_per_second"] for epoch in history[1:])
+
+
+def train(net: Net, batch: int, folder: Path, epochs: int, number: int = 1) -> list[dict]:
+    """Train model `number` on the shards in `folder`; its metrics by epoch."""
     frames = read_frames(folder / "frames")
     soft = read_soft_targets(folder / "soft", frames, TEMPERATURE)
-    train = TrainConfig(epochs=EPOCHS, batch_frames=batch, schedule="cosine")
-    job = Job(f"{net}", 1, net.model, train, 0.5, "bench", report=1000)
-    history = Trainer(job, folder, frames, None, soft, make_accelerator()).run()
-    return max(epoch["frames_per_second"] for epoch in history[1:])
+    settings = TrainConfig(epochs=epochs, batch_frames=batch, schedule="cosine")
+    job = Job(f"{net}", number, net.model, settings, 0.5, "bench", report=1000)
+    directory = folder / f"{number:02d}"
+    return Trainer(job, directory, frames, None, soft, make_accelerator()).run()
+
+
+def seconds_of_models(net: Net, batch: int, folder: Path, models: int, jobs: int) -> float:
+    """Seconds of several trainings, so many at a time; the threads are divided among them."""
+    threads, work = max(1, torch.get_num_threads() // jobs), partial(train, net, batch, folder, 2)
+    with torch_threads(threads), mapping(models, jobs, torch.set_num_threads, (threads,)) as over:
+        for _ in range(2):  # the first time warms up
+            begun = time.perf_counter()
+            list(over(work, range(models), "training"))
+    return time.perf_counter() - begun
 
 
 def plain_speed(net: Net, batch: int, folder: Path, kind: torch.dtype) -> float:
@@ -183,6 +209,18 @@ def measure(text: str, batch: int, steps: int, kept: int) -> dict:
     return row | {"plain": plain, "gain": speed / plain}
 
 
+def measure_models(text: str, batch: int, steps: int, kept: int, models: int) -> dict:
+    """A row of the table of several models."""
+    net, device = Net.of(text), make_accelerator().device
+    kind = torch.bfloat16 if use_bfloat16(None, device) else torch.float32
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(net, batch * steps, kept, folder)
+        turns, side = (seconds_of_models(net, batch, folder, models, n) for n in (1, models))
+    row = {"net": text, "batch": batch, "type": str(kind).removeprefix("torch."), "models": models}
+    return row | {"turns": turns, "side": side, "ratio": turns / side}
+
+
 def main() -> None:
     """Print the table."""
     parser = parser_of(__doc__)
@@ -192,11 +230,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=100, help="an epoch")
     parser.add_argument("--kept", type=int, default=20)
+    parser.add_argument("--models", type=int, help="trained one after another and side by side")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    with Table(COLUMNS, options.json) as table:
+    with Table(MODELS_COLUMNS if options.models else COLUMNS, options.json) as table:
         for net in options.nets:
-            table.add(measure(net, options.batch, options.steps, options.kept))
+            arguments = net, options.batch, options.steps, options.kept
+            if options.models:
+                table.add(measure_models(*arguments, options.models))
+            else:
+                table.add(measure(*arguments))
 
 
 if __name__ == "__main__":
