@@ -60,8 +60,7 @@ class Held:
         dimension: D.
         learnable: whether every frame has a target, hard or soft.
         sizes: int64 [blocks], their frames.
-        copies: of which each epoch draws one an utterance that it may learn from; None: every epoch
-            has all frames.
+        copies: of which each epoch draws one an utterance; None: every epoch has all frames.
     """
 
     def __init__(
@@ -110,14 +109,12 @@ class Stored:
         soft: SoftStore | None = None,
         block_frames: int = BLOCK_FRAMES,
         original: Callable[[str], str] | None = None,
-        learnt: Callable[[str], bool] | None = None,
     ) -> None:
         """
         Args:
             block_frames: of a block, about: it ends with the utterance that begins before so many.
             original: id → id of the utterance that it is a copy of, itself if of none. Each epoch
-                then draws one copy of each utterance. None: every epoch has all copies.
-            learnt: id → whether the utterance is learnt from; None: all are.
+                then draws one copy of each utterance. None: every epoch has all frames.
 
         Raises:
             UserError: as for `read_frames` and, but for damaged blocks, `read_soft_targets`.
@@ -140,10 +137,8 @@ class Stored:
         self._first = first[begins]
         block = np.repeat(np.arange(len(begins)), stops - begins)  # of each utterance
         self.copies: Copies | None = None
-        if original is not None or learnt is not None:
-            numbers = _numbers(index.ids, original or str)
-            kept = None if learnt is None else np.array([learnt(name) for name in index.ids])
-            self.copies = Copies(np.diff(index.offsets), block, numbers, kept)
+        if original is not None:
+            self.copies = Copies(np.diff(index.offsets), block, _numbers(index.ids, original))
         self._soft_shards: list[list[Path]] = [[] for _ in self.sizes]
         self._soft_bytes = 0.0
         if soft is not None:

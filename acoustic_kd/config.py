@@ -73,18 +73,11 @@ class FeatureConfig:
     low_hz: float = 20.0
     high_hz: float = -200.0  # zero or less: counted down from the Nyquist frequency
     train_warps: tuple[float, ...] = (1.0,)  # a copy of train for each vocal tract length
-    # Further copies, from which only the distilled models and their control learn: in each epoch
-    # one copy of each utterance, drawn at random, be it of these or of `train_warps`. What the
-    # ensemble predicts of copies that its members have not learnt from says more than the labels.
+    # Further copies, from which only the distilled models and their control learn: each epoch draws
+    # one copy of each utterance at random, of these and of `train_warps`. The ensemble predicts
+    # copies that its members have not learnt from; that says more than the labels.
     transfer_warps: tuple[float, ...] = ()
-    transfer_noise: tuple[float, ...] = ()  # likewise, with noise so many decibels below the speech
-    transfer_speeds: tuple[float, ...] = ()  # likewise, spoken so many times as fast
     normalise: str = "speaker"  # mean and variance over each: speaker, utterance, global
-
-    @property
-    def has_copies(self) -> bool:
-        """Whether the transfer set has copies that members do not learn from."""
-        return bool(self.transfer_warps or self.transfer_noise or self.transfer_speeds)
 
 
 @dataclass(frozen=True)
@@ -201,10 +194,6 @@ class SoftTargetConfig:
     temperature: float = 2.0
     mean: str = "arithmetic"  # of MEANS: of the members' predictions; geometric: of their logits
     weights: tuple[float, ...] | None = None  # of the members in the mean; null: equal
-    # The speakers of train are dealt into so many folds. Each member learns from all folds but one,
-    # and an utterance's soft targets are the mean over the members that have not learnt from it
-    # (docs/transfer-set.md). null: all members learn from all of train and predict all of it.
-    held_out: int | None = None
     encoding: str = "top-k"  # top-k, top-p, sampled, dense: see `acoustic_kd.soft_targets.encoding`
     kept_classes: int = 20  # of top-k; the most for top-p; the number of draws for sampled
     kept_mass: float = 0.98  # that top-p asks for

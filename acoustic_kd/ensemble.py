@@ -49,39 +49,24 @@ class Mean:
                 f"there are {len(self.weights)} weights for {members} members of the ensemble"
             )
 
-    def add(
-        self, total: Tensor | None, logits: Tensor, member: int, weights: Tensor | None = None
-    ) -> Tensor:
-        """Add a member's logits [B, K] to the sum over those before it, in place; returns it.
-
-        Args:
-            weights: float [B, M], each frame's weights of the members, in place of `self.weights`;
-                0 leaves a member out.
-        """
+    def add(self, total: Tensor | None, logits: Tensor, member: int) -> Tensor:
+        """Add a member's logits [B, K] to the sum over those before it, in place; returns it."""
         total = torch.zeros_like(logits) if total is None else total
         rows = cached_rows(logits)
-        own = None if weights is None else weights[:, member, None].split(rows)
-        for n, (sums, part) in enumerate(zip(total.split(rows), logits.split(rows), strict=True)):
+        for sums, part in zip(total.split(rows), logits.split(rows), strict=True):
             part = part / self.temperature
             if self.kind == "arithmetic":
                 part = part.softmax(-1)
-            if own is not None:
-                part *= own[n]
-            elif self.weights is not None:
+            if self.weights is not None:
                 part *= self.weights[member]
             sums += part
         return total
 
-    def close(self, total: Tensor | None, members: int, weights: Tensor | None = None) -> Tensor:
-        """The mean [B, K] from the sum over all M members, which is used up.
-
-        Args:
-            weights: as they were for `add`; of each frame one must be above 0.
-        """
+    def close(self, total: Tensor | None, members: int) -> Tensor:
+        """The mean [B, K] from the sum over all M members, which is used up."""
         if total is None:
             raise ValueError(NO_MEMBER)
-        whole = members if self.weights is None else sum(self.weights)
-        total.div_(whole if weights is None else weights.sum(1, keepdim=True))
+        total.div_(members if self.weights is None else sum(self.weights))
         return total if self.kind == "arithmetic" else total.softmax(-1)
 
 

@@ -4,7 +4,6 @@ The paper's front end (section 4): 40 log-mel filterbank coefficients over 25 ms
 vector every 10 ms. Nothing is spliced here: windows are gathered on the device, in `model`.
 """
 
-import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import lru_cache
 
@@ -14,8 +13,7 @@ from torch import Tensor
 
 from acoustic_kd.config import FeatureConfig
 from acoustic_kd.errors import UserError
-from acoustic_kd.seeds import seed_of
-from acoustic_kd.torchaudio_functions import get_mel_banks, resample
+from acoustic_kd.torchaudio_functions import get_mel_banks
 
 WINDOW_SECONDS = 0.025
 SHIFT_SECONDS = 0.010
@@ -24,38 +22,22 @@ FLOOR = torch.finfo(torch.float32).eps  # under the logarithm
 WARPED_HZ = (100.0, -500.0)  # a warp acts between these; the second is counted from Nyquist down
 CACHED_FRAMES = 512  # that go through every step together while a core has them near
 
-# Between an utterance's id and what sets a copy apart.
-COPY = re.compile("#(?:warp|noise|speed)(?=[0-9])")
+COPY = "#warp"  # between an utterance's id and the warp of a copy
 
 
 def copy_id(utterance: str, warp: float) -> str:
     """The id of an utterance's copy at another vocal tract length; at 1 it is the utterance."""
-    return utterance if warp == 1 else f"{utterance}#warp{warp:g}"
+    return utterance if warp == 1 else f"{utterance}{COPY}{warp:g}"
 
 
 def original_id(copy: str) -> str:
     """The utterance that a copy was made of; its alignment is the copy's too."""
-    return COPY.split(copy, maxsplit=1)[0]
+    return copy.partition(COPY)[0]
 
 
 def copy_mark(copy: str) -> str:
     """What sets a copy's id apart from its original's; nothing where it is none."""
     return copy[len(original_id(copy)) :]
-
-
-def random_noise(name: str, waveform: np.ndarray, decibels: float) -> np.ndarray:
-    """Noise with the spectrum of a waveform, `decibels` below it: its phases are random."""
-    generator = np.random.default_rng(seed_of("noise", name, f"{decibels:g}"))
-    spectrum = np.fft.rfft(waveform)
-    turned = spectrum * np.exp(2j * np.pi * generator.random(len(spectrum)))
-    noise: np.ndarray = np.fft.irfft(turned, len(waveform)) * 10 ** (-decibels / 20)
-    return noise.astype(np.float32)
-
-
-def with_speed(waveform: np.ndarray, speed: float) -> np.ndarray:
-    """A waveform played `speed` times as fast: tempo and pitch change together."""
-    samples = torch.from_numpy(np.asarray(waveform, np.float32))
-    return resample(samples, round(100 * speed), 100).numpy()
 
 
 def log_mel(waveform: np.ndarray, config: FeatureConfig, warp: float = 1.0) -> np.ndarray:

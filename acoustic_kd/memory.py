@@ -50,7 +50,7 @@ def memory_to_take(
     Args:
         gigabytes: 10⁹ bytes that are permitted; None: what is free.
         later: bytes that are free and will be taken otherwise.
-        sharers: processes that share what is free alike.
+        sharers: processes that share the free memory equally.
 
     Returns:
         None where nothing says how many there are.

@@ -6,8 +6,8 @@ shuffled, and every batch takes an equal share of each lane. A process that lear
 alone reads nothing else, and since the lanes are the same however many processes there are, so are
 the batches. With one chunk and one lane a batch is any frames of all.
 
-Where utterances have copies, an epoch may draw one copy of each, and some utterances may be left
-out of every epoch (`Copies`): a batch then has frames of drawn utterances alone.
+Where utterances have copies, an epoch may draw one copy of each (`Copies`): a batch then has frames
+of drawn copies alone.
 """
 
 from collections.abc import Iterator
@@ -90,16 +90,14 @@ class Copies:
         lengths: int64 [U], the utterances' frames, block after block.
         block: int64 [U], the number of each one's block.
         original: int64 [U], numbers from 0 on: copies of one another have the same.
-        learnt: bool [U], which may be drawn at all; None: all. Copies of one another have the same.
     """
 
     lengths: np.ndarray
     block: np.ndarray
     original: np.ndarray
-    learnt: np.ndarray | None = None
 
     def draw(self, seed: int, epoch: int) -> np.ndarray:
-        """bool [U]: of the copies of each utterance that is learnt from one, drawn at random."""
+        """bool [U]: of the copies of each utterance one, drawn at random."""
         counts = np.bincount(self.original)
         generator = torch.Generator().manual_seed(seed_of("copies", seed, epoch))
         picked = torch.rand(len(counts), generator=generator, dtype=torch.float64).numpy() * counts
@@ -108,7 +106,7 @@ class Copies:
         place = np.empty(len(order), np.int64)  # of each utterance among its copies
         place[order] = np.arange(len(order)) - np.repeat(begins, counts)
         chosen: np.ndarray = place == picked.astype(np.int64)[self.original]
-        return chosen if self.learnt is None else chosen & self.learnt
+        return chosen
 
 
 @dataclass(frozen=True)

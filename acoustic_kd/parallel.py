@@ -45,7 +45,7 @@ def cores() -> int:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Within it PyTorch calculates with so many threads."""
+    """Within it PyTorch uses `count` threads."""
     import torch
 
     before = torch.get_num_threads()

@@ -85,11 +85,6 @@ RANGES: dict[str, Range] = {
         lambda w: 1 not in w and len(set(w)) == len(w) and all(0.5 <= x <= 2 for x in w),
         "different numbers from 0.5 to 2, without 1 (the speech itself)",
     ),
-    "features.transfer_noise": ((lambda d: len(set(d)) == len(d)), "different numbers"),
-    "features.transfer_speeds": (
-        lambda s: 1 not in s and len(set(s)) == len(s) and all(0.5 <= x <= 2 for x in s),
-        "different numbers from 0.5 to 2, without 1 (the speech itself)",
-    ),
     "features.normalise": _one_of("speaker", "utterance", "global"),
     "lang.units": _one_of(*UNITS),
     "lang.case": _one_of(*CASES),
@@ -134,7 +129,6 @@ RANGES: dict[str, Range] = {
         lambda weights: all(0 <= w < math.inf for w in weights) and sum(weights) > 0,
         "numbers of 0 or more, one a member and not all 0",
     ),
-    "soft_targets.held_out": _at_least(2),
     "soft_targets.encoding": _one_of(*ENCODINGS),
     "soft_targets.kept_classes": _at_least(1, 65535),
     "soft_targets.kept_mass": ((lambda mass: 0 < mass <= 1), "greater than 0, at most 1"),
@@ -195,11 +189,6 @@ def check_ranges(config: Config) -> None:
             f"{config.align.method}; a model is given where the method is dnn, and only there"
         )
     _check_kaldi(config)
-    _check_soft_targets(config)
-
-
-def _check_soft_targets(config: Config) -> None:
-    """Likewise, for those of the ensemble's predictions."""
     soft = config.soft_targets
     averaged, those = config.train.members, "members (train.members)"
     if soft.posteriors:
@@ -214,31 +203,6 @@ def _check_soft_targets(config: Config) -> None:
             f"setting 'soft_targets.kept_classes' is {soft.kept_classes}; it must be 255 or less "
             "where that many draws are stored in 8 bits"
         )
-    if soft.held_out is not None:
-        _check_held_out(config, soft.held_out)
-
-
-def _check_held_out(config: Config, folds: int) -> None:
-    """Likewise: each fold must have a member that has not learnt from it and counts in the mean."""
-    soft, members = config.soft_targets, config.train.members
-    if soft.posteriors:
-        raise UserError(
-            f"setting 'soft_targets.held_out' is {folds}; it must be null where "
-            "soft_targets.posteriors gives predictions: their models are not trained here"
-        )
-    if members < folds:
-        raise UserError(
-            f"setting 'soft_targets.held_out' is {folds}; it must be at most train.members "
-            f"({members}), or every member learns from some of the folds"
-        )
-    weights = soft.weights or (1.0,) * members
-    for fold in range(folds):
-        if not any(weights[fold::folds]):
-            those = ", ".join(map(str, range(fold + 1, members + 1, folds)))
-            raise UserError(
-                f"setting 'soft_targets.weights' is {list(weights)}; it must be above 0 for a "
-                f"member of these: {those}; no other predicts their fold (soft_targets.held_out)"
-            )
 
 
 def _check_kaldi(config: Config) -> None:

@@ -12,7 +12,6 @@ Shapes: B frames of a block, K classes, M members.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -113,17 +112,13 @@ class Ensemble:
         self._held: list[nn.Module] = []  # on the device, or waiting in host memory
 
     def predictions(
-        self,
-        windows: Callable[[Tensor], Tensor],
-        blocks: Iterable[Tensor],
-        weights: Tensor | None = None,
+        self, windows: Callable[[Tensor], Tensor], blocks: Iterable[Tensor]
     ) -> Iterator[Tensor]:
         """The mean of the members' predictions for block after block.
 
         Args:
             windows: frame numbers int64 [B] → windows [B, W·D] on the device.
             blocks: frame numbers; the first block is as large as any.
-            weights: float32 [T, M], each frame's weights of the members, in place of the mean's.
 
         Returns:
             float32 [B, K] for each block, on the device; rows sum to 1.
@@ -131,7 +126,7 @@ class Ensemble:
         Raises:
             UserError: a member is missing or damaged, or memory does not suffice.
         """
-        waiting, add = iter(blocks), partial(self._add, windows, weights)
+        waiting = iter(blocks)
         try:
             while group := list(islice(waiting, self.plan.blocks if self.plan else 1)):
                 if self.plan is None:
@@ -140,9 +135,9 @@ class Ensemble:
                 totals: deque[Tensor | None] = deque([None] * len(group))
                 for number, member in enumerate(self._members(self.plan)):
                     for frames in group:
-                        totals.append(add(totals.popleft(), member, frames, number))
-                for frames in group:
-                    yield self._close(weights, totals.popleft(), frames)
+                        totals.append(self._add(totals.popleft(), member, windows, frames, number))
+                while totals:
+                    yield self._close(totals.popleft())
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self._device} has too little memory for the soft targets; set "
@@ -152,23 +147,18 @@ class Ensemble:
     @torch.inference_mode()
     def _add(
         self,
-        windows: Callable[[Tensor], Tensor],
-        weights: Tensor | None,
         total: Tensor | None,
         member: nn.Module,
+        windows: Callable[[Tensor], Tensor],
         frames: Tensor,
         number: int,
     ) -> Tensor:
         logits = logits_of(member, windows(frames.to(self._device)), self._bfloat16)
-        return self._mean.add(total, logits, number, self._own(weights, frames))
+        return self._mean.add(total, logits, number)
 
     @torch.inference_mode()
-    def _close(self, weights: Tensor | None, total: Tensor | None, frames: Tensor) -> Tensor:
-        return self._mean.close(total, len(self._directories), self._own(weights, frames))
-
-    def _own(self, weights: Tensor | None, frames: Tensor) -> Tensor | None:
-        """The weights of a block's frames [B, M], on the device."""
-        return None if weights is None else weights[frames].to(self._device)
+    def _close(self, total: Tensor | None) -> Tensor:
+        return self._mean.close(total, len(self._directories))
 
     def _prepare(self, block: int) -> Plan:
         """Settle how the members are held, and fetch those that are not left in their files."""

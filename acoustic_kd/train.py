@@ -103,6 +103,8 @@ class Trainer:
             sharers: processes that train other models at the same time, and this one; they share
                 the free memory alike.
         """
+        if isinstance(train, Stored) and original is not None:
+            raise ValueError("original is for frames in memory; Stored has an argument of its own")
         data = train if isinstance(train, Stored) else Held(train, soft, original)
         if not data.learnable:
             raise UserError("training without soft targets needs transcribed frames")

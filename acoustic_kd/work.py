@@ -61,7 +61,7 @@ class Work:
         if done is None and record["digest"] == self.digest:
             return "it was interrupted, and goes on"
         if record["digest"] != self.digest:
-            return "; ".join(self._differences(record))
+            return "; ".join(self._differences(record)) or "its record has other settings"
         files = record.get("files", {}).items()
         lost = [name for name, size in files if _size(self.directory / name) != size]
         return f"{self.directory / lost[0]} is not as it was written" if lost else ""
@@ -217,7 +217,8 @@ def require_done(directory: Path, name: str, settings: dict[str, Any], how: str)
         different = sorted(
             key
             for key in done["settings"].keys() | settings.keys()
-            if done["settings"].get(key) != settings.get(key)
+            if key not in done["settings"].keys() & settings.keys()
+            or done["settings"][key] != settings[key]
         )
         key = different[0]
         raise UserError(

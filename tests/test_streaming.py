@@ -68,29 +68,6 @@ def test_predictions_are_the_mean_over_the_members(members, frames, kind, weight
         assert torch.equal(block, expected)
 
 
-@pytest.mark.parametrize("how", PLANS, ids=str)
-@pytest.mark.parametrize("kind", ["arithmetic", "geometric"])
-def test_a_member_of_weight_zero_in_a_frame_is_as_if_it_were_not_there(
-    monkeypatch, members, frames, kind, how
-):
-    monkeypatch.setattr(streaming, "plan", lambda *_: how)
-    models = [load_model(folder)[0] for folder in members]
-    windows = make_splicer(CONFIG, frames.features, frames.offsets, False)
-    those = [(0, 2), (1,), (0, 1, 2)] * FRAMES  # the members of each frame
-    given = (1.0, 2.0, 4.0)
-    weights = torch.zeros(FRAMES, 3)
-    for frame in range(FRAMES):
-        for member in those[frame]:
-            weights[frame, member] = given[member]
-    ensemble = Ensemble(members, Mean(2.0, kind), CPU)
-    found = torch.cat(list(ensemble.predictions(windows, blocks_of(FRAMES, BLOCK), weights)))
-    for frame in range(FRAMES):
-        some, own = ([given_[m] for m in those[frame]] for given_ in (models, given))
-        one = windows(torch.tensor([frame]))
-        expected = mean_probabilities(some, one, 2.0, False, kind, own)
-        torch.testing.assert_close(found[frame : frame + 1], expected)
-
-
 @pytest.mark.parametrize(
     "encoding", [Encoding("top-k", 5), Encoding("sampled", 7), Encoding("dense", bits=8)], ids=str
 )

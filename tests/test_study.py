@@ -10,6 +10,7 @@ from tiny_recipe import SETTINGS
 import study
 from study_table import chart, over_control, table, write_section
 
+ROOT = Path(__file__).parents[1]
 ROWS = {"views": {"none": None, "two warps": {"features.transfer_warps": [0.9, 1.1]}}}
 
 
@@ -46,7 +47,8 @@ def test_a_study_from_audio_to_table(tmp_path, capfd):
     assert made.count("model") == 8
     text = docs.read_text()
     assert text.startswith("before\n<!--") and text.endswith("-->\nafter\n") and "old" not in text
-    assert "| two warps |" in text and "</svg>" in (out / "study.svg").read_text()
+    assert "| two warps |" in text
+    assert "</svg>" in (tmp_path / "pictures" / "study-tiny.svg").read_text()
 
     # What is there stays; what was lost is made again, with the same figures.
     files = {
@@ -68,8 +70,14 @@ def test_a_study_from_audio_to_table(tmp_path, capfd):
     ("changes", "options", "expected"),
     [
         ({"sedes": 3}, [], "a study has title, config, settings, seeds, rows and nothing else"),
-        ({"seeds": 1}, [], "seeds is 1; it must be 2 to 8"),
-        ({}, ["--only", "view"], "--only view: "),
+        ({"seeds": 1}, [], "seeds is 1; it must be a number from 2 to 8"),
+        ({"seeds": "three"}, [], "seeds is three; it must be"),
+        ({"rows": []}, [], "rows must be a mapping, it is []"),
+        ({"rows": {"views": None}}, [], "rows of views must be a mapping"),
+        ({"settings": None}, [], "settings must be a mapping"),
+        ({}, ["--jobs", "-1"], "--jobs is -1"),
+        ({}, ["--docs", "README.md"], "README.md: the marker lines"),
+        ({"settings": {"distill.hard_baseline": False}}, [], "each row of a study has a control"),
         ({"config": "dmeo"}, [], "dmeo: there is no such file"),
         ({"settings": {"train.epoch": 3}}, [], "train.epochs"),
     ],
@@ -81,6 +89,14 @@ def test_a_wrong_study_is_refused_in_one_line(tmp_path, capfd, changes, options,
     assert error.count("\n") == 1 and error.startswith("tools/study.py: error: ")
     assert expected in error
     assert not (tmp_path / "out" / "shared").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tools" / "studies").glob("*.yaml")), ids=str)
+def test_the_settings_of_a_study_in_the_repository_fit_together(path):
+    one = study.read_study(path)
+    for rows in one.rows.values():
+        for settings in rows.values():
+            study._experiment(one, settings or {}, 0, Path("exp"), None)
 
 
 def row(control, distilled):

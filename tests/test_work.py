@@ -248,3 +248,14 @@ def test_a_damaged_record_counts_as_none(work, name, text):
             require_done(work.directory, "bake", work.settings, "stage 3")
     make(work)
     assert work.is_current()
+
+
+def test_a_record_without_a_setting_that_is_null_now_is_another_one(tmp_path):
+    """As one of before the setting was known."""
+    before = Work("bake", tmp_path, {"oven.heat": 180}, {})
+    with before.making():
+        pass
+    now = Work("bake", tmp_path, {"oven.heat": 180, "oven.fan": None}, {})
+    assert now.due() == "its record has other settings"
+    with pytest.raises(UserError, match="oven.fan=None, now it is None; run stage 3 again"):
+        require_done(tmp_path, "bake", now.settings, "stage 3")

@@ -3,8 +3,8 @@
 
 A study is a YAML file: settings that all rows share, and for each row what it changes. Rows share
 what they have in common, such as the members. All that is made is in EXP, the table in study.md and
-the chart in study.svg there. Dev alone is measured: a study chooses settings, and the tests are for
-what is chosen. A study that was interrupted continues: run the same command again.
+the chart in study.svg there. A study measures dev alone, to choose settings; measure only the
+chosen settings on test. A study that was interrupted continues: run the same command again.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from acoustic_kd.stages.learn import (
 )
 from acoustic_kd.streaming import Ensemble
 from acoustic_kd.work import read_done
-from study_table import T95, chart, table, write_section
+from study_table import T95, around_section, chart, table, write_section
 
 PROGRAM = "tools/study.py"
 DATA = ("corpus", "features", "align", "senones", "frames", "copies")
@@ -63,22 +63,26 @@ class Study:
     rows: dict[str, dict[str, dict[str, Any]]]
 
 
-def read_study(path: Path, only: list[str] | None) -> Study:
-    """Read a study, or those of its factors that `only` names.
+def read_study(path: Path) -> Study:
+    """Read a study.
 
     Raises:
-        UserError: the file is not a study, or has no such factor.
+        UserError: the file is not a study.
     """
     values = read_yaml(path)
     names = [field.name for field in fields(Study)]
     if not isinstance(values, dict) or sorted(values) != sorted(names):
         raise UserError(f"{path}: a study has {', '.join(names)} and nothing else")
-    rows = {factor: some for factor, some in values["rows"].items() if not only or factor in only}
-    if missing := set(only or ()) - set(rows):
-        raise UserError(f"--only {missing.pop()}: {path} has {', '.join(values['rows'])}")
-    if not 2 <= values["seeds"] <= max(T95):
-        raise UserError(f"{path}: seeds is {values['seeds']}; it must be 2 to {max(T95)}")
-    return Study(**values | {"rows": rows})
+    study = Study(**values)
+    if not isinstance(study.seeds, int) or not 2 <= study.seeds <= max(T95):
+        raise UserError(f"{path}: seeds is {study.seeds}; it must be a number from 2 to {max(T95)}")
+    parts = {"settings": study.settings, "rows": study.rows}
+    if isinstance(study.rows, dict):
+        parts |= {f"rows of {factor}": rows for factor, rows in study.rows.items()}
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            raise UserError(f"{path}: {name} must be a mapping, it is {part!r}")
+    return study
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,16 +94,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--exp-dir", type=Path, metavar="DIR", help="default: exp/study-NAME")
     parser.add_argument("--data-dir", metavar="DIR", help="where the corpus is")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="default: one a core")
-    parser.add_argument("--only", metavar="FACTOR", action="append", help="rows of this factor")
     parser.add_argument(
-        "--docs", type=Path, metavar="FILE", help="also write the table between FILE's markers"
+        "--docs",
+        type=Path,
+        metavar="FILE",
+        help="also write the table between FILE's markers and the chart into pictures/ beside it",
     )
     options = parser.parse_args(arguments)
     return exit_status(PROGRAM, lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
-    study = read_study(options.study, options.only)
+    study = read_study(options.study)
+    if options.jobs < 0:
+        raise UserError(f"--jobs is {options.jobs}; it must be 0 (one a core) or more")
+    if options.docs:
+        around_section(options.docs, options.study.stem)  # before hours of training
     out = options.exp_dir or Path("exp") / f"study-{options.study.stem}"
     with only_one(out):
         runs = {
@@ -124,6 +134,9 @@ def _run(options: argparse.Namespace) -> None:
     print(text)
     if options.docs:
         write_section(options.docs, options.study.stem, text)
+        pictures = options.docs.parent / "pictures"
+        pictures.mkdir(exist_ok=True)
+        write_text(pictures / f"study-{options.study.stem}.svg", chart(results))
 
 
 def _experiment(
@@ -135,6 +148,10 @@ def _experiment(
         settings["corpus.data_dir"] = data
     overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     config = load_config(settings_file(Path(study.config)), overrides)
+    if not config.distill.hard_baseline:
+        raise UserError(
+            "setting 'distill.hard_baseline' is False; each row of a study has a control"
+        )
     return Experiment(config, out / "rows" / digest(overrides)[:16], STAGES)
 
 

@@ -20,8 +20,8 @@ def table(results: dict[str, Any], command: str) -> str:
     about = (
         f"{results['title']} Frame accuracy on dev in percent: means of {results['seeds']} seeds; "
         "± is the standard deviation over the seeds. A pass has as many frames as the transfer set "
-        "without copies. MB are those of the stored soft targets, seconds those of one core for "
-        "copies and soft targets and for training the distilled model."
+        "without copies. MB are those of the stored soft targets. All cores make the copies; one "
+        "core makes the soft targets, and one trains the distilled model."
     )
     lines = ["```sh", command, "```", "", about, ""]
     lines += [_line(HEADING), _line(["---"] * len(HEADING))]
@@ -61,7 +61,7 @@ def _line(cells: list[str]) -> str:
 
 def chart(results: dict[str, Any]) -> str:
     """Control, distilled model and ensemble of each row on one axis of frame accuracy."""
-    rows, left, width, height = results["rows"], 250, 560, 18
+    rows, left, width, height = results["rows"], 330, 480, 18
     shown = SYSTEMS[1:]
     values = [fmean(row[name]) for row in rows for name in shown]
     low, high = min(values) - 0.3, max(values) + 0.3
@@ -73,14 +73,14 @@ def chart(results: dict[str, Any]) -> str:
     parts, y = [], 34.0
     for number, name in enumerate(shown):
         parts.append(element("circle", cx=left + 110 * number, cy=10, r=4, fill=colours[name]))
-        parts.append(text(left + 8 + 110 * number, 14, name, fill="currentColor"))
+        parts.append(text(left + 8 + 110 * number, 14, name))
     top, factor = y - 10, None
     for row in rows:
         if row["factor"] != factor:
             factor = row["factor"]
-            parts.append(text(4, y + 4, factor, size=12, font_weight="bold", fill="currentColor"))
+            parts.append(text(4, y + 4, factor, size=12, font_weight="bold"))
             y += height
-        parts.append(text(left - 12, y + 4, row["name"], "end", fill="currentColor"))
+        parts.append(text(left - 12, y + 4, row["name"], "end"))
         ends = [place(fmean(row[name])) for name in ("control", "distilled")]
         parts.append(line(*[ends[0], y, ends[1], y], stroke="#bbbbbb", stroke_width=2))
         for name in shown:
@@ -92,15 +92,18 @@ def chart(results: dict[str, Any]) -> str:
     for value in (tick * n for n in range(int(low / tick) + 1, int(high / tick) + 1)):
         x = place(value)
         parts.insert(0, line(x, top, x, y, stroke="#cccccc", stroke_width=0.5))
-        parts.append(text(x, y + 12, f"{value:g} %", "middle", fill="currentColor"))
-    return document(left + width, y + 20, parts, font_family="sans-serif")
+        parts.append(text(x, y + 12, f"{value:g} %", "middle"))
+    paper = element("rect", width=left + width, height=y + 20, fill="white")
+    return document(left + width, y + 20, [paper, *parts], font_family="sans-serif")
 
 
-def write_section(path: Path, name: str, content: str) -> None:
-    """Put `content` between the lines `<!-- study NAME -->` and `<!-- end of study NAME -->`.
+def around_section(path: Path, name: str) -> tuple[str, str]:
+    """The text of a file before and after what stands between a study's marker lines.
+
+    The lines are `<!-- study NAME -->` and `<!-- end of study NAME -->`.
 
     Raises:
-        UserError: the file cannot be read, or the marker lines are not there.
+        UserError: the file cannot be read, or the marker lines are missing.
     """
     first, last = f"<!-- study {name} -->\n", f"<!-- end of study {name} -->\n"
     try:
@@ -111,4 +114,14 @@ def write_section(path: Path, name: str, content: str) -> None:
     if not begun or not ended:
         lines = f"'{first.strip()}' and '{last.strip()}'"
         raise UserError(f"{path}: the marker lines {lines} are missing; add them")
-    write_text(path, f"{head}{first}\n{content}\n{last}{tail}")
+    return head + first, last + tail
+
+
+def write_section(path: Path, name: str, content: str) -> None:
+    """Put `content` between a study's marker lines in a file.
+
+    Raises:
+        UserError: as for `around_section`.
+    """
+    head, tail = around_section(path, name)
+    write_text(path, f"{head}\n{content}\n{tail}")

@@ -13,7 +13,6 @@ from acoustic_kd.work import Work
 _FEATURES = tuple(
     f"features.{key}" for key in ("sample_rate", "mel_bins", "low_hz", "high_hz", "train_warps")
 )
-_COPIES = ("features.transfer_warps", "features.transfer_noise", "features.transfer_speeds")
 _LANGUAGE_MODEL = tuple(f"decode.{key}" for key in ("ngram", "vocabulary", "min_counts", "prune"))
 _UNITS = ("lang.units", "lang.pieces", "lang.piece_model")
 _SEARCH = tuple(
@@ -49,14 +48,12 @@ STAGES: dict[str, Stage] = {
             ("corpus", "features", "align", "senones"), "label:run_frames",
         ),
         Stage(
-            "train", "the ensemble's members", "members",
-            ("model", "train", "soft_targets.held_out"), ("frames",),
+            "train", "the ensemble's members", "members", ("model", "train"), ("frames",),
             "learn:run_train", whole=False, distributed=True, parts="members",
         ),
         Stage(
-            "copies", "copies of train for the distilled models", "copies",
-            (*_COPIES, *_FEATURES, "features.normalise", "frames"), ("corpus", "frames"),
-            "copies:run_copies",
+            "copies", "copies at other vocal tract lengths", "copies",
+            ("features", "frames"), ("corpus", "features", "frames"), "copies:run_copies",
         ),
         Stage(
             "soft-targets", "the ensemble's tempered predictions", "soft_targets",

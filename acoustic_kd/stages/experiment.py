@@ -29,7 +29,6 @@ LATER = {
     *("lang.units", "lang.case", "lang.positions", "lang.pieces", "lang.piece_model"),
     "align.unknown_words",  # if there are any, the sources of the corpus stage say so
     *("train.logits_mb", "train.lanes", "distill.transfer_set", "soft_targets.posteriors"),
-    "soft_targets.held_out",
     *("decode.vocabulary", "decode.min_counts", "decode.prune"),
 }
 # What is asked of the output, and is not what it is: another value makes nothing again.
@@ -143,7 +142,7 @@ class Experiment:
     def inputs(self, name: str) -> tuple[str, ...]:
         """The stages that a stage reads."""
         stage, config = self.stages[name], self.config
-        spared = set() if config.features.has_copies else {"copies"}
+        spared = set() if config.features.transfer_warps else {"copies"}
         if name == "soft-targets" and config.soft_targets.posteriors:
             spared.add("train")  # posteriors of models outside take the members' place
         return tuple(other for other in stage.inputs if other not in spared)

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +22,6 @@ from acoustic_kd.processes import make_accelerator, wait
 from acoustic_kd.soft_targets.manifest import Entry, is_finished
 from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
 from acoustic_kd.stages.experiment import Experiment, select
-from acoustic_kd.stages.held_out import HELD_OUT, Folds, read_folds
 from acoustic_kd.stages.outside import write_outside
 from acoustic_kd.stages.training import Data, Model, train_models
 from acoustic_kd.stages.transfer import (
@@ -68,14 +67,10 @@ DISTILLED_SEEDS, CONTROL_SEED = 1000, 2000
 
 
 def run_train(experiment: Experiment) -> None:
-    """Train the members: they differ by seed and, if folds are held out, by fold."""
-    folds = read_folds(experiment)  # bad folds: before any is trained
-    read = cache(lambda fold: partial(read_member_data, experiment, folds, fold))
-    models = []
-    for number, directory in enumerate(member_directories(experiment), start=1):
-        fold = None if folds is None else folds.held_out(number)
-        models.append(_member(experiment, number, directory, read(fold)))
-    train_models(experiment, models)
+    """Train the members: they differ only by seed."""
+    read = partial(read_member_data, experiment)
+    numbered = enumerate(member_directories(experiment), start=1)
+    train_models(experiment, [_member(experiment, *one, read) for one in numbered])
 
 
 def run_distill(experiment: Experiment) -> None:
@@ -98,10 +93,10 @@ def _member(
     experiment: Experiment, number: int, directory: Path, read: Callable[[], Data]
 ) -> Model:
     """A member of the ensemble."""
-    config, shape = experiment.config, Shape(("frames",), HELD_OUT)
+    config = experiment.config
     seed = config.train.seed + number - 1
-    name = f"member {number}"
-    return _hard(experiment, name, directory, seed, config.model, config.train, shape, read)
+    name, inputs = f"member {number}", ("frames",)
+    return _hard(experiment, name, directory, seed, config.model, config.train, inputs, read)
 
 
 def _distilled(
@@ -127,18 +122,9 @@ def _control(experiment: Experiment, directory: Path) -> Model:
     """The control of the distilled models."""
     transfer = transfer_frames(experiment)["frames"] / count_frames(control_shards(experiment))
     model, train = control_settings(experiment.config, transfer)
-    learnt = ("frames", "copies") if experiment.config.features.has_copies else ("frames",)
-    seed, shape = train.seed + CONTROL_SEED, Shape(learnt)
-    read = partial(read_control_data, experiment)
-    return _hard(experiment, "control", directory, seed, model, train, shape, read)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What shapes a model beside its own settings: stages that it learns from, more settings."""
-
-    inputs: tuple[str, ...]
-    settings: tuple[str, ...] = ()
+    seed, read = train.seed + CONTROL_SEED, partial(read_control_data, experiment)
+    inputs = ("frames", "copies") if experiment.config.features.transfer_warps else ("frames",)
+    return _hard(experiment, "control", directory, seed, model, train, inputs, read)
 
 
 def _hard(
@@ -148,15 +134,15 @@ def _hard(
     seed: int,
     model: ModelConfig,
     train: TrainConfig,
-    shape: Shape,
+    inputs: tuple[str, ...],
     read: Callable[[], Data],
 ) -> Model:
-    """A model that learns the hard targets of train."""
+    """A model that learns the hard targets of train; `inputs` are the stages it learns from."""
     config = replace(experiment.config, model=model, train=train)
-    settings = select(config, ("model", "train", *shape.settings)) | {"train.seed": seed}
+    settings = select(config, ("model", "train")) | {"train.seed": seed}
     settings.pop("train.members")
-    inputs = {stage: experiment.done(stage)["digest"] for stage in shape.inputs}
-    work = Work(name, directory, settings, inputs)
+    digests = {stage: experiment.done(stage)["digest"] for stage in inputs}
+    work = Work(name, directory, settings, digests)
     job = Job(name, seed, model, train, 0.0, work.digest, logs=logs(experiment))
     return Model(job, work, read)
 
@@ -189,11 +175,10 @@ def control_settings(config: Config, transfer: float) -> tuple[ModelConfig, Trai
     return model, replace(train, epochs=math.ceil(train.epochs * max(1.0, transfer)))
 
 
-def read_member_data(experiment: Experiment, folds: Folds | None, fold: int | None) -> Data:
-    """Train's frames, those of one fold left out if there are folds, and dev's."""
+def read_member_data(experiment: Experiment) -> Data:
+    """Train's frames and dev's."""
     store = experiment.path("frames")
-    learnt = None if folds is None else lambda name: folds.fold_of(name) != fold
-    return Stored(shard_paths(store / "train"), learnt=learnt), read_frames(store / "dev")
+    return Stored(shard_paths(store / "train")), read_frames(store / "dev")
 
 
 def read_transfer_data(experiment: Experiment) -> Data:
@@ -213,7 +198,7 @@ def read_control_data(experiment: Experiment) -> Data:
 
 def drawn_copies(config: Config) -> Callable[[str], str] | None:
     """How the originals of copies are found, where each epoch draws one copy of each utterance."""
-    return original_id if config.features.has_copies else None
+    return original_id if config.features.transfer_warps else None
 
 
 def run_soft_targets(experiment: Experiment) -> None:
@@ -258,14 +243,12 @@ def write_soft_targets(
     mean = Mean(settings.temperature, settings.mean, settings.weights)
     members = member_directories(experiment)
     ensemble = Ensemble(members, mean, device, low, settings.memory_gb)
-    folds = read_folds(experiment)
     origin = Origin(settings.temperature, ensemble.digests, settings.mean, settings.weights)
     told = False
     # The next shard is read while the ensemble predicts this one.
     for target, frames in ahead((target, read_frames([shard])) for shard, target in todo):
         windows = make_splicer(config.model, frames.features, frames.offsets, low).to(device)
-        weights = None if folds is None else folds.weights(frames, settings.weights, len(members))
-        predictions = ensemble.predictions(windows, blocks_of(len(frames)), weights)
+        predictions = ensemble.predictions(windows, blocks_of(len(frames)))
         entry = write_shard(target, frames, predictions, origin, encoding_of(config))
         if ensemble.plan and not (ensemble.plan.together or told):
             told = True

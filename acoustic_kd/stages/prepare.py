@@ -1,6 +1,6 @@
 """The first stages: the corpus, its features, and how these are normalised."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from functools import cache, lru_cache
@@ -274,32 +274,31 @@ def stored_frames(directory: Path) -> Iterator[Frames]:
 
 
 def normalised(experiment: Experiment, split: str) -> Iterator[Frames]:
-    """The frames of a split, normalised over each group of `features.normalise`.
+    """The frames of a split, normalised over each group of `features.normalise`."""
+    return normalised_store(experiment, experiment.path("features"), split)
 
-    Global moments are those of train; a speaker's or an utterance's are its own.
+
+def normalised_store(experiment: Experiment, features: Path, split: str) -> Iterator[Frames]:
+    """The frames of the store `features`/`split`, normalised over each group.
+
+    Global moments are those of `features`/train; a speaker's or an utterance's are its own.
     """
-    method, features = experiment.config.features.normalise, experiment.path("features")
-    manifest = read_manifest(experiment.path("corpus") / f"{split}.jsonl")
-    source = features / ("train" if method == "global" else split)
-    return normalised_store(method, source, features / split, {u.id: u.speaker for u in manifest})
-
-
-def normalised_store(
-    method: str, source: Path, store: Path, speakers: Mapping[str, str]
-) -> Iterator[Frames]:
-    """The frames of a store, normalised over each group of `features.normalise`.
-
-    Args:
-        source: the store that the moments are taken of.
-        speakers: utterance id → speaker, of the store.
-    """
+    method = experiment.config.features.normalise
     group = grouping(method)
+    source = "train" if method == "global" else split
+    manifest = experiment.path("corpus")
+    speakers = {
+        name: {u.id: u.speaker for u in read_manifest(manifest / f"{name}.jsonl")}
+        for name in {source, split}
+    }
 
-    def key(name: str) -> tuple[str, str]:
+    def key(name: str, part: str) -> tuple[str, str]:
         # A copy sounds like another speaker.
-        return group(name, speakers.get(original_id(name), "")), copy_mark(name)
+        return group(name, speakers[part][original_id(name)]), copy_mark(name)
 
-    moments = gather_moments((key(u.id), u.features) for u in stored_frames(source))
-    for utterance in stored_frames(store):
-        features = moments[key(utterance.id)].normalise(utterance.features)
-        yield Frames(utterance.id, features, utterance.targets)
+    moments = gather_moments(
+        (key(u.id, source), u.features) for u in stored_frames(features / source)
+    )
+    for utterance in stored_frames(features / split):
+        own = moments[key(utterance.id, split)]
+        yield Frames(utterance.id, own.normalise(utterance.features), None)

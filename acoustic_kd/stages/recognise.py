@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from acoustic_kd.stages.prepare import normalised
 from acoustic_kd.stages.recogniser import Recogniser, frame_targets, systems
 from acoustic_kd.stages.training import count_workers
 from acoustic_kd.stages.transfer import transfer_frames
-from acoustic_kd.work import Work, read_done
+from acoustic_kd.work import Work
 
 # Weights × processes of the search: below it one thread of the acoustic model keeps them all busy.
 SMALL = 16_000_000
@@ -215,7 +214,7 @@ def run_report(experiment: Experiment) -> None:
     )
     results["transfer_set"] = transfer_frames(experiment)
     results["last_epoch_gains"] = {n: gain for n, gain in gains.items() if gain is not None}
-    results["bfloat16"] = descriptions[0]["bfloat16"]
+    results["bfloat16"] = load_model(systems(experiment)[0].directories[0])[1]["bfloat16"]
     results["command"] = experiment.command
     results["minutes"] = _minutes(experiment)
     page = report_page(experiment.directory, results)
@@ -232,20 +231,20 @@ def _minutes(experiment: Experiment) -> dict[str, float]:
         "train": count_frames(shard_paths(experiment.path("frames") / "train")),
         "distill": transfer_frames(experiment)["frames"],
     }
-    if folds := experiment.config.soft_targets.held_out:  # a member learns from all but one
-        learnt["train"] -= learnt["train"] // folds
-    if experiment.config.features.has_copies:  # an epoch draws one copy of each utterance
-        features = experiment.config.features
-        copies = (features.transfer_warps, features.transfer_noise, features.transfer_speeds)
-        learnt["distill"] //= len((*features.train_warps, *chain(*copies)))
+    features = experiment.config.features
+    if features.transfer_warps:  # an epoch draws one copy of each utterance
+        learnt["distill"] //= len((*features.train_warps, *features.transfer_warps))
     minutes = {}
+    accelerator = make_accelerator()
     for name in list(experiment.stages)[:-1]:
+        if name == "copies" and not features.transfer_warps:
+            continue
         folder = experiment.path(name)
         parts = [read_json(path)["seconds"] for path in sorted(folder.glob("*/done.json"))]
-        whole = (read_done(folder) or {"seconds": 0.0})["seconds"]  # `copies` may not be needed
-        # Goes that were killed have left no seconds, but the speed of each epoch.
+        whole = experiment.done(name)["seconds"]
+        # A killed run leaves no seconds, but the speed of each epoch.
         epochs = [row for path in folder.glob("*/metrics.jsonl") for row in read_jsonl(path)]
         epochs = [learnt[name] / max(1, row["frames_per_second"]) for row in epochs]
-        workers = count_workers(len(parts), make_accelerator()) if name in learnt and parts else 1
+        workers = count_workers(len(parts), accelerator) if name in learnt and parts else 1
         minutes[name] = round(max(whole, max(sum(parts), sum(epochs)) / workers) / 60, 2)
     return minutes

@@ -1,5 +1,6 @@
 """Trains the models of a stage: one after another, or side by side in worker processes."""
 
+import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -36,7 +37,7 @@ class Model:
 
 
 def train_models(experiment: Experiment, models: Sequence[Model]) -> None:
-    """Train those models of a stage that are this run's own and are not current.
+    """Train the models of a stage that this run has to make and that are not current.
 
     Args:
         models: all models of the stage.
@@ -46,8 +47,9 @@ def train_models(experiment: Experiment, models: Sequence[Model]) -> None:
         Stopped: this process was asked to end; checkpoints are saved.
     """
     accelerator = make_accelerator()
-    due = _due(experiment.own(models), accelerator)
-    workers = count_workers(len(models), accelerator)
+    own = experiment.own(models)
+    due = _due(own, accelerator)
+    workers = count_workers(len(own), accelerator)
     if workers == 1:
         _train_here(due, accelerator)
         return
@@ -70,9 +72,11 @@ def count_workers(models: int, accelerator: Accelerator) -> int:
     far as there are cores.
 
     Args:
-        models: of the stage.
+        models: of the stage that this run makes.
     """
     if accelerator.num_processes > 1 or accelerator.device.type != "cpu":
+        return 1
+    if multiprocessing.parent_process() is not None:  # a worker process has one core
         return 1
     return min(cores(), models)
 
@@ -90,7 +94,7 @@ def _due(models: Sequence[Model], accelerator: Accelerator) -> list[Model]:
 
 
 def _train_here(due: Sequence[Model], accelerator: Accelerator, sharers: int = 1) -> None:
-    """Train models one after another; what models in succession learn from is read once."""
+    """Train models one after another; data that consecutive models share are read once."""
     data = lru_cache(maxsize=1)(lambda read: read())
     for model in due:
         _train(model, accelerator, partial(data, model.read), sharers)

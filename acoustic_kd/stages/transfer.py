@@ -63,7 +63,7 @@ def _stores(experiment: Experiment, splits: Iterable[str]) -> dict[str, Path]:
     """The stores of some splits' frames, and of their copies, by name."""
     splits = list(splits)
     stores = {split: experiment.path("frames") / split for split in splits}
-    if experiment.config.features.has_copies:
+    if experiment.config.features.transfer_warps:
         stores |= {f"copies-{split}": experiment.path("copies") / split for split in splits}
     return stores
 
@@ -72,8 +72,8 @@ def soft_target_shards(experiment: Experiment) -> list[tuple[Path, Path]]:
     """Every frame shard that soft targets are made for, and where they go.
 
     Those of all that may be a transfer set are one store: `shard-00000.h5` for that shard of train,
-    `shard-copies-train-00000.h5` for that of train's copies, `shard-untranscribed-00000.h5` for
-    that of speech without transcripts.
+    `shard-untranscribed-00000.h5` for that of speech without transcripts, and
+    `shard-copies-SPLIT-00000.h5` for those of their copies.
     """
     out = experiment.path("soft-targets")
     learnt = [split for split in all_splits(experiment) if split in LEARNT]

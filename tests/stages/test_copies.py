@@ -12,7 +12,6 @@ from acoustic_kd.inspection import inspect
 from acoustic_kd.stages import STAGES
 
 WARPS = "features.transfer_warps=[0.9,1.1]"
-TRAINED = "features.train_warps=[1,0.9,1.1]"
 MODELS = ("distilled/01", "distilled/control")
 
 
@@ -57,16 +56,46 @@ def split(frames):
     ]
 
 
-def test_a_copy_sounds_as_its_warp_says(finished):
-    """The same frames come of `features.train_warps`, whose copies go another way."""
-    other = TinyRecipe(finished.directory.parent / "trained", (*finished.settings[:-1], TRAINED))
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("features.normalise=global", "corpus.untranscribed_share=0.5"),
+        ("features.normalise=utterance", "features.train_warps=[1,1.2]"),
+    ],
+    ids=str,
+)
+def test_a_copy_is_what_train_warps_makes_of_its_original(finished, tmp_path, more):
+    own, warps = (
+        finished.settings[:-1],
+        "[1,1.2,0.9,1.1]" if "train" in str(more) else "[1,0.9,1.1]",
+    )
+    here = TinyRecipe(tmp_path / "copies", (*own, *more, WARPS))
+    other = TinyRecipe(tmp_path / "trained", (*own, *more, f"features.train_warps={warps}"))
     for stage in ("corpus", "features", "align", "senones", "frames"):
-        assert other(stage) == 0
-    expected = read_frames(other.directory / "frames" / "train")
-    expected = {name: expected.features[span] for name, span in expected.spans()}
-    copies = read_frames(finished.directory / "copies" / "train")
-    for name, span in copies.spans():
-        assert torch.equal(copies.features[span], expected[name])
+        assert here(stage) == other(stage) == 0
+    assert here("copies") == 0
+    stores = sorted(path.name for path in (here.directory / "copies").iterdir() if path.is_dir())
+    assert stores == ["train", *(["untranscribed"] if "untranscribed" in str(more) else [])]
+    for store in stores:
+        expected = read_frames(other.directory / "frames" / store)
+        expected = {name: expected.features[span] for name, span in expected.spans()}
+        copies = read_frames(here.directory / "copies" / store)
+        assert {name.partition("#")[2] for name in copies.ids} == {"warp0.9", "warp1.1"}
+        for name, span in copies.spans():
+            assert torch.equal(copies.features[span], expected[name])
+
+
+def test_copies_that_were_killed_half_way_are_made_anew(finished, tmp_path):
+    recipe = finished.copy(tmp_path / "exp")
+    shards = sorted((recipe.directory / "copies" / "train").glob("*.h5"))
+    before = [shard.read_bytes() for shard in shards]
+    (recipe.directory / "copies" / "done.json").unlink()
+    shards[-1].unlink()
+    assert recipe.killed(shards[-1], 0, "copies")
+    assert recipe("copies") == 0
+    assert [shard.read_bytes() for shard in shards] == before
+    assert not (recipe.directory / "copies" / "unnormalised").exists()
 
 
 def test_members_stay_and_the_others_learn_from_them(finished, finished_recipe):

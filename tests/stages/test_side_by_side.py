@@ -75,10 +75,14 @@ def test_how_many_are_trained_at_the_same_time(monkeypatch, models, processes, d
 
 
 @pytest.mark.parametrize(
-    ("options", "missing"), [((), ("", "02")), (("--shard", "1/2"), ("", "01", "02"))]
+    ("options", "missing", "threads", "sharers"),
+    [((), ("", "02"), 3, 2), (("--shard", "1/2"), ("", "01", "02"), 1, 1)],
+    ids=str,
 )
-def test_the_only_model_due_has_the_threads_of_a_worker(recipe, monkeypatch, options, missing):
-    """It is trained in this process."""
+def test_the_only_model_due_has_the_threads_of_a_worker(
+    recipe, monkeypatch, options, missing, threads, sharers
+):
+    """It is trained in this process; of the only model of a share, all threads are its own."""
     found = []
 
     class Trainer:
@@ -94,7 +98,7 @@ def test_the_only_model_due_has_the_threads_of_a_worker(recipe, monkeypatch, opt
         (recipe.directory / "members" / name / "done.json").unlink()
     recipe.options = options
     assert recipe("train") == 0
-    assert found == [("member 2", 3, 2)] and torch.get_num_threads() == 1
+    assert found == [("member 2", threads, sharers)] and torch.get_num_threads() == 1
 
 
 def test_each_takes_its_share_of_the_free_memory(monkeypatch):
