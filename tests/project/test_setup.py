@@ -441,6 +441,6 @@ def test_a_dry_run_of_the_recipe_installs_nothing(checkout):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         WOULD_INSTALL,
-        "stages 4 to 8: would run then, except those that are current",
+        "stages 4 to 9: would run then, except those that are current",
     ]
     assert sorted(checkout.path.rglob("*")) == before
