@@ -59,7 +59,6 @@ def split(frames):
 @pytest.mark.parametrize(
     "more",
     [
-        (),
         ("features.normalise=global", "corpus.untranscribed_share=0.5"),
         ("features.normalise=utterance", "features.train_warps=[1,1.2]"),
     ],
