@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_recipe import SETTINGS, one_core
+from tiny_recipe import SETTINGS, one_core, prepare
 
 import study
 from study_table import chart, over_control, table, write_section
@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 ROWS = {"views": {"none": None, "two warps": {"features.transfer_warps": [0.9, 1.1]}}}
 
 
-def written(path: Path, **changes) -> Path:
-    settings = dict(setting.split("=", 1) for setting in SETTINGS)
+def written(path: Path, recipe: tuple[str, ...] = SETTINGS, **changes) -> Path:
+    settings = dict(setting.split("=", 1) for setting in recipe)
     values = {
         "title": "Tiny.",
         "config": "demo",
@@ -31,7 +31,7 @@ def written(path: Path, **changes) -> Path:
 def test_a_study_from_audio_to_table(tmp_path, capfd):
     out, docs = tmp_path / "out", tmp_path / "docs.md"
     docs.write_text("before\n<!-- study tiny -->\nold\n<!-- end of study tiny -->\nafter\n")
-    path = written(tmp_path / "tiny.yaml")
+    path = written(tmp_path / "tiny.yaml", prepare(tmp_path / "recipe").settings)
     command = [str(path), "--exp-dir", str(out), "--docs", str(docs)]
     with one_core():
         assert study.main(command) == 0
