@@ -14,6 +14,7 @@ from acoustic_kd.cli import main
 from acoustic_kd.corpora.demo_text import vocabulary
 from acoustic_kd.corpora.manifest import SPLITS, read_manifest
 from acoustic_kd.lexicon import read_lexicon, write_lexicon
+from acoustic_kd.stages import STAGES
 
 SETTINGS = (
     "corpus.demo_train_voices=2",
@@ -99,6 +100,15 @@ class TinyRecipe:
     def copy(self, directory: Path) -> "TinyRecipe":
         shutil.copytree(self.directory, directory)
         return TinyRecipe(directory, self.settings, self.options)
+
+    def changes_nothing_again(self, capfd) -> None:
+        """Every stage of the finished experiment is current and says so; no file changes."""
+        before = self.files()
+        for stage in STAGES:
+            capfd.readouterr()
+            assert self(stage) == 0
+            assert tuple(capfd.readouterr()) == ("  current, nothing to do\n", "")
+        assert self.files() == before
 
     def files(self) -> dict[str, tuple[int, bytes]]:
         """Every file with the time of its last change and its bytes."""

@@ -208,9 +208,8 @@ def run_features(experiment: Experiment) -> None:
         split: read_manifest(experiment.path("corpus") / f"{split}.jsonl")
         for split in all_splits(experiment)
     }
-    warps = config.features.train_warps
     items = [
-        (utterance, warps if split in LEARNT else (1.0,))
+        (utterance, config.features.train_warps if split in LEARNT else (1.0,))
         for split, utterances in splits.items()
         for utterance in utterances
     ]

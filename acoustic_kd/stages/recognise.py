@@ -189,13 +189,12 @@ def _write_transcripts(path: Path, words: dict[str, list[str]]) -> None:
 
 def run_report(experiment: Experiment) -> None:
     """Put baseline, control, ensemble and distilled model side by side."""
-    measurements, transcripts, gains, parameters = [], {}, {}, {}
+    measurements, transcripts, gains, described = [], {}, {}, {}
     for system in systems(experiment):
         folder = experiment.path("decode") / system.name
         measurements.append(Measurement(**read_json(folder / "measurement.json")))
         transcripts[system.name] = read_transcripts(folder / "test.txt")
-        descriptions = [load_model(directory)[1] for directory in system.directories]
-        parameters[system.kind] = sum(one["parameters"] for one in descriptions)
+        described[system.kind] = [load_model(directory)[1] for directory in system.directories]
         if len(system.directories) == 1:
             gains[system.name] = last_epoch_gain(
                 read_jsonl(system.directories[0] / "metrics.jsonl")
@@ -208,13 +207,13 @@ def run_report(experiment: Experiment) -> None:
         measurements,
         references,
         transcripts,
-        parameters,
+        {kind: sum(one["parameters"] for one in models) for kind, models in described.items()},
         experiment.config.train.members,
         {u.id: u.speaker for u in manifest},
     )
     results["transfer_set"] = transfer_frames(experiment)
     results["last_epoch_gains"] = {n: gain for n, gain in gains.items() if gain is not None}
-    results["bfloat16"] = load_model(systems(experiment)[0].directories[0])[1]["bfloat16"]
+    results["bfloat16"] = described["baseline"][0]["bfloat16"]
     results["command"] = experiment.command
     results["minutes"] = _minutes(experiment)
     page = report_page(experiment.directory, results)
