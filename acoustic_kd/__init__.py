@@ -8,34 +8,34 @@ import importlib
 import sys
 from typing import Any
 
-__version__ = "0.1.0"
+from acoustic_kd.version import __version__
 
 if sys.platform == "win32":
     print("acoustic-kd: error: Windows is not supported; use Linux, macOS or WSL", file=sys.stderr)
     sys.exit(2)
 
 _PUBLIC = {  # name → where it is
-    "AcousticModel": "model:AcousticModel",
-    "Classes": "frames:Classes",
+    "AcousticModel": "training.model:AcousticModel",
+    "Classes": "features.frames:Classes",
     "Encoding": "soft_targets.encoding:Encoding",
-    "Frames": "frames:Frames",
-    "Job": "train:Job",
-    "ModelConfig": "config:ModelConfig",
-    "TrainConfig": "config:TrainConfig",
-    "Trainer": "train:Trainer",
-    "Transcriber": "transcribe:Transcriber",
-    "UserError": "errors:UserError",
-    "Utterance": "frames:Utterance",
-    "build_model": "model:build_model",
-    "distillation_loss": "losses:distillation_loss",
-    "fused_distillation_loss": "fused_loss:fused_loss",
-    "inspect": "inspection:inspect",
-    "load_model": "model:load_model",
-    "mean_of": "ensemble:mean_of",
-    "outline": "frames:outline",
-    "read_frames": "frames:read_frames",
+    "Frames": "features.frames:Frames",
+    "Job": "training.trainer:Job",
+    "ModelConfig": "settings:ModelConfig",
+    "TrainConfig": "settings:TrainConfig",
+    "Trainer": "training.trainer:Trainer",
+    "Transcriber": "verbs.transcribe:Transcriber",
+    "UserError": "system.errors:UserError",
+    "Utterance": "features.frames:Utterance",
+    "build_model": "training.model:build_model",
+    "distillation_loss": "training.losses:distillation_loss",
+    "fused_distillation_loss": "training.losses:fused_loss",
+    "inspect": "verbs.inspect:inspect",
+    "load_model": "training.model:load_model",
+    "mean_of": "training.ensemble:mean_of",
+    "outline": "features.frames:outline",
+    "read_frames": "features.frames:read_frames",
     "read_soft_targets": "soft_targets.read:read_soft_targets",
-    "write_frames": "frames:write_store",
+    "write_frames": "features.frames:write_store",
     "write_soft_targets": "soft_targets.write:write_soft_targets",
 }
 

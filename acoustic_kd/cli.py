@@ -1,28 +1,48 @@
-"""`acoustic-kd VERB`: one verb a stage of the recipe; the others are in `verbs.py`."""
+"""The command line, `acoustic-kd VERB`: parses it, runs a verb, and turns errors into one line and
+an exit status.
+"""
 
 import argparse
-import dataclasses
+import importlib
 import io
 import os
-import re
-import shlex
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from acoustic_kd import __version__
-from acoustic_kd.config import PATHS, Config
-from acoustic_kd.errors import USAGE_ERROR, UserError
-from acoustic_kd.settings import load_config, settings_file, shown
-from acoustic_kd.stages import STAGES, is_main_process, run_stage, say_stage
-from acoustic_kd.stages.experiment import Experiment
-from acoustic_kd.stopping import Stopped, heeded
-from acoustic_kd.verbs import add_verbs
+from acoustic_kd.system.environment import is_main_process
+from acoustic_kd.system.errors import USAGE_ERROR, UserError
+from acoustic_kd.system.signals import Stopped, heeded
+from acoustic_kd.version import __version__
 
 INTERRUPTED = 130  # as shells report a program ended by Ctrl-C
 STOPPED = 143  # likewise, by SIGTERM
+
+# Every verb with one line of help: the stages of the recipe in order, then the others. Each is a
+# module of `verbs/`; none of them is imported before it is known which one is wanted.
+STAGE_VERBS = {
+    "corpus": "read audio and transcripts",
+    "features": "log-mel filterbanks",
+    "align": "forced alignment to HMM states",
+    "senones": "phonetic decision tree",
+    "frames": "frame shards with senones",
+    "train": "the ensemble's members",
+    "copies": "copies at other vocal tract lengths",
+    "soft-targets": "the ensemble's tempered predictions",
+    "distill": "the distilled models and their control",
+    "graph": "language model and decoding graph",
+    "decode": "frame accuracy, search and WER",
+    "report": "the table",
+}
+VERBS = {name: f"stage {n}: {text}" for n, (name, text) in enumerate(STAGE_VERBS.items())} | {
+    "mnist": "the paper's experiment on MNIST (recipes/mnist.sh)",
+    "compare": "finished experiments side by side, as one HTML page",
+    "inspect": "what a store of soft targets or frames holds, and whether it is whole",
+    "transcribe": "the words of any recordings, by the models of a finished experiment",
+    "export": "the acoustic model of a finished experiment as an ONNX file",
+    "posteriors": "what a model says of a split's frames, as an archive for Kaldi's tools",
+}
 
 DESCRIPTION = "Distil an ensemble of deep acoustic models into one model as good as the ensemble."
 
@@ -31,8 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, 2 for what the user can mend, 130 for Ctrl-C, 143
     for SIGTERM.
     """
-    options = _parser().parse_args(arguments)
-    return exit_status(f"acoustic-kd {options.verb}", lambda: options.handler(options))
+    arguments = sys.argv[1:] if arguments is None else arguments
+
+    def run() -> int | None:
+        options = make_parser(arguments).parse_args(arguments)
+        return options.run(options)
+
+    return exit_status(" ".join(["acoustic-kd", *_verb(arguments)]), run)
 
 
 def exit_status(program: str, action: Callable[[], int | None]) -> int:
@@ -79,7 +104,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _verb(arguments: Sequence[str]) -> list[str]:
+    """The verb of a command line, if one is given."""
+    return [word for word in arguments if not word.startswith("-")][:1]
+
+
+def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of a command line; of the verbs, the one that is given has its options."""
     parser = Parser(
         prog="acoustic-kd",
         description=DESCRIPTION,
@@ -87,100 +118,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for number, stage in enumerate(STAGES.values()):
-        verb = verbs.add_parser(
-            stage.name,
-            help=f"stage {number}: {stage.title}",
-            description=f"Stage {number} of the recipe: {stage.title}.",
-            epilog=f"Example: acoustic-kd {stage.name} --config an4 --data-dir DIR "
-            "model.width=1024",
-        )
-        add_experiment(verb)
-        verb.add_argument(
-            "--num-processes",
-            type=int,
-            metavar="N",
-            help="refuse to run on another number of processes than this",
-        )
-        verb.add_argument(
-            "--dry-run", action="store_true", help="say whether it would run, and why; run nothing"
-        )
-        if stage.parts:
-            verb.add_argument(
-                "--shard",
-                metavar="I/N",
-                help=f"make every Nth of the {stage.parts} from number I on (0 <= I < N), beside "
-                "other runs: for the jobs of an array; a run without it then ends the stage",
-            )
-        verb.set_defaults(handler=_run_stage)
-    add_verbs(verbs)
+    for name, text in VERBS.items():
+        verb = verbs.add_parser(name, help=text)
+        if [name] != _verb(arguments):
+            continue
+        if name in STAGE_VERBS:
+            _add_stage(verb, name)
+        else:
+            module = importlib.import_module(f"acoustic_kd.verbs.{name.replace('-', '_')}")
+            module.add_options(verb)
+            verb.set_defaults(run=module.run)
     return parser
 
 
-def add_experiment(parser: argparse.ArgumentParser) -> None:
-    """The options that `experiment_of` reads."""
-    parser.add_argument(
-        "--config", type=Path, metavar="NAME_OR_FILE",
-        help="settings in YAML: a file, or settings of the package by name, such as an4",
-    )  # fmt: skip
-    parser.add_argument(
-        "--exp-dir", type=Path, metavar="DIR",
-        help="where everything goes (default: exp/NAME of the settings)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--data-dir", metavar="DIR", help="where the corpus lies, or LibriSpeech is downloaded to"
-    )
-    parser.add_argument("overrides", nargs="*", metavar="KEY.SUBKEY=VALUE", help="settings")
+def _add_stage(verb: argparse.ArgumentParser, name: str) -> None:
+    """The options of a stage; its module is imported once the stage is known to be out of date."""
+    from acoustic_kd.experiment import options as of_experiment
+    from acoustic_kd.experiment.stages import STAGES, run_stage, say_stage
 
+    number = list(STAGE_VERBS).index(name)
+    description = f"Stage {number} of the recipe: {STAGE_VERBS[name]}."
+    of_experiment.add_stage_options(verb, STAGES[name], description)
 
-def experiment_of(options: argparse.Namespace) -> Experiment:
-    """The experiment that the command line describes."""
-    path = None if options.config is None else settings_file(options.config)
-    config = load_config(path, options.overrides)
-    if options.data_dir is not None:
-        corpus = dataclasses.replace(config.corpus, data_dir=options.data_dir)
-        config = dataclasses.replace(config, corpus=corpus)
-    directory = options.exp_dir or Path("exp") / default_name(options.config, config)
-    return Experiment(
-        config,
-        directory,
-        STAGES,
-        getattr(options, "num_processes", None),
-        _recipe(options, config),
-        _share(getattr(options, "shard", None)),
-    )
+    def run(options: argparse.Namespace) -> None:
+        do = say_stage if options.dry_run else run_stage
+        do(of_experiment.experiment_of(options), options.verb)
 
-
-def _share(text: str | None) -> tuple[int, int] | None:
-    """(i, n) of `--shard i/n`."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
-    if found is None or not int(found[1]) < int(found[2]):
-        raise UserError(f"--shard is '{text}'; it must be I/N with 0 <= I < N")
-    return int(found[1]), int(found[2])
-
-
-def _recipe(options: argparse.Namespace, config: Config) -> str:
-    """The command that makes the experiment, to stand beside its results."""
-    words = ["recipes/run.sh"]
-    if options.config is not None:
-        words += ["--config", shown(options.config)]
-    words += [] if config.corpus.name == "demo" else ["--data-dir", "DIR"]
-    return shlex.join([*words, *map(_without_folder, options.overrides)])
-
-
-def _without_folder(override: str) -> str:
-    """A setting without the folders of a path, which are this machine's own."""
-    key, _, value = override.partition("=")
-    return f"{key}={Path(value).name}" if key in PATHS else override
-
-
-def default_name(path: Path | None, config: Config) -> str:
-    """The experiment's name where none is given: that of its settings file, else its corpus."""
-    return path.stem if path is not None else config.corpus.name
-
-
-def _run_stage(options: argparse.Namespace) -> None:
-    do = say_stage if options.dry_run else run_stage
-    do(experiment_of(options), options.verb)
+    verb.set_defaults(run=run)

@@ -10,8 +10,8 @@ import os
 import sys
 from typing import Any
 
-from acoustic_kd.errors import USAGE_ERROR
-from acoustic_kd.parallel import cores
+from acoustic_kd.system.errors import USAGE_ERROR
+from acoustic_kd.system.parallel import cores
 
 SIGNALLED = 128  # a program ended by signal n has status 128 + n, as shells report it
 

@@ -9,7 +9,7 @@ import pytest
 import tiny_recipe
 import torch
 
-from acoustic_kd.stages import STAGES
+from acoustic_kd.experiment.stages import STAGES
 
 # What a shell starts in the background ignores Ctrl-C, and so would the processes that are tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)

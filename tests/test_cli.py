@@ -11,9 +11,10 @@ import pytest
 from scripts import HERE, REPOSITORY, checkout, run_script
 from waiting import PATIENCE, wait_until
 
-from acoustic_kd import __version__
-from acoustic_kd.cli import experiment_of, main
-from acoustic_kd.stages import STAGES
+from acoustic_kd.cli import STAGE_VERBS, main
+from acoustic_kd.experiment.options import experiment_of
+from acoustic_kd.experiment.stages import STAGES
+from acoustic_kd.version import __version__
 
 
 def ended(capfd, *arguments):
@@ -28,15 +29,16 @@ def ended(capfd, *arguments):
 def test_help_names_every_stage_in_order(capfd):
     status, out, error = ended(capfd, "--help")
     assert (status, error) == (0, "")
-    numbers = [out.index(f"stage {n}: {stage.title}") for n, stage in enumerate(STAGES.values())]
+    numbers = [out.index(f"stage {n}: {text}") for n, text in enumerate(STAGE_VERBS.values())]
     assert numbers == sorted(numbers) and all(name in out for name in STAGES)
+    assert list(STAGE_VERBS) == list(STAGES)
     assert ended(capfd, "--version")[1] == f"acoustic-kd {__version__}\n"
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_has_help_with_an_example(capfd, stage):
     status, out, _ = ended(capfd, stage, "--help")
-    assert status == 0 and STAGES[stage].title in out
+    assert status == 0 and STAGE_VERBS[stage] in out
     assert f"acoustic-kd {stage} --config" in " ".join(out.split())
 
 

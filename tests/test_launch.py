@@ -6,7 +6,7 @@ import sys
 import pytest
 from waiting import PATIENCE
 
-from acoustic_kd import launch
+from acoustic_kd import launch as launch
 
 
 def test_wrong_usage(capsys):

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from acoustic_kd.alignment.segmentation import Segmentation, read_segmentations
-from acoustic_kd.corpora.manifest import read_manifest
-from acoustic_kd.errors import UserError
-from acoustic_kd.lexicon import SILENCE, Lexicon, read_lexicon
+from acoustic_kd.corpora.utterances import read_manifest
+from acoustic_kd.language.lexicon import SILENCE, Lexicon, read_lexicon
+from acoustic_kd.system.errors import UserError
 
 FRAME = 10  # milliseconds
 NEAR = (20, 50)  # milliseconds: shares of boundaries nearer than these are told

@@ -12,14 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from acoustic_kd.errors import UserError
-from acoustic_kd.files import write_json, write_text
-from acoustic_kd.folds import pool_folds
-from acoustic_kd.pages.folds import folds_page
-from acoustic_kd.report_text import (
-    markdown,
-    terminal_table,
-)
+from acoustic_kd.reports.folds import folds_page, pool_folds
+from acoustic_kd.reports.tables import markdown, terminal_table
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import write_json, write_text
 
 
 def main() -> int:

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import kaldialign
 
-from acoustic_kd.errors import UserError
-from acoustic_kd.g2p.model import train_model
-from acoustic_kd.lexicon import Lexicon, read_lexicon, write_lexicon
+from acoustic_kd.language.g2p import train_model
+from acoustic_kd.language.lexicon import Lexicon, read_lexicon, write_lexicon
+from acoustic_kd.system.errors import UserError
 
 Say = Callable[[list[str]], list[tuple[str, ...]]]
 

@@ -6,12 +6,12 @@ set -euo pipefail
 cd -- "$(dirname -- "$0")/.."
 
 tests=(
-  tests/stages/test_recipe.py
-  tests/test_features.py
-  tests/test_recordings.py
-  tests/test_torchaudio_functions.py
-  tests/test_onnx_export.py
-  tests/test_tracking.py
+  tests/verbs/test_recipe.py
+  tests/features/test_fbank.py
+  tests/features/test_recordings.py
+  tests/system/test_torchaudio_functions.py
+  tests/verbs/test_export.py
+  tests/training/test_tracking.py
 )
 
 fail() {

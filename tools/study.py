@@ -19,25 +19,24 @@ from typing import Any
 import torch
 
 from acoustic_kd.cli import Parser, exit_status
-from acoustic_kd.ensemble import Mean
-from acoustic_kd.errors import UserError
-from acoustic_kd.files import digest, only_one, read_json, read_jsonl, write_json, write_text
-from acoustic_kd.frames import read_frames
-from acoustic_kd.model import make_splicer
-from acoustic_kd.parallel import Task, run_tasks
-from acoustic_kd.precision import use_bfloat16
-from acoustic_kd.settings import load_config, read_yaml, settings_file
-from acoustic_kd.soft_targets.write import blocks_of
-from acoustic_kd.stages import STAGES, run_stage
-from acoustic_kd.stages.experiment import Experiment
-from acoustic_kd.stages.learn import (
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.models import (
     control_directory,
     distilled_directories,
-    distilled_models,
     member_directories,
 )
-from acoustic_kd.streaming import Ensemble
-from acoustic_kd.work import read_done
+from acoustic_kd.experiment.stages import STAGES, run_stage
+from acoustic_kd.experiment.training_jobs import distilled_models
+from acoustic_kd.features.frames import read_frames
+from acoustic_kd.settings import load_config, read_yaml, settings_file
+from acoustic_kd.soft_targets.write import blocks_of
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import digest, only_one, read_json, read_jsonl, write_json, write_text
+from acoustic_kd.system.parallel import Task, run_tasks
+from acoustic_kd.system.steps import read_done
+from acoustic_kd.training.ensemble import Mean
+from acoustic_kd.training.ensemble_predictions import Ensemble
+from acoustic_kd.training.model import make_splicer, use_bfloat16
 from study_table import T95, around_section, chart, table, write_section
 
 PROGRAM = "tools/study.py"

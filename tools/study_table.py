@@ -4,9 +4,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from acoustic_kd.errors import UserError
-from acoustic_kd.files import write_text
-from acoustic_kd.svg import document, element, line, step, text
+from acoustic_kd.reports.charts import document, element, line, step, text
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import write_text
 
 # Student's t: 95 % of a mean's differences lie within so many standard errors, by seeds.
 T95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import kaldialign
 
-from acoustic_kd.corpora.manifest import read_manifest
+from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.scoring import Transcripts, read_transcripts
-from acoustic_kd.decoding.text import TextFile
-from acoustic_kd.errors import UserError
-from acoustic_kd.stages.finished import open_experiment
-from acoustic_kd.stages.spelling import normaliser
+from acoustic_kd.experiment.stages import open_experiment
+from acoustic_kd.experiment.words import normaliser
+from acoustic_kd.language.text import TextFile
+from acoustic_kd.system.errors import UserError
 
 NOTHING = "***"
 

@@ -10,13 +10,9 @@ from pathlib import Path
 import numpy as np
 import pocketsphinx
 
-from acoustic_kd.alignment.segmentation import (
-    AlignmentFailure,
-    Segmentation,
-    check_transcript,
-)
-from acoustic_kd.errors import UserError
-from acoustic_kd.lexicon import CMU_PHONES, SILENCE, Lexicon
+from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation, check_transcript
+from acoustic_kd.language.lexicon import CMU_PHONES, SILENCE, Lexicon
+from acoustic_kd.system.errors import UserError
 
 SAMPLE_RATE = 16000
 

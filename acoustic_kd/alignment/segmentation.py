@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.errors import UserError
-from acoustic_kd.files import jsonl_rows, write_jsonl
-from acoustic_kd.lexicon import Lexicon
+from acoustic_kd.language.lexicon import Lexicon
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import jsonl_rows, write_jsonl
 
 STATES = 3  # HMM states of every phone
 

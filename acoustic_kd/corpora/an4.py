@@ -10,8 +10,8 @@ http://www.speech.cs.cmu.edu/databases/an4/
 import re
 from pathlib import Path, PurePosixPath
 
-from acoustic_kd.corpora.manifest import Corpus, Exclusion, Utterance, normalise_text
-from acoustic_kd.errors import UserError
+from acoustic_kd.corpora.utterances import Corpus, Exclusion, Utterance, normalise_text
+from acoustic_kd.system.errors import UserError
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".sph", ".raw")
 _TRANSCRIPT = re.compile(r"^(?P<words>.*)\((?P<id>[^()\s]+)\)\s*$")

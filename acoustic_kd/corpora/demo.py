@@ -17,12 +17,11 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from acoustic_kd.corpora import _espeak_child
-from acoustic_kd.corpora.demo_languages import ACCENTS
-from acoustic_kd.corpora.demo_text import sentences
-from acoustic_kd.corpora.manifest import SPLITS, Corpus, Normalise, Utterance, normalise_text
-from acoustic_kd.errors import UserError, installation
-from acoustic_kd.files import atomic_path
+from acoustic_kd.corpora import espeak_process as _espeak_child
+from acoustic_kd.corpora.demo_sentences import ACCENTS, sentences
+from acoustic_kd.corpora.utterances import SPLITS, Corpus, Normalise, Utterance, normalise_text
+from acoustic_kd.system.errors import UserError, installation
+from acoustic_kd.system.files import atomic_path
 
 SAMPLE_RATE = 16000
 SNR_LEVELS = (10, 15, 20, 25)  # decibels
@@ -198,7 +197,7 @@ def _resample(speech: list[np.ndarray]) -> list[np.ndarray]:
     """int16 [samples] at espeak's rate each → float32 [samples] at 16 kHz each."""
     import torch  # seconds to import, and only this corpus needs it so early
 
-    from acoustic_kd.torchaudio_functions import resample
+    from acoustic_kd.system.torchaudio_functions import resample
 
     # One call for all: many small ones crawl when other programs use the cores.
     waves = [torch.from_numpy(samples.astype(np.float32) / 32768) for samples in speech]

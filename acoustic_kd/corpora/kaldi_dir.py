@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from acoustic_kd.corpora.manifest import (
+from acoustic_kd.corpora.utterances import (
     SPLITS,
     UNTRANSCRIBED,
     Corpus,
@@ -25,8 +25,8 @@ from acoustic_kd.corpora.manifest import (
     Utterance,
     normalise_text,
 )
-from acoustic_kd.errors import UserError
-from acoustic_kd.kaldi.tables import parse_place
+from acoustic_kd.kaldi.archives import parse_place
+from acoustic_kd.system.errors import UserError
 
 SOUND, FEATURES = "wav.scp", "feats.scp"
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # tabs may separate

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.corpora.manifest import (
+from acoustic_kd.corpora.utterances import (
     SPLITS,
     UNTRANSCRIBED,
     Corpus,
@@ -25,7 +25,7 @@ from acoustic_kd.corpora.manifest import (
     Utterance,
     normalise_text,
 )
-from acoustic_kd.errors import UserError
+from acoustic_kd.system.errors import UserError
 
 _RECORDING = {"id": str, "sources": list, "duration": (int, float)}
 _SUPERVISION = {"id": str, "recording_id": str, "start": (int, float), "duration": (int, float)}

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.corpora.manifest import (
+from acoustic_kd.corpora.openslr import folder_of
+from acoustic_kd.corpora.utterances import (
     SPLITS,
     UNTRANSCRIBED,
     Corpus,
@@ -19,8 +20,7 @@ from acoustic_kd.corpora.manifest import (
     Utterance,
     normalise_text,
 )
-from acoustic_kd.corpora.openslr import folder_of
-from acoustic_kd.errors import UserError
+from acoustic_kd.system.errors import UserError
 
 DOWNLOADS = Path("exp") / "librispeech-data"  # where no folder is given
 _UNEXPECTED = re.compile("[^A-Z' ]")  # in a transcript

@@ -7,16 +7,16 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from acoustic_kd.archive import unpacked
-from acoustic_kd.download import (
+from acoustic_kd.system.download import (
     CheckSum,
     MirrorError,
     check_fetching,
     download,
     partial_path,
+    unpacked,
 )
-from acoustic_kd.errors import UserError
-from acoustic_kd.files import check_sum, in_turn
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import check_sum, in_turn
 
 MIRRORS = (
     "https://www.openslr.org/resources/",

@@ -1,0 +1,1 @@
+"""Decoding graphs, search, lattices, confidences and word error rates."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import kaldialign
 
 from acoustic_kd.decoding.scoring import Transcripts, check_hypotheses, error_counts
-from acoustic_kd.files import write_text
+from acoustic_kd.system.files import write_text
 
 NOTHING = "***"  # stands opposite an inserted or a deleted word
 WIDTH = 100  # columns of a line

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acoustic_kd.decoding.runs import ranges
+from acoustic_kd.decoding.graph.fst import ranges
 
 ARCS_AT_ONCE = 1024  # whose costs under all weights are worked out together
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import kaldialign
 import numpy as np
 
-from acoustic_kd.errors import UserError
+from acoustic_kd.system.errors import UserError
 
 REPLICATIONS = 10_000
 SEED = 0

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.config import DecodeConfig
+from acoustic_kd.decoding.graph.fst import ranges
 from acoustic_kd.decoding.lattice import Lattice
-from acoustic_kd.decoding.runs import ranges
 from acoustic_kd.decoding.search_graph import SearchGraph
 from acoustic_kd.decoding.tokens import LINK, Frame, collect, make_links, prune, prune_whole
-from acoustic_kd.errors import UserError
-from acoustic_kd.memory import free_host_memory, most
+from acoustic_kd.settings import DecodeConfig
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.memory import free_host_memory, most
 
 PRUNE_INTERVAL = 50  # frames between two prunings of the lattice under construction
 BEAM_DELTA = 0.5  # how far a beam narrowed by max_active opens again (Kaldi beam-delta)

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.decoding.fst_arrays import STATE, FstRecords, map_fst
-from acoustic_kd.decoding.runs import ranges
-from acoustic_kd.errors import UserError
-from acoustic_kd.files import read_json
+from acoustic_kd.decoding.graph.fst import STATE, FstRecords, map_fst, ranges
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import read_json
 
 
 class SearchGraph:

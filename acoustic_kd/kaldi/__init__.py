@@ -1,1 +1,1 @@
-"""Kaldi's archives, read and written without Kaldi; knows no speech. docs/kaldi.md"""
+"""Kaldi archives and posteriors, read and written without Kaldi (docs/kaldi.md)."""

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from acoustic_kd.files import atomic_path
+from acoustic_kd.system.files import atomic_path
 
 PIECE = 1 << 24  # bytes read at once: a damaged size must not ask for all memory
 LONGEST_KEY = 1024
@@ -303,3 +303,8 @@ def write_objects(path: Path, objects: Iterable[tuple[str, bytes]]) -> int:
             file.write(f"{name} ".encode() + data)
             number += 1
     return number
+
+
+def write_archive(path: Path, matrices: Iterable[tuple[str, np.ndarray]]) -> int:
+    """Write (id, [T, K]) pairs as float32, whole or not at all; returns how many."""
+    return write_objects(path, ((name, matrix_bytes(matrix)) for name, matrix in matrices))

@@ -1,1 +1,1 @@
-"""MNIST: the paper's first experiment (section 3) on the engine that speech uses."""
+"""The paper's experiment on MNIST (section 3)."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from acoustic_kd.mnist.pictures import grid
-from acoustic_kd.mnist.tally import (
+from acoustic_kd.mnist.results import (
     caution,
     errors_of,
+    grid,
     percent_wrong,
     plus_minus,
     row_of,

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.corpora import DATA_VARIABLE
-from acoustic_kd.download import CheckSum, MirrorError, fetch
-from acoustic_kd.errors import UserError, installation
-from acoustic_kd.files import in_turn
+from acoustic_kd.corpora.load import DATA_VARIABLE
+from acoustic_kd.system.download import CheckSum, MirrorError, fetch
+from acoustic_kd.system.errors import UserError, installation
+from acoustic_kd.system.files import in_turn
 
 # The files as first published, and the MD5 that their distributors quote.
 MD5 = {

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from acoustic_kd.files import digest, only_one, read_json, write_json
-from acoustic_kd.frames import Classes, Utterance, write_store
-from acoustic_kd.mnist import net
+from acoustic_kd.features.frames import Classes, Utterance, write_store
+from acoustic_kd.mnist import train_net as net
 from acoustic_kd.mnist.data import SIDE, Digits, Mnist, read_mnist
-from acoustic_kd.mnist.rows import DIGITS, Row, Run, Teacher, runs_of, teacher_of
-from acoustic_kd.parallel import Task, progress, run_tasks
-from acoustic_kd.work import Work, read_done
+from acoustic_kd.mnist.variants import DIGITS, Row, Run, Teacher, runs_of, teacher_of
+from acoustic_kd.system.files import digest, only_one, read_json, write_json
+from acoustic_kd.system.parallel import Task, progress, run_tasks
+from acoustic_kd.system.steps import Work, read_done
 
 CLASSES = Classes(DIGITS, digest([str(digit) for digit in range(DIGITS)]))
 SHARD_IMAGES = 20_000

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from acoustic_kd.frames import read_frames
+from acoustic_kd.features.frames import read_frames
 from acoustic_kd.mnist.data import SIDE
-from acoustic_kd.mnist.rows import DIGITS
+from acoustic_kd.mnist.results import grid
+from acoustic_kd.mnist.variants import DIGITS
+from acoustic_kd.reports.charts import document, element, line, polyline, step, text
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.svg import document, element, line, polyline, step, text
 
 SURE = 0.9  # the teacher's probability of the label at temperature 1, of an image that is shown
 INK, GREY, LABEL, SECOND = "#222222", "#9a9a9a", "#1f6fb4", "#d9660d"
@@ -21,18 +22,6 @@ IMAGE, BAR, ROW, LEFT, TOP = 56, 15, 78, 20, 64  # pixels of the soft targets' p
 PANEL = 10 * BAR + 30
 PLOT = (380, 230)  # width and height of one panel of the temperatures' picture
 MARGIN = (58, 34, 20, 40)  # left, top, right, bottom of that panel
-
-
-def grid(results: dict[str, Any]) -> dict[int, dict[float, dict[int, int]]]:
-    """Experiment 4: width (widest first) → temperature → seed → errors."""
-    found: dict[int, dict[float, dict[int, int]]] = {}
-    for net in results["nets"]:
-        if net["experiment"] == 4 and net["temperature"] is not None:
-            cells = found.setdefault(net["width"], {}).setdefault(net["temperature"], {})
-            cells[net["seed"]] = net["errors"]
-    return {
-        width: dict(sorted(cells.items())) for width, cells in sorted(found.items(), reverse=True)
-    }
 
 
 def png(pixels: np.ndarray) -> bytes:

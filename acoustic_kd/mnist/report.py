@@ -11,19 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from acoustic_kd.files import write_text
 from acoustic_kd.mnist.claims import claims, gap
-from acoustic_kd.mnist.pictures import grid, soft_target_picture, temperature_picture
-from acoustic_kd.mnist.tally import (
+from acoustic_kd.mnist.pictures import soft_target_picture, temperature_picture
+from acoustic_kd.mnist.results import (
     BIASES,
     caution,
     confusions_of,
     errors_of,
+    grid,
     row_of,
     rows_of,
     spread,
     ways_of,
 )
+from acoustic_kd.system.files import write_text
 
 # The paper's section 3, of 10,000 test images.
 PAPER_CORRECTED = {  # experiment → how the biases are → shift, errors

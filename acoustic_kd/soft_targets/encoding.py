@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acoustic_kd.errors import UserError
-from acoustic_kd.files import digest
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import digest
 
 STEPS = 16  # codes to a factor of 2
 ZERO = 255  # the code of probability 0

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acoustic_kd.errors import UserError
-from acoustic_kd.files import digest, read_json, sha256, write_json
-from acoustic_kd.memory import cached_rows
 from acoustic_kd.soft_targets.shard import FORMAT, Header
 from acoustic_kd.soft_targets.targets import SoftTargets
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import digest, read_json, sha256, write_json
+from acoustic_kd.system.memory import cached_rows
 
 SAMPLED = 64  # frames of a block whose divergence is measured
 FLOOR = 2.0**-24  # mass of the classes that were not kept, at the least, when it is measured

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from acoustic_kd.errors import UserError
-from acoustic_kd.frames import Frames, Index, shard_paths
+from acoustic_kd.features.frames import Frames, Index, shard_paths
 from acoustic_kd.soft_targets.encoding import ZERO, Encoding
 from acoustic_kd.soft_targets.manifest import check_pair, read_entry
 from acoustic_kd.soft_targets.shard import Header, Shard, open_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets, signed
+from acoustic_kd.system.errors import UserError
 
 
 def read_soft_targets(

@@ -24,10 +24,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from acoustic_kd.errors import UserError
-from acoustic_kd.frames import open_shard
-from acoustic_kd.parallel import behind
+from acoustic_kd.features.frames import open_shard
 from acoustic_kd.soft_targets.encoding import Encoded, Encoding
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.parallel import behind
 
 FORMAT = "acoustic_kd soft targets 2"
 ALIKE = ("num_classes", "inventory", "temperature", "mean", "weights", "members", "encoding")

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from acoustic_kd.errors import UserError
-from acoustic_kd.files import sha256
 from acoustic_kd.soft_targets.manifest import Entry, check_pair, entry_path, read_entry
 from acoustic_kd.soft_targets.shard import open_soft_targets
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import sha256
 
 
 def all_shards(directory: Path) -> list[Path]:

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acoustic_kd.errors import UserError
-from acoustic_kd.files import atomic_path
-from acoustic_kd.frames import Classes, Frames, outline
+from acoustic_kd.features.frames import Classes, Frames, outline
 from acoustic_kd.soft_targets.encoding import Encoded, Encoding, encode
 from acoustic_kd.soft_targets.manifest import Entry, Measured, entry_path, write_entry
 from acoustic_kd.soft_targets.shard import Header, write_shard_file
 from acoustic_kd.soft_targets.targets import from_encoded
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import atomic_path
 
 DEFAULT = Encoding(bits=8)  # 20 classes and the mass of the others
 BLOCK = 4096  # frames that are predicted at once, and that share a check sum

@@ -11,11 +11,11 @@ from acoustic_kd.alignment.pocketsphinx import (
     PocketsphinxAligner,
     bundled_lexicon,
 )
-from acoustic_kd.audio import read_audio
-from acoustic_kd.corpora import an4
-from acoustic_kd.errors import UserError
-from acoustic_kd.features import SHIFT_SECONDS
-from acoustic_kd.lexicon import CMU_PHONES, SILENCE, Lexicon, read_lexicon
+from acoustic_kd.corpora import an4 as an4
+from acoustic_kd.features.audio import read_audio
+from acoustic_kd.features.fbank import SHIFT_SECONDS
+from acoustic_kd.language.lexicon import CMU_PHONES, SILENCE, Lexicon, read_lexicon
+from acoustic_kd.system.errors import UserError
 
 COUNT = 8
 

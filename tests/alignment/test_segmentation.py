@@ -13,7 +13,7 @@ from acoustic_kd.alignment.segmentation import (
     read_segmentations,
     write_segmentations,
 )
-from acoustic_kd.errors import UserError
+from acoustic_kd.system.errors import UserError
 
 LENGTHS = st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=1, max_size=8)
 

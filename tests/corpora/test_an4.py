@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from acoustic_kd.audio import read_audio
-from acoustic_kd.config import CorpusConfig
-from acoustic_kd.corpora import an4, load
-from acoustic_kd.corpora.manifest import Exclusion
-from acoustic_kd.errors import UserError
+from acoustic_kd.corpora import an4 as an4
+from acoustic_kd.corpora.load import load
+from acoustic_kd.corpora.utterances import Exclusion
+from acoustic_kd.features.audio import read_audio
+from acoustic_kd.settings import CorpusConfig
+from acoustic_kd.system.errors import UserError
 
 TRANSCRIPTS = ["<s> YES </s> (an1-fash-b)", "<s> go   on </s> (an2-fash-b)", "NO (an3-mjp-b)"]
 FILE_IDS = ["an4_clstk/fash/an1-fash-b", "an4_clstk/fash/an2-fash-b", "an4_clstk/mjp/an3-mjp-b"]

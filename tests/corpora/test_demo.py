@@ -10,12 +10,14 @@ import numpy as np
 import pocketsphinx
 import pytest
 
-from acoustic_kd.audio import read_audio
-from acoustic_kd.config import CorpusConfig
-from acoustic_kd.corpora import _espeak_child, demo, load
-from acoustic_kd.corpora.demo_text import sentences, vocabulary
-from acoustic_kd.errors import UserError
-from acoustic_kd.lexicon import read_lexicon
+from acoustic_kd.corpora import demo as demo
+from acoustic_kd.corpora import espeak_process as _espeak_child
+from acoustic_kd.corpora.demo_sentences import sentences, vocabulary
+from acoustic_kd.corpora.load import load
+from acoustic_kd.features.audio import read_audio
+from acoustic_kd.language.lexicon import read_lexicon
+from acoustic_kd.settings import CorpusConfig
+from acoustic_kd.system.errors import UserError
 
 SMALL = CorpusConfig(
     demo_train_voices=2,

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from acoustic_kd.audio import read_audio
 from acoustic_kd.cli import main
-from acoustic_kd.config import DEMO_LANGUAGES, CorpusConfig, all_settings
-from acoustic_kd.corpora import demo, load
-from acoustic_kd.corpora.demo_languages import ACCENTS, GRAMMARS
-from acoustic_kd.corpora.demo_text import sentences, vocabulary
-from acoustic_kd.errors import UserError
-from acoustic_kd.settings import load_config
-from acoustic_kd.units.text import normalise_spelled
+from acoustic_kd.corpora import demo as demo
+from acoustic_kd.corpora.demo_sentences import ACCENTS, GRAMMARS, sentences, vocabulary
+from acoustic_kd.corpora.load import load
+from acoustic_kd.features.audio import read_audio
+from acoustic_kd.language.normalise import normalise_spelled
+from acoustic_kd.settings import DEMO_LANGUAGES, CorpusConfig, all_settings, load_config
+from acoustic_kd.system.errors import UserError
 
 CONF = Path(__file__).parents[2] / "recipes" / "conf"
 LETTERS = {

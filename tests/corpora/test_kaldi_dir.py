@@ -2,9 +2,9 @@
 
 import pytest
 
-from acoustic_kd.corpora import kaldi_dir
-from acoustic_kd.corpora.manifest import Exclusion, Utterance
-from acoustic_kd.errors import UserError
+from acoustic_kd.corpora import kaldi_dir as kaldi_dir
+from acoustic_kd.corpora.utterances import Exclusion, Utterance
+from acoustic_kd.system.errors import UserError
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from acoustic_kd.audio import read_audio
-from acoustic_kd.config import CorpusConfig
-from acoustic_kd.corpora import lhotse, load
-from acoustic_kd.corpora.manifest import Exclusion, Utterance
-from acoustic_kd.errors import UserError
+from acoustic_kd.corpora import lhotse as lhotse
+from acoustic_kd.corpora.load import load
+from acoustic_kd.corpora.utterances import Exclusion, Utterance
+from acoustic_kd.features.audio import read_audio
+from acoustic_kd.settings import CorpusConfig
+from acoustic_kd.system.errors import UserError
 
 RECORDING = {
     "id": "r",

@@ -14,15 +14,16 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acoustic_kd import download
-from acoustic_kd.audio import read_audio
 from acoustic_kd.cli import main
-from acoustic_kd.config import LIBRISPEECH_PARTS, CorpusConfig
-from acoustic_kd.corpora import CORPORA, data_dir, librispeech, load, openslr
-from acoustic_kd.corpora.manifest import Corpus, Utterance
-from acoustic_kd.errors import UserError
-from acoustic_kd.files import check_sum
-from acoustic_kd.settings import load_config
+from acoustic_kd.corpora import librispeech as librispeech
+from acoustic_kd.corpora import openslr as openslr
+from acoustic_kd.corpora.load import CORPORA, data_dir, load
+from acoustic_kd.corpora.utterances import Corpus, Utterance
+from acoustic_kd.features.audio import read_audio
+from acoustic_kd.settings import LIBRISPEECH_PARTS, CorpusConfig, load_config
+from acoustic_kd.system import download as download
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import check_sum
 
 CONF = Path(__file__).parents[2] / "recipes" / "conf"
 SPEAKERS, SENTENCES = 6, ("HELLO", "IT'S ME", "GO  on")

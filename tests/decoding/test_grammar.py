@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.decoding.arpa import BOS, EOS, read_arpa
-from acoustic_kd.decoding.grammar import Grammar, linear_grammar, read_grammar
-from acoustic_kd.decoding.lm import train_lm
-from acoustic_kd.errors import UserError
+from acoustic_kd.decoding.graph.grammar import Grammar, linear_grammar, read_grammar
+from acoustic_kd.language.arpa import BOS, EOS, read_arpa
+from acoustic_kd.language.ngrams import train_lm
+from acoustic_kd.system.errors import UserError
 
 WORDS = ("a", "b", "c", "d")
 SENTENCES = st.lists(st.lists(st.sampled_from(WORDS), max_size=6), min_size=1, max_size=12)

@@ -8,16 +8,16 @@ import kaldi_decoder
 import kaldifst
 import numpy as np
 import pytest
-import spelling
+import spelled_graphs as spelling
 
-from acoustic_kd.decoding.align import alignment_graph, force_align
-from acoustic_kd.decoding.arpa import read_arpa
-from acoustic_kd.decoding.contexts import contexts_of
-from acoustic_kd.decoding.fst_arrays import from_kaldifst, read_fst, to_kaldifst
-from acoustic_kd.decoding.graph import build_graph
-from acoustic_kd.decoding.lm import train_lm
-from acoustic_kd.errors import UserError
-from acoustic_kd.lexicon import Lexicon, read_lexicon
+from acoustic_kd.alignment.viterbi import alignment_graph, force_align
+from acoustic_kd.decoding.graph.compile import build_graph
+from acoustic_kd.decoding.graph.contexts import contexts_of
+from acoustic_kd.decoding.graph.fst import from_kaldifst, read_fst, to_kaldifst
+from acoustic_kd.language.arpa import read_arpa
+from acoustic_kd.language.lexicon import Lexicon, read_lexicon
+from acoustic_kd.language.ngrams import train_lm
+from acoustic_kd.system.errors import UserError
 
 WORDS = sorted(spelling.LEXICON.entries)
 

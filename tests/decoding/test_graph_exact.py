@@ -4,15 +4,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import spelling
+import spelled_graphs as spelling
 from composition import composed_alignment, composed_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.decoding.align import alignment_graph
-from acoustic_kd.decoding.fst_arrays import from_kaldifst, read_fst
-from acoustic_kd.decoding.graph import build_graph
-from acoustic_kd.lexicon import Lexicon
+from acoustic_kd.alignment.viterbi import alignment_graph
+from acoustic_kd.decoding.graph.compile import build_graph
+from acoustic_kd.decoding.graph.fst import from_kaldifst, read_fst
+from acoustic_kd.language.lexicon import Lexicon
 
 SEEDS = st.integers(0, 2**32 - 1)
 

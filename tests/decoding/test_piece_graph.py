@@ -4,16 +4,16 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import spelling
+import spelled_graphs as spelling
 
-from acoustic_kd.decoding.align import alignment_graph, force_align
-from acoustic_kd.decoding.decode import decoding
-from acoustic_kd.decoding.graph import build_graph
-from acoustic_kd.decoding.lm import train_lm
+from acoustic_kd.alignment.viterbi import alignment_graph, force_align
+from acoustic_kd.decoding.graph.compile import build_graph
 from acoustic_kd.decoding.scoring import tune
-from acoustic_kd.lexicon import Lexicon
-from acoustic_kd.units.graphemes import Alphabet
-from acoustic_kd.units.pieces import (
+from acoustic_kd.decoding.workers import decoding
+from acoustic_kd.language.graphemes import Alphabet
+from acoustic_kd.language.lexicon import Lexicon
+from acoustic_kd.language.ngrams import train_lm
+from acoustic_kd.language.pieces import (
     MARK,
     PieceModel,
     bare,

@@ -5,14 +5,8 @@ import numpy as np
 import pytest
 
 from acoustic_kd.decoding.error_listing import WIDTH, write_alignments
-from acoustic_kd.decoding.scoring import (
-    error_counts,
-    grid_of,
-    probability_better,
-    score,
-    tune,
-)
-from acoustic_kd.errors import UserError
+from acoustic_kd.decoding.scoring import error_counts, grid_of, probability_better, score, tune
+from acoustic_kd.system.errors import UserError
 
 REFERENCES = {"u1": ["A", "B", "C", "D"], "u2": ["A", "A"], "u3": [], "u4": ["B"]}
 HYPOTHESES = {"u1": ["A", "X", "C"], "u2": ["A", "A", "A"], "u3": ["C"], "u4": ["B"]}

@@ -8,14 +8,14 @@ import kaldi_decoder
 import kaldifst
 import numpy as np
 import pytest
-import spelling
+import spelled_graphs as spelling
 
-from acoustic_kd.decoding.decode import decoding
-from acoustic_kd.decoding.fst_arrays import read_fst, to_kaldifst
-from acoustic_kd.decoding.graph import build_graph
-from acoustic_kd.decoding.lm import train_lm
+from acoustic_kd.decoding.graph.compile import build_graph
+from acoustic_kd.decoding.graph.fst import read_fst, to_kaldifst
 from acoustic_kd.decoding.search import Decoder, SearchSettings
-from acoustic_kd.errors import UserError
+from acoustic_kd.decoding.workers import decoding
+from acoustic_kd.language.ngrams import train_lm
+from acoustic_kd.system.errors import UserError
 
 WORDS = sorted(spelling.LEXICON.entries)
 SENONES = spelling.inventory(40)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acoustic_kd.decoding.fst_arrays import FstArrays, make_arcs, map_fst, write_fst
+from acoustic_kd.decoding.graph.fst import FstArrays, make_arcs, map_fst, write_fst
 from acoustic_kd.decoding.search_graph import epsilon_ranks
-from acoustic_kd.errors import UserError
+from acoustic_kd.system.errors import UserError
 
 STATES = 8
 ARCS = st.tuples(

@@ -7,15 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.errors import UserError
-from acoustic_kd.kaldi.objects import (
-    ALIGNMENT,
-    MATRIX,
-    POSTERIOR,
-    integer_bytes,
-    write_objects,
-)
-from acoustic_kd.kaldi.tables import Table
+from acoustic_kd.kaldi.archives import Table
+from acoustic_kd.kaldi.objects import ALIGNMENT, MATRIX, POSTERIOR, integer_bytes, write_objects
+from acoustic_kd.system.errors import UserError
 
 kaldi = pytest.importorskip("kaldi_native_io", reason="needs acoustic-kd[dev]")
 RNG = np.random.default_rng(0)

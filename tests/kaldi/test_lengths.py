@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchaudio.compliance.kaldi import fbank
 
-from acoustic_kd.config import FeatureConfig
-from acoustic_kd.errors import UserError
-from acoustic_kd.features import log_mel
-from acoustic_kd.kaldi.lengths import fitted
+from acoustic_kd.features.fbank import log_mel
 from acoustic_kd.kaldi.objects import Sparse
+from acoustic_kd.kaldi.posteriors import fitted
+from acoustic_kd.settings import FeatureConfig
+from acoustic_kd.system.errors import UserError
 
 
 @settings(max_examples=30)

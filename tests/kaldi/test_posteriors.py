@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from acoustic_kd.errors import UserError
 from acoustic_kd.kaldi.objects import Sparse
 from acoustic_kd.kaldi.posteriors import best_classes, log_posteriors
+from acoustic_kd.system.errors import UserError
 
 RNG = np.random.default_rng(0)
 P = RNG.dirichlet(np.ones(5), 7).astype(np.float32)

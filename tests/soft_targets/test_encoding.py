@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from soft_stores import ALL, NAMES, distributions
 
-from acoustic_kd.errors import UserError
-from acoustic_kd.losses import soft_cross_entropy, sparse_soft_cross_entropy
 from acoustic_kd.soft_targets.encoding import Encoding, encode, from_codes, to_codes
 from acoustic_kd.soft_targets.manifest import divergence
 from acoustic_kd.soft_targets.targets import in_memory
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.training.losses import soft_cross_entropy, sparse_soft_cross_entropy
 
 LOG = 2 ** (1 / 32) - 1  # relative error of an 8-bit code
 

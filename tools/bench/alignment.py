@@ -14,15 +14,15 @@ from pathlib import Path
 
 import torch
 
-from acoustic_kd.corpora.manifest import read_manifest
-from acoustic_kd.decoding.align import alignment_graph, force_align
-from acoustic_kd.ensemble import log_likelihoods
-from acoustic_kd.features import SHIFT_SECONDS
-from acoustic_kd.frames import read_utterances, shard_paths
-from acoustic_kd.lexicon import read_lexicon
-from acoustic_kd.senones import read_inventory
-from acoustic_kd.stages.realign import find_trained
-from acoustic_kd.stages.recogniser import Recogniser
+from acoustic_kd.alignment.senones import read_inventory
+from acoustic_kd.alignment.viterbi import alignment_graph, force_align
+from acoustic_kd.corpora.utterances import read_manifest
+from acoustic_kd.experiment.aligning_models import find_trained
+from acoustic_kd.experiment.models import Recogniser
+from acoustic_kd.features.fbank import SHIFT_SECONDS
+from acoustic_kd.features.frames import read_utterances, shard_paths
+from acoustic_kd.language.lexicon import read_lexicon
+from acoustic_kd.training.ensemble import log_likelihoods
 
 
 def main() -> None:

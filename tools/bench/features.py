@@ -25,11 +25,11 @@ import torch
 from tables import Table
 from torchaudio.compliance import kaldi
 
-from acoustic_kd.audio import read_audio
-from acoustic_kd.config import FeatureConfig
-from acoustic_kd.corpora.manifest import read_manifest
-from acoustic_kd.features import SHIFT_SECONDS, WINDOW_SECONDS, log_mels
-from acoustic_kd.frames import count_frames, shard_paths
+from acoustic_kd.corpora.utterances import read_manifest
+from acoustic_kd.features.audio import read_audio
+from acoustic_kd.features.fbank import SHIFT_SECONDS, WINDOW_SECONDS, log_mels
+from acoustic_kd.features.frames import count_frames, shard_paths
+from acoustic_kd.settings import FeatureConfig
 
 ROUNDS, CORES = 5, 2
 WARPS = (0.9, 1.0, 1.1)

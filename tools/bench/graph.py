@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 from tables import Table
 
-from acoustic_kd.decoding.graph import build_graph
-from acoustic_kd.decoding.lm import train_lm
-from acoustic_kd.lexicon import SILENCE, read_lexicon
+from acoustic_kd.decoding.graph.compile import build_graph
+from acoustic_kd.language.lexicon import SILENCE, read_lexicon
+from acoustic_kd.language.ngrams import train_lm
 
 LEFT_SHARE = (0.8, 0.5, 0.2)  # of a state's questions that are about the phone to the left
 COLUMNS = {

@@ -24,11 +24,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from acoustic_kd.decoding.arpa import iterate_arpa, perplexity
-from acoustic_kd.decoding.lm import train_lm
-from acoustic_kd.decoding.text import TextFile, most_frequent
-from acoustic_kd.errors import UserError
-from acoustic_kd.files import write_json
+from acoustic_kd.language.arpa import iterate_arpa, perplexity
+from acoustic_kd.language.ngrams import train_lm
+from acoustic_kd.language.text import TextFile, most_frequent
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import write_json
 
 ROWS = ["3", "3:1,1,2", "3::1e-8", "3::3e-8", "3::1e-7", "3:1,1,2:1e-8", "4", "4::1e-8"]
 

@@ -17,8 +17,7 @@ from memory_watch import Memory
 from tables import Table, parser_of
 from torch import Tensor
 
-from acoustic_kd.fused_loss import fused_loss
-from acoustic_kd.losses import distillation_loss
+from acoustic_kd.training.losses import distillation_loss, fused_loss
 
 TEMPERATURE, HARD_WEIGHT, REPEATS = 2.0, 0.5, 7
 COLUMNS = {

@@ -21,19 +21,19 @@ import numpy as np
 import torch
 from tables import Table
 
-from acoustic_kd.corpora.manifest import read_manifest
-from acoustic_kd.decoding.graph import peak_memory
+from acoustic_kd.corpora.utterances import read_manifest
+from acoustic_kd.decoding.graph.compile import peak_memory
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.scoring import score
 from acoustic_kd.decoding.search import Decoder, SearchSettings
-from acoustic_kd.ensemble import log_likelihoods
-from acoustic_kd.features import SHIFT_SECONDS
-from acoustic_kd.files import read_json
-from acoustic_kd.frames import read_utterances, shard_paths
-from acoustic_kd.stages.finished import open_experiment
-from acoustic_kd.stages.piece_units import Joiner
-from acoustic_kd.stages.realign import find_trained
-from acoustic_kd.stages.recogniser import Recogniser
+from acoustic_kd.experiment.aligning_models import find_trained
+from acoustic_kd.experiment.models import Recogniser
+from acoustic_kd.experiment.stages import open_experiment
+from acoustic_kd.features.fbank import SHIFT_SECONDS
+from acoustic_kd.features.frames import read_utterances, shard_paths
+from acoustic_kd.language.pieces import Joiner
+from acoustic_kd.system.files import read_json
+from acoustic_kd.training.ensemble import log_likelihoods
 
 COLUMNS = {
     "beam": "beam|", "real_time": "processor s a s|", "active": "tokens a frame|,",

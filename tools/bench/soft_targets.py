@@ -24,15 +24,21 @@ import numpy as np
 import torch
 from tables import Table, parser_of
 
-from acoustic_kd.config import ModelConfig
-from acoustic_kd.ensemble import Mean
-from acoustic_kd.frames import Classes, Frames
-from acoustic_kd.model import build_model, load_model, make_splicer, save_model
-from acoustic_kd.precision import logits_of, use_bfloat16
+from acoustic_kd.features.frames import Classes, Frames
+from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.write import BLOCK, Origin, blocks_of, write_shard
-from acoustic_kd.streaming import Ensemble
+from acoustic_kd.training.ensemble import Mean
+from acoustic_kd.training.ensemble_predictions import Ensemble
+from acoustic_kd.training.model import (
+    build_model,
+    load_model,
+    logits_of,
+    make_splicer,
+    save_model,
+    use_bfloat16,
+)
 
 BINS, UTTERANCE = 40, 512  # features a frame, frames an utterance
 TEMPERATURE, REPEATS = 2.0, 3

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.files import read_json, write_text
-from acoustic_kd.parallel import cores
+from acoustic_kd.system.files import read_json, write_text
+from acoustic_kd.system.parallel import cores
 
 HERE = Path(__file__).parent
 HEAD = """# Performance

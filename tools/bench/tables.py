@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from acoustic_kd.files import write_json
+from acoustic_kd.system.files import write_json
 
 
 def parser_of(text: str) -> argparse.ArgumentParser:

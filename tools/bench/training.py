@@ -34,16 +34,15 @@ import torch.nn.functional as F  # noqa: N812
 from tables import Table, best_time, parser_of
 from torch.utils.data import DataLoader, TensorDataset
 
-from acoustic_kd.config import ModelConfig, TrainConfig
-from acoustic_kd.frames import Classes, Utterance, read_frames, write_store
-from acoustic_kd.model import build_model, make_splicer
-from acoustic_kd.parallel import mapping, torch_threads
-from acoustic_kd.precision import use_bfloat16
-from acoustic_kd.processes import make_accelerator
+from acoustic_kd.features.frames import Classes, Utterance, read_frames, write_store
+from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
-from acoustic_kd.train import Job, Trainer
+from acoustic_kd.system.parallel import mapping, torch_threads
+from acoustic_kd.training.model import build_model, make_splicer, use_bfloat16
+from acoustic_kd.training.processes import make_accelerator
+from acoustic_kd.training.trainer import Job, Trainer
 
 MNIST_CLASSES, UTTERANCE, TEMPERATURE = 10, 512, 2.0
 EPOCHS = 3  # the first is not counted

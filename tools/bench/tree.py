@@ -17,11 +17,11 @@ from pathlib import Path
 from tables import Table
 
 from acoustic_kd.alignment.segmentation import read_segmentations
-from acoustic_kd.decoding.graph import peak_memory
-from acoustic_kd.features import SHIFT_SECONDS
-from acoustic_kd.frames import read_utterances, shard_paths
-from acoustic_kd.lexicon import SILENCE, read_lexicon
-from acoustic_kd.tree import Statistics, build_tree
+from acoustic_kd.alignment.tree import Statistics, build_tree
+from acoustic_kd.decoding.graph.compile import peak_memory
+from acoustic_kd.features.fbank import SHIFT_SECONDS
+from acoustic_kd.features.frames import read_utterances, shard_paths
+from acoustic_kd.language.lexicon import SILENCE, read_lexicon
 
 COLUMNS = {
     "hours": "hours|.2f", "contexts": "triphone states|,", "gathering": "gathering, s|.2f",

@@ -15,18 +15,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from acoustic_kd.alignment.gmm_aligner import FlatAligner, lowest_score, read_round
 from acoustic_kd.alignment.segmentation import AlignmentFailure
-from acoustic_kd.corpora.manifest import SPLITS, read_manifest
-from acoustic_kd.decoding.align import Transcripts
-from acoustic_kd.files import read_jsonl
-from acoustic_kd.flat_start.model import FlatAligner, read_round
-from acoustic_kd.flat_start.outliers import lowest_score
-from acoustic_kd.lexicon import SILENCE, read_lexicon
-from acoustic_kd.senones import monophones
-from acoustic_kd.stages.finished import open_experiment
-from acoustic_kd.stages.prepare import normalised
-from acoustic_kd.stages.unknown_words import spoken_words
-from acoustic_kd.tree import cepstra
+from acoustic_kd.alignment.senones import monophones
+from acoustic_kd.alignment.tree import cepstra
+from acoustic_kd.alignment.viterbi import Transcripts
+from acoustic_kd.corpora.utterances import SPLITS, read_manifest
+from acoustic_kd.experiment.outputs import normalised
+from acoustic_kd.experiment.stages import open_experiment
+from acoustic_kd.experiment.words import spoken_words
+from acoustic_kd.language.lexicon import SILENCE, read_lexicon
+from acoustic_kd.system.files import read_jsonl
 
 
 def aligner_of(directory: Path) -> FlatAligner:

@@ -1,0 +1,68 @@
+"""Forced alignment with trained acoustic models."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import nn
+
+from acoustic_kd.alignment.segmentation import Segmentation
+from acoustic_kd.alignment.senones import SenoneInventory
+from acoustic_kd.alignment.viterbi import Transcripts
+from acoustic_kd.language.lexicon import Lexicon
+from acoustic_kd.settings import ModelConfig
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.training.ensemble import log_likelihoods, posteriors
+
+
+class DnnAligner:
+    """Aligns utterances with trained models, which may be several: an ensemble.
+
+    The best path maximises the HMM's likelihood: scaled likelihoods (posterior over prior) times
+    the probabilities of going on in a state or leaving it, both with weight 1.
+
+    Args:
+        models: in evaluation mode.
+        config: theirs.
+        inventory: the senones they know.
+        log_prior, durations: [K] of the senones, as `read_statistics` gives them.
+        bfloat16: multiply matrices in bfloat16.
+
+    Raises:
+        UserError: the lexicon has a phone that the inventory lacks.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        config: ModelConfig,
+        inventory: SenoneInventory,
+        log_prior: np.ndarray,
+        durations: np.ndarray,
+        lexicon: Lexicon,
+        bfloat16: bool = False,
+    ) -> None:
+        foreign = [phone for phone in lexicon.phones() if phone not in inventory.index]
+        if foreign:
+            raise UserError(
+                f"lexicon: phone '{foreign[0]}' is not among the {len(inventory.phones)} phones of "
+                "the models that align (align.model); use the lexicon that they were trained with"
+            )
+        self._models, self._config, self._bfloat16 = models, config, bfloat16
+        self._log_prior = log_prior
+        self._transcripts = Transcripts(lexicon, inventory, durations)
+
+    def align(self, name: str, words: list[str], features: np.ndarray) -> Segmentation:
+        """Segment one utterance.
+
+        Args:
+            name: its id.
+            words: its transcript.
+            features: float32 [T, D], normalised.
+
+        Raises:
+            AlignmentFailure: a word is not in the lexicon, or the words do not fit the frames.
+        """
+        self._transcripts.check(words, len(features))
+        found = posteriors(self._models, self._config, features, self._bfloat16)
+        path = self._transcripts.path(words, log_likelihoods(found, self._log_prior))
+        return self._transcripts.inventory.segmentation(name, path)

@@ -1,0 +1,167 @@
+"""The senone inventory: which class every state of every triphone belongs to.
+
+A senone is a leaf of a phonetic decision tree (built in `tree`): a rectangle of contexts, left
+phones × right phones, for one state of one centre phone. The rectangles of a state cover all
+contexts, so every triphone, seen in training or not, has its senone.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from acoustic_kd.alignment.segmentation import STATES, Segmentation
+from acoustic_kd.features.frames import Classes
+from acoustic_kd.language.lexicon import SILENCE
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import digest, read_json, write_json
+
+FORMAT = "acoustic_kd senones 1"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One senone: state `state` of phone `phone` between any of `left` and any of `right`."""
+
+    phone: str
+    state: int
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SenoneInventory:
+    """All senones, numbered in the order of `leaves`.
+
+    Attributes:
+        phones: P phones; the first is silence, whose states do not depend on context.
+        leaves: K senones.
+    """
+
+    phones: tuple[str, ...]
+    leaves: tuple[Leaf, ...]
+
+    @property
+    def num_senones(self) -> int:
+        """K, the number of classes of the acoustic model."""
+        return len(self.leaves)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Phone → its number."""
+        return {phone: number for number, phone in enumerate(self.phones)}
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """int32 [P, P, P, 3]: left phone, centre phone, right phone, HMM state → senone.
+
+        Raises:
+            UserError: the leaves do not cover every context.
+        """
+        count = len(self.phones)
+        table = np.full((count, count, count, STATES), -1, np.int32)
+        for senone, leaf in enumerate(self.leaves):
+            left = [self.index[phone] for phone in leaf.left]
+            right = [self.index[phone] for phone in leaf.right]
+            table[np.ix_(left, [self.index[leaf.phone]], right, [leaf.state])] = senone
+        if (table < 0).any():
+            centre, state = np.argwhere(table < 0)[0][[1, 3]]
+            raise UserError(
+                f"senone inventory: state {state} of phone '{self.phones[centre]}' has contexts "
+                "without a senone; build the tree again"
+            )
+        return table
+
+    @cached_property
+    def classes(self) -> Classes:
+        """Number and hash of the classes, as stores of frames and soft targets record them."""
+        return Classes(self.num_senones, digest(self._json())[:32])
+
+    def names(self) -> list[str]:
+        """A short readable name a senone, such as `AH_1.17`: phone, state, number."""
+        return [f"{leaf.phone}_{leaf.state}.{n}" for n, leaf in enumerate(self.leaves)]
+
+    def contexts(self, phones: Iterable[str]) -> np.ndarray:
+        """Triphones of a phone sequence; beyond its ends is silence.
+
+        Returns:
+            int64 [N, 3]: left, centre and right phone of each of the N phones.
+
+        Raises:
+            UserError: a phone is not in the inventory.
+        """
+        try:
+            numbers = np.array([self.index[phone] for phone in phones], np.int64)
+        except KeyError as error:
+            raise UserError(f"phone {error} is not in the senone inventory") from None
+        left = np.concatenate([[0], numbers[:-1]])
+        right = np.concatenate([numbers[1:], [0]])
+        return np.stack([left, numbers, right], axis=1)
+
+    def targets(self, segmentation: Segmentation) -> np.ndarray:
+        """The senone of every frame, int32 [T]."""
+        return np.repeat(*self.visits(segmentation))
+
+    def visits(self, segmentation: Segmentation) -> tuple[np.ndarray, np.ndarray]:
+        """The senones an utterance passes through, int32 [3·N], and frames in each, int64."""
+        left, centre, right = self.contexts(segmentation.phones).T
+        return self.table[left, centre, right].ravel(), segmentation.durations.ravel()
+
+    def segmentation(self, name: str, targets: np.ndarray) -> Segmentation:
+        """The segmentation of which `targets`, int [T], are the senones; every state has a frame.
+
+        A leaf is of one phone and one state, so the frame at which the state changes is all that
+        has to be found: a phone that follows itself begins where state 0 follows state 2.
+        """
+        states = np.array([leaf.state for leaf in self.leaves])[targets]
+        first = np.flatnonzero(np.diff(states, prepend=-1))
+        if len(first) % STATES or (states[first] != np.arange(len(first)) % STATES).any():
+            raise ValueError(f"{name}: the senones do not go through whole phones")
+        durations = np.diff(first, append=len(targets)).reshape(-1, STATES)
+        phones = tuple(self.leaves[senone].phone for senone in targets[first[::STATES]])
+        return Segmentation(name, phones, durations.astype(np.int64))
+
+    def _json(self) -> dict:
+        return {
+            "format": FORMAT,
+            "phones": list(self.phones),
+            "leaves": [
+                {"phone": f.phone, "state": f.state, "left": list(f.left), "right": list(f.right)}
+                for f in self.leaves
+            ],
+        }
+
+    def write(self, path: Path) -> None:
+        """Write the inventory as JSON."""
+        write_json(path, self._json())
+
+
+def monophones(phones: tuple[str, ...]) -> SenoneInventory:
+    """One senone a state of each phone, whatever its context; state s of phone p is 3·p + s."""
+    return SenoneInventory(
+        phones, tuple(Leaf(p, state, phones, phones) for p in phones for state in range(STATES))
+    )
+
+
+def read_inventory(path: Path) -> SenoneInventory:
+    """Read what `SenoneInventory.write` wrote.
+
+    Raises:
+        UserError: the file is missing, malformed or of another format.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise UserError(f"{path}: not a senone inventory ('{FORMAT}')")
+    try:
+        phones = tuple(value["phones"])
+        leaves = tuple(
+            Leaf(f["phone"], f["state"], tuple(f["left"]), tuple(f["right"]))
+            for f in value["leaves"]
+        )
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: malformed; delete it and run stage senones again") from None
+    if phones[:1] != (SILENCE,):
+        raise UserError(f"{path}: the first phone must be {SILENCE}")
+    return SenoneInventory(phones, leaves)

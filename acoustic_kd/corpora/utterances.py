@@ -1,0 +1,179 @@
+"""Utterances: what every corpus reader produces and every later stage consumes."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import jsonl_rows, write_jsonl
+
+SPLITS = ("train", "dev", "test")  # that every corpus has, with transcripts
+MEASURED = ("dev", "test")  # that systems are measured on
+UNTRANSCRIBED = "untranscribed"  # a split that it may have: speech to distil on, and nothing else
+MOST_EXCLUDED = 0.05  # a larger share of a split means a wrong path or a broken download
+
+
+Normalise = Callable[[str], str]  # a transcript as written → words with one space between them
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording, or one segment of a recording.
+
+    Attributes:
+        id: unique in the corpus; soft targets and alignments are keyed by it.
+        audio: absolute path of the sound file.
+        text: upper-case words with one space between them; None = not transcribed.
+        start, end: the segment in seconds; None = from the beginning, to the end.
+    """
+
+    id: str
+    speaker: str
+    audio: str
+    text: str | None
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """An utterance that was left out, and why."""
+
+    id: str
+    split: str
+    reason: str
+
+
+@dataclass
+class Corpus:
+    """Utterances of each split (SPLITS, perhaps UNTRANSCRIBED) and those that were left out."""
+
+    splits: dict[str, list[Utterance]]
+    excluded: list[Exclusion] = field(default_factory=list)
+
+
+def normalise_text(text: str) -> str:
+    """Upper-case words with one space between them."""
+    return " ".join(text.upper().split())
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
+    """Write one utterance a line as JSON, whole or not at all."""
+    write_jsonl(path, (asdict(utterance) for utterance in utterances))
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    """Read what `write_manifest` wrote.
+
+    Raises:
+        UserError: the file is missing, or a line is not an utterance (the line is named).
+    """
+    utterances = []
+    for number, row in enumerate(jsonl_rows(path), start=1):
+        try:
+            utterances.append(Utterance(**row))
+        except TypeError:
+            raise UserError(
+                f"{path}:{number}: not an utterance; delete the file and rerun the stage"
+            ) from None
+    return utterances
+
+
+def check_ids(utterances: Iterable[Utterance]) -> None:
+    """Raise a UserError if an id is not one word, or if two utterances share one.
+
+    In transcripts and in Kaldi's archives an id ends at the first space.
+    """
+    seen: dict[str, Utterance] = {}
+    for utterance in utterances:
+        if utterance.id.split() != [utterance.id]:
+            raise UserError(
+                f"utterance id '{utterance.id}' of {utterance.audio} is empty or has a space in "
+                "it: rename it"
+            )
+        other = seen.setdefault(utterance.id, utterance)
+        if other is not utterance:
+            raise UserError(
+                f"utterance id '{utterance.id}' is used twice, by {other.audio} and by "
+                f"{utterance.audio}: rename one of them"
+            )
+
+
+def check_excluded(
+    split: str, kept: int, excluded: list[Exclusion], most: float = MOST_EXCLUDED
+) -> None:
+    """Raise a UserError if more than the share `most` of `kept + len(excluded)` was left out."""
+    total = kept + len(excluded)
+    if len(excluded) <= most * total:
+        return
+    first = "; ".join(f"{exclusion.id}: {exclusion.reason}" for exclusion in excluded[:3])
+    raise UserError(
+        f"{split}: {len(excluded)} of {total} utterances cannot be used, more than "
+        f"{most:.0%}: mend the corpus or its path (first: {first})"
+    )
+
+
+def split_by_speaker(
+    utterances: Iterable[Utterance],
+    share: float,
+    seed: int,
+    instead: str = "a dev split of the corpus itself",
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Split off whole speakers that hold about `share` of the utterances.
+
+    The choice depends on the set of utterances and the seed, never on their order. The size of
+    the part split off differs from `share` of the utterances by less than the largest speaker.
+
+    Args:
+        instead: what would do where there are too few speakers, for the message.
+
+    Returns:
+        (kept, split off), each in the order given, each with at least one speaker.
+
+    Raises:
+        UserError: fewer than two speakers, or `share` is not between 0 and 1.
+    """
+    utterances = list(utterances)
+    if not 0 < share < 1:
+        raise UserError(f"share of utterances to split off is {share}: give one between 0 and 1")
+    sizes = Counter(utterance.speaker for utterance in utterances)
+    if len(sizes) < 2:
+        raise UserError(
+            f"cannot split by speaker: {len(utterances)} utterances of {len(sizes)} speaker(s); "
+            f"at least 2 speakers are needed, or {instead}"
+        )
+    return take_speakers(utterances, _choose_speakers(sizes, share * len(utterances), seed))
+
+
+def take_speakers(
+    utterances: Iterable[Utterance], speakers: Iterable[str]
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Split off what some speakers say: (kept, split off), each in the order given."""
+    chosen = set(speakers)  # which may be as many as utterances
+    split: tuple[list[Utterance], list[Utterance]] = [], []
+    for utterance in utterances:
+        split[utterance.speaker in chosen].append(utterance)
+    return split
+
+
+def shuffled_speakers(speakers: Iterable[str], seed: int) -> list[str]:
+    """Each speaker once, in an order that depends on the set of them and the seed alone."""
+    return sorted(set(speakers), key=lambda s: hashlib.sha256(f"{seed}:{s}".encode()).digest())
+
+
+def _choose_speakers(sizes: Counter[str], target: float, seed: int) -> set[str]:
+    """Speakers whose sizes add up to about `target`: not none of them, and not all."""
+    order = shuffled_speakers(sizes, seed)
+    chosen: list[str] = []
+    total = 0
+    for speaker in order:
+        if abs(total + sizes[speaker] - target) <= abs(total - target):
+            chosen.append(speaker)
+            total += sizes[speaker]
+    if not chosen:
+        chosen = [min(order, key=sizes.__getitem__)]
+    if len(chosen) == len(order):
+        chosen.remove(min(order, key=sizes.__getitem__))
+    return set(chosen)

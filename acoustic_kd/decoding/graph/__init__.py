@@ -1,0 +1,1 @@
+"""The decoding graph HCLG, constructed without composition (docs/graph.md)."""

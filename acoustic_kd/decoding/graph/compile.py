@@ -1,0 +1,140 @@
+"""HCLG: the decoding graph of a language model, built in arrays (see docs/graph.md)."""
+
+import resource
+import sys
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acoustic_kd.decoding.graph.contexts import Contexts, Inventory, contexts_of
+from acoustic_kd.decoding.graph.fst import write_blocks
+from acoustic_kd.decoding.graph.grammar import UNKNOWN, Grammar, read_grammar
+from acoustic_kd.decoding.graph.hmm_states import HmmBuilder, self_loop_probability
+from acoustic_kd.decoding.graph.prefix_trees import entries_of, grow
+from acoustic_kd.decoding.graph.pronunciations import pronunciations_of
+from acoustic_kd.decoding.graph.triphones import TriphoneBuilder
+from acoustic_kd.language.arpa import BOS, EOS, iterate_arpa
+from acoustic_kd.language.lexicon import Lexicon
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import atomic_path, write_json, write_text
+
+LONG = 10  # seconds before a step says that it is done
+
+
+def build_graph(
+    lexicon: Lexicon,
+    arpa_path: Path,
+    inventory: Inventory,
+    out_dir: Path,
+    mean_duration: np.ndarray | None = None,
+    silence_probability: float = 0.5,
+    left_out: Collection[str] = (),
+) -> dict[str, Any]:
+    """Build the decoding graph of a language model; write `HCLG.fst`, `words.txt`, `graph.json`.
+
+    Every pronunciation of a word has weight 1, as in Kaldi's `prepare_lang.sh` without given
+    pronunciation probabilities: variants are not made dearer for being many.
+
+    Args:
+        lexicon: pronunciations of every word the language model has (it may have more).
+        arpa_path: n-gram model, plain or `.gz`.
+        inventory: the senones.
+        out_dir: where to write.
+        mean_duration: [K] mean frames spent in a senone's HMM state at a visit; default 2 each.
+        silence_probability: chance of silence at each word boundary and at both ends.
+        left_out: words that the graph does without, with every n-gram that has one.
+
+    Returns:
+        The contents of `graph.json`: numbers of words, n-grams, states, arcs, senones; megabytes of
+        HCLG.fst; seconds spent, and the most memory in GiB that this process has held until then.
+
+    Raises:
+        UserError: the ARPA file is damaged, one of its words is not in the lexicon, or the
+            lexicon's phones are not the inventory's.
+    """
+    began = time.monotonic()
+    loop = self_loop_probability(mean_duration, inventory.num_senones)
+    grammar = read_grammar(arpa_path, left_out)
+    ngrams, words = len(grammar.word), grammar.words
+    _say(began, f"{len(words)} words, {ngrams} n-grams read")
+    builder = compile_graph(grammar, lexicon, inventory, loop, silence_probability)
+    del grammar
+    _say(began, f"{builder.num_states} states found")
+    out_dir = Path(out_dir)
+    symbols = ["<eps>", *words, "#0", BOS, EOS]
+    write_text(
+        out_dir / "words.txt", "".join(f"{word} {label}\n" for label, word in enumerate(symbols))
+    )
+    path = out_dir / "HCLG.fst"
+    with atomic_path(path) as temporary:
+        arcs = write_blocks(temporary, builder.start, builder.final(), builder.blocks())
+    summary = {
+        "words": len(words),
+        "ngrams": ngrams,
+        "states": builder.num_states,
+        "arcs": arcs,
+        "senones": inventory.num_senones,
+        "megabytes": round(path.stat().st_size / 1e6, 1),
+        "seconds": round(time.monotonic() - began, 2),
+        "peak_gib": round(peak_memory() / 2**30, 2),
+    }
+    write_json(out_dir / "graph.json", summary)
+    return summary
+
+
+def compile_graph(
+    grammar: Grammar,
+    lexicon: Lexicon,
+    inventory: Inventory,
+    self_loop: np.ndarray,
+    silence_probability: float = 0.5,
+    contexts: Contexts | None = None,
+) -> HmmBuilder:
+    """Find the states of H ∘ C ∘ L ∘ G; input labels are senone + 1.
+
+    Args:
+        grammar: G.
+        lexicon: pronunciations of at least its words.
+        inventory: the senones.
+        self_loop: [K] self-loop probabilities.
+        silence_probability: as in `build_graph`.
+        contexts: of the inventory, where they are known.
+
+    Raises:
+        UserError: as `build_graph`.
+    """
+    if not 0 < silence_probability < 1:
+        raise UserError(f"silence_probability: {silence_probability} is not between 0 and 1")
+    prons = pronunciations_of(lexicon, grammar.words, inventory.phones)
+    contexts = contexts or contexts_of(inventory)
+    entries = entries_of(grammar, prons)
+    trees = grow(entries, prons)
+    triphones = TriphoneBuilder(grammar, prons, entries, trees, contexts, silence_probability)
+    return HmmBuilder(triphones.build(), contexts.senones, self_loop)
+
+
+def arpa_words(arpa_path: Path) -> list[str]:
+    """The words of an ARPA file; its n-grams of more words are not looked at."""
+    special, words = {BOS, EOS, *UNKNOWN}, []
+    for entry in iterate_arpa(arpa_path):
+        if len(entry.words) > 1:
+            break
+        if entry.words[0] not in special:
+            words.append(entry.words[0])
+    return words
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has held until now."""
+    # Kilobytes, but on macOS bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _say(began: float, what: str) -> None:
+    """Tell how far it is, where it takes long."""
+    if time.monotonic() - began > LONG:
+        print(f"  graph: {what} ({time.monotonic() - began:.0f} s)", flush=True)

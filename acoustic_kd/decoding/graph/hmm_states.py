@@ -1,0 +1,287 @@
+"""H ∘ C ∘ L ∘ G: each arc of a graph in triphones becomes the three HMM states of its triphone.
+
+Arcs that leave one state share the HMM states that they begin with; what HMM states remain from
+where an arc parts from the others is shared by all arcs to the same target, whatever their source.
+A label, and what of the cost the others do not share, is given where an arc parts from them.
+
+Each arc into an HMM state carries the cost of leaving it, -ln(1 - p), and the state it leads to has
+a self-loop with cost -ln p ("reordered" in Kaldi's words): d frames in one HMM state cost
+-(d - 1) ln p - ln(1 - p), the geometric duration whose mean is 1 / (1 - p). So a state of the graph
+in triphones becomes one state for each senone that it is entered with.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from acoustic_kd.decoding.graph.contexts import STATES
+from acoustic_kd.decoding.graph.fst import ARC, FstArrays, ranges
+from acoustic_kd.decoding.graph.triphones import TriphoneGraph
+from acoustic_kd.system.errors import UserError
+
+BLOCK = 1 << 20  # states at a time
+FEW = 2  # arcs out of a state that are rather repeated than reached by an epsilon arc
+
+
+def self_loop_probability(mean_duration: np.ndarray | None, num_senones: int) -> np.ndarray:
+    """[K] self-loop probabilities 1 - 1/duration, within 0.01 … 0.99 so that no path is lost."""
+    if mean_duration is None:
+        return np.full(num_senones, 0.5)
+    mean_duration = np.asarray(mean_duration, dtype=np.float64)
+    if mean_duration.shape != (num_senones,) or not np.all(mean_duration >= 1):
+        raise UserError(
+            f"mean_duration: shape {mean_duration.shape}, must be ({num_senones},) with durations "
+            "of at least 1 frame; count them again from the alignment"
+        )
+    return np.clip(1 - 1 / mean_duration, 0.01, 0.99)
+
+
+class HmmBuilder:
+    """Builds the graph from one in triphones.
+
+    Kinds of states, in the order of their numbers: `plain`, of the graph in triphones, entered
+    by epsilon; `entered`, the same after a senone; `two` and `one`, after the first or second
+    HMM state of an arc that has parted; `split` one, two or three HMM states into several arcs.
+    """
+
+    def __init__(self, graph: TriphoneGraph, senones: np.ndarray, self_loop: np.ndarray) -> None:
+        self.graph, self.senones = graph, senones.astype(np.int64)
+        self.loop = -np.log(self_loop).astype(np.float32)
+        self.enter = -np.log1p(-self_loop).astype(np.float32)
+        self.count = len(self_loop)
+
+        self._sort()
+        self._find_parting()
+        self._find_plain()
+        self._number()
+        self.start = int(self.plain[self.graph.start])
+
+    def build(self) -> FstArrays:
+        """The whole graph in memory."""
+        source, arcs = zip(*self.blocks(), strict=True)
+        return FstArrays(self.start, self.final(), np.concatenate(source), np.concatenate(arcs))
+
+    def _sort(self) -> None:
+        """Arcs by source and HMM; links by source."""
+        source, hmm, *rest = self.graph.arcs
+        order = np.argsort(source * np.int64(len(self.senones)) + hmm, kind="stable")
+        self.source, self.hmm = source[order], hmm[order]
+        self.label, self.cost, self.target = (column[order] for column in rest)
+        links = self.graph.links
+        order = np.argsort(links[0], kind="stable")
+        self.link_source, self.link_label, self.link_cost, self.link_target = (
+            column[order] for column in links
+        )
+        self.graph.arcs = self.graph.links = ()
+
+    def _find_parting(self) -> None:
+        """After how many HMM states each arc parts from all others of its source (3: never)."""
+        first, second, third = self.senones.T
+        rest = np.unique(second * self.count + third, return_inverse=True)
+        self.rest_keys, self.rest = rest  # (second, third senone) of each HMM
+        begins = np.ones((3, len(self.source)), bool)
+        begins[:, 1:] = self.source[1:] != self.source[:-1]
+        for level, senone in enumerate((first, second, third)):
+            begins[level, 1:] |= senone[self.hmm[1:]] != senone[self.hmm[:-1]]
+            if level:
+                begins[level] |= begins[level - 1]
+        alone = begins.copy()
+        alone[:, :-1] &= begins[:, 1:]
+        self.begins = begins
+        self.parts = np.where(alone.any(axis=0), alone.argmax(axis=0), 3).astype(np.int8)
+
+    def _find_plain(self) -> None:
+        """Which states are needed as they are, beside those entered by a senone."""
+        states = self.graph.num_states
+        arcs = np.bincount(self.source[self.begins[0]], minlength=states)
+        links = np.bincount(self.link_source, minlength=states)
+        self.out = arcs + links
+        emits = self.parts < 3
+        third = self.senones[self.hmm[emits], 2]
+        self.entered, self.entered_of = np.unique(
+            self.target[emits] * np.int64(self.count) + third, return_inverse=True
+        )
+        ways = np.bincount(self.entered // self.count, minlength=states)
+        # A state with one way on, without a label, is passed over by what enters it by epsilon.
+        first = np.flatnonzero(self.begins[0])
+        silent = np.zeros(states, bool)
+        silent[self.source[first]] = (self.label[first] == 0) | (self.parts[first] > 0)
+        self.passed = (arcs == 1) & (links == 0) & silent
+        plain = (ways > 1) & (self.out > FEW)
+        linked = np.concatenate([self.link_target, self.target[self.parts == 3]])
+        plain[linked[~self.passed[linked]]] = True
+        plain[self.graph.start] = True
+        self.is_plain = plain
+
+    def _number(self) -> None:
+        """Give every state its number."""
+        parts, hmm, target = self.parts, self.hmm, self.target
+        plain = np.cumsum(self.is_plain) - 1
+        self.plain = np.where(self.is_plain, plain, -1)
+        total = int(np.count_nonzero(self.is_plain))
+        self.entered_base = total
+        total += len(self.entered)
+        two = parts < 2
+        keys = target[two] * np.int64(len(self.rest_keys)) + self.rest[hmm[two]]
+        self.two, self.two_of = np.unique(keys, return_inverse=True)
+        self.two_base = total
+        total += len(self.two)
+        one = parts == 0
+        self.one, self.one_of = np.unique(
+            target[one] * np.int64(len(self.senones)) + hmm[one], return_inverse=True
+        )
+        self.one_base = total
+        total += len(self.one)
+        # Places in the list of arcs where a shared HMM state begins.
+        self.split = [
+            np.flatnonzero(self.begins[level] & (parts > level)) for level in range(STATES)
+        ]
+        self.split_base = []
+        for split in self.split:
+            self.split_base.append(total)
+            total += len(split)
+        self.num_states = total
+
+    # --- the arcs, block by block of states -----------------------------------------------------
+
+    def final(self) -> np.ndarray:
+        """float32 [S] costs of ending: at the start without any word, and in the end's states."""
+        final = np.full(self.num_states, np.inf, np.float32)
+        final[self.start] = self.graph.empty_cost
+        end = self.graph.num_states - 1
+        if self.is_plain[end]:
+            final[self.plain[end]] = 0.0
+        ends = self.entered // self.count == end
+        final[self.entered_base + np.flatnonzero(ends)] = 0.0
+        return final
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(source, arcs) of all states, state by state, in the order of `write_fst`."""
+        self._shared_costs()
+        yield from self._of_triphone_states()
+        yield from self._of_chains()
+        for level in range(STATES):
+            yield self._of_splits(level)
+
+    def _shared_costs(self) -> None:
+        """What arcs with common HMM states have in common of their costs, paid on the way in."""
+        self.common = []
+        for level in range(STATES):
+            shared = np.flatnonzero(self.parts > level)
+            first = np.flatnonzero(self.begins[level][shared])
+            likely = np.exp(-self.cost[shared].astype(np.float64))
+            total = np.add.reduceat(likely, first) if len(first) else likely
+            self.common.append(-np.log(np.maximum(total, 1e-300)).astype(np.float32))
+
+    def _into(self, place: np.ndarray, level: int, paid: np.ndarray | float) -> np.ndarray:
+        """Arcs into the HMM states `level` of the arcs at `place` (the first that share each)."""
+        arcs = np.zeros(len(place), ARC)
+        parts = self.parts[place] == level
+        senone = self.senones[self.hmm[place], level]
+        arcs["ilabel"] = senone + 1
+        arcs["olabel"] = np.where(parts, self.label[place], 0)
+        arcs["weight"][parts] = self.cost[place[parts]]
+        arcs["weight"][~parts] = self.common[level]
+        arcs["weight"] += self.enter[senone] - paid
+        base, found = (
+            (self.one_base, self.one_of),
+            (self.two_base, self.two_of),
+            (self.entered_base, self.entered_of),
+        )[level]
+        alone = self.parts <= level
+        number = np.cumsum(alone)[place[parts]] - 1
+        arcs["nextstate"][parts] = base + found[number]
+        arcs["nextstate"][~parts] = self.split_base[level] + np.arange(np.count_nonzero(~parts))
+        return arcs
+
+    def _links(self, target: np.ndarray, label: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        """Epsilon arcs to states of the graph in triphones, or the only arcs out of those."""
+        arcs = np.zeros(len(target), ARC)
+        arcs["olabel"], arcs["weight"] = label, cost
+        passed = self.passed[target]
+        arcs["nextstate"] = self.plain[target]
+        onward = self.first_out[np.searchsorted(self.first_source, target[passed])]
+        onward["olabel"] = label[passed]
+        onward["weight"] += cost[passed]
+        arcs[passed] = onward
+        return arcs
+
+    def _of_triphone_states(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The states of the graph in triphones: their arcs, each time they are entered."""
+        first = np.flatnonzero(self.begins[0])
+        self.first_source, self.first_out = self.source[first], self._into(first, 0, 0.0)
+        links = self._links(self.link_target, self.link_label, self.link_cost)
+        states = self.graph.num_states
+        source = np.concatenate([self.link_source, self.first_source])
+        order = np.argsort(source, kind="stable")
+        out = np.concatenate([links, self.first_out])[order]
+        bounds = np.searchsorted(source[order], np.arange(states + 1))
+        del source, order, links
+        plain = np.flatnonzero(self.is_plain)
+        for begin in range(0, len(plain), BLOCK):
+            state = plain[begin : begin + BLOCK]
+            size = bounds[state + 1] - bounds[state]
+            number = np.arange(begin, begin + len(state))
+            yield _sorted(np.repeat(number, size), out[ranges(bounds[state], size)])
+        for begin in range(0, len(self.entered), BLOCK):
+            state, senone = np.divmod(self.entered[begin : begin + BLOCK], self.count)
+            number = self.entered_base + np.arange(begin, begin + len(state))
+            linked = self.is_plain[state] & (self.out[state] > FEW)
+            size = np.where(linked, 0, bounds[state + 1] - bounds[state])
+            link = np.zeros(np.count_nonzero(linked), ARC)
+            link["nextstate"] = self.plain[state[linked]]
+            yield _sorted(
+                np.concatenate([number, number[linked], np.repeat(number, size)]),
+                np.concatenate(
+                    [self._loops(number, senone), link, out[ranges(bounds[state], size)]]
+                ),
+            )
+
+    def _loops(self, state: np.ndarray, senone: np.ndarray) -> np.ndarray:
+        arcs = np.zeros(len(state), ARC)
+        arcs["ilabel"], arcs["weight"], arcs["nextstate"] = senone + 1, self.loop[senone], state
+        return arcs
+
+    def _of_chains(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """HMM states with one way on."""
+        first, second, _ = self.senones.T
+        rests, hmms = len(self.rest_keys), len(self.senones)
+        for begin in range(0, len(self.two), BLOCK):
+            target, rest = np.divmod(self.two[begin : begin + BLOCK], rests)
+            now, then = np.divmod(self.rest_keys[rest], self.count)
+            after = np.searchsorted(self.entered, target * self.count + then)
+            yield self._chain(self.two_base + begin, now, then, self.entered_base + after)
+        for begin in range(0, len(self.one), BLOCK):
+            target, hmm = np.divmod(self.one[begin : begin + BLOCK], hmms)
+            after = np.searchsorted(self.two, target * rests + self.rest[hmm])
+            yield self._chain(self.one_base + begin, first[hmm], second[hmm], self.two_base + after)
+
+    def _chain(
+        self, begin: int, now: np.ndarray, then: np.ndarray, after: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        state = np.arange(begin, begin + len(now))
+        arcs = np.zeros(len(now), ARC)
+        arcs["ilabel"], arcs["weight"], arcs["nextstate"] = then + 1, self.enter[then], after
+        loops = self._loops(state, now)
+        return _sorted(np.concatenate([state, state]), np.concatenate([loops, arcs]))
+
+    def _of_splits(self, level: int) -> tuple[np.ndarray, np.ndarray]:
+        """HMM states with several ways on."""
+        split = self.split[level]
+        state = self.split_base[level] + np.arange(len(split))
+        loops = self._loops(state, self.senones[self.hmm[split], level])
+        within = np.flatnonzero(self.parts > level)
+        group = np.cumsum(self.begins[level][within]) - 1
+        if level < STATES - 1:
+            begins = self.begins[level + 1][within]
+            place, group = within[begins], group[begins]
+            arcs = self._into(place, level + 1, self.common[level][group])
+        else:
+            cost = self.cost[within] - self.common[level][group]
+            arcs = self._links(self.target[within], self.label[within], cost)
+        return _sorted(np.concatenate([state, state[group]]), np.concatenate([loops, arcs]))
+
+
+def _sorted(source: np.ndarray, arcs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.lexsort((arcs["olabel"], arcs["ilabel"], source))
+    return source[order], arcs[order]

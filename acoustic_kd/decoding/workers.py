@@ -1,0 +1,85 @@
+"""Decoding many utterances in many processes, each under many weights.
+
+A lattice takes some kilobytes a frame: it stays in the process that made it, and the words alone
+leave it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from acoustic_kd.decoding.search import DEFAULTS, Decoder, SearchSettings
+from acoustic_kd.system.parallel import results_in_turn, worker_pool
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What was recognised in one utterance.
+
+    Attributes:
+        words: for each pair of weights that was asked for; equal ones are the same list.
+        num_frames: of 10 ms.
+        reached_final: false if no path ended in a final state of the graph: the words are those of
+            the best partial path, and the caller should count such utterances.
+        seconds: time the search took, without that of choosing words.
+    """
+
+    words: list[list[str]]
+    num_frames: int
+    reached_final: bool
+    seconds: float
+
+
+Weights = Sequence[tuple[float, float]]  # (LM weight, word insertion penalty) …
+# (utterance, [T, K] log-likelihoods not scaled) …, taken one by one as needed, so that they need
+# not fit in memory together; and weights → utterance → what was recognised, in their order. Raises
+# what `Decoder.lattice` does, and UserError where a process died.
+Decode = Callable[[Iterable[tuple[str, np.ndarray]], Weights], dict[str, Decoded]]
+
+
+@contextmanager
+def decoding(
+    graph_dir: Path, settings: SearchSettings = DEFAULTS, jobs: int = 1
+) -> Iterator[Decode]:
+    """A function that decodes in `jobs` processes; its answer does not depend on their number.
+
+    Args:
+        graph_dir: folder that `build_graph` wrote.
+        settings: limits of the search.
+        jobs: processes, which end with the block. They share the graph, which stays on disk; each
+            takes nine bytes a state of it beside.
+
+    Raises:
+        UserError: the graph's folder is incomplete or damaged.
+    """
+    if jobs <= 1:
+        decoder = Decoder(graph_dir, settings)
+        yield lambda items, weights: {
+            name: _recognise(decoder, name, loglikes, weights) for name, loglikes in items
+        }
+        return
+    Decoder(graph_dir, settings)  # a damaged graph is reported at once
+    with worker_pool(jobs, _start_worker, (graph_dir, settings)) as pool:
+        yield lambda items, weights: dict(
+            results_in_turn(pool, _work, ((*item, weights) for item in items), 2 * jobs)
+        )
+
+
+def _recognise(decoder: Decoder, name: str, loglikes: np.ndarray, weights: Weights) -> Decoded:
+    lattice = decoder.lattice(loglikes, name)
+    words = lattice.best_of_all(weights)
+    return Decoded(words, lattice.num_frames, lattice.reached_final, lattice.seconds)
+
+
+_worker: list[Decoder] = []  # the graph of this process, loaded once
+
+
+def _start_worker(graph_dir: Path, settings: SearchSettings) -> None:
+    _worker.append(Decoder(graph_dir, settings))
+
+
+def _work(item: tuple[str, np.ndarray, Weights]) -> tuple[str, Decoded]:
+    return item[0], _recognise(_worker[0], *item)

@@ -1,0 +1,1 @@
+"""An experiment directory: its stages, what they wrote, and what their models are."""

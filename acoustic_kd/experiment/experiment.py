@@ -1,0 +1,179 @@
+"""An experiment: its settings, its directory, and the stages that fill it."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from acoustic_kd.settings import PATHS, Config, all_settings
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.steps import Work, read_settings, require_done
+
+Part = TypeVar("Part")
+
+# Where things lie, and how fast they are made, is not what they are.
+NOT_SHAPING = {
+    *PATHS,
+    *("decode.jobs", "train.checkpoint_steps", "train.memory_gb", "soft_targets.memory_gb"),
+    "train.tracker",
+}
+# Settings that came later: at their defaults all is as before there were any, so that what was made
+# then stays current.
+LATER = {
+    *("corpus.test_share", "corpus.test_speakers", "corpus.dev_speakers", "corpus.folds"),
+    *("corpus.fold", "corpus.train_parts", "corpus.dev_parts", "corpus.test_parts"),
+    *("corpus.untranscribed_parts", "corpus.untranscribed_share", "corpus.demo_language"),
+    *("align.method", "align.rounds", "align.gaussians", "align.flat_hours", "align.outliers"),
+    *("align.pdfs", "align.snip_edges"),
+    *("lang.units", "lang.case", "lang.positions", "lang.pieces", "lang.piece_model"),
+    "align.unknown_words",  # if there are any, the sources of the corpus stage say so
+    *("train.logits_mb", "train.lanes", "distill.transfer_set", "soft_targets.posteriors"),
+    *("decode.vocabulary", "decode.min_counts", "decode.prune"),
+}
+# What is asked of the output, and is not what it is: another value makes nothing again.
+ASKED = {"align.max_failed"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the recipe.
+
+    Attributes:
+        name: as on the command line.
+        folder: its directory under the experiment's.
+        settings: the setting groups (or `group.key` settings) that shape its output.
+        inputs: the stages it reads.
+        sources: `module:function` under `acoustic_kd`, config → digests of files outside the
+            experiment that are read.
+        format: raised when the code changes what it writes, so that old output is made again.
+        whole: as in `Work`.
+        distributed: whether it may run on several processes.
+        beside: files that it makes in the experiment's own directory.
+        parts: what several runs may share out among themselves (`--shard`), if anything.
+    """
+
+    name: str
+    folder: str
+    settings: tuple[str, ...]
+    inputs: tuple[str, ...]
+    sources: str | None = None
+    format: int = 1
+    whole: bool = True
+    distributed: bool = False
+    beside: tuple[str, ...] = ()
+    parts: str = ""
+
+    def run(self, experiment: "Experiment") -> None:
+        """Run the stage's verb, `verbs/NAME.py`; it writes under `experiment.path(name)`.
+
+        The module is imported here, so a stage that is up to date imports none of it.
+        """
+        _attribute(f"verbs.{self.name.replace('-', '_')}:run")(experiment)
+
+    def source_digests(self, config: Config) -> dict[str, str]:
+        """The digests of the files outside the experiment that the stage reads."""
+        return {} if self.sources is None else _attribute(self.sources)(config)
+
+
+def _attribute(name: str) -> Callable[..., Any]:
+    """What `module:name` names; the module's own name is below `acoustic_kd`."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(f"acoustic_kd.{module}"), attribute)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Settings and where everything lies.
+
+    Attributes:
+        stages: all stages by name, in order.
+        processes: how many processes were asked for, or None.
+        command: what makes the experiment, for its report.
+        share: (i, n): this run makes every nth part from the ith on, beside other runs; or None.
+    """
+
+    config: Config
+    directory: Path
+    stages: dict[str, Stage]
+    processes: int | None = None
+    command: str = ""
+    share: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        model = self.config.align.model
+        if model and Path(model).resolve().is_relative_to(self.directory.resolve()):
+            raise UserError(
+                f"setting 'align.model' is {model}, a part of this experiment; give another "
+                "--exp-dir, for this one's models were trained on the alignment that it has"
+            )
+
+    def own(self, parts: Sequence[Part]) -> Sequence[Part]:
+        """Of a stage's parts those that this run makes: all, or its share."""
+        first, every = self.share or (0, 1)
+        return parts[first::every]
+
+    def path(self, stage: str) -> Path:
+        """The directory of a stage."""
+        return self.directory / self.stages[stage].folder
+
+    def work(self, name: str) -> Work:
+        """The piece of work that a stage is, with the digests of its inputs as they lie there.
+
+        Raises:
+            UserError: an input is not done, was done with other settings, or is itself out of date.
+        """
+        stage = self.stages[name]
+        inputs = {other: self.done(other)["digest"] for other in self.inputs(name)}
+        inputs |= stage.source_digests(self.config)
+        beside = tuple(self.directory / file for file in stage.beside)
+        return Work(name, self.path(name), self._settings(stage), inputs, stage.whole, beside)
+
+    def done(self, name: str) -> dict[str, Any]:
+        """The record of a stage that is about to be read.
+
+        Raises:
+            UserError: it is not done, was done with other settings, or from older input.
+        """
+        stage = self.stages[name]
+        how = f"stage {self.number(name)} ({name})"
+        record = require_done(self.path(name), name, self._settings(stage), how)
+        for other in self.inputs(name):
+            if record["inputs"].get(other) != self.done(other)["digest"]:
+                raise UserError(
+                    f"{self.path(name)}: '{name}' was made from an older '{other}'; run {how} again"
+                )
+        return record
+
+    def inputs(self, name: str) -> tuple[str, ...]:
+        """The stages that a stage reads."""
+        stage, config = self.stages[name], self.config
+        spared = set() if config.features.transfer_warps else {"copies"}
+        if name == "soft-targets" and config.soft_targets.posteriors:
+            spared.add("train")  # posteriors of models outside take the members' place
+        return tuple(other for other in stage.inputs if other not in spared)
+
+    def number(self, name: str) -> int:
+        """The place of a stage in the recipe."""
+        return list(self.stages).index(name)
+
+    def _settings(self, stage: Stage) -> dict[str, Any]:
+        chosen = select(self.config, stage.settings)
+        recorded = read_settings(self.path(stage.name))
+        kept = {key: recorded[key] for key in ASKED & chosen.keys() & recorded.keys()}
+        return chosen | kept | {"format": stage.format}
+
+
+def select(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
+    """The settings of some groups (`train`) or single settings (`train.seed`), as JSON values."""
+    chosen, defaults = {}, all_settings(Config())
+    for key, value in all_settings(config).items():
+        shaping = key not in NOT_SHAPING and not (key in LATER and value == defaults[key])
+        if shaping and (key in names or key.partition(".")[0] in names):
+            chosen[key] = list(value) if isinstance(value, tuple) else value
+    return chosen
+
+
+def all_settings_json(config: Config) -> dict[str, Any]:
+    """Every setting that shapes results, as JSON values."""
+    return select(config, tuple(all_settings(config)))

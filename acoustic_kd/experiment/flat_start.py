@@ -1,0 +1,186 @@
+"""The align stage without anything trained before: `align.method=flat`.
+
+docs/alignment.md
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from acoustic_kd.alignment.flat_start import equal_states, first_round, train_rounds
+from acoustic_kd.alignment.gmm_aligner import FlatAligner, Round, find_outliers, read_round
+from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation
+from acoustic_kd.alignment.senones import SenoneInventory, monophones
+from acoustic_kd.alignment.tree import cepstra
+from acoustic_kd.alignment.viterbi import Transcripts
+from acoustic_kd.corpora.utterances import Utterance, read_manifest
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.outputs import normalised
+from acoustic_kd.features.frames import Utterance as Frames
+from acoustic_kd.features.frames import shard_paths, write_store
+from acoustic_kd.language.lexicon import SILENCE, Lexicon
+from acoustic_kd.settings import AlignConfig
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import digest, write_jsonl
+from acoustic_kd.system.parallel import map_stream, progress
+
+SHARD_FRAMES = 12_000  # two minutes: enough shards of an hour for every core to have some
+HOUR = 360_000  # frames
+
+Found = tuple[str, Segmentation | str, float]  # utterance; its segmentation, or why none; score
+Result = tuple[str, Segmentation | str]
+
+
+def start_flat(
+    experiment: Experiment, lexicon: Lexicon
+) -> Callable[[str, list[Utterance]], Iterator[Result]]:
+    """Train the small model on the train split; what it gives aligns each split."""
+    config, out = experiment.config.align, experiment.path("align") / "flat"
+    inventory = monophones((SILENCE, *lexicon.phones()))
+    train = read_manifest(experiment.path("corpus") / "train.jsonl")
+    texts = {u.id: u.text.split() for u in train if u.text is not None}
+    model, store = out / "model.safetensors", out / "cepstra"
+    if not model.is_file():
+        _gather_cepstra(experiment, Transcripts(lexicon, inventory), texts, store)
+        first_round(shard_paths(store), inventory).write(model)
+    if not (found := read_round(model)).finished:
+        found = _train(config, shard_paths(store), model, lexicon, inventory, texts)
+    scores: list[dict] = []
+
+    def align(split: str, utterances: list[Utterance]) -> Iterator[Result]:
+        results = list(_align_split(experiment, split, utterances, (found, lexicon, inventory)))
+        known = ((name, score) for name, _, score in results if np.isfinite(score))
+        scores.extend({"id": n, "split": split, "score": round(s, 3)} for n, s in known)
+        write_jsonl(out / "scores.jsonl", sorted(scores, key=lambda row: row["score"]))
+        yield from without_outliers(split, results, config.outliers)
+        shutil.rmtree(store, ignore_errors=True)
+
+    return align
+
+
+def _train(
+    config: AlignConfig,
+    shards: list[Path],
+    model: Path,
+    lexicon: Lexicon,
+    inventory: SenoneInventory,
+    texts: dict[str, list[str]],
+) -> Round:
+    """The rounds, each told on the terminal."""
+    settings = config.rounds, config.gaussians, config.outliers
+    for found in train_rounds(shards, model, lexicon, inventory, texts, *settings):
+        row = found.history[-1]
+        print(
+            f"  round {row['round']}: {row['gaussians']} Gaussians a state, log-likelihood "
+            f"{row['log_likelihood']:.3f} a frame, {row['left_out']} utterances not learnt from",
+            flush=True,
+        )
+    return read_round(model)
+
+
+def _gather_cepstra(
+    experiment: Experiment, transcripts: Transcripts, texts: dict[str, list[str]], store: Path
+) -> None:
+    """Write cepstra and first guesses of the utterances to learn from.
+
+    At most `align.flat_hours` of them, those whose ids' digests come first: as good as by chance,
+    and the same whatever else is in the corpus.
+    """
+    shutil.rmtree(store, ignore_errors=True)  # one that was stopped half way
+    usable: dict[str, int] = {}
+    for utterance in normalised(experiment, "train"):
+        if utterance.id not in texts:  # a copy at another vocal tract length
+            continue
+        try:
+            transcripts.check(texts[utterance.id], len(utterance.features))
+        except AlignmentFailure:  # which the last alignment tells of
+            continue
+        usable[utterance.id] = len(utterance.features)
+    if not usable:
+        raise UserError(
+            "train: no utterance can be aligned, for none has a transcript of words that the "
+            "lexicon has and that fit into it; mend the transcripts or the lexicon (align.lexicon)"
+        )
+    order = sorted(usable, key=digest)
+    hours = np.cumsum([usable[name] for name in order]) / HOUR
+    enough = int(np.searchsorted(hours, experiment.config.align.flat_hours))
+    chosen = set(order[: max(1, enough)])
+    inventory = transcripts.inventory
+
+    def utterances() -> Iterator[Frames]:
+        for utterance in progress(normalised(experiment, "train"), "cepstra", unit="utt"):
+            if utterance.id in chosen:
+                words = texts[utterance.id]
+                spoken = [inventory.index[p] for w in words for p in _first(transcripts, w)]
+                states = equal_states(utterance.features, np.array(spoken))
+                frames = cepstra(utterance.features).astype(np.float32)
+                yield Frames(utterance.id, frames, states)
+
+    total = write_store(store, utterances(), inventory.classes, SHARD_FRAMES, "float32")
+    print(f"  learning from {len(chosen)} utterances, {total / HOUR:.2f} h")
+
+
+def _first(transcripts: Transcripts, word: str) -> tuple[str, ...]:
+    """The shortest pronunciation, the first of those: what `check` says there is room for."""
+    return min(transcripts.lexicon[word], key=len)
+
+
+# --- alignment of everything with the model that was learnt ---------------------------------------
+
+_aligner: FlatAligner
+
+
+def _start(found: Round, lexicon: Lexicon, inventory: SenoneInventory) -> None:
+    global _aligner
+    transcripts = Transcripts(lexicon, inventory, found.durations)
+    _aligner = FlatAligner(found.mixtures, transcripts)
+
+
+def _align(item: tuple[Utterance, Frames]) -> Found:
+    utterance, frames = item
+    if utterance.text is None:
+        return utterance.id, NO_TRANSCRIPT, np.nan
+    try:
+        path, _, loglikes = _aligner.align(utterance.text.split(), cepstra(frames.features))
+    except AlignmentFailure as error:
+        return utterance.id, str(error), np.nan
+    segmentation = _aligner.transcripts.inventory.segmentation(utterance.id, path)
+    return utterance.id, segmentation, _aligner.score(path, loglikes)
+
+
+NO_TRANSCRIPT = "it has no transcript (such speech belongs in a split 'untranscribed')"
+
+
+def _align_split(
+    experiment: Experiment,
+    split: str,
+    utterances: list[Utterance],
+    arguments: tuple[Round, Lexicon, SenoneInventory],
+) -> Iterator[Found]:
+    known = {utterance.id: utterance for utterance in utterances}
+    items = ((known[u.id], u) for u in normalised(experiment, split) if u.id in known)
+    return map_stream(_align, items, f"align {split}", len(utterances), 0, _start, arguments)
+
+
+def without_outliers(split: str, results: list[Found], spreads: float | None) -> Iterator[Result]:
+    """The results; of train, reasons instead of segmentations that fit far worse than others.
+
+    Dev and test are what systems are measured on: an utterance is not left out there for being
+    hard.
+    """
+    scores = np.array([score for _, _, score in results])
+    outliers = np.zeros(len(scores), bool)
+    if split == "train" and spreads is not None:
+        outliers = find_outliers(scores, spreads)
+    middle = np.nanmedian(scores) if np.isfinite(scores).any() else np.nan
+    for (name, segmentation, score), outlier in zip(results, outliers, strict=True):
+        if outlier:
+            reason = (
+                f"it does not sound like its transcript: its alignment scores {score:.2f} a frame,"
+                f" half of {split} {middle:.2f} or better (setting 'align.outliers')"
+            )
+            yield name, reason
+        else:
+            yield name, segmentation

@@ -1,0 +1,173 @@
+"""Targets from Kaldi: `align.method=kaldi` takes pdf-ids of a tree of Kaldi's as classes.
+
+Three stages do something else then: align copies the alignments that were given, or the best
+classes of posteriors, fitted to the frames here; senones counts the classes; and frames takes them
+as they are. docs/kaldi.md
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from acoustic_kd.corpora.utterances import SPLITS, Exclusion, read_manifest
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.outputs import check_kept, report_exclusions
+from acoustic_kd.features.frames import Classes, read_index
+from acoustic_kd.kaldi.archives import Table, files_of
+from acoustic_kd.kaldi.objects import ALIGNMENT, POSTERIOR, integer_bytes, write_objects
+from acoustic_kd.kaldi.posteriors import best_classes, fitted
+from acoustic_kd.settings import Config
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import digest, ends_mark, file_digest, read_json, write_json
+
+FORMAT = "acoustic_kd pdfs 1"
+
+
+def check_has_tree(experiment: Experiment) -> None:
+    """Raise a UserError where what is asked for needs a tree of this program's own."""
+    if takes_pdfs(experiment.config):
+        raise UserError(
+            "with align.method=kaldi the classes are Kaldi's pdf-ids, and no decoding graph is made"
+            " of its tree here: the recipe ends with 'distill' (--stop-stage distill); decode with "
+            "Kaldi's own graph, from what 'acoustic-kd posteriors' writes"
+        )
+
+
+# --- align --------------------------------------------------------------------------------------
+
+
+def run_pdf_align(experiment: Experiment) -> None:
+    """Write the pdf-id of every frame of each split, one archive a split, as far as given.
+
+    Raises:
+        UserError: an utterance has another number of frames, or no pdf-ids; too many have none. A
+            test split of which nothing is aligned stays without.
+    """
+    config, out = experiment.config.align, experiment.path("align")
+    if config.pdf_ali is not None:
+        table = Table(config.pdf_ali, ALIGNMENT)
+    else:
+        table = Table(config.pdf_post or "", POSTERIOR)
+    excluded: list[Exclusion] = []
+    for split in SPLITS:
+        utterances = read_manifest(experiment.path("corpus") / f"{split}.jsonl")
+        known = {u.id for u in utterances if u.id in table}
+        failed = [
+            Exclusion(u.id, split, f"not in {table.given}") for u in utterances if u.id not in known
+        ]
+        if split == "test" and not known:
+            print("  test: no alignments, so no frame accuracy")
+            failed = []
+        excluded += failed
+        check_kept(out, split, len(known), excluded, config.max_failed)
+        index = read_index(experiment.path("features") / split)
+        lengths = {name: frames for name, frames in index.lengths.items() if name in known}
+        aligned = ((name, integer_bytes(_labels(table, name, lengths[name], experiment.config)))
+                   for name in table if name in lengths)  # fmt: skip
+        number = write_objects(out / f"{split}.ark", aligned)
+        print(f"  {split}: {number} utterances, {sum(lengths.values())} frames")
+    table.close()
+    report_exclusions(out, excluded)
+
+
+def _labels(table: Table, name: str, frames: int, config: Config) -> np.ndarray:
+    """The pdf-id of each frame of an utterance, int32 [T]."""
+    where, align = f"{table.given} (utterance '{name}')", config.align
+    found = fitted(table[name], frames, align.snip_edges, where)
+    if align.pdf_post is not None:
+        found = best_classes(found, where)
+    most = found.max(initial=0)
+    if found.min(initial=0) < 0 or (align.pdfs is not None and most >= align.pdfs):
+        wrong = found.min() if found.min() < 0 else most
+        raise UserError(
+            f"{where}: {wrong} is no pdf-id, which are 0 to "
+            f"{'…' if align.pdfs is None else align.pdfs - 1}; ali-to-pdf makes them of "
+            "transition-ids, hmm-info says how many there are (align.pdfs)"
+        )
+    return found
+
+
+# --- senones ------------------------------------------------------------------------------------
+
+
+def run_pdf_senones(experiment: Experiment) -> None:
+    """Count the classes: `align.pdfs`, or as many as the largest pdf-id says."""
+    given = experiment.config.align.pdfs
+    paths = {split: experiment.path("align") / f"{split}.ark" for split in SPLITS}
+    stored = (found for path in paths.values() for _, found in _stored(path))
+    ends = [(int(found.min()), int(found.max()) + 1) for found in stored if len(found)]
+    least, count = min(first for first, _ in ends), max(last for _, last in ends)
+    # What a pdf-id means is not written anywhere: other alignments may be those of another tree.
+    value = {
+        "format": FORMAT, "pdfs": given or count, "alignment": file_digest(paths["train"])
+    }  # fmt: skip
+    write_json(_inventory(experiment), value)
+    if given is None:
+        print(f"  {count} pdf-ids, by the largest in the alignments (align.pdfs says how many)")
+        if least:
+            print("  (no frame is of 0: are these transition-ids, to be put through ali-to-pdf?)")
+    else:
+        print(f"  {given} pdf-ids")
+
+
+def _inventory(experiment: Experiment) -> Path:
+    return experiment.path("senones") / "inventory.json"
+
+
+def _stored(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    if path.stat().st_size:  # of a test split there may be no alignments
+        yield from Table(str(path), ALIGNMENT).items()
+
+
+# --- frames -------------------------------------------------------------------------------------
+
+
+class PdfLabels:
+    """The pdf-ids of a split's frames, as `label.SenoneLabels`."""
+
+    def __init__(self, experiment: Experiment, split: str) -> None:
+        value = read_json(_inventory(experiment))
+        self.classes = Classes(int(value["pdfs"]), digest(value)[:32])
+        self._found = dict(_stored(experiment.path("align") / f"{split}.ark"))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def targets(self, name: str) -> np.ndarray:
+        """The pdf-id of every frame, int32 [T]."""
+        return self._found[name]
+
+    def visits(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The pdf-ids an utterance passes through, int32 [N], and frames in each, int64."""
+        found = self._found[name]
+        first = np.flatnonzero(np.diff(found, prepend=-1))
+        return found[first], np.diff(first, append=len(found))
+
+
+def posterior_sources(config: Config) -> dict[str, str]:
+    """What is known of each model's archives without reading them whole, if there are any.
+
+    Raises:
+        UserError: they are not there.
+    """
+    given = enumerate(config.soft_targets.posteriors, start=1)
+    return {f"posteriors {number}": _mark(archives) for number, archives in given}
+
+
+def _mark(given: str) -> str:
+    return digest([ends_mark(path) for path in files_of(given)])
+
+
+# --- corpus -------------------------------------------------------------------------------------
+
+
+def takes_pdfs(config: Config) -> bool:
+    """Whether the classes are pdf-ids of Kaldi's: nothing is aligned, so no lexicon is read.
+
+    docs/kaldi.md
+    """
+    return config.align.method == "kaldi"

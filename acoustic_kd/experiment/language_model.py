@@ -1,0 +1,284 @@
+"""The language model of the graph stage: a ready one, or an n-gram trained on text; its word
+pieces with `lang.units=pieces` (docs/language-model.md, docs/units.md).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from acoustic_kd.corpora.load import librispeech_dir
+from acoustic_kd.corpora.openslr import LANGUAGE_MODELS, file_of, language_model_named
+from acoustic_kd.corpora.utterances import MEASURED, read_manifest
+from acoustic_kd.decoding.graph.compile import arpa_words
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.words import (
+    alphabet_of,
+    is_spelled,
+    normaliser,
+    some,
+    with_unknown_words,
+)
+from acoustic_kd.language.g2p import FORMAT
+from acoustic_kd.language.graphemes import clusters
+from acoustic_kd.language.lexicon import Lexicon
+from acoustic_kd.language.ngrams import train_lm
+from acoustic_kd.language.pieces import PIECES, PieceModel, bare, single_clusters, train_pieces
+from acoustic_kd.language.text import TextFile, most_frequent
+from acoustic_kd.settings import Config
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import atomic_path, file_digest
+
+LEAST_KNOWN = 0.01  # of the words of a text; fewer are in another language, or in lower case
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A back-off model, and how its words are said.
+
+    Attributes:
+        path: the ARPA file.
+        words: those of the graph, or pieces of words.
+        left_out: those that nobody knows how to say.
+        lexicon: says at least `words`.
+        knows: whether a word can be recognised.
+        text_words: of a model of pieces, the words that it has learnt from.
+    """
+
+    path: Path
+    words: set[str]
+    left_out: set[str]
+    lexicon: Lexicon
+    knows: Callable[[str], bool]
+    text_words: set[str] | None = None
+
+
+def sources(config: Config) -> dict[str, str]:
+    """The user's own language model or text, if there is one. One by name is known by its name."""
+    decode, found = config.decode, {}
+    if decode.arpa is not None:
+        name = _name(decode.arpa)
+        found["arpa"] = f"openslr 11 {name}" if name else file_digest(Path(decode.arpa))
+    elif decode.lm_text is not None:
+        found["lm_text"] = file_digest(Path(decode.lm_text))
+    guessing = found and config.align.unknown_words == "g2p" and not is_spelled(config)
+    return found | ({"g2p": str(FORMAT)} if guessing else {})
+
+
+def check(config: Config) -> None:
+    """Raise a UserError where there is no such language model or text: before it is needed."""
+    decode = config.decode
+    if decode.arpa is not None:
+        _name(decode.arpa)
+    elif decode.lm_text is not None and not Path(decode.lm_text).is_file():
+        raise UserError(f"decode.lm_text {decode.lm_text}: no such file")
+
+
+def _name(given: str) -> str | None:
+    """The name of LibriSpeech's own language model, where `decode.arpa` is one and not a file."""
+    if Path(given).is_file():
+        return None
+    name = language_model_named(given)
+    if name is None:
+        known = ", ".join(file.removesuffix(".arpa.gz") for file in LANGUAGE_MODELS)
+        raise UserError(
+            f"decode.arpa {given}: no such file, and no language model of LibriSpeech's ({known})"
+        )
+    return name
+
+
+def make_language_model(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageModel:
+    """Fetch or train the language model; say on the terminal what it is.
+
+    Args:
+        lexicon: that of the corpus stage.
+        out: where a model that is trained goes.
+
+    Raises:
+        UserError: the model or the text is damaged or cannot be had, or has nothing in common with
+            the lexicon or the dev split.
+    """
+    decode = experiment.config.decode
+    if decode.arpa is not None:
+        model = _ready_made(experiment, decode.arpa, lexicon)
+    elif experiment.config.lang.units == "pieces":
+        model = _of_pieces(experiment, lexicon, out)
+    else:
+        model = _trained(experiment, lexicon, out)
+    _report_unknown(experiment, model)
+    return model
+
+
+def _ready_made(experiment: Experiment, given: str, lexicon: Lexicon) -> LanguageModel:
+    name = _name(given)
+    path = file_of(name, librispeech_dir(experiment.config.corpus)) if name else Path(given)
+    words = arpa_words(path)
+    lexicon = with_unknown_words(
+        experiment, lexicon, Counter(words), "graph", "the language model's words"
+    )
+    left_out = sorted(word for word in words if word not in lexicon)
+    if left_out:
+        print(
+            f"  {len(left_out)} of the language model's {len(words)} words are left out of the "
+            f"graph, for there is no pronunciation of them: {some(left_out)}"
+        )
+    known = set(words) - set(left_out)
+    return LanguageModel(path, known, set(left_out), lexicon, known.__contains__)
+
+
+def _text(experiment: Experiment) -> TextFile | None:
+    """The text that `decode.lm_text` names, if there is one, with its words as transcripts'."""
+    path = experiment.config.decode.lm_text
+    if path is None:
+        return None
+    return TextFile(Path(path), "decode.lm_text", normaliser(experiment.config))
+
+
+def _trained(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageModel:
+    decode, text = experiment.config.decode, _text(experiment)
+    sentences: Iterable[list[str]]
+    if text is None:
+        train = read_manifest(experiment.path("corpus") / "train.jsonl")
+        sentences = [u.text.split() for u in train if u.text]
+        counts = Counter(word for sentence in sentences for word in sentence if word in lexicon)
+        vocabulary = most_frequent(counts, decode.vocabulary)
+    else:
+        sentences, counts = text, text.counts()
+        _check_known(text, counts, lexicon)
+        vocabulary = most_frequent(counts, decode.vocabulary)
+        chosen = Counter({word: counts[word] for word in vocabulary})
+        lexicon = with_unknown_words(experiment, lexicon, chosen, "graph", "the text")
+        vocabulary = [word for word in vocabulary if word in lexicon]
+        covered = sum(counts[word] for word in vocabulary) / counts.total()
+        print(
+            f"  vocabulary: {len(vocabulary)} of the text's {len(counts)} words, {covered:.2%} of "
+            f"the {counts.total()} that it is long"
+        )
+    known = set(vocabulary)
+    path = _train(experiment, sentences, known, out)
+    return LanguageModel(path, known, set(), lexicon, known.__contains__)
+
+
+def _of_pieces(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageModel:
+    text = _text(experiment)
+    if text is not None:
+        _check_known(text, text.counts(), lexicon)
+    pieces = make_pieces(experiment, text, out)
+    known = set(pieces.lexicon.entries)
+    print(f"  vocabulary: {len(known)} pieces of the text's {len(pieces.words)} words")
+    path = _train(experiment, pieces.sentences, known, out)
+    return LanguageModel(path, known, set(), pieces.lexicon, pieces.knows, pieces.words)
+
+
+def _train(
+    experiment: Experiment, sentences: Iterable[list[str]], vocabulary: set[str], out: Path
+) -> Path:
+    """The ARPA file of an n-gram; says on the terminal how large it is."""
+    decode, path = experiment.config.decode, out / "lm.arpa"
+    numbers = train_lm(sentences, vocabulary, path, decode.ngram, decode.min_counts, decode.prune)
+    sizes = ", ".join(f"{size} {n}-grams" for n, size in enumerate(numbers, start=1))
+    print(f"  language model of {sizes}")
+    return path
+
+
+def _check_known(text: TextFile, counts: Counter[str], lexicon: Lexicon) -> None:
+    known = sum(count for word, count in counts.items() if word in lexicon)
+    if known < LEAST_KNOWN * counts.total():
+        first = some(most_frequent(counts, 6))
+        raise UserError(
+            f"{text.setting} {text.path}: {known} of its {counts.total()} words are in the lexicon "
+            f"({first} are not): is it in upper case, as transcripts are, and of the same language?"
+        )
+
+
+def _report_unknown(experiment: Experiment, model: LanguageModel) -> None:
+    """Say how many words of dev and test cannot be recognised, or only piece by piece.
+
+    Raises:
+        UserError: all of those of dev.
+    """
+    for split in MEASURED:
+        texts = [u.text or "" for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")]
+        words = " ".join(texts).split()
+        unknown = [word for word in words if not model.knows(word)]
+        if split == "dev" and words and len(unknown) == len(words):
+            raise UserError(
+                f"language model {model.path}: none of the words of dev ({some(words)}) is in its "
+                f"vocabulary ({some(sorted(model.words))}); check language and case"
+            )
+        made, where = "", "vocabulary"
+        if model.text_words is not None:
+            new = [word for word in words if word not in model.text_words]
+            lost = [word for word in new if not model.knows(word)]
+            made, where, unknown = f"; {len(lost)} of them cannot come out", "text", new
+        share = len(unknown) / max(len(words), 1)
+        print(
+            f"  {split}: {len(unknown)} of {len(words)} words ({share:.2%}) are not in the "
+            f"{where}{made}"
+        )
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A text in pieces.
+
+    Attributes:
+        sentences: lists of pieces, made anew by each loop.
+        lexicon: how each piece is said.
+        words: of the text.
+        knows: whether a word can come out.
+    """
+
+    sentences: Iterable[list[str]]
+    lexicon: Lexicon
+    words: set[str]
+    knows: Callable[[str], bool]
+
+
+class _InPieces:
+    """Sentences of words as sentences of pieces."""
+
+    def __init__(self, model: PieceModel, sentences: Iterable[list[str]]) -> None:
+        self._model, self._sentences = model, sentences
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for words in self._sentences:
+            yield [piece for word in words for piece in self._model.split(word)]
+
+
+def make_pieces(experiment: Experiment, text: Iterable[list[str]] | None, out: Path) -> Pieces:
+    """Train the sentencepiece model on the train transcripts; put them, or a text, in its pieces.
+
+    The pieces are those that the text is made of, and every cluster of the train transcripts alone,
+    at every place of a word: so every word can come out.
+
+    Args:
+        text: sentences of words; None: the train transcripts.
+        out: where `PIECES` goes.
+
+    Raises:
+        UserError: there cannot be so many pieces, or so few.
+    """
+    lang, alphabet = experiment.config.lang, alphabet_of(experiment, "graph")
+    train = read_manifest(experiment.path("corpus") / "train.jsonl")
+    spoken = [(utterance.text or "").split() for utterance in train]
+    spelled = alphabet.spelled({word for words in spoken for word in words})
+    learnt = [[word for word in words if word in spelled] for words in spoken]
+    content = train_pieces(filter(None, learnt), lang.pieces, lang.piece_model)
+    with atomic_path(out / PIECES) as temporary:
+        temporary.write_bytes(content)
+    model, sentences = PieceModel(content), spoken if text is None else text
+    words = {word for sentence in sentences for word in sentence}
+    singles = single_clusters(spelled)
+    said = {
+        piece: alphabet.spell(*bare(piece))
+        for piece in sorted(singles.union(*map(model.split, words)))
+    }
+    lexicon = Lexicon({piece: (spelling,) for piece, spelling in said.items() if spelling})
+
+    def knows(word: str) -> bool:
+        parts = clusters(word)
+        whole = singles.issuperset(parts) and alphabet.spell(word) is not None
+        return whole or all(piece in lexicon for piece in model.split(word))
+
+    return Pieces(_InPieces(model, sentences), lexicon, words, knows)

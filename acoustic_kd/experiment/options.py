@@ -1,0 +1,110 @@
+"""The command-line options that describe an experiment."""
+
+import argparse
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+from acoustic_kd.experiment.experiment import Experiment, Stage
+from acoustic_kd.experiment.stages import STAGES
+from acoustic_kd.settings import PATHS, Config, load_config, settings_file, shown
+from acoustic_kd.system.errors import UserError
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """The options that `experiment_of` reads."""
+    parser.add_argument(
+        "--config", type=Path, metavar="NAME_OR_FILE",
+        help="settings in YAML: a file, or settings of the package by name, such as an4",
+    )  # fmt: skip
+    parser.add_argument(
+        "--exp-dir", type=Path, metavar="DIR",
+        help="where everything goes (default: exp/NAME of the settings)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="where the corpus lies, or LibriSpeech is downloaded to"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY.SUBKEY=VALUE", help="settings")
+
+
+def add_stage_options(parser: argparse.ArgumentParser, stage: Stage, description: str) -> None:
+    """The options of a stage's verb."""
+    parser.description = description
+    parser.epilog = (
+        f"Example: acoustic-kd {stage.name} --config an4 --data-dir DIR model.width=1024"
+    )
+    add_experiment(parser)
+    parser.add_argument(
+        "--num-processes",
+        type=int,
+        metavar="N",
+        help="refuse to run on another number of processes than this",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say whether it would run, and why; run nothing"
+    )
+    if stage.parts:
+        parser.add_argument(
+            "--shard",
+            metavar="I/N",
+            help=f"make every Nth of the {stage.parts} from number I on (0 <= I < N), beside "
+            "other runs: for the jobs of an array; a run without it then ends the stage",
+        )
+
+
+def experiment_of(options: argparse.Namespace) -> Experiment:
+    """The experiment that the command line describes."""
+    path = None if options.config is None else settings_file(options.config)
+    config = load_config(path, options.overrides)
+    if options.data_dir is not None:
+        corpus = dataclasses.replace(config.corpus, data_dir=options.data_dir)
+        config = dataclasses.replace(config, corpus=corpus)
+    directory = options.exp_dir or Path("exp") / default_name(options.config, config)
+    return Experiment(
+        config,
+        directory,
+        STAGES,
+        getattr(options, "num_processes", None),
+        _recipe(options, config),
+        _share(getattr(options, "shard", None)),
+    )
+
+
+def _share(text: str | None) -> tuple[int, int] | None:
+    """(i, n) of `--shard i/n`."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if found is None or not int(found[1]) < int(found[2]):
+        raise UserError(f"--shard is '{text}'; it must be I/N with 0 <= I < N")
+    return int(found[1]), int(found[2])
+
+
+def _recipe(options: argparse.Namespace, config: Config) -> str:
+    """The command that makes the experiment, to stand beside its results."""
+    words = ["recipes/run.sh"]
+    if options.config is not None:
+        words += ["--config", shown(options.config)]
+    words += [] if config.corpus.name == "demo" else ["--data-dir", "DIR"]
+    return shlex.join([*words, *map(_without_folder, options.overrides)])
+
+
+def _without_folder(override: str) -> str:
+    """A setting without the folders of a path, which are this machine's own."""
+    key, _, value = override.partition("=")
+    return f"{key}={Path(value).name}" if key in PATHS else override
+
+
+def default_name(path: Path | None, config: Config) -> str:
+    """The experiment's name where none is given: that of its settings file, else its corpus."""
+    return path.stem if path is not None else config.corpus.name
+
+
+def add_finished_experiment(parser: argparse.ArgumentParser) -> None:
+    """EXP, and which of its models."""
+    parser.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
+    parser.add_argument(
+        "--model", default="distilled/01", metavar="MODEL",
+        help="distilled/NN, distilled/control, members/NN or ensemble (default: %(default)s)",
+    )  # fmt: skip

@@ -1,0 +1,120 @@
+"""Files that stages wrote, read by later stages."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from acoustic_kd.alignment.senones import SenoneInventory, read_inventory
+from acoustic_kd.corpora.utterances import Exclusion, check_excluded, read_manifest
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.features.fbank import copy_mark, original_id
+from acoustic_kd.features.frames import Classes, read_utterances, shard_paths
+from acoustic_kd.features.frames import Utterance as Frames
+from acoustic_kd.features.normalise import gather_moments, grouping
+from acoustic_kd.language.lexicon import Lexicon, read_lexicon
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import read_json, write_jsonl
+
+
+def graph_lexicon(experiment: Experiment) -> Lexicon:
+    """How what the graph recognises is said: pieces of words, or words, some of a text alone."""
+    own = experiment.path("graph") / LEXICON
+    return read_lexicon(own if own.is_file() else experiment.path("corpus") / LEXICON)
+
+
+STATISTICS = "statistics.json"
+
+UNLABELLED = Classes(0, "")
+LEXICON = "lexicon.txt"
+
+
+# --- frames -------------------------------------------------------------------------------------
+
+
+def inventory_of(experiment: Experiment) -> SenoneInventory:
+    """The experiment's senones."""
+    return read_inventory(experiment.path("senones") / "inventory.json")
+
+
+def frame_targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
+    """Utterance → senone of every frame, of those that were aligned."""
+    paths = shard_paths(experiment.path("frames") / split)
+    return {
+        u.id: u.targets for path in paths for u in read_utterances(path) if u.targets is not None
+    }
+
+
+def read_statistics(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Log priors [K] and mean durations in frames [K] of the senones on the train split.
+
+    A senone that was never seen counts as seen once, for one frame.
+
+    Args:
+        folder: what the frames stage wrote.
+    """
+    statistics = read_json(folder / STATISTICS)
+    frames = np.maximum(np.array(statistics["frames"], np.float64), 1)
+    visits = np.maximum(np.array(statistics["visits"], np.float64), 1)
+    return np.log(frames / frames.sum()), frames / visits
+
+
+def check_kept(
+    directory: Path, split: str, kept: int, excluded: list[Exclusion], most: float
+) -> None:
+    """Raise a UserError where too many of a split were left out, when all have been named.
+
+    Args:
+        excluded: of this split and of others.
+        most: as of `check_excluded`.
+    """
+    try:
+        check_excluded(split, kept, [one for one in excluded if one.split == split], most)
+    except UserError:
+        report_exclusions(directory, excluded)
+        raise
+
+
+def report_exclusions(directory: Path, excluded: list[Exclusion]) -> None:
+    """Name what was left out in `excluded.jsonl`, and count it on the terminal."""
+    write_jsonl(directory / "excluded.jsonl", (asdict(exclusion) for exclusion in excluded))
+    if excluded:
+        print(f"  {len(excluded)} utterances left out, named in {directory / 'excluded.jsonl'}")
+
+
+def stored_frames(directory: Path) -> Iterator[Frames]:
+    """The utterances of a store, shard by shard."""
+    for path in shard_paths(directory):
+        yield from read_utterances(path)
+
+
+def normalised(experiment: Experiment, split: str) -> Iterator[Frames]:
+    """The frames of a split, normalised over each group of `features.normalise`."""
+    return normalised_store(experiment, experiment.path("features"), split)
+
+
+def normalised_store(experiment: Experiment, features: Path, split: str) -> Iterator[Frames]:
+    """The frames of the store `features`/`split`, normalised over each group.
+
+    Global moments are those of `features`/train; a speaker's or an utterance's are its own.
+    """
+    method = experiment.config.features.normalise
+    group = grouping(method)
+    source = "train" if method == "global" else split
+    manifest = experiment.path("corpus")
+    speakers = {
+        name: {u.id: u.speaker for u in read_manifest(manifest / f"{name}.jsonl")}
+        for name in {source, split}
+    }
+
+    def key(name: str, part: str) -> tuple[str, str]:
+        # A copy sounds like another speaker.
+        return group(name, speakers[part][original_id(name)]), copy_mark(name)
+
+    moments = gather_moments(
+        (key(u.id, source), u.features) for u in stored_frames(features / source)
+    )
+    for utterance in stored_frames(features / split):
+        own = moments[key(utterance.id, split)]
+        yield Frames(utterance.id, own.normalise(utterance.features), None)

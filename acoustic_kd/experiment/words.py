@@ -1,0 +1,231 @@
+"""The words of an experiment: how they are spelled in units (docs/units.md), and pronunciations of
+words that the lexicon lacks (docs/lexicon.md).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from acoustic_kd.alignment.segmentation import STATES
+from acoustic_kd.alignment.senones import read_inventory
+from acoustic_kd.corpora.utterances import Normalise, Utterance, read_manifest
+from acoustic_kd.experiment.aligning_models import Trained, find_trained
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.language.g2p import FORMAT, cached_model
+from acoustic_kd.language.g2p_search import Guess
+from acoustic_kd.language.graphemes import FORMAT as GRAPHEMES_FORMAT
+from acoustic_kd.language.graphemes import Alphabet
+from acoustic_kd.language.lexicon import SILENCE, Lexicon
+from acoustic_kd.language.normalise import normalise_spelled
+from acoustic_kd.settings import Config
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import file_digest, write_text
+from acoustic_kd.system.steps import read_done
+
+
+def is_spelled(config: Config) -> bool:
+    """Whether words are made of what they are written in."""
+    return config.lang.units != "phones"
+
+
+def normaliser(config: Config) -> Normalise | None:
+    """What makes words of transcripts and other text; None: they are as a lexicon has them."""
+    return partial(normalise_spelled, case=config.lang.case) if is_spelled(config) else None
+
+
+def spelling_source(config: Config) -> dict[str, str]:
+    """What the corpus stage records; the same for graphemes and for pieces, which come later."""
+    if not is_spelled(config):
+        return {}
+    sources = {"units": _units(config)}
+    if config.align.method == "dnn":
+        sources["model's units"] = file_digest(_model(config).inventory)
+    return sources
+
+
+def _units(config: Config) -> str:
+    """What words are made of, in a word."""
+    if not is_spelled(config):
+        return "phones"
+    places = " by place" if config.lang.positions else ""
+    return f"graphemes {GRAPHEMES_FORMAT} {config.lang.case}{places}"
+
+
+def check_spelled(experiment: Experiment) -> None:
+    """Are the words of the corpus stage made of what the settings say?
+
+    Raises:
+        UserError: no.
+    """
+    then = experiment.done("corpus")["inputs"].get("units", "phones")
+    now = _units(experiment.config)
+    if then != now:
+        raise UserError(
+            f"{experiment.path('corpus')}: words are made of {then} there, and the settings of "
+            f"'lang' say {now}; run stage {experiment.number('corpus')} (corpus) again, and those "
+            "that follow"
+        )
+
+
+def _model(config: Config) -> Trained:
+    """What aligns: `align.model`."""
+    return find_trained(str(config.align.model))
+
+
+def alphabet_of(experiment: Experiment, stage: str) -> Alphabet:
+    """What words are spelled in.
+
+    Args:
+        stage: "corpus": the graphemes of the train transcripts, or those of the models that align
+            them; "graph": those that have senones.
+
+    Raises:
+        UserError: they are too many, or none; or these models' words are spelled otherwise.
+    """
+    config = experiment.config
+    if stage == "graph":
+        return _in_units_of(experiment.path("senones") / "inventory.json")
+    if config.align.method == "dnn":
+        model = _model(config)
+        then = (read_done(model.experiment / "corpus") or {}).get("inputs", {})
+        known, asked = then.get("units", "phones"), _units(config)
+        if known != asked:
+            raise UserError(
+                f"setting 'align.model' is {config.align.model}: its words are made of {known}, "
+                f"and the settings of 'lang' say {asked}; the models that align must know the same"
+            )
+        return _in_units_of(model.inventory)
+    path = experiment.path("corpus") / "train.jsonl"
+    words = Counter(w for u in read_manifest(path) for w in (u.text or "").split())
+    return Alphabet(words, config.lang.positions)
+
+
+def _in_units_of(inventory: Path) -> Alphabet:
+    return Alphabet.of(set(read_inventory(inventory).phones) - {SILENCE})
+
+
+def check_leaves(config: Config, lexicon: Lexicon) -> None:
+    """Are there senones enough for the letters? Asked before anything is aligned.
+
+    Raises:
+        UserError: there are not.
+    """
+    states = STATES * (1 + len(lexicon.phones()))
+    if config.senones.leaves < states:
+        raise UserError(
+            f"setting 'senones.leaves' is {config.senones.leaves}; silence and "
+            f"{len(lexicon.phones())} letters, some by their place in a word, need at least "
+            f"{states}, and better twice as many; or give lang.positions=false"
+        )
+
+
+G2P = "g2p.txt"
+MODEL = "g2p/model.safetensors"  # in the experiment's directory: it outlasts a changed corpus
+LEAST_WORDS = 2000  # of a lexicon that is learnt from; docs/lexicon.md
+MOST_VARIANTS = 3
+LEAST_SHARE = 0.3  # of the best pronunciation's probability
+
+
+def spoken_words(splits: dict[str, list[Utterance]]) -> Counter[str]:
+    """Every word of the transcripts, with how often it comes."""
+    texts = (utterance.text or "" for split in splits.values() for utterance in split)
+    return Counter(word for text in texts for word in text.split())
+
+
+def unknown_words_source(config: Config, lexicon: Lexicon, words: Iterable[str]) -> dict[str, str]:
+    """What the corpus stage records where it guesses pronunciations; nothing where it need not."""
+    guessing = config.align.unknown_words == "g2p" and len(lexicon.entries) >= LEAST_WORDS
+    unknown = guessing and any(word not in lexicon for word in words)
+    return {"g2p": str(FORMAT)} if unknown else {}
+
+
+def with_unknown_words(
+    experiment: Experiment,
+    lexicon: Lexicon,
+    words: Counter[str],
+    stage: str = "corpus",
+    whole: str = "all that is spoken",
+) -> Lexicon:
+    """The lexicon, and after its words those of `words` that it lacks, as far as can be told.
+
+    Where words are spelled, that is all that is asked. Otherwise their pronunciations are guessed:
+    says on the terminal what was done, and lists the guesses in the stage's `g2p.txt`. What the
+    corpus stage has guessed is not learnt from.
+
+    Args:
+        words: of the transcripts or of a language model, with how often each comes.
+        whole: what the terminal calls all of `words`.
+    """
+    if is_spelled(experiment.config):
+        return _with_spelled_words(experiment, lexicon, words, stage)
+    unknown = sorted(word for word in words if word not in lexicon)
+    if not unknown:
+        return lexicon
+    share = sum(words[word] for word in unknown) / words.total()
+    print(
+        f"  {len(unknown)} words are not in the lexicon: {some(unknown)} ({share:.1%} of {whole})"
+    )
+    if experiment.config.align.unknown_words == "exclude":
+        return lexicon
+    given = lexicon if stage == "corpus" else _given(experiment, lexicon)
+    if len(given.entries) < LEAST_WORDS:
+        print(f"  they stay unknown: its {len(given.entries)} words are too few to learn from")
+        return lexicon
+    model = cached_model(given, experiment.directory / MODEL)
+    guesses = {
+        word: variants(guessed)
+        for word, guessed in zip(unknown, model.pronounce(unknown), strict=True)
+    }
+    said = {word: found for word, found in guesses.items() if found}
+    if said:
+        path = experiment.path(stage) / G2P
+        write_text(path, g2p_text(said))
+        number = sum(map(len, said.values()))
+        print(f"  {len(said)} of them got {number} pronunciations by their letters: {path}")
+    if left := [word for word in unknown if word not in said]:
+        print(f"  {len(left)} stay unknown, for the lexicon has no such letters: {some(left)}")
+    new = {word: tuple(guess.phones for guess in found) for word, found in said.items()}
+    return Lexicon(lexicon.entries | new)
+
+
+def _with_spelled_words(
+    experiment: Experiment, lexicon: Lexicon, words: Counter[str], stage: str
+) -> Lexicon:
+    """The lexicon, and after its words those of `words` that it lacks and that can be spelled."""
+    new = sorted(word for word in words if word not in lexicon)
+    spelled = alphabet_of(experiment, stage).spelled(new)
+    if left := [word for word in new if word not in spelled]:
+        share = sum(words[word] for word in left) / words.total()
+        print(
+            f"  {len(left)} words have no spelling in the letters of train: {some(left)} "
+            f"({share:.1%} of all)"
+        )
+    return Lexicon(lexicon.entries | spelled)
+
+
+def _given(experiment: Experiment, lexicon: Lexicon) -> Lexicon:
+    """The lexicon of the corpus stage without the words that it guessed."""
+    path = experiment.path("corpus") / G2P
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    guessed = {line.partition("\t")[0] for line in lines}
+    return Lexicon({word: lexicon[word] for word in lexicon.entries if word not in guessed})
+
+
+def variants(guesses: list[Guess]) -> list[Guess]:
+    """The best pronunciation, and those that are nearly as probable."""
+    return [g for g in guesses[:MOST_VARIANTS] if g.share >= LEAST_SHARE * guesses[0].share]
+
+
+def g2p_text(said: dict[str, list[Guess]]) -> str:
+    """One guess a line, separated by tabs: word, `1/2` for the first of two, its share, phones."""
+    return "".join(
+        f"{word}\t{number}/{len(found)}\t{guess.share:.2f}\t{' '.join(guess.phones)}\n"
+        for word, found in said.items()
+        for number, guess in enumerate(found, start=1)
+    )
+
+
+def some(words: Sequence[str]) -> str:
+    """The first few of some words, for a message."""
+    return ", ".join(words[:5]) + (", …" if len(words) > 5 else "")

@@ -1,0 +1,1 @@
+"""Sound files, log-mel filterbanks, normalisation and frame shards."""

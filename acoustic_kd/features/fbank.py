@@ -1,0 +1,106 @@
+"""Waveform → log-mel filterbanks, and their normalisation.
+
+The paper's front end (section 4): 40 log-mel filterbank coefficients over 25 ms windows, one
+vector every 10 ms. Nothing is spliced here: windows are gathered on the device, in `model`.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acoustic_kd.settings import FeatureConfig
+from acoustic_kd.system.torchaudio_functions import get_mel_banks
+
+WINDOW_SECONDS = 0.025
+SHIFT_SECONDS = 0.010
+PREEMPHASIS = 0.97
+FLOOR = torch.finfo(torch.float32).eps  # under the logarithm
+WARPED_HZ = (100.0, -500.0)  # a warp acts between these; the second is counted from Nyquist down
+CACHED_FRAMES = 512  # that go through every step together while a core has them near
+
+COPY = "#warp"  # between an utterance's id and the warp of a copy
+
+
+def copy_id(utterance: str, warp: float) -> str:
+    """The id of an utterance's copy at another vocal tract length; at 1 it is the utterance."""
+    return utterance if warp == 1 else f"{utterance}{COPY}{warp:g}"
+
+
+def original_id(copy: str) -> str:
+    """The utterance that a copy was made of; its alignment is the copy's too."""
+    return copy.partition(COPY)[0]
+
+
+def copy_mark(copy: str) -> str:
+    """What sets a copy's id apart from its original's; nothing where it is none."""
+    return copy[len(original_id(copy)) :]
+
+
+def log_mel(waveform: np.ndarray, config: FeatureConfig, warp: float = 1.0) -> np.ndarray:
+    """Log-mel filterbanks of a waveform [T, D]: as `log_mels`, at one warp."""
+    return log_mels(waveform, config, (warp,))[0]
+
+
+def log_mels(
+    waveform: np.ndarray, config: FeatureConfig, warps: Sequence[float]
+) -> list[np.ndarray]:
+    """Log-mel filterbanks of a waveform at each warp, as Kaldi computes them, without dither.
+
+    The values are those of `torchaudio.compliance.kaldi.fbank`, which makes its filters anew at
+    each call and goes through memory twice as often; a warp moves the filters alone, so all of
+    them share one spectrum. `tools/bench/features.py` compares the two.
+
+    Args:
+        waveform: float32 [samples] in [-1, 1] at `config.sample_rate`.
+        warps: factors on the frequency axis, as if the vocal tract were that much longer or
+            shorter (Jaitly and Hinton, *Vocal tract length perturbation*, 2013).
+
+    Returns:
+        float32 [T, D] for each warp; frame `t` covers the 25 ms from 10·t ms on. A waveform shorter
+        than one window gives T = 0.
+    """
+    size, shift = (int(config.sample_rate * s) for s in (WINDOW_SECONDS, SHIFT_SECONDS))
+    if len(waveform) < size:
+        return [np.zeros((0, config.mel_bins), np.float32) for _ in warps]
+    # Kaldi's features are those of 16-bit integers; its floor under the logarithm assumes it.
+    samples = torch.from_numpy(np.asarray(waveform, np.float32)) * 32768
+    filters = [_filters(config, warp) for warp in warps]
+    found: list[list[Tensor]] = [[] for _ in warps]
+    for frames in samples.unfold(0, size, shift).split(CACHED_FRAMES):
+        power = _power(frames)
+        for parts, banks in zip(found, filters, strict=True):
+            parts.append((power @ banks).clamp_(min=FLOOR).log_())
+    return [torch.cat(parts).numpy() for parts in found]
+
+
+def _power(frames: Tensor) -> Tensor:
+    """The power spectrum of frames [T, samples], without the Nyquist frequency: [T, N/2].
+
+    Each frame loses its mean, is preemphasised, and goes under Kaldi's window.
+    """
+    size = frames.shape[1]
+    frames = frames - frames.mean(1, keepdim=True)
+    frames[:, 1:] -= PREEMPHASIS * frames[:, :-1]  # the right side is whole before any is changed
+    frames[:, 0] -= PREEMPHASIS * frames[:, 0]
+    window = torch.hann_window(size, periodic=False) ** 0.85
+    bins = _transform_size(size)
+    spectrum = torch.fft.rfft(frames * window, n=bins)[:, : bins // 2]
+    power: Tensor = spectrum.real.square() + spectrum.imag.square()
+    return power
+
+
+def _transform_size(size: int) -> int:
+    """The power of two that a window is filled up to."""
+    return 1 << (size - 1).bit_length()
+
+
+@lru_cache
+def _filters(config: FeatureConfig, warp: float) -> Tensor:
+    """Kaldi's triangular filters at a warp: [N/2, D]."""
+    bins = _transform_size(int(config.sample_rate * WINDOW_SECONDS))
+    rate, bounds = config.sample_rate, (config.low_hz, config.high_hz)
+    filters: Tensor = get_mel_banks(config.mel_bins, bins, rate, *bounds, *WARPED_HZ, warp)[0]
+    return filters.T.contiguous()

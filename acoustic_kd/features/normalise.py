@@ -1,0 +1,49 @@
+"""Mean and variance of features, and what they are taken over."""
+
+from collections.abc import Callable, Hashable, Iterable
+
+import numpy as np
+
+from acoustic_kd.system.errors import UserError
+
+
+class Moments:
+    """Mean and standard deviation of frames, gathered in float64 in one pass."""
+
+    def __init__(self, dimension: int) -> None:
+        self.count = 0
+        self.sum = np.zeros(dimension)
+        self.squares = np.zeros(dimension)
+
+    def add(self, frames: np.ndarray) -> None:
+        """Take in `frames` [T, D]."""
+        frames = frames.astype(np.float64)
+        self.count += len(frames)
+        self.sum += frames.sum(0)
+        self.squares += np.square(frames).sum(0)
+
+    def normalise(self, frames: np.ndarray) -> np.ndarray:
+        """`frames` [T, D] to zero mean and unit variance by these moments; float32."""
+        mean = self.sum / self.count
+        variance = np.maximum(self.squares / self.count - np.square(mean), 1e-6)
+        return ((frames - mean) / np.sqrt(variance)).astype(np.float32)
+
+
+def grouping(method: str) -> Callable[[str, str], str]:
+    """(utterance id, speaker) → the name of the group whose moments normalise the utterance."""
+    groups: dict[str, Callable[[str, str], str]] = {
+        "global": lambda utterance, speaker: "",
+        "speaker": lambda utterance, speaker: speaker,
+        "utterance": lambda utterance, speaker: utterance,
+    }
+    if method not in groups:
+        raise UserError(f"features.normalise: '{method}' is none of {', '.join(groups)}")
+    return groups[method]
+
+
+def gather_moments(items: Iterable[tuple[Hashable, np.ndarray]]) -> dict[Hashable, Moments]:
+    """Moments of each group from (group, frames [T, D]) pairs."""
+    moments: dict[Hashable, Moments] = {}
+    for group, frames in items:
+        moments.setdefault(group, Moments(frames.shape[1])).add(frames)
+    return moments

@@ -1,1 +1,0 @@
-"""Alignment from nothing: a small model of Gaussians that learns from its own alignments."""

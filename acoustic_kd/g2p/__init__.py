@@ -1,1 +1,0 @@
-"""Pronunciations for words that a lexicon lacks, learnt from the lexicon itself."""

@@ -1,0 +1,1 @@
+"""Lexica, graphemes, word pieces, grapheme-to-phoneme conversion, n-gram language models."""

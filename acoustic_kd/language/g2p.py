@@ -1,0 +1,184 @@
+"""A joint-sequence model: how a word that the lexicon lacks is probably said.
+
+Bisani and Ney, *Joint-Sequence Models for Grapheme-to-Phoneme Conversion* (2008): the words of a
+lexicon, cut into units of letters and phones (`alignment`), are the sentences of an n-gram over
+units, here with modified Kneser-Ney smoothing. The pronunciations of a new word are the phones of
+the probable sentences whose letters spell it (`search`).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from acoustic_kd.language.g2p_alignment import Unit, align
+from acoustic_kd.language.g2p_search import FIRST_UNIT, Guess, search
+from acoustic_kd.language.lexicon import Lexicon
+from acoustic_kd.language.ngrams import kneser_ney
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import TEMPORARY, atomic_path, digest
+
+ORDER = 6  # units; docs/lexicon.md
+BEAM = 16  # hypotheses of a word kept at each letter; twice as many change nothing beyond chance
+FORMAT = 1  # raised when the same lexicon gives another model
+WORDS_AT_ONCE = 500
+ARRAYS = ("keys", "suffix", "logprob", "backoff")
+
+
+@dataclass(frozen=True)
+class GraphoneModel:
+    """An n-gram over units.
+
+    N-grams of each order are numbered from 0, G of them: see `decoding.lm.Ngrams`.
+
+    Attributes:
+        units: the vocabulary; unit u has the word id u + FIRST_UNIT.
+        keys: for each order from 2 up, int64 [G], rising: (number of the prefix) × size + last id.
+        suffix: for each order from 1 up, int32 [G]: the number, one order below, without the first.
+        logprob: likewise, float32 [G], natural logarithms.
+        backoff: for each order below the highest, float32 [G].
+    """
+
+    units: list[Unit]
+    keys: list[np.ndarray]
+    suffix: list[np.ndarray]
+    logprob: list[np.ndarray]
+    backoff: list[np.ndarray]
+
+    def letters(self) -> set[str]:
+        """Every letter of the lexicon's words."""
+        return {letter for unit in self.units for letter in unit.letters}
+
+    def pronounce(self, words: Sequence[str], beam: int = BEAM) -> list[list[Guess]]:
+        """The probable pronunciations of each word, the most probable first.
+
+        Returns:
+            A list a word, at most `beam` long; empty where a letter is unknown, or where its
+            letters together never stand for any phone.
+        """
+        guesses: list[list[Guess]] = [[] for _ in words]
+        letters = self.letters()
+        known = [row for row, word in enumerate(words) if word and set(word) <= letters]
+        for start in range(0, len(known), WORDS_AT_ONCE):
+            rows = known[start : start + WORDS_AT_ONCE]
+            for row, guess in zip(rows, search(self, [words[r] for r in rows], beam), strict=True):
+                guesses[row] = guess
+        return guesses
+
+    def extend(
+        self, depth: np.ndarray, context: np.ndarray, word: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The log probability of a word id after a context, and the context that follows.
+
+        Args:
+            depth: int64 [H], the order of the context as an n-gram, below the model's.
+            context: int64 [H], its number.
+            word: int64 [H], what comes next.
+
+        Returns:
+            log probability float32 [H], and depth and context of the next, int64 [H].
+        """
+        highest, size = len(self.logprob), len(self.units) + FIRST_UNIT + 1
+        score = np.zeros(len(word), np.float32)
+        depth, context = depth.copy(), context.copy()
+        after_depth, after = np.ones_like(depth), word.copy()
+        for n in range(highest - 1, 0, -1):
+            at = np.flatnonzero(depth == n)
+            keys = self.keys[n - 1]
+            wanted = context[at] * size + word[at]
+            place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            hit = keys[place] == wanted
+            found, place = at[hit], place[hit]
+            score[found] += self.logprob[n][place]
+            depth[found] = -1  # done
+            longest = n + 1 == highest  # a context is shorter than the longest n-grams
+            after_depth[found] = n if longest else n + 1
+            after[found] = self.suffix[n][place] if longest else place
+            missed = at[~hit]
+            score[missed] += self.backoff[n - 1][context[missed]]
+            depth[missed] = n - 1
+            context[missed] = self.suffix[n - 1][context[missed]]
+        unseen = depth == 0
+        score[unseen] += self.logprob[0][word[unseen]]
+        return score, after_depth, after
+
+    def write(self, path: Path, made_from: str) -> None:
+        """Write the model as safetensors; the same model gives the same bytes.
+
+        Args:
+            made_from: digest of what it was made from, for `read_model`.
+        """
+        tensors = {
+            f"{name}.{n}": array
+            for name in ARRAYS
+            for n, array in enumerate(getattr(self, name), start=1)
+        }
+        units = [[unit.letters, *unit.phones] for unit in self.units]
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, {"model": json.dumps([made_from, units])})
+
+
+def train_model(lexicon: Lexicon, order: int = ORDER) -> GraphoneModel:
+    """Learn from every pronunciation of a lexicon; the same lexicon gives the same model.
+
+    Args:
+        order: of the n-gram, 2 or more.
+
+    Raises:
+        UserError: no word of it can be cut into units.
+    """
+    rows = [(word, phones) for word in sorted(lexicon.entries) for phones in lexicon[word]]
+    cuts = [cut for cut in align(rows) if cut is not None]
+    if not cuts:
+        raise UserError("lexicon: nothing to learn from: every word has over two phones a letter")
+    units = sorted({unit for cut in cuts for unit in cut})
+    names = {unit: f"{number:08d}" for number, unit in enumerate(units)}  # sorted like the units
+    sentences = [[names[unit] for unit in cut] for cut in cuts]
+    orders, probabilities, backoffs = kneser_ney(sentences, names.values(), order)
+    size = len(units) + FIRST_UNIT + 1
+    return GraphoneModel(
+        units,
+        [ngrams.prefix * size + ngrams.word for ngrams in orders[1:]],
+        [ngrams.suffix.astype(np.int32) for ngrams in orders],
+        [_log(probability) for probability in probabilities],
+        [_log(backoff) for backoff in backoffs[:-1]],
+    )
+
+
+def _log(values: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(values, 1e-30)).astype(np.float32)
+
+
+def read_model(path: Path, made_from: str) -> GraphoneModel | None:
+    """Read what `GraphoneModel.write` wrote; None where it is missing, damaged or of other make."""
+    try:
+        with safe_open(path, "np") as file:
+            found, rows = json.loads(file.metadata()["model"])
+            names = sorted(file.keys(), key=lambda name: int(name.partition(".")[2]))
+            arrays = {
+                part: [file.get_tensor(name) for name in names if name.startswith(f"{part}.")]
+                for part in ARRAYS
+            }
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError):
+        return None
+    units = [Unit(letters, tuple(phones)) for letters, *phones in rows]
+    return GraphoneModel(units, **arrays) if found == made_from else None
+
+
+def cached_model(lexicon: Lexicon, path: Path) -> GraphoneModel:
+    """The model of a lexicon, from `path` if it is there; else it is trained and written there.
+
+    Nothing else may be kept in the folder of `path`, and no other process be at work there.
+    """
+    made_from = digest([FORMAT, ORDER, list(lexicon.entries.items())])
+    model = read_model(path, made_from)
+    if model is None:
+        for half_written in path.parent.glob(TEMPORARY):  # a killed process left it
+            half_written.unlink()
+        model = train_model(lexicon)
+        model.write(path, made_from)
+    return model

@@ -1,0 +1,93 @@
+"""What the report and the claims read off the results: nets by row, their errors, in words."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+# How biases were corrected, and what the report calls it.
+BIASES = {
+    "": "as trained",
+    "prior": "shifted to the prior",
+    "teacher": "shifted to the teacher",
+    "test": "shift tuned on these images",
+}
+
+
+def caution(results: dict[str, Any]) -> str:
+    """What keeps the figures from being compared with the paper's, or nothing."""
+    found = []
+    if not results["comparable"]:
+        found.append(
+            f"These figures are of {results['source']}, not of MNIST's test images: they are "
+            "not comparable with the paper's."
+        )
+    if results["measured_on"] == "dev":
+        found.append("These are not test figures: they are of train images that were held out.")
+    return " ".join(found)
+
+
+def rows_of(results: dict[str, Any], *experiments: int) -> list[list[dict[str, Any]]]:
+    """The nets of some experiments, those of one row and temperature together."""
+    found: dict[tuple, list[dict[str, Any]]] = {}
+    for experiment in experiments:
+        for net in results["nets"]:
+            if net["experiment"] == experiment:
+                found.setdefault((net["row"], net["temperature"]), []).append(net)
+    return list(found.values())
+
+
+def row_of(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return [net for net in results["nets"] if net["row"] == name]
+
+
+def ways_of(nets: list[dict[str, Any]]) -> list[str]:
+    """How the biases of some nets were corrected, as trained first."""
+    return ["", *nets[0].get("corrected", ())]
+
+
+def confusions_of(nets: list[dict[str, Any]], how: str = "") -> np.ndarray:
+    """Confusions [nets, K, K], as trained or corrected."""
+    return np.array([(n["corrected"][how] if how else n)["confusion"] for n in nets])
+
+
+def errors_of(nets: list[dict[str, Any]], how: str = "") -> list[int]:
+    """Errors of each net."""
+    matrices = confusions_of(nets, how)
+    return [int(matrix.sum() - matrix.trace()) for matrix in matrices]
+
+
+def percent_wrong(nets: list[dict[str, Any]], how: str, classes: Iterable[int]) -> np.ndarray:
+    """Errors of each net on the images of some classes, in percent of them."""
+    rows = list(classes)
+    matrices = confusions_of(nets, how)
+    right = matrices[:, rows, rows].sum(1)
+    return 100 * (1 - right / matrices[:, rows].sum((1, 2)))
+
+
+def spread(values: Sequence[float] | np.ndarray, digits: int = 1, sign: bool = False) -> str:
+    """Mean ± standard deviation; a single count of errors stays whole."""
+    if len(values) < 2:
+        whole = len(values) and float(values[0]).is_integer() and not sign
+        return (
+            plus_minus(values[0], float("nan"), 0 if whole else digits, sign) if len(values) else ""
+        )
+    return plus_minus(float(np.mean(values)), float(np.std(values, ddof=1)), digits, sign)
+
+
+def plus_minus(mean: float, deviation: float, digits: int, sign: bool = False) -> str:
+    """A number with its uncertainty, where there is one."""
+    text = f"{mean:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+    return text if np.isnan(deviation) else f"{text} ± {deviation:.{digits}f}"
+
+
+def grid(results: dict[str, Any]) -> dict[int, dict[float, dict[int, int]]]:
+    """Experiment 4: width (widest first) → temperature → seed → errors."""
+    found: dict[int, dict[float, dict[int, int]]] = {}
+    for net in results["nets"]:
+        if net["experiment"] == 4 and net["temperature"] is not None:
+            cells = found.setdefault(net["width"], {}).setdefault(net["temperature"], {})
+            cells[net["seed"]] = net["errors"]
+    return {
+        width: dict(sorted(cells.items())) for width, cells in sorted(found.items(), reverse=True)
+    }

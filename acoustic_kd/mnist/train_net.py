@@ -1,0 +1,186 @@
+"""One net of the experiment: its soft targets written, itself trained, its errors counted.
+
+These functions run in worker processes; `load` gives each the frames once.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from acoustic_kd.features.frames import Frames, read_frames
+from acoustic_kd.mnist.bias_correction import best_shift, prior_shift, shifted
+from acoustic_kd.mnist.data import SIDE
+from acoustic_kd.mnist.variants import DIGITS, Row, Run, Teacher
+from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.manifest import is_finished
+from acoustic_kd.soft_targets.read import read_soft_targets
+from acoustic_kd.soft_targets.targets import SoftTargets
+from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
+from acoustic_kd.system.files import write_json
+from acoustic_kd.system.seeds import seed_of
+from acoustic_kd.system.steps import Work
+from acoustic_kd.training.ensemble import mean_of
+from acoustic_kd.training.model import load_model, logits_of, make_splicer, use_bfloat16
+from acoustic_kd.training.processes import make_accelerator
+from acoustic_kd.training.trainer import Job, Trainer
+
+BATCH = 4096  # images predicted at once
+SHARD = "shard-00000.h5"  # that holds all of one teacher's soft targets at a temperature
+
+_frames: dict[str, Frames] = {}
+
+
+def load(folder: Path) -> None:
+    """Read the frames that every net of this process is trained and measured on."""
+    for split in ("train", "test"):
+        _frames[split] = read_frames(folder / split)
+
+
+def jitter(pixels: int) -> Callable[[Tensor], Tensor]:
+    """A function that moves each image [784] of a batch by up to `pixels` each way, at random.
+
+    What it moves in is background. With 2, as in the paper, an image has 25 places.
+    """
+
+    def move(images: Tensor) -> Tensor:
+        count = len(images)
+        places = F.pad(images.view(count, SIDE, SIDE), (pixels,) * 4)
+        places = places.unfold(1, SIDE, 1).unfold(2, SIDE, 1)  # [B, 5, 5, 28, 28], a view
+        down, right = torch.randint(0, 2 * pixels + 1, (2, count), device=images.device)
+        return places[torch.arange(count, device=images.device), down, right].flatten(1)
+
+    return move
+
+
+def subset(frames: Frames, digits: tuple[int, ...]) -> Frames:
+    """The images of some digits."""
+    if set(digits) == set(range(DIGITS)):
+        return frames
+    return frames.select(torch.isin(frames.labels, torch.tensor(digits)).numpy())
+
+
+def train_net(run: Run, work: Work, soft: Path | None, report: int) -> float:
+    """Train one net and count its errors, unless that is done; returns the seconds it took.
+
+    Args:
+        soft: directory of its soft targets.
+        report: a line on the terminal every so many epochs.
+    """
+    begun = time.monotonic()
+    if work.is_current():
+        return 0.0
+    row = run.settings
+    frames = subset(_frames["train"], row.digits)
+    targets = None
+    if soft is not None and run.temperature is not None:
+        targets = read_soft_targets(soft, frames, run.temperature)
+    # The seeds of different rows differ, so that nothing but the targets ties two nets together.
+    seed = seed_of("mnist", run.row, run.seed)
+    job = Job(run.name, seed, row.model, row.train, row.hard_weight, work.digest, report)
+    augment = jitter(row.jitter) if row.jitter else None
+    with work.making():
+        trainer = Trainer(job, work.directory, frames, None, targets, make_accelerator(), augment)
+        history = trainer.run()
+        model = load_model(work.directory)[0].to(trainer.accelerator.device)
+        result = measure(model, run, frames, targets)
+        speeds = sorted(epoch["frames_per_second"] for epoch in history)
+        result["frames_per_second"] = speeds[len(speeds) // 2]
+        result["parameters"] = trainer.parameters
+        result["train_loss"] = history[-1]["train_loss"]
+        write_json(work.directory / "result.json", result)
+    return time.monotonic() - begun
+
+
+def write_soft_targets(teacher: Teacher, members: list[Work], works: dict[float, Work]) -> None:
+    """Average the members' predictions for all train images, at each temperature.
+
+    Args:
+        members: their training.
+        works: temperature → the writing of its soft targets.
+    """
+    missing = {
+        t: work
+        for t, work in works.items()
+        if not (work.is_current() and is_finished(work.directory / SHARD))
+    }
+    if not missing:
+        return
+    frames = _frames["train"]
+    device = make_accelerator().device
+    logits = [predict(load_model(m.directory)[0].to(device), frames) for m in members]
+    for temperature, work in missing.items():
+        origin = Origin(temperature, tuple(m.digest for m in members), teacher.mean)
+        means = (
+            mean_of((one[numbers] for one in logits), temperature, teacher.mean)
+            for numbers in blocks_of(len(frames))
+        )
+        with work.making():
+            write_shard(work.directory / SHARD, frames, means, origin, Encoding("dense"))
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, frames: Frames) -> Tensor:
+    """Logits float32 [N, K] of every image, on the CPU."""
+    device = next(model.parameters()).device
+    low = use_bfloat16(None, device)
+    windows = make_splicer(Row().model, frames.features, frames.offsets, low).to(device)
+    numbers = torch.arange(len(frames), device=device)
+    return torch.cat([logits_of(model, windows(n), low).cpu() for n in numbers.split(BATCH)])
+
+
+def measure(
+    model: nn.Module, run: Run, transfer: Frames, soft: SoftTargets | None
+) -> dict[str, Any]:
+    """What a net does on the test images, before and after its biases are corrected.
+
+    Args:
+        transfer: the images it was trained on.
+        soft: its soft targets for them.
+    """
+    test = _frames["test"]
+    logits = predict(model, test)
+    result: dict[str, Any] = {"confusion": confusion(logits, test.labels)}
+    if run.settings.correct:
+        shifts = bias_shifts(run, logits, predict(model, transfer), soft)
+        result["corrected"] = {
+            how: {
+                "shift": shift,
+                "confusion": confusion(shifted(logits, run.settings.correct, shift), test.labels),
+            }
+            for how, shift in shifts.items()
+        }
+    return result
+
+
+def bias_shifts(
+    run: Run, test: Tensor, transfer: Tensor, soft: SoftTargets | None
+) -> dict[str, float]:
+    """The shifts of the biases of `run.settings.correct`, by how they are found.
+
+    Args:
+        test: logits [N, K] of the test images.
+        transfer: logits [T, K] of the transfer set.
+        soft: soft targets of the transfer set.
+    """
+    classes = run.settings.correct
+    labels = _frames["train"].labels
+    share = float(torch.isin(labels, torch.tensor(classes)).float().mean())
+    shifts = {"prior": prior_shift(transfer, classes, share, run.temperature or 1.0)}
+    if soft is not None:
+        _, probabilities = soft.batch(torch.arange(len(soft)))
+        # One teacher's predictions at temperature T give those at 1.
+        teacher = (probabilities.log() * soft.temperature).softmax(-1)
+        share = float(teacher[:, list(classes)].sum(-1).mean())
+        shifts["teacher"] = prior_shift(transfer, classes, share, 1.0)
+    return shifts | {"test": best_shift(test, _frames["test"].labels, classes)}
+
+
+def confusion(logits: Tensor, labels: Tensor) -> list[list[int]]:
+    """Images of each class (rows) that are taken for each class (columns): [K][K]."""
+    pairs = labels * DIGITS + logits.argmax(-1)
+    return torch.bincount(pairs, minlength=DIGITS * DIGITS).view(DIGITS, DIGITS).tolist()

@@ -1,0 +1,1 @@
+"""Results, tables, charts, and the HTML reports of one and of several experiments."""

@@ -1,0 +1,185 @@
+"""The pooled results of several folds (`corpus.folds`) and their page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acoustic_kd.corpora.utterances import read_manifest
+from acoustic_kd.decoding.scoring import read_transcripts, score
+from acoustic_kd.reports.experiment_files import Source, differing_settings, short_names
+from acoustic_kd.reports.experiment_page import NO_FRAMES
+from acoustic_kd.reports.frame_sections import (
+    STYLES,
+    by_phone,
+    calibration_table,
+    pooled,
+    reliability,
+)
+from acoustic_kd.reports.page import Note, Part, Section, Table, render
+from acoustic_kd.reports.results import Measurement, make_results
+from acoustic_kd.reports.sections import (
+    gain_pictures,
+    lead_of,
+    models_section,
+    results_section,
+    side_by_side,
+    size_table,
+    speakers_section,
+    training_section,
+)
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import digest, read_json
+
+COUNTS = ("errors", "words", "substitutions", "insertions", "deletions")
+
+
+def pool_folds(experiments: list[Path]) -> dict[str, Any]:
+    """The contents of a `results.json` over the test utterances of all folds together.
+
+    A member of one fold and that of the same number in another count as one member, tested on all.
+
+    Raises:
+        UserError: there is one fold only, one has no results, they have other systems than the
+            first, or two test on the same utterance.
+    """
+    if len(experiments) < 2:
+        raise UserError("folds: give the directories of two experiments or more")
+    results = [read_json(folder / "results.json") for folder in experiments]
+    names = [model["name"] for model in results[0]["each_model"]]
+    speakers: dict[str, str] = {}
+    references: dict[str, list[str]] = {}
+    transcripts: dict[str, dict[str, list[str]]] = {name: {} for name in names}
+    parts: dict[str, list[Measurement]] = {name: [] for name in names}
+    for folder, result in zip(experiments, results, strict=True):
+        if [model["name"] for model in result["each_model"]] != names:
+            raise UserError(
+                f"{folder}: has other systems than {experiments[0]}; the folds must be alike"
+            )
+        for name in names:
+            place = folder / "decode" / name
+            parts[name].append(Measurement(**read_json(place / "measurement.json")))
+            transcripts[name] |= read_transcripts(place / "test.txt")
+        for utterance in read_manifest(folder / "corpus" / "test.jsonl"):
+            if utterance.id in speakers:
+                raise UserError(
+                    f"{folder}: tests on '{utterance.id}', and so does another of the folds; give "
+                    "each fold once, made with the same corpus.folds and corpus.seed"
+                )
+            speakers[utterance.id] = utterance.speaker
+            if utterance.id in transcripts["ensemble"]:
+                references[utterance.id] = (utterance.text or "").split()
+    measurements = [_pooled(found, references, transcripts[name]) for name, found in parts.items()]
+    systems = {system["name"]: system for system in results[0]["systems"]}
+    pooled = make_results(
+        results[0]["corpus"],
+        digest([result["config_digest"] for result in results]),
+        measurements,
+        references,
+        transcripts,
+        {name: system["parameters"] for name, system in systems.items()},
+        systems["ensemble"]["members"],
+        speakers,
+    )
+    return pooled | {"folds": len(experiments)}
+
+
+def _pooled(
+    parts: list[Measurement],
+    references: dict[str, list[str]],
+    transcripts: dict[str, list[str]],
+) -> Measurement:
+    """One system's measurements on several folds, as if they were of one test set.
+
+    The tuned weights and the speed of the search are means; words of dev count once a fold.
+    """
+    found = Measurement(
+        parts[0].name,
+        parts[0].kind,
+        float(np.mean([part.lm_weight for part in parts])),
+        float(np.mean([part.penalty for part in parts])),
+    )
+    for split in parts[0].frames:
+        # A dev utterance may be in several folds, each time of another model.
+        found.frames[split] = {
+            name if split == "test" else f"{number} {name}": counts
+            for number, part in enumerate(parts)
+            for name, counts in part.frames[split].items()
+        }
+        speeds = [part.real_time_factor[split] for part in parts]
+        found.real_time_factor[split] = float(np.mean(speeds))
+        found.unfinished[split] = sum(part.unfinished[split] for part in parts)
+    counts = {key: sum(part.wer["dev"][key] for part in parts) for key in COUNTS}
+    found.wer["dev"] = {"percent": 100 * counts["errors"] / counts["words"], **counts}
+    found.wer["test"] = asdict(score(references, transcripts))
+    return found
+
+
+FOLD = "corpus.fold"  # the setting in which folds differ
+
+
+def folds_page(directories: Sequence[Path], results: Mapping[str, Any]) -> str:
+    """The report of folds.
+
+    Args:
+        directories: of the experiments.
+        results: of them, pooled (`acoustic_kd.reports.folds`).
+
+    Raises:
+        UserError: one is given twice, or a file of it is damaged.
+    """
+    names = short_names([Path(directory).resolve() for directory in directories])
+    folds = [
+        Source(name, directory, read_json(directory / "results.json"))
+        for name, directory in zip(names, map(Path, directories), strict=True)
+    ]
+    sections = [
+        results_section(results),
+        _each_fold(folds),
+        training_section(folds),
+        Section("cost", "Size, speed, memory", [size_table(folds, "fold")]),
+        *_frames(folds),
+        models_section(results),
+        speakers_section(results),
+        _settings(folds),
+    ]
+    systems = ", ".join(system["name"] for system in results["systems"])
+    title = f"{results['corpus']}: {systems} over {len(folds)} folds"
+    return render(title, lead_of(results), sections)
+
+
+def _each_fold(folds: Sequence[Source]) -> Section:
+    parts: list[Part] = []
+    if others := [key for key in differing_settings(folds) if key != FOLD]:
+        text = f"The folds differ in more than {FOLD}: {', '.join(others)}."
+        parts.append(Note(text, caution=True))
+    gains = gain_pictures({fold.name: fold.results for fold in folds})
+    return Section("folds", "Each fold", [*parts, *side_by_side(folds, "fold"), *gains])
+
+
+def _frames(folds: Sequence[Source]) -> list[Section]:
+    """Of all folds together; their senones differ, their phones do not."""
+    titles = {"phones": "Frame accuracy by phone", "calibration": "Calibration"}
+    if lacking := [fold.name for fold in folds if not fold.frames]:
+        notes = [Note(f"{name}: {NO_FRAMES}") for name in lacking]
+        return [Section(name, title, notes) for name, title in titles.items()]
+    figures = {
+        kind: pooled([part for fold in folds for part in fold.frames[kind]])
+        for kind in folds[0].frames
+    }
+    drawn = reliability(figures, STYLES)
+    calibration: list[Part] = [calibration_table(figures), *([drawn] if drawn else [])]
+    return [
+        Section("phones", titles["phones"], by_phone(figures)),
+        Section("calibration", titles["calibration"], calibration),
+    ]
+
+
+def _settings(folds: Sequence[Source]) -> Section:
+    """Those that the folds have in common."""
+    differ = differing_settings(folds)
+    shared = sorted((key, str(v)) for key, v in folds[0].settings.items() if key not in differ)
+    table = [Table([["setting", ""], *(list(row) for row in shared)])] if shared else []
+    return Section("settings", "Settings of all folds", table, folded=True)

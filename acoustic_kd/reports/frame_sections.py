@@ -1,0 +1,178 @@
+"""What the ensemble knows of single frames: right by phone, what a phone might also be, and
+whether probabilities are as often right as they say.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from acoustic_kd.reports.charts import Row, Series, lines, rows, tempered
+from acoustic_kd.reports.frame_figures import SURE, expected_error
+from acoustic_kd.reports.page import NONE, Note, Picture, Table
+
+Figures = Mapping[str, Any]  # as `frames.json`
+STYLES = {"baseline": 0, "control": 3, "ensemble": 1, "distilled": 2}
+LEAST_FRAMES = 20  # of a bin, or of a phone, that is in a picture
+OTHERS = 4  # phones that a phone may also be
+EXAMPLES = 6  # shown at once; the others follow
+PAIRS = 20  # of phones, the most confused
+
+
+def pooled(parts: Sequence[Figures]) -> dict[str, Any]:
+    """The figures of several systems as if they were one that had the frames of all of them.
+
+    They may be of the same frames, or of other test sets. What is per frame stays so:
+    cross-entropy and speed are means over frames.
+    """
+    keys = ("frames", "right", "confidence")
+    phones: dict[str, dict[str, int]] = {}
+    for part in parts:
+        for phone, row in part["phones"].items():
+            counts = phones.setdefault(phone, dict.fromkeys(keys[:2], 0))
+            for key in counts:
+                counts[key] += row[key]
+    bins = [
+        {key: sum(found[key] for found in same) for key in keys}
+        for same in zip(*(part["bins"] for part in parts), strict=True)
+    ]
+    totals = {key: sum(part[key] for part in parts) for key in keys[:2]}
+    means = {
+        key: sum(part[key] * part["frames"] for part in parts) / max(totals["frames"], 1)
+        for key in ("cross_entropy", "real_time_factor")
+    }
+    return {**totals, **means, "phones": phones, "bins": bins}
+
+
+def by_phone(figures: Mapping[str, Figures]) -> list[Note | Picture | Table]:
+    """Frame accuracy of each phone, the worst of the ensemble's first, in a picture and a table.
+
+    Args:
+        figures: kind of system → `pooled` figures.
+    """
+    shares = {
+        kind: {phone: 100 * row["right"] / row["frames"] for phone, row in one["phones"].items()}
+        for kind, one in figures.items()
+    }
+    order = sorted(shares["ensemble"], key=lambda phone: (shares["ensemble"][phone], phone))
+    half = -(-len(order) // 2)
+    legend = [(kind, STYLES[kind]) for kind in shares]
+    parts: list[Note | Picture | Table] = [
+        Note("Frames of which the best senone is the right one, by their phone, in percent.")
+    ]
+    for number, part in enumerate((order[:half], order[half:])):
+        entries = [Row(p, [(STYLES[k], s[p]) for k, s in shares.items()]) for p in part]
+        title = ("The harder phones", "The easier phones")[number]
+        if entries:
+            what = "frame accuracy on test, %"
+            drawn = rows(title, what, entries, legend, beside=40, limits=(0, 100))
+            parts.append(Picture(title, drawn))
+    return parts
+
+
+def phone_table(ensemble: Figures, figures: Mapping[str, Figures]) -> Table:
+    """What frames of each phone are taken for, and what they might also be.
+
+    Args:
+        ensemble: its `frames.json`.
+        figures: kind of system → `pooled` figures.
+    """
+    heading = ["phone", "frames", *(f"{kind}, %" for kind in figures)]
+    table = [[*heading, "taken for, % of its frames", "might also be, mean probability in %"]]
+    for phone, row in sorted(ensemble["phones"].items()):
+        accuracies = [one["phones"][phone] for one in figures.values()]
+        taken = {p: count / row["frames"] for p, count in row["taken_for"].items()}
+        table.append(
+            [
+                phone,
+                f"{row['frames']:,}",
+                *(f"{100 * a['right'] / a['frames']:.1f}" for a in accuracies),
+                *(_others(phone, shares) for shares in (taken, row["mass"])),
+            ]
+        )
+    return Table(table, "Frame accuracy by phone; the last two columns are of the ensemble")
+
+
+def _others(phone: str, shares: Mapping[str, float]) -> str:
+    """The other phones that have most, such as `P 10.2, D 3.1`."""
+    most = sorted(((-share, p) for p, share in shares.items() if p != phone))[:OTHERS]
+    return ", ".join(f"{p} {-100 * share:.1f}" for share, p in most) or NONE
+
+
+def confusion_picture(ensemble: Figures) -> Picture | None:
+    """The pairs of phones that share most probability; None where phones share none.
+
+    Args:
+        ensemble: its `frames.json`.
+    """
+    pairs = sorted(
+        (-mass, phone, other, row["taken_for"].get(other, 0) / row["frames"])
+        for phone, row in ensemble["phones"].items()
+        for other, mass in row["mass"].items()
+        if phone != other and row["frames"] >= LEAST_FRAMES
+    )[:PAIRS]
+    if not pairs:
+        return None
+    entries = [
+        Row(f"{phone}, {other}", [(0, 100 * taken), (1, -100 * mass)])
+        for mass, phone, other, taken in pairs
+    ]
+    title = "The most confused phones"
+    legend = [("taken for it, % of frames", 0), ("mean probability of it, %", 1)]
+    drawn = rows(title, "% of the first phone's frames", entries, legend, beside=62)
+    return Picture(title, drawn, "The label's phone, and another one.")
+
+
+def example_pictures(ensemble: Figures) -> list[Picture]:
+    """Tempered predictions of some frames, of those it is sure of the least sure first."""
+
+    def order(example: Mapping[str, Any]) -> tuple[bool, float]:
+        own = example["senones"].get(example["senone"], [0.0])[0]
+        return own < SURE, own
+
+    return [
+        Picture(
+            f"A frame of /{example['phone']}/: {example['senone']}",
+            tempered(
+                f"Tempered predictions for a frame of {example['phone']}",
+                example["temperatures"],
+                example["senones"],
+                example["senone"],
+            ),
+            f"frame {example['frame']} of {example['utterance']}",
+        )
+        for example in sorted(ensemble.get("examples", []), key=order)
+    ]
+
+
+def calibration_table(figures: Mapping[str, Figures], title: str = "system") -> Table:
+    """Expected calibration error and cross-entropy.
+
+    Args:
+        figures: a row's title → `pooled` figures.
+    """
+    heading = [title, "frame accuracy, %", "mean confidence, %", "calibration error, points"]
+    table = [[*heading, "cross-entropy, nats"]]
+    for name, one in figures.items():
+        confidence = sum(b["confidence"] for b in one["bins"]) / max(one["frames"], 1)
+        accuracy = one["right"] / max(one["frames"], 1)
+        cells = [100 * accuracy, 100 * confidence, 100 * expected_error(one["bins"])]
+        table.append([name, *(f"{cell:.2f}" for cell in cells), f"{one['cross_entropy']:.3f}"])
+    return Table(table, "On test frames")
+
+
+def reliability(figures: Mapping[str, Figures], styles: Mapping[str, int]) -> Picture | None:
+    """How often the best senone is right, against its probability; None without frames."""
+    series = []
+    for name, one in figures.items():
+        points = [
+            (b["confidence"] / b["frames"], b["right"] / b["frames"])
+            for b in one["bins"]
+            if b["frames"] >= LEAST_FRAMES
+        ]
+        series += [Series(name, points, styles[name])] if points else []
+    if not series:
+        return None
+    title = "Reliability"
+    drawn = lines(
+        title, "probability of the best senone", "share right", series, (0.0, 1.0), diagonal=True
+    )
+    return Picture(title, drawn, "On the diagonal probabilities are as often right as they say.")

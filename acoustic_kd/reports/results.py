@@ -1,0 +1,343 @@
+"""Measurements of single systems → the comparison: baseline, control, ensemble, distilled.
+
+The baseline is any one member: its figures are means over all members. The control is a model of
+the distilled model's shape and budget that learnt from hard targets alone: what the distilled model
+gains over it, and not over the members, is what soft targets are worth. Every interval is a 95 %
+bootstrap over the test utterances, drawn alike for all systems, so that what an easy or a hard
+utterance does to all of them cancels in a comparison.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from acoustic_kd.decoding.scoring import Score, error_counts, pooled, probability_better, replicate
+from acoustic_kd.decoding.workers import Decoded
+from acoustic_kd.features.fbank import SHIFT_SECONDS
+
+KINDS = ("baseline", "control", "ensemble", "distilled")
+# What the ensemble's gain is taken over, and where `results.json` keeps the share of it.
+GAINS = {"baseline": "gain_kept", "control": "gain_kept_over_control"}
+
+
+@dataclass
+class Measurement:
+    """What was measured of one system; every dictionary is keyed by split.
+
+    Attributes:
+        lm_weight, penalty: chosen on dev.
+        frames: utterance → [frames classified right, frames].
+        wer: the score's fields.
+        real_time_factor: seconds of search per second of audio, on one core.
+        unfinished: utterances whose search reached no final state.
+    """
+
+    name: str
+    kind: str
+    lm_weight: float = 0.0
+    penalty: float = 0.0
+    frames: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    wer: dict[str, dict[str, Any]] = field(default_factory=dict)
+    real_time_factor: dict[str, float] = field(default_factory=dict)
+    unfinished: dict[str, int] = field(default_factory=dict)
+
+    def add(
+        self,
+        split: str,
+        score: Score,
+        frames: dict[str, tuple[int, int]],
+        decoded: Iterable[Decoded],
+    ) -> None:
+        """Record the figures of one split."""
+        decoded = list(decoded)
+        audio = SHIFT_SECONDS * sum(utterance.num_frames for utterance in decoded)
+        self.wer[split] = asdict(score)
+        self.frames[split] = {name: list(counts) for name, counts in frames.items()}
+        self.real_time_factor[split] = sum(utterance.seconds for utterance in decoded) / audio
+        self.unfinished[split] = sum(not utterance.reached_final for utterance in decoded)
+
+    def accuracy(self, split: str) -> float:
+        """Frame accuracy in percent."""
+        right, total = np.array(list(self.frames[split].values())).sum(0)
+        return float(100 * right / total)
+
+
+def make_results(
+    corpus: str,
+    config_digest: str,
+    measurements: list[Measurement],
+    references: Mapping[str, list[str]],
+    transcripts: Mapping[str, Mapping[str, list[str]]],
+    parameters: Mapping[str, int],
+    members: int,
+    speakers: Mapping[str, str],
+) -> dict[str, Any]:
+    """The contents of `results.json` (docs/results.md).
+
+    Args:
+        references: test utterance → words.
+        transcripts: system → test utterance → recognised words.
+        parameters: kind of system → weights and biases of all models that it averages.
+        members: M.
+        speakers: test utterance → speaker.
+    """
+    groups = {kind: [m for m in measurements if m.kind == kind] for kind in KINDS}
+    groups = {kind: group for kind, group in groups.items() if group}
+    counts = {
+        kind: np.sum([error_counts(references, transcripts[m.name]) for m in group], axis=0)
+        for kind, group in groups.items()
+    }
+    systems = []
+    for kind, group in groups.items():
+        accuracy = {split: [m.accuracy(split) for m in group] for split in ("dev", "test")}
+        dev = [m.wer["dev"] for m in group]
+        systems.append(
+            {
+                "name": kind,
+                "models": len(group),
+                "members": members if kind == "ensemble" else 1,
+                "parameters": parameters[kind],
+                "frame_accuracy": {
+                    "dev": float(np.mean(accuracy["dev"])),
+                    "test": float(np.mean(accuracy["test"])),
+                    "sd": _deviation(accuracy["test"]),
+                },
+                "wer": {
+                    "dev": {"percent": float(np.mean([w["percent"] for w in dev]))},
+                    "test": asdict(pooled(counts[kind]))
+                    | {"sd": _deviation([m.wer["test"]["percent"] for m in group])},
+                },
+                "real_time_factor": float(np.mean([m.real_time_factor["test"] for m in group])),
+            }
+        )
+    by_utterance = _errors_by_utterance(groups, counts)
+    named = {"frame_accuracy": list(groups["ensemble"][0].frames["test"]), "wer": list(references)}
+    pairs = kind_pairs(list(groups))
+    return {
+        "corpus": corpus,
+        "config_digest": config_digest,
+        "systems": systems,
+        **_gains(by_utterance, list(groups)),
+        "differences": {
+            what: differences(errors, totals, [speakers[name] for name in named[what]], pairs)
+            for what, (errors, totals) in by_utterance.items()
+        },
+        "probability_better": _probabilities(by_utterance, pairs),
+        "speakers": by_speaker(
+            counts,
+            {
+                kind: {
+                    name: np.sum([m.frames["test"][name] for m in group], axis=0)
+                    for name in named["frame_accuracy"]
+                }
+                for kind, group in groups.items()
+            },
+            {kind: len(group) for kind, group in groups.items()},
+            named["wer"],
+            speakers,
+        ),
+        "each_model": [
+            {
+                "name": m.name,
+                "frame_accuracy": {split: m.accuracy(split) for split in ("dev", "test")},
+                "wer": m.wer,
+                "lm_weight": m.lm_weight,
+                "insertion_penalty": m.penalty,
+                "real_time_factor": m.real_time_factor["test"],
+                "unfinished": m.unfinished,
+            }
+            for m in measurements
+        ],
+    }
+
+
+def _deviation(values: list[float]) -> float | None:
+    """Standard deviation over models, or None for a single one."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _errors_by_utterance(
+    groups: dict[str, list[Measurement]], counts: dict[str, np.ndarray]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean errors of each kind of system, [U, kinds], and what they are counted in, [U]."""
+    names = list(groups["ensemble"][0].frames["test"])
+    frames = {
+        kind: np.mean([[m.frames["test"][n] for n in names] for m in group], axis=0)
+        for kind, group in groups.items()
+    }
+    return {
+        "frame_accuracy": (
+            np.stack([frames[kind][:, 1] - frames[kind][:, 0] for kind in groups], axis=1),
+            frames["ensemble"][:, 1],
+        ),
+        "wer": (
+            np.stack([counts[kind][:, 0] / len(groups[kind]) for kind in groups], axis=1),
+            counts["ensemble"][:, 1],
+        ),
+    }
+
+
+def _gains(
+    by_utterance: dict[str, tuple[np.ndarray, np.ndarray]], kinds: list[str]
+) -> dict[str, dict[str, Any]]:
+    """The shares of the ensemble's gain that the distilled model keeps, with their intervals.
+
+    Args:
+        kinds: of the columns of errors.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for over, key in GAINS.items():
+        if over not in kinds:
+            continue
+        columns = [kinds.index(kind) for kind in (over, "ensemble", "distilled")]
+        kept = {what: _kept(e[:, columns], totals) for what, (e, totals) in by_utterance.items()}
+        found[key] = {what: share for what, (share, _) in kept.items()}
+        found[f"{key}_ci95"] = {what: interval for what, (_, interval) in kept.items()}
+    return found
+
+
+def _kept(errors: np.ndarray, totals: np.ndarray) -> tuple[float | None, list[float] | None]:
+    """The share of the ensemble's gain that the distilled model keeps, and its 95 % interval.
+
+    Args:
+        errors: [U, 3] of what the gain is taken over, of the ensemble, of the distilled model.
+        totals: [U] what they are counted in.
+    """
+    share = _share(100 * errors.sum(0) / totals.sum())
+    shares = [_share(rates) for rates in replicate(errors, totals)]
+    usable = [one for one in shares if one is not None]
+    if share is None or len(usable) <= 0.95 * len(shares):
+        return share, None  # the ensemble's gain itself cannot be told from nothing
+    return share, np.percentile(usable, [2.5, 97.5]).tolist()
+
+
+def _share(rates: np.ndarray) -> float | None:
+    """The share of the ensemble's gain that the distilled model keeps; None without a gain.
+
+    Args:
+        rates: error rates of what the gain is taken over, of the ensemble, of the distilled model.
+    """
+    one, ensemble, distilled = rates
+    return float((one - distilled) / (one - ensemble)) if ensemble < one else None
+
+
+def _probabilities(
+    errors: dict[str, tuple[np.ndarray, np.ndarray]], pairs: Mapping[str, tuple[int, int]]
+) -> dict[str, dict[str, float]]:
+    """Paired bootstrap: how sure it is that one kind of system errs less than another."""
+    return {
+        what: {
+            name: probability_better(counts[:, [other, one]], totals)
+            for name, (one, other) in pairs.items()
+        }
+        for what, (counts, totals) in errors.items()
+    }
+
+
+def last_epoch_gain(history: Iterable[Mapping[str, Any]]) -> float | None:
+    """Points of dev frame accuracy that the last epoch gained over the best before it.
+
+    Args:
+        history: the rows of `metrics.jsonl`.
+
+    Returns:
+        None after fewer than two epochs that were measured on dev.
+    """
+    dev = [row["dev_frame_accuracy"] for row in history if "dev_frame_accuracy" in row]
+    return dev[-1] - max(dev[:-1]) if len(dev) > 1 else None
+
+
+# The kinds of systems that are compared, in pairs: a system, and the one that it is compared with.
+PAIRS = (
+    ("ensemble", "baseline"),
+    ("ensemble", "control"),
+    ("distilled", "baseline"),
+    ("distilled", "control"),
+    ("distilled", "ensemble"),
+)
+LEAST_SPEAKERS = 5  # that are drawn instead of utterances
+
+
+def differences(
+    errors: np.ndarray,
+    totals: np.ndarray,
+    units: Sequence[str],
+    pairs: Mapping[str, tuple[int, int]],
+) -> dict[str, Any]:
+    """By how many points one kind of system errs less than another: paired bootstrap.
+
+    What is drawn is speakers where there are enough of them, since the utterances of one are alike
+    (Bisani and Ney 2004, section 3); else utterances.
+
+    Args:
+        errors: [U, S] of S systems, such as baseline, ensemble, distilled.
+        totals: [U] what they are counted in.
+        units: the speaker of each utterance.
+        pairs: name → the columns of the one and of the other.
+    """
+    names = sorted(set(units))
+    by_speaker = len(names) >= LEAST_SPEAKERS
+    if by_speaker:
+        number = {name: n for n, name in enumerate(names)}
+        which = np.array([number[unit] for unit in units])
+        summed = np.zeros((len(names), errors.shape[1]))
+        np.add.at(summed, which, errors)
+        errors, totals = summed, np.bincount(which, totals, len(names))
+    rates, drawn = 100 * errors.sum(0) / totals.sum(), replicate(errors, totals)
+    found = {}
+    for name, (one, other) in pairs.items():
+        gains = drawn[:, other] - drawn[:, one]
+        found[name] = {
+            "points": float(rates[other] - rates[one]),
+            "ci95": np.percentile(gains, [2.5, 97.5]).tolist(),
+            "probability_better": float(np.mean((gains > 0) + 0.5 * (gains == 0))),
+        }
+    return {"drawn": "speakers" if by_speaker else "utterances", "pairs": found}
+
+
+def kind_pairs(kinds: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """`distilled over control` → their columns, for each of PAIRS of which both are there."""
+    return {
+        f"{one} over {other}": (kinds.index(one), kinds.index(other))
+        for one, other in PAIRS
+        if one in kinds and other in kinds
+    }
+
+
+def by_speaker(
+    counts: Mapping[str, np.ndarray],
+    frames: Mapping[str, Mapping[str, np.ndarray]],
+    models: Mapping[str, int],
+    names: Sequence[str],
+    speakers: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Words, errors and frame accuracy of each speaker, in the order of their names.
+
+    Args:
+        counts: kind of system → [U, 5] `error_counts`, summed over its models.
+        frames: kind → utterance → [frames classified right, frames], summed likewise.
+        models: kind → how many.
+        names: the U utterances.
+        speakers: utterance → speaker.
+    """
+    rows = []
+    for speaker in sorted({speakers[name] for name in names}):
+        chosen = np.array([speakers[name] == speaker for name in names])
+        row: dict[str, Any] = {"speaker": speaker, "utterances": int(chosen.sum())}
+        for kind, counted in counts.items():
+            errors, words, substituted, inserted, deleted = counted[chosen].sum(0).tolist()
+            own = [both for name, both in frames[kind].items() if speakers[name] == speaker]
+            right, total = np.sum(own, axis=0) if own else (0, 0)
+            row["words"] = words // models[kind]
+            row[kind] = {
+                "wer": 100 * errors / words if words else None,
+                "errors": errors,
+                "substitutions": substituted,
+                "insertions": inserted,
+                "deletions": deleted,
+                "frame_accuracy": float(100 * right / total) if total else None,
+            }
+        rows.append(row)
+    return rows

@@ -1,0 +1,204 @@
+"""The comparison in tables and sentences, from the contents of `results.json` (docs/results.md)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from acoustic_kd.features.fbank import SHIFT_SECONDS
+from acoustic_kd.reports.results import GAINS
+
+UNTRAINED = 0.3  # points of dev frame accuracy that a last epoch may gain without a warning
+
+
+def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """Heading and one row a system, as text."""
+    rows = [
+        ["system", "weights", "frame acc. dev", "frame acc. test", "WER dev", "WER test", "95 %"]
+    ]
+    for system in results["systems"]:
+        accuracy, wer = system["frame_accuracy"], system["wer"]
+        low, high = wer["test"]["ci95"]
+        models = "" if system["models"] == 1 else f" (mean of {system['models']})"
+        name = system["name"] + models
+        if system["members"] > 1:
+            name = f"{system['name']} of {system['members']}"
+        rows.append(
+            [
+                name,
+                f"{system['parameters'] / 1e6:.2f} M",
+                f"{accuracy['dev']:.2f}",
+                f"{accuracy['test']:.2f}" + _plus_minus(accuracy["sd"]),
+                f"{wer['dev']['percent']:.2f}",
+                f"{wer['test']['percent']:.2f}" + _plus_minus(wer["test"]["sd"]),
+                f"{low:.1f} … {high:.1f}",
+            ]
+        )
+    return rows
+
+
+def _plus_minus(deviation: float | None) -> str:
+    return "" if deviation is None else f" ± {deviation:.2f}"
+
+
+MEASURES = {"frame_accuracy": "frame accuracy", "wer": "WER"}
+
+
+def gain_sentences(results: Mapping[str, Any]) -> list[str]:
+    """What soft targets are worth, in words: the distilled model beside its control first."""
+    sentences = []
+    if GAINS["control"] not in results:
+        sentences.append(
+            "there is no control (distill.hard_baseline=false): a gain may come from longer "
+            "training instead of soft targets"
+        )
+    for what, title in MEASURES.items():
+        pair = results["differences"][what]["pairs"].get("distilled over control")
+        if pair is not None:
+            sentences.append(f"{title}: {_over_control(pair)}")
+        kept = [_kept_words(results, what, over) for over in GAINS if GAINS[over] in results]
+        sentences.append(f"{title}: {'; '.join(kept)}")
+    return sentences
+
+
+def _over_control(pair: Mapping[str, Any]) -> str:
+    low, high = pair["ci95"]
+    shown = "" if low > 0 else ", so it is worse" if high < 0 else ", so no gain is shown"
+    better = "better" if pair["points"] >= 0 else "worse"
+    return (
+        f"the distilled model is {abs(pair['points']):.2f} points {better} than the control "
+        f"(95 %: {low + 0.0:+.2f} … {high + 0.0:+.2f}{shown})"
+    )
+
+
+def _kept_words(results: Mapping[str, Any], what: str, over: str) -> str:
+    """What the distilled model keeps of the ensemble's gain over one kind of system."""
+    share, interval = (results[f"{GAINS[over]}{suffix}"][what] for suffix in ("", "_ci95"))
+    whom = {"baseline": "its members", "control": "the control"}[over]
+    if share is None:
+        return f"the ensemble is no better than {whom}"
+    if interval is None:
+        return f"the ensemble's gain over {whom} is too small to tell what is kept of it"
+    return (
+        f"{100 * share:.0f} % of the ensemble's gain over {whom} is kept "
+        f"(95 %: {100 * interval[0]:.0f} … {100 * interval[1]:.0f} %)"
+    )
+
+
+def training_sentences(results: Mapping[str, Any]) -> list[str]:
+    """A warning for each model whose training ended while dev still gained."""
+    return [
+        f"warning: {name} was not trained to the end: its last epoch gained {points:.2f} points of "
+        f"dev frame accuracy (raise {_epochs_of(name)})"
+        for name, points in results.get("last_epoch_gains", {}).items()
+        if points > UNTRAINED
+    ]
+
+
+def _epochs_of(name: str) -> str:
+    return "train.epochs" if name.startswith("member") else "distill.epochs"
+
+
+def transfer_sentences(results: Mapping[str, Any]) -> list[str]:
+    """How much of the transfer set is not transcribed, in words; nothing where all of it is."""
+    frames = results.get("transfer_set", {})
+    if not frames.get("untranscribed"):
+        return []
+    share = frames["untranscribed"] / frames["frames"]
+    hours = {name: count * SHIFT_SECONDS / 3600 for name, count in frames.items()}
+    return [
+        f"transfer set: {hours['frames']:.2f} h, of which {hours['untranscribed']:.2f} h "
+        f"({100 * share:.0f} %) without transcripts"
+    ]
+
+
+def sentences(results: Mapping[str, Any]) -> list[str]:
+    """All that is said below the tables."""
+    return [
+        *gain_sentences(results),
+        *transfer_sentences(results),
+        *training_sentences(results),
+        *precision_sentences(results),
+    ]
+
+
+def precision_sentences(results: Mapping[str, Any]) -> list[str]:
+    """In which precision the models were trained; nothing where the results do not say."""
+    if "bfloat16" not in results:
+        return []
+    return [f"the models were trained in {'bfloat16' if results['bfloat16'] else 'float32'}"]
+
+
+def terminal_table(results: dict[str, Any]) -> str:
+    """The comparison for a terminal."""
+    lines = [*_aligned(table_rows(results)), "", *_aligned(difference_table(results))]
+    return "\n".join(lines + [f"  {sentence}" for sentence in sentences(results)])
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    lines = ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
+    lines.insert(1, "  " + "  ".join("-" * width for width in widths))
+    return [line.rstrip() for line in lines]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The comparison as Markdown."""
+    drawn = {what: found["drawn"] for what, found in results["differences"].items()}
+    lines = [
+        f"# {results['corpus']}: {', '.join(s['name'] for s in results['systems'])}",
+        "",
+        *markdown_table(table_rows(results)),
+        "",
+        *(f"- {sentence}" for sentence in sentences(results)),
+        "",
+        "Figures in percent; ± is the standard deviation over models, 95 % a bootstrap interval "
+        "over test utterances. LM weight and insertion penalty were tuned on dev.",
+        "",
+        *markdown_table(difference_table(results)),
+        "",
+        "Differences in points; 95 % and the probability of being better are of a paired bootstrap "
+        f"over test {drawn['wer']}.",
+    ]
+    if table := speaker_table(results):
+        lines += ["", "## By speaker", "", *markdown_table(table)]
+    return "\n".join(lines) + "\n"
+
+
+SHOWN_SPEAKERS = range(2, 41)  # so many have a table in results.md
+
+
+def difference_table(results: Mapping[str, Any]) -> list[list[str]]:
+    """Heading and one row a pair of systems, as text."""
+    found = results["differences"]
+    rows = [["on test", "frame acc., points", "95 %", "better", "WER, points", "95 %", "better"]]
+    for name in found["wer"]["pairs"]:
+        row = [name]
+        for what in ("frame_accuracy", "wer"):
+            pair = found[what]["pairs"][name]
+            low, high = pair["ci95"]
+            sign = 1 if what == "frame_accuracy" else -1  # fewer errors: a higher accuracy
+            low, high = sorted((sign * low + 0.0, sign * high + 0.0))  # + 0.0: no "-0.00"
+            row += [f"{sign * pair['points'] + 0.0:+.2f}", f"{low:+.2f} … {high:+.2f}"]
+            row.append(f"{100 * pair['probability_better']:.0f} %")
+        rows.append(row)
+    return rows
+
+
+def speaker_table(results: Mapping[str, Any]) -> list[list[str]]:
+    """Heading and one row a speaker, as text; nothing for a single speaker, or very many."""
+    speakers = results.get("speakers", [])
+    if len(speakers) not in SHOWN_SPEAKERS:
+        return []
+    kinds = [system["name"] for system in results["systems"]]
+    rows = [["speaker", "words", *(f"WER {k}" for k in kinds), *(f"frame acc. {k}" for k in kinds)]]
+    for row in speakers:
+        cells = [row[kind]["wer"] for kind in kinds]
+        cells += [row[kind]["frame_accuracy"] for kind in kinds]
+        texts = ["" if cell is None else f"{cell:.2f}" for cell in cells]
+        rows.append([row["speaker"], str(row["words"]), *texts])
+    return rows
+
+
+def markdown_table(rows: list[list[str]]) -> list[str]:
+    """The lines of a table, its heading first."""
+    heading, *rest = ("| " + " | ".join(row) + " |" for row in rows)
+    return [heading, f"|{'|'.join('---' for _ in rows[0])}|", *rest]

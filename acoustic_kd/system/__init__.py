@@ -1,0 +1,1 @@
+"""Errors, files and locks, up-to-date steps, processes, memory, signals and downloads."""

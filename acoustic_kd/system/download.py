@@ -1,0 +1,252 @@
+"""Files from public mirrors: fetched by https, checked, resumed after a broken connection, and
+archives unpacked safely.
+"""
+
+import io
+import os
+import re
+import shutil
+import tarfile
+import urllib.request
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import check_sum
+from acoustic_kd.system.parallel import progress
+
+SCHEME = "https://"  # of every address, and to the end of any redirection
+TIMEOUT = 20  # seconds without a byte
+PIECE = 1 << 18  # bytes
+
+
+class MirrorError(Exception):
+    """A mirror does not give a file; kept apart from errors of the local disk."""
+
+
+class Absent(Exception):
+    """What is not there and is not to be fetched now; the text is its name."""
+
+
+_FETCHING = ContextVar("fetching", default=True)
+
+
+@contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """Within it nothing is downloaded or unpacked: what is missing is `Absent`."""
+    before = _FETCHING.set(False)
+    try:
+        yield
+    finally:
+        _FETCHING.reset(before)
+
+
+def check_fetching(name: str) -> None:
+    """Raise `Absent` where nothing is to be fetched; before anything is."""
+    if not _FETCHING.get():
+        raise Absent(name)
+
+
+@dataclass(frozen=True)
+class CheckSum:
+    """What a whole file is known by; `kind` is md5 or sha256."""
+
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A mirror's answer: the bytes of a file from `start` on, of `total` (None: unknown)."""
+
+    stream: BinaryIO
+    start: int
+    total: int | None
+
+
+def download(urls: Sequence[str], path: Path, expected: CheckSum, most: int) -> None:
+    """Download a file from the first of `urls` that gives the whole of it.
+
+    Where a connection breaks, the next mirror goes on with the rest, for as long as any of them
+    gives something; what is there at the end stays for the next call, as for `fetch`.
+
+    Raises:
+        MirrorError: what each mirror failed at.
+    """
+    while True:
+        before, failures = _size(partial_path(path)), []
+        for url in urls:
+            try:
+                return fetch(url, path, expected, most)
+            except MirrorError as error:
+                failures.append(f"{urlsplit(url).netloc}: {error}")
+        if _size(partial_path(path)) <= before:
+            raise MirrorError("; ".join(failures))
+
+
+def fetch(url: str, path: Path, expected: CheckSum, most: int) -> None:
+    """Download `url` to `path`, which appears whole and checked, or not at all.
+
+    What a broken connection leaves lies at `partial_path(path)`; the next call goes on from it.
+
+    Args:
+        most: bytes; a longer file is refused.
+
+    Raises:
+        MirrorError: the mirror does not give the file, or gives another; that is deleted.
+        OSError: the local disk refuses.
+    """
+    partial = partial_path(path)
+    _receive(url, partial, most)
+    found = check_sum(partial, expected.kind)
+    if found != expected.value:
+        partial.unlink()
+        raise MirrorError(f"{expected.kind} is {found}, expected {expected.value}")
+    partial.replace(path)
+
+
+def partial_path(path: Path) -> Path:
+    """Where the beginning of a file lies until all of it is there."""
+    return path.with_name(f".{path.name}.part")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _receive(url: str, partial: Path, most: int) -> None:
+    """Append to `partial` what it lacks, or write all of it where the mirror cannot go on."""
+    with _blaming_the_mirror():
+        source = _open(url, _size(partial))
+    with source.stream, partial.open("ab") as file:
+        size = source.start
+        file.truncate(size)
+        options = {"initial": size, "unit": "B", "unit_scale": True, "leave": False}
+        with progress(None, url.rpartition("/")[2], source.total, **options) as bar:
+            while max(size, source.total or 0) <= most and (piece := _read(source.stream)):
+                file.write(piece)
+                size += len(piece)
+                bar.update(len(piece))
+        file.flush()
+        os.fsync(file.fileno())
+    if max(size, source.total or 0) > most:
+        partial.unlink()
+        raise MirrorError(f"more than {most} bytes")
+    if source.total is not None and size < source.total:
+        raise MirrorError(f"broke off after {size} of {source.total} bytes")
+
+
+def _read(stream: BinaryIO) -> bytes:
+    with _blaming_the_mirror():
+        return stream.read(PIECE)
+
+
+@contextmanager
+def _blaming_the_mirror() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, HTTPException) as error:  # OSError: URLError and timeouts too
+        reason = error.reason if isinstance(error, URLError) and not error.filename else error
+        raise MirrorError(str(reason) or type(error).__name__) from None
+
+
+def _open(url: str, start: int) -> Source:
+    """The bytes of a file from `start` on, or all of them where the mirror cannot give the rest."""
+    _check_scheme(url)
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310  (checked above)
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
+    except HTTPError as error:
+        with error:
+            if error.code != 416 or not start:  # 416: there are no bytes from there on
+                raise
+            if _total(error.headers, r"bytes \*/([0-9]+)") == start:
+                return Source(io.BytesIO(), start, start)
+        return _open(url, 0)
+    try:
+        _check_scheme(response.url)
+        if response.status != 206:
+            return Source(response, 0, _total(response.headers, "([0-9]+)", "Content-Length"))
+        total = _total(response.headers, rf"bytes {start}-[0-9]+/([0-9]+)")
+        if total is None:
+            raise OSError("answers with other bytes than those asked for")
+        return Source(response, start, total)
+    except OSError:
+        response.close()
+        raise
+
+
+def _check_scheme(url: str) -> None:
+    if not url.startswith(SCHEME):
+        raise OSError(f"leads to {url}, which is not {SCHEME}")
+
+
+def _total(headers: Message, pattern: str, name: str = "Content-Range") -> int | None:
+    """The bytes of the whole file, as a header of the answer says; None where it does not."""
+    found = re.fullmatch(pattern, headers.get(name) or "")
+    return int(found[1]) if found else None
+
+
+@contextmanager
+def unpacked(archive: Path, inside: str, folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder with what a .tar.gz holds; it goes away with the block.
+
+    Each member is checked before it is written: a regular file or a folder, below the folder
+    `inside` of the archive. Owners, permissions and times are not taken over.
+
+    Args:
+        folder: where the temporary one is made, so that what is in it can be renamed to a place
+            there.
+
+    Raises:
+        UserError: the archive is damaged, or a member is something else or lies elsewhere.
+    """
+    temporary = folder / f".{archive.name}.unpacked"
+    shutil.rmtree(temporary, ignore_errors=True)  # a killed process left it
+    temporary.mkdir(parents=True)
+    try:
+        _unpack(archive, inside, temporary)
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unpack(archive: Path, inside: str, folder: Path) -> None:
+    try:
+        with tarfile.open(archive, "r|gz") as tar:
+            for member in progress(tar, f"unpacking {archive.name}", unit="file", leave=False):
+                path = _checked(member, inside, archive)
+                if path is None or (source := tar.extractfile(member)) is None:
+                    continue
+                target = folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with source, target.open("xb") as file:
+                    shutil.copyfileobj(source, file)
+    except (tarfile.TarError, zlib.error, EOFError) as error:
+        raise UserError(f"{archive}: damaged archive ({error})") from None
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise UserError(f"{archive}: holds two files that clash at {error.filename}") from None
+
+
+def _checked(member: tarfile.TarInfo, inside: str, archive: Path) -> PurePosixPath | None:
+    """Where a file goes; None for a folder, which is made as its files need it."""
+    path = PurePosixPath(member.name)
+    below = path.parts[:1] == (inside,) and ".." not in path.parts
+    # The archive's own top may be listed: `.`, or the folder itself.
+    if member.isdir() and (below or not path.parts):
+        return None
+    if not member.isreg() or not below or len(path.parts) < 2:
+        raise UserError(
+            f"{archive}: not unpacked: '{member.name}' in it is no file or folder below {inside}/"
+        )
+    return path

@@ -1,0 +1,230 @@
+"""Files that appear whole or not at all, and digests that say what made them."""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from acoustic_kd.system.errors import UserError
+
+TEMPORARY = ".*.tmp"  # matches the names of files that are being written
+END_BYTES = 1 << 14  # half a second of 16-bit samples
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
+
+    If the block raises, or the process dies, `path` is untouched: a reader never meets half a file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    # The rename itself must survive a power cut, so the directory is flushed too.
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def only_one(directory: Path) -> Iterator[None]:
+    """Keep other processes from working in `directory` until the block, or this process, ends.
+
+    Raises:
+        UserError: one is at work there.
+    """
+    with _handle(directory) as handle:
+        if not _locked(handle, fcntl.LOCK_EX):
+            raise _occupied(directory)
+        yield
+
+
+@contextmanager
+def one_of_several(directory: Path, gate: Path, prepare: Callable[[bool], None]) -> Iterator[None]:
+    """Work in `directory` beside other processes that came in here too, and no others.
+
+    Args:
+        gate: a directory where they wait for one another while one prepares.
+        prepare: called first, with whether this process is the only one at work in `directory`.
+
+    Raises:
+        UserError: one that wants the directory to itself is at work there.
+    """
+    with _handle(directory) as handle:
+        with _handle(gate) as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            alone = _locked(handle, fcntl.LOCK_EX)
+            if not alone and not _locked(handle, fcntl.LOCK_SH):
+                raise _occupied(directory)
+            prepare(alone)
+            if alone and not _locked(handle, fcntl.LOCK_SH):  # another slipped in between
+                raise _occupied(directory)
+        yield
+
+
+@contextmanager
+def in_turn(directory: Path) -> Iterator[None]:
+    """Wait until no other process is within such a block with this directory; then be the one."""
+    with _handle(directory) as handle:
+        if not _locked(handle, fcntl.LOCK_EX):
+            print(f"  waiting for another run that fills {directory}", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _handle(directory: Path) -> Iterator[int]:
+    """A directory, made if need be, open for locks; its end, or the process's, lets go of them."""
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _occupied(directory: Path) -> UserError:
+    return UserError(
+        f"{directory}: another run is at work here; wait for it, or give another --exp-dir"
+    )
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return check_sum(path, "sha256")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file that the user has named.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def ends_mark(path: Path) -> tuple[int, str] | tuple[()]:
+    """Size of a file and digest of its two ends; nothing of one that is missing.
+
+    Not its time, which a copy or a new download changes. The beginning of a FLAC file holds a
+    checksum of all samples; of other files a change between the ends that keeps both, and the size,
+    goes unseen.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            ends = hashlib.sha256(file.read(END_BYTES))
+            file.seek(max(END_BYTES, size - END_BYTES))
+            ends.update(file.read(END_BYTES))
+    except OSError:
+        return ()
+    return size, ends.hexdigest()
+
+
+def check_sum(path: Path, kind: str) -> str:
+    """The check sum of a file, md5 or sha256, in hexadecimal: against damage, not malice."""
+    found = hashlib.new(kind, usedforsecurity=False)
+    with Path(path).open("rb") as file:
+        while piece := file.read(1 << 20):
+            found.update(piece)
+    return found.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 `text` to `path`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is missing or is not JSON.
+    """
+    text = _read(path)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+
+
+def _read(path: Path) -> str:
+    with _reading(path):
+        return Path(path).read_text(encoding="utf-8")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Around reading text: what goes wrong is said with the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text") from None
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Write one compact JSON value a line, whole or not at all."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def read_jsonl(path: Path) -> list[Any]:
+    """Read a JSON-lines file.
+
+    Raises:
+        UserError: as for `jsonl_rows`.
+    """
+    return list(jsonl_rows(path))
+
+
+def jsonl_rows(path: Path) -> Iterator[Any]:
+    """The rows of a JSON-lines file, one by one.
+
+    Raises:
+        UserError: the file is missing, or a line is not JSON (the line is named).
+    """
+    with _reading(path), Path(path).open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                raise UserError(f"{path}:{number}: not valid JSON") from None
+            yield row
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON form of `value`, in hexadecimal."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The acoustic model, its losses, the ensemble, batches and the training loop."""

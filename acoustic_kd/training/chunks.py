@@ -1,0 +1,245 @@
+"""What is trained on, chunk by chunk where memory does not hold it all.
+
+A store is cut into blocks, whole utterances that lie beside one another in a shard. `order` says
+which of them make a chunk, which is as large as memory permits; the next one is read meanwhile. So
+every frame is learnt from once an epoch, beside the neighbours that its window needs, and every
+batch follows from seed, epoch and the numbers of chunks and lanes. What fits into memory is one
+chunk.
+"""
+
+import math
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acoustic_kd.features.frames import FORMAT, UNKNOWN, Frames, open_shard, read_frames, read_index
+from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.read import find_soft_targets, read_soft_targets
+from acoustic_kd.soft_targets.targets import SoftTargets
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.memory import GIGABYTE
+from acoustic_kd.system.parallel import ahead
+from acoustic_kd.training.batches import ALL, Copies, Epoch, Part
+
+BLOCK_FRAMES = 16384  # of a block, about; some minutes, by a speaker or two
+BESIDE_BYTES = 16  # of a frame beside its features: its target, and the ends of its utterance
+BESIDE_SOFT_BYTES = 12  # of a frame beside its stored soft targets: where they are, how many
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Frames, and their soft targets if they are learnt from."""
+
+    frames: Frames
+    soft: SoftTargets | None
+
+    @property
+    def bytes(self) -> int:
+        """Of memory for the tensors."""
+        tensors = [self.frames.features, self.frames.targets]
+        tensors += vars(self.soft).values() if self.soft else []
+        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
+
+
+def _numbers(ids: list[str], original: Callable[[str], str]) -> np.ndarray:
+    """int64 [U]: copies of the same utterance have the same number, from 0 on."""
+    numbers: np.ndarray = np.unique([original(name) for name in ids], return_inverse=True)[1]
+    return numbers
+
+
+class Held:
+    """What is trained on, in memory from the first: one chunk.
+
+    Attributes:
+        classes: what the targets mean.
+        dimension: D.
+        learnable: whether every frame has a target, hard or soft.
+        sizes: int64 [blocks], their frames.
+        copies: of which each epoch draws one an utterance; None: every epoch has all frames.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        soft: SoftTargets | None,
+        original: Callable[[str], str] | None = None,
+    ) -> None:
+        """
+        Args:
+            original: as of `Stored`.
+        """
+        self.chunk = Chunk(frames, soft)
+        self.copies: Copies | None = None
+        if original is not None:
+            numbers, lengths = _numbers(frames.ids, original), np.diff(frames.offsets)
+            self.copies = Copies(lengths, np.zeros_like(lengths), numbers)
+        self.classes, self.dimension = frames.classes, frames.features.shape[1]
+        self.learnable = soft is not None or frames.transcribed
+        self.sizes = np.array([len(frames)])
+
+    def divide(self, memory: int | None, number_bytes: int, part: Part = ALL) -> int:
+        """Into how many chunks an epoch is divided."""
+        return 1
+
+    def read(self, blocks: np.ndarray, kind: torch.dtype) -> Chunk:
+        """The one there is."""
+        return self.chunk
+
+
+@dataclass(frozen=True)
+class SoftStore:
+    """Where soft targets are, and what they must be: see `read_soft_targets`."""
+
+    directory: Path
+    temperature: float
+    encoding: Encoding | None = None
+
+
+class Stored:
+    """What is trained on, in shards. Attributes as of `Held`."""
+
+    def __init__(
+        self,
+        shards: list[Path],
+        soft: SoftStore | None = None,
+        block_frames: int = BLOCK_FRAMES,
+        original: Callable[[str], str] | None = None,
+    ) -> None:
+        """
+        Args:
+            block_frames: of a block, about: it ends with the utterance that begins before so many.
+            original: id → id of the utterance that it is a copy of, itself if of none. Each epoch
+                then draws one copy of each utterance. None: every epoch has all frames.
+
+        Raises:
+            UserError: as for `read_frames` and, but for damaged blocks, `read_soft_targets`.
+        """
+        index = read_index(shards)
+        self.classes, self.dimension = index.classes, index.dimension
+        self.learnable = soft is not None or all(index.labelled)
+        self._paths, self._labelled, self._soft = index.paths, index.labelled, soft
+        self._stored_bytes = index.number_bytes * index.dimension
+        # Each utterance's shard, and its number and first frame in that shard.
+        shard = np.repeat(np.arange(len(shards)), index.sizes)
+        before = np.cumsum([0, *index.sizes])[:-1]
+        first = index.offsets[:-1] - index.offsets[before][shard]
+        cell = first // block_frames
+        begins = np.flatnonzero(np.diff(shard, prepend=-1) | np.diff(cell, prepend=-1))
+        stops = np.append(begins[1:], len(shard))
+        self.sizes = index.offsets[stops] - index.offsets[begins]
+        self._shard = shard[begins]
+        self._utterances = np.stack([begins, stops], 1) - before[self._shard][:, None]
+        self._first = first[begins]
+        block = np.repeat(np.arange(len(begins)), stops - begins)  # of each utterance
+        self.copies: Copies | None = None
+        if original is not None:
+            self.copies = Copies(np.diff(index.offsets), block, _numbers(index.ids, original))
+        self._soft_shards: list[list[Path]] = [[] for _ in self.sizes]
+        self._soft_bytes = 0.0
+        if soft is not None:
+            for found in find_soft_targets(soft.directory, index, soft.temperature, soft.encoding):
+                for number in np.unique(block[found.utterances]):
+                    self._soft_shards[number].append(found.path)
+                self._soft_bytes = max(self._soft_bytes, found.frame_bytes + BESIDE_SOFT_BYTES)
+
+    def divide(self, memory: int | None, number_bytes: int, part: Part = ALL) -> int:
+        """Into how many chunks an epoch is divided; 1 if all has room in memory.
+
+        Args:
+            memory: bytes that may be taken; None: nobody knows, they are taken to be enough.
+            number_bytes: of a feature on the device.
+            part: what this process learns from; nothing else is read.
+
+        Raises:
+            UserError: two chunks of at least two blocks have no room.
+        """
+        total, block = int(self.sizes.sum()) / part.readers, int(self.sizes.max())
+        # A chunk, and of it a lane, may be a block longer than an equal share.
+        longer = block * (1.0 if part.readers == 1 else 1 / part.readers + len(part.lanes))
+        frame, soft = number_bytes * self.dimension + BESIDE_BYTES, self._soft_bytes
+        # Soft targets are there twice while they are being put together.
+        whole = total if part.readers == 1 else total + longer
+        if memory is None or whole * (self._stored_bytes + frame + 2 * soft) <= memory:
+            return 1
+        one_of_two = 2 * frame + 3 * soft  # a frame of the chunk in use, one of that being read
+        most, least = memory / one_of_two, block + longer  # frames of a chunk
+        if most < least:
+            raise UserError(
+                f"setting 'train.memory_gb' (null: what is free) gives {memory / GIGABYTE:.3g} GB "
+                f"for frames and targets; {least * one_of_two / GIGABYTE:.3g} are needed at "
+                f"least, for two chunks of two blocks of {block} frames"
+            )
+        return max(2, math.ceil(total / (most - longer)))
+
+    def read(self, blocks: np.ndarray, kind: torch.dtype) -> Chunk:
+        """Some blocks, in the order of the store, features as `kind`; all of them as stored.
+
+        Raises:
+            UserError: a shard, or a block of soft targets, is damaged.
+        """
+        if len(blocks) == len(self.sizes):
+            return self._whole
+        blocks = np.sort(blocks)
+        ends = np.cumsum(self.sizes[blocks])
+        features = torch.empty(int(ends[-1]), self.dimension, dtype=kind)
+        targets = torch.full((len(features),), UNKNOWN) if any(self._labelled) else None
+        ids: list[str] = []
+        lengths: list[np.ndarray] = []
+        for shard in np.unique(self._shard[blocks]):
+            with open_shard(self._paths[shard], FORMAT) as file:
+                for place in np.flatnonzero(self._shard[blocks] == shard):
+                    block = blocks[place]
+                    source = slice(self._first[block], self._first[block] + self.sizes[block])
+                    target = slice(ends[place] - self.sizes[block], ends[place])
+                    features[target] = torch.from_numpy(file["features"][source])
+                    if targets is not None and self._labelled[shard]:
+                        targets[target] = torch.from_numpy(file["targets"][source]).long()
+                    first, stop = self._utterances[block]
+                    ids.extend(file["ids"].asstr()[first:stop])
+                    lengths.append(np.diff(file["offsets"][first : stop + 1]))
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+        frames = Frames(features, targets, ids, offsets, self.classes)
+        shards = sorted({path for block in blocks for path in self._soft_shards[block]})
+        return Chunk(frames, self._read_soft(frames, shards))
+
+    @cached_property
+    def _whole(self) -> Chunk:
+        """All there is, kept for every epoch and every model."""
+        frames = read_frames(self._paths)
+        return Chunk(frames, self._read_soft(frames, None))
+
+    def _read_soft(self, frames: Frames, shards: list[Path] | None) -> SoftTargets | None:
+        if (soft := self._soft) is None:
+            return None
+        return read_soft_targets(soft.directory, frames, soft.temperature, soft.encoding, shards)
+
+
+def coming(
+    data: Held | Stored, epochs: Iterator[Epoch], step: int, kind: torch.dtype, part: Part
+) -> Generator[Chunk, None, None]:
+    """The chunks of some epochs, each read in a thread while the one before it is in use.
+
+    Where all that this process reads is one chunk, it is read once.
+
+    Args:
+        step: that the first epoch has come to.
+        kind: of the features on the device.
+        part: what this process learns from.
+    """
+
+    def chunks(step: int) -> Iterator[Chunk]:
+        kept: Chunk | None = None
+        for epoch in epochs:
+            for number, _ in epoch.rest(step):
+                chunk = kept or data.read(epoch.blocks(number, part), kind)
+                kept = chunk if len(epoch.chunks) == 1 else None
+                yield chunk
+                del chunk  # the next one is read without it
+            step = 0
+
+    return ahead(chunks(step))

@@ -1,0 +1,153 @@
+"""The ensemble: the mean of its members' tempered predictions (paper sections 2 and 4)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from acoustic_kd.settings import MEANS, ModelConfig
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.memory import cached_rows
+from acoustic_kd.training.model import logits_of, make_splicer
+
+SMALLEST = 1e-10  # probability under which a logarithm is cut off
+NO_MEMBER = "an ensemble needs at least one member"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """How the members' predictions at a temperature are averaged, one member after the other.
+
+    Attributes:
+        temperature: T.
+        kind: arithmetic, Σ_m w_m softmax(z_m / T); or geometric, which is the softmax of the mean
+            Σ_m w_m z_m of the logits over T.
+        weights: non-negative, one a member, divided by their sum to give w; None: 1 / M each.
+    """
+
+    temperature: float
+    kind: str = "arithmetic"
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in MEANS:
+            raise ValueError(f"mean is '{self.kind}', expected {' or '.join(MEANS)}")
+
+    def check(self, members: int) -> None:
+        """Whether it can be taken over M members.
+
+        Raises:
+            UserError: there are not as many weights as members.
+        """
+        if not members:
+            raise ValueError(NO_MEMBER)
+        if self.weights is not None and len(self.weights) != members:
+            raise UserError(
+                f"there are {len(self.weights)} weights for {members} members of the ensemble"
+            )
+
+    def add(self, total: Tensor | None, logits: Tensor, member: int) -> Tensor:
+        """Add a member's logits [B, K] to the sum over those before it, in place; returns it."""
+        total = torch.zeros_like(logits) if total is None else total
+        rows = cached_rows(logits)
+        for sums, part in zip(total.split(rows), logits.split(rows), strict=True):
+            part = part / self.temperature
+            if self.kind == "arithmetic":
+                part = part.softmax(-1)
+            if self.weights is not None:
+                part *= self.weights[member]
+            sums += part
+        return total
+
+    def close(self, total: Tensor | None, members: int) -> Tensor:
+        """The mean [B, K] from the sum over all M members, which is used up."""
+        if total is None:
+            raise ValueError(NO_MEMBER)
+        total.div_(members if self.weights is None else sum(self.weights))
+        return total if self.kind == "arithmetic" else total.softmax(-1)
+
+
+def mean_of(
+    logits: Iterable[Tensor],
+    temperature: float,
+    mean: str = "arithmetic",
+    weights: Sequence[float] | None = None,
+) -> Tensor:
+    """The members' predictions at a temperature, averaged.
+
+    Args:
+        logits: float [B, K] of each of M members; taken one at a time.
+        mean, weights: as in `Mean`.
+
+    Returns:
+        [B, K] in the precision of the logits; rows sum to 1.
+
+    Raises:
+        UserError: there are not as many weights as members.
+    """
+    how = Mean(temperature, mean, weights)
+    total, members = None, 0
+    for one in logits:
+        if weights is None or members < len(weights):  # else `check` says so
+            total = how.add(total, one, members)
+        members += 1
+    how.check(members)
+    return how.close(total, members)
+
+
+@torch.inference_mode()
+def mean_probabilities(
+    members: Sequence[nn.Module],
+    windows: Tensor,
+    temperature: float,
+    bfloat16: bool = False,
+    mean: str = "arithmetic",
+    weights: Sequence[float] | None = None,
+) -> Tensor:
+    """`mean_of` the members' predictions for some windows.
+
+    Args:
+        members: M models in evaluation mode, on the device of the windows.
+        windows: [B, W·D].
+        bfloat16: multiply matrices in bfloat16; the mean itself is always taken in float32.
+
+    Returns:
+        float32 [B, K]; rows sum to 1.
+    """
+    return mean_of((logits_of(m, windows, bfloat16) for m in members), temperature, mean, weights)
+
+
+def posteriors(
+    models: Sequence[nn.Module],
+    config: ModelConfig,
+    features: np.ndarray,
+    bfloat16: bool = False,
+    temperature: float = 1.0,
+) -> np.ndarray:
+    """The mean of the models' senone posteriors for the frames of one utterance.
+
+    Args:
+        config: the models'; it says how wide their window is.
+        features: float32 [T, D], normalised.
+        temperature: 1: posteriors proper.
+
+    Returns:
+        float32 [T, K].
+    """
+    offsets = np.array([0, len(features)])
+    splicer = make_splicer(config, torch.from_numpy(features), offsets, bfloat16)
+    windows = splicer(torch.arange(len(features)))
+    return mean_probabilities(models, windows, temperature, bfloat16).numpy()
+
+
+def log_likelihoods(probabilities: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
+    """Log-likelihoods [T, K] of the senones but for a summand a frame: log posterior − log prior.
+
+    Args:
+        probabilities: [T, K] posteriors.
+        log_prior: [K].
+    """
+    found: np.ndarray = np.log(probabilities + SMALLEST) - log_prior
+    return found

@@ -1,0 +1,240 @@
+"""The ensemble's predictions for any number of frames, in as much memory as there is.
+
+Where all members have room on the device, each block of frames goes through all of them. Where
+they have not, one member at a time is on the device: a group of blocks goes through it, each block
+adds to a sum of its own there, and the next member follows. Either way a member sees the same
+blocks, and a block's sum is taken over the members in the same order, so the predictions are the
+same bits.
+
+Shapes: B frames of a block, K classes, M members.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import read_json
+from acoustic_kd.system.memory import GIGABYTE, free_host_memory, free_memory, most
+from acoustic_kd.system.parallel import ahead
+from acoustic_kd.training.ensemble import Mean
+from acoustic_kd.training.model import load_model, logits_of
+
+COPIES = 5  # of a block's logits at once: as they come, tempered, encoded, measured
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes that writing soft targets takes.
+
+    Attributes:
+        members: of each member's weights.
+        block: of a block's activations, and of its predictions while they are encoded.
+        total: of a block's sum over the members.
+    """
+
+    members: tuple[int, ...]
+    block: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the members are held.
+
+    Attributes:
+        together: all on the device at once.
+        waiting: those that are not on the device are in host memory; else in their files.
+        blocks: blocks of frames that go through a member before the next takes its place.
+    """
+
+    together: bool
+    waiting: bool
+    blocks: int
+
+
+def plan(sizes: Sizes, memory: int | None, host: int | None = 0) -> Plan:
+    """How the members are best held in so much memory.
+
+    Args:
+        memory: bytes that may be taken on the device; None: nobody knows, it is taken to be enough.
+        host: likewise in host memory, for members that wait; 0 where that is the device's.
+    """
+    if memory is None or sum(sizes.members) + sizes.block + sizes.total <= memory:
+        return Plan(True, False, 1)
+    waiting = host is None or sum(sizes.members) <= host
+    left = memory - least(sizes) + sizes.total
+    return Plan(False, waiting, max(1, left // sizes.total))
+
+
+def least(sizes: Sizes) -> int:
+    """Bytes on the device with which one member at a time can work."""
+    return max(sizes.members) + sizes.block + sizes.total
+
+
+class Ensemble:
+    """Members that predict block after block of frames, however many have room at once.
+
+    Attributes:
+        digests: of the members, in order.
+        plan: how they are held; None before the first prediction.
+    """
+
+    def __init__(
+        self,
+        directories: Sequence[Path],
+        mean: Mean,
+        device: torch.device,
+        bfloat16: bool = False,
+        memory_gb: float | None = None,
+    ) -> None:
+        """
+        Args:
+            directories: of M members, as `save_model` left them.
+            bfloat16: multiply matrices in bfloat16; the mean itself is always taken in float32.
+            memory_gb: 10⁹ bytes on the device for members and predictions; None: what is free.
+
+        Raises:
+            UserError: a member is missing, or there are not as many weights as members.
+        """
+        mean.check(len(directories))
+        self._directories, self._mean, self._device = list(directories), mean, device
+        self._bfloat16, self._memory_gb = bfloat16, memory_gb
+        self._shapes = [_Shape.read(path) for path in self._directories]
+        self.digests = tuple(shape.digest for shape in self._shapes)
+        self.plan: Plan | None = None
+        self._held: list[nn.Module] = []  # on the device, or waiting in host memory
+
+    def predictions(
+        self, windows: Callable[[Tensor], Tensor], blocks: Iterable[Tensor]
+    ) -> Iterator[Tensor]:
+        """The mean of the members' predictions for block after block.
+
+        Args:
+            windows: frame numbers int64 [B] → windows [B, W·D] on the device.
+            blocks: frame numbers; the first block is as large as any.
+
+        Returns:
+            float32 [B, K] for each block, on the device; rows sum to 1.
+
+        Raises:
+            UserError: a member is missing or damaged, or memory does not suffice.
+        """
+        waiting = iter(blocks)
+        try:
+            while group := list(islice(waiting, self.plan.blocks if self.plan else 1)):
+                if self.plan is None:
+                    self.plan = self._prepare(len(group[0]))
+                    group += islice(waiting, self.plan.blocks - 1)
+                totals: deque[Tensor | None] = deque([None] * len(group))
+                for number, member in enumerate(self._members(self.plan)):
+                    for frames in group:
+                        totals.append(self._add(totals.popleft(), member, windows, frames, number))
+                while totals:
+                    yield self._close(totals.popleft())
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{self._device} has too little memory for the soft targets; set "
+                "soft_targets.memory_gb to less than is free there, or end what else uses it"
+            ) from None
+
+    @torch.inference_mode()
+    def _add(
+        self,
+        total: Tensor | None,
+        member: nn.Module,
+        windows: Callable[[Tensor], Tensor],
+        frames: Tensor,
+        number: int,
+    ) -> Tensor:
+        logits = logits_of(member, windows(frames.to(self._device)), self._bfloat16)
+        return self._mean.add(total, logits, number)
+
+    @torch.inference_mode()
+    def _close(self, total: Tensor | None) -> Tensor:
+        return self._mean.close(total, len(self._directories))
+
+    def _prepare(self, block: int) -> Plan:
+        """Settle how the members are held, and fetch those that are not left in their files."""
+        sizes, cpu = self._sizes(block), self._device.type == "cpu"
+        memory = most(free_memory(self._device))
+        if self._memory_gb is not None:
+            memory = int(self._memory_gb * GIGABYTE)
+            needed = least(sizes)
+            if memory < needed:
+                raise UserError(
+                    f"setting 'soft_targets.memory_gb' is {self._memory_gb:g}; one member at a "
+                    f"time and a block of {block} frames take {needed / GIGABYTE:.3g}"
+                )
+        how = plan(sizes, memory, 0 if cpu else most(free_host_memory()))
+        if how.together:
+            self._held = [self._load(path).to(self._device) for path in self._directories]
+        elif how.waiting:
+            self._held = [self._load(path) for path in self._directories]
+        return how
+
+    def _members(self, how: Plan) -> Iterator[nn.Module]:
+        """Each member on the device, where the next one may take its place."""
+        if how.together:
+            yield from self._held
+        elif how.waiting:
+            for member in self._held:
+                kept = member.state_dict()  # brought back without being copied
+                yield member.to(self._device)
+                member.load_state_dict(kept, assign=True)
+        else:
+            members = map(self._load, self._directories)
+            # On the CPU there is no room for the next one while this one works.
+            for member in members if self._device.type == "cpu" else ahead(members):
+                yield member.to(self._device)
+                member.to("meta")  # gives its memory back
+
+    def _load(self, directory: Path) -> nn.Module:
+        member = load_model(directory)[0]
+        # Else every forward pass would round the weights again.
+        return member.to(torch.bfloat16) if self._bfloat16 else member
+
+    def _sizes(self, block: int) -> Sizes:
+        """Bytes that blocks of so many frames take."""
+        members = tuple(s.bytes // (2 if self._bfloat16 else 1) for s in self._shapes)
+        total = max(4 * block * shape.classes for shape in self._shapes)
+        work = max(4 * block * shape.units for shape in self._shapes)
+        return Sizes(members, work + COPIES * total, total)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What a member's files say of it.
+
+    Attributes:
+        digest: of its training.
+        bytes: of its float32 weights.
+        units: that are there at once while it predicts, a frame: its window, and a layer from
+            another.
+        classes: K.
+    """
+
+    digest: str
+    bytes: int
+    units: int
+    classes: int
+
+    @classmethod
+    def read(cls, directory: Path) -> "_Shape":
+        """Raises a UserError where a file is missing, or describes no model."""
+        weights, path = directory / "model.safetensors", directory / "model.json"
+        found = read_json(path)
+        try:
+            model = found["model"]
+            window = (model["left_frames"] + 1 + model["right_frames"]) * found["dimension"]
+            units = window + 2 * model["width"]
+            return cls(found["digest"], weights.stat().st_size, units, found["classes"])
+        except (KeyError, TypeError):
+            raise UserError(f"{path}: describes no model; train it again") from None
+        except OSError:
+            raise UserError(f"{weights}: no such file; run the stage that trains it") from None

@@ -1,0 +1,243 @@
+"""The distillation loss (paper section 2).
+
+A network with logits z gives class i the probability q_i = exp(z_i / T) / Σ_j exp(z_j / T) at the
+temperature T (paper equation 1). The distilled model learns two things at once: the soft targets
+p, which are an ensemble's probabilities at a temperature, at that same temperature; and the hard
+targets, at temperature 1:
+
+    L = T² · CE(p, q(T)) + α · CE(hard, q(1))
+
+Per frame, the gradient of the soft term by z_i is T · (q_i - p_i): T² makes up for the 1/T² by
+which tempering on both sides shrinks it (paper equation 2 and the remark after it), so α need not
+change with the temperature. At high temperature, zero-mean logits v and z on either side make
+T² · 1/T · (q_i - p_i) tend to (z_i - v_i) / K (equation 4): the distilled model matches logits.
+
+A frame that nobody transcribed has no hard target: of it, the soft term alone is learnt.
+
+`soft_cross_entropy` and `distillation_loss` follow the equations. `fused_loss` computes the same
+sum with its gradient in one pass: autograd would keep several K-wide copies of the logits in
+float32, where one buffer, in the logits' own precision, becomes the gradient. All else is done on a
+few rows at a time, in float32 (float64 for float64 logits), small enough to stay in a CPU's cache.
+Per frame, with q the prediction:
+
+    T² · CE(p, q(T))    gradient T · (q_i - p_i)    for a kept class i
+                                 T · q_i · (1 - tail / Σ q of the others)    for the others
+    α · CE(hard, q(1))  gradient α · (q_i - [i = hard])
+
+Shapes: B frames, K classes, k kept classes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from acoustic_kd.features.frames import UNKNOWN
+from acoustic_kd.system.memory import cached_rows
+
+
+def soft_cross_entropy(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
+    """T² · CE(p, q(T)) of each frame, from dense soft targets.
+
+    Args:
+        logits: [B, K].
+        probabilities: [B, K], soft targets at this temperature; rows sum to 1.
+        temperature: T > 0.
+
+    Returns:
+        [B], natural-log units.
+    """
+    log_q = F.log_softmax(logits / temperature, dim=-1)
+    return -(temperature**2) * (probabilities * log_q).sum(-1)
+
+
+def sparse_soft_cross_entropy(
+    logits: Tensor, classes: Tensor, probabilities: Tensor, temperature: float
+) -> Tensor:
+    """T² · CE(p, q(T)) of each frame, from the k most probable classes and the mass of the rest.
+
+    The classes that were not kept form one bucket: its soft target is 1 - Σ p over the kept ones
+    (nothing where that is no more than the sum's rounding), its prediction 1 - Σ q. Nothing is said
+    about how the bucket's mass is shared, so within it the distilled model keeps its own opinion.
+    With k = K this is the dense loss.
+
+    Args:
+        logits: [B, K].
+        classes: int64 [B, k], kept classes; one that is repeated must have probability 0 there.
+        probabilities: [B, k], their soft targets at this temperature; the sum is at most 1.
+        temperature: T > 0.
+
+    Returns:
+        [B], natural-log units.
+    """
+    scaled = logits / temperature
+    normaliser = scaled.logsumexp(-1)
+    kept = scaled.gather(-1, classes) - normaliser[:, None]
+    loss = -(probabilities * kept).sum(-1)
+    if classes.shape[-1] < logits.shape[-1]:
+        tail = 1 - probabilities.sum(-1)
+        rounding = classes.shape[-1] * torch.finfo(tail.dtype).eps
+        tail = tail.masked_fill(tail <= rounding, 0)
+        # From the other logits themselves: 1 - Σ q loses all digits where q is nearly 1.
+        rest = scaled.scatter(-1, classes, -torch.inf).logsumexp(-1) - normaliser
+        loss = loss - tail * rest
+    return temperature**2 * loss
+
+
+def distillation_loss(
+    logits: Tensor,
+    soft: Tensor,
+    hard: Tensor | None,
+    temperature: float,
+    hard_weight: float,
+    classes: Tensor | None = None,
+) -> Tensor:
+    """The paper's loss of each frame: T² · CE(soft, q(T)) + hard_weight · CE(hard, q(1)).
+
+    Args:
+        logits: [B, K].
+        soft: [B, K] dense soft targets, or [B, k] those of `classes`.
+        hard: int64 [B], UNKNOWN for a frame that is not transcribed: its hard term is 0, in value
+            and gradient; None where no frame is.
+        temperature: T > 0.
+        hard_weight: α ≥ 0, relative to the soft term; not used where `hard` is None.
+        classes: int64 [B, k], the kept classes of sparse soft targets.
+
+    Returns:
+        [B], natural-log units.
+    """
+    if classes is None:
+        loss = soft_cross_entropy(logits, soft, temperature)
+    else:
+        loss = sparse_soft_cross_entropy(logits, classes, soft, temperature)
+    if hard is not None and hard_weight:
+        loss = loss + hard_weight * F.cross_entropy(
+            logits, hard, ignore_index=UNKNOWN, reduction="none"
+        )
+    return loss
+
+
+def log_temper(logits: Tensor, temperature: float) -> Tensor:
+    """log q(T) of logits [..., K]: natural-log probabilities at a temperature."""
+    return torch.log_softmax(logits / temperature, dim=-1)
+
+
+def fused_loss(
+    logits: Tensor,
+    hard: Tensor | None,
+    hard_weight: float = 1.0,
+    soft: Tensor | None = None,
+    temperature: float = 1.0,
+    classes: Tensor | None = None,
+) -> Tensor:
+    """`distillation_loss` summed over frames; without soft targets, α times the hard term alone.
+
+    It can be differentiated once.
+
+    Args:
+        logits: [B, K], of any floating type.
+        hard: int64 [B], UNKNOWN where a frame is not transcribed; None where none is.
+        hard_weight: α; not used where `hard` is None.
+        soft: [B, K] dense soft targets, or [B, k] those of `classes`, in float32 (float64); with
+            k = K, too, rows sum to 1.
+        temperature: T > 0, of the soft targets.
+        classes: int64 [B, k], the kept classes of sparse ones; one that is repeated must be the
+            first one of its frame, and have probability 0 there.
+
+    Returns:
+        A scalar in float32 (float64), natural-log units.
+    """
+    weight = 0.0 if hard is None else hard_weight
+    return _apply(logits, hard, weight, soft, temperature, classes)
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        hard: Tensor | None,
+        hard_weight: float,
+        soft: Tensor | None,
+        temperature: float,
+        classes: Tensor | None,
+    ) -> Tensor:
+        gradient = torch.empty_like(logits)
+        precise = torch.promote_types(logits.dtype, torch.float32)
+        total = torch.zeros((), dtype=precise, device=logits.device)
+        rows = cached_rows(logits)
+        for first in range(0, len(logits), rows):
+            part = slice(first, first + rows)
+            z, out = logits[part].to(precise), None
+            if soft is not None and classes is not None and classes.shape[-1] < logits.shape[-1]:
+                losses, out = _sparse(z, classes[part], soft[part].to(precise), temperature)
+                total += losses.sum()
+            elif soft is not None:
+                p = soft[part].to(precise)
+                if classes is not None:
+                    p = torch.zeros_like(z).scatter_add_(-1, classes[part], p)
+                losses, out = _dense(z, p, temperature)
+                total += losses.sum()
+            if hard is not None and hard_weight:
+                losses, out = _hard(z, hard[part], hard_weight, out)
+                total += losses.sum()
+            gradient[part] = 0 if out is None else out
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        # In its own place: autograd lets go of it afterwards, and refuses to come here again.
+        return gradient.mul_(upstream), None, None, None, None, None
+
+
+_apply: Callable[..., Tensor] = _Fused.apply
+
+
+def _dense(z: Tensor, p: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Losses [b] and gradient [b, K] of the soft term, for dense soft targets."""
+    log_q = torch.log_softmax(z / temperature, -1)
+    losses = -(temperature**2) * (p * log_q).sum(-1)
+    return losses, log_q.exp_().sub_(p).mul_(temperature)
+
+
+def _sparse(z: Tensor, classes: Tensor, p: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Losses [b] and gradient [b, K] of the soft term, for fewer than K kept classes."""
+    scaled = z / temperature
+    kept = scaled.gather(-1, classes)
+    again = classes == classes[:, :1]  # entries that fill a row up: their class counts once
+    again[:, 0] = False
+    # The others and the kept classes are summed apart: neither drowns in the other's rounding.
+    scaled.scatter_(-1, classes, -torch.inf)
+    # Finite even where no class is left over.
+    top = scaled.amax(-1, keepdim=True).clamp_(min=torch.finfo(z.dtype).min)
+    others = scaled.sub_(top).exp_()
+    mass = others.sum(-1, keepdim=True)
+    log_others = top + mass.log()
+    log_kept = kept.masked_fill(again, -torch.inf).logsumexp(-1, keepdim=True)
+    normaliser = torch.logaddexp(log_others, log_kept)
+    tail = 1 - p.sum(-1, keepdim=True)
+    rounding = classes.shape[-1] * torch.finfo(p.dtype).eps
+    tail.masked_fill_((tail <= rounding) | (mass == 0), 0)
+    losses = -(p * (kept - normaliser)).sum(-1)
+    losses -= torch.where(tail > 0, tail * (log_others - normaliser), 0)[:, 0]
+    share = (top - normaliser).exp_() - tail / mass.clamp(min=torch.finfo(z.dtype).tiny)
+    gradient = others.mul_(share.mul_(temperature))
+    at_kept = ((kept - normaliser).exp_() - p).mul_(temperature)
+    at_kept = torch.where(again, at_kept[:, :1], at_kept)  # or the entry that fills up would win
+    return losses.mul_(temperature**2), gradient.scatter_(-1, classes, at_kept)
+
+
+def _hard(z: Tensor, hard: Tensor, weight: float, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Losses [b] of the hard term, and its gradient [b, K] added to that of the soft one."""
+    log_q = torch.log_softmax(z, -1)
+    weights = torch.where(hard == UNKNOWN, 0.0, weight).to(z.dtype)[:, None]
+    target = hard.clamp(min=0)[:, None]
+    losses = -(weights * log_q.gather(-1, target))[:, 0]
+    own = log_q.exp_().mul_(weights).scatter_add_(-1, target, -weights)
+    return losses, own if gradient is None else gradient.add_(own)

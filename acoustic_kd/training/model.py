@@ -1,0 +1,226 @@
+"""The acoustic model: a deep network of ReLU layers over a window of frames (paper section 4),
+and the precision in which its matrices are multiplied.
+"""
+
+import os
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from acoustic_kd.settings import ModelConfig
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import read_json, write_json
+from acoustic_kd.system.tensors import load_tensors, save_tensors
+
+
+class Splicer(nn.Module):
+    """Gathers the window around each frame, on the device the features are on.
+
+    A frame's window holds `left` frames before it and `right` after it; beyond an utterance's ends
+    its first and last frame are repeated. Features are stored once, windows never.
+    """
+
+    features: Tensor
+    first: Tensor
+    last: Tensor
+    steps: Tensor
+
+    def __init__(self, features: Tensor, offsets: Tensor, left: int, right: int) -> None:
+        """
+        Args:
+            features: [T, D], the utterances' frames one after the other.
+            offsets: int64 [U + 1], utterance u is frames offsets[u] … offsets[u + 1] - 1.
+        """
+        super().__init__()
+        lengths = torch.diff(offsets)
+        first = torch.repeat_interleave(offsets[:-1], lengths).int()
+        last = torch.repeat_interleave(offsets[1:] - 1, lengths).int()
+        self.register_buffer("features", features)
+        self.register_buffer("first", first)
+        self.register_buffer("last", last)
+        self.register_buffer("steps", torch.arange(-left, right + 1, dtype=torch.int32))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Windows [B, W·D] around the frames with numbers `frames`, int64 [B]."""
+        index = frames.int()[:, None] + self.steps
+        index = index.clamp(self.first[frames, None], self.last[frames, None])
+        size = len(self.steps) * self.features.shape[1]  # spelled out for the sake of B = 0
+        return self.features[index.flatten()].view(len(frames), size)
+
+
+def make_splicer(
+    config: ModelConfig, features: Tensor, offsets: np.ndarray, bfloat16: bool
+) -> Splicer:
+    """The model's windows of some frames, in the precision in which they are multiplied."""
+    features = features.to(torch.bfloat16 if bfloat16 else torch.float32)
+    return Splicer(features, torch.as_tensor(offsets), config.left_frames, config.right_frames)
+
+
+class Dropout(nn.Module):
+    """Dropout whose masks are cheap on a CPU: a random byte a unit instead of a random float.
+
+    There PyTorch's own takes over a quarter of a training step of a small model. The price is that
+    the rate is rounded to 1/256; the scale of what is kept fits the rounded rate.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.dropped = min(255, round(256 * rate))  # of 256
+
+    def forward(self, units: Tensor) -> Tensor:
+        """`units`, while training with a share `rate` of them at zero and the rest scaled up."""
+        if not self.training:
+            return units
+        if units.device.type != "cpu":
+            return nn.functional.dropout(units, self.rate)
+        words = torch.empty((units.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: units.numel()] >= self.dropped
+        return units * kept.view(units.shape).to(units.dtype).mul_(256 / (256 - self.dropped))
+
+
+class AcousticModel(nn.Module):
+    """`layers` hidden layers of `width` ReLU units with dropout, and a linear layer to the classes.
+
+    The paper's model is 8 × 2560 over 26 × 40 inputs and 14,000 senones.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        classes: int,
+        layers: int,
+        width: int,
+        dropout: float,
+        input_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        sizes = [inputs] + layers * [width]
+        hidden: list[nn.Module] = [Dropout(input_dropout)] if input_dropout > 0 else []
+        for fan_in, fan_out in pairwise(sizes):
+            hidden += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
+            # Without dropout there is no layer, so that nothing is drawn or copied for it.
+            hidden += [Dropout(dropout)] if dropout > 0 else []
+        self.hidden = nn.Sequential(*hidden)
+        self.output = nn.Linear(sizes[-1], classes)
+        self.apply(_initialise)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Logits [B, K] of windows [B, W·D]."""
+        logits: Tensor = self.output(self.hidden(windows))
+        return logits
+
+
+def _initialise(module: nn.Module) -> None:
+    """He initialisation: keeps the scale of activations through deep ReLU layers."""
+    if isinstance(module, nn.Linear):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        nn.init.zeros_(module.bias)
+
+
+def build_model(config: ModelConfig, dimension: int, classes: int) -> AcousticModel:
+    """A fresh model for frames of `dimension` features and `classes` classes."""
+    window = config.left_frames + 1 + config.right_frames
+    return AcousticModel(
+        window * dimension,
+        classes,
+        config.layers,
+        config.width,
+        config.dropout,
+        config.input_dropout,
+    )
+
+
+@torch.no_grad()
+def limit_norms(model: AcousticModel, limit: float) -> None:
+    """Shorten the weights into each hidden unit to the Euclidean norm `limit`, if they are longer.
+
+    The constraint that goes with dropout in the paper's experiments on MNIST (section 3).
+    """
+    for layer in model.hidden:
+        if isinstance(layer, nn.Linear):
+            norms = torch.linalg.vector_norm(layer.weight, dim=1, keepdim=True)
+            layer.weight.mul_((limit / norms).clamp_(max=1))
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Weights and biases in all."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def save_model(directory: Path, model: AcousticModel, description: dict[str, Any]) -> None:
+    """Write `model.safetensors` and `model.json`, which says how to build it again."""
+    save_tensors(Path(directory) / "model.safetensors", model.state_dict(), {"format": "pt"})
+    write_json(Path(directory) / "model.json", description)
+
+
+def load_model(directory: Path) -> tuple[AcousticModel, dict[str, Any]]:
+    """Read what `save_model` wrote, in evaluation mode, with its description.
+
+    Raises:
+        UserError: a file is missing or damaged, or the two do not fit together.
+    """
+    description = read_json(Path(directory) / "model.json")
+    try:
+        config = ModelConfig(**description["model"])
+        with torch.device("meta"):  # weights are read, not drawn
+            model = build_model(config, description["dimension"], description["classes"])
+        model.to_empty(device="cpu")
+    except (KeyError, TypeError, RuntimeError):
+        raise UserError(
+            f"{Path(directory) / 'model.json'}: describes no model; train it again"
+        ) from None
+    try:
+        model.load_state_dict(load_tensors(Path(directory) / "model.safetensors"))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"{directory}: weights do not fit model.json ({reason})") from None
+    return model.eval(), description
+
+
+VARIABLE = "ACOUSTIC_KD_BFLOAT16"  # what a setting that is null means: 0 or 1
+
+
+def use_bfloat16(setting: bool | None, device: torch.device) -> bool:
+    """Whether to multiply in bfloat16: as set; where the setting is None, as the environment
+    variable says; where that is not set either, if the device can.
+
+    Without instructions for it a CPU's bfloat16 products are tens of times slower than float32's.
+
+    Raises:
+        UserError: the environment variable is neither 0 nor 1.
+    """
+    if setting is not None:
+        return setting
+    value = os.environ.get(VARIABLE)
+    if value:
+        return _bool(value)
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    names = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # x86, x86, Arm, Arm
+    return device.type == "cpu" and any(able.get(name, False) for name in names)
+
+
+def _bool(value: str) -> bool:
+    if value not in ("0", "1"):
+        raise UserError(f"the environment variable {VARIABLE} is '{value}'; it must be 0 or 1")
+    return value == "1"
+
+
+def forward(model: Callable[[Tensor], Tensor], windows: Tensor, bfloat16: bool) -> Tensor:
+    """Logits [B, K] of windows [B, W·D], in the precision in which matrices are multiplied."""
+    if not bfloat16:  # windows and weights are float32: entering autocast would only cost time
+        return model(windows)
+    with torch.autocast(windows.device.type, torch.bfloat16):
+        return model(windows)
+
+
+def logits_of(model: Callable[[Tensor], Tensor], windows: Tensor, bfloat16: bool) -> Tensor:
+    """Likewise, in float32."""
+    return forward(model, windows, bfloat16).float()

@@ -1,0 +1,26 @@
+"""`acoustic-kd compare`: finished experiments side by side."""
+
+import argparse
+from pathlib import Path
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Finished experiments side by side: results, paired differences of the "
+        "distilled models from the first one's, the settings that differ, training, soft targets, "
+        "calibration."
+    )
+    parser.epilog = "Example: acoustic-kd compare exp/t2 exp/t5 exp/hard --out compare.html"
+    parser.add_argument(
+        "experiments", type=Path, metavar="EXP", nargs="+", help="their directories, two or more"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.html", required=True, help="where it goes"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from acoustic_kd.reports.compare_page import compare
+
+    compare(options.experiments, options.out)
+    print(f"{options.out}: {len(options.experiments)} experiments")

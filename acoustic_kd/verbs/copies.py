@@ -1,0 +1,86 @@
+"""The stage that makes copies of the transfer set, at other vocal tract lengths.
+
+Members do not learn from copies. The ensemble predicts each of them, and in each epoch a distilled
+model, and the control, learns from one copy of each utterance. docs/transfer-set.md
+"""
+
+import shutil
+from contextlib import closing
+
+from acoustic_kd.corpora.utterances import Utterance, read_manifest
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.outputs import UNLABELLED, normalised_store
+from acoustic_kd.experiment.transfer_set import LEARNT, all_splits
+from acoustic_kd.features.audio import read_audio
+from acoustic_kd.features.fbank import copy_id, log_mels, original_id
+from acoustic_kd.features.frames import (
+    Utterance as Frames,
+)
+from acoustic_kd.features.frames import (
+    read_index,
+    read_utterances,
+    shard_paths,
+    write_store,
+)
+from acoustic_kd.settings import FeatureConfig
+from acoustic_kd.system.parallel import map_ordered, progress
+
+UNNORMALISED = "unnormalised"  # a folder of the stage, removed at its end
+
+_config: FeatureConfig
+
+
+def _start(config: FeatureConfig) -> None:
+    global _config
+    _config = config
+
+
+def run(experiment: Experiment) -> None:
+    """Write the normalised frames of the copies; each has the targets of its original."""
+    if not experiment.config.features.transfer_warps:
+        print("  none: features.transfer_warps is []")
+        return
+    for split in all_splits(experiment):
+        if split in LEARNT:
+            _write_unnormalised(experiment, split)
+            print(f"  {split}: {_write_normalised(experiment, split)} frames")
+    shutil.rmtree(experiment.path("copies") / UNNORMALISED)
+
+
+def _write_unnormalised(experiment: Experiment, split: str) -> None:
+    """Write the copies of every utterance of a split that has features."""
+    config = experiment.config
+    heard = set(read_index(experiment.path("features") / split).ids)
+    manifest = read_manifest(experiment.path("corpus") / f"{split}.jsonl")
+    items = [utterance for utterance in manifest if utterance.id in heard]
+    work = map_ordered(_copies, items, f"copies of {split}", 0, _start, (config.features,))
+    folder = experiment.path("copies") / UNNORMALISED / split
+    with closing(work):
+        copies = (copy for found in work for copy in found)
+        write_store(folder, copies, UNLABELLED, config.frames.shard_frames, "float32")
+
+
+def _copies(utterance: Utterance) -> list[Frames]:
+    """The copies of one utterance, before normalisation."""
+    warps = _config.transfer_warps
+    features = log_mels(read_audio(utterance, _config.sample_rate), _config, warps)
+    return [
+        Frames(copy_id(utterance.id, warp), copy, None)
+        for warp, copy in zip(warps, features, strict=True)
+    ]
+
+
+def _write_normalised(experiment: Experiment, split: str) -> int:
+    """Write the copies of a split's utterances that have frames; returns how many frames."""
+    originals, out = experiment.path("frames") / split, experiment.path("copies")
+    targets = {u.id: u.targets for path in shard_paths(originals) for u in read_utterances(path)}
+    store = progress(
+        normalised_store(experiment, out / UNNORMALISED, split), f"frames of {split}", unit="utt"
+    )
+    copies = (
+        Frames(copy.id, copy.features, targets[original_id(copy.id)])
+        for copy in store
+        if original_id(copy.id) in targets
+    )
+    classes, shard_frames = read_index(originals).classes, experiment.config.frames.shard_frames
+    return write_store(out / split, copies, classes, shard_frames)

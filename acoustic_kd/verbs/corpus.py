@@ -1,0 +1,106 @@
+"""The corpus stage: utterances, splits and the lexicon."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import cache, lru_cache
+from pathlib import Path
+
+from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
+from acoustic_kd.corpora import load as corpora
+from acoustic_kd.corpora.demo_sentences import vocabulary
+from acoustic_kd.corpora.openslr import LEXICONS, file_of
+from acoustic_kd.corpora.utterances import UNTRANSCRIBED, Utterance, normalise_text, write_manifest
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.kaldi_targets import takes_pdfs
+from acoustic_kd.experiment.language_model import check as check_language_model
+from acoustic_kd.experiment.outputs import LEXICON, report_exclusions
+from acoustic_kd.experiment.transfer_set import chosen_splits
+from acoustic_kd.experiment.words import (
+    check_leaves,
+    is_spelled,
+    normaliser,
+    spelling_source,
+    spoken_words,
+    unknown_words_source,
+    with_unknown_words,
+)
+from acoustic_kd.kaldi.archives import archive_of
+from acoustic_kd.language.lexicon import Lexicon, as_once_read, read_lexicon, write_lexicon
+from acoustic_kd.settings import Config
+from acoustic_kd.system.files import digest, ends_mark, file_digest
+
+
+def corpus_sources(config: Config) -> dict[str, str]:
+    """The utterances as read, with what is in each sound file, and the lexicon's text."""
+    if takes_pdfs(config):
+        sources = {"lexicon": "none"}
+    else:
+        sources = spelling_source(config) or lexicon_source(config)
+    words: Iterable[str] = map(normalise_text, vocabulary(config.corpus.demo_language))
+    if corpora.data_dir(config.corpus) is not None:
+        # Only the demo writes anything there.
+        corpus = corpora.load(config.corpus, Path(), normaliser(config))
+        rows = _source_rows(corpus.splits)
+        sources["data"] = digest([rows, [asdict(exclusion) for exclusion in corpus.excluded]])
+        words = spoken_words(corpus.splits)
+    elif more := corpora.read_untranscribed(config.corpus):
+        sources["data"] = digest(_source_rows({UNTRANSCRIBED: more}))
+    return sources | unknown_words_source(config, _lexicon(config), words)
+
+
+def lexicon_source(config: Config) -> dict[str, str]:
+    """The lexicon's text; and that its phones are as written, where they once were not."""
+    sources = {"lexicon": file_digest(_lexicon_path(config))}
+    if any(as_once_read(phone) != phone for phone in _lexicon(config).phones()):
+        sources["phones"] = "as written"
+    return sources
+
+
+def _source_rows(splits: dict[str, list[Utterance]]) -> list[list]:
+    """Every utterance with its split, and what its sound file, or archive, is known by."""
+    mark = cache(ends_mark)
+    return [
+        [split, asdict(utterance), *mark(archive_of(utterance.audio))]
+        for split, utterances in splits.items()
+        for utterance in utterances
+    ]
+
+
+def run(experiment: Experiment) -> None:
+    """Read the corpus; write a manifest a split, the lexicon and the exclusions."""
+    out = experiment.path("corpus")
+    config = experiment.config
+    check_language_model(config)  # refused now, not when all is trained
+    corpus = corpora.load(config.corpus, out / "audio", normaliser(config))
+    chosen_splits(config, tuple(corpus.splits))  # likewise
+    for split, utterances in corpus.splits.items():
+        write_manifest(out / f"{split}.jsonl", utterances)
+        speakers = len({u.speaker for u in utterances})
+        print(f"  {split}: {len(utterances)} utterances, {speakers} speakers")
+    if not takes_pdfs(config):
+        lexicon = with_unknown_words(experiment, _lexicon(config), spoken_words(corpus.splits))
+        write_lexicon(out / LEXICON, lexicon, is_spelled(config))
+        if is_spelled(config):
+            check_leaves(config, lexicon)
+    report_exclusions(out, corpus.excluded)
+
+
+def _lexicon(config: Config) -> Lexicon:
+    """The lexicon that is given; none where words are spelled, or nothing is said to be aligned."""
+    if is_spelled(config) or takes_pdfs(config):
+        return Lexicon({})
+    path = _lexicon_path(config)
+    return _read_once(path, file_digest(path))
+
+
+@lru_cache(maxsize=1)  # the sources ask for it, then the stage
+def _read_once(path: Path, content: str) -> Lexicon:
+    return read_lexicon(path)
+
+
+def _lexicon_path(config: Config) -> Path:
+    if config.align.lexicon is not None:
+        given = Path(config.align.lexicon)
+        named = config.align.lexicon in LEXICONS and not given.is_file()
+        return file_of(given.name, corpora.librispeech_dir(config.corpus)) if named else given
+    return corpora.own_lexicon(config.corpus) or bundled_lexicon()

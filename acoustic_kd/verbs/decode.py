@@ -1,0 +1,176 @@
+"""The decode stage: frame accuracy, search and word error rate of every system."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acoustic_kd.alignment.senones import read_inventory
+from acoustic_kd.corpora.utterances import MEASURED, read_manifest
+from acoustic_kd.decoding.error_listing import write_alignments
+from acoustic_kd.decoding.scoring import grid_of, score, tune
+from acoustic_kd.decoding.search import SearchSettings
+from acoustic_kd.decoding.workers import Decode, decoding
+from acoustic_kd.experiment.experiment import Experiment, select
+from acoustic_kd.experiment.models import Recogniser, System, systems
+from acoustic_kd.experiment.outputs import frame_targets, normalised
+from acoustic_kd.features.frames import Utterance
+from acoustic_kd.language.pieces import Joiner
+from acoustic_kd.reports.frame_figures import TEMPERATURES, Example, FrameFigures
+from acoustic_kd.reports.results import Measurement
+from acoustic_kd.system.files import only_one, write_json, write_text
+from acoustic_kd.system.parallel import cores, progress, torch_threads
+from acoustic_kd.system.steps import Work
+from acoustic_kd.training.ensemble import log_likelihoods
+from acoustic_kd.training.model import count_parameters, load_model
+
+# Weights × processes of the search: below it one thread of the acoustic model keeps them all busy.
+SMALL = 16_000_000
+
+# --- decode -------------------------------------------------------------------------------------
+
+
+def run(experiment: Experiment) -> None:
+    """Measure every system on dev, where the decoding weights are tuned, and on test."""
+    inputs = {name: experiment.done(name)["digest"] for name in ("frames", "graph")}
+    stage = experiment.stages["decode"]
+    due: list[tuple[System, Work]] = []
+    for system in experiment.own(systems(experiment)):
+        models = {
+            f"model {n}": load_model(directory)[1]["digest"]
+            for n, directory in enumerate(system.directories, start=1)
+        }
+        settings = select(experiment.config, stage.settings)
+        directory = experiment.path("decode") / system.name
+        work = Work(f"decode {system.name}", directory, settings, inputs | models)
+        if work.is_current():
+            print(f"  {system.name}: current")
+        else:
+            due.append((system, work))
+    if not due:
+        return
+    limits = SearchSettings.of(experiment.config.decode)
+    jobs = experiment.config.decode.jobs or cores()
+    with decoding(experiment.path("graph"), limits, jobs) as decode:
+        for system, work in due:
+            # Runs with shares are at work in the stage's directory together, each on its systems.
+            with only_one(work.directory), work.making():
+                measure(experiment, system, decode, work.directory)
+
+
+def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -> None:
+    """Frame accuracy and WER of one system, into `out`/measurement.json and readable files."""
+    config = experiment.config.decode
+    grid = config.lm_weights, config.insertion_penalties
+    recogniser, join = Recogniser.of(experiment, system), Joiner.of(experiment.path("graph"))
+    weights_in_all = sum(map(count_parameters, recogniser.models))
+    weights: tuple[float, float] | None = None
+    result = Measurement(system.name, system.kind)
+    figures = FrameFigures(read_inventory(experiment.path("senones") / "inventory.json"))
+    for split in MEASURED:
+        title = f"{system.name} {split}"
+        utterances = progress(normalised(experiment, split), title, unit="utt")
+        accuracy = FrameAccuracy(
+            frame_targets(experiment, split), figures if split == "test" else None
+        )
+        tried = grid_of(*grid) if weights is None else [weights]
+        with threads_beside_search(weights_in_all, config.jobs or cores()):
+            decoded = decode(_likelihoods(recogniser, utterances, accuracy), tried)
+        texts = {u.id: u.text for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")}
+        references = {name: (texts[name] or "").split() for name in decoded}
+        if weights is None:
+            found = {name: utterance.words for name, utterance in decoded.items()}
+            tuned = tune(found, references, *grid, join)
+            weights = result.lm_weight, result.penalty = tuned.lm_weight, tuned.penalty
+            for setting in tuned.at_the_edge:
+                print(f"  {system.name}: the best on dev is at the edge of {setting}; widen it")
+            rows = [[*pair, percent] for pair, percent in tuned.table.items()]
+            write_json(out / "dev.tuning.json", rows)
+        chosen = tried.index(weights)
+        words = {name: join(utterance.words[chosen]) for name, utterance in decoded.items()}
+        _write_transcripts(out / f"{split}.txt", words)
+        write_alignments(out / f"{split}.alignment.txt", references, words)
+        result.add(split, score(references, words), accuracy.frames, decoded.values())
+    write_json(out / "frames.json", _frame_figures(system, recogniser, figures))
+    write_json(out / "measurement.json", asdict(result))
+    test = result.wer["test"]
+    print(
+        f"  {system.name}: test frame accuracy {result.accuracy('test'):.2f} %, "
+        f"WER {test['percent']:.2f} % ({test['errors']} of {test['words']}), "
+        f"LM weight {result.lm_weight:g}, penalty {result.penalty:g}, "
+        f"search at {result.real_time_factor['test']:.3f} of real time",
+        flush=True,
+    )
+
+
+@contextmanager
+def threads_beside_search(parameters: int, jobs: int) -> Iterator[None]:
+    """Within it a small acoustic model takes one thread, and leaves the other cores to the search.
+
+    Threads that wait for the next product do not give their core away. On two cores they doubled
+    the time that decoding with a net of half a million weights takes.
+
+    Args:
+        parameters: of all models of the system.
+        jobs: processes that search.
+    """
+    with torch_threads(1) if parameters * jobs < SMALL else nullcontext():
+        yield
+
+
+@dataclass
+class FrameAccuracy:
+    """Counts the frames that are recognised rightly, while utterances pass by.
+
+    Attributes:
+        targets: utterance → senone of every frame, of those that were aligned.
+        figures: what else is counted of them; None: nothing.
+        frames: utterance → right, all.
+    """
+
+    targets: dict[str, np.ndarray]
+    figures: FrameFigures | None
+    frames: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, utterance: Utterance, probabilities: np.ndarray, seconds: float) -> None:
+        """Count an utterance whose posteriors [T, K] took so many seconds."""
+        labels = self.targets.get(utterance.id)
+        if labels is None:
+            return
+        right = probabilities.argmax(-1) == labels
+        self.frames[utterance.id] = int(right.sum()), len(right)
+        if self.figures:
+            self.figures.add(utterance.id, utterance.features, probabilities, labels, seconds)
+
+
+def _likelihoods(
+    recogniser: Recogniser, utterances: Iterable[Utterance], accuracy: FrameAccuracy
+) -> Iterator[tuple[str, np.ndarray]]:
+    """What is decoded; its frame accuracy is taken on the way."""
+    for utterance in utterances:
+        begun = time.perf_counter()
+        probabilities = recogniser.posteriors(utterance.features)
+        accuracy.add(utterance, probabilities, time.perf_counter() - begun)
+        yield utterance.id, log_likelihoods(probabilities, recogniser.log_prior)
+
+
+def _frame_figures(system: System, recogniser: Recogniser, figures: FrameFigures) -> dict[str, Any]:
+    """The contents of `frames.json`; of the ensemble, some frames at several temperatures too."""
+
+    def predict(example: Example, temperature: float) -> np.ndarray:
+        piece = slice(example.frame, example.frame + 1)
+        return recogniser.posteriors(example.features, piece, temperature)[0]
+
+    found = figures.as_json()
+    if system.kind == "ensemble":
+        found["examples"] = figures.shown(predict, TEMPERATURES)
+    return found
+
+
+def _write_transcripts(path: Path, words: dict[str, list[str]]) -> None:
+    """One `ID WORD WORD …` a line, as Kaldi's text files."""
+    write_text(path, "".join(f"{' '.join([name, *found])}\n" for name, found in words.items()))

@@ -1,0 +1,125 @@
+"""The features stage: log-mel filterbanks of every utterance."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from acoustic_kd.corpora import load as corpora
+from acoustic_kd.corpora.utterances import Exclusion, Utterance, check_excluded, read_manifest
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.outputs import UNLABELLED, report_exclusions
+from acoustic_kd.experiment.transfer_set import LEARNT, all_splits
+from acoustic_kd.features.audio import AudioError, read_audio
+from acoustic_kd.features.fbank import copy_id, log_mels
+from acoustic_kd.features.frames import Utterance as Frames
+from acoustic_kd.features.frames import write_store
+from acoustic_kd.features.normalise import grouping
+from acoustic_kd.kaldi.archives import parse_place, read_place
+from acoustic_kd.kaldi.objects import MATRIX
+from acoustic_kd.settings import FeatureConfig
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.parallel import map_ordered
+
+# --- features -----------------------------------------------------------------------------------
+
+_features: FeatureConfig
+
+
+def _start_features(config: FeatureConfig) -> None:
+    global _features
+    _features = config
+
+
+def _extract(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | str:
+    """The frames of one utterance at each warp, or why there are none."""
+    utterance, warps = item
+    try:
+        samples = read_audio(utterance, _features.sample_rate)
+    except AudioError as error:
+        return str(error)
+    copies = log_mels(samples, _features, warps)
+    if not len(copies[0]):
+        return f"{utterance.audio}: shorter than one window of 25 ms"
+    named = zip(warps, copies, strict=True)
+    return [Frames(copy_id(utterance.id, warp), features, None) for warp, features in named]
+
+
+def _take(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | str:
+    """The frames that an archive of Kaldi's has of one utterance, or why there are none."""
+    utterance, _ = item
+    place = parse_place(utterance.id, utterance.audio, Path())
+    features = read_place(place, MATRIX, utterance.id)
+    if not len(features):
+        return f"{utterance.audio}: no frames"
+    if not np.isfinite(features).all():
+        return f"{utterance.audio}: a feature is infinite or no number"
+    return [Frames(utterance.id, features, None)]
+
+
+def run(experiment: Experiment) -> None:
+    """Compute the log-mel frames of every split, or take those of an archive."""
+    config = experiment.config
+    grouping(config.features.normalise)  # a wrong setting is found before the work, not after
+    out, excluded = experiment.path("features"), []
+    splits = {
+        split: read_manifest(experiment.path("corpus") / f"{split}.jsonl")
+        for split in all_splits(experiment)
+    }
+    items = [
+        (utterance, config.features.train_warps if split in LEARNT else (1.0,))
+        for split, utterances in splits.items()
+        for utterance in utterances
+    ]
+    # One round for all splits: processes take seconds to start.
+    find = _take if corpora.is_of_features(config.corpus) else _extract
+    work = map_ordered(find, items, "features", 0, _start_features, (config.features,))
+    with closing(work) as results:
+        same = SameDimension()
+        for split, utterances in splits.items():
+            failed: list[Exclusion] = []
+            frames = map(same.check, _kept(split, utterances, results, failed))
+            shard_frames = config.frames.shard_frames
+            written = write_store(out / split, frames, UNLABELLED, shard_frames, "float32")
+            check_excluded(split, len(utterances) - len(failed), failed)
+            print(f"  {split}: {written} frames, {written / 360_000:.2f} h")
+            excluded += failed
+    report_exclusions(out, excluded)
+
+
+def _kept(
+    split: str,
+    utterances: list[Utterance],
+    results: Iterator[list[Frames] | str],
+    failed: list[Exclusion],
+) -> Iterator[Frames]:
+    """The frames of a split, off the front of `results`; what has none is added to `failed`."""
+    for utterance in utterances:
+        result = next(results)
+        if isinstance(result, str):
+            failed.append(Exclusion(utterance.id, split, result))
+        else:
+            yield from result
+
+
+class SameDimension:
+    """Sees to it that all frames have as many features."""
+
+    def __init__(self) -> None:
+        self._first: Frames | None = None
+
+    def check(self, frames: Frames) -> Frames:
+        """The same frames.
+
+        Raises:
+            UserError: others before them had another number.
+        """
+        self._first = self._first or frames
+        here, there = frames.features.shape[1], self._first.features.shape[1]
+        if here != there:
+            raise UserError(
+                f"utterance '{frames.id}' has {here} features a frame, but '{self._first.id}' has "
+                f"{there}; take archives that were made alike"
+            )
+        return frames

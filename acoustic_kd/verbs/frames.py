@@ -1,0 +1,96 @@
+"""The frames stage: frame shards, normalised and labelled with senones."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from acoustic_kd.alignment.segmentation import read_segmentations
+from acoustic_kd.corpora.utterances import SPLITS, UNTRANSCRIBED
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.kaldi_targets import PdfLabels, takes_pdfs
+from acoustic_kd.experiment.outputs import STATISTICS, inventory_of, normalised
+from acoustic_kd.experiment.transfer_set import all_splits
+from acoustic_kd.features.fbank import original_id
+from acoustic_kd.features.frames import Classes, write_store
+from acoustic_kd.features.frames import Utterance as Frames
+from acoustic_kd.system.files import write_json
+from acoustic_kd.system.parallel import progress
+
+
+class SenoneLabels:
+    """The senones of a split's frames.
+
+    Attributes:
+        classes: what they mean.
+    """
+
+    def __init__(self, experiment: Experiment, split: str) -> None:
+        self._inventory = inventory_of(experiment)
+        found = read_segmentations(experiment.path("align") / f"{split}.jsonl")
+        self._found = {s.id: s for s in found}
+        self.classes = self._inventory.classes
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def targets(self, name: str) -> np.ndarray:
+        """The senone of every frame, int32 [T]."""
+        return self._inventory.targets(self._found[name])
+
+    def visits(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The senones an utterance passes through, int32 [N], and frames in each, int64."""
+        return self._inventory.visits(self._found[name])
+
+
+def run(experiment: Experiment) -> None:
+    """Write the normalised frames, where transcribed with the senone of each; count senones."""
+    kind = PdfLabels if takes_pdfs(experiment.config) else SenoneLabels
+    for split in SPLITS:
+        labels = kind(experiment, split)
+        aligned = list(labels)
+        # A test split may be without labels as a whole: for posteriors alone.
+        coming = _coming(experiment, split)
+        heard = _labelled(coming, labels) if aligned else coming
+        total = _write(experiment, split, heard, labels.classes)
+        print(f"  {split}: {total} frames of {len(aligned) or 'unaligned'} utterances")
+        if split == "train":
+            statistics = _statistics(labels.classes, map(labels.visits, aligned))
+            write_json(experiment.path("frames") / STATISTICS, statistics)
+    if UNTRANSCRIBED in all_splits(experiment):
+        total = _write(
+            experiment, UNTRANSCRIBED, _coming(experiment, UNTRANSCRIBED), labels.classes
+        )
+        print(f"  {UNTRANSCRIBED}: {total} frames")
+
+
+def _coming(experiment: Experiment, split: str) -> Iterator[Frames]:
+    """The normalised frames of a split, with a progress bar."""
+    yield from progress(normalised(experiment, split), f"frames {split}", unit="utt")
+
+
+def _write(
+    experiment: Experiment, store: str, utterances: Iterable[Frames], classes: Classes
+) -> int:
+    """Write a store of frames; returns how many."""
+    shard_frames = experiment.config.frames.shard_frames
+    return write_store(experiment.path("frames") / store, utterances, classes, shard_frames)
+
+
+def _labelled(utterances: Iterable[Frames], labels: SenoneLabels | PdfLabels) -> Iterator[Frames]:
+    """Those that are aligned, with their senones; a copy has the senones of its original."""
+    for u in utterances:
+        if original_id(u.id) in labels:
+            yield Frames(u.id, u.features, labels.targets(original_id(u.id)))
+
+
+def _statistics(classes: Classes, visits: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict:
+    """Frames and visits of each senone: priors and mean durations come from them."""
+    frames = np.zeros(classes.count, np.int64)
+    times = np.zeros(classes.count, np.int64)
+    for senones, durations in visits:
+        np.add.at(frames, senones, durations)
+        np.add.at(times, senones, durations > 0)
+    return {"frames": frames.tolist(), "visits": times.tolist()}

@@ -1,0 +1,57 @@
+"""`acoustic-kd mnist`: the paper's experiment on MNIST."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from acoustic_kd.settings import settings_file, shown
+from acoustic_kd.system.errors import UserError
+
+MNIST = Path("mnist")  # the name of its rows in the package
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = "The paper's section 3: what soft targets teach nets that read digits."
+    parser.epilog = "Example: acoustic-kd mnist --data-dir path/to/mnist --full"
+    parser.add_argument(
+        "--config", type=Path, metavar="NAME_OR_FILE", default=MNIST,
+        help="the rows of the experiment (default: %(default)s, in the package)",
+    )  # fmt: skip
+    parser.add_argument("--full", action="store_true", help="all rows, at full length")
+    parser.add_argument(
+        "--exp-dir", type=Path, metavar="DIR", help="where everything goes (default: exp/mnist…)"
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="where MNIST's four files lie (else download)"
+    )
+    parser.add_argument(
+        "--dev", action="store_true",
+        help="hold out 10,000 train images and measure on them: to choose settings",
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="nets trained at once (default: one a core)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from acoustic_kd.mnist.experiment import run_experiment
+    from acoustic_kd.mnist.report import terminal_summary, write_report
+    from acoustic_kd.mnist.variants import read_rows
+
+    if options.jobs < 0:
+        raise UserError(f"--jobs is {options.jobs}; it must be 0 (one a core) or more")
+    rows = read_rows(settings_file(options.config), options.full)
+    name = "mnist" + ("-full" if options.full else "") + ("-dev" if options.dev else "")
+    directory = options.exp_dir or Path("exp") / name
+    words = ["recipes/mnist.sh", "--data-dir", "DIR"] if options.data_dir else ["recipes/mnist.sh"]
+    words += [] if options.config == MNIST else ["--config", shown(options.config)]
+    words += [f"--{flag}" for flag in ("full", "dev") if getattr(options, flag)]
+    command = shlex.join(words)
+    results = run_experiment(rows, directory, options.data_dir, options.dev, options.jobs, command)
+    write_report(results, directory)
+    print(terminal_summary(results))
+    print(f"  in {directory / 'results.md'} and results.json beside it")

@@ -1,0 +1,79 @@
+"""The report stage: results.json, the table and report.html."""
+
+from acoustic_kd.corpora.utterances import read_manifest
+from acoustic_kd.decoding.scoring import read_transcripts
+from acoustic_kd.experiment.experiment import Experiment, all_settings_json
+from acoustic_kd.experiment.model_training import count_workers
+from acoustic_kd.experiment.models import systems
+from acoustic_kd.experiment.transfer_set import transfer_frames
+from acoustic_kd.features.frames import count_frames, shard_paths
+from acoustic_kd.reports.experiment_page import report_page
+from acoustic_kd.reports.results import Measurement, last_epoch_gain, make_results
+from acoustic_kd.reports.tables import markdown, terminal_table
+from acoustic_kd.system.files import digest, read_json, read_jsonl, write_json, write_text
+from acoustic_kd.training.model import load_model
+from acoustic_kd.training.processes import make_accelerator
+
+# --- report -------------------------------------------------------------------------------------
+
+
+def run(experiment: Experiment) -> None:
+    """Put baseline, control, ensemble and distilled model side by side."""
+    measurements, transcripts, gains, described = [], {}, {}, {}
+    for system in systems(experiment):
+        folder = experiment.path("decode") / system.name
+        measurements.append(Measurement(**read_json(folder / "measurement.json")))
+        transcripts[system.name] = read_transcripts(folder / "test.txt")
+        described[system.kind] = [load_model(directory)[1] for directory in system.directories]
+        if len(system.directories) == 1:
+            gains[system.name] = last_epoch_gain(
+                read_jsonl(system.directories[0] / "metrics.jsonl")
+            )
+    manifest = read_manifest(experiment.path("corpus") / "test.jsonl")
+    references = {u.id: (u.text or "").split() for u in manifest if u.id in transcripts["ensemble"]}
+    results = make_results(
+        experiment.config.corpus.name,
+        digest(all_settings_json(experiment.config)),
+        measurements,
+        references,
+        transcripts,
+        {kind: sum(one["parameters"] for one in models) for kind, models in described.items()},
+        experiment.config.train.members,
+        {u.id: u.speaker for u in manifest},
+    )
+    results["transfer_set"] = transfer_frames(experiment)
+    results["last_epoch_gains"] = {n: gain for n, gain in gains.items() if gain is not None}
+    results["bfloat16"] = described["baseline"][0]["bfloat16"]
+    results["command"] = experiment.command
+    results["minutes"] = _minutes(experiment)
+    page = report_page(experiment.directory, results)
+    write_json(experiment.directory / "results.json", results)
+    write_text(experiment.directory / "results.md", markdown(results))
+    write_text(experiment.directory / "report.html", page)
+    print(terminal_table(results))
+    print(f"  in {experiment.directory / 'report.html'}, results.md and results.json beside it")
+
+
+def _minutes(experiment: Experiment) -> dict[str, float]:
+    """How long each stage took, its parts added up where it was done in several goes."""
+    learnt = {
+        "train": count_frames(shard_paths(experiment.path("frames") / "train")),
+        "distill": transfer_frames(experiment)["frames"],
+    }
+    features = experiment.config.features
+    if features.transfer_warps:  # an epoch draws one copy of each utterance
+        learnt["distill"] //= len((*features.train_warps, *features.transfer_warps))
+    minutes = {}
+    accelerator = make_accelerator()
+    for name in list(experiment.stages)[:-1]:
+        if name == "copies" and not features.transfer_warps:
+            continue
+        folder = experiment.path(name)
+        parts = [read_json(path)["seconds"] for path in sorted(folder.glob("*/done.json"))]
+        whole = experiment.done(name)["seconds"]
+        # A killed run leaves no seconds, but the speed of each epoch.
+        epochs = [row for path in folder.glob("*/metrics.jsonl") for row in read_jsonl(path)]
+        epochs = [learnt[name] / max(1, row["frames_per_second"]) for row in epochs]
+        workers = count_workers(len(parts), accelerator) if name in learnt and parts else 1
+        minutes[name] = round(max(whole, max(sum(parts), sum(epochs)) / workers) / 60, 2)
+    return minutes

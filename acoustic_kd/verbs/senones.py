@@ -1,0 +1,36 @@
+"""The senones stage: the phonetic decision tree."""
+
+from acoustic_kd.alignment.segmentation import read_segmentations
+from acoustic_kd.alignment.tree import Statistics, build_tree
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.kaldi_targets import run_pdf_senones, takes_pdfs
+from acoustic_kd.experiment.outputs import LEXICON, normalised
+from acoustic_kd.language.lexicon import SILENCE, read_lexicon
+from acoustic_kd.system.parallel import progress
+
+# --- senones ------------------------------------------------------------------------------------
+
+
+def run(experiment: Experiment) -> None:
+    """Gather the statistics of the train split and grow the phonetic decision tree."""
+    if takes_pdfs(experiment.config):
+        return run_pdf_senones(experiment)
+    config = experiment.config.senones
+    segmentations = {s.id: s for s in read_segmentations(experiment.path("align") / "train.jsonl")}
+    lexicon = read_lexicon(experiment.path("corpus") / LEXICON)
+    statistics = Statistics((SILENCE, *lexicon.phones()))
+    frames = progress(normalised(experiment, "train"), "tree statistics", unit="utt")
+    for utterance in frames:
+        if utterance.id in segmentations:
+            statistics.add(segmentations[utterance.id], utterance.features)
+    inventory = build_tree(statistics, config.leaves, config.min_frames)
+    inventory.write(experiment.path("senones") / "inventory.json")
+    print(
+        f"  {inventory.num_senones} senones from {len(statistics.keys)} triphone states seen of "
+        f"{len(inventory.phones)} phones"
+    )
+    if inventory.num_senones < config.leaves:
+        print(
+            f"  (asked for {config.leaves}: at {config.min_frames} frames a leaf there is no data "
+            "for more)"
+        )

@@ -1,0 +1,149 @@
+"""The soft-targets stage: the ensemble's tempered predictions, or those of external models."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.kaldi_targets import _mark
+from acoustic_kd.experiment.models import member_directories
+from acoustic_kd.experiment.transfer_set import encoding_of, soft_target_shards
+from acoustic_kd.features.fbank import original_id
+from acoustic_kd.features.frames import outline, read_frames, read_index
+from acoustic_kd.kaldi.archives import Table
+from acoustic_kd.kaldi.objects import POSTERIOR, Sparse
+from acoustic_kd.kaldi.posteriors import fitted, log_posteriors
+from acoustic_kd.settings import Config
+from acoustic_kd.soft_targets.manifest import Entry, is_finished
+from acoustic_kd.soft_targets.write import Origin, blocks_of, reblocked, write_shard
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.parallel import ahead
+from acoustic_kd.training.ensemble import Mean, mean_of
+from acoustic_kd.training.ensemble_predictions import Ensemble
+from acoustic_kd.training.model import make_splicer, use_bfloat16
+from acoustic_kd.training.processes import make_accelerator, wait
+
+
+def write_outside(
+    config: Config, todo: list[tuple[Path, Path]]
+) -> Iterator[tuple[Path, int, Entry]]:
+    """Write some shards of soft targets: the mean of the outside models' tempered posteriors.
+
+    Args:
+        todo: each one's frame shard and where it goes.
+
+    Yields:
+        Where one has gone, its frames and its manifest entry.
+
+    Raises:
+        UserError: an archive lacks an utterance, has other frames or classes, or no posteriors.
+    """
+    settings = config.soft_targets
+    tables = [Table(given, POSTERIOR) for given in settings.posteriors]
+    members = tuple(map(_mark, settings.posteriors))
+    origin = Origin(settings.temperature, members, settings.mean, settings.weights)
+    for shard, target in todo:
+        index = read_index([shard])
+        lengths = dict(zip(index.ids, np.diff(index.offsets).tolist(), strict=True))
+        predictions = _predictions(config, tables, lengths, index.classes.count)
+        blocks = reblocked(lengths, predictions, index.classes.count, target.parent)
+        frames = outline(lengths, index.classes)
+        yield target, len(frames), write_shard(target, frames, blocks, origin, encoding_of(config))
+    for table in tables:
+        table.close()
+
+
+def _predictions(
+    config: Config, tables: list[Table], lengths: Mapping[str, int], classes: int
+) -> Iterator[Tensor]:
+    """The mean [T, K] of the tables, of utterance after utterance.
+
+    A copy at another vocal tract length is predicted as its original is.
+    """
+    soft = config.soft_targets
+    for name, length in lengths.items():
+        logits = (_logits(config, table, original_id(name), length, classes) for table in tables)
+        yield mean_of(map(torch.from_numpy, logits), soft.temperature, soft.mean, soft.weights)
+
+
+def _logits(config: Config, table: Table, name: str, length: int, classes: int) -> np.ndarray:
+    where = f"{table.given} (utterance '{name}')"
+    if name not in table:
+        raise UserError(
+            f"{table.given}: utterance '{name}' is not in it; write posteriors of the whole "
+            "transfer set, under the ids that it has here"
+        )
+    found = table[name]
+    if isinstance(found, Sparse) and config.soft_targets.mean == "geometric":
+        raise UserError(
+            f"{where}: classes that a sparse posterior does not name have probability 0, which no "
+            "geometric mean is taken of; give soft_targets.mean=arithmetic, or whole matrices"
+        )
+    found = fitted(found, length, config.align.snip_edges, where)
+    return log_posteriors(found, classes, where)
+
+
+def run(experiment: Experiment) -> None:
+    """Average the members' tempered predictions over all that may be a transfer set."""
+    accelerator = make_accelerator()
+    shards = soft_target_shards(experiment)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    todo = []
+    for shard, target in experiment.own(shards)[rank::world]:
+        if is_finished(target):
+            print(f"  {target.name}: there already")
+        else:
+            todo.append((shard, target))
+    write_soft_targets(experiment, todo, accelerator.device)
+    wait(accelerator, "soft targets")
+    missing = [target.name for _, target in shards if not is_finished(target)]
+    if experiment.share is None and missing:
+        raise UserError(
+            f"{experiment.path('soft-targets')}: {len(missing)} of {len(shards)} shards are "
+            f"missing, {missing[0]} among them; run soft-targets again"
+        )
+    if experiment.share is not None and accelerator.is_main_process:
+        rest = f"{len(missing)} are missing" if missing else "soft-targets without --shard ends it"
+        print(f"  {len(shards) - len(missing)} of {len(shards)} shards are there; {rest}")
+
+
+def write_soft_targets(
+    experiment: Experiment, todo: list[tuple[Path, Path]], device: torch.device
+) -> None:
+    """Write some shards.
+
+    Args:
+        todo: each one's frame shard and where it goes.
+        device: that the members predict on.
+    """
+    config, settings = experiment.config, experiment.config.soft_targets
+    if settings.posteriors:
+        for target, count, entry in write_outside(config, todo):
+            _say_written(target, count, entry)
+        return
+    low = use_bfloat16(config.train.bfloat16, device)
+    mean = Mean(settings.temperature, settings.mean, settings.weights)
+    members = member_directories(experiment)
+    ensemble = Ensemble(members, mean, device, low, settings.memory_gb)
+    origin = Origin(settings.temperature, ensemble.digests, settings.mean, settings.weights)
+    told = False
+    # The next shard is read while the ensemble predicts this one.
+    for target, frames in ahead((target, read_frames([shard])) for shard, target in todo):
+        windows = make_splicer(config.model, frames.features, frames.offsets, low).to(device)
+        predictions = ensemble.predictions(windows, blocks_of(len(frames)))
+        entry = write_shard(target, frames, predictions, origin, encoding_of(config))
+        if ensemble.plan and not (ensemble.plan.together or told):
+            told = True
+            print(f"  one member at a time in memory, {ensemble.plan.blocks} blocks through each")
+        _say_written(target, len(frames), entry)
+
+
+def _say_written(target: Path, frames: int, entry: Entry) -> None:
+    print(
+        f"  {target.name}: {frames} frames of {entry.bytes / frames:.1f} bytes, the "
+        f"kept classes hold {100 * entry.measured['kept_mass']:.1f} % of the mass",
+        flush=True,
+    )

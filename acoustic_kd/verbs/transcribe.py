@@ -1,0 +1,207 @@
+"""`acoustic-kd transcribe`: any recording → its words, with the models of a finished experiment.
+
+A recording counts as one speaker, and as one utterance, where frames are normalised over these. It
+is cut into pieces at its quietest moments for the search alone: frames, their normalisation and the
+windows around them are those of the whole.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from acoustic_kd.alignment.viterbi import Transcripts, align_words
+from acoustic_kd.decoding.confidence import audible, best_words
+from acoustic_kd.decoding.lattice import Lattice
+from acoustic_kd.decoding.search import Decoder, SearchSettings
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.models import Recogniser, find_system
+from acoustic_kd.experiment.options import add_finished_experiment
+from acoustic_kd.experiment.outputs import graph_lexicon, inventory_of, stored_frames
+from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
+from acoustic_kd.features.audio import AudioError
+from acoustic_kd.features.fbank import SHIFT_SECONDS, original_id
+from acoustic_kd.features.normalise import Moments, gather_moments
+from acoustic_kd.features.recordings import recording_features
+from acoustic_kd.language.lexicon import SILENCE
+from acoustic_kd.language.pieces import Joiner
+from acoustic_kd.system.errors import USAGE_ERROR, UserError
+from acoustic_kd.system.files import read_json
+from acoustic_kd.training.ensemble import log_likelihoods
+
+LONGEST = 3000  # frames of a piece
+SHORTEST = 1000  # frames of a piece, where more follow
+QUIET = 25  # frames over which the energy is averaged, to find the quietest moment
+
+
+@dataclass(frozen=True)
+class Word:
+    """A recognised word: seconds from the recording's beginning, and how likely it was said."""
+
+    word: str
+    start: float
+    end: float
+    confidence: float
+
+
+class Transcriber:
+    """Transcribes recordings with one system of a finished experiment.
+
+    Args:
+        directory: the experiment's.
+        model: `distilled/01`, `members/01` or `ensemble`.
+
+    Raises:
+        UserError: the experiment is not decoded yet, has no such model, or a file is damaged.
+    """
+
+    def __init__(self, directory: Path, model: str = DEFAULT_MODEL) -> None:
+        self.experiment = open_experiment(directory)
+        config, system = self.experiment.config, find_system(self.experiment, model)
+        self.recogniser = Recogniser.of(self.experiment, system)
+        measured = read_json(self.experiment.path("decode") / system.name / "measurement.json")
+        self.weights = float(measured["lm_weight"]), float(measured["penalty"])
+        limits = SearchSettings.of(config.decode)
+        self.decoder = Decoder(self.experiment.path("graph"), limits)
+        self.inventory = inventory_of(self.experiment)
+        self.silence = np.array([leaf.phone == SILENCE for leaf in self.inventory.leaves])
+        self.join = Joiner.of(self.experiment.path("graph"))
+        self.moments = _global_moments(self.experiment)
+
+    @cached_property
+    def _transcripts(self) -> Transcripts:
+        """For the times of words alone: where there are many phones, it takes seconds to make."""
+        lexicon = graph_lexicon(self.experiment)
+        return Transcripts(lexicon, self.inventory, self.recogniser.durations)
+
+    def words(self, path: Path) -> list[str]:
+        """The words of a recording.
+
+        Raises:
+            AudioError: it cannot be read, or nobody speaks in it.
+        """
+        best = (lattice.best(*self.weights) for _, _, lattice in self._lattices(path))
+        return [word for labels in best for word in self.join(labels)]
+
+    def timed_words(self, path: Path) -> list[Word]:
+        """The words of a recording with their times and confidences.
+
+        A word that the graph has in pieces is as sure as its least sure piece.
+
+        Raises:
+            AudioError: as for `words`.
+        """
+        found: list[Word] = []
+        for piece, loglikes, lattice in self._lattices(path):
+            labels, confidences, places = best_words(lattice, *self.weights)
+            spans = labels and align_words(labels, loglikes, self._transcripts)
+            if spans is None:  # an unfinished last word: the labels' places say about when
+                spans = list(zip(np.append(0, places[:-1]), places, strict=True))
+            for run in self.join.runs(labels):
+                (word,), confidence = self.join(labels[run]), min(confidences[run])
+                span = spans[run][0][0], spans[run][-1][1]
+                start, end = (round((piece.start + n) * SHIFT_SECONDS, 2) for n in span)
+                found.append(Word(word, float(start), float(end), round(float(confidence), 4)))
+        return found
+
+    def _lattices(self, path: Path) -> Iterator[tuple[slice, np.ndarray, Lattice]]:
+        """Piece after piece of a recording: its frames, their log-likelihoods, its lattice."""
+        features = recording_features(path, self.experiment.config.features)
+        pieces = cut(features)
+        moments = self.moments
+        if moments is None:
+            moments = Moments(features.shape[1])
+            for piece in pieces:
+                moments.add(features[piece])
+        for piece in pieces:  # in place: a long recording is held once
+            features[piece] = moments.normalise(features[piece])
+        speech = False
+        for piece in pieces:
+            posteriors = self.recogniser.posteriors(features, piece)
+            if not (posteriors[:, self.silence].sum(1) < 0.5).any():
+                continue  # no frame of it is more likely speech than silence
+            speech = True
+            loglikes = audible(log_likelihoods(posteriors, self.recogniser.log_prior))
+            yield piece, loglikes, self.decoder.lattice(loglikes, str(path))
+        if not speech:
+            raise AudioError(f"{path}: no speech in it")
+
+
+def _global_moments(experiment: Experiment) -> Moments | None:
+    """The moments of train, where they normalise; None where a recording's own do."""
+    if experiment.config.features.normalise != "global":
+        return None
+    frames = stored_frames(experiment.path("features") / "train")
+    # Without copies at other vocal tract lengths, which are normalised apart.
+    own = (utterance for utterance in frames if utterance.id == original_id(utterance.id))
+    return gather_moments(("", utterance.features) for utterance in own)[""]
+
+
+def cut(features: np.ndarray, longest: int = LONGEST, shortest: int = SHORTEST) -> list[slice]:
+    """Pieces of no more than `longest` frames, of a recording's frames [T, D] before normalising.
+
+    Each ends at the quietest moment that leaves it and what follows no shorter than `shortest`
+    (where that is possible): that is mostly a pause between two words.
+    """
+    energy = features.mean(1, dtype=np.float64)
+    around = np.convolve(np.pad(energy, QUIET // 2, mode="edge"), np.ones(QUIET) / QUIET, "valid")
+    pieces, first = [], 0
+    while len(features) - first > longest:
+        left = len(features) - first
+        last = max(shortest, min(longest, left - shortest))
+        # A moment is that before a frame.
+        place = first + shortest + int(around[first + shortest : first + last + 1].argmin())
+        pieces.append(slice(first, place))
+        first = place
+    return [*pieces, slice(first, len(features))]
+
+
+def transcribe(
+    directory: Path, files: Sequence[Path], model: str = DEFAULT_MODEL, as_json: bool = False
+) -> int:
+    """Print the words of each recording, a line each; returns how many could not be transcribed.
+
+    What is wrong with one of them is said on standard error, and the others go on.
+
+    Raises:
+        UserError: as `Transcriber`.
+    """
+    transcriber = Transcriber(directory, model)
+    failed = 0
+    for path in files:
+        try:
+            if as_json:
+                words = transcriber.timed_words(path)
+                text = " ".join(word.word for word in words)
+                rows = [dataclasses.asdict(word) for word in words]
+                print(json.dumps({"file": str(path), "text": text, "words": rows}), flush=True)
+            else:
+                print(f"{path}\t{' '.join(transcriber.words(path))}", flush=True)
+        except UserError as error:
+            failed += 1
+            print(f"acoustic-kd transcribe: error: {error}", file=sys.stderr)
+    return failed
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "The words of recordings of any format and length, FILE and words a line; "
+        "ends with status 2 if one of them cannot be transcribed."
+    )
+    parser.epilog = "Example: acoustic-kd transcribe exp/an4 talk.flac --json"
+    add_finished_experiment(parser)
+    parser.add_argument("files", type=Path, metavar="FILE", nargs="+", help="recordings")
+    parser.add_argument(
+        "--json", action="store_true", help="an object a line, with word times and confidences"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    failed = transcribe(options.experiment, options.files, options.model, options.json)
+    return USAGE_ERROR if failed else 0

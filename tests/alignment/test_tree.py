@@ -1,0 +1,159 @@
+"""The phonetic decision tree and the senone inventory it gives."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acoustic_kd.alignment.segmentation import Segmentation
+from acoustic_kd.alignment.senones import Leaf, SenoneInventory, read_inventory
+from acoustic_kd.alignment.tree import Statistics, build_tree, cepstra, log_likelihood
+from acoustic_kd.system.errors import UserError
+
+PHONES = ("SIL", "AA", "B", "IY", "P", "T")
+
+
+def speech(seed=0, utterances=60, dimension=40):
+    """Utterances whose phone `AA` sounds different after a vowel: the tree can find that out."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(0, 2, (len(PHONES), 3, dimension))
+    centres[3] = centres[1] + rng.normal(0, 0.5, (3, dimension))  # the vowels are alike
+    for number in range(utterances):
+        names = ["SIL", *rng.choice(PHONES[1:], 12), "SIL"]
+        durations = rng.integers(1, 6, (len(names), 3))
+        frames = []
+        for n, name in enumerate(names):
+            for state in range(3):
+                mean = centres[PHONES.index(name), state].copy()
+                if name == "AA" and names[n - 1] in ("AA", "IY"):
+                    mean += 3.0
+                frames.append(rng.normal(mean, 1, (durations[n, state], dimension)))
+        segmentation = Segmentation(f"u{number}", tuple(names), durations)
+        yield segmentation, np.concatenate(frames).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def statistics():
+    gathered = Statistics(PHONES)
+    for segmentation, features in speech():
+        gathered.add(segmentation, features)
+    gathered.merge()
+    return gathered
+
+
+def test_statistics_count_every_frame(statistics):
+    frames = sum(len(features) for _, features in speech())
+    assert statistics.moments[:, 0].sum() == frames
+    assert len(np.unique(statistics.keys)) == len(statistics.keys)
+
+
+def test_statistics_of_a_state_are_those_of_its_frames():
+    segmentation, features = next(speech())
+    statistics = Statistics(PHONES)
+    statistics.add(segmentation, features)
+    statistics.merge()
+    frames = cepstra(features)
+    np.testing.assert_allclose(statistics.moments[:, 1:40].sum(0), frames.sum(0), rtol=1e-9)
+    np.testing.assert_allclose(statistics.moments[:, 40:].sum(0), (frames**2).sum(0), rtol=1e-9)
+
+
+def test_merging_in_parts_changes_nothing(statistics):
+    parts = Statistics(PHONES)
+    for segmentation, features in speech():
+        parts.add(segmentation, features)
+        parts.merge()
+    np.testing.assert_array_equal(parts.keys, statistics.keys)
+    np.testing.assert_allclose(parts.moments, statistics.moments, rtol=1e-9)
+
+
+def test_log_likelihood_is_that_of_the_fitted_gaussian():
+    rng = np.random.default_rng(1)
+    frames = rng.normal(3, 2, (500, 4))
+    moments = np.concatenate([[500], frames.sum(0), (frames**2).sum(0)])
+    mean, variance = frames.mean(0), frames.var(0)
+    density = -0.5 * (np.log(2 * np.pi * variance) + (frames - mean) ** 2 / variance).sum()
+    constant = -0.5 * 500 * 4 * (np.log(2 * np.pi) + 1)
+    assert log_likelihood(moments) == pytest.approx(density - constant, rel=1e-9)
+
+
+@pytest.mark.parametrize("leaves", [18, 19, 30, 60])
+def test_every_triphone_has_its_senone(statistics, leaves):
+    inventory = build_tree(statistics, leaves, min_frames=20)
+    assert inventory.num_senones <= leaves
+    assert inventory.table.shape == (6, 6, 6, 3)
+    assert set(np.unique(inventory.table)) == set(range(inventory.num_senones))
+    # Silence does not depend on context, and no senone serves two states or two phones.
+    assert len(np.unique(inventory.table[:, 0])) == 3
+    owners = {}
+    for (_, centre, _, state), senone in np.ndenumerate(inventory.table):
+        assert owners.setdefault(senone, (centre, state)) == (centre, state)
+
+
+def test_the_first_split_is_the_one_that_is_in_the_data(statistics):
+    inventory = build_tree(statistics, 19, min_frames=20)
+    halves = [leaf for leaf in inventory.leaves if leaf.phone == "AA"]
+    split = {leaf.state for leaf in halves if len(leaf.left) < len(PHONES)}
+    assert len(halves) == 4 and len(split) == 1
+    assert {"AA", "IY"} in [set(leaf.left) for leaf in halves if leaf.state in split]
+
+
+def test_leaves_have_enough_frames_and_the_tree_is_deterministic(statistics):
+    inventory = build_tree(statistics, 500, min_frames=50)
+    count = len(PHONES)
+    keys, states = np.divmod(statistics.keys, 3)
+    left, rest = np.divmod(keys, count * count)
+    centre, right = np.divmod(rest, count)
+    senones = inventory.table[left, centre, right, states]
+    frames = np.bincount(senones, statistics.moments[:, 0], inventory.num_senones)
+    assert frames.min() >= 50
+    assert build_tree(statistics, 500, min_frames=50) == inventory
+
+
+def test_too_few_leaves_are_refused(statistics):
+    with pytest.raises(UserError, match=r"senones.leaves is 17.*at least 18"):
+        build_tree(statistics, 17, 10)
+
+
+@settings(max_examples=30)
+@given(
+    phones=st.lists(st.sampled_from(PHONES), min_size=1, max_size=10),
+    seed=st.integers(0, 1000),
+)
+def test_targets_follow_the_segmentation(phones, seed):
+    inventory = SenoneInventory(
+        PHONES, tuple(Leaf(p, s, PHONES, PHONES) for p in PHONES for s in range(3))
+    )
+    durations = np.random.default_rng(seed).integers(0, 4, (len(phones), 3))
+    targets = inventory.targets(Segmentation("u", tuple(phones), durations))
+    expected = [
+        3 * PHONES.index(p) + s
+        for p, row in zip(phones, durations, strict=True)
+        for s, d in enumerate(row)
+        for _ in range(d)
+    ]
+    assert targets.tolist() == expected
+
+
+def test_contexts_beyond_the_ends_are_silence():
+    inventory = SenoneInventory(PHONES, ())
+    assert inventory.contexts(("B", "AA")).tolist() == [[0, 2, 1], [2, 1, 0]]
+    with pytest.raises(UserError, match="'ZZ' is not in the senone inventory"):
+        inventory.contexts(("ZZ",))
+
+
+def test_inventory_round_trip(tmp_path, statistics):
+    inventory = build_tree(statistics, 40, 20)
+    inventory.write(tmp_path / "inventory.json")
+    again = read_inventory(tmp_path / "inventory.json")
+    assert again == inventory and again.classes == inventory.classes
+    other = build_tree(statistics, 39, 20)
+    assert other.classes.inventory != inventory.classes.inventory
+
+
+def test_an_incomplete_inventory_is_refused(tmp_path):
+    SenoneInventory(PHONES, (Leaf("SIL", 0, PHONES, PHONES),)).write(tmp_path / "i.json")
+    with pytest.raises(UserError, match="contexts without a senone"):
+        _ = read_inventory(tmp_path / "i.json").table
+    (tmp_path / "j.json").write_text('{"format": "other"}')
+    with pytest.raises(UserError, match="not a senone inventory"):
+        read_inventory(tmp_path / "j.json")

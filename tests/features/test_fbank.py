@@ -1,0 +1,179 @@
+"""Log-mel filterbanks against Kaldi's definition in plain NumPy, and their normalisation."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acoustic_kd.corpora.utterances import Utterance
+from acoustic_kd.features.audio import read_audio
+from acoustic_kd.features.fbank import CACHED_FRAMES, copy_id, log_mel, log_mels, original_id
+from acoustic_kd.features.normalise import gather_moments, grouping
+from acoustic_kd.settings import FeatureConfig
+from acoustic_kd.system.errors import UserError
+from bench.features import torchaudio
+
+CONFIG = FeatureConfig()
+
+
+def noise(samples, seed=0):
+    return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
+
+
+def mel(hertz):
+    return 1127 * np.log(1 + hertz / 700)
+
+
+def kaldi_log_mel(waveform, rate=16000, bins=40, low=20.0, high=7800.0):
+    """Kaldi's fbank: each frame without its mean, preemphasised, under a povey window."""
+    length, shift, size = rate // 40, rate // 100, 2 ** int(np.ceil(np.log2(rate // 40)))
+    samples = waveform.astype(np.float64) * 32768
+    count = 1 + (len(samples) - length) // shift
+    frames = np.stack([samples[t * shift : t * shift + length] for t in range(count)])
+    frames -= frames.mean(1, keepdims=True)
+    before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
+    frames = frames - 0.97 * before
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / (length - 1))
+    power = np.abs(np.fft.rfft(frames * hann**0.85, size)) ** 2
+    edges = np.linspace(mel(low), mel(high), bins + 2)
+    frequency = mel(np.arange(size // 2) * rate / size)
+    filters = np.zeros((bins, size // 2 + 1))  # the Nyquist frequency is left out, as in Kaldi
+    for number in range(bins):
+        left, centre, right = edges[number : number + 3]
+        rise, fall = (frequency - left) / (centre - left), (right - frequency) / (right - centre)
+        filters[number, : size // 2] = np.maximum(0, np.minimum(rise, fall))
+    return np.log(np.maximum(power @ filters.T, np.finfo(np.float32).eps))
+
+
+@pytest.mark.parametrize("samples", [400, 559, 560, 16000])
+def test_it_is_kaldis_filterbank(samples):
+    waveform = noise(samples) + 0.05  # the offset must not matter
+    found, expected = log_mel(waveform, CONFIG), kaldi_log_mel(waveform)
+    assert found.dtype == np.float32 and found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-3)
+
+
+def test_other_rates_bins_and_bounds():
+    config = FeatureConfig(sample_rate=8000, mel_bins=23, low_hz=100.0, high_hz=3400.0)
+    found = log_mel(noise(4000), config)
+    expected = kaldi_log_mel(noise(4000), 8000, 23, 100.0, 3400.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-3)
+
+
+def test_a_tone_is_loudest_in_its_own_filter():
+    centres = np.linspace(mel(20), mel(7800), 42)[1:-1]
+    for number in (8, 20, 35):
+        hertz = 700 * (np.exp(centres[number] / 1127) - 1)
+        tone = 0.3 * np.sin(2 * np.pi * hertz * np.arange(8000) / 16000)
+        assert (log_mel(tone, CONFIG).argmax(1) == number).all()
+
+
+@pytest.mark.parametrize(
+    ("samples", "frames"),
+    [(0, 0), (1, 0), (399, 0), (400, 1), (559, 1), (560, 2), (719, 2), (720, 3), (16000, 98)],
+)
+def test_how_many_frames_there_are(samples, frames):
+    assert log_mel(noise(samples), CONFIG).shape == (frames, 40)
+
+
+def test_silence_is_finite():
+    assert np.isfinite(log_mel(np.zeros(16000, np.float32), CONFIG)).all()
+
+
+def test_the_same_samples_give_the_same_frames_wherever_they_lie():
+    long = noise(16000)
+    np.testing.assert_array_equal(log_mel(long[1600:], CONFIG), log_mel(long, CONFIG)[10:])
+    np.testing.assert_array_equal(log_mel(long, CONFIG), log_mel(long, CONFIG))
+
+
+def test_a_warp_of_one_is_none_and_others_shift_the_spectrum():
+    tone = 0.3 * np.sin(2 * np.pi * 1500 * np.arange(8000) / 16000)
+    plain = log_mel(tone, CONFIG)
+    np.testing.assert_array_equal(log_mel(tone, CONFIG, warp=1.0), plain)
+    down, up = (log_mel(tone, CONFIG, warp=w) for w in (0.8, 1.2))
+    assert down.shape == up.shape == plain.shape
+    places = [int(np.median(x.argmax(1))) for x in (down, plain, up)]
+    assert len(set(places)) == 3 and sorted(places) in (places, places[::-1])
+
+
+@pytest.mark.parametrize("warp", [0.5, 2.0])
+def test_the_extreme_warps_that_are_permitted_work(warp):
+    assert np.isfinite(log_mel(noise(4000), CONFIG, warp)).all()
+
+
+WARPS = (0.5, 0.9, 1.0, 1.08, 2.0)
+LONG = 160 * (2 * CACHED_FRAMES + 1) + 400  # samples of two blocks and two frames
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(400, 6000) | st.just(LONG), st.floats(-6, 0), st.floats(-1, 1), st.integers(0, 9)
+)
+def test_random_audio_has_torchaudios_values_at_every_warp(samples, loudness, offset, seed):
+    """From the loud to the digitally silent."""
+    waveform = np.clip(10**loudness * noise(samples, seed) + offset, -1, 1).astype(np.float32)
+    found = log_mels(waveform, CONFIG, WARPS)
+    for warp, one in zip(WARPS, found, strict=True):
+        np.testing.assert_allclose(one, torchaudio(waveform, warp), rtol=0, atol=1e-4)
+        np.testing.assert_array_equal(one, log_mel(waveform, CONFIG, warp))
+
+
+def test_real_speech_has_torchaudios_values_at_every_warp(shared_data):
+    paths = sorted((shared_data / "an4" / "wav").rglob("*.flac"))[::200]
+    paths += sorted((shared_data / "LibriSpeech").rglob("*.flac"))[::200]
+    assert len(paths) > 5
+    for path in map(Path, paths):
+        waveform = read_audio(Utterance("u", "s", str(path), None), CONFIG.sample_rate)
+        for warp, found in zip(WARPS, log_mels(waveform, CONFIG, WARPS), strict=True):
+            np.testing.assert_allclose(found, torchaudio(waveform, warp), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100])
+def test_other_rates_have_torchaudios_frames(rate, monkeypatch):
+    config = FeatureConfig(sample_rate=rate)
+    monkeypatch.setattr("bench.features.CONFIG", config)
+    waveform = noise(rate // 2)
+    np.testing.assert_allclose(log_mel(waveform, config), torchaudio(waveform), rtol=0, atol=1e-4)
+
+
+def test_copies_are_named_after_their_utterance():
+    assert copy_id("a", 1.0) == "a" != copy_id("a", 0.9)
+    assert copy_id("a", 0.9) != copy_id("a", 1.1)
+    for warp in (0.9, 1.0, 1.1):
+        assert original_id(copy_id("a-b_1", warp)) == "a-b_1"
+
+
+def test_moments_give_mean_zero_and_variance_one():
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(12, 3, (n, 5)).astype(np.float32) for n in (3, 100, 41)]
+    moments = gather_moments(("a", part) for part in parts)["a"]
+    normalised = np.concatenate([moments.normalise(part) for part in parts])
+    assert normalised.dtype == np.float32
+    np.testing.assert_allclose(normalised.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(normalised.var(0), 1, atol=1e-4)
+
+
+def test_groups_have_their_own_moments():
+    rng = np.random.default_rng(0)
+    low, high = rng.normal(0, 1, (50, 3)), rng.normal(100, 9, (50, 3))
+    moments = gather_moments([("low", low), ("high", high)])
+    for name, frames in (("low", low), ("high", high)):
+        np.testing.assert_allclose(moments[name].normalise(frames).mean(0), 0, atol=1e-5)
+
+
+def test_a_constant_feature_becomes_zero_not_infinite():
+    frames = np.full((10, 2), 7.5, np.float32)
+    np.testing.assert_array_equal(gather_moments([("a", frames)])["a"].normalise(frames), 0)
+
+
+def test_normalisation_is_over_speakers_utterances_or_all():
+    pairs = [("u1", "anna"), ("u2", "anna"), ("u3", "ben")]
+    sizes = {
+        method: len({grouping(method)(*pair) for pair in pairs})
+        for method in ("global", "speaker", "utterance")
+    }
+    assert sizes == {"global": 1, "speaker": 2, "utterance": 3}
+    with pytest.raises(UserError, match="features.normalise: 'speakers' is none of global, speake"):
+        grouping("speakers")

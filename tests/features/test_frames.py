@@ -1,0 +1,141 @@
+"""Frame shards: round trips, and what a reader refuses."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acoustic_kd.features.frames import (
+    UNKNOWN,
+    Classes,
+    Utterance,
+    count_frames,
+    read_frames,
+    read_utterances,
+    shard_paths,
+    write_store,
+)
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.training.model import Splicer
+
+CLASSES = Classes(7, "abc")
+
+
+def utterances(lengths, seed=0, labelled=True, dimension=4):
+    rng = np.random.default_rng(seed)
+    for number, length in enumerate(lengths):
+        features = rng.normal(size=(length, dimension)).astype(np.float32)
+        targets = rng.integers(0, 7, length) if labelled else None
+        yield Utterance(f"ü{number}", features, targets)
+
+
+@settings(max_examples=25)
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=12), size=st.integers(1, 60))
+def test_round_trip(tmp_path_factory, lengths, size):
+    folder = tmp_path_factory.mktemp("store")
+    total = write_store(folder, utterances(lengths), CLASSES, size, "float32")
+    frames = read_frames(folder)
+    original = list(utterances(lengths))
+    assert total == sum(lengths) == len(frames)
+    assert frames.ids == [u.id for u in original] and frames.classes == CLASSES
+    for (name, span), utterance in zip(frames.spans(), original, strict=True):
+        assert name == utterance.id
+        np.testing.assert_array_equal(frames.features[span], utterance.features)
+        np.testing.assert_array_equal(frames.targets[span], utterance.targets)
+    streamed = [u for path in sorted(folder.iterdir()) for u in read_utterances(path)]
+    assert [u.id for u in streamed] == frames.ids
+
+
+def test_untranscribed_stores_have_no_targets(tmp_path):
+    write_store(tmp_path, utterances([3, 4], labelled=False), CLASSES, 100)
+    frames = read_frames(tmp_path)
+    assert frames.targets is None and not frames.transcribed
+
+
+def test_stores_with_and_without_targets_are_read_together(tmp_path):
+    spoken, heard = tmp_path / "spoken", tmp_path / "heard"
+    write_store(spoken, utterances([3, 4]), CLASSES, 3)
+    write_store(heard, utterances([5, 2, 1], seed=1, labelled=False), CLASSES, 6)
+    paths = [*shard_paths(spoken), *shard_paths(heard)]
+    for order in (paths, paths[::-1]):
+        frames = read_frames(order)
+        parts = [read_frames([path]) for path in order]
+        assert torch.equal(frames.features, torch.cat([part.features for part in parts]))
+        known = [part.targets is not None for part in parts for _ in range(len(part))]
+        assert (frames.targets != UNKNOWN).tolist() == known and sum(known) == 7
+        assert frames.targets[frames.targets != UNKNOWN].tolist() == [
+            target for part in parts if part.targets is not None for target in part.targets.tolist()
+        ]
+        assert (
+            frames.offsets[-1] == len(frames) == count_frames(order) == 15
+            and not frames.transcribed
+        )
+    assert read_frames(spoken).transcribed
+
+
+def test_a_store_with_targets_in_some_shards_alone_is_refused(tmp_path):
+    write_store(tmp_path, utterances([3]), CLASSES, 100)
+    write_store(tmp_path / "other", utterances([5], labelled=False), CLASSES, 100)
+    (tmp_path / "other" / "shard-00000.h5").rename(tmp_path / "shard-00001.h5")
+    with pytest.raises(UserError, match="some shards have targets and some have none"):
+        read_frames(tmp_path)
+
+
+def test_wrong_stores_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no shards"):
+        read_frames(tmp_path)
+    write_store(tmp_path, utterances([3, 4]), CLASSES, 3)
+    write_store(tmp_path / "other", utterances([5]), Classes(8, "xyz"), 100)
+    (tmp_path / "other" / "shard-00000.h5").rename(tmp_path / "shard-00009.h5")
+    with pytest.raises(UserError, match=r"xyz \(8 classes\) differs from abc \(7\)"):
+        read_frames(tmp_path)
+    damaged = tmp_path / "shard-00009.h5"
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"shard-00009.h5: not a readable HDF5 file"):
+        read_frames(tmp_path)
+
+
+@settings(max_examples=40)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    left=st.integers(0, 6),
+    right=st.integers(0, 6),
+)
+def test_windows_repeat_the_edges_of_their_utterance(lengths, left, right):
+    total, dimension = sum(lengths), 3
+    features = torch.arange(total * dimension, dtype=torch.float32).view(total, dimension)
+    offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]))
+    windows = Splicer(features, offsets, left, right)(torch.arange(total))
+    expected = []
+    for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        padded = np.pad(features[begin:end].numpy(), ((left, right), (0, 0)), mode="edge")
+        expected += [padded[t : t + left + 1 + right].ravel() for t in range(end - begin)]
+    np.testing.assert_array_equal(windows.numpy(), np.array(expected))
+
+
+def test_no_frames_give_no_windows():
+    """As where the last batch has fewer frames than there are processes."""
+    splicer = Splicer(torch.zeros(5, 3), torch.tensor([0, 5]), 2, 1)
+    assert splicer(torch.zeros(0, dtype=torch.int64)).shape == (0, 12)
+
+
+def test_a_shard_that_lacks_a_part_is_named(tmp_path):
+    write_store(tmp_path, utterances([3, 4]), CLASSES, 100)
+    with h5py.File(tmp_path / "shard-00000.h5", "a") as file:
+        del file["ids"]
+    for read in (read_frames, lambda folder: list(read_utterances(folder / "shard-00000.h5"))):
+        with pytest.raises(UserError, match=r"shard-00000\.h5: not a readable HDF5 file"):
+            read(tmp_path)
+
+
+def test_some_utterances_are_selected_with_their_frames(tmp_path):
+    original = list(utterances([3, 1, 4, 2]))
+    write_store(tmp_path, original, Classes(5, "h"), 100, "float32")
+    frames = read_frames(tmp_path).select(np.array([True, False, False, True]))
+    assert frames.ids == [original[0].id, original[3].id]
+    assert frames.offsets.tolist() == [0, 3, 5]
+    expected = np.concatenate([original[0].features, original[3].features])
+    assert np.array_equal(frames.features.numpy(), expected)
+    assert frames.targets.tolist() == [*original[0].targets, *original[3].targets]

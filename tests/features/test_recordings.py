@@ -1,0 +1,135 @@
+"""Recordings of any kind: blocks give what the whole gives, and what is unreadable is named."""
+
+import os
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchaudio.transforms import Resample
+
+from acoustic_kd.features import recordings as recordings
+from acoustic_kd.features.audio import AudioError
+from acoustic_kd.features.fbank import log_mel
+from acoustic_kd.features.recordings import read_recording, recording_features
+from acoustic_kd.settings import FeatureConfig
+
+CONFIG = FeatureConfig()
+
+
+def noise(samples, seed=0):
+    return (0.2 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("seconds", [0.01, 0.99, 2.5])
+def test_resampled_in_blocks_is_as_resampled_at_once(tmp_path, monkeypatch, rate, seconds):
+    monkeypatch.setattr(recordings, "BLOCK_SECONDS", 1)
+    samples = noise(int(rate * seconds) + 3)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    blocks = list(read_recording(path, 16000))
+    whole = torch.from_numpy(np.clip(samples, -1, 1))
+    expected = Resample(rate, 16000)(whole).numpy()
+    found = np.concatenate(blocks)
+    assert len(found) == len(expected)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
+def test_every_format_and_any_number_of_channels(tmp_path, suffix):
+    seconds = np.arange(32000) / 16000
+    tone = (0.4 * np.sin(2 * np.pi * 440 * seconds)).astype(np.float32)
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, np.stack([1.5 * tone, 0.5 * tone], axis=1), 16000)
+    found = np.concatenate(list(read_recording(path, 16000)))
+    lossy = suffix in ("ogg", "mp3")
+    middle = slice(4000, 28000)  # a codec fades in
+    if lossy:
+        assert np.corrcoef(found[middle], tone[middle])[0, 1] > 0.99
+    else:
+        np.testing.assert_allclose(found, tone, atol=1e-3)
+
+
+def test_a_name_need_not_be_utf_8(tmp_path):
+    path = write(tmp_path / "a.wav")
+    path = path.rename(tmp_path / os.fsdecode(b"caf\xe9.wav"))
+    assert len(recording_features(path, CONFIG)) == 98
+
+
+def test_headerless_files_are_those_of_the_corpora(tmp_path):
+    samples = (noise(1000) * 32768).astype(">i2")
+    (tmp_path / "a.raw").write_bytes(samples.tobytes())
+    (found,) = read_recording(tmp_path / "a.raw", 16000)
+    np.testing.assert_allclose(found, samples.astype(np.float32) / 32768, atol=1e-7)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 1500), min_size=1, max_size=8))
+def test_frames_of_blocks_are_those_of_the_whole(sizes):
+    samples = noise(sum(sizes))
+    blocks = np.split(samples, np.cumsum(sizes)[:-1])
+    found = list(recordings._frames(blocks, CONFIG))
+    expected = log_mel(samples, CONFIG)
+    assert sum(map(len, found)) == len(expected)
+    if found:
+        np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-3)
+
+
+def write(path, samples=None, rate=16000):
+    soundfile.write(path, noise(16000) if samples is None else samples, rate)
+    return path
+
+
+def truncated(path):
+    path.write_bytes(write(path).read_bytes()[:-8000])
+    return path
+
+
+def with_nan(path):
+    soundfile.write(path, np.array([0.1, np.nan] * 9000), 16000, subtype="FLOAT")
+    return path
+
+
+def of_another_kind(path):
+    path.write_text("no sound at all")
+    return path
+
+
+def unheard_of_rate(path):
+    return write(path, rate=44101)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "expected"),
+    [
+        (lambda path: path, "a.wav", "no such sound file"),
+        (lambda path: path.mkdir() or path, "a.wav", "no such sound file"),
+        (of_another_kind, "a.wav", "damaged or not a sound file"),
+        (of_another_kind, "a.mp3", "damaged or not a sound file"),
+        (truncated, "a.wav", "truncated"),
+        (truncated, "a.flac", "damaged or not|truncated"),
+        (with_nan, "a.wav", "not numbers"),
+        (unheard_of_rate, "a.wav", "44101 Hz, which cannot be resampled"),
+        (lambda path: write(path, np.zeros(0)), "a.wav", "shorter than one window"),
+        (lambda path: write(path, noise(399)), "a.wav", "shorter than one window"),
+        (lambda path: write(path, np.zeros(9000)), "a.wav", "no sound in it"),
+    ],
+)
+def test_what_cannot_be_heard_is_said(tmp_path, make, name, expected):
+    path = make(tmp_path / name)
+    with pytest.raises(AudioError, match=expected) as caught:
+        recording_features(path, CONFIG)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_a_header_of_unknown_length_is_read_to_the_end(tmp_path):
+    path = write(tmp_path / "a.wav")
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data") + 4
+    data[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)
+    path.write_bytes(data)
+    assert len(recording_features(path, CONFIG)) == 98

@@ -1,0 +1,201 @@
+"""H ∘ C ∘ L ∘ G by general FST algorithms: the reference that the built graph is tested against.
+
+The order of composing, determinising and minimising is that of Kaldi's `mkgraph.sh`; see Mohri,
+Pereira and Riley, *Speech Recognition with Weighted Finite-State Transducers* (2008), section 4.
+
+Self-loops come last. Each arc into an HMM state carries the cost of leaving it, -ln(1 - p), and
+the state it leads to has a self-loop with cost -ln p ("reordered" in Kaldi's words): d frames in
+one HMM state cost -(d - 1) ln p - ln(1 - p), the geometric duration whose mean is 1 / (1 - p).
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import kaldifst
+import numpy as np
+from composed_lexicon import LexiconFst, make_lexicon_fst
+
+from acoustic_kd.decoding.graph.contexts import STATES, Inventory
+from acoustic_kd.decoding.graph.fst import ARC, FstArrays, from_kaldifst, make_arcs, to_kaldifst
+from acoustic_kd.decoding.graph.hmm_states import self_loop_probability
+from acoustic_kd.language.arpa import BOS, EOS
+from acoustic_kd.language.lexicon import Lexicon
+
+
+def composed_graph(
+    lexicon: Lexicon,
+    words: list[str],
+    arpa_path: Path,
+    inventory: Inventory,
+    mean_duration: np.ndarray | None = None,
+    silence_probability: float = 0.5,
+) -> FstArrays:
+    """The decoding graph of an ARPA file whose vocabulary is `words`."""
+    loop = self_loop_probability(mean_duration, inventory.num_senones)
+    lexicon_fst = make_lexicon_fst(lexicon, words, inventory.phones, silence_probability)
+    symbols = ["<eps>", *lexicon_fst.words, "#0", BOS, EOS]
+    words_txt = "".join(f"{word} {label}\n" for label, word in enumerate(symbols))
+    return compile_graph(lexicon_fst, _grammar(arpa_path, words_txt), inventory, loop)
+
+
+def composed_alignment(
+    lexicon: Lexicon, words: list[str], inventory: Inventory, silence_probability: float
+) -> FstArrays:
+    """The graph of one transcript."""
+    lexicon_fst = make_lexicon_fst(lexicon, words, inventory.phones, silence_probability)
+    label = {word: number for number, word in enumerate(lexicon_fst.words, start=1)}
+    grammar = kaldifst.make_linear_acceptor([label[word] for word in words])
+    loop = self_loop_probability(None, inventory.num_senones)
+    return compile_graph(lexicon_fst, grammar, inventory, loop)
+
+
+def compile_graph(
+    lexicon_fst: LexiconFst,
+    grammar: kaldifst.StdVectorFst,
+    inventory: Inventory,
+    self_loop: np.ndarray,
+) -> FstArrays:
+    """Compose H ∘ C ∘ L ∘ G and add the self-loops; input labels are senone + 1.
+
+    Args:
+        lexicon_fst: L.
+        grammar: G, an acceptor of word labels (and #0), input labels sorted.
+        inventory: the senones.
+        self_loop: [K] self-loop probabilities.
+    """
+    graph = kaldifst.compose(lexicon_fst.fst, grammar)
+    _determinise(graph)
+    kaldifst.minimize_encoded(graph)
+    graph, contexts = kaldifst.compose_context(lexicon_fst.disambiguation, 3, 1, graph)
+    canonical, hmm, disambiguation, senones = _hmm_fst(contexts, inventory)
+    arrays = from_kaldifst(graph)
+    arrays.arcs["ilabel"] = canonical[arrays.arcs["ilabel"]]
+    graph = to_kaldifst(arrays)
+    graph = kaldifst.compose(hmm, graph)
+    _determinise(graph)
+    arrays = from_kaldifst(graph)
+    arrays.arcs["ilabel"][arrays.arcs["ilabel"] >= disambiguation] = 0
+    graph = to_kaldifst(_bypass_epsilons(arrays))
+    kaldifst.connect(graph)
+    kaldifst.minimize_encoded(graph)
+    return _add_self_loops(from_kaldifst(graph), senones, self_loop)
+
+
+def _determinise(fst: kaldifst.StdVectorFst) -> None:
+    # In the log semiring, as Kaldi does: what is pushed forward then sums to one, good for beams.
+    kaldifst.determinize_star(fst, use_log=True)
+
+
+def _hmm_fst(
+    contexts: list[list[int]], inventory: Inventory
+) -> tuple[np.ndarray, kaldifst.StdVectorFst, int, np.ndarray]:
+    """H, from HMM states to context labels.
+
+    Its input labels stand for (centre phone, HMM state, senone), not for bare senones: phones
+    that share senones must stay apart until determinising is over.
+
+    Returns:
+        canonical: [labels of C] the first label with the same HMM (they are joined).
+        hmm: H, output labels sorted.
+        disambiguation: from this input label on they are disambiguation symbols.
+        senones: [input labels] the senone of each, -1 for epsilon.
+    """
+    canonical = np.arange(len(contexts), dtype=np.int32)
+    of_hmm: dict[tuple[int, ...], int] = {}
+    of_state: dict[tuple[int, int, int], int] = {}
+    special = [label for label, window in enumerate(contexts) if label and len(window) == 1]
+    table = inventory.table
+    arcs, num_states = [], 1
+    for label, window in enumerate(contexts):
+        if len(window) != STATES:
+            continue
+        # Label 0 in a window is the start or the end of the utterance, which counts as silence.
+        left, centre, right = (max(phone - 1, 0) for phone in window)
+        hmm = tuple(int(senone) for senone in table[left, centre, right])
+        canonical[label] = of_hmm.setdefault((centre, *hmm), label)
+        if canonical[label] != label:
+            continue
+        states = [0, num_states, num_states + 1, 0]
+        num_states += 2
+        for position, senone in enumerate(hmm):
+            key = (centre, position, senone)
+            state = of_state.setdefault(key, len(of_state) + 1)
+            output = label if position == 0 else 0
+            arcs.append((states[position], state, output, 0.0, states[position + 1]))
+    disambiguation = len(of_state) + 1
+    arcs += [(0, disambiguation + number, label, 0.0, 0) for number, label in enumerate(special)]
+    final = np.full(num_states, np.inf, np.float32)
+    final[0] = 0.0
+    hmm_fst = to_kaldifst(FstArrays(0, final, *make_arcs(arcs)))
+    kaldifst.arcsort(hmm_fst, "olabel")
+    senones = np.array([-1, *(senone for _, _, senone in of_state)], dtype=np.int32)
+    return canonical, hmm_fst, disambiguation, senones
+
+
+def _bypass_epsilons(fst: FstArrays) -> FstArrays:
+    """Cut out states whose only way on is one epsilon:epsilon arc; the weights are kept."""
+    source, arcs = fst.source, fst.arcs.copy()
+    leaving = np.bincount(source, minlength=fst.num_states)
+    only = (leaving[source] == 1) & np.isinf(fst.final[source])
+    only &= (arcs["ilabel"] == 0) & (arcs["olabel"] == 0)
+    target = np.arange(fst.num_states)
+    cost = np.zeros(fst.num_states, np.float32)
+    target[source[only]] = arcs["nextstate"][only]
+    cost[source[only]] = arcs["weight"][only]
+    while np.any(target[target] != target):
+        cost, target = cost + cost[target], target[target]
+    arcs["weight"] += cost[arcs["nextstate"]]
+    arcs["nextstate"] = target[arcs["nextstate"]]
+    return FstArrays(fst.start, fst.final, source, arcs)
+
+
+def _add_self_loops(fst: FstArrays, senones: np.ndarray, self_loop: np.ndarray) -> FstArrays:
+    """Add the self-loops and turn input labels into senone + 1 (see the module's head).
+
+    A state entered by more than one HMM state, or also without one, gets a copy for each: the
+    copy has the self-loop and an epsilon arc to the original, as in Kaldi's `AddSelfLoops`.
+    """
+    arcs, source = fst.arcs.copy(), fst.source
+    emitting = arcs["ilabel"] > 0
+    into = arcs["nextstate"][emitting].astype(np.int64)
+    pairs = into * len(senones) + arcs["ilabel"][emitting]
+    unique, which = np.unique(pairs, return_inverse=True)
+    state, label = unique // len(senones), unique % len(senones)
+    silent = np.zeros(fst.num_states, bool)  # entered without emitting
+    silent[arcs["nextstate"][~emitting]] = True
+    silent[fst.start] = True
+    copied = (np.bincount(state, minlength=fst.num_states)[state] > 1) | silent[state]
+    looped = state.copy()
+    looped[copied] = fst.num_states + np.arange(np.count_nonzero(copied))
+
+    senone = senones[label]
+    arcs["nextstate"][emitting] = looped[which]
+    arcs["weight"][emitting] -= np.log1p(-self_loop)[senone[which]].astype(np.float32)
+    arcs["ilabel"][emitting] = senone[which] + 1
+    loops = np.zeros(len(unique), ARC)
+    loops["ilabel"], loops["nextstate"] = senone + 1, looped
+    loops["weight"] = -np.log(self_loop)[senone]
+    links = np.zeros(np.count_nonzero(copied), ARC)
+    links["nextstate"] = state[copied]
+    final = np.concatenate([fst.final, np.full(len(links), np.inf, np.float32)])
+    all_sources = np.concatenate([source, looped, looped[copied]])
+    return FstArrays(fst.start, final, all_sources, np.concatenate([arcs, loops, links]))
+
+
+def _grammar(arpa_path: Path, words_txt: str) -> kaldifst.StdVectorFst:
+    """G, by kaldilm in a process of its own: it is talkative."""
+    with tempfile.TemporaryDirectory() as folder:
+        words, fst = Path(folder, "words.txt"), Path(folder, "G")
+        words.write_text(words_txt, encoding="utf-8")
+        code = (
+            "import sys, kaldilm; kaldilm.arpa2fst(sys.argv[1], sys.argv[2], disambig_symbol='#0',"
+            "read_symbol_table=sys.argv[3], max_arpa_warnings=0)"
+        )
+        command = [sys.executable, "-c", code, str(arpa_path), str(fst), str(words)]
+        subprocess.run(command, capture_output=True, check=True)
+        grammar = kaldifst.StdVectorFst.read(str(fst))
+    kaldifst.connect(grammar)
+    kaldifst.arcsort(grammar, "ilabel")
+    return grammar

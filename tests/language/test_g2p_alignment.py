@@ -1,0 +1,78 @@
+"""Which phones each letter stands for."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
+from acoustic_kd.language.g2p_alignment import Unit, align
+from acoustic_kd.language.lexicon import read_lexicon
+
+WORDS = [
+    ("PHONE", "F OW N"),
+    ("GRAPH", "G R AE F"),
+    ("FAX", "F AE K S"),
+    ("TAX", "T AE K S"),
+    ("TONE", "T OW N"),
+    ("BONE", "B OW N"),
+    ("BOX", "B AA K S"),
+    ("FOX", "F AA K S"),
+    ("TOP", "T AA P"),
+    ("NAP", "N AE P"),
+    ("HAT", "HH AE T"),
+    ("HOP", "HH AA P"),
+]
+
+
+def cut(*texts: str) -> tuple[Unit, ...]:
+    pairs = [text.split(":") for text in texts]
+    return tuple(Unit(letters, tuple(phones.split())) for letters, phones in pairs)
+
+
+def test_letters_find_their_phones():
+    whole = read_lexicon(bundled_lexicon())
+    words = sorted({*sorted(whole.entries)[::60], *(word for word, _ in WORDS)})
+    cuts = dict(zip(words, align([(word, whole[word][0]) for word in words]), strict=True))
+    assert cuts["HAT"] == cut("H:HH", "A:AE", "T:T")
+    assert cuts["FAX"] == cut("F:F", "A:AE", "X:K S")
+    assert cuts["GRAPH"] == cut("G:G", "R:R", "A:AE", "PH:F")
+    assert cuts["PHONE"] == cut("PH:F", "O:OW", "NE:N")
+
+
+def test_no_cut_fits_an_abbreviation():
+    rows = [("WW", ["D", "AH", "B", "AH", "L"]), ("E", ["IY"]), ("", [])]
+    assert align(rows) == [None, cut("E:IY"), None]
+    assert align([]) == []
+
+
+pronunciations = st.lists(
+    st.tuples(
+        st.text("abcdeé中", min_size=1, max_size=7),
+        st.lists(st.sampled_from(["P", "T", "AA", "x:"]), max_size=9),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=50)
+@given(pronunciations)
+def test_units_spell_the_word_and_its_phones(rows):
+    cuts = align(rows, iterations=2)
+    assert cuts == align(rows, iterations=2)
+    for (word, phones), units in zip(rows, cuts, strict=True):
+        if len(phones) > 2 * len(word):
+            assert units is None
+        else:
+            assert "".join(unit.letters for unit in units) == word
+            assert [phone for unit in units for phone in unit.phones] == phones
+
+
+def test_order_of_the_rows_changes_nothing():
+    rows = [(word, phones.split()) for word, phones in WORDS]
+    assert align(rows[::-1]) == align(rows)[::-1]
+
+
+@pytest.mark.parametrize("word", ["A" * 60, "AB" * 40])
+def test_long_words_do_not_vanish(word):
+    (units,) = align([(word, ["AH"] * len(word)), ("AB", ["B"])])[:1]
+    assert units is not None

@@ -1,0 +1,114 @@
+"""Pronouncing dictionaries in CMU's format."""
+
+import pocketsphinx
+import pytest
+
+from acoustic_kd.language.lexicon import Lexicon, read_lexicon, write_lexicon
+from acoustic_kd.system.errors import UserError
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text: str):
+        path = tmp_path / "words.dict"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_variants_stress_comments(written):
+    lexicon = read_lexicon(
+        written(";;; CMU\nread  R IY1 D\nREAD(2) R EH1 D # past\n\nzero Z IH R OW\n")
+    )
+    assert lexicon["READ"] == (("R", "IY", "D"), ("R", "EH", "D"))
+    assert lexicon["ZERO"] == (("Z", "IH", "R", "OW"),)
+    assert "READ" in lexicon and "read" not in lexicon
+    assert lexicon.phones() == ["D", "EH", "IH", "IY", "OW", "R", "Z"]
+
+
+def test_variants_that_differ_in_stress_alone_are_one(written):
+    lexicon = read_lexicon(written("A AH0\nA(2) AH1\nA(3) EY1\n"))
+    assert lexicon["A"] == (("AH",), ("EY",))
+
+
+@pytest.mark.parametrize(
+    ("text", "phones"),
+    [
+        ("sasa s a S a\nshasha S a S a\n", ["S", "a", "s"]),  # SAMPA
+        ("ma1 m a1\nma2 m a2\nma3 m a3\n", ["A1", "A2", "A3", "M"]),  # tones
+        ("er1 er1\nao2 ao2\n", ["AO", "ER"]),
+        ("er1 er1\nao3 ao3\n", ["AO3", "ER1"]),
+        ("read r iy1 d\nnoise SPN\n", ["D", "IY", "R", "SPN"]),
+        ("READ R IY1 D\nnew n uw1\nDEN D EH1 N\n", ["D", "EH", "IY", "N", "R", "UW"]),
+        ("!SIL SIL\n<s> sil\nread r iy1 d\n", ["D", "IY", "R"]),
+        ("a sil\nb s a S\n", ["S", "a", "s"]),
+    ],
+)
+def test_phones_that_are_not_cmu_s_stay_apart(written, tmp_path, text, phones):
+    lexicon = read_lexicon(written(text))
+    assert lexicon.phones() == phones
+    for part in (lexicon, lexicon.restricted_to({min(lexicon.entries)})):  # alone it has no pair
+        write_lexicon(tmp_path / "again", part)
+        assert read_lexicon(tmp_path / "again") == part
+
+
+def test_a_byte_order_mark_belongs_to_no_word(written):
+    assert read_lexicon(written("\ufeffA AH\n")).entries == {"A": (("AH",),)}
+
+
+def test_case_can_be_kept(written):
+    assert "read" in read_lexicon(written("read R IY D\n"), upper=False)
+
+
+def test_what_is_written_exactly_is_read_exactly(tmp_path):
+    """Nothing that CMU's format has a meaning for is taken from units in other scripts."""
+    words = ("ıI", "straße", "A(2)", "C#", ";;;", "мир", "S0", "ทํา")
+    lexicon = Lexicon({word: (tuple(word),) for word in words})
+    write_lexicon(tmp_path / "words", lexicon, exact=True)
+    assert read_lexicon(tmp_path / "words") == lexicon
+    assert list(read_lexicon(tmp_path / "words").entries) == list(words)
+
+
+def test_restricted_to():
+    lexicon = Lexicon({"B": (("B", "IY"),), "A": (("EY",),), "C": (("S", "IY"),)})
+    assert list(lexicon.restricted_to({"B", "A", "UNKNOWN"}).entries) == ["A", "B"]
+    assert lexicon.restricted_to({"A"}).phones() == ["EY"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("A EY\nWORD\n", r"words\.dict:2: word 'WORD' has no phones"),
+        ("", "no words in it"),
+        (";;; a comment alone\n", "no words in it"),
+        ("A 1.0 EY\n", r"words\.dict:1: word 'A' has a probability, 1\.0, before its phones"),
+        ("A EY\nB b sil\n", r"words\.dict:2: word 'B' has the phone SIL, which is silence"),
+    ],
+)
+def test_malformed(written, text, message):
+    with pytest.raises(UserError, match=message):
+        read_lexicon(written(text))
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nothing\.dict: cannot be read"):
+        read_lexicon(tmp_path / "nothing.dict")
+
+
+def test_dictionary_of_the_aligner():
+    lexicon = read_lexicon(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict"))
+    assert len(lexicon.entries) > 100_000
+    assert len(lexicon.phones()) == 39
+    assert lexicon["HELLO"] == (("HH", "AH", "L", "OW"), ("HH", "EH", "L", "OW"))
+
+
+def test_real_dictionaries(shared_data):
+    an4 = read_lexicon(shared_data / "an4/etc/an4.dic")
+    assert len(an4.phones()) <= 40 and "RUBOUT" in an4
+
+
+def test_a_word_that_is_silence_is_left_out(tmp_path):
+    path = tmp_path / "kaldi.txt"
+    path.write_text("!SIL SIL\nA EY\n")
+    assert read_lexicon(path).entries == {"A": (("EY",),)}

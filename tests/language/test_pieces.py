@@ -1,0 +1,118 @@
+"""Words to pieces and back."""
+
+import random
+import string
+
+import pytest
+import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acoustic_kd.language.graphemes import clusters
+from acoustic_kd.language.normalise import normalise_spelled
+from acoustic_kd.language.pieces import (
+    MARK,
+    PieceModel,
+    bare,
+    join_pieces,
+    single_clusters,
+    train_pieces,
+    word_runs,
+)
+from acoustic_kd.system.errors import UserError
+
+SENTENCES = [
+    "THE CAT SAT ON THE MAT AND DIDN'T GO",
+    "THE DOG AND THE CAT CAN'T GO ON",
+    "ПРИВЕТ МИР КАК ДЕЛА ПРИВЕТ НАШ МИР НА́Ш",
+    "สวัสดีครับ ขอบคุณครับ",
+    "İSTANBUL ISI İSİ DİYARBAKIR",
+    "हिन्दी में बात करते हैं",
+    "世界你好 你好世界",
+    "안녕하세요 안녕",
+]
+WORDS = [text.split() for text in SENTENCES]
+LETTERS = sorted({letter for text in SENTENCES for letter in text} - {" "})
+SIZES = {"unigram": 80, "bpe": 150}
+MODELS = {kind: train_pieces(WORDS * 3, size, kind) for kind, size in SIZES.items()}
+words = st.one_of(st.text(LETTERS, min_size=1), st.text(min_size=1)).map(normalise_spelled)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@settings(max_examples=300)
+@given(texts=st.lists(words, max_size=4))
+def test_words_to_pieces_to_words(kind, texts):
+    model = PieceModel(MODELS[kind])
+    sentence = " ".join(texts).split()
+    split = [model.split(word) for word in sentence]
+    pieces = [piece for word in split for piece in word]
+    assert join_pieces(pieces) == sentence
+    assert [tuple(pieces[run]) for run in word_runs(pieces)] == split
+    for word, parts in zip(sentence, split, strict=True):
+        marks = [(begins, ends) for _, begins, ends in map(bare, parts)]
+        assert [begins for begins, _ in marks] == [True] + (len(parts) - 1) * [False]
+        assert [ends for _, ends in marks] == (len(parts) - 1) * [False] + [True]
+        written = [bare(part)[0] for part in parts]
+        if clusters(word):  # nothing is cut that is one, and each piece has a sound
+            assert [c for part in written for c in clusters(part)] == clusters(word)
+            assert all(written)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_pieces_are_sentencepiece_s_where_these_have_a_sound(kind):
+    model = PieceModel(MODELS[kind])
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=MODELS[kind])
+    seen = 0
+    for sentence in WORDS:
+        pieces = [piece for word in sentence for piece in model.split(word)]
+        assert join_pieces(pieces) == theirs.decode(theirs.encode(" ".join(sentence))).split()
+        for word in sentence:
+            found = tuple(theirs.encode(word, out_type=str))
+            written = [bare(piece)[0] for piece in found]
+            if all(written) and [c for part in written for c in clusters(part)] == clusters(word):
+                assert model.split(word) == (*found[:-1], found[-1] + MARK)
+                seen += 1
+    assert seen >= 5
+
+
+def test_every_word_can_be_made():
+    singles = single_clusters(word for sentence in WORDS for word in sentence)
+    rng = random.Random(0)
+    for _ in range(100):
+        letters = [rng.choice("THECATSONMDG") for _ in range(rng.randint(1, 9))]
+        pieces = list(letters)
+        pieces[0], pieces[-1] = MARK + pieces[0], pieces[-1] + MARK
+        pieces = [MARK + letters[0] + MARK] if len(letters) == 1 else pieces
+        assert singles.issuperset(pieces) and join_pieces(pieces) == ["".join(letters)]
+
+
+def test_joining_what_begins_within_a_word():
+    assert join_pieces(["CAT", "S", "▁ON"]) == ["CATS", "ON"] and join_pieces([]) == []
+    assert join_pieces(["CAT▁", "S", "ON", "▁A▁", "T"]) == ["CAT", "SON", "A", "T"]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_same_text_gives_the_same_bytes(kind):
+    assert train_pieces(WORDS * 3, SIZES[kind], kind) == MODELS[kind]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(("size", "says"), [(10**5, "too high"), (5, "smaller than required")])
+def test_a_size_that_the_text_does_not_allow_is_one_line(kind, size, says):
+    with pytest.raises(UserError, match=f"setting 'lang.pieces' is {size}; .*{says}") as found:
+        train_pieces(WORDS, size, kind)
+    assert "\n" not in str(found.value)
+
+
+def test_no_text_is_one_line():
+    with pytest.raises(UserError, match="train transcripts: there is no text"):
+        train_pieces([], 10)
+
+
+def test_a_long_sentence_counts_too():
+    """Some scripts part words nowhere; sentencepiece would leave out what is over 4 KB."""
+    rng = random.Random(1)
+    long = "".join(rng.choice(string.ascii_uppercase) for _ in range(9000))
+    model = PieceModel(train_pieces([[long]], 60, "bpe"))
+    pieces = model.split(long)
+    assert join_pieces(pieces) == [long] and len(pieces) < 9000

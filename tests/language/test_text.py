@@ -1,0 +1,67 @@
+"""Text for language models: what is read, and how each fault is named."""
+
+import gzip
+from collections import Counter
+
+import pytest
+
+from acoustic_kd.language.text import TextFile, most_frequent
+from acoustic_kd.system.errors import UserError
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_sentences_again_and_again(tmp_path, name):
+    content = "\ufeffGO ON\r\n\n  NAÏVE\tBOY \nGO".encode()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    text = TextFile(path)
+    assert list(text) == list(text) == [["GO", "ON"], ["NAÏVE", "BOY"], ["GO"]]
+    assert text.counts() == {"GO": 2, "ON": 1, "NAÏVE": 1, "BOY": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"GO\nGO \x07ON\n", ":2: character U+0007 in it; give text"),
+        (b"GO\nGO\x00", ":2: character U+0000 in it"),
+        ("GO\x85ON".encode(), ":1: character U+0085 in it"),
+        ("GO \ufffd".encode(), ":1: character U+FFFD in it"),
+        ("GO\n\ufeffON".encode(), ":2: character U+FEFF in it"),
+        (b"GO\nNA\xcfVE\n", ":2: byte 0xcf is not UTF-8; convert it"),
+        (b"<s> GO </s>\n", ":1: <s> or </s> in it; take such marks out"),
+        (b"", ": no words in it"),
+        (b"\n \n", ": no words in it"),
+    ],
+)
+def test_faults_are_named(tmp_path, content, says):
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        TextFile(path, "decode.lm_text").counts()
+    message = str(caught.value)
+    assert message.startswith(f"decode.lm_text {path}{says}") and "\n" not in message
+
+
+def test_damaged_and_missing_files(tmp_path):
+    path = tmp_path / "a.gz"
+    whole = gzip.compress(b"".join(b"GO ON %d\n" % n for n in range(5000)))
+    middle = len(whole) // 2
+    for content in (
+        whole[:middle],
+        whole[:-1],
+        b"no gzip",
+        whole[:middle] + b"\xff" * 30 + whole[middle + 30 :],
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=f"^text {path}: damaged .gz file; fetch or make"):
+            list(TextFile(path))
+    for missing in (tmp_path / "none", tmp_path):
+        with pytest.raises(UserError, match=f"^text {missing}: cannot be read"):
+            list(TextFile(missing))
+
+
+def test_the_most_frequent_words():
+    counts = Counter({"B": 2, "A": 2, "C": 3, "D": 1})
+    assert most_frequent(counts, None) == ["C", "A", "B", "D"]
+    assert most_frequent(Counter(dict(reversed(counts.items()))), 2) == ["C", "A"]
+    assert most_frequent(counts, 9) == ["C", "A", "B", "D"]

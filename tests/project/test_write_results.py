@@ -1,0 +1,47 @@
+"""tools/write_results.py: experiments into one page, written from their files alone."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[2] / "tools" / "results.py"
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("results_tool", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "TARGET", tmp_path / "RESULTS.md")
+
+    def write(*experiments: Path) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["results.py", *map(str, experiments)])
+        status = module.main()
+        return status, module.TARGET.read_text() if module.TARGET.exists() else ""
+
+    return write
+
+
+def test_an_experiment_gets_its_section_and_others_keep_theirs(tool, finished_recipe, tmp_path):
+    for name in ("first", "second"):
+        finished_recipe.copy(tmp_path / name)
+    status, before = tool(tmp_path / "first", tmp_path / "second")
+    assert status == 0
+    results = json.loads((tmp_path / "first" / "results.json").read_text())
+    graph = json.loads((tmp_path / "first" / "graph" / "graph.json").read_text())
+    assert before.index("## first") < before.index("## second")
+    assert results["command"] in before and f"{graph['ngrams']:,} n-grams" in before
+    for system in results["systems"]:
+        assert f"{system['frame_accuracy']['test']:.2f}" in before
+    pair = results["differences"]["wer"]["pairs"]["distilled over baseline"]
+    assert f"{100 * pair['probability_better']:.0f} %" in before
+    assert all(f"| {model['name']} |" in before for model in results["each_model"])
+    status, after = tool(tmp_path / "second")
+    assert (status, after) == (0, before)
+
+
+def test_an_experiment_without_results_is_named(tool, tmp_path, capfd):
+    assert tool(tmp_path / "none") == (2, "")
+    assert f"{tmp_path / 'none'}/results.json: cannot be read" in capfd.readouterr().err

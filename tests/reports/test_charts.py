@@ -1,0 +1,89 @@
+"""Charts: everything lies on the picture, marks are where the values are."""
+
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acoustic_kd.reports.charts import MARKS, WIDTH, Row, Series, lines, rows, tempered
+
+SVG = "{http://www.w3.org/2000/svg}"
+VALUES = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 4))
+
+
+def marks(root):
+    """x and y of every mark."""
+    paths = [path.get("transform") for path in root.iter(f"{SVG}path")]
+    return [tuple(map(float, re.findall(r"-?[\d.]+", place))) for place in paths]
+
+
+def parse(svg):
+    """The picture; all of it must be on it."""
+    root = ET.fromstring(svg)  # noqa: S314
+    _, _, width, height = map(float, root.get("viewBox").split())
+    assert width == WIDTH and root.get("role") == "img" and root.get("aria-label")
+    for x, y in marks(root):
+        assert 0 <= x <= width and 0 <= y <= height
+    for name in ("line", "rect", "text"):
+        for found in root.iter(f"{SVG}{name}"):
+            for key in ("x", "x1", "x2"):
+                assert 0 <= float(found.get(key, 0)) <= width
+            for key in ("y", "y1", "y2"):
+                assert 0 <= float(found.get(key, 0)) <= height
+    return root
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=30), min_size=1, max_size=8)
+)
+def test_lines_of_any_values_lie_on_the_picture(points):
+    series = [Series(f"<{n}> & more", found, n) for n, found in enumerate(points)]
+    root = parse(lines("a < b", "x", "y", series))
+    labels = [text.text for text in root.iter(f"{SVG}text")]
+    assert all(one.label in labels for one in series)
+    assert len(list(root.iter(f"{SVG}polyline"))) == len(series)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(VALUES, st.lists(VALUES, max_size=4)), min_size=1, max_size=9))
+def test_rows_of_any_values_lie_on_the_picture(found):
+    entries = [
+        Row(f"row {n}", [(n, p) for p in points], value, (value - 1, value + 2), n)
+        for n, (value, points) in enumerate(found)
+    ]
+    for beside in (0, 50):
+        root = parse(rows("rows", "%", entries, [("one", 0)], 2, beside))
+        labels = [text.text for text in root.iter(f"{SVG}text")]
+        assert all(entry.label in labels for entry in entries)
+        assert f"{found[0][0]:.2f}" in labels
+
+
+def test_marks_stand_in_the_order_of_the_values():
+    root = parse(rows("rows", "%", [Row("a", [(0, 1.0), (1, 3.0), (2, 2.0)])]))
+    first, second, third = marks(root)
+    assert first[0] < third[0] < second[0]
+    points = [(1, 5.0), (2, 9.0), (3, 7.0)]
+    found = sorted(
+        marks(parse(lines("l", "x", "y", [Series("a", points)])))[:-1]
+    )  # less the legend
+    (_, lowest), (_, highest), (_, middle) = found
+    assert highest < middle < lowest  # y goes down
+
+
+def test_series_are_told_apart_without_colour():
+    series = [Series(f"s{n}", [(0, n), (1, n + 1)], n) for n in range(len(MARKS))]
+    root = parse(lines("l", "x", "y", series))
+    dashes = [curve.get("stroke-dasharray") for curve in root.iter(f"{SVG}polyline")]
+    shapes = {path.get("d") for path in root.iter(f"{SVG}path")}
+    assert len(set(dashes)) == len(shapes) == len(MARKS)
+
+
+def test_probabilities_are_written_beside_their_bars():
+    root = parse(tempered("t", (1.0, 5.0), {"B_1.2": [0.9, 0.3], "P_1.7": [2e-5, 0.1]}, "B_1.2"))
+    texts = [text.text for text in root.iter(f"{SVG}text")]
+    assert texts == ["T = 1", "T = 5", "B_1.2", "0.900", "0.300", "P_1.7", "2e-05", "0.100"]
+    wide = [float(bar.get("width")) for bar in root.iter(f"{SVG}rect")]
+    assert wide[0] == wide[1] and wide[3] == pytest.approx(wide[1] / 3, abs=0.1)

@@ -1,0 +1,105 @@
+"""Results of several folds as one."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from html_pages import read_page, section, tables
+from measurements import REFERENCES, RIGHT, SPEAKERS, WORDS, measurement, results_of
+
+from acoustic_kd.corpora.utterances import Utterance, write_manifest
+from acoustic_kd.reports.folds import pool_folds
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import write_json, write_text
+
+TOOL = Path(__file__).parents[2] / "tools" / "fold_results.py"
+
+
+def write_fold(folder, prefix):
+    """The tiny test set of the report's tests, its utterances and speakers renamed."""
+    write_json(folder / "results.json", results_of(WORDS, RIGHT))
+    rows = [
+        Utterance(prefix + name, prefix + SPEAKERS[name], "/none.wav", " ".join(words))
+        for name, words in REFERENCES.items()
+    ]
+    write_manifest(folder / "corpus" / "test.jsonl", rows)
+    for name, words in WORDS.items():
+        found = asdict(measurement(name, words, RIGHT[name]))
+        found["frames"]["test"] = {prefix + u: n for u, n in found["frames"]["test"].items()}
+        write_json(folder / "decode" / name / "measurement.json", found)
+        lines = [f"{prefix}{u} {' '.join(text)}\n" for u, text in words.items()]
+        write_text(folder / "decode" / name / "test.txt", "".join(lines))
+    return folder
+
+
+@pytest.fixture
+def folds(tmp_path):
+    return [write_fold(tmp_path / name, name) for name in "abc"]
+
+
+def test_errors_and_words_are_summed_and_rates_stay(folds):
+    one, pooled = results_of(WORDS, RIGHT), pool_folds(folds)
+    assert pooled["folds"] == 3 and len(pooled["speakers"]) == 6
+    for before, after in zip(one["systems"], pooled["systems"], strict=True):
+        for key in ("errors", "words", "insertions"):
+            assert after["wer"]["test"][key] == 3 * before["wer"]["test"][key]
+        for value in ("dev", "test"):
+            expected = before["wer"][value]["percent"]
+            assert after["wer"][value]["percent"] == pytest.approx(expected)
+            accuracy = before["frame_accuracy"][value]
+            assert after["frame_accuracy"][value] == pytest.approx(accuracy)
+        assert after["models"] == before["models"]
+        low, high = after["wer"]["test"]["ci95"]
+        assert high - low < 50
+    assert pooled["differences"]["wer"]["drawn"] == "speakers"
+    json.dumps(pooled, allow_nan=False)
+
+
+def test_what_cannot_be_pooled(folds, tmp_path):
+    with pytest.raises(UserError, match="two experiments or more"):
+        pool_folds(folds[:1])
+    with pytest.raises(UserError, match="tests on 'au1', and so does another of the folds"):
+        pool_folds([folds[0], folds[0]])
+    with pytest.raises(UserError, match="results.json: cannot be read"):
+        pool_folds([folds[0], tmp_path / "none"])
+    results = json.loads((folds[1] / "results.json").read_text())
+    del results["each_model"][1]
+    write_json(folds[1] / "results.json", results)
+    with pytest.raises(UserError, match="b: has other systems than .*a; the folds must be alike"):
+        pool_folds(folds)
+    shutil.rmtree(folds[2] / "decode" / "ensemble")
+    with pytest.raises(UserError, match="measurement.json: cannot be read"):
+        pool_folds([folds[0], folds[2]])
+
+
+def run_tool(*arguments):
+    command = [sys.executable, TOOL, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_tool_writes_results_and_a_report_of_all_folds(folds, tmp_path):
+    done = run_tool(*folds, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results == json.loads(json.dumps(pool_folds(folds)))
+    assert (tmp_path / "out" / "results.md").read_text().startswith("# ")
+    page = read_page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    table, differences = tables(section(page, "results"))
+    for row, system in zip(table[1:], results["systems"], strict=True):
+        low, high = system["wer"]["test"]["ci95"]
+        assert row[5].startswith(f"{system['wer']['test']['percent']:.2f}")
+        assert row[6] == f"{low:.1f} … {high:.1f}"
+    assert len(differences) == 1 + 5
+    assert [row[0] for row in tables(section(page, "folds"))[0][1:]] == [*"aaaabbbbcccc"]
+    assert len(tables(section(page, "speakers"))[0]) == 1 + len(results["speakers"])
+
+
+def test_the_tool_refuses_in_one_line_and_writes_nothing(folds, tmp_path):
+    done = run_tool(folds[0], folds[0], "--out", tmp_path / "out")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "so does another of the folds" in done.stderr
+    assert not (tmp_path / "out").exists()

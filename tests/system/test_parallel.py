@@ -1,0 +1,285 @@
+"""Work over processes: in order, and with an end whatever happens to one of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import waiting
+from waiting import PATIENCE, wait_until
+
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.parallel import (
+    Task,
+    ahead,
+    behind,
+    cores,
+    interrupts_put_off,
+    map_ordered,
+    map_stream,
+    mapping,
+    run_tasks,
+)
+
+offset = 0
+
+
+def set_offset(value):
+    global offset
+    offset = value
+
+
+def shifted(number):
+    time.sleep(0.002 * (number % 3))
+    return number + offset, os.getpid()
+
+
+def dies(number):
+    if number == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_several_rounds_of_work_in_the_same_processes(jobs):
+    with mapping(9, jobs, set_offset, (100,)) as over:
+        rounds = [list(over(shifted, range(9), "round")) for _ in range(2)]
+    assert [[value for value, _ in found] for found in rounds] == 2 * [list(range(100, 109))]
+    assert len({process for found in rounds for _, process in found}) <= jobs
+
+
+def fails(number):
+    if number == 5:
+        raise UserError(f"number {number} is no good")
+    return number
+
+
+def sleeps(number):
+    time.sleep(0.2)
+    return number
+
+
+def test_one_process_is_this_one():
+    results = list(map_ordered(shifted, range(5), "", 1, set_offset, (100,)))
+    assert results == [(100 + n, os.getpid()) for n in range(5)]
+    assert list(map_ordered(shifted, [], "", 4)) == []
+    assert cores() >= 1
+
+
+def test_a_stream_in_this_process_is_read_no_further_than_it_is_used():
+    taken = []
+    items = (taken.append(n) or n for n in range(1000))
+    results = map_stream(shifted, items, "", 1000, 1, set_offset, (100,))
+    assert [next(results)[0] for _ in range(3)] == [100, 101, 102]
+    assert taken == [0, 1, 2]
+    assert list(map_stream(shifted, iter([]), "", 0, 4)) == []
+
+
+@pytest.mark.slow
+def test_a_stream_over_processes_is_in_order_and_read_only_a_little_ahead():
+    taken = []
+    items = (taken.append(n) or n for n in range(50))
+    results = map_stream(shifted, items, "", 50, 2, set_offset, (1000,))
+    first = next(results)
+    assert first[0] == 1000 and first[1] != os.getpid() and len(taken) <= 8
+    assert [number for number, _ in results] == list(range(1001, 1050))
+    with pytest.raises(UserError, match="^number 5 is no good$"):
+        list(map_stream(fails, iter(range(50)), "", 50, 2))
+
+
+@pytest.mark.slow
+def test_results_and_errors_come_in_order_from_several_processes():
+    results = list(map_ordered(shifted, range(50), "", 2, set_offset, (1000,)))
+    assert [number for number, _ in results] == list(range(1000, 1050))
+    assert os.getpid() not in {process for _, process in results}
+    with pytest.raises(UserError, match="^number 5 is no good$"):
+        list(map_ordered(fails, range(50), "", 2))
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_work():
+    with pytest.raises(UserError, match="a worker process died, perhaps for lack of memory"):
+        list(map_ordered(dies, range(50), "", 2))
+
+
+PROGRAM = """
+import sys
+sys.path[:0] = {tests!r}
+from test_parallel import map_ordered, sleeps
+if __name__ == "__main__":
+    try:
+        for number in map_ordered(sleeps, range(1000), "", 2):
+            print(number, flush=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "early"),
+    [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGKILL, False)],
+)
+def test_all_processes_end_with_the_first_and_say_nothing(tmp_path, number, early):
+    program = tmp_path / "program.py"
+    program.write_text(
+        PROGRAM.format(tests=[str(Path(file).parent) for file in (__file__, waiting.__file__)])
+    )
+    process = subprocess.Popen(
+        [sys.executable, program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    if early:  # while the workers are starting
+        wait_until(lambda: len(group(process.pid)) >= 3)
+    else:
+        assert process.stdout.readline() == "0\n"
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        os.kill(process.pid, number)
+    _, error = process.communicate(timeout=PATIENCE)  # all of them hold its ends
+    if number == signal.SIGINT:
+        assert (process.returncode, error) == (130, "")
+    else:
+        assert process.returncode == -number
+    wait_until(lambda: not group(process.pid))
+
+
+def test_an_interrupt_that_any_thread_takes_waits_until_the_processes_are_started():
+    """A thread that was there before does not hold the signal back: Python is told of it here."""
+    ready = threading.Event()
+    thread = threading.Thread(target=ready.wait)
+    thread.start()
+    went_on = []
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts_put_off():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            went_on.append(True)
+        assert went_on
+    finally:
+        ready.set()
+        thread.join()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_tasks_wait_for_those_they_need_and_the_longest_way_goes_first():
+    tasks = [
+        Task("short", shifted, (1,), cost=3),
+        Task("long", shifted, (2,), cost=2),
+        Task("after long", shifted, (3,), ("long",), cost=5),
+        Task("last", shifted, (4,), ("short", "after long"), cost=1),
+    ]
+    found = [(task.name, result[0]) for task, result in run_tasks(tasks, 1, set_offset, (10,))]
+    assert found == [("long", 12), ("after long", 13), ("short", 11), ("last", 14)]
+    results = [result for _, result in run_tasks(tasks, 2, set_offset, (0,))]
+    assert sorted(number for number, _ in results) == [1, 2, 3, 4]
+    assert list(run_tasks([], 2)) == []
+
+
+def test_a_task_that_fails_ends_the_others():
+    tasks = [Task(str(n), fails, (n,)) for n in range(4, 8)]
+    with pytest.raises(UserError, match="number 5 is no good"):
+        list(run_tasks(tasks, 2))
+
+
+def group(leader):
+    """The processes of a session that run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            found.append(int(folder.name))
+    return found
+
+
+def making(count, log, fails_at=None):
+    for number in range(count):
+        if number == fails_at:
+            raise UserError(f"number {number} is no good")
+        log.append((number, threading.get_ident()))
+        yield number
+
+
+def test_items_are_made_in_a_thread_one_ahead_of_their_use():
+    log, threads = [], threading.active_count()
+    for number in ahead(making(5, log)):
+        wait_until(lambda n=number: len(log) == min(n + 2, 5))  # the next one, while this is used
+        time.sleep(0.01)
+        assert len(log) == min(number + 2, 5)
+    assert [n for n, _ in log] == list(range(5)) and number == 4
+    assert threading.get_ident() not in {thread for _, thread in log}
+    assert threading.active_count() == threads
+    assert list(ahead([])) == []
+
+
+def test_what_making_an_item_raises_comes_in_its_turn():
+    found = []
+    with pytest.raises(UserError, match="^number 2 is no good$"):
+        for number in ahead(making(5, [], fails_at=2)):
+            found.append(number)
+    assert found == [0, 1]
+
+
+def test_no_more_items_are_made_for_one_who_stops():
+    log, threads = [], threading.active_count()
+    items = ahead(making(1000, log))
+    assert next(items) == 0
+    items.close()
+    assert len(log) <= 2 and threading.active_count() == threads
+
+
+def test_items_are_used_in_a_thread_while_the_next_one_is_made():
+    used, next_is_made, threads = [], threading.Event(), threading.active_count()
+
+    def use(number):
+        assert number == 4 or next_is_made.wait(PATIENCE)
+        next_is_made.clear()
+        used.append((number, threading.get_ident()))
+
+    def made():
+        for number in range(5):
+            if number:
+                next_is_made.set()
+            yield number
+            assert len(used) in (number - 1, number, number + 1)
+
+    behind(use, made())
+    assert [n for n, _ in used] == list(range(5)) and len({thread for _, thread in used}) == 1
+    assert used[0][1] != threading.get_ident() and threading.active_count() == threads
+    behind(use, [])
+
+
+def test_what_either_side_raises_ends_both():
+    used, made = [], []
+    with pytest.raises(UserError, match="^number 3 is no good$"):
+        behind(used.append, making(9, [], fails_at=3))
+    assert used == [0, 1, 2]
+    with pytest.raises(UserError, match="^number 5 is no good$"):
+        behind(fails, making(100, made))
+    assert len(made) <= 7  # the one it waits for, and the next
+
+
+def test_ctrl_c_ends_the_thread_too():
+    threads, used = threading.active_count(), []
+
+    def use(number):
+        used.append(number)
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    for wait in (lambda: behind(use, range(50)), lambda: [*ahead(map(use, range(50)))]):
+        used.clear()
+        with pytest.raises(KeyboardInterrupt):
+            wait()
+        assert 2 <= len(used) <= 4 and threading.active_count() == threads

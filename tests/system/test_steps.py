@@ -1,0 +1,263 @@
+"""Pieces of work: current, stale, unfinished, and that the mark of completion comes last."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.steps import Work, read_done, require_done
+
+
+@pytest.fixture
+def work(tmp_path):
+    return Work("bake", tmp_path / "bake", {"oven.heat": 200}, {"dough": "d1"})
+
+
+def make(work, files=("bread",)):
+    with work.making():
+        for name in files:
+            (work.directory / name).write_text(str(work.settings))
+
+
+class Killed(BaseException):
+    pass
+
+
+def start(work, files=("half",)):
+    """Begin and be killed."""
+    with pytest.raises(Killed), work.making():
+        for name in files:
+            (work.directory / name).write_text("half")
+        raise Killed
+
+
+def test_seconds_of_interrupted_goes_are_counted(work, monkeypatch):
+    clock = iter([100.0, 107.0, 200.0, 205.0, 300.0, 302.0, 400.0, 401.0])
+    monkeypatch.setattr(
+        "acoustic_kd.system.steps.time", SimpleNamespace(monotonic=lambda: next(clock))
+    )
+    start(work)
+    start(work)
+    make(work)
+    assert read_done(work.directory)["seconds"] == 7 + 5 + 2
+    (work.directory / "bread").unlink()
+    make(work)  # a making of its own
+    assert read_done(work.directory)["seconds"] == 1
+
+
+def contents(work):
+    return sorted(path.name for path in work.directory.iterdir())
+
+
+def test_finished_work_is_current(work):
+    assert not work.is_current() and not work.directory.exists()
+    make(work)
+    assert work.is_current()
+    done = read_done(work.directory)
+    assert done["settings"] == work.settings and done["inputs"] == work.inputs
+    assert done["digest"] == work.digest and done["seconds"] >= 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"oven.heat": 180}},
+        {"settings": {"oven.heat": 200, "oven.steam": True}},
+        {"inputs": {"dough": "d2"}},
+        {"inputs": {"dough": "d1", "salt": "s"}},
+        {"name": "fry"},
+    ],
+)
+def test_other_settings_or_inputs_are_not_current_and_clear_what_was_there(work, change):
+    make(work, ("bread", "crumbs"))
+    other = replace(work, **change)
+    assert other.digest != work.digest and not other.is_current()
+    make(other, ("cake",))
+    assert other.is_current() and not work.is_current()
+    assert contents(other) == ["cake", "done.json", "started.json"]
+
+
+def test_it_says_why_it_must_be_made(work):
+    work = replace(work, settings={"oven.heat": 200, "sizes": (1, 2)})
+    assert work.due() == "not made yet"
+    start(work)
+    assert work.due() == "it was interrupted, and goes on"
+    make(work)
+    assert work.due() == ""
+    assert replace(work, settings={"oven.heat": 180, "sizes": (1, 2), "steam": True}).due() == (
+        "oven.heat was 200, now it is 180; steam was null, now it is true"
+    )
+    assert replace(work, inputs={"dough": "d2"}).due() == "'dough' has changed"
+    assert replace(work, name="fry").due() == "'bake' was made there"
+    (work.directory / "bread").write_text("crumbs")
+    assert work.due() == f"{work.directory / 'bread'} is not as it was written"
+
+
+def test_the_digest_does_not_depend_on_the_order_or_the_place(work, tmp_path):
+    work = replace(work, settings={"a": 1, "b": [1, 2]})
+    assert replace(work, settings={"b": [1, 2], "a": 1}).digest == work.digest
+    assert replace(work, directory=tmp_path / "elsewhere").digest == work.digest
+
+
+def test_the_same_work_goes_on_from_what_is_there(work):
+    start(work, ("first", "second"))
+    assert not work.is_current()
+    with work.making():
+        assert {"first", "second"} <= set(contents(work))
+    assert work.is_current()
+
+
+def test_work_started_with_other_settings_is_cleared(work):
+    start(work)
+    other = replace(work, settings={"oven.heat": 180})
+    with other.making():
+        assert contents(other) == ["started.json"]
+
+
+def test_work_that_was_done_is_cleared_even_if_other_settings_were_begun_since(work):
+    make(work)
+    other = replace(work, settings={"oven.heat": 180})
+    start(other)
+    with work.making():
+        assert contents(work) == ["started.json"]
+
+
+@pytest.mark.parametrize("call", range(1, 5))
+def test_a_clearing_that_is_killed_is_repeated(work, monkeypatch, call):
+    make(work, ("a", "b", "c"))
+    other = replace(work, settings={"oven.heat": 180})
+    unlink, calls = Path.unlink, iter(range(1, 100))
+
+    def dying(path, missing_ok=False):
+        if next(calls) == call:
+            raise Killed
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", dying)
+    with pytest.raises(Killed), other.making():
+        pass
+    monkeypatch.undo()
+    assert len(contents(work)) > 1 and not other.is_current()
+    with other.making():
+        assert contents(other) == ["started.json"]
+
+
+def test_a_directory_that_is_a_link_to_another_disk_stays_one(work, tmp_path):
+    (tmp_path / "disk").mkdir()
+    work.directory.symlink_to(tmp_path / "disk")
+    make(work)
+    other = replace(work, settings={"oven.heat": 180})
+    make(other, ("cake",))
+    assert other.directory.is_symlink() and other.is_current()
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == contents(other)
+    assert contents(other) == ["cake", "done.json", "started.json"]
+
+
+def test_what_holds_smaller_pieces_of_work_is_not_cleared(work):
+    work = replace(work, whole=False)
+    make(work, ("a", "b"))
+    other = replace(work, settings={"oven.heat": 180})
+    with other.making():
+        assert contents(other) == ["a", "b", "started.json"]
+    assert other.is_current()
+
+
+def test_done_is_written_last_and_taken_away_first(work):
+    make(work)
+    with pytest.raises(Killed), work.making():
+        assert not (work.directory / "done.json").exists()
+        raise Killed
+    assert not work.is_current() and read_done(work.directory) is None
+    assert json.loads((work.directory / "started.json").read_text())["digest"] == work.digest
+
+
+def test_half_written_files_of_a_killed_process_are_swept(work):
+    start(work, (".shard-00000.h5.4711.tmp", "shard-00001.h5"))
+    (work.directory / "sub").mkdir()
+    (work.directory / "sub" / ".x.wav.4711.tmp").write_text("half")
+    with work.making():
+        assert contents(work) == ["shard-00001.h5", "started.json", "sub"]
+        assert list((work.directory / "sub").iterdir()) == []
+
+
+def test_runs_that_share_the_making_clear_only_what_is_no_others(work):
+    (work.directory / "old.txt").parent.mkdir(parents=True, exist_ok=True)
+    other = replace(work, settings={"other": 1})
+    with other.making():
+        (work.directory / "old.txt").write_text("old")
+    with pytest.raises(UserError, match="other runs are at work here with other settings"):
+        work.join(alone=False)
+    assert (work.directory / "old.txt").exists() and other.is_current()
+    work.join(alone=True)
+    assert not (work.directory / "old.txt").exists() and not other.is_current()
+    half_written = work.directory / ".new.txt.1.tmp"
+    half_written.write_text("ha")
+    work.join(alone=False)
+    assert half_written.exists() and not work.is_current()
+
+
+def test_of_several_processes_one_does_the_marking(work):
+    with work.making(main=False):
+        pass
+    assert not work.directory.exists()
+
+
+def test_work_of_which_a_file_was_lost_or_cut_is_not_current(work, tmp_path):
+    beside = tmp_path / "results.json"
+    work = replace(work, beside=(beside,))
+    beside.write_text("{}")
+    make(work, ("bread", "crumbs"))
+    assert work.is_current()
+    for path in (work.directory / "crumbs", beside):
+        text = path.read_text()
+        path.write_text(text[:-1])
+        assert not work.is_current()
+        path.unlink()
+        assert not work.is_current()
+        path.write_text(text)
+        assert work.is_current()
+    (work.directory / "note").write_text("of the user's own")
+    assert work.is_current()
+
+
+def test_reading_what_is_not_done_says_what_to_run(work):
+    for begin in (lambda: None, lambda: start(work)):
+        begin()
+        with pytest.raises(UserError, match="'bake' is not done yet; run stage 3 first"):
+            require_done(work.directory, "bake", work.settings, "stage 3")
+
+
+def test_reading_what_other_settings_made_names_both_values(work):
+    make(work)
+    assert require_done(work.directory, "bake", work.settings, "stage 3")["digest"] == work.digest
+    with pytest.raises(UserError, match="oven.heat=200, now it is 180; run stage 3 again"):
+        require_done(work.directory, "bake", {"oven.heat": 180}, "stage 3")
+    with pytest.raises(UserError, match="oven.steam=None, now it is True"):
+        require_done(work.directory, "bake", work.settings | {"oven.steam": True}, "stage 3")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"digest": 3}', "\x00"])
+@pytest.mark.parametrize("name", ["done.json", "started.json"])
+def test_a_damaged_record_counts_as_none(work, name, text):
+    make(work)
+    (work.directory / name).write_text(text)
+    assert work.is_current() == (name == "started.json")
+    if name == "done.json":
+        with pytest.raises(UserError, match="is not done yet"):
+            require_done(work.directory, "bake", work.settings, "stage 3")
+    make(work)
+    assert work.is_current()
+
+
+def test_a_record_without_a_setting_that_is_null_now_is_another_one(tmp_path):
+    """As one of before the setting was known."""
+    before = Work("bake", tmp_path, {"oven.heat": 180}, {})
+    with before.making():
+        pass
+    now = Work("bake", tmp_path, {"oven.heat": 180, "oven.fan": None}, {})
+    assert now.due() == "its record has other settings"
+    with pytest.raises(UserError, match="oven.fan=None, now it is None; run stage 3 again"):
+        require_done(tmp_path, "bake", now.settings, "stage 3")

@@ -1,0 +1,215 @@
+"""Alignment with nothing trained before, of synthesised speech with bad utterances among it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tiny_recipe import SETTINGS, TinyRecipe
+
+from acoustic_kd.alignment.gmm_aligner import read_round
+from acoustic_kd.alignment.pocketsphinx import SAMPLE_RATE, PocketsphinxAligner, bundled_lexicon
+from acoustic_kd.alignment.segmentation import Segmentation, read_segmentations
+from acoustic_kd.corpora.demo_sentences import vocabulary
+from acoustic_kd.corpora.load import load
+from acoustic_kd.corpora.utterances import SPLITS, Utterance
+from acoustic_kd.experiment.flat_start import without_outliers
+from acoustic_kd.features.audio import read_audio
+from acoustic_kd.language.lexicon import SILENCE, read_lexicon, write_lexicon
+from acoustic_kd.settings import CorpusConfig
+
+SPEECH = CorpusConfig(
+    demo_train_voices=3,
+    demo_dev_voices=1,
+    demo_test_voices=1,
+    demo_train_sentences=20,
+    demo_eval_sentences=3,
+)
+FLAT = ("align.method=flat", "align.gaussians=2", "align.max_failed=0.1")
+WRONG, MINUTE, PAUSED, FOREIGN = "m1-005", "f1-007", "m3-009", "m1-012"  # utterances to spoil
+
+
+def write_data(folder: Path, splits: dict[str, list[Utterance]]) -> None:
+    """Kaldi data directories of copies of some utterances."""
+    for split, utterances in splits.items():
+        (folder / split).mkdir(parents=True)
+        rows = {"wav.scp": "", "text": "", "utt2spk": ""}
+        for u in utterances:
+            shutil.copy(u.audio, folder / split / f"{u.id}.wav")
+            rows["wav.scp"] += f"{u.id} {u.id}.wav\n"
+            rows["text"] += f"{u.id} {u.text}\n"
+            rows["utt2spk"] += f"{u.id} {u.speaker}\n"
+        rows["wav.scp"] = "".join(f"{u.id} {split}/{u.id}.wav\n" for u in utterances)
+        for name, text in rows.items():
+            (folder / split / name).write_text(text)
+
+
+def spoil(folder: Path, utterances: dict[str, Utterance]) -> None:
+    """Plant what real corpora hold."""
+    text = folder / "train" / "text"
+    texts = dict(line.split(" ", 1) for line in text.read_text().splitlines())
+    # The transcript of another utterance, about as long.
+    length = len(texts[WRONG])
+    others = (n for n in texts if n != WRONG and texts[n].split()[0] != texts[WRONG].split()[0])
+    texts[WRONG] = texts[min(others, key=lambda n: abs(len(texts[n]) - length))]
+    # A minute of speech of which one word is transcribed.
+    talk = [read_audio(u, SAMPLE_RATE) for u in utterances.values() if u.speaker == "f1"]
+    minute = np.concatenate(talk)[: 60 * SAMPLE_RATE]
+    soundfile.write(folder / "train" / f"{MINUTE}.wav", minute, SAMPLE_RATE)
+    texts[MINUTE] = "TOMORROW"
+    # Long silences around speech whose transcript is right.
+    noise = np.random.default_rng(0).normal(0, 1e-3, 20 * SAMPLE_RATE).astype(np.float32)
+    speech = read_audio(utterances[PAUSED], SAMPLE_RATE)
+    paused = np.concatenate([noise, speech + noise[: len(speech)], noise])
+    soundfile.write(folder / "train" / f"{PAUSED}.wav", paused, SAMPLE_RATE)
+    texts[FOREIGN] = "XYZZY"
+    text.write_text("".join(f"{name} {said}\n" for name, said in texts.items()))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """An experiment on speech with bad utterances, whose features are made."""
+    pytest.importorskip("espeakng_loader", reason="needs acoustic-kd[demo]")
+    folder = tmp_path_factory.mktemp("flat")
+    splits = load(SPEECH, folder / "audio").splits
+    write_data(folder / "data", splits)
+    spoil(folder / "data", {u.id: u for u in splits["train"]})
+    lexicon = read_lexicon(bundled_lexicon()).restricted_to(vocabulary())
+    write_lexicon(folder / "lexicon.txt", lexicon)
+    settings = (*SETTINGS, "corpus.name=kaldi_dir", f"align.lexicon={folder / 'lexicon.txt'}")
+    options = ("--data-dir", str(folder / "data"))
+    recipe = TinyRecipe(folder / "exp", (*settings, *FLAT), options)
+    for stage in ("corpus", "features"):
+        assert recipe(stage) == 0
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def aligned(prepared):
+    assert prepared("align") == 0
+    return prepared
+
+
+def segmentations(recipe):
+    return {
+        s.id: s
+        for split in SPLITS
+        for s in read_segmentations(recipe.directory / "align" / f"{split}.jsonl")
+    }
+
+
+def reasons(recipe):
+    rows = (recipe.directory / "align" / "excluded.jsonl").read_text().splitlines()
+    return {row["id"]: row["reason"] for row in map(json.loads, rows)}
+
+
+def test_the_planted_are_left_out_and_no_others(aligned):
+    found = reasons(aligned)
+    assert found.keys() == {WRONG, MINUTE, FOREIGN}
+    for name in (WRONG, MINUTE):
+        assert found[name].startswith("it does not sound like its transcript: its alignment scores")
+    assert found[FOREIGN] == "word 'XYZZY' is not in the lexicon"
+    assert not found.keys() & segmentations(aligned).keys()
+    assert len(segmentations(aligned)) == 3 * 20 + 2 * 3 - 3
+
+
+def test_long_silences_are_found_as_such(aligned):
+    found = segmentations(aligned)[PAUSED]
+    assert found.phones[0] == found.phones[-1] == SILENCE
+    assert (found.durations[[0, -1]].sum(1) > 1900).all()
+
+
+def test_boundaries_are_near_those_of_a_trained_model(aligned):
+    lexicon = read_lexicon(aligned.directory / "corpus" / "lexicon.txt")
+    trained, apart = PocketsphinxAligner(lexicon), []
+    rows = map(json.loads, (aligned.directory / "corpus" / "train.jsonl").read_text().splitlines())
+    found = segmentations(aligned)
+    for row in [row for row in rows if row["id"] in found and row["id"] != PAUSED][::4]:
+        utterance = Utterance(**row)
+        words, mine = utterance.text.split(), found[utterance.id]
+        other = trained.align(utterance.id, words, read_audio(utterance, SAMPLE_RATE))
+        spoken = [tuple(p for p in s.phones if p != SILENCE) for s in (mine, other)]
+        if spoken[0] == spoken[1]:
+            starts = [
+                (np.cumsum(s.durations.sum(1)) - s.durations.sum(1))[
+                    [p != SILENCE for p in s.phones]
+                ]
+                for s in (mine, other)
+            ]
+            apart += np.abs(starts[0] - starts[1]).tolist()
+    assert len(apart) > 80 and np.median(apart) <= 3 and np.mean(apart) < 6
+
+
+def test_what_is_asked_of_an_alignment_makes_none_again(aligned, capfd):
+    """It was recorded as 0.1, and stays so."""
+    assert aligned("align", "align.max_failed=0.5") == aligned("align") == 0
+    assert capfd.readouterr().out.count("current, nothing to do") == 2
+    record = json.loads((aligned.directory / "align" / "done.json").read_text())
+    assert record["settings"]["align.max_failed"] == 0.1
+
+
+def test_the_last_model_stays_and_what_it_learnt_from_does_not(aligned):
+    folder = aligned.directory / "align" / "flat"
+    assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "scores.jsonl"]
+    history = read_round(folder / "model.safetensors").history
+    assert [row["round"] for row in history] == list(range(1, len(history) + 1))
+    gaussians = [row["gaussians"] for row in history]
+    assert gaussians == sorted(gaussians) and set(gaussians) == {1, 2}
+    assert history[-1]["log_likelihood"] > history[0]["log_likelihood"] + 2
+    scores = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+    assert scores[0]["id"] in {WRONG, MINUTE} and FOREIGN not in {row["id"] for row in scores}
+    assert [row["score"] for row in scores] == sorted(row["score"] for row in scores)
+    assert aligned("align") == 0  # current
+
+
+def test_too_many_are_all_named_and_nothing_is_learnt_again(aligned, tmp_path, capfd):
+    copy = aligned.copy(tmp_path / "exp")
+    (copy.directory / "align" / "done.json").unlink()
+    (copy.directory / "align" / "excluded.jsonl").unlink()
+    model = copy.directory / "align" / "flat" / "model.safetensors"
+    before = model.stat().st_mtime_ns
+    capfd.readouterr()
+    assert copy("align", "align.max_failed=0.01") == 2
+    said = capfd.readouterr()
+    assert said.err.count("\n") == 1 and "3 of 60 utterances cannot be used" in said.err
+    assert "round" not in said.out
+    assert reasons(copy).keys() == {WRONG, MINUTE, FOREIGN}
+    assert copy("align") == 0
+    assert "round" not in capfd.readouterr().out and model.stat().st_mtime_ns == before
+    assert segmentations(copy).keys() == segmentations(aligned).keys()
+
+
+def test_what_systems_are_measured_on_is_never_left_out():
+    segmented = Segmentation("u", ("AA",), np.ones((1, 3), int))
+    results = [(f"u{n}", segmented, -2.0) for n in range(9)]
+    results += [("bad", segmented, -20.0), ("none", "the transcript is empty", np.nan)]
+
+    def left_out(split, spreads=6.0):
+        found = without_outliers(split, results, spreads)
+        return [name for name, value in found if isinstance(value, str)]
+
+    assert left_out("train") == ["bad", "none"]
+    assert left_out("train", None) == left_out("dev") == left_out("test") == ["none"]
+
+
+def test_nothing_to_learn_from(prepared, tmp_path, capfd):
+    recipe = prepared.copy(tmp_path / "exp")
+    shutil.rmtree(recipe.directory / "align", ignore_errors=True)
+    train = recipe.directory / "corpus" / "train.jsonl"
+    rows = [json.loads(line) | {"text": "XYZZY"} for line in train.read_text().splitlines()]
+    train.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    capfd.readouterr()
+    assert recipe("align") == 2
+    error = capfd.readouterr().err
+    assert error.startswith(
+        "acoustic-kd align: error: train: no utterance can be aligned, for none"
+    )
+    assert error.count("\n") == 1
+    assert [p.name for p in (recipe.directory / "align").rglob("*")] == ["started.json"]
+
+
+def test_the_tree_grows_from_it(aligned):
+    for stage in ("senones", "frames"):
+        assert aligned(stage) == 0

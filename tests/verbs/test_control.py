@@ -1,0 +1,120 @@
+"""The control: a model of the distilled model's shape and budget, from hard targets alone."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from acoustic_kd.cli import main
+from acoustic_kd.experiment.stages import STAGES
+from acoustic_kd.experiment.training_jobs import CONTROL_SEED, DISTILLED_SEEDS, control_settings
+from acoustic_kd.settings import Config, load_config
+from acoustic_kd.system.steps import read_done
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "conf").glob("*.yaml"))
+
+
+@pytest.fixture
+def recipe(finished_recipe, tmp_path):
+    return finished_recipe.copy(tmp_path / "exp")
+
+
+def weights(recipe, model):
+    return (recipe.directory / model / "model.safetensors").read_bytes()
+
+
+def settings(**distill):
+    config = Config()
+    return replace(config, distill=replace(config.distill, **distill))
+
+
+def test_it_has_the_distilled_models_budget_and_the_members_dropout():
+    config = settings(epochs=7, learning_rate=3e-3, decay_below=0.2, decay=0.9, dropout=0.05)
+    model, train = control_settings(config, 1.0)
+    assert (train.epochs, train.learning_rate) == (7, 3e-3)
+    assert (train.decay_below, train.decay) == (0.2, 0.9)
+    assert model == config.model
+    _, train = control_settings(settings(schedule="cosine"), 1.0)
+    assert train.schedule == "cosine"
+
+
+def test_a_student_of_another_size_has_a_control_of_that_size(recipe):
+    for stage in ("distill", "decode", "report"):
+        assert recipe(stage, "distill.layers=2", "distill.width=16") == 0
+    for name in ("distilled/01", "distilled/control"):
+        model = json.loads((recipe.directory / name / "model.json").read_text())["model"]
+        assert (model["layers"], model["width"]) == (2, 16)
+    systems = json.loads((recipe.directory / "results.json").read_text())["systems"]
+    sizes = {system["name"]: system["parameters"] for system in systems}
+    assert sizes["ensemble"] == 2 * sizes["baseline"]
+    assert sizes["control"] == sizes["distilled"] < sizes["baseline"]
+
+
+def test_its_dropout_may_be_chosen():
+    assert control_settings(settings(hard_baseline_dropout=0.4), 1.0)[0].dropout == 0.4
+    assert control_settings(settings(hard_baseline_dropout=0.0), 1.0)[0].dropout == 0.0
+
+
+@pytest.mark.parametrize(("transfer", "epochs"), [(1.0, 10), (2.5, 25), (1.01, 11), (0.25, 10)])
+def test_it_sees_at_least_as_many_frames_as_the_distilled_model(transfer, epochs):
+    assert control_settings(settings(epochs=10), transfer)[1].epochs == epochs
+
+
+def test_it_starts_from_weights_of_its_own(finished_recipe):
+    paths = sorted(finished_recipe.directory.glob("*/*/model.json"))
+    seeds = {str(p.parent.relative_to(p.parents[2])): json.loads(p.read_text()) for p in paths}
+    seeds = {name: description["seed"] for name, description in seeds.items()}
+    assert seeds == {
+        **{"members/01": 0, "members/02": 1},
+        **{"distilled/01": DISTILLED_SEEDS, "distilled/control": CONTROL_SEED},
+    }
+
+
+def test_soft_targets_do_not_shape_it(recipe, capfd):
+    before = weights(recipe, "distilled/01")
+    for stage in ("soft-targets", "distill"):
+        capfd.readouterr()
+        assert recipe(stage, "soft_targets.temperature=5", "distill.hard_weight=0") == 0
+    assert "  control: current\n" in capfd.readouterr().out
+    assert weights(recipe, "distilled/01") != before
+
+
+def test_what_it_is_does_not_shape_the_distilled_model(recipe, capfd):
+    before = weights(recipe, "distilled/control")
+    capfd.readouterr()
+    assert recipe("distill", "distill.hard_baseline_dropout=0.5") == 0
+    assert "  distilled 1: current\n" in capfd.readouterr().out
+    assert weights(recipe, "distilled/control") != before
+
+
+def test_without_it_the_report_says_what_the_table_cannot_tell(recipe, capfd):
+    without = "distill.hard_baseline=false"
+    for stage in STAGES:
+        assert recipe(stage, without) == 0
+    out = capfd.readouterr().out
+    assert "  distilled 1: current\n" in out and "there is no control" in out
+    results = json.loads((recipe.directory / "results.json").read_text())
+    assert [system["name"] for system in results["systems"]] == [
+        "baseline", "ensemble", "distilled",
+    ]  # fmt: skip
+    assert "There is no control" in (recipe.directory / "report.html").read_text()
+    for stage in STAGES:
+        assert recipe(stage) == 0
+    assert read_done(recipe.directory / "report")
+
+
+def test_it_transcribes_like_any_model(finished_recipe, capfd):
+    audio = sorted((finished_recipe.directory / "corpus").rglob("*.wav"))[0]
+    command = ["transcribe", str(finished_recipe.directory), str(audio)]
+    assert main([*command, "--model", "distilled/control"]) == 0
+    assert capfd.readouterr().out.startswith(str(audio))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_no_recipe_trains_distilled_models_longer_than_members_without_a_control(path):
+    if path.stem == "mnist":
+        pytest.skip("MNIST's rows compare hard and soft targets by themselves")
+    config = load_config(path, [])
+    longer = (config.distill.epochs or config.train.epochs) > config.train.epochs
+    assert config.distill.hard_baseline or not longer

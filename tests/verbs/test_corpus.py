@@ -1,0 +1,140 @@
+"""What the corpus stage takes for a change of its input."""
+
+import dataclasses
+import os
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from acoustic_kd.settings import AlignConfig, Config, CorpusConfig
+from acoustic_kd.verbs.corpus import corpus_sources
+
+
+@pytest.fixture
+def kaldi_dir(tmp_path):
+    """A Kaldi data directory whose sound files lie elsewhere."""
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    data = tmp_path / "data"
+    for split, speakers in (("train", "ab"), ("dev", "c"), ("test", "d")):
+        (data / split).mkdir(parents=True)
+        for name in ("wav.scp", "text"):
+            (data / split / name).write_text("")
+        for speaker in speakers:
+            path = audio / f"{speaker}.wav"
+            soundfile.write(path, np.zeros(16000, np.int16), 16000)
+            with (data / split / "wav.scp").open("a") as scp:
+                scp.write(f"{speaker} {path}\n")
+            with (data / split / "text").open("a") as text:
+                text.write(f"{speaker} GO\n")
+    return data
+
+
+def sources(folder, **changes):
+    corpus = CorpusConfig(name="kaldi_dir", data_dir=str(folder))
+    corpus = dataclasses.replace(corpus, **changes)
+    return corpus_sources(dataclasses.replace(Config(), corpus=corpus))
+
+
+@pytest.mark.parametrize(
+    ("text", "written"), [("GO G OW1\n", False), ("GO g o1\nGUO g o3\n", True)]
+)
+def test_phones_that_were_once_merged_are_read_again(kaldi_dir, tmp_path, text, written):
+    lexicon = tmp_path / "lexicon.txt"
+    lexicon.write_text(text)
+    corpus = CorpusConfig(name="kaldi_dir", data_dir=str(kaldi_dir))
+    config = Config(corpus=corpus, align=AlignConfig(method="flat", lexicon=str(lexicon)))
+    assert (corpus_sources(config).get("phones") == "as written") == written
+
+
+def say_something_else(sound):
+    """Another recording in as many bytes, not a second later."""
+    was = sound.stat()
+    soundfile.write(sound, np.full(16000, 7, np.int16), 16000)
+    os.utime(sound, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert sound.stat().st_size == was.st_size
+
+
+def test_sound_copied_or_downloaded_anew(kaldi_dir):
+    before = sources(kaldi_dir)
+    audio = kaldi_dir.parent / "audio"
+    for sound in audio.iterdir():
+        shutil.copyfile(sound, sound.with_suffix(".new"))
+        sound.with_suffix(".new").replace(sound)
+        os.utime(sound, (1, 1))
+    assert sources(kaldi_dir) == before
+
+
+@pytest.mark.parametrize("size", [1, 100, 1 << 14, (1 << 14) + 1, 1 << 15, 50_001])
+def test_sound_files_of_any_size_are_known_by_their_ends(kaldi_dir, size):
+    sound, found = kaldi_dir.parent / "audio" / "a.wav", []
+    for content in {bytes(size), b"x" + bytes(size - 1), bytes(size - 1) + b"x", bytes(size + 1)}:
+        sound.write_bytes(content)
+        found.append(sources(kaldi_dir)["data"])
+    assert len(set(found)) == len(found)
+
+
+def test_nothing_changed(kaldi_dir, monkeypatch):
+    before = sources(kaldi_dir)
+    (kaldi_dir / "notes.txt").write_text("not part of the corpus")
+    assert sources(kaldi_dir) == before
+    monkeypatch.chdir(kaldi_dir)
+    assert sources("../data") == before
+
+
+def test_a_transcript_changed(kaldi_dir):
+    before = sources(kaldi_dir)
+    (kaldi_dir / "test" / "text").write_text("d STOP\n")
+    assert sources(kaldi_dir) != before
+
+
+def test_sound_outside_the_folder_changed_or_went(kaldi_dir):
+    before = sources(kaldi_dir)
+    sound = kaldi_dir.parent / "audio" / "a.wav"
+    say_something_else(sound)
+    changed = sources(kaldi_dir)
+    sound.unlink()
+    assert len({str(found) for found in (before, changed, sources(kaldi_dir))}) == 3
+
+
+DEMO = {"name": "demo", "data_dir": None}
+
+
+@pytest.mark.parametrize("corpus", [{}, DEMO], ids=["kaldi_dir", "demo"])
+def test_speech_without_transcripts_counts_but_not_what_is_said_in_it(
+    kaldi_dir, monkeypatch, corpus
+):
+    more, sound = kaldi_dir.parent / "more", kaldi_dir.parent / "audio" / "x.wav"
+    more.mkdir()
+    soundfile.write(sound, np.zeros(16000, np.int16), 16000)
+    (more / "wav.scp").write_text(f"x {sound}\n")
+    given = corpus | {"untranscribed": str(more)}
+    found = [sources(kaldi_dir, **corpus), sources(kaldi_dir, **given)]
+    (more / "text").write_bytes(b"\xff never read")
+    monkeypatch.chdir(more)
+    for same in (given, corpus | {"untranscribed": "../more"}):
+        assert sources(kaldi_dir, **same) == found[1]
+    (more / "utt2spk").write_text("x anna\n")
+    found.append(sources(kaldi_dir, **given))
+    say_something_else(sound)
+    found.append(sources(kaldi_dir, **given))
+    assert len({str(one) for one in found}) == 4
+
+
+def test_the_demo_reads_nothing_else(kaldi_dir):
+    assert set(sources(kaldi_dir, **DEMO)) == {"lexicon"}
+
+
+def test_transcripts_that_are_taken_away_do_not_count(kaldi_dir):
+    share = {"untranscribed_share": 0.5}
+    before = sources(kaldi_dir, **share)
+    same = []
+    for speaker in "ab":
+        text = kaldi_dir / "train" / "text"
+        old = text.read_text()
+        text.write_text(old.replace(f"{speaker} GO", f"{speaker} NONSENSE"))
+        same.append(sources(kaldi_dir, **share) == before)
+        text.write_text(old)
+    assert sorted(same) == [False, True]  # one of the two speakers has lost them

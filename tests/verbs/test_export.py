@@ -1,0 +1,107 @@
+"""The exported model in ONNX Runtime says what PyTorch says, for any number of frames."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from acoustic_kd.cli import main
+from acoustic_kd.experiment.models import Recogniser, find_system
+from acoustic_kd.experiment.outputs import inventory_of, read_statistics
+from acoustic_kd.experiment.stages import open_experiment
+from acoustic_kd.settings import ModelConfig
+from acoustic_kd.training.ensemble import SMALLEST
+from acoustic_kd.training.model import build_model
+from acoustic_kd.verbs import export as onnx_export
+
+onnx = pytest.importorskip("onnx", reason="needs acoustic-kd[onnx]")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs acoustic-kd[onnx]")
+
+
+def session_of(model_or_path):
+    source = model_or_path if isinstance(model_or_path, str) else model_or_path.SerializeToString()
+    return onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize(("left", "right"), [(3, 2), (0, 0), (0, 4), (5, 0)])
+def test_windows_and_layers_are_those_of_the_model(members, left, right):
+    torch.manual_seed(left)
+    config = ModelConfig(2, 16, 0.2, 0.1, left, right)
+    models = [build_model(config, 5, 11).eval() for _ in range(members)]
+    recogniser = Recogniser(models, config, np.zeros(11), np.ones(11), False)
+    built = onnx_export.build(onnx, recogniser, 5, {"a": "b"})
+    onnx.checker.check_model(built, full_check=True)
+    session = session_of(built)
+    assert session.get_modelmeta().custom_metadata_map == {"a": "b"}
+    for frames in (1, 2, 3, 40):
+        features = np.random.default_rng(frames).standard_normal((frames, 5)).astype(np.float32)
+        expected = np.log(recogniser.posteriors(features, slice(0, frames)) + SMALLEST)
+        (found,) = session.run(None, {"features": features})
+        if members == 1:  # exact where the mean of several is cut off
+            found = np.log(np.exp(found) + SMALLEST)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def ended(capfd, *arguments):
+    capfd.readouterr()
+    return main([str(argument) for argument in arguments]), *capfd.readouterr()
+
+
+@pytest.mark.parametrize("model", ["distilled/01", "ensemble"])
+def test_an_experiment_is_exported_with_what_a_decoder_needs(
+    finished_recipe, capfd, tmp_path, model
+):
+    path = tmp_path / "model.onnx"
+    arguments = ("export", finished_recipe.directory, "--out", path, "--model", model)
+    status, out, error = ended(capfd, *arguments)
+    assert (status, error) == (0, "") and out.startswith(f"{path}: differs from PyTorch by ")
+    experiment = open_experiment(finished_recipe.directory)
+    session = session_of(str(path))
+    described = session.get_modelmeta().custom_metadata_map
+    inventory = inventory_of(experiment)
+    assert described["inventory"] == inventory.classes.inventory
+    assert json.loads(described["senones"]) == inventory.names()
+    priors = json.loads(described["log_priors"])
+    np.testing.assert_allclose(priors, read_statistics(experiment.path("frames"))[0], atol=1e-6)
+    assert described["left_frames"] == "20" and described["right_frames"] == "5"
+    recogniser = Recogniser.of(experiment, find_system(experiment, model))
+    features = np.random.default_rng(0).standard_normal((30, 40)).astype(np.float32)
+    (found,) = session.run(None, {"features": features})
+    expected = recogniser.posteriors(features, slice(0, 30))
+    tolerance = 0.02 if recogniser.bfloat16 else 1e-5
+    np.testing.assert_allclose(np.exp(found), expected, atol=tolerance)
+
+
+def test_a_file_that_says_something_else_is_not_written(
+    finished_recipe, capfd, tmp_path, monkeypatch
+):
+    layers = onnx_export._Graph.layers
+
+    def wrong(self, model, value):
+        return self.add("Neg", [layers(self, model, value)])
+
+    monkeypatch.setattr(onnx_export._Graph, "layers", wrong)
+    status, _, error = ended(
+        capfd, "export", finished_recipe.directory, "--out", tmp_path / "a.onnx"
+    )
+    assert status == 2 and "not written, for its log posteriors differ" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_a_missing_package_is_named(finished_recipe, capfd, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    arguments = ("export", finished_recipe.directory, "--out", tmp_path / "a.onnx")
+    status, _, error = ended(capfd, *arguments)
+    assert status == 2 and error.count("\n") == 1
+    assert error.endswith("elsewhere pip install '/path/to/checkout[onnx]'\n")
+
+
+def test_weights_for_more_than_one_file_are_refused(finished_recipe, capfd, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, "LARGEST", 1000)
+    arguments = ("export", finished_recipe.directory, "--out", tmp_path / "a.onnx")
+    status, _, error = ended(capfd, *arguments)
+    assert status == 2 and "of weights, and one ONNX file holds 2.1" in error

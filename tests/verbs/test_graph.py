@@ -1,0 +1,324 @@
+"""The language model of the graph stage, through the command line: what is chosen and refused."""
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+import mirror as pretended
+import pytest
+
+from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
+from acoustic_kd.corpora import librispeech as librispeech
+from acoustic_kd.corpora import openslr as openslr
+from acoustic_kd.corpora.utterances import read_manifest
+from acoustic_kd.experiment.stages import STAGES
+from acoustic_kd.experiment.words import G2P, LEAST_WORDS
+from acoustic_kd.language.arpa import read_arpa
+from acoustic_kd.language.lexicon import read_lexicon, write_lexicon
+from acoustic_kd.system import download as download
+from acoustic_kd.system.files import check_sum, write_json
+
+INPUTS = ("corpus", "senones", "frames")
+NAME = "3-gram.pruned.3e-7"
+
+
+@pytest.fixture
+def recipe(finished_recipe, tmp_path):
+    """A copy of the finished experiment, of what the graph stage reads and its own output."""
+    return finished_recipe.copy(tmp_path / "exp")
+
+
+@pytest.fixture
+def graph(recipe, capfd):
+    """graph(setting, …) → exit status, standard output, standard error of the stage."""
+
+    def run(*settings):
+        capfd.readouterr()
+        status = recipe("graph", *settings)
+        return status, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(graph):
+    """refused(setting, …) → the one line of a graph stage that must end with status 2."""
+
+    def run(*settings):
+        status, _, error = graph(*settings)
+        assert status == 2 and error.count("\n") == 1 and "Traceback" not in error, error
+        return error
+
+    return run
+
+
+@pytest.fixture
+def sentences(recipe):
+    """The train transcripts."""
+    return [u.text for u in read_manifest(recipe.directory / "corpus" / "train.jsonl")]
+
+
+@pytest.fixture
+def text(recipe, sentences, tmp_path):
+    """The train transcripts as a text, each twice."""
+    path = tmp_path / "text.gz"
+    path.write_bytes(gzip.compress("".join(f"{s}\n{s}\n" for s in sentences).encode()))
+    return path
+
+
+def words_of(recipe):
+    lines = (recipe.directory / "graph" / "words.txt").read_text(encoding="utf-8").splitlines()
+    return {line.split()[0] for line in lines} - {"<eps>", "#0", "<s>", "</s>"}
+
+
+def arpa(path, words):
+    """A unigram model in which all words are alike."""
+    rows = "".join(f"-1.5\t{word}\n" for word in [*words, "</s>", "<unk>"])
+    content = f"\\data\\\nngram 1={len(words) + 3}\n\n\\1-grams:\n-99\t<s>\n{rows}\n\\end\\\n"
+    path.write_bytes(
+        gzip.compress(content.encode()) if path.name.endswith("gz") else content.encode()
+    )
+    return path
+
+
+# --- an n-gram of a text ------------------------------------------------------------------------
+
+
+def test_a_text(recipe, graph, text, sentences, tmp_path):
+    setting = f"decode.lm_text={text}"
+    status, out, _ = graph(setting)
+    assert status == 0
+    words = {word for sentence in sentences for word in sentence.split()}
+    assert words_of(recipe) == words
+    length = 2 * sum(len(sentence.split()) for sentence in sentences)
+    assert f"{len(words)} of the text's {len(words)} words, 100.00% of the {length} that" in out
+    assert re.search(r"language model of \d+ 1-grams, \d+ 2-grams, \d+ 3-grams", out)
+    assert re.search(r"dev: \d+ of \d+ words \(\d+\.\d\d%\) are not in the vocabulary", out)
+    assert "current, nothing to do" in graph(setting)[1]
+    moved = tmp_path / "moved.gz"
+    text.rename(moved)
+    assert "current, nothing to do" in graph(f"decode.lm_text={moved}")[1]
+    moved.write_bytes(gzip.compress((" ".join(words) + "\n").encode()))
+    assert "current, nothing to do" not in graph(f"decode.lm_text={moved}")[1]
+
+
+def test_the_most_frequent_words_and_pruning(recipe, graph, text):
+    whole = graph(f"decode.lm_text={text}")[1]
+    path = recipe.directory / "graph" / "lm.arpa"
+    full = read_arpa(path)
+    settings = ("decode.vocabulary=10", "decode.min_counts=[1,1,3]", "decode.prune=0.01")
+    for setting in settings:
+        status, out, _ = graph(f"decode.lm_text={text}", setting)
+        assert status == 0 and out != whole
+        assert sum(map(len, read_arpa(path).ngrams)) < sum(map(len, full.ngrams))
+        assert (len(words_of(recipe)) == 10) == (setting == settings[0])
+    status, out, _ = graph("decode.vocabulary=10")  # of the train transcripts
+    assert status == 0 and len(words_of(recipe)) == 10
+    record = json.loads((recipe.directory / "graph" / "done.json").read_text())
+    assert record["settings"]["decode.vocabulary"] == 10
+    assert "decode.prune" not in record["settings"]
+
+
+def test_an_experiment_from_before_stays_current(recipe):
+    record = json.loads((recipe.directory / "graph" / "done.json").read_text())
+    assert record["settings"] == {"decode.ngram": 3, "format": 1}
+    assert set(record["inputs"]) == set(INPUTS)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", ": no words in it"),
+        (b"GO\nGO \x01ON\n", ":2: character U+0001 in it"),
+        (b"GO\nG\xff\n", ":2: byte 0xff is not UTF-8"),
+        (b"please go on\n" * 9, ": 0 of its 27 words are in the lexicon (go, on, please are not):"),
+    ],
+)
+def test_a_text_that_is_refused(recipe, refused, tmp_path, content, says):
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content)
+    assert f"decode.lm_text {path}{says}" in refused(f"decode.lm_text={path}")
+    assert not (recipe.directory / "graph" / "lm.arpa").exists()
+
+
+def test_a_text_that_is_damaged_or_missing(recipe, refused, text, tmp_path):
+    text.write_bytes(text.read_bytes()[:-9])
+    assert f"decode.lm_text {text}: damaged .gz file" in refused(f"decode.lm_text={text}")
+    missing = tmp_path / "none.txt"
+    assert f"{missing}: cannot be read" in refused(f"decode.lm_text={missing}")
+    assert recipe("corpus", f"decode.lm_text={missing}", "corpus.seed=2") == 2  # already then
+
+
+def test_words_that_have_nothing_in_common_with_dev(recipe, refused, tmp_path):
+    corpus = recipe.directory / "corpus"
+    spoken = " ".join(u.text for u in read_manifest(corpus / "dev.jsonl")).split()
+    others = sorted(set(read_lexicon(corpus / "lexicon.txt").entries) - set(spoken))
+    path = tmp_path / "text"
+    path.write_text(" ".join(others[:5]) + "\n")
+    error = refused(f"decode.lm_text={path}")
+    assert "none of the words of dev" in error and others[0] in error
+
+
+def test_settings_that_do_not_go_together(refused, text):
+    message = "it must be null where decode.arpa gives a language model"
+    for setting in (f"lm_text={text}", "vocabulary=9", "min_counts=[1,1,1]", "prune=1e-8"):
+        error = refused("decode.arpa=lm.arpa", f"decode.{setting}")
+        assert f"setting 'decode.{setting.split('=')[0]}' is " in error and message in error
+    assert "has 2 numbers; it must have one for each of the 3" in refused("decode.min_counts=[1,1]")
+
+
+# --- words that the lexicon lacks ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """A lexicon of English."""
+    return read_lexicon(bundled_lexicon())
+
+
+@pytest.fixture
+def large(recipe, whole):
+    """The experiment with a lexicon that is large enough to learn from."""
+    path = recipe.directory / "corpus" / "lexicon.txt"
+    own = read_lexicon(path)
+    some = whole.restricted_to(set(sorted(whole.entries)[::55]))
+    phones = set(own.phones())
+    entries = {
+        word: pronunciations
+        for word, pronunciations in some.entries.items()
+        if all(phones.issuperset(phones_of) for phones_of in pronunciations)
+    } | own.entries
+    assert len(entries) >= LEAST_WORDS
+    write_lexicon(path, type(own)(entries))
+    return recipe
+
+
+def test_words_of_a_text_or_a_ready_made_model_are_guessed(large, graph, sentences, tmp_path):
+    path = tmp_path / "text"
+    unknown = ["BLIMPING", "4TH"]
+    path.write_text("".join(f"{s} {unknown[0]} {unknown[1]}\n" for s in sentences))
+    status, out, _ = graph(f"decode.lm_text={path}")
+    assert status == 0
+    assert "2 words are not in the lexicon: 4TH, BLIMPING (" in out and "of the text)" in out
+    assert "1 of them got" in out and "1 stay unknown" in out
+    assert "BLIMPING" in words_of(large) and "4TH" not in words_of(large)
+    listed = (large.directory / "graph" / G2P).read_text()
+    assert listed.startswith("BLIMPING\t1/")
+    model = large.directory / "g2p" / "model.safetensors"
+    made = model.stat().st_mtime_ns
+    # What the corpus stage has guessed is not learnt from: the model stays the same.
+    corpus = large.directory / "corpus"
+    lexicon = (corpus / "lexicon.txt").read_text()
+    (corpus / G2P).write_text("OSTROVANE\t1/1\t1.00\tAA\n")
+    (corpus / "lexicon.txt").write_text(f"{lexicon}OSTROVANE AA\n")
+    known = words_of(large)
+    path = arpa(tmp_path / "lm.arpa", [*sorted(known), "4TH"])
+    status, out, _ = graph(f"decode.arpa={path}")
+    assert status == 0
+    assert "1 of the language model's" in out and "there is no pronunciation of them: 4TH" in out
+    assert words_of(large) == known and "BLIMPING" in known
+    assert model.stat().st_mtime_ns == made
+
+
+def test_words_of_a_ready_made_model_are_left_out(large, graph, tmp_path):
+    settings = json.loads((large.directory / "corpus" / "done.json").read_text())
+    excluding = "align.unknown_words=exclude"
+    known = sorted(words_of(large))
+    path = arpa(tmp_path / "lm.arpa", [*known, "BLIMPING", "4TH"])
+    settings["settings"]["align.unknown_words"] = "exclude"
+    write_json(large.directory / "corpus" / "done.json", settings)
+    for stage in list(STAGES)[1:5]:
+        if "align.unknown_words" in STAGES[stage].settings or "align" in STAGES[stage].settings:
+            record = large.directory / STAGES[stage].folder / "done.json"
+            content = json.loads(record.read_text())
+            content["settings"]["align.unknown_words"] = "exclude"
+            write_json(record, content)
+    status, out, _ = graph(f"decode.arpa={path}", excluding)
+    assert status == 0
+    assert "2 of the language model's" in out and "4TH, BLIMPING" in out
+    assert words_of(large) == set(known)
+    assert not (large.directory / "graph" / G2P).exists()
+
+
+def test_a_ready_made_model_without_known_words(refused, tmp_path):
+    path = arpa(tmp_path / "lm.arpa", ["go", "on"])
+    assert "none of the words of dev" in refused(f"decode.arpa={path}")
+
+
+def test_a_ready_made_model_cut_off(refused, tmp_path):
+    path = arpa(tmp_path / "lm.arpa", ["GO", "ON"])
+    path.write_bytes(path.read_bytes()[:-12])
+    assert f"{path}" in refused(f"decode.arpa={path}")
+
+
+# --- LibriSpeech's own, by name -----------------------------------------------------------------
+
+
+@pytest.fixture
+def mirror(recipe, tmp_path, monkeypatch):
+    """A mirror of one language model whose check sum passes for the real one."""
+    monkeypatch.setattr(librispeech, "DOWNLOADS", tmp_path / "downloads")
+    path = arpa(tmp_path / "made.arpa.gz", sorted(words_of(recipe)))
+    expected = download.CheckSum("md5", check_sum(path, "md5"))
+    monkeypatch.setitem(openslr.LANGUAGE_MODELS, f"{NAME}.arpa.gz", openslr.Part(11, 1e5, expected))
+    monkeypatch.setattr(download, "SCHEME", pretended.SCHEME)
+    monkeypatch.setattr(download, "PIECE", 100)
+    with pretended.serve() as mirror:
+        monkeypatch.setattr(openslr, "MIRRORS", (mirror.address,))
+        mirror.files[f"/11/{NAME}.arpa.gz"] = path.read_bytes()
+        yield mirror
+
+
+def test_a_model_by_name(recipe, graph, mirror, tmp_path):
+    mirror.breaks = 150
+    known = words_of(recipe)
+    status, out, _ = graph(f"decode.arpa={NAME}")
+    assert status == 0 and f"downloading {NAME}.arpa.gz of LibriSpeech" in out
+    assert words_of(recipe) == known and len(mirror.asked) > 1
+    kept = tmp_path / "downloads" / "LibriSpeech" / f"{NAME}.arpa.gz"
+    assert list(kept.parent.iterdir()) == [kept]
+    asked = len(mirror.asked)
+    assert "current, nothing to do" in graph(f"decode.arpa={NAME}.arpa.gz")[1]
+    (recipe.directory / "graph" / "words.txt").unlink()
+    assert graph(f"decode.arpa={NAME}")[0] == 0 and len(mirror.asked) == asked
+
+
+def test_a_model_by_name_that_cannot_be_had(refused, mirror, tmp_path):
+    mirror.files.clear()
+    error = refused(f"decode.arpa={NAME}")
+    assert f"{NAME}.arpa.gz of LibriSpeech is not in" in error and "404" in error
+    kept = tmp_path / "downloads" / "LibriSpeech" / f"{NAME}.arpa.gz"
+    kept.write_bytes(b"damaged")
+    assert f"{kept}: md5 is" in refused(f"decode.arpa={NAME}")
+
+
+def test_a_name_that_nobody_knows(recipe, refused):
+    error = refused("decode.arpa=5-gram")
+    assert "decode.arpa 5-gram: no such file, and no language model of LibriSpeech's (" in error
+    for name in (NAME, "3-gram.pruned.1e-7", "3-gram,", "4-gram"):
+        assert name in error
+    assert recipe("corpus", "decode.arpa=5-gram", "corpus.seed=2") == 2  # before anything is done
+
+
+def test_the_lexicon_by_name(mirror, tmp_path, monkeypatch):
+    from acoustic_kd.settings import load_config
+    from acoustic_kd.verbs.corpus import corpus_sources
+
+    content = b"A\tAH0\nGO\tG OW1\n"
+    (tmp_path / "words").write_bytes(content)
+    expected = download.CheckSum("md5", check_sum(tmp_path / "words", "md5"))
+    monkeypatch.setitem(
+        openslr.LEXICONS, "librispeech-lexicon.txt", openslr.Part(11, 100, expected)
+    )
+    mirror.files["/11/librispeech-lexicon.txt"] = content
+    monkeypatch.chdir(tmp_path)
+    found = corpus_sources(load_config(None, ["align.lexicon=librispeech-lexicon.txt"]))
+    assert found["lexicon"] == check_sum(tmp_path / "words", "sha256")
+    assert Path("downloads/LibriSpeech/librispeech-lexicon.txt").read_bytes() == content
+
+
+def test_what_can_be_had_by_name():
+    for files in (openslr.LANGUAGE_MODELS, openslr.LEXICONS):
+        for part in files.values():
+            assert part.resource == 11 and len(part.expected.value) == 32

@@ -1,0 +1,131 @@
+"""`acoustic-kd inspect`: what it prints, and how it says what is wrong."""
+
+import h5py
+import numpy as np
+import pytest
+from soft_stores import ORIGIN, write_store
+
+from acoustic_kd.cli import main
+from acoustic_kd.features.frames import Classes, Utterance
+from acoustic_kd.features.frames import write_store as write_frames
+from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.write import Origin
+
+
+@pytest.fixture
+def inspect(capfd):
+    def run(*arguments):
+        status = main(["inspect", *map(str, arguments)])
+        out, error = capfd.readouterr()
+        lines = out.splitlines()
+        return status, lines, error.splitlines()
+
+    return run
+
+
+def test_what_a_store_of_soft_targets_holds(tmp_path, inspect):
+    write_store(tmp_path, Encoding("top-k", 4, bits=8), Origin(2.5, ("a", "b"), weights=(1, 3)))
+    size = sum(path.stat().st_size for path in tmp_path.glob("*.h5"))
+    status, lines, error = inspect(tmp_path)
+    assert (status, error) == (0, [])
+    assert lines[0] == f"soft targets in {tmp_path}"
+    rows = {line[2:16].strip(): line[17:] for line in lines[1:]}
+    assert float(rows.pop("kept mass").removesuffix(" %")) == pytest.approx(96, abs=3)
+    assert float(rows.pop("entropy").removesuffix(" nats a frame")) == pytest.approx(0.9, abs=0.3)
+    assert 0 < float(rows.pop("KL to dense").removesuffix(" nats a frame")) < 0.1
+    assert rows == {
+        "shards": "3", "utterances": "6", "frames": "29", "classes": "9 (inventory inventory-a)",
+        "members": "2", "mean": "arithmetic, weights 0.25, 0.75", "temperature": "2.5",
+        "encoding": "top-k, k = 4, 8 bits",
+        "bytes a frame": f"{size / 29:.1f} ({size:,} bytes in all)",
+    }  # fmt: skip
+    status, verified, error = inspect(tmp_path, "--verify")
+    assert (status, error) == (0, [])
+    assert verified == [*lines, "  verified       3 shards, every check sum"]
+
+
+def test_of_sampled_ones_there_is_no_divergence(tmp_path, inspect):
+    write_store(tmp_path, Encoding("sampled", 4))
+    assert "  KL to dense    -" in inspect(tmp_path)[1]
+
+
+def test_what_is_wrong_is_said_in_a_line_each(tmp_path, inspect):
+    write_store(tmp_path, Encoding("dense"), ORIGIN)
+    (tmp_path / "shard-00002.json").unlink()
+    with h5py.File(tmp_path / "shard-00000.h5", "a") as file:
+        file["codes"][9] = 0.25  # in block 0
+    status, lines, error = inspect(tmp_path, "--verify")
+    assert status == 2 and not [line for line in lines if "verified" in line]
+    assert error == [
+        f"acoustic-kd inspect: error: {tmp_path}/shard-00000.h5: block 0 (frames 0 to 4) is "
+        "damaged; it holds utterances 'a', 'b'",
+        f"acoustic-kd inspect: error: {tmp_path}/shard-00002.h5: there is no shard-00002.json "
+        "beside it, so it was not finished; run soft-targets",
+    ]
+    assert inspect(tmp_path)[2] == error[1:]  # without reading all
+
+
+def test_no_store(tmp_path, inspect):
+    assert inspect(tmp_path)[2] == [
+        f"acoustic-kd inspect: error: {tmp_path}: no shards (shard-*.h5) here; run the stage that "
+        "writes them"
+    ]
+    status, _, error = inspect(tmp_path / "none", "--verify")
+    assert (status, error) == (2, [f"acoustic-kd inspect: error: {tmp_path}/none: no such folder"])
+
+
+# --- frames -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def frame_store(tmp_path):
+    rng = np.random.default_rng(0)
+    utterances = (
+        Utterance(f"u{n}", rng.normal(size=(10, 3)), rng.integers(0, 5, 10)) for n in range(6)
+    )
+    write_frames(tmp_path, utterances, Classes(5, "inventory-a"), 20)
+    return tmp_path
+
+
+def test_what_a_store_of_frames_holds(frame_store, inspect):
+    size = sum(path.stat().st_size for path in frame_store.iterdir())
+    expected = [
+        f"frames in {frame_store}",
+        "  shards         3",
+        "  utterances     6",
+        "  frames         60",
+        "  classes        5 (inventory inventory-a)",
+        "  features       3 of float16",
+        "  targets        yes",
+        f"  bytes a frame  {size / 60:.1f} ({size:,} bytes in all)",
+    ]
+    assert inspect(frame_store) == (0, expected, [])
+    verified = "  verified       3 shards read; frames have no check sums"
+    assert inspect(frame_store, "--verify") == (0, [*expected, verified], [])
+
+
+def test_what_is_wrong_with_frames(frame_store, inspect):
+    one, two, three = sorted(frame_store.iterdir())
+    with h5py.File(one, "a") as file:
+        file["features"][3, 1] = np.nan
+        file["targets"][12] = 5
+    two.write_bytes(two.read_bytes()[:-100])
+    with h5py.File(three, "a") as file:
+        file["offsets"][1] = 30
+        file["ids"][0] = "u0"
+        file.attrs["classes"] = 6
+    status, _, error = inspect(frame_store, "--verify")
+    assert status == 2
+    found = [line.removeprefix(f"acoustic-kd inspect: error: {frame_store}/") for line in error]
+    assert found[:2] == [
+        "shard-00000.h5: the features of frame 3 are no numbers",
+        "shard-00000.h5: frame 12 is of class 5, of 5",
+    ]
+    assert found[2].startswith("shard-00001.h5: not a readable HDF5 file (")
+    assert found[3:] == [
+        "shard-00002.h5: its offsets do not divide its 20 frames into utterances",
+        "shard-00002.h5: utterance 'u0' is in shard-00000.h5 already",
+        "shard-00002.h5: classes: 6 (inventory inventory-a), but in shard-00000.h5: 5 (inventory "
+        "inventory-a)",
+    ]
+    assert len(inspect(frame_store)[2]) == len(error) - 2

@@ -1,0 +1,61 @@
+"""Archives of posteriors, read back by a reader that is not ours."""
+
+import numpy as np
+import pytest
+
+from acoustic_kd.cli import main
+from acoustic_kd.corpora.utterances import read_manifest
+from acoustic_kd.experiment.outputs import read_statistics
+from acoustic_kd.kaldi.objects import write_archive
+
+kaldi = pytest.importorskip("kaldi_native_io", reason="needs acoustic-kd[dev]")
+
+
+def read_archive(path):
+    with kaldi.SequentialFloatMatrixReader(f"ark:{path}") as reader:
+        return {name: np.array(matrix) for name, matrix in reader}
+
+
+def test_matrices_come_back(tmp_path):
+    shapes = {"a": (3, 4), "é-b": (1, 1), "c": (200, 7)}
+    rng = np.random.default_rng(0)
+    wanted = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    assert write_archive(tmp_path / "a.ark", wanted.items()) == 3
+    found = read_archive(tmp_path / "a.ark")
+    assert list(found) == list(wanted)
+    for name, matrix in wanted.items():
+        np.testing.assert_array_equal(found[name], matrix.astype(np.float32))
+
+
+def test_an_archive_that_breaks_off_is_not_there(tmp_path):
+    def broken():
+        yield "a", np.zeros((2, 2))
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_archive(tmp_path / "a.ark", broken())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_posteriors_and_likelihoods_of_a_split(finished_recipe, tmp_path, capfd):
+    experiment, paths = finished_recipe.directory, (tmp_path / "p.ark", tmp_path / "l.ark")
+    for path, more in zip(paths, ((), ("--log-likelihoods",)), strict=True):
+        arguments = ["posteriors", str(experiment), "test", "--out", str(path), *more]
+        assert main(arguments) == 0
+        assert f"{path}: 3 utterances" in capfd.readouterr().out
+    posteriors, likelihoods = map(read_archive, paths)
+    assert list(posteriors) == [u.id for u in read_manifest(experiment / "corpus" / "test.jsonl")]
+    log_prior, _ = read_statistics(experiment / "frames")
+    for name, found in posteriors.items():
+        np.testing.assert_allclose(np.exp(found).sum(1), 1, atol=1e-3)
+        np.testing.assert_allclose(likelihoods[name], found - log_prior, atol=1e-4)
+    fields = (tmp_path / "p.ark.counts").read_text().split()
+    assert fields[0] == "[" and fields[-1] == "]"
+    counts = np.maximum(np.array(fields[1:-1], float), 1)
+    np.testing.assert_allclose(np.log(counts / counts.sum()), log_prior)
+
+
+def test_an_unknown_split_is_refused(finished_recipe, tmp_path, capfd):
+    arguments = ["posteriors", str(finished_recipe.directory), "eval", "--out", str(tmp_path / "a")]
+    assert main(arguments) == 2
+    assert "split is 'eval'" in capfd.readouterr().err and not list(tmp_path.iterdir())
