@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from acoustic_kd.system.environment import is_main_process
 from acoustic_kd.system.errors import USAGE_ERROR, UserError
-from acoustic_kd.system.signals import Stopped, heeded
+from acoustic_kd.system.signals import Stopped, raise_on_sigterm
 from acoustic_kd.version import __version__
 
 INTERRUPTED = 130  # as shells report a program ended by Ctrl-C
@@ -71,7 +71,7 @@ def exit_status(program: str, action: Callable[[], int | None]) -> int:
         # As standard error: the name of a file may have bytes that stand for no character.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with heeded():
+        with raise_on_sigterm():
             return action() or 0
     except UserError as error:
         if not is_main_process():
@@ -134,14 +134,14 @@ def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 def _add_stage(verb: argparse.ArgumentParser, name: str) -> None:
     """The options of a stage; its module is imported once the stage is known to be out of date."""
     from acoustic_kd.experiment import options as of_experiment
-    from acoustic_kd.experiment.stages import STAGES, run_stage, say_stage
+    from acoustic_kd.experiment.stages import STAGES, explain_stage, run_stage
 
     number = list(STAGE_VERBS).index(name)
     description = f"Stage {number} of the recipe: {STAGE_VERBS[name]}."
     of_experiment.add_stage_options(verb, STAGES[name], description)
 
     def run(options: argparse.Namespace) -> None:
-        do = say_stage if options.dry_run else run_stage
+        do = explain_stage if options.dry_run else run_stage
         do(of_experiment.experiment_of(options), options.verb)
 
     verb.set_defaults(run=run)

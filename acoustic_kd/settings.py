@@ -32,7 +32,7 @@ TRANSFER_SETS = ("all", "transcribed", "untranscribed")
 PATHS = (
     *("align.lexicon", "align.model", "align.pdf_ali", "align.pdf_post"),
     *("corpus.data_dir", "corpus.untranscribed"),
-    *("decode.arpa", "decode.lm_text"),
+    *("lm.arpa", "lm.text"),
 )
 LIBRISPEECH_PARTS = (
     *("train-clean-5", "dev-clean-2"),  # Mini LibriSpeech
@@ -83,11 +83,11 @@ class FeatureConfig:
     mel_bins: int = 40
     low_hz: float = 20.0
     high_hz: float = -200.0  # zero or less: counted down from the Nyquist frequency
-    train_warps: tuple[float, ...] = (1.0,)  # a copy of train for each vocal tract length
+    vtlp_warps: tuple[float, ...] = (1.0,)  # a copy of train for each vocal tract length
     # Further copies, from which only the distilled models and their control learn: each epoch draws
-    # one copy of each utterance at random, of these and of `train_warps`. The ensemble predicts
+    # one copy of each utterance at random, of these and of `vtlp_warps`. The ensemble predicts
     # copies that its members have not learnt from; that says more than the labels.
-    transfer_warps: tuple[float, ...] = ()
+    transfer_vtlp_warps: tuple[float, ...] = ()
     normalise: str = "speaker"  # mean and variance over each: speaker, utterance, global
 
 
@@ -114,12 +114,12 @@ class AlignConfig:
     max_failed: float = 0.05  # more than this share of a split unaligned is an error
     # For flat: rounds of training at most, fewer where the gain stops; Gaussians a state at the
     # end; hours of train to learn from at most.
-    rounds: int = 30
+    iterations: int = 30
     gaussians: int = 8
-    flat_hours: float = 4.0
+    flat_start_hours: float = 4.0
     # For flat: utterances of train that fit their transcripts worse than most, by so many robust
     # standard deviations, are left out; null: none.
-    outliers: float | None = 6.0
+    outlier_threshold: float | None = 6.0
 
 
 @dataclass(frozen=True)
@@ -184,13 +184,13 @@ class TrainConfig:
     # true if the device has instructions for bfloat16.
     bfloat16: bool | None = None
     # A batch whose logits and their gradient need more memory goes through the model in parts.
-    logits_mb: float = 1000.0  # 10^6 bytes, a process
+    max_logits_mb: float = 1000.0  # 10^6 bytes, a process
     # For frames and soft targets, a process; what does not fit is read chunk by chunk, epoch for
     # epoch (docs/scale.md).
     memory_gb: float | None = None  # 10^9 bytes; null: what is free
-    # A batch takes an equal share of each lane, and of several processes each reads its lanes alone
-    # (docs/scale.md). Of lanes and processes one must be a multiple of the other.
-    lanes: int = 1
+    # A batch takes an equal share of each stream, and of several processes each reads its streams
+    # alone (docs/scale.md). Of streams and processes one must be a multiple of the other.
+    streams: int = 1
     checkpoint_steps: int = 1000
     tracker: str | None = None  # of TRACKERS: every epoch's metrics go there, too
 
@@ -201,7 +201,7 @@ class SoftTargetConfig:
 
     # Archives of posteriors of models outside, Kaldi's, one a model, that take the members' place:
     # docs/kaldi.md.
-    posteriors: tuple[str, ...] = ()
+    external_posteriors: tuple[str, ...] = ()
     temperature: float = 2.0
     mean: str = "arithmetic"  # of MEANS: of the members' predictions; geometric: of their logits
     weights: tuple[float, ...] | None = None  # of the members in the mean; null: equal
@@ -237,17 +237,23 @@ class DistillConfig:
 
 
 @dataclass(frozen=True)
-class DecodeConfig:
-    """Language model, search and the grid that is tuned on dev."""
+class LanguageModelConfig:
+    """The language model: docs/language-model.md."""
 
-    # The language model: docs/language-model.md. A ready one: the path of an ARPA file, or one of
-    # LibriSpeech's by name, such as 3-gram.pruned.1e-7; null: an n-gram is trained.
+    # A ready one: the path of an ARPA file, or one of LibriSpeech's by name, such as
+    # 3-gram.pruned.1e-7; null: an n-gram is trained.
     arpa: str | None = None
-    lm_text: str | None = None  # path: trained on this text; null: on the train transcripts
-    ngram: int = 3  # the order
+    text: str | None = None  # path: trained on this text; null: on the train transcripts
+    order: int = 3  # of the n-gram
     vocabulary: int | None = None  # so many of the most frequent words; null: all
     min_counts: tuple[int, ...] | None = None  # an order: rarer n-grams are left out; null: none
     prune: float | None = None  # n-grams that the perplexity grows less by; null: none
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """Search, and the grid that is tuned on dev."""
+
     beam: float = 14.0
     lattice_beam: float = 8.0
     max_active: int = 7000
@@ -275,6 +281,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     soft_targets: SoftTargetConfig = field(default_factory=SoftTargetConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
+    lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 
 
@@ -344,11 +351,11 @@ RANGES: dict[str, Range] = {
     "features.mel_bins": _at_least(13),  # as many as the cepstra that the tree is grown on
     "features.low_hz": _at_least(0),
     "features.high_hz": _FINITE,
-    "features.train_warps": (
+    "features.vtlp_warps": (
         lambda w: 1 in w and len(set(w)) == len(w) and all(0.5 <= x <= 2 for x in w),
         "different numbers from 0.5 to 2, with 1 (the speech itself) among them",
     ),
-    "features.transfer_warps": (
+    "features.transfer_vtlp_warps": (
         lambda w: 1 not in w and len(set(w)) == len(w) and all(0.5 <= x <= 2 for x in w),
         "different numbers from 0.5 to 2, without 1 (the speech itself)",
     ),
@@ -361,10 +368,10 @@ RANGES: dict[str, Range] = {
     "align.pdfs": _at_least(1),
     "align.unknown_words": _one_of(*UNKNOWN_WORDS),
     "align.max_failed": _RATE,
-    "align.rounds": _at_least(1, 1000),
+    "align.iterations": _at_least(1, 1000),
     "align.gaussians": _one_of(1, 2, 4, 8, 16, 32, 64),
-    "align.flat_hours": _POSITIVE,
-    "align.outliers": _POSITIVE,
+    "align.flat_start_hours": _POSITIVE,
+    "align.outlier_threshold": _POSITIVE,
     "senones.leaves": _at_least(1),
     "senones.min_frames": _at_least(1),
     "frames.shard_frames": _at_least(1),
@@ -385,11 +392,11 @@ RANGES: dict[str, Range] = {
     "train.decay_below": _FINITE,
     "train.decay": _DECAY,
     "train.stop_rate": _at_least(0, 1),
-    "train.logits_mb": _POSITIVE,
+    "train.max_logits_mb": _POSITIVE,
     "train.memory_gb": _POSITIVE,
-    "train.lanes": _at_least(1),
+    "train.streams": _at_least(1),
     "train.checkpoint_steps": _at_least(1),
-    "soft_targets.posteriors": ((lambda names: all(names)), "paths of archives"),
+    "soft_targets.external_posteriors": ((lambda names: all(names)), "paths of archives"),
     "soft_targets.temperature": _POSITIVE,
     "soft_targets.mean": _one_of(*MEANS),
     "soft_targets.weights": (
@@ -414,13 +421,13 @@ RANGES: dict[str, Range] = {
     "distill.schedule": _one_of("dev", "cosine"),
     "distill.decay_below": _FINITE,
     "distill.decay": _DECAY,
-    "decode.ngram": _at_least(1),
-    "decode.vocabulary": _at_least(1),
-    "decode.min_counts": (
+    "lm.order": _at_least(1),
+    "lm.vocabulary": _at_least(1),
+    "lm.min_counts": (
         lambda counts: counts[:1] == (1,) and list(counts) == sorted(counts),
         "one number an order, the first 1 (words are kept), never falling",
     ),
-    "decode.prune": _SHARE,
+    "lm.prune": _SHARE,
     "decode.beam": _POSITIVE,
     "decode.lattice_beam": _POSITIVE,
     "decode.max_active": _at_least(1),
@@ -435,7 +442,7 @@ def check_ranges(config: Config) -> None:
     """Raise a UserError for the first setting outside its range, naming both."""
     check_values(all_settings(config))
     _check_corpus(config.corpus)
-    _check_language_model(config.decode)
+    _check_language_model(config.lm)
     _check_units(config)
     features = config.features
     nyquist = features.sample_rate / 2
@@ -445,10 +452,10 @@ def check_ranges(config: Config) -> None:
             f"setting 'features.high_hz' is {features.high_hz:g}; it must lie above features.low_hz"
             f" ({features.low_hz:g}) and at or below half the sample rate ({nyquist:g})"
         )
-    if both := set(features.train_warps) & set(features.transfer_warps):
+    if both := set(features.vtlp_warps) & set(features.transfer_vtlp_warps):
         raise UserError(
-            f"setting 'features.transfer_warps' has {min(both):g}, and so has "
-            "features.train_warps; give each copy once: the transfer set has both"
+            f"setting 'features.transfer_vtlp_warps' has {min(both):g}, and so has "
+            "features.vtlp_warps; give each copy once: the transfer set has both"
         )
     if (config.align.method == "dnn") != (config.align.model is not None):
         raise UserError(
@@ -458,8 +465,11 @@ def check_ranges(config: Config) -> None:
     _check_kaldi(config)
     soft = config.soft_targets
     averaged, those = config.train.members, "members (train.members)"
-    if soft.posteriors:
-        averaged, those = len(soft.posteriors), "models of soft_targets.posteriors"
+    if soft.external_posteriors:
+        averaged, those = (
+            len(soft.external_posteriors),
+            "models of soft_targets.external_posteriors",
+        )
     if soft.weights is not None and len(soft.weights) != averaged:
         raise UserError(
             f"setting 'soft_targets.weights' has {len(soft.weights)} numbers; it must have one for "
@@ -491,12 +501,11 @@ def _check_kaldi(config: Config) -> None:
     wrong = ""
     if align.method != "kaldi":
         wrong = f"'align.method' is {align.method}; it must be kaldi"
-    elif config.features.train_warps != (1.0,):
-        wrong = f"'features.train_warps' is {list(config.features.train_warps)}; it must be [1.0]"
-    elif config.features.transfer_warps:
-        wrong = (
-            f"'features.transfer_warps' is {list(config.features.transfer_warps)}; it must be []"
-        )
+    elif config.features.vtlp_warps != (1.0,):
+        wrong = f"'features.vtlp_warps' is {list(config.features.vtlp_warps)}; it must be [1.0]"
+    elif config.features.transfer_vtlp_warps:
+        warps = list(config.features.transfer_vtlp_warps)
+        wrong = f"'features.transfer_vtlp_warps' is {warps}; it must be []"
     elif not align.snip_edges:
         wrong = "'align.snip_edges' is False; it must be true"
     if wrong:
@@ -505,20 +514,20 @@ def _check_kaldi(config: Config) -> None:
         )
 
 
-def _check_language_model(decode: DecodeConfig) -> None:
+def _check_language_model(lm: LanguageModelConfig) -> None:
     """Likewise, for those that choose the language model."""
-    if decode.arpa is not None:
-        for name in ("lm_text", "vocabulary", "min_counts", "prune"):
-            value = getattr(decode, name)
+    if lm.arpa is not None:
+        for name in ("text", "vocabulary", "min_counts", "prune"):
+            value = getattr(lm, name)
             if value is not None:
                 raise UserError(
-                    f"setting 'decode.{name}' is {value}; it must be null where decode.arpa gives "
+                    f"setting 'lm.{name}' is {value}; it must be null where lm.arpa gives "
                     "a language model, which is not trained"
                 )
-    if decode.min_counts is not None and len(decode.min_counts) != decode.ngram:
+    if lm.min_counts is not None and len(lm.min_counts) != lm.order:
         raise UserError(
-            f"setting 'decode.min_counts' has {len(decode.min_counts)} numbers; it must have one "
-            f"for each of the {decode.ngram} orders (decode.ngram)"
+            f"setting 'lm.min_counts' has {len(lm.min_counts)} numbers; it must have one "
+            f"for each of the {lm.order} orders (lm.order)"
         )
 
 
@@ -545,12 +554,10 @@ def _check_units(config: Config) -> None:
         wrong = (
             f"'align.lexicon' is {config.align.lexicon}; it must be null, for words are spelled,"
         )
-    elif units == "pieces" and config.decode.arpa is not None:
-        wrong = (
-            f"'decode.arpa' is {config.decode.arpa}, a model of words; give text, decode.lm_text,"
-        )
-    elif units == "pieces" and config.decode.vocabulary is not None:
-        wrong = f"'decode.vocabulary' is {config.decode.vocabulary}; it must be null"
+    elif units == "pieces" and config.lm.arpa is not None:
+        wrong = f"'lm.arpa' is {config.lm.arpa}, a model of words; give text, lm.text,"
+    elif units == "pieces" and config.lm.vocabulary is not None:
+        wrong = f"'lm.vocabulary' is {config.lm.vocabulary}; it must be null"
     if wrong:
         raise UserError(f"setting {wrong} where lang.units is {units}")
 

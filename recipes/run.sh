@@ -18,7 +18,7 @@
 #          --dry-run                  say of each stage whether it is current, and why not; run nothing
 #          --num-processes N          train and write soft targets on N processes or GPUs
 #          KEY.SUBKEY=VALUE …         any setting, such as train.members=10 model.width=2560
-#          decode.lm_text=FILE        text for the language model (docs/language-model.md)
+#          lm.text=FILE        text for the language model (docs/language-model.md)
 #          corpus.untranscribed=DIR   distil on speech without transcripts, too (a Kaldi directory)
 #
 # What is current is passed over, what was interrupted goes on: the same command, run again.
@@ -53,7 +53,7 @@ while [ $# -gt 0 ]; do
       overrides+=("${1%%=*}=$(archive "${1#*=}")")
       shift
       ;;
-    soft_targets.posteriors=*) # a path, or [PATH, PATH]
+    soft_targets.external_posteriors=*) # a path, or [PATH, PATH]
       value=${1#*=} list=
       value=${value#[}
       IFS=, read -ra paths <<<"${value%]}"
@@ -61,11 +61,11 @@ while [ $# -gt 0 ]; do
       overrides+=("${1%%=*}=[${list#, }]")
       shift
       ;;
-    align.model=* | corpus.data_dir=* | corpus.untranscribed=* | decode.lm_text=*)
+    align.model=* | corpus.data_dir=* | corpus.untranscribed=* | lm.text=*)
       overrides+=("${1%%=*}=$(absolute "${1#*=}")")
       shift
       ;;
-    align.lexicon=* | decode.arpa=*) # a path, or one of LibriSpeech's own by its name
+    align.lexicon=* | lm.arpa=*) # a path, or one of LibriSpeech's own by its name
       value=${1#*=}
       if [ -e "$value" ]; then value=$(absolute "$value"); fi
       overrides+=("${1%%=*}=$value")

@@ -68,11 +68,11 @@ def test_what_is_wrong_is_said_in_one_line(capfd, arguments, expected):
 
 
 def test_the_command_of_the_results_has_no_folders_of_this_machine(monkeypatch):
-    more = ["model.width=48", "decode.lm_text=/home/me/novels.txt.gz"]
+    more = ["model.width=48", "lm.text=/home/me/novels.txt.gz"]
     expected = "recipes/run.sh --config recipes/conf/demo.yaml model.width=48"
     monkeypatch.chdir(REPOSITORY)
     command = described("recipes/conf/demo.yaml", *more).command
-    assert command == f"{expected} decode.lm_text=novels.txt.gz"
+    assert command == f"{expected} lm.text=novels.txt.gz"
     assert described(str(REPOSITORY / "recipes/conf/demo.yaml"), *more).command == command
 
 

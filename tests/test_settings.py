@@ -164,8 +164,8 @@ OUT_OF_RANGE = [
     ("features.mel_bins", "0 12"),
     ("features.low_hz", "-1"),
     ("features.high_hz", ".nan 8001 20 -7980 -9000"),
-    ("features.train_warps", "[] [0.9] [1,1] [1,0] [1,3] [1,.nan]"),
-    ("features.transfer_warps", "[1] [0.9,0.9] [0] [3] [.nan]"),
+    ("features.vtlp_warps", "[] [0.9] [1,1] [1,0] [1,3] [1,.nan]"),
+    ("features.transfer_vtlp_warps", "[1] [0.9,0.9] [0] [3] [.nan]"),
     ("features.normalise", "speakers ''"),
     ("lang.units", "words ''"),
     ("lang.case", "lower ''"),
@@ -175,10 +175,10 @@ OUT_OF_RANGE = [
     ("align.pdfs", "0 -1"),
     ("align.unknown_words", "guess ''"),
     ("align.max_failed", "-0.1 1 .nan"),
-    ("align.rounds", "0 -1 1001"),
+    ("align.iterations", "0 -1 1001"),
     ("align.gaussians", "0 3 128"),
-    ("align.flat_hours", "0 -1 .nan .inf"),
-    ("align.outliers", "0 -1 .nan .inf"),
+    ("align.flat_start_hours", "0 -1 .nan .inf"),
+    ("align.outlier_threshold", "0 -1 .nan .inf"),
     ("senones.leaves", "0 -5"),
     ("senones.min_frames", "0"),
     ("frames.shard_frames", "0"),
@@ -199,11 +199,11 @@ OUT_OF_RANGE = [
     ("train.decay_below", ".nan"),
     ("train.decay", "0 1.1 .nan"),
     ("train.stop_rate", "-0.1 1.1 .nan"),
-    ("train.logits_mb", "0 -1 .inf"),
+    ("train.max_logits_mb", "0 -1 .inf"),
     ("train.memory_gb", "0 -1 .inf .nan"),
-    ("train.lanes", "0 -1"),
+    ("train.streams", "0 -1"),
     ("train.checkpoint_steps", "0"),
-    ("soft_targets.posteriors", "['']"),
+    ("soft_targets.external_posteriors", "['']"),
     ("soft_targets.temperature", "0 -2 .nan .inf"),
     ("soft_targets.mean", "median ''"),
     ("soft_targets.weights", "[] [0,0] [1,-1] [.nan] [1,.inf]"),
@@ -225,10 +225,10 @@ OUT_OF_RANGE = [
     ("distill.schedule", "linear"),
     ("distill.decay_below", "nan"),
     ("distill.decay", "0"),
-    ("decode.ngram", "0"),
-    ("decode.vocabulary", "0 -5"),
-    ("decode.min_counts", "[] [2,2,2] [1,2,1] [0,1,1]"),
-    ("decode.prune", "0 -1e-8 1 .nan"),
+    ("lm.order", "0"),
+    ("lm.vocabulary", "0 -5"),
+    ("lm.min_counts", "[] [2,2,2] [1,2,1] [0,1,1]"),
+    ("lm.prune", "0 -1e-8 1 .nan"),
     ("decode.beam", "0 -1"),
     ("decode.lattice_beam", "0"),
     ("decode.max_active", "0"),
@@ -257,12 +257,12 @@ def test_a_model_is_given_where_one_aligns_and_only_there(override):
         ),
         (["corpus.name=kaldi_feats"], "'align.method' is pocketsphinx; it must be kaldi where"),
         (
-            ["corpus.name=kaldi_feats", "features.train_warps=[1, 1.1]"],
-            "'features.train_warps' is [1.0, 1.1]; it must be [1.0]",
+            ["corpus.name=kaldi_feats", "features.vtlp_warps=[1, 1.1]"],
+            "'features.vtlp_warps' is [1.0, 1.1]; it must be [1.0]",
         ),
         (
-            ["features.train_warps=[1, 1.1]", "features.transfer_warps=[0.9, 1.1]"],
-            "'features.transfer_warps' has 1.1, and so has features.train_warps",
+            ["features.vtlp_warps=[1, 1.1]", "features.transfer_vtlp_warps=[0.9, 1.1]"],
+            "'features.transfer_vtlp_warps' has 1.1, and so has features.vtlp_warps",
         ),
         (
             ["corpus.name=kaldi_feats", "align.snip_edges=false"],
@@ -306,7 +306,7 @@ def test_the_edges_of_ranges_are_permitted():
         [
             "model.dropout=0", "model.dropout=0.99", "train.weight_decay=0", "train.decay=1",
             "train.members=1", "train.members=1000", "distill.hard_weight=0", "align.max_failed=0",
-            "features.high_hz=8000", "features.high_hz=0", "features.train_warps=[1, 0.9]",
+            "features.high_hz=8000", "features.high_hz=0", "features.vtlp_warps=[1, 0.9]",
             "soft_targets.temperature=0.5", "soft_targets.kept_classes=1", "decode.lm_weights=[1]",
         ],
     )  # fmt: skip
@@ -337,8 +337,8 @@ def test_the_settings_of_parts_and_folds_fit_together():
 
 def test_the_settings_of_units_fit_together():
     aligned = ["align.method=dnn", "align.model=exp/first"]
-    load_config(None, [*aligned, "lang.units=graphemes", "lang.case=turkic", "decode.arpa=x"])
-    load_config(None, [*aligned, "lang.units=pieces", "decode.lm_text=x"])
+    load_config(None, [*aligned, "lang.units=graphemes", "lang.case=turkic", "lm.arpa=x"])
+    load_config(None, [*aligned, "lang.units=pieces", "lm.text=x"])
     assert message_of("lang.case=turkic") == (
         "setting 'lang.case' is turkic; it must be upper where lang.units is phones"
     )
@@ -352,8 +352,8 @@ def test_the_settings_of_units_fit_together():
     )
     pieces = [*aligned, "lang.units=pieces"]
     assert "'align.lexicon' is a.dict; it must be" in message_of(*pieces, "align.lexicon=a.dict")
-    assert "'decode.arpa' is x.arpa, a model of words" in message_of(*pieces, "decode.arpa=x.arpa")
-    assert "'decode.vocabulary' is 9; it must be null" in message_of(*pieces, "decode.vocabulary=9")
+    assert "'lm.arpa' is x.arpa, a model of words" in message_of(*pieces, "lm.arpa=x.arpa")
+    assert "'lm.vocabulary' is 9; it must be null" in message_of(*pieces, "lm.vocabulary=9")
 
 
 def test_half_the_sample_rate_bounds_the_filters():

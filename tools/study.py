@@ -31,7 +31,14 @@ from acoustic_kd.features.frames import read_frames
 from acoustic_kd.settings import load_config, read_yaml, settings_file
 from acoustic_kd.soft_targets.write import blocks_of
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import digest, only_one, read_json, read_jsonl, write_json, write_text
+from acoustic_kd.system.files import (
+    exclusive_lock,
+    json_sha256,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_text,
+)
 from acoustic_kd.system.parallel import Task, run_tasks
 from acoustic_kd.system.steps import read_done
 from acoustic_kd.training.ensemble import Mean
@@ -110,7 +117,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.docs:
         around_section(options.docs, options.study.stem)  # before hours of training
     out = options.exp_dir or Path("exp") / f"study-{options.study.stem}"
-    with only_one(out):
+    with exclusive_lock(out):
         runs = {
             (factor, name): [
                 _experiment(study, settings or {}, seed, out, options.data_dir)
@@ -151,7 +158,7 @@ def _experiment(
         raise UserError(
             "setting 'distill.hard_baseline' is False; each row of a study has a control"
         )
-    return Experiment(config, out / "rows" / digest(overrides)[:16], STAGES)
+    return Experiment(config, out / "rows" / json_sha256(overrides)[:16], STAGES)
 
 
 def make(experiments: list[Experiment], jobs: int) -> None:
@@ -159,7 +166,7 @@ def make(experiments: list[Experiment], jobs: int) -> None:
     for experiment in experiments:
         for stage in DATA:
             _share(experiment, stage)
-            if not experiment.work(stage).is_current():
+            if not experiment.step(stage).is_current():
                 print(f"{stage}:", flush=True)
                 run_stage(experiment, stage)
     for stage, parts in (
@@ -199,7 +206,7 @@ def make(experiments: list[Experiment], jobs: int) -> None:
 
 def _share(experiment: Experiment, stage: str) -> Path:
     """Let a stage's folder be a link to what all rows with its digest share; returns that."""
-    work = experiment.work(stage)
+    work = experiment.step(stage)
     return _link(work.directory, experiment, f"{stage}-{work.digest[:16]}")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from acoustic_kd.alignment.gmm import fit, gather, shares, split
-from acoustic_kd.alignment.gmm_aligner import FlatAligner, Round, find_outliers, read_round
+from acoustic_kd.alignment.gmm_aligner import FlatAligner, Iteration, find_outliers, read_iteration
 from acoustic_kd.alignment.segmentation import STATES
 from acoustic_kd.alignment.senones import SenoneInventory
 from acoustic_kd.alignment.viterbi import Transcripts
@@ -101,7 +101,7 @@ def _start(lexicon: Lexicon, inventory: SenoneInventory, texts: dict[str, list[s
 @lru_cache(maxsize=1)
 def _aligner(path: Path, number: int) -> FlatAligner:
     """That of the last round, read once a round and process."""
-    found = read_round(path)
+    found = read_iteration(path)
     return FlatAligner(found.mixtures, _transcripts(found.durations.tobytes()))
 
 
@@ -155,7 +155,7 @@ def learnt_states(path: np.ndarray, silent: np.ndarray) -> np.ndarray:
 # --- the rounds ---------------------------------------------------------------------------------
 
 
-def first_round(shards: list[Path], inventory: SenoneInventory) -> Round:
+def first_round(shards: list[Path], inventory: SenoneInventory) -> Iteration:
     """The model of the first guess, which is the targets of the shards."""
     moments: np.ndarray = np.zeros(())  # as gathered, once there is something
     utterances = 0
@@ -167,7 +167,7 @@ def first_round(shards: list[Path], inventory: SenoneInventory) -> Round:
             utterances += 1
     pauses = [leaf.phone == SILENCE for leaf in inventory.leaves]
     durations = np.where(pauses, FIRST_PAUSE, FIRST_DURATION)
-    return Round(fit(moments), durations, np.full(utterances, np.nan))
+    return Iteration(fit(moments), durations, np.full(utterances, np.nan))
 
 
 def _sum(arrays: Iterable[np.ndarray]) -> np.ndarray:
@@ -188,7 +188,7 @@ def train_rounds(
     rounds: int,
     gaussians: int,
     spreads: float | None,
-) -> Iterator[Round]:
+) -> Iterator[Iteration]:
     """Train until the gain stops, or for `rounds` rounds; each round when it is done.
 
     Args:
@@ -198,7 +198,7 @@ def train_rounds(
         gaussians: the most of a state.
         spreads: as `find_outliers`; None: learn from all.
     """
-    found = read_round(model)
+    found = read_iteration(model)
     names = [utterance.id for shard in shards for utterance in read_utterances(shard)]
     learnt = {name: texts[name] for name in names}  # each process has them: not all of train's
     with mapping(len(shards), 0, _start, (lexicon, inventory, learnt)) as over:
@@ -218,8 +218,8 @@ def _outliers(scores: np.ndarray, spreads: float | None) -> np.ndarray:
 
 
 def _next(
-    before: Round, results: list[_Aligned], rounds: int, gaussians: int, left_out: int
-) -> Round:
+    before: Iteration, results: list[_Aligned], rounds: int, gaussians: int, left_out: int
+) -> Iteration:
     """The round that the alignments of all shards make."""
     moments = _sum(result.moments for result in results)
     mixtures = fit(moments, before.mixtures)
@@ -241,7 +241,7 @@ def _next(
         "log_likelihood": round(value, 4),
         "left_out": left_out,
     }
-    return Round(
+    return Iteration(
         mixtures,
         durations,
         np.array([score for r in results for score in r.scores]),

@@ -21,7 +21,7 @@ BEAM = 500.0  # nats; where utterances are long, many times as fast as dropping 
 
 
 @dataclass(frozen=True)
-class Round:
+class Iteration:
     """Where a round of training has led.
 
     Attributes:
@@ -60,7 +60,7 @@ class Round:
             raise UserError(f"{path}: cannot be written ({error})") from None
 
 
-def read_round(path: Path) -> Round:
+def read_iteration(path: Path) -> Iteration:
     """Read what `Round.write` wrote.
 
     Raises:
@@ -70,7 +70,7 @@ def read_round(path: Path) -> Round:
         with safe_open(path, "np") as file:
             notes = json.loads(file.metadata()["round"])
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Round(
+        return Iteration(
             Mixtures(found["weights"], found["means"], found["variances"]),
             found["durations"],
             found["scores"],

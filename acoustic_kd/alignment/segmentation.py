@@ -45,7 +45,7 @@ class Segmentation:
         """Frames in all."""
         return int(self.durations.sum())
 
-    def fitted(self, frames: int) -> "Segmentation":
+    def resized_to(self, frames: int) -> "Segmentation":
         """The same segmentation over exactly `frames` frames: cut, or its last state drawn out.
 
         Front ends disagree by a frame or two about where an utterance ends.

@@ -16,7 +16,7 @@ from acoustic_kd.alignment.segmentation import STATES, Segmentation
 from acoustic_kd.features.frames import Classes
 from acoustic_kd.language.lexicon import SILENCE
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import digest, read_json, write_json
+from acoustic_kd.system.files import json_sha256, read_json, write_json
 
 FORMAT = "acoustic_kd senones 1"
 
@@ -77,7 +77,7 @@ class SenoneInventory:
     @cached_property
     def classes(self) -> Classes:
         """Number and hash of the classes, as stores of frames and soft targets record them."""
-        return Classes(self.num_senones, digest(self._json())[:32])
+        return Classes(self.num_senones, json_sha256(self._json())[:32])
 
     def names(self) -> list[str]:
         """A short readable name a senone, such as `AH_1.17`: phone, state, number."""

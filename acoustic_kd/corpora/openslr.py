@@ -10,13 +10,13 @@ from pathlib import Path
 from acoustic_kd.system.download import (
     CheckSum,
     MirrorError,
-    check_fetching,
     download,
     partial_path,
+    require_downloads_allowed,
     unpacked,
 )
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import check_sum, in_turn
+from acoustic_kd.system.files import check_sum, wait_for_lock
 
 MIRRORS = (
     "https://www.openslr.org/resources/",
@@ -101,11 +101,11 @@ def file_of(name: str, data_dir: Path) -> Path:
     part, target = (LANGUAGE_MODELS | LEXICONS)[name], data_dir / INSIDE / name
     places = (target, data_dir / name)
     if not any(place.is_file() for place in places):
-        check_fetching(name)
-    with in_turn(data_dir):
+        require_downloads_allowed(name)
+    with wait_for_lock(data_dir):
         found = next((place for place in places if place.is_file()), None)
         if found is None:
-            target.parent.mkdir(exist_ok=True)  # data_dir is there: `in_turn` has made it
+            target.parent.mkdir(exist_ok=True)  # data_dir is there: `wait_for_lock` has made it
             _download(name, part, target, part.size)
             return target
     _check(found, part.expected)
@@ -124,8 +124,8 @@ def folder_of(name: str, data_dir: Path) -> Path:
     found = _find(name, data_dir)
     if found is not None:
         return found
-    check_fetching(name)
-    with in_turn(data_dir):
+    require_downloads_allowed(name)
+    with wait_for_lock(data_dir):
         if (found := _find(name, data_dir)) is not None:  # another run has brought it meanwhile
             return found
         given = data_dir / f"{name}.tar.gz"

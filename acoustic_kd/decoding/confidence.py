@@ -84,7 +84,7 @@ def frames_of(lattice: Lattice) -> np.ndarray:
     return frame[lattice.target]
 
 
-def audible(loglikes: np.ndarray) -> np.ndarray:
+def avoid_exact_zeros(loglikes: np.ndarray) -> np.ndarray:
     """Log-likelihoods of which none is exactly 0."""
     return np.where(loglikes == 0, 1e-30, loglikes)
 

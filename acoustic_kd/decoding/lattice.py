@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acoustic_kd.decoding.graph.fst import ranges
+from acoustic_kd.decoding.graph.fst import concatenated_ranges
 
 ARCS_AT_ONCE = 1024  # whose costs under all weights are worked out together
 
@@ -101,7 +101,7 @@ class Lattice:
         node, steps = np.argmin(cost + self.final[:, None], axis=0), []
         while len(going := np.flatnonzero(node)):  # settings whose path has not reached the start
             sizes = into[node[going]]
-            arcs, column = ranges(first[node[going]], sizes), np.repeat(going, sizes)
+            arcs, column = concatenated_ranges(first[node[going]], sizes), np.repeat(going, sizes)
             step = self.graph[arcs] + self.acoustic[arcs] / lm_weight[column]
             step += (self.word[arcs] > 0) * penalty[column]
             reach = cost[self.source[arcs], column] + step

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.decoding.graph.fst import ranges
+from acoustic_kd.decoding.graph.fst import concatenated_ranges
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.search_graph import SearchGraph
 from acoustic_kd.decoding.tokens import LINK, Frame, collect, make_links, prune, prune_whole
 from acoustic_kd.settings import DecodeConfig
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.memory import free_host_memory, most
+from acoustic_kd.system.memory import free_host_memory, usable
 
 PRUNE_INTERVAL = 50  # frames between two prunings of the lattice under construction
 BEAM_DELTA = 0.5  # how far a beam narrowed by max_active opens again (Kaldi beam-delta)
@@ -153,7 +153,7 @@ class Decoder:
         token, beam = self._choose(frame.cost)
         record = fst.states_at(frame.state.take(token))
         size = (record["arcs"] - record["ieps"]).astype(np.int64)
-        arc = ranges(record["first"].astype(np.int64) + record["ieps"], size)
+        arc = concatenated_ranges(record["first"].astype(np.int64) + record["ieps"], size)
         if not len(arc):
             return None
         record = fst.arcs_at(arc)
@@ -195,7 +195,9 @@ class Decoder:
             is_now = order == order.min()
             now, pending = pending[is_now], pending[~is_now]
             record = fst.states_at(now)
-            arc = ranges(record["first"].astype(np.int64), record["ieps"].astype(np.int64))
+            arc = concatenated_ranges(
+                record["first"].astype(np.int64), record["ieps"].astype(np.int64)
+            )
             source = np.repeat(now, record["ieps"])
             record = fst.arcs_at(arc)
             cost = self.best.take(source) + record["weight"]
@@ -233,7 +235,7 @@ def _check_memory(held: int, frames: int, in_all: int, name: str) -> None:
         in_all: frames of the utterance.
         name: the utterance.
     """
-    free = most(free_host_memory())
+    free = usable(free_host_memory())
     if not frames or free is None:
         return
     # The tokens and arcs of the frames to come, and all of them once more in the end.

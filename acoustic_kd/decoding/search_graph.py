@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.decoding.graph.fst import STATE, FstRecords, map_fst, ranges
+from acoustic_kd.decoding.graph.fst import STATE, FstRecords, concatenated_ranges, map_fst
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json
 
@@ -49,7 +49,7 @@ def epsilon_ranks(fst: FstRecords) -> np.ndarray:
     state = fst.states.view(STATE)[:, 0]
     source = np.flatnonzero(state["ieps"])
     size = state["ieps"][source]
-    arc = ranges(state["first"][source].astype(np.int64), size.astype(np.int64))
+    arc = concatenated_ranges(state["first"][source].astype(np.int64), size.astype(np.int64))
     source = np.repeat(source, size)
     target = fst.arcs_at(arc)["nextstate"]
     rank, level = np.zeros(len(state), np.int32), 0

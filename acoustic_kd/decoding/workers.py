@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from acoustic_kd.decoding.search import DEFAULTS, Decoder, SearchSettings
-from acoustic_kd.system.parallel import results_in_turn, worker_pool
+from acoustic_kd.system.parallel import ordered_results, worker_pool
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodingResult:
     """What was recognised in one utterance.
 
     Attributes:
@@ -37,7 +37,7 @@ Weights = Sequence[tuple[float, float]]  # (LM weight, word insertion penalty) �
 # (utterance, [T, K] log-likelihoods not scaled) …, taken one by one as needed, so that they need
 # not fit in memory together; and weights → utterance → what was recognised, in their order. Raises
 # what `Decoder.lattice` does, and UserError where a process died.
-Decode = Callable[[Iterable[tuple[str, np.ndarray]], Weights], dict[str, Decoded]]
+Decode = Callable[[Iterable[tuple[str, np.ndarray]], Weights], dict[str, DecodingResult]]
 
 
 @contextmanager
@@ -64,14 +64,16 @@ def decoding(
     Decoder(graph_dir, settings)  # a damaged graph is reported at once
     with worker_pool(jobs, _start_worker, (graph_dir, settings)) as pool:
         yield lambda items, weights: dict(
-            results_in_turn(pool, _work, ((*item, weights) for item in items), 2 * jobs)
+            ordered_results(pool, _work, ((*item, weights) for item in items), 2 * jobs)
         )
 
 
-def _recognise(decoder: Decoder, name: str, loglikes: np.ndarray, weights: Weights) -> Decoded:
+def _recognise(
+    decoder: Decoder, name: str, loglikes: np.ndarray, weights: Weights
+) -> DecodingResult:
     lattice = decoder.lattice(loglikes, name)
     words = lattice.best_of_all(weights)
-    return Decoded(words, lattice.num_frames, lattice.reached_final, lattice.seconds)
+    return DecodingResult(words, lattice.num_frames, lattice.reached_final, lattice.seconds)
 
 
 _worker: list[Decoder] = []  # the graph of this process, loaded once
@@ -81,5 +83,5 @@ def _start_worker(graph_dir: Path, settings: SearchSettings) -> None:
     _worker.append(Decoder(graph_dir, settings))
 
 
-def _work(item: tuple[str, np.ndarray, Weights]) -> tuple[str, Decoded]:
+def _work(item: tuple[str, np.ndarray, Weights]) -> tuple[str, DecodingResult]:
     return item[0], _recognise(_worker[0], *item)

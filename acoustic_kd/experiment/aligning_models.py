@@ -11,20 +11,20 @@ from acoustic_kd.experiment.experiment import select
 from acoustic_kd.kaldi.archives import files_of
 from acoustic_kd.settings import Config
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import digest, file_digest, sha256
+from acoustic_kd.system.files import file_sha256, json_sha256, sha256
 from acoustic_kd.system.steps import read_done
 
 # Settings that say what a model hears: an utterance's frames must be made alike for it.
-HEARD = (
+FEATURE_SETTINGS = (
     *("features.sample_rate", "features.mel_bins", "features.low_hz", "features.high_hz"),
     "features.normalise",
 )
 # Settings that shape an alignment, by its method, and that no stage before it has.
-SHAPING = {"flat": ("features.normalise",), "dnn": ("features.normalise", "train.bfloat16")}
+ALIGN_SETTINGS = {"flat": ("features.normalise",), "dnn": ("features.normalise", "train.bfloat16")}
 
 
 @dataclass(frozen=True)
-class Trained:
+class AligningModels:
     """Where trained models lie, and what goes with them.
 
     Attributes:
@@ -53,7 +53,7 @@ class Trained:
         return str(self.models[0])
 
 
-def find_trained(model: str) -> Trained:
+def find_models(model: str) -> AligningModels:
     """What `align.model` names.
 
     Raises:
@@ -61,7 +61,7 @@ def find_trained(model: str) -> Trained:
     """
     path = Path(model)
     if (path / "model.json").is_file():
-        return Trained(path.absolute().parent.parent, (path,))
+        return AligningModels(path.absolute().parent.parent, (path,))
     record = read_done(path / "members")
     if record is None:
         raise UserError(
@@ -69,7 +69,7 @@ def find_trained(model: str) -> Trained:
             "an experiment whose members are trained, or of one model, as EXP_DIR/distilled/01"
         )
     count = int(record["settings"]["train.members"])
-    return Trained(path, tuple(path / "members" / f"{n:02d}" for n in range(1, count + 1)))
+    return AligningModels(path, tuple(path / "members" / f"{n:02d}" for n in range(1, count + 1)))
 
 
 def align_sources(config: Config) -> dict[str, str]:
@@ -79,23 +79,23 @@ def align_sources(config: Config) -> dict[str, str]:
     was made with these stays current.
 
     Raises:
-        UserError: as for `find_trained`; a file is missing.
+        UserError: as for `find_models`; a file is missing.
     """
     for name in ("pdf_ali", "pdf_post"):
         if (given := getattr(config.align, name)) is not None:
-            return {name: digest([file_digest(path) for path in files_of(given)])}
-    names = SHAPING.get(config.align.method, ())
+            return {name: json_sha256([file_sha256(path) for path in files_of(given)])}
+    names = ALIGN_SETTINGS.get(config.align.method, ())
     defaults = select(Config(), names)
     chosen = select(config, names).items()
     sources = {key: str(value) for key, value in chosen if value != defaults[key]}
     if config.align.model is None:
         return sources
-    found = find_trained(config.align.model)
+    found = find_models(config.align.model)
     files = [found.inventory, found.frames / "statistics.json"]
     files += [
         model / name for model in found.models for name in ("model.json", "model.safetensors")
     ]
-    return sources | {"model": digest([_content(path) for path in files])}
+    return sources | {"model": json_sha256([_content(path) for path in files])}
 
 
 def _content(path: Path) -> str:
@@ -107,7 +107,7 @@ def _content(path: Path) -> str:
         ) from None
 
 
-def check_heard(found: Trained, config: Config) -> None:
+def check_same_features(found: AligningModels, config: Config) -> None:
     """Are the frames that the models were trained on of the same kind as this experiment's?
 
     Raises:
@@ -122,7 +122,7 @@ def check_heard(found: Trained, config: Config) -> None:
                 "'align.model' needs an experiment as it was trained"
             )
         then |= record["settings"]
-    for key, value in select(config, HEARD).items():
+    for key, value in select(config, FEATURE_SETTINGS).items():
         if then.get(key) != value:
             raise UserError(
                 f"setting '{key}' is {value}, but {then.get(key)} in {found.experiment}, whose "

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from acoustic_kd.settings import PATHS, Config, all_settings
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.steps import Work, read_settings, require_done
+from acoustic_kd.system.steps import Step, read_settings, require_done
 
 Part = TypeVar("Part")
 
@@ -24,12 +24,23 @@ LATER = {
     *("corpus.test_share", "corpus.test_speakers", "corpus.dev_speakers", "corpus.folds"),
     *("corpus.fold", "corpus.train_parts", "corpus.dev_parts", "corpus.test_parts"),
     *("corpus.untranscribed_parts", "corpus.untranscribed_share", "corpus.demo_language"),
-    *("align.method", "align.rounds", "align.gaussians", "align.flat_hours", "align.outliers"),
+    *(
+        "align.method",
+        "align.iterations",
+        "align.gaussians",
+        "align.flat_start_hours",
+        "align.outlier_threshold",
+    ),
     *("align.pdfs", "align.snip_edges"),
     *("lang.units", "lang.case", "lang.positions", "lang.pieces", "lang.piece_model"),
     "align.unknown_words",  # if there are any, the sources of the corpus stage say so
-    *("train.logits_mb", "train.lanes", "distill.transfer_set", "soft_targets.posteriors"),
-    *("decode.vocabulary", "decode.min_counts", "decode.prune"),
+    *(
+        "train.max_logits_mb",
+        "train.streams",
+        "distill.transfer_set",
+        "soft_targets.external_posteriors",
+    ),
+    *("lm.vocabulary", "lm.min_counts", "lm.prune"),
 }
 # What is asked of the output, and is not what it is: another value makes nothing again.
 ASKED = {"align.max_failed"}
@@ -47,7 +58,7 @@ class Stage:
         sources: `module:function` under `acoustic_kd`, config → digests of files outside the
             experiment that are read.
         format: raised when the code changes what it writes, so that old output is made again.
-        whole: as in `Work`.
+        whole: as in `Step`.
         distributed: whether it may run on several processes.
         beside: files that it makes in the experiment's own directory.
         parts: what several runs may share out among themselves (`--shard`), if anything.
@@ -108,7 +119,7 @@ class Experiment:
                 "--exp-dir, for this one's models were trained on the alignment that it has"
             )
 
-    def own(self, parts: Sequence[Part]) -> Sequence[Part]:
+    def share_of(self, parts: Sequence[Part]) -> Sequence[Part]:
         """Of a stage's parts those that this run makes: all, or its share."""
         first, every = self.share or (0, 1)
         return parts[first::every]
@@ -117,7 +128,7 @@ class Experiment:
         """The directory of a stage."""
         return self.directory / self.stages[stage].folder
 
-    def work(self, name: str) -> Work:
+    def step(self, name: str) -> Step:
         """The piece of work that a stage is, with the digests of its inputs as they lie there.
 
         Raises:
@@ -127,7 +138,7 @@ class Experiment:
         inputs = {other: self.done(other)["digest"] for other in self.inputs(name)}
         inputs |= stage.source_digests(self.config)
         beside = tuple(self.directory / file for file in stage.beside)
-        return Work(name, self.path(name), self._settings(stage), inputs, stage.whole, beside)
+        return Step(name, self.path(name), self._settings(stage), inputs, stage.whole, beside)
 
     def done(self, name: str) -> dict[str, Any]:
         """The record of a stage that is about to be read.
@@ -148,8 +159,8 @@ class Experiment:
     def inputs(self, name: str) -> tuple[str, ...]:
         """The stages that a stage reads."""
         stage, config = self.stages[name], self.config
-        spared = set() if config.features.transfer_warps else {"copies"}
-        if name == "soft-targets" and config.soft_targets.posteriors:
+        spared = set() if config.features.transfer_vtlp_warps else {"copies"}
+        if name == "soft-targets" and config.soft_targets.external_posteriors:
             spared.add("train")  # posteriors of models outside take the members' place
         return tuple(other for other in stage.inputs if other not in spared)
 

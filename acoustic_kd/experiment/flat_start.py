@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from acoustic_kd.alignment.flat_start import equal_states, first_round, train_rounds
-from acoustic_kd.alignment.gmm_aligner import FlatAligner, Round, find_outliers, read_round
+from acoustic_kd.alignment.gmm_aligner import FlatAligner, Iteration, find_outliers, read_iteration
 from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation
 from acoustic_kd.alignment.senones import SenoneInventory, monophones
 from acoustic_kd.alignment.tree import cepstra
@@ -18,12 +18,12 @@ from acoustic_kd.alignment.viterbi import Transcripts
 from acoustic_kd.corpora.utterances import Utterance, read_manifest
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.outputs import normalised
-from acoustic_kd.features.frames import Utterance as Frames
+from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import shard_paths, write_store
 from acoustic_kd.language.lexicon import SILENCE, Lexicon
 from acoustic_kd.settings import AlignConfig
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import digest, write_jsonl
+from acoustic_kd.system.files import json_sha256, write_jsonl
 from acoustic_kd.system.parallel import map_stream, progress
 
 SHARD_FRAMES = 12_000  # two minutes: enough shards of an hour for every core to have some
@@ -45,7 +45,7 @@ def start_flat(
     if not model.is_file():
         _gather_cepstra(experiment, Transcripts(lexicon, inventory), texts, store)
         first_round(shard_paths(store), inventory).write(model)
-    if not (found := read_round(model)).finished:
+    if not (found := read_iteration(model)).finished:
         found = _train(config, shard_paths(store), model, lexicon, inventory, texts)
     scores: list[dict] = []
 
@@ -54,7 +54,7 @@ def start_flat(
         known = ((name, score) for name, _, score in results if np.isfinite(score))
         scores.extend({"id": n, "split": split, "score": round(s, 3)} for n, s in known)
         write_jsonl(out / "scores.jsonl", sorted(scores, key=lambda row: row["score"]))
-        yield from without_outliers(split, results, config.outliers)
+        yield from without_outliers(split, results, config.outlier_threshold)
         shutil.rmtree(store, ignore_errors=True)
 
     return align
@@ -67,9 +67,9 @@ def _train(
     lexicon: Lexicon,
     inventory: SenoneInventory,
     texts: dict[str, list[str]],
-) -> Round:
+) -> Iteration:
     """The rounds, each told on the terminal."""
-    settings = config.rounds, config.gaussians, config.outliers
+    settings = config.iterations, config.gaussians, config.outlier_threshold
     for found in train_rounds(shards, model, lexicon, inventory, texts, *settings):
         row = found.history[-1]
         print(
@@ -77,7 +77,7 @@ def _train(
             f"{row['log_likelihood']:.3f} a frame, {row['left_out']} utterances not learnt from",
             flush=True,
         )
-    return read_round(model)
+    return read_iteration(model)
 
 
 def _gather_cepstra(
@@ -85,8 +85,8 @@ def _gather_cepstra(
 ) -> None:
     """Write cepstra and first guesses of the utterances to learn from.
 
-    At most `align.flat_hours` of them, those whose ids' digests come first: as good as by chance,
-    and the same whatever else is in the corpus.
+    At most `align.flat_start_hours` of them, those whose ids' digests come first: a random choice
+    that does not depend on the rest of the corpus.
     """
     shutil.rmtree(store, ignore_errors=True)  # one that was stopped half way
     usable: dict[str, int] = {}
@@ -103,9 +103,9 @@ def _gather_cepstra(
             "train: no utterance can be aligned, for none has a transcript of words that the "
             "lexicon has and that fit into it; mend the transcripts or the lexicon (align.lexicon)"
         )
-    order = sorted(usable, key=digest)
+    order = sorted(usable, key=json_sha256)
     hours = np.cumsum([usable[name] for name in order]) / HOUR
-    enough = int(np.searchsorted(hours, experiment.config.align.flat_hours))
+    enough = int(np.searchsorted(hours, experiment.config.align.flat_start_hours))
     chosen = set(order[: max(1, enough)])
     inventory = transcripts.inventory
 
@@ -132,7 +132,7 @@ def _first(transcripts: Transcripts, word: str) -> tuple[str, ...]:
 _aligner: FlatAligner
 
 
-def _start(found: Round, lexicon: Lexicon, inventory: SenoneInventory) -> None:
+def _start(found: Iteration, lexicon: Lexicon, inventory: SenoneInventory) -> None:
     global _aligner
     transcripts = Transcripts(lexicon, inventory, found.durations)
     _aligner = FlatAligner(found.mixtures, transcripts)
@@ -157,7 +157,7 @@ def _align_split(
     experiment: Experiment,
     split: str,
     utterances: list[Utterance],
-    arguments: tuple[Round, Lexicon, SenoneInventory],
+    arguments: tuple[Iteration, Lexicon, SenoneInventory],
 ) -> Iterator[Found]:
     known = {utterance.id: utterance for utterance in utterances}
     items = ((known[u.id], u) for u in normalised(experiment, split) if u.id in known)
@@ -179,7 +179,7 @@ def without_outliers(split: str, results: list[Found], spreads: float | None) ->
         if outlier:
             reason = (
                 f"it does not sound like its transcript: its alignment scores {score:.2f} a frame,"
-                f" half of {split} {middle:.2f} or better (setting 'align.outliers')"
+                f" half of {split} {middle:.2f} or better (setting 'align.outlier_threshold')"
             )
             yield name, reason
         else:

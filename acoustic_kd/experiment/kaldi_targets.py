@@ -16,10 +16,16 @@ from acoustic_kd.experiment.outputs import check_kept, report_exclusions
 from acoustic_kd.features.frames import Classes, read_index
 from acoustic_kd.kaldi.archives import Table, files_of
 from acoustic_kd.kaldi.objects import ALIGNMENT, POSTERIOR, integer_bytes, write_objects
-from acoustic_kd.kaldi.posteriors import best_classes, fitted
+from acoustic_kd.kaldi.posteriors import best_classes, frames_as_here
 from acoustic_kd.settings import Config
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import digest, ends_mark, file_digest, read_json, write_json
+from acoustic_kd.system.files import (
+    file_sha256,
+    json_sha256,
+    read_json,
+    size_and_ends_digest,
+    write_json,
+)
 
 FORMAT = "acoustic_kd pdfs 1"
 
@@ -74,7 +80,7 @@ def run_pdf_align(experiment: Experiment) -> None:
 def _labels(table: Table, name: str, frames: int, config: Config) -> np.ndarray:
     """The pdf-id of each frame of an utterance, int32 [T]."""
     where, align = f"{table.given} (utterance '{name}')", config.align
-    found = fitted(table[name], frames, align.snip_edges, where)
+    found = frames_as_here(table[name], frames, align.snip_edges, where)
     if align.pdf_post is not None:
         found = best_classes(found, where)
     most = found.max(initial=0)
@@ -100,7 +106,7 @@ def run_pdf_senones(experiment: Experiment) -> None:
     least, count = min(first for first, _ in ends), max(last for _, last in ends)
     # What a pdf-id means is not written anywhere: other alignments may be those of another tree.
     value = {
-        "format": FORMAT, "pdfs": given or count, "alignment": file_digest(paths["train"])
+        "format": FORMAT, "pdfs": given or count, "alignment": file_sha256(paths["train"])
     }  # fmt: skip
     write_json(_inventory(experiment), value)
     if given is None:
@@ -128,7 +134,7 @@ class PdfLabels:
 
     def __init__(self, experiment: Experiment, split: str) -> None:
         value = read_json(_inventory(experiment))
-        self.classes = Classes(int(value["pdfs"]), digest(value)[:32])
+        self.classes = Classes(int(value["pdfs"]), json_sha256(value)[:32])
         self._found = dict(_stored(experiment.path("align") / f"{split}.ark"))
 
     def __contains__(self, name: str) -> bool:
@@ -154,12 +160,12 @@ def posterior_sources(config: Config) -> dict[str, str]:
     Raises:
         UserError: they are not there.
     """
-    given = enumerate(config.soft_targets.posteriors, start=1)
+    given = enumerate(config.soft_targets.external_posteriors, start=1)
     return {f"posteriors {number}": _mark(archives) for number, archives in given}
 
 
 def _mark(given: str) -> str:
-    return digest([ends_mark(path) for path in files_of(given)])
+    return json_sha256([size_and_ends_digest(path) for path in files_of(given)])
 
 
 # --- corpus -------------------------------------------------------------------------------------

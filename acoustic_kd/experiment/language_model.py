@@ -16,7 +16,7 @@ from acoustic_kd.experiment.words import (
     alphabet_of,
     is_spelled,
     normaliser,
-    some,
+    shortened_list,
     with_unknown_words,
 )
 from acoustic_kd.language.g2p import FORMAT
@@ -27,7 +27,7 @@ from acoustic_kd.language.pieces import PIECES, PieceModel, bare, single_cluster
 from acoustic_kd.language.text import TextFile, most_frequent
 from acoustic_kd.settings import Config
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import atomic_path, file_digest
+from acoustic_kd.system.files import atomic_path, file_sha256
 
 LEAST_KNOWN = 0.01  # of the words of a text; fewer are in another language, or in lower case
 
@@ -55,34 +55,34 @@ class LanguageModel:
 
 def sources(config: Config) -> dict[str, str]:
     """The user's own language model or text, if there is one. One by name is known by its name."""
-    decode, found = config.decode, {}
-    if decode.arpa is not None:
-        name = _name(decode.arpa)
-        found["arpa"] = f"openslr 11 {name}" if name else file_digest(Path(decode.arpa))
-    elif decode.lm_text is not None:
-        found["lm_text"] = file_digest(Path(decode.lm_text))
+    lm, found = config.lm, {}
+    if lm.arpa is not None:
+        name = _name(lm.arpa)
+        found["arpa"] = f"openslr 11 {name}" if name else file_sha256(Path(lm.arpa))
+    elif lm.text is not None:
+        found["lm.text"] = file_sha256(Path(lm.text))
     guessing = found and config.align.unknown_words == "g2p" and not is_spelled(config)
     return found | ({"g2p": str(FORMAT)} if guessing else {})
 
 
 def check(config: Config) -> None:
     """Raise a UserError where there is no such language model or text: before it is needed."""
-    decode = config.decode
-    if decode.arpa is not None:
-        _name(decode.arpa)
-    elif decode.lm_text is not None and not Path(decode.lm_text).is_file():
-        raise UserError(f"decode.lm_text {decode.lm_text}: no such file")
+    lm = config.lm
+    if lm.arpa is not None:
+        _name(lm.arpa)
+    elif lm.text is not None and not Path(lm.text).is_file():
+        raise UserError(f"lm.text {lm.text}: no such file")
 
 
 def _name(given: str) -> str | None:
-    """The name of LibriSpeech's own language model, where `decode.arpa` is one and not a file."""
+    """The name of LibriSpeech's own language model, where `lm.arpa` is one and not a file."""
     if Path(given).is_file():
         return None
     name = language_model_named(given)
     if name is None:
         known = ", ".join(file.removesuffix(".arpa.gz") for file in LANGUAGE_MODELS)
         raise UserError(
-            f"decode.arpa {given}: no such file, and no language model of LibriSpeech's ({known})"
+            f"lm.arpa {given}: no such file, and no language model of LibriSpeech's ({known})"
         )
     return name
 
@@ -98,9 +98,9 @@ def make_language_model(experiment: Experiment, lexicon: Lexicon, out: Path) -> 
         UserError: the model or the text is damaged or cannot be had, or has nothing in common with
             the lexicon or the dev split.
     """
-    decode = experiment.config.decode
-    if decode.arpa is not None:
-        model = _ready_made(experiment, decode.arpa, lexicon)
+    lm = experiment.config.lm
+    if lm.arpa is not None:
+        model = _ready_made(experiment, lm.arpa, lexicon)
     elif experiment.config.lang.units == "pieces":
         model = _of_pieces(experiment, lexicon, out)
     else:
@@ -120,32 +120,32 @@ def _ready_made(experiment: Experiment, given: str, lexicon: Lexicon) -> Languag
     if left_out:
         print(
             f"  {len(left_out)} of the language model's {len(words)} words are left out of the "
-            f"graph, for there is no pronunciation of them: {some(left_out)}"
+            f"graph, for there is no pronunciation of them: {shortened_list(left_out)}"
         )
     known = set(words) - set(left_out)
     return LanguageModel(path, known, set(left_out), lexicon, known.__contains__)
 
 
 def _text(experiment: Experiment) -> TextFile | None:
-    """The text that `decode.lm_text` names, if there is one, with its words as transcripts'."""
-    path = experiment.config.decode.lm_text
+    """The text that `lm.text` names, if there is one, with its words as transcripts'."""
+    path = experiment.config.lm.text
     if path is None:
         return None
-    return TextFile(Path(path), "decode.lm_text", normaliser(experiment.config))
+    return TextFile(Path(path), "lm.text", normaliser(experiment.config))
 
 
 def _trained(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageModel:
-    decode, text = experiment.config.decode, _text(experiment)
+    lm, text = experiment.config.lm, _text(experiment)
     sentences: Iterable[list[str]]
     if text is None:
         train = read_manifest(experiment.path("corpus") / "train.jsonl")
         sentences = [u.text.split() for u in train if u.text]
         counts = Counter(word for sentence in sentences for word in sentence if word in lexicon)
-        vocabulary = most_frequent(counts, decode.vocabulary)
+        vocabulary = most_frequent(counts, lm.vocabulary)
     else:
         sentences, counts = text, text.counts()
         _check_known(text, counts, lexicon)
-        vocabulary = most_frequent(counts, decode.vocabulary)
+        vocabulary = most_frequent(counts, lm.vocabulary)
         chosen = Counter({word: counts[word] for word in vocabulary})
         lexicon = with_unknown_words(experiment, lexicon, chosen, "graph", "the text")
         vocabulary = [word for word in vocabulary if word in lexicon]
@@ -174,8 +174,8 @@ def _train(
     experiment: Experiment, sentences: Iterable[list[str]], vocabulary: set[str], out: Path
 ) -> Path:
     """The ARPA file of an n-gram; says on the terminal how large it is."""
-    decode, path = experiment.config.decode, out / "lm.arpa"
-    numbers = train_lm(sentences, vocabulary, path, decode.ngram, decode.min_counts, decode.prune)
+    lm, path = experiment.config.lm, out / "lm.arpa"
+    numbers = train_lm(sentences, vocabulary, path, lm.order, lm.min_counts, lm.prune)
     sizes = ", ".join(f"{size} {n}-grams" for n, size in enumerate(numbers, start=1))
     print(f"  language model of {sizes}")
     return path
@@ -184,7 +184,7 @@ def _train(
 def _check_known(text: TextFile, counts: Counter[str], lexicon: Lexicon) -> None:
     known = sum(count for word, count in counts.items() if word in lexicon)
     if known < LEAST_KNOWN * counts.total():
-        first = some(most_frequent(counts, 6))
+        first = shortened_list(most_frequent(counts, 6))
         raise UserError(
             f"{text.setting} {text.path}: {known} of its {counts.total()} words are in the lexicon "
             f"({first} are not): is it in upper case, as transcripts are, and of the same language?"
@@ -203,8 +203,9 @@ def _report_unknown(experiment: Experiment, model: LanguageModel) -> None:
         unknown = [word for word in words if not model.knows(word)]
         if split == "dev" and words and len(unknown) == len(words):
             raise UserError(
-                f"language model {model.path}: none of the words of dev ({some(words)}) is in its "
-                f"vocabulary ({some(sorted(model.words))}); check language and case"
+                f"language model {model.path}: none of the words of dev ({shortened_list(words)}) "
+                f"is in its vocabulary ({shortened_list(sorted(model.words))}); check language and "
+                "case"
             )
         made, where = "", "vocabulary"
         if model.text_words is not None:

@@ -11,15 +11,15 @@ from accelerate import Accelerator
 
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.features.frames import Frames
-from acoustic_kd.system.files import only_one
+from acoustic_kd.system.files import exclusive_lock
 from acoustic_kd.system.parallel import Task, cores, run_tasks, torch_threads
-from acoustic_kd.system.signals import Stopped, heeded
-from acoustic_kd.system.steps import Work
-from acoustic_kd.training.chunks import Stored
+from acoustic_kd.system.signals import Stopped, raise_on_sigterm
+from acoustic_kd.system.steps import Step
+from acoustic_kd.training.chunks import ShardedData
 from acoustic_kd.training.processes import make_accelerator, wait
-from acoustic_kd.training.trainer import Job, Trainer
+from acoustic_kd.training.trainer import Trainer, TrainingRun
 
-Data = tuple[Stored, Frames]  # what is learnt from, dev frames
+Data = tuple[ShardedData, Frames]  # what is learnt from, dev frames
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Model:
         read: reads what it is trained on. A worker process receives it, so it must pickle.
     """
 
-    job: Job
-    work: Work
+    job: TrainingRun
+    work: Step
     read: Callable[[], Data]
 
 
@@ -47,7 +47,7 @@ def train_models(experiment: Experiment, models: Sequence[Model]) -> None:
         Stopped: this process was asked to end; checkpoints are saved.
     """
     accelerator = make_accelerator()
-    own = experiment.own(models)
+    own = experiment.share_of(models)
     due = _due(own, accelerator)
     workers = count_workers(len(own), accelerator)
     if workers == 1:
@@ -103,7 +103,7 @@ def _train_here(due: Sequence[Model], accelerator: Accelerator, sharers: int = 1
 def _train_in_worker(model: Model, sharers: int, threads: int) -> None:
     """Train a model in a worker process; SIGTERM makes it save, and ends the process."""
     try:
-        with heeded(), torch_threads(threads):
+        with raise_on_sigterm(), torch_threads(threads):
             _train(model, make_accelerator(), model.read, sharers)
     except Stopped:
         # All is saved. A pool that breaks asks its processes to end, and waits until they have.
@@ -119,9 +119,9 @@ def _train(model: Model, accelerator: Accelerator, read: Callable[[], Data], sha
     """
     job, work, main = model.job, model.work, accelerator.is_main_process
     # Runs with shares are at work in the stage's directory together, but never on the same model.
-    with only_one(work.directory) if main else nullcontext():
+    with exclusive_lock(work.directory) if main else nullcontext():
         stored, dev = read()
-        with work.making(main):
+        with work.run(main):
             wait(accelerator, job.name)
             trainer = Trainer(job, work.directory, stored, dev, None, accelerator, sharers=sharers)
             trainer.run()

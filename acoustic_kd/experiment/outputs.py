@@ -11,7 +11,7 @@ from acoustic_kd.corpora.utterances import Exclusion, check_excluded, read_manif
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.features.fbank import copy_mark, original_id
 from acoustic_kd.features.frames import Classes, read_utterances, shard_paths
-from acoustic_kd.features.frames import Utterance as Frames
+from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.normalise import gather_moments, grouping
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon
 from acoustic_kd.system.errors import UserError

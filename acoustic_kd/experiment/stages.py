@@ -12,13 +12,13 @@ from acoustic_kd.experiment.kaldi_targets import check_has_tree
 from acoustic_kd.settings import Config, from_flat
 from acoustic_kd.system.environment import is_main_process
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import one_of_several, only_one
-from acoustic_kd.system.steps import Work, read_done
+from acoustic_kd.system.files import exclusive_lock, shared_lock
+from acoustic_kd.system.steps import Step, read_done
 
 _FEATURES = tuple(
-    f"features.{key}" for key in ("sample_rate", "mel_bins", "low_hz", "high_hz", "train_warps")
+    f"features.{key}" for key in ("sample_rate", "mel_bins", "low_hz", "high_hz", "vtlp_warps")
 )
-_LANGUAGE_MODEL = tuple(f"decode.{key}" for key in ("ngram", "vocabulary", "min_counts", "prune"))
+_LANGUAGE_MODEL = tuple(f"lm.{key}" for key in ("order", "vocabulary", "min_counts", "prune"))
 _UNITS = ("lang.units", "lang.pieces", "lang.piece_model")
 _SEARCH = tuple(
     f"decode.{key}"
@@ -85,7 +85,7 @@ def run_stage(experiment: Experiment, name: str) -> None:
         UserError: an input is missing or out of date, or the stage itself found something wrong.
     """
     stage = experiment.stages[name]
-    work = experiment.work(name)
+    work = experiment.step(name)
     main = is_main_process()
     if work.is_current():
         if main:
@@ -99,15 +99,15 @@ def run_stage(experiment: Experiment, name: str) -> None:
         print(f"  done in {time.monotonic() - begun:.1f} s", flush=True)
 
 
-def say_stage(experiment: Experiment, name: str) -> None:
+def explain_stage(experiment: Experiment, name: str) -> None:
     """Say what `run_stage` would do, and why, without doing it, or fetching what it reads.
 
     Raises:
         UserError: a file that the stage reads is missing or damaged.
     """
     from acoustic_kd.system.download import (
-        Absent,
-        nothing_fetched,  # half of what a verb must import
+        NotDownloaded,
+        no_downloads,  # half of what a verb must import
     )
 
     for other in experiment.inputs(name):
@@ -117,15 +117,15 @@ def say_stage(experiment: Experiment, name: str) -> None:
             print(f"  would run: '{other}' comes before it, and is not current")
             return
     try:
-        with nothing_fetched():
-            due = experiment.work(name).due()
-    except Absent as missing:
+        with no_downloads():
+            due = experiment.step(name).why_out_of_date()
+    except NotDownloaded as missing:
         due = f"{missing} of LibriSpeech is not there, and is fetched first"
     print(f"  would run: {due}" if due else "  current")
 
 
 @contextmanager
-def _at_work(experiment: Experiment, work: Work, main: bool) -> Iterator[None]:
+def _at_work(experiment: Experiment, work: Step, main: bool) -> Iterator[None]:
     """Around a stage: alone in the experiment's directory, or beside runs with other shares.
 
     A run with a share does not mark the stage done: that is for one without, which finds what all
@@ -134,10 +134,10 @@ def _at_work(experiment: Experiment, work: Work, main: bool) -> Iterator[None]:
     if not main:  # the first process sees to it
         yield
     elif experiment.share is None:
-        with only_one(experiment.directory), work.making():
+        with exclusive_lock(experiment.directory), work.run():
             yield
     else:
-        with one_of_several(experiment.directory, work.directory, work.join):
+        with shared_lock(experiment.directory, work.directory, work.join_running):
             yield
 
 

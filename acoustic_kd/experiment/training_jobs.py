@@ -26,9 +26,9 @@ from acoustic_kd.experiment.transfer_set import (
 from acoustic_kd.features.fbank import original_id
 from acoustic_kd.features.frames import count_frames, read_frames, shard_paths
 from acoustic_kd.settings import Config, ModelConfig, TrainConfig
-from acoustic_kd.system.steps import Work
-from acoustic_kd.training.chunks import SoftStore, Stored
-from acoustic_kd.training.trainer import Job
+from acoustic_kd.system.steps import Step
+from acoustic_kd.training.chunks import ShardedData, SoftTargetSource
+from acoustic_kd.training.trainer import TrainingRun
 
 Part = TypeVar("Part", ModelConfig, TrainConfig)
 
@@ -77,10 +77,10 @@ def _distilled(
         settings.pop(f"distill.{name}")
     settings.pop("train.members")
     inputs = {"soft-targets": experiment.done("soft-targets")["digest"]}
-    work = Work(f"distilled {number}", directory, settings, inputs)
+    work = Step(f"distilled {number}", directory, settings, inputs)
     model, train = distilled_settings(config)
     weight = config.distill.hard_weight
-    job = Job(work.name, seed, model, train, weight, work.digest, logs=logs(experiment))
+    job = TrainingRun(work.name, seed, model, train, weight, work.digest, logs=logs(experiment))
     return Model(job, work, read)
 
 
@@ -89,7 +89,7 @@ def _control(experiment: Experiment, directory: Path) -> Model:
     transfer = transfer_frames(experiment)["frames"] / count_frames(control_shards(experiment))
     model, train = control_settings(experiment.config, transfer)
     seed, read = train.seed + CONTROL_SEED, partial(read_control_data, experiment)
-    inputs = ("frames", "copies") if experiment.config.features.transfer_warps else ("frames",)
+    inputs = ("frames", "copies") if experiment.config.features.transfer_vtlp_warps else ("frames",)
     return _hard(experiment, "control", directory, seed, model, train, inputs, read)
 
 
@@ -108,8 +108,8 @@ def _hard(
     settings = select(config, ("model", "train")) | {"train.seed": seed}
     settings.pop("train.members")
     digests = {stage: experiment.done(stage)["digest"] for stage in inputs}
-    work = Work(name, directory, settings, digests)
-    job = Job(name, seed, model, train, 0.0, work.digest, logs=logs(experiment))
+    work = Step(name, directory, settings, digests)
+    job = TrainingRun(name, seed, model, train, 0.0, work.digest, logs=logs(experiment))
     return Model(job, work, read)
 
 
@@ -144,24 +144,24 @@ def control_settings(config: Config, transfer: float) -> tuple[ModelConfig, Trai
 def read_member_data(experiment: Experiment) -> Data:
     """Train's frames and dev's."""
     store = experiment.path("frames")
-    return Stored(shard_paths(store / "train")), read_frames(store / "dev")
+    return ShardedData(shard_paths(store / "train")), read_frames(store / "dev")
 
 
 def read_transfer_data(experiment: Experiment) -> Data:
     """The transfer set's frames with their soft targets, and dev's frames."""
     config, dev = experiment.config, read_frames(experiment.path("frames") / "dev")
     temperature, encoding = config.soft_targets.temperature, encoding_of(config)
-    targets = SoftStore(experiment.path("soft-targets"), temperature, encoding)
+    targets = SoftTargetSource(experiment.path("soft-targets"), temperature, encoding)
     shards = transfer_shards(experiment)
-    return Stored(shards, targets, original=drawn_copies(config)), dev
+    return ShardedData(shards, targets, original=drawn_copies(config)), dev
 
 
 def read_control_data(experiment: Experiment) -> Data:
     """What is transcribed of all that distilled models may learn from, and dev's frames."""
     dev = read_frames(experiment.path("frames") / "dev")
-    return Stored(control_shards(experiment), original=drawn_copies(experiment.config)), dev
+    return ShardedData(control_shards(experiment), original=drawn_copies(experiment.config)), dev
 
 
 def drawn_copies(config: Config) -> Callable[[str], str] | None:
     """How the originals of copies are found, where each epoch draws one copy of each utterance."""
-    return original_id if config.features.transfer_warps else None
+    return original_id if config.features.transfer_vtlp_warps else None

@@ -14,7 +14,7 @@ from acoustic_kd.settings import Config
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.system.errors import UserError
 
-LEARNT = ("train", UNTRANSCRIBED)  # the splits that a model may be trained on
+TRAINING_SPLITS = ("train", UNTRANSCRIBED)  # the splits that a model may be trained on
 
 
 def all_splits(experiment: Experiment) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ def chosen_splits(config: Config, splits: tuple[str, ...]) -> tuple[str, ...]:
     Raises:
         UserError: it asks for speech without transcripts, and the corpus has none.
     """
-    wanted = {"transcribed": ("train",), "untranscribed": (UNTRANSCRIBED,), "all": LEARNT}
+    wanted = {"transcribed": ("train",), "untranscribed": (UNTRANSCRIBED,), "all": TRAINING_SPLITS}
     chosen = tuple(s for s in wanted[config.distill.transfer_set] if s in splits)
     if not chosen:
         raise UserError(
@@ -63,7 +63,7 @@ def _stores(experiment: Experiment, splits: Iterable[str]) -> dict[str, Path]:
     """The stores of some splits' frames, and of their copies, by name."""
     splits = list(splits)
     stores = {split: experiment.path("frames") / split for split in splits}
-    if experiment.config.features.transfer_warps:
+    if experiment.config.features.transfer_vtlp_warps:
         stores |= {f"copies-{split}": experiment.path("copies") / split for split in splits}
     return stores
 
@@ -76,7 +76,7 @@ def soft_target_shards(experiment: Experiment) -> list[tuple[Path, Path]]:
     `shard-copies-SPLIT-00000.h5` for those of their copies.
     """
     out = experiment.path("soft-targets")
-    learnt = [split for split in all_splits(experiment) if split in LEARNT]
+    learnt = [split for split in all_splits(experiment) if split in TRAINING_SPLITS]
     return [
         (
             path,

@@ -10,7 +10,7 @@ from pathlib import Path
 from acoustic_kd.alignment.segmentation import STATES
 from acoustic_kd.alignment.senones import read_inventory
 from acoustic_kd.corpora.utterances import Normalise, Utterance, read_manifest
-from acoustic_kd.experiment.aligning_models import Trained, find_trained
+from acoustic_kd.experiment.aligning_models import AligningModels, find_models
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.language.g2p import FORMAT, cached_model
 from acoustic_kd.language.g2p_search import Guess
@@ -20,7 +20,7 @@ from acoustic_kd.language.lexicon import SILENCE, Lexicon
 from acoustic_kd.language.normalise import normalise_spelled
 from acoustic_kd.settings import Config
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import file_digest, write_text
+from acoustic_kd.system.files import file_sha256, write_text
 from acoustic_kd.system.steps import read_done
 
 
@@ -40,7 +40,7 @@ def spelling_source(config: Config) -> dict[str, str]:
         return {}
     sources = {"units": _units(config)}
     if config.align.method == "dnn":
-        sources["model's units"] = file_digest(_model(config).inventory)
+        sources["model's units"] = file_sha256(_model(config).inventory)
     return sources
 
 
@@ -68,9 +68,9 @@ def check_spelled(experiment: Experiment) -> None:
         )
 
 
-def _model(config: Config) -> Trained:
+def _model(config: Config) -> AligningModels:
     """What aligns: `align.model`."""
-    return find_trained(str(config.align.model))
+    return find_models(str(config.align.model))
 
 
 def alphabet_of(experiment: Experiment, stage: str) -> Alphabet:
@@ -164,7 +164,8 @@ def with_unknown_words(
         return lexicon
     share = sum(words[word] for word in unknown) / words.total()
     print(
-        f"  {len(unknown)} words are not in the lexicon: {some(unknown)} ({share:.1%} of {whole})"
+        f"  {len(unknown)} words are not in the lexicon: {shortened_list(unknown)} "
+        f"({share:.1%} of {whole})"
     )
     if experiment.config.align.unknown_words == "exclude":
         return lexicon
@@ -174,7 +175,7 @@ def with_unknown_words(
         return lexicon
     model = cached_model(given, experiment.directory / MODEL)
     guesses = {
-        word: variants(guessed)
+        word: probable_pronunciations(guessed)
         for word, guessed in zip(unknown, model.pronounce(unknown), strict=True)
     }
     said = {word: found for word, found in guesses.items() if found}
@@ -184,7 +185,10 @@ def with_unknown_words(
         number = sum(map(len, said.values()))
         print(f"  {len(said)} of them got {number} pronunciations by their letters: {path}")
     if left := [word for word in unknown if word not in said]:
-        print(f"  {len(left)} stay unknown, for the lexicon has no such letters: {some(left)}")
+        print(
+            f"  {len(left)} stay unknown, for the lexicon has no such letters: "
+            f"{shortened_list(left)}"
+        )
     new = {word: tuple(guess.phones for guess in found) for word, found in said.items()}
     return Lexicon(lexicon.entries | new)
 
@@ -198,7 +202,7 @@ def _with_spelled_words(
     if left := [word for word in new if word not in spelled]:
         share = sum(words[word] for word in left) / words.total()
         print(
-            f"  {len(left)} words have no spelling in the letters of train: {some(left)} "
+            f"  {len(left)} words have no spelling in the letters of train: {shortened_list(left)} "
             f"({share:.1%} of all)"
         )
     return Lexicon(lexicon.entries | spelled)
@@ -212,7 +216,7 @@ def _given(experiment: Experiment, lexicon: Lexicon) -> Lexicon:
     return Lexicon({word: lexicon[word] for word in lexicon.entries if word not in guessed})
 
 
-def variants(guesses: list[Guess]) -> list[Guess]:
+def probable_pronunciations(guesses: list[Guess]) -> list[Guess]:
     """The best pronunciation, and those that are nearly as probable."""
     return [g for g in guesses[:MOST_VARIANTS] if g.share >= LEAST_SHARE * guesses[0].share]
 
@@ -226,6 +230,6 @@ def g2p_text(said: dict[str, list[Guess]]) -> str:
     )
 
 
-def some(words: Sequence[str]) -> str:
+def shortened_list(words: Sequence[str]) -> str:
     """The first few of some words, for a message."""
     return ", ".join(words[:5]) + (", …" if len(words) > 5 else "")

@@ -24,7 +24,7 @@ CACHED_FRAMES = 512  # that go through every step together while a core has them
 COPY = "#warp"  # between an utterance's id and the warp of a copy
 
 
-def copy_id(utterance: str, warp: float) -> str:
+def vtlp_id(utterance: str, warp: float) -> str:
     """The id of an utterance's copy at another vocal tract length; at 1 it is the utterance."""
     return utterance if warp == 1 else f"{utterance}{COPY}{warp:g}"
 

@@ -24,7 +24,7 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import atomic_path
 
 FORMAT = "acoustic_kd frames 1"
-UNKNOWN = -1  # the target of a frame that is not transcribed, beside some that are; never stored
+NO_TARGET = -1  # the target of a frame that is not transcribed, beside some that are; never stored
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Classes:
 
 
 @dataclass(frozen=True)
-class Utterance:
+class FrameSequence:
     """Frames that belong together: features [T, D] and targets [T] or None."""
 
     id: str
@@ -91,14 +91,14 @@ def open_shard(path: Path, expected_format: str) -> Iterator[h5py.File]:
 
 def write_store(
     directory: Path,
-    utterances: Iterable[Utterance],
+    utterances: Iterable[FrameSequence],
     classes: Classes,
     shard_frames: int,
     dtype: str = "float16",
 ) -> int:
     """Write a store of shards of about `shard_frames` frames each; returns the frames written."""
     total = number = frames = 0
-    held: list[Utterance] = []
+    held: list[FrameSequence] = []
     for utterance in utterances:
         held.append(utterance)
         frames += len(utterance.features)
@@ -110,7 +110,7 @@ def write_store(
     return total + frames
 
 
-def _write_shard(path: Path, held: list[Utterance], classes: Classes, dtype: str) -> None:
+def _write_shard(path: Path, held: list[FrameSequence], classes: Classes, dtype: str) -> None:
     lengths = [len(u.features) for u in held]
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["format"] = FORMAT
@@ -127,7 +127,7 @@ def _write_shard(path: Path, held: list[Utterance], classes: Classes, dtype: str
         file.create_dataset("offsets", data=np.concatenate([[0], np.cumsum(lengths)]))
 
 
-def read_utterances(path: Path) -> Iterator[Utterance]:
+def read_utterances(path: Path) -> Iterator[FrameSequence]:
     """The utterances of one shard, in order, with float32 features."""
     with open_shard(path, FORMAT) as file:
         features = file["features"][:].astype(np.float32)
@@ -135,7 +135,7 @@ def read_utterances(path: Path) -> Iterator[Utterance]:
         offsets = file["offsets"][:]
         for number, name in enumerate(file["ids"].asstr()[:]):
             span = slice(offsets[number], offsets[number + 1])
-            yield Utterance(name, features[span], None if targets is None else targets[span])
+            yield FrameSequence(name, features[span], None if targets is None else targets[span])
 
 
 def count_frames(paths: list[Path]) -> int:
@@ -178,7 +178,7 @@ class Frames:
     @property
     def transcribed(self) -> bool:
         """Whether the target of every frame is known."""
-        return self.targets is not None and not bool((self.targets == UNKNOWN).any())
+        return self.targets is not None and not bool((self.targets == NO_TARGET).any())
 
     def select(self, chosen: np.ndarray) -> "Frames":
         """Some of the utterances: those where `chosen`, bool [U], holds."""
@@ -198,7 +198,7 @@ class Frames:
             yield name, slice(int(self.offsets[number]), int(self.offsets[number + 1]))
 
 
-def outline(lengths: Mapping[str, int], classes: Classes) -> Frames:
+def frame_index(lengths: Mapping[str, int], classes: Classes) -> Frames:
     """Utterances of which the lengths are known alone: what soft targets are written and found by.
 
     Args:
@@ -287,6 +287,6 @@ def read_frames(paths: Path | list[Path]) -> Frames:
             if labelled:
                 targets.append(torch.from_numpy(file["targets"][:]).long())
             else:
-                targets.append(torch.full((len(features[-1]),), UNKNOWN))
+                targets.append(torch.full((len(features[-1]),), NO_TARGET))
     known = torch.cat(targets) if any(index.labelled) else None
     return Frames(torch.cat(features), known, index.ids, index.offsets, index.classes)

@@ -110,7 +110,7 @@ class Sliceable(Protocol):
 Rows = TypeVar("Rows", bound=Sliceable)
 
 
-def fitted(rows: Rows, frames: int, snip_edges: bool, where: str) -> Rows:
+def frames_as_here(rows: Rows, frames: int, snip_edges: bool, where: str) -> Rows:
     """What Kaldi has of each frame of an utterance, of the frames that there are here.
 
     With `--snip-edges=false` Kaldi has round(N / S) frames of N samples, S a frame's shift, frame t

@@ -20,7 +20,7 @@ from acoustic_kd.language.g2p_search import FIRST_UNIT, Guess, search
 from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.language.ngrams import kneser_ney
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import TEMPORARY, atomic_path, digest
+from acoustic_kd.system.files import TEMPORARY, atomic_path, json_sha256
 
 ORDER = 6  # units; docs/lexicon.md
 BEAM = 16  # hypotheses of a word kept at each letter; twice as many change nothing beyond chance
@@ -174,7 +174,7 @@ def cached_model(lexicon: Lexicon, path: Path) -> GraphoneModel:
 
     Nothing else may be kept in the folder of `path`, and no other process be at work there.
     """
-    made_from = digest([FORMAT, ORDER, list(lexicon.entries.items())])
+    made_from = json_sha256([FORMAT, ORDER, list(lexicon.entries.items())])
     model = read_model(path, made_from)
     if model is None:
         for half_written in path.parent.glob(TEMPORARY):  # a killed process left it

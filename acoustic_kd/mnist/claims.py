@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from acoustic_kd.mnist.results import (
-    caution,
+    bias_corrections,
+    comparability_warning,
     errors_of,
     grid,
     percent_wrong,
     plus_minus,
     row_of,
     spread,
-    ways_of,
 )
 
 COUNTED = ("cumbersome", "hard", "distilled")  # the rows whose errors are compared
@@ -47,7 +47,7 @@ def _counts(results: dict[str, Any]) -> list[dict[str, Any]]:
         if not nets or nets[0]["paper"] is None:
             continue
         errors, paper = np.array(errors_of(nets)), nets[0]["paper"]
-        holds, words = None, ", not comparable" if caution(results) else ""
+        holds, words = None, ", not comparable" if comparability_warning(results) else ""
         if not words and len(errors) > 1:
             # Where one more net would lie with 95 %: their spread, and that of their mean.
             reach = _t95(len(errors) - 1) * errors.std(ddof=1) * np.sqrt(1 + 1 / len(errors))
@@ -132,7 +132,7 @@ def _threes(results: dict[str, Any]) -> list[dict[str, Any]]:
     nets = row_of(results, "no-threes")
     if not nets:
         return []
-    right = {how: _mean(100 - percent_wrong(nets, how, [3])) for how in ways_of(nets)}
+    right = {how: _mean(100 - percent_wrong(nets, how, [3])) for how in bias_corrections(nets)}
     mean, error, told = right[""]
     claim = "Without a 3 in its transfer set a net gets most threes right"
     most = _is_above(mean, error, len(nets) - 1, 50)
@@ -151,7 +151,7 @@ def _sevens_eights(results: dict[str, Any]) -> list[dict[str, Any]]:
     nets = row_of(results, "sevens-eights")
     if not nets or "corrected" not in nets[0]:
         return []
-    wrong = {how: percent_wrong(nets, how, range(10)) for how in ways_of(nets)}
+    wrong = {how: percent_wrong(nets, how, range(10)) for how in bias_corrections(nets)}
     told = [_mean(wrong[how])[2] for how in ("", "test", "prior")]
     gain, enough = _mean(wrong[""] - wrong["test"]), _mean(50 - wrong["test"])
     better = [_is_above(*each[:2], len(nets) - 1, 0) for each in (gain, enough)]

@@ -15,7 +15,7 @@ import numpy as np
 from acoustic_kd.corpora.load import DATA_VARIABLE
 from acoustic_kd.system.download import CheckSum, MirrorError, fetch
 from acoustic_kd.system.errors import UserError, installation
-from acoustic_kd.system.files import in_turn
+from acoustic_kd.system.files import wait_for_lock
 
 # The files as first published, and the MD5 that their distributors quote.
 MD5 = {
@@ -144,7 +144,7 @@ def _download(cache: Path) -> list[str]:
     failures: list[str] = []
     if not _missing(cache):
         return failures
-    with in_turn(cache):
+    with wait_for_lock(cache):
         for mirror in MIRRORS:
             if missing := _missing(cache):
                 print(f"  downloading {len(missing)} files of MNIST from {mirror} to {cache}")

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from acoustic_kd.features.frames import Classes, Utterance, write_store
+from acoustic_kd.features.frames import Classes, FrameSequence, write_store
 from acoustic_kd.mnist import train_net as net
 from acoustic_kd.mnist.data import SIDE, Digits, Mnist, read_mnist
-from acoustic_kd.mnist.variants import DIGITS, Row, Run, Teacher, runs_of, teacher_of
-from acoustic_kd.system.files import digest, only_one, read_json, write_json
+from acoustic_kd.mnist.variants import DIGITS, Run, Teacher, Variant, runs_of, teacher_of
+from acoustic_kd.system.files import exclusive_lock, json_sha256, read_json, write_json
 from acoustic_kd.system.parallel import Task, progress, run_tasks
-from acoustic_kd.system.steps import Work, read_done
+from acoustic_kd.system.steps import Step, read_done
 
-CLASSES = Classes(DIGITS, digest([str(digit) for digit in range(DIGITS)]))
+CLASSES = Classes(DIGITS, json_sha256([str(digit) for digit in range(DIGITS)]))
 SHARD_IMAGES = 20_000
 HELD_OUT = 10_000  # train images that stand in for the test images while settings are chosen
 REPORTED_EPOCHS = 10
@@ -34,7 +34,12 @@ NOT_SHAPING = {
 
 
 def run_experiment(
-    rows: dict[str, Row], directory: Path, data_dir: Path | None, dev: bool, jobs: int, command: str
+    rows: dict[str, Variant],
+    directory: Path,
+    data_dir: Path | None,
+    dev: bool,
+    jobs: int,
+    command: str,
 ) -> dict[str, Any]:
     """Train every net that is not current; returns the results, also in DIR/results.json.
 
@@ -49,7 +54,7 @@ def run_experiment(
     mnist = read_mnist(data_dir, directory.parent / "mnist-data")
     if dev:
         mnist = hold_out(mnist)
-    with only_one(directory):
+    with exclusive_lock(directory):
         works = _train(rows, directory, write_frames(mnist, directory), jobs)
     done = [read_done(work.directory) or {} for work in works.values()]
     results = {
@@ -66,7 +71,7 @@ def run_experiment(
     return results
 
 
-def _train(rows: dict[str, Row], directory: Path, frames: Work, jobs: int) -> dict[Run, Work]:
+def _train(rows: dict[str, Variant], directory: Path, frames: Step, jobs: int) -> dict[Run, Step]:
     """Train every net that is not current; says of each, as it is done, how it errs."""
     tasks, works = plan(rows, directory, frames)
     names = {run.name: run for run in works}
@@ -81,11 +86,11 @@ def _train(rows: dict[str, Row], directory: Path, frames: Work, jobs: int) -> di
     return works
 
 
-def _result(work: Work) -> dict[str, Any]:
+def _result(work: Step) -> dict[str, Any]:
     return read_json(work.directory / "result.json")
 
 
-def _net(run: Run, rows: dict[str, Row], work: Work) -> dict[str, Any]:
+def _net(run: Run, rows: dict[str, Variant], work: Step) -> dict[str, Any]:
     """What `results.json` says of one net (docs/results.md)."""
     result, teacher = _result(work), teacher_of(run, rows)
     settings = asdict(run.settings)
@@ -117,7 +122,7 @@ def hold_out(mnist: Mnist) -> Mnist:
     return replace(mnist, train=first, test=last)
 
 
-def write_frames(mnist: Mnist, directory: Path) -> Work:
+def write_frames(mnist: Mnist, directory: Path) -> Step:
     """The images as frame stores `train` and `test`, pixels 0 … 1; an image is an utterance."""
     splits = {"train": mnist.train, "test": mnist.test}
     inputs = {
@@ -125,13 +130,13 @@ def write_frames(mnist: Mnist, directory: Path) -> Work:
         for split, digits in splits.items()
         for part, array in (("images", digits.images), ("labels", digits.labels))
     }
-    work = Work("frames", directory / "frames", {"source": mnist.source}, inputs)
+    work = Step("frames", directory / "frames", {"source": mnist.source}, inputs)
     if work.is_current():
         return work
-    with work.making():
+    with work.run():
         for split, digits in splits.items():
             utterances = (
-                Utterance(f"{split}-{number:05d}", image[None] / np.float32(255), label[None])
+                FrameSequence(f"{split}-{number:05d}", image[None] / np.float32(255), label[None])
                 for number, (image, label) in enumerate(
                     zip(digits.images, digits.labels, strict=True)
                 )
@@ -140,16 +145,18 @@ def write_frames(mnist: Mnist, directory: Path) -> Work:
     return work
 
 
-def plan(rows: dict[str, Row], directory: Path, frames: Work) -> tuple[list[Task], dict[Run, Work]]:
+def plan(
+    rows: dict[str, Variant], directory: Path, frames: Step
+) -> tuple[list[Task], dict[Run, Step]]:
     """All tasks, each after those it needs, and the work of each net."""
     tasks: list[Task] = []
-    works: dict[Run, Work] = {}
+    works: dict[Run, Step] = {}
 
-    def train(run: Run, soft: Work | None = None, needs: tuple[str, ...] = ()) -> None:
+    def train(run: Run, soft: Step | None = None, needs: tuple[str, ...] = ()) -> None:
         inputs = {"frames": frames.digest}
         if soft is not None:
             inputs["soft-targets"] = soft.digest
-        works[run] = Work(run.name, directory / "runs" / run.name, _settings(run), inputs)
+        works[run] = Step(run.name, directory / "runs" / run.name, _settings(run), inputs)
         report = max(1, run.settings.epochs // REPORTED_EPOCHS)
         arguments = (run, works[run], soft and soft.directory, report)
         tasks.append(Task(run.name, net.train_net, arguments, needs, cost(run.settings)))
@@ -179,11 +186,11 @@ def _settings(run: Run) -> dict[str, Any]:
 
 
 def _soft_works(
-    teacher: Teacher, members: list[Work], temperatures: list[float], directory: Path
-) -> dict[float, Work]:
+    teacher: Teacher, members: list[Step], temperatures: list[float], directory: Path
+) -> dict[float, Step]:
     inputs = {member.name: member.digest for member in members}
     return {
-        t: Work(
+        t: Step(
             f"soft targets of {teacher.name}",
             directory / "soft_targets" / teacher.name / f"T{t:g}",
             {"temperature": t, "mean": teacher.mean},
@@ -194,7 +201,7 @@ def _soft_works(
 
 
 def _soft_task(
-    teacher: Teacher, members: list[Work], works: dict[float, Work], rows: dict[str, Row]
+    teacher: Teacher, members: list[Step], works: dict[float, Step], rows: dict[str, Variant]
 ) -> Task:
     needs = tuple(member.name for member in members)
     one = cost(rows[teacher.row]) / rows[teacher.row].epochs / 3  # forward alone
@@ -202,7 +209,7 @@ def _soft_task(
     return Task(teacher.name, net.write_soft_targets, arguments, needs, one * len(members))
 
 
-def cost(row: Row) -> float:
+def cost(row: Variant) -> float:
     """10^12 multiplications and additions that training a net takes, about: of 60,000 images."""
     sizes = [SIDE**2, *row.layers * [row.width], DIGITS]
     weights = sum(a * b for a, b in pairwise(sizes))

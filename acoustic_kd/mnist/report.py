@@ -15,14 +15,14 @@ from acoustic_kd.mnist.claims import claims, gap
 from acoustic_kd.mnist.pictures import soft_target_picture, temperature_picture
 from acoustic_kd.mnist.results import (
     BIASES,
-    caution,
+    bias_corrections,
+    comparability_warning,
     confusions_of,
     errors_of,
     grid,
     row_of,
     rows_of,
     spread,
-    ways_of,
 )
 from acoustic_kd.system.files import write_text
 
@@ -57,7 +57,7 @@ def section(results: dict[str, Any], pictures: Mapping[str, str], machine: str =
         pictures: `soft-targets` and `temperatures` (those there are) → where they lie.
         machine: on which it ran, if that is known.
     """
-    warning = caution(results)
+    warning = comparability_warning(results)
     on = f" on {machine}" if machine else ""
     parts = [
         [warning] if warning else [],
@@ -78,14 +78,14 @@ def terminal_summary(results: dict[str, Any]) -> str:
     """The rows of experiments 1, 2, 3, 7, 5 and 6 for a terminal."""
     rows = [["", "nets", "epochs", f"errors of {results['images']['test']:,}", "paper"]]
     for nets in rows_of(results, 1, 2, 3, 7, 5, 6):
-        for how in ways_of(nets):
+        for how in bias_corrections(nets):
             title = f"  {BIASES[how]}" if how else nets[0]["title"]
             count, epochs = ("", "") if how else (f"{len(nets)}", f"{nets[0]['epochs']}")
             rows.append([title, count, epochs, spread(errors_of(nets, how)), _paper(nets[0], how)])
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     lines = ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
     lines.insert(1, "  " + "  ".join("-" * width for width in widths))
-    notes = [f"  {caution(results)}"] if caution(results) else []
+    notes = [f"  {comparability_warning(results)}"] if comparability_warning(results) else []
     notes += [f"  {c['claim']}: {c['found']} (paper: {c['paper']})" for c in gap(results)]
     return "\n".join([line.rstrip() for line in lines] + notes)
 
@@ -111,7 +111,7 @@ def _corrected_table(results: dict[str, Any]) -> list[str]:
     rows = []
     for nets in rows_of(results, 5, 6):
         classes = list(nets[0]["correct"])  # a tuple would be two indices
-        for how in ways_of(nets):
+        for how in bias_corrections(nets):
             errors = np.array(errors_of(nets, how))
             matrix = confusions_of(nets, how)
             of_classes = matrix[:, classes].sum((1, 2)) - matrix[:, classes, classes].sum(1)

@@ -14,7 +14,7 @@ BIASES = {
 }
 
 
-def caution(results: dict[str, Any]) -> str:
+def comparability_warning(results: dict[str, Any]) -> str:
     """What keeps the figures from being compared with the paper's, or nothing."""
     found = []
     if not results["comparable"]:
@@ -41,7 +41,7 @@ def row_of(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [net for net in results["nets"] if net["row"] == name]
 
 
-def ways_of(nets: list[dict[str, Any]]) -> list[str]:
+def bias_corrections(nets: list[dict[str, Any]]) -> list[str]:
     """How the biases of some nets were corrected, as trained first."""
     return ["", *nets[0].get("corrected", ())]
 

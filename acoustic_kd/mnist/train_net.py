@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from acoustic_kd.features.frames import Frames, read_frames
 from acoustic_kd.mnist.bias_correction import best_shift, prior_shift, shifted
 from acoustic_kd.mnist.data import SIDE
-from acoustic_kd.mnist.variants import DIGITS, Row, Run, Teacher
+from acoustic_kd.mnist.variants import DIGITS, Run, Teacher, Variant
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets
-from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
+from acoustic_kd.soft_targets.write import Provenance, blocks_of, write_shard
 from acoustic_kd.system.files import write_json
 from acoustic_kd.system.seeds import seed_of
-from acoustic_kd.system.steps import Work
+from acoustic_kd.system.steps import Step
 from acoustic_kd.training.ensemble import mean_of
 from acoustic_kd.training.model import load_model, logits_of, make_splicer, use_bfloat16
 from acoustic_kd.training.processes import make_accelerator
-from acoustic_kd.training.trainer import Job, Trainer
+from acoustic_kd.training.trainer import Trainer, TrainingRun
 
 BATCH = 4096  # images predicted at once
 SHARD = "shard-00000.h5"  # that holds all of one teacher's soft targets at a temperature
@@ -64,7 +64,7 @@ def subset(frames: Frames, digits: tuple[int, ...]) -> Frames:
     return frames.select(torch.isin(frames.labels, torch.tensor(digits)).numpy())
 
 
-def train_net(run: Run, work: Work, soft: Path | None, report: int) -> float:
+def train_net(run: Run, work: Step, soft: Path | None, report: int) -> float:
     """Train one net and count its errors, unless that is done; returns the seconds it took.
 
     Args:
@@ -81,9 +81,9 @@ def train_net(run: Run, work: Work, soft: Path | None, report: int) -> float:
         targets = read_soft_targets(soft, frames, run.temperature)
     # The seeds of different rows differ, so that nothing but the targets ties two nets together.
     seed = seed_of("mnist", run.row, run.seed)
-    job = Job(run.name, seed, row.model, row.train, row.hard_weight, work.digest, report)
+    job = TrainingRun(run.name, seed, row.model, row.train, row.hard_weight, work.digest, report)
     augment = jitter(row.jitter) if row.jitter else None
-    with work.making():
+    with work.run():
         trainer = Trainer(job, work.directory, frames, None, targets, make_accelerator(), augment)
         history = trainer.run()
         model = load_model(work.directory)[0].to(trainer.accelerator.device)
@@ -96,7 +96,7 @@ def train_net(run: Run, work: Work, soft: Path | None, report: int) -> float:
     return time.monotonic() - begun
 
 
-def write_soft_targets(teacher: Teacher, members: list[Work], works: dict[float, Work]) -> None:
+def write_soft_targets(teacher: Teacher, members: list[Step], works: dict[float, Step]) -> None:
     """Average the members' predictions for all train images, at each temperature.
 
     Args:
@@ -114,12 +114,12 @@ def write_soft_targets(teacher: Teacher, members: list[Work], works: dict[float,
     device = make_accelerator().device
     logits = [predict(load_model(m.directory)[0].to(device), frames) for m in members]
     for temperature, work in missing.items():
-        origin = Origin(temperature, tuple(m.digest for m in members), teacher.mean)
+        origin = Provenance(temperature, tuple(m.digest for m in members), teacher.mean)
         means = (
             mean_of((one[numbers] for one in logits), temperature, teacher.mean)
             for numbers in blocks_of(len(frames))
         )
-        with work.making():
+        with work.run():
             write_shard(work.directory / SHARD, frames, means, origin, Encoding("dense"))
 
 
@@ -128,7 +128,7 @@ def predict(model: nn.Module, frames: Frames) -> Tensor:
     """Logits float32 [N, K] of every image, on the CPU."""
     device = next(model.parameters()).device
     low = use_bfloat16(None, device)
-    windows = make_splicer(Row().model, frames.features, frames.offsets, low).to(device)
+    windows = make_splicer(Variant().model, frames.features, frames.offsets, low).to(device)
     numbers = torch.arange(len(frames), device=device)
     return torch.cat([logits_of(model, windows(n), low).cpu() for n in numbers.split(BATCH)])
 

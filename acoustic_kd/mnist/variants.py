@@ -13,7 +13,7 @@ DIGITS = 10
 
 
 @dataclass(frozen=True)
-class Row:
+class Variant:
     """One kind of net, trained once a temperature and seed.
 
     Attributes:
@@ -83,7 +83,7 @@ class Run:
     """
 
     row: str
-    settings: Row
+    settings: Variant
     temperature: float | None
     seed: int
 
@@ -109,7 +109,7 @@ class Teacher:
         return f"{self.row}-{seeds}" + ("" if len(self.seeds) == 1 else f"-{self.mean}")
 
 
-def read_rows(path: Path, full: bool) -> dict[str, Row]:
+def read_rows(path: Path, full: bool) -> dict[str, Variant]:
     """The rows of a settings file: all of them, or those of `quick` with its settings.
 
     Raises:
@@ -149,8 +149,8 @@ def _by_name(path: Path, part: str, values: Any) -> dict[str, dict[str, Any]]:
     return {name: row or {} for name, row in values.items()}
 
 
-def _row(path: Path, name: str, values: Any) -> Row:
-    row = fill(Row, values, str(path), f"{name}.")
+def _row(path: Path, name: str, values: Any) -> Variant:
+    row = fill(Variant, values, str(path), f"{name}.")
     for part, settings in (("model", row.model), ("train", row.train)):
         for key, value in vars(settings).items():
             try:
@@ -161,7 +161,7 @@ def _row(path: Path, name: str, values: Any) -> Row:
     return row
 
 
-def _check(path: Path, name: str, row: Row, rows: dict[str, Row]) -> None:
+def _check(path: Path, name: str, row: Variant, rows: dict[str, Variant]) -> None:
     """Raise a UserError for what a row asks for and cannot have."""
     digits = set(range(DIGITS))
     wrong = None
@@ -189,7 +189,7 @@ def _check(path: Path, name: str, row: Row, rows: dict[str, Row]) -> None:
         raise UserError(f"{path}: row '{name}': {wrong}")
 
 
-def runs_of(rows: dict[str, Row]) -> Iterator[Run]:
+def runs_of(rows: dict[str, Variant]) -> Iterator[Run]:
     """Every net of every row."""
     for name, row in rows.items():
         for temperature in row.temperatures if row.teacher is not None else (None,):
@@ -197,7 +197,7 @@ def runs_of(rows: dict[str, Row]) -> Iterator[Run]:
                 yield Run(name, replace(row), temperature, seed)
 
 
-def teacher_of(run: Run, rows: dict[str, Row]) -> Teacher | None:
+def teacher_of(run: Run, rows: dict[str, Variant]) -> Teacher | None:
     """Whose predictions a net learns, or None."""
     row = run.settings
     if row.teacher is None:

@@ -9,7 +9,7 @@ import numpy as np
 from acoustic_kd.decoding.scoring import error_counts
 from acoustic_kd.reports.charts import MARKS
 from acoustic_kd.reports.experiment_files import (
-    Source,
+    ExperimentFiles,
     differing_settings,
     read_source,
     short_names,
@@ -18,8 +18,8 @@ from acoustic_kd.reports.experiment_page import NO_FRAMES
 from acoustic_kd.reports.frame_sections import calibration_table, pooled, reliability
 from acoustic_kd.reports.page import NONE, Note, Picture, Section, Table, render
 from acoustic_kd.reports.results import differences
-from acoustic_kd.reports.sections import side_by_side, size_table, training_pictures
-from acoustic_kd.reports.tables import difference_table, gain_sentences
+from acoustic_kd.reports.sections import comparison_parts, size_table, training_pictures
+from acoustic_kd.reports.tables import difference_table, gain_summary
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_text
 
@@ -42,11 +42,11 @@ def compare(directories: Sequence[Path], out: Path) -> None:
     write_text(out, compare_page([read_source(directory, name) for directory, name in pairs]))
 
 
-def compare_page(sources: Sequence[Source]) -> str:
+def compare_page(sources: Sequence[ExperimentFiles]) -> str:
     """The page."""
     title = f"{' and '.join([', '.join(s.name for s in sources[:-1]), sources[-1].name])} compared"
     lead = [
-        f"{source.name}: {' '.join(f'{line}.' for line in gain_sentences(source.results))}"
+        f"{source.name}: {' '.join(f'{line}.' for line in gain_summary(source.results))}"
         for source in sources
     ]
     sections = [
@@ -61,12 +61,12 @@ def compare_page(sources: Sequence[Source]) -> str:
     return render(title, lead, sections)
 
 
-def _results(sources: Sequence[Source]) -> Section:
-    parts = [*_cautions(sources), *side_by_side(sources, "experiment")]
+def _results(sources: Sequence[ExperimentFiles]) -> Section:
+    parts = [*_cautions(sources), *comparison_parts(sources, "experiment")]
     return Section("results", "Results", parts)
 
 
-def _cautions(sources: Sequence[Source]) -> list[Note]:
+def _cautions(sources: Sequence[ExperimentFiles]) -> list[Note]:
     """Why figures may not be held against one another."""
     corpora = {source.results["corpus"] for source in sources}
     if len(corpora) > 1:
@@ -83,18 +83,18 @@ def _cautions(sources: Sequence[Source]) -> list[Note]:
     return []
 
 
-def _comparable(sources: Sequence[Source]) -> bool:
+def _comparable(sources: Sequence[ExperimentFiles]) -> bool:
     """Whether all test on the same utterances, as far as these are there to be seen."""
     first = sources[0].references
     return bool(first) and all(source.references == first for source in sources[1:])
 
 
-def _senones(source: Source) -> str | None:
+def _senones(source: ExperimentFiles) -> str | None:
     entries = source.soft_targets.entries.values()
     return next((entry.header.inventory for entry in entries), None)
 
 
-def _differences(sources: Sequence[Source]) -> Section:
+def _differences(sources: Sequence[ExperimentFiles]) -> Section:
     """Of the distilled models of each experiment from those of the first."""
     title = f"Distilled models against those of {sources[0].name}"
     found = paired(sources) if _comparable(sources) else None
@@ -108,7 +108,7 @@ def _differences(sources: Sequence[Source]) -> Section:
     return Section("differences", title, [Table(difference_table({"differences": found}), caption)])
 
 
-def paired(sources: Sequence[Source]) -> dict[str, dict[str, Any]] | None:
+def paired(sources: Sequence[ExperimentFiles]) -> dict[str, dict[str, Any]] | None:
     """By how much the distilled models of each experiment differ from the first's, on test.
 
     Args:
@@ -145,7 +145,7 @@ def paired(sources: Sequence[Source]) -> dict[str, dict[str, Any]] | None:
     }
 
 
-def _settings(sources: Sequence[Source]) -> Section:
+def _settings(sources: Sequence[ExperimentFiles]) -> Section:
     """Those in which the experiments differ."""
     keys = differing_settings(sources)
     if not keys:
@@ -158,7 +158,7 @@ def _settings(sources: Sequence[Source]) -> Section:
     return Section("settings", "Settings that differ", [note, Table(table)])
 
 
-def _training(sources: Sequence[Source]) -> Section:
+def _training(sources: Sequence[ExperimentFiles]) -> Section:
     series = [
         (source.name, source.curves[name], number)
         for number, source in enumerate(sources)
@@ -172,11 +172,11 @@ def _training(sources: Sequence[Source]) -> Section:
     return Section("training", "Training of the distilled models", pictures)
 
 
-def _cost(sources: Sequence[Source]) -> Section:
+def _cost(sources: Sequence[ExperimentFiles]) -> Section:
     return Section("cost", "Size, speed, memory", [size_table(sources, "experiment")])
 
 
-def _soft_targets(sources: Sequence[Source]) -> Section:
+def _soft_targets(sources: Sequence[ExperimentFiles]) -> Section:
     columns: list[Mapping[str, str]] = [dict(source.soft_targets.rows()) for source in sources]
     keys = list(dict.fromkeys(key for column in columns for key in column))
     table = [["of the store", *(source.name for source in sources)]]
@@ -184,7 +184,7 @@ def _soft_targets(sources: Sequence[Source]) -> Section:
     return Section("soft-targets", "Soft targets", [Table(table)] if keys else [])
 
 
-def _calibration(sources: Sequence[Source]) -> Section:
+def _calibration(sources: Sequence[ExperimentFiles]) -> Section:
     figures = {
         f"{source.name}, {kind}": pooled(parts)
         for source in sources

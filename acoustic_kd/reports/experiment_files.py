@@ -9,7 +9,7 @@ from typing import Any
 from acoustic_kd.corpora.utterances import Utterance, read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.reports.page import NONE
-from acoustic_kd.soft_targets.verify import Found, examine
+from acoustic_kd.soft_targets.verify import StoreReport, examine
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json, read_jsonl
 from acoustic_kd.system.steps import read_done
@@ -26,7 +26,7 @@ NEEDED = ("systems", "gain_kept", "gain_kept_ci95", "differences", "each_model")
 
 
 @dataclass(frozen=True)
-class Source:
+class ExperimentFiles:
     """An experiment that has results.
 
     Attributes:
@@ -82,7 +82,7 @@ class Source:
         return found
 
     @cached_property
-    def soft_targets(self) -> Found:
+    def soft_targets(self) -> StoreReport:
         """What the manifest of its soft targets says."""
         return examine(self.directory / "soft_targets")
 
@@ -146,7 +146,7 @@ def short_names(places: Sequence[Path]) -> list[str]:
     return ["/".join(place.parts[-depth:]) for place in places]
 
 
-def differing_settings(sources: Sequence[Source]) -> list[str]:
+def differing_settings(sources: Sequence[ExperimentFiles]) -> list[str]:
     """The settings in which experiments differ."""
     keys = sorted(set().union(*(source.settings for source in sources)))
     first = sources[0].settings
@@ -157,7 +157,7 @@ def differing_settings(sources: Sequence[Source]) -> list[str]:
     ]
 
 
-def read_source(directory: Path, name: str) -> Source:
+def read_source(directory: Path, name: str) -> ExperimentFiles:
     """A finished experiment.
 
     Raises:
@@ -184,4 +184,4 @@ def read_source(directory: Path, name: str) -> Source:
         raise UserError(
             f"{path}: has no '{missing[0]}'; an older version made it: run stage report"
         )
-    return Source(name, directory, results)
+    return ExperimentFiles(name, directory, results)

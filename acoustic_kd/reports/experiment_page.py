@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from acoustic_kd.reports import frame_sections as frames
-from acoustic_kd.reports.experiment_files import Source
+from acoustic_kd.reports.experiment_files import ExperimentFiles
 from acoustic_kd.reports.page import NONE, Note, Part, Section, Table, render
 from acoustic_kd.reports.sections import (
     SIZE_HEADING,
-    lead_of,
     models_section,
     results_section,
     size_rows,
     speakers_section,
+    summary_lines,
     training_section,
 )
 from acoustic_kd.reports.sentences import differing
@@ -30,7 +30,7 @@ def report_page(directory: Path, results: dict[str, Any]) -> str:
     Args:
         results: the contents of its `results.json`.
     """
-    source = Source(Path(directory).resolve().name, Path(directory), results)
+    source = ExperimentFiles(Path(directory).resolve().name, Path(directory), results)
     sections = [
         results_section(results),
         training_section([source]),
@@ -43,10 +43,10 @@ def report_page(directory: Path, results: dict[str, Any]) -> str:
         _settings(source),
     ]
     title = f"{results['corpus']}: {', '.join(s['name'] for s in results['systems'])}"
-    return render(title, lead_of(results), sections)
+    return render(title, summary_lines(results), sections)
 
 
-def _cost(source: Source) -> Section:
+def _cost(source: ExperimentFiles) -> Section:
     minutes = source.results.get("minutes", {})
     parts: list[Note | Table] = [
         Table(
@@ -74,7 +74,7 @@ def _cost(source: Source) -> Section:
     return Section("cost", "Size, speed, memory", parts)
 
 
-def _sentences(source: Source) -> Section:
+def _sentences(source: ExperimentFiles) -> Section:
     one, other = source.of_kind("baseline")[0], source.of_kind("distilled")[0]
     parts: Sequence[Part] = [Note("What was recognised is not there any more (decode/…/test.txt).")]
     if source.references:
@@ -83,7 +83,7 @@ def _sentences(source: Source) -> Section:
     return Section("sentences", "Decoded sentences", parts)
 
 
-def _soft_targets(source: Source) -> Section:
+def _soft_targets(source: ExperimentFiles) -> Section:
     found = source.soft_targets.rows()
     if not found:
         return Section("soft-targets", "Soft targets", [Note("They are not there any more.")])
@@ -97,7 +97,7 @@ def _soft_targets(source: Source) -> Section:
     return Section("soft-targets", "Soft targets", parts)
 
 
-def _frames(source: Source) -> list[Section]:
+def _frames(source: ExperimentFiles) -> list[Section]:
     titles = {
         "phones": "Frame accuracy by phone",
         "confusions": "What soft targets know",
@@ -129,7 +129,7 @@ def _frames(source: Source) -> list[Section]:
     return [*sections, more]
 
 
-def _settings(source: Source) -> Section:
+def _settings(source: ExperimentFiles) -> Section:
     command = source.results.get("command")
     parts: list[Note | Table] = [Note(f"Made again by: {command}")] if command else []
     parts.append(Note(f"Digest of the settings: {source.results['config_digest']}"))

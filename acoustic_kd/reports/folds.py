@@ -9,7 +9,7 @@ import numpy as np
 
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts, score
-from acoustic_kd.reports.experiment_files import Source, differing_settings, short_names
+from acoustic_kd.reports.experiment_files import ExperimentFiles, differing_settings, short_names
 from acoustic_kd.reports.experiment_page import NO_FRAMES
 from acoustic_kd.reports.frame_sections import (
     STYLES,
@@ -21,17 +21,17 @@ from acoustic_kd.reports.frame_sections import (
 from acoustic_kd.reports.page import Note, Part, Section, Table, render
 from acoustic_kd.reports.results import Measurement, make_results
 from acoustic_kd.reports.sections import (
+    comparison_parts,
     gain_pictures,
-    lead_of,
     models_section,
     results_section,
-    side_by_side,
     size_table,
     speakers_section,
+    summary_lines,
     training_section,
 )
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import digest, read_json
+from acoustic_kd.system.files import json_sha256, read_json
 
 COUNTS = ("errors", "words", "substitutions", "insertions", "deletions")
 
@@ -75,7 +75,7 @@ def pool_folds(experiments: list[Path]) -> dict[str, Any]:
     systems = {system["name"]: system for system in results[0]["systems"]}
     pooled = make_results(
         results[0]["corpus"],
-        digest([result["config_digest"] for result in results]),
+        json_sha256([result["config_digest"] for result in results]),
         measurements,
         references,
         transcripts,
@@ -132,7 +132,7 @@ def folds_page(directories: Sequence[Path], results: Mapping[str, Any]) -> str:
     """
     names = short_names([Path(directory).resolve() for directory in directories])
     folds = [
-        Source(name, directory, read_json(directory / "results.json"))
+        ExperimentFiles(name, directory, read_json(directory / "results.json"))
         for name, directory in zip(names, map(Path, directories), strict=True)
     ]
     sections = [
@@ -147,19 +147,19 @@ def folds_page(directories: Sequence[Path], results: Mapping[str, Any]) -> str:
     ]
     systems = ", ".join(system["name"] for system in results["systems"])
     title = f"{results['corpus']}: {systems} over {len(folds)} folds"
-    return render(title, lead_of(results), sections)
+    return render(title, summary_lines(results), sections)
 
 
-def _each_fold(folds: Sequence[Source]) -> Section:
+def _each_fold(folds: Sequence[ExperimentFiles]) -> Section:
     parts: list[Part] = []
     if others := [key for key in differing_settings(folds) if key != FOLD]:
         text = f"The folds differ in more than {FOLD}: {', '.join(others)}."
         parts.append(Note(text, caution=True))
     gains = gain_pictures({fold.name: fold.results for fold in folds})
-    return Section("folds", "Each fold", [*parts, *side_by_side(folds, "fold"), *gains])
+    return Section("folds", "Each fold", [*parts, *comparison_parts(folds, "fold"), *gains])
 
 
-def _frames(folds: Sequence[Source]) -> list[Section]:
+def _frames(folds: Sequence[ExperimentFiles]) -> list[Section]:
     """Of all folds together; their senones differ, their phones do not."""
     titles = {"phones": "Frame accuracy by phone", "calibration": "Calibration"}
     if lacking := [fold.name for fold in folds if not fold.frames]:
@@ -177,7 +177,7 @@ def _frames(folds: Sequence[Source]) -> list[Section]:
     ]
 
 
-def _settings(folds: Sequence[Source]) -> Section:
+def _settings(folds: Sequence[ExperimentFiles]) -> Section:
     """Those that the folds have in common."""
     differ = differing_settings(folds)
     shared = sorted((key, str(v)) for key, v in folds[0].settings.items() if key not in differ)

@@ -13,7 +13,7 @@ import torch
 
 from acoustic_kd.alignment.senones import SenoneInventory
 from acoustic_kd.features.fbank import SHIFT_SECONDS
-from acoustic_kd.training.ensemble import SMALLEST
+from acoustic_kd.training.ensemble import MIN_PROBABILITY
 
 BINS = 15  # of equal width, as Guo et al., *On Calibration of Modern Neural Networks* (2017)
 TEMPERATURES = (1.0, 2.0, 5.0, 10.0)  # those the paper tried for speech (section 4.1)
@@ -89,7 +89,7 @@ class FrameFigures:
         which = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
         weights = np.ones(len(rows)), right, confidence
         self.binned += [np.bincount(which, weight, BINS) for weight in weights]
-        self.surprise -= float(np.log(np.maximum(own, SMALLEST), dtype=np.float64).sum())
+        self.surprise -= float(np.log(np.maximum(own, MIN_PROBABILITY), dtype=np.float64).sum())
         self.seconds += seconds
         # Where the label is found, what other phones get; first of all where it is sure.
         interest = np.where(right, 1 - masses[rows, phones] + (own >= SURE), -1.0)

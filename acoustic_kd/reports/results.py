@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from acoustic_kd.decoding.scoring import Score, error_counts, pooled, probability_better, replicate
-from acoustic_kd.decoding.workers import Decoded
+from acoustic_kd.decoding.workers import DecodingResult
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 
 KINDS = ("baseline", "control", "ensemble", "distilled")
@@ -48,7 +48,7 @@ class Measurement:
         split: str,
         score: Score,
         frames: dict[str, tuple[int, int]],
-        decoded: Iterable[Decoded],
+        decoded: Iterable[DecodingResult],
     ) -> None:
         """Record the figures of one split."""
         decoded = list(decoded)

@@ -5,7 +5,7 @@ from statistics import fmean, median
 from typing import Any
 
 from acoustic_kd.reports.charts import Row, Series, lines, rows
-from acoustic_kd.reports.experiment_files import Source
+from acoustic_kd.reports.experiment_files import ExperimentFiles
 from acoustic_kd.reports.frame_sections import STYLES
 from acoustic_kd.reports.page import NONE, Note, Part, Picture, Section, Table
 from acoustic_kd.reports.results import GAINS
@@ -19,7 +19,7 @@ from acoustic_kd.reports.tables import (
 from acoustic_kd.system.steps import read_done
 
 
-def lead_of(results: Mapping[str, Any]) -> list[str]:
+def summary_lines(results: Mapping[str, Any]) -> list[str]:
     """What is said first: what is kept of the gain, and on which transfer set."""
     return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences(results)]
 
@@ -80,7 +80,7 @@ def gain_pictures(folds: Mapping[str, Mapping[str, Any]]) -> list[Picture]:
     return [Picture(title, drawn, note)]
 
 
-def side_by_side(sources: Sequence[Source], what: str) -> list[Part]:
+def comparison_parts(sources: Sequence[ExperimentFiles], what: str) -> list[Part]:
     """The systems of several experiments in a table, and the distilled ones in pictures.
 
     Args:
@@ -143,7 +143,7 @@ SIZE_HEADING = [
 ]  # fmt: skip
 
 
-def size_rows(source: Source) -> list[list[str]]:
+def size_rows(source: ExperimentFiles) -> list[list[str]]:
     """Of each kind of system what it takes, in the columns of SIZE_HEADING."""
     table = []
     for system in source.results["systems"]:
@@ -174,18 +174,18 @@ def size_rows(source: Source) -> list[list[str]]:
     return table
 
 
-def size_table(sources: Sequence[Source], what: str) -> Table:
+def size_table(sources: Sequence[ExperimentFiles], what: str) -> Table:
     """`size_rows` of several experiments; `what` they are heads the first column."""
     rows = [[source.name, *row] for source in sources for row in size_rows(source)]
     return Table([[what, *SIZE_HEADING], *rows])
 
 
-def _size(source: Source, name: str) -> float | None:
+def _size(source: ExperimentFiles, name: str) -> float | None:
     path = source.folders[name] / "model.safetensors"
     return path.stat().st_size / 1e6 if path.is_file() else None
 
 
-def _minutes(source: Source, name: str) -> float | None:
+def _minutes(source: ExperimentFiles, name: str) -> float | None:
     done = read_done(source.folders[name])
     return done["seconds"] / 60 if done and "seconds" in done else None
 
@@ -248,7 +248,7 @@ def training_pictures(series: Sequence[tuple[str, list[dict[str, Any]], int]]) -
     return pictures
 
 
-def training_section(sources: Sequence[Source]) -> Section:
+def training_section(sources: Sequence[ExperimentFiles]) -> Section:
     """The training of every model of an experiment, or of several alike."""
     counts = {kind: sum(len(source.of_kind(kind)) for source in sources) for kind in STYLES}
     labels = {kind: f"{kind} ({count})" if count > 1 else kind for kind, count in counts.items()}

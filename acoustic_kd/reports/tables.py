@@ -42,7 +42,7 @@ def _plus_minus(deviation: float | None) -> str:
 MEASURES = {"frame_accuracy": "frame accuracy", "wer": "WER"}
 
 
-def gain_sentences(results: Mapping[str, Any]) -> list[str]:
+def gain_summary(results: Mapping[str, Any]) -> list[str]:
     """What soft targets are worth, in words: the distilled model beside its control first."""
     sentences = []
     if GAINS["control"] not in results:
@@ -97,7 +97,7 @@ def _epochs_of(name: str) -> str:
     return "train.epochs" if name.startswith("member") else "distill.epochs"
 
 
-def transfer_sentences(results: Mapping[str, Any]) -> list[str]:
+def transfer_set_summary(results: Mapping[str, Any]) -> list[str]:
     """How much of the transfer set is not transcribed, in words; nothing where all of it is."""
     frames = results.get("transfer_set", {})
     if not frames.get("untranscribed"):
@@ -113,8 +113,8 @@ def transfer_sentences(results: Mapping[str, Any]) -> list[str]:
 def sentences(results: Mapping[str, Any]) -> list[str]:
     """All that is said below the tables."""
     return [
-        *gain_sentences(results),
-        *transfer_sentences(results),
+        *gain_summary(results),
+        *transfer_set_summary(results),
         *training_sentences(results),
         *precision_sentences(results),
     ]

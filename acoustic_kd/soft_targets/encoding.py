@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import digest
+from acoustic_kd.system.files import json_sha256
 
 STEPS = 16  # codes to a factor of 2
 ZERO = 255  # the code of probability 0
@@ -136,7 +136,7 @@ def encode(probabilities: Tensor, encoding: Encoding, *key: int | str) -> Encode
     if encoding.name == "dense":
         return Encoded(None, None, to_codes(probabilities, encoding.bits).flatten(), None)
     if encoding.name == "sampled":
-        generator = torch.Generator().manual_seed(int(digest([encoding.seed, *key])[:15], 16))
+        generator = torch.Generator().manual_seed(int(json_sha256([encoding.seed, *key])[:15], 16))
         parts = [_draw(p, encoding.kept_classes, generator) for p in probabilities.split(ROWS)]
         classes, times = (torch.cat(part) for part in zip(*parts, strict=True))
         kept = times > 0

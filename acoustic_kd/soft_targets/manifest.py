@@ -14,8 +14,8 @@ from torch import Tensor
 from acoustic_kd.soft_targets.shard import FORMAT, Header
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import digest, read_json, sha256, write_json
-from acoustic_kd.system.memory import cached_rows
+from acoustic_kd.system.files import json_sha256, read_json, sha256, write_json
+from acoustic_kd.system.memory import rows_per_block
 
 SAMPLED = 64  # frames of a block whose divergence is measured
 FLOOR = 2.0**-24  # mass of the classes that were not kept, at the least, when it is measured
@@ -65,7 +65,7 @@ def entropy(probabilities: Tensor) -> float:
     smallest = torch.finfo(probabilities.dtype).tiny  # 0 log 0 is 0
     total = sum(
         float(part.clamp(min=smallest).log_().mul_(part).sum(-1).sum(dtype=torch.float64))
-        for part in probabilities.split(cached_rows(probabilities))
+        for part in probabilities.split(rows_per_block(probabilities))
     )
     return -total
 
@@ -139,7 +139,7 @@ def write_entry(shard: Path, header: Header, measured: Measured) -> Entry:
         "bytes_per_frame": _rounded(size / max(header.frames, 1)),
         "measured": entry.measured,
     }
-    write_json(entry_path(shard), values | {"digest": digest(values)})
+    write_json(entry_path(shard), values | {"digest": json_sha256(values)})
     return entry
 
 
@@ -158,7 +158,7 @@ def read_entry(shard: Path) -> Entry:
     try:
         if values["format"] != FORMAT:
             raise UserError(f"{path}: format is '{values['format']}', expected '{FORMAT}'")
-        if values.pop("digest") != digest(values):
+        if values.pop("digest") != json_sha256(values):
             raise ValueError
         if values["file"] != Path(shard).name:
             raise UserError(f"{path}: describes '{values['file']}', not '{Path(shard).name}'")

@@ -11,7 +11,7 @@ from acoustic_kd.features.frames import Frames, Index, shard_paths
 from acoustic_kd.soft_targets.encoding import ZERO, Encoding
 from acoustic_kd.soft_targets.manifest import check_pair, read_entry
 from acoustic_kd.soft_targets.shard import Header, Shard, open_soft_targets
-from acoustic_kd.soft_targets.targets import SoftTargets, signed
+from acoustic_kd.soft_targets.targets import SoftTargets, as_signed_bits
 from acoustic_kd.system.errors import UserError
 
 
@@ -40,7 +40,7 @@ def read_soft_targets(
     gathered = _Gathered(len(frames))
     for shard, source, target, _ in _matching(directory, frames, temperature, encoding, shards):
         header = shard.header
-        for blocks in _runs(source, header):  # what is not learnt from need not be read
+        for blocks in block_ranges(source, header):  # what is not learnt from need not be read
             span = slice(header.span(blocks[0]).start, header.span(blocks[-1]).stop)
             here = (source >= span.start) & (source < span.stop)
             every = int(here.sum()) == span.stop - span.start
@@ -52,7 +52,7 @@ def read_soft_targets(
 
 
 @dataclass(frozen=True)
-class Found:
+class ShardMatch:
     """A shard of soft targets.
 
     Attributes:
@@ -68,14 +68,14 @@ class Found:
 
 def find_soft_targets(
     directory: Path, wanted: Index, temperature: float, encoding: Encoding | None = None
-) -> list[Found]:
+) -> list[ShardMatch]:
     """Where the soft targets of some utterances are; but for the blocks, all is checked.
 
     Raises:
         UserError: as for `read_soft_targets`, but for damaged blocks.
     """
     return [
-        Found(shard.path, utterances, shard.bytes / max(1, shard.header.frames))
+        ShardMatch(shard.path, utterances, shard.bytes / max(1, shard.header.frames))
         for shard, _, _, utterances in _matching(directory, wanted, temperature, encoding, None)
     ]
 
@@ -113,7 +113,7 @@ def _matching(
         )
 
 
-def _runs(frames: np.ndarray, header: Header) -> list[range]:
+def block_ranges(frames: np.ndarray, header: Header) -> list[range]:
     """The blocks that some frames of a shard are in, those beside one another together."""
     blocks = np.unique(frames // header.block_frames)
     runs = np.split(blocks, np.flatnonzero(np.diff(blocks) > 1) + 1)
@@ -164,7 +164,7 @@ class _Gathered:
 
     def targets(self, header: Header, temperature: float) -> SoftTargets:
         """All that was added; nothing can be added afterwards."""
-        flat = {name: signed(_joined(self.flat.pop(name))) for name in list(self.flat)}
+        flat = {name: as_signed_bits(_joined(self.flat.pop(name))) for name in list(self.flat)}
         counts, tails = self.by_frame.get("counts"), self.by_frame.get("tails")
         width = header.encoding.kept_classes
         if counts is not None:
@@ -194,7 +194,9 @@ def _read_blocks(shard: Shard, blocks: range) -> dict[str, np.ndarray]:
     """
     arrays, damaged = shard.read(blocks)
     if damaged is not None:
-        raise UserError(f"{shard.damage(damaged)}; delete the shard and run soft-targets again")
+        raise UserError(
+            f"{shard.describe_damage(damaged)}; delete the shard and run soft-targets again"
+        )
     return arrays
 
 
@@ -249,7 +251,7 @@ def _check(
 
 def _check_alike(path: Path, header: Header, other_path: Path, other: Header) -> None:
     """Whether two shards can be of one store."""
-    for what, found, expected in header.unlike(other):
+    for what, found, expected in header.differences_from(other):
         raise UserError(
             f"{path}: {what} is {found}, but in {other_path.name} it is {expected}; make the soft "
             "targets again"

@@ -27,13 +27,13 @@ import numpy as np
 from acoustic_kd.features.frames import open_shard
 from acoustic_kd.soft_targets.encoding import Encoded, Encoding
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.parallel import behind
+from acoustic_kd.system.parallel import run_behind
 
 FORMAT = "acoustic_kd soft targets 2"
-ALIKE = ("num_classes", "inventory", "temperature", "mean", "weights", "members", "encoding")
+STORE_FIELDS = ("num_classes", "inventory", "temperature", "mean", "weights", "members", "encoding")
 BY_FRAME = ("counts", "tails")  # the other arrays are by entry
 CHUNK = 1 << 16  # numbers that HDF5 keeps together
-NAMED = 5  # utterances of a damaged block that its message names
+MAX_NAMED = 5  # utterances of a damaged block that its message names
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class Header:
         first = block * self.block_frames
         return slice(first, min(first + self.block_frames, self.frames))
 
-    def unlike(self, other: "Header") -> list[tuple[str, Any, Any]]:
+    def differences_from(self, other: "Header") -> list[tuple[str, Any, Any]]:
         """In what the two cannot be of one store: what, ours and theirs."""
-        pairs = [(name, getattr(self, name), getattr(other, name)) for name in ALIKE]
+        pairs = [(name, getattr(self, name), getattr(other, name)) for name in STORE_FIELDS]
         return [(name, ours, theirs) for name, ours, theirs in pairs if ours != theirs]
 
     def as_json(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def write_shard_file(
             starts.append(len(data["codes"]))
             checks.append(_check(block.values()))
 
-        behind(write, (_arrays(encoded, kinds) for encoded in blocks))
+        run_behind(write, (_arrays(encoded, kinds) for encoded in blocks))
         checks.insert(0, _check_of(text, ids, offsets, starts))
         file.create_dataset("starts", data=np.array(starts, np.int64))
         file.create_dataset("checks", data=np.array(checks, np.uint32))
@@ -234,13 +234,13 @@ class Shard:
                 return arrays, number
         return arrays, None
 
-    def damage(self, number: int) -> str:
+    def describe_damage(self, number: int) -> str:
         """What to say of a damaged block: where it is, and which utterances it holds."""
         span = self.header.span(number)
         inside = (self.offsets[:-1] < span.stop) & (self.offsets[1:] > span.start)
         found = [f"'{self.ids[u]}'" for u in np.flatnonzero(inside)]
-        names = ", ".join(found[:NAMED])
-        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        names = ", ".join(found[:MAX_NAMED])
+        more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
         return (
             f"{self.path}: block {number} (frames {span.start} to {span.stop - 1}) is damaged; it "
             f"holds utterances {names}{more}"

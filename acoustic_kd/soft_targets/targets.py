@@ -94,7 +94,7 @@ class SoftTargets:
         return (self.exponent * probabilities.log()).softmax(-1)
 
 
-def in_memory(
+def encode_in_memory(
     probabilities: Tensor, encoding: Encoding, temperature: float, *key: int | str
 ) -> SoftTargets:
     """Encode predictions [T, K] without storing them; `key` as for `encode`."""
@@ -119,7 +119,7 @@ def from_encoded(
     )
 
 
-def signed(stored: np.ndarray) -> Tensor:
+def as_signed_bits(stored: np.ndarray) -> Tensor:
     """Stored numbers as a tensor of the same bits; PyTorch indexes no uint16."""
     kinds = {np.dtype(np.uint16): np.int16, np.dtype(np.uint32): np.int32}
     return torch.from_numpy(stored.view(kinds.get(stored.dtype, stored.dtype)))

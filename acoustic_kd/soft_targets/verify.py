@@ -16,7 +16,7 @@ def all_shards(directory: Path) -> list[Path]:
 
 
 @dataclass
-class Found:
+class StoreReport:
     """What the manifest says of a store, and what is wrong with it, one line each."""
 
     entries: dict[Path, Entry]
@@ -57,13 +57,13 @@ class Found:
         return total / frames if frames else None
 
 
-def examine(directory: Path, verify: bool = False) -> Found:
+def examine(directory: Path, verify: bool = False) -> StoreReport:
     """Look at the manifest of a store, its shards' sizes, and whether they are of one store.
 
     Args:
         verify: read the shards too, and compare every check sum.
     """
-    found = Found({}, [])
+    found = StoreReport({}, [])
     for path in all_shards(directory):
         try:
             found.entries[path] = entry = read_entry(path)
@@ -74,7 +74,7 @@ def examine(directory: Path, verify: bool = False) -> Found:
         first, one = next(iter(found.entries.items()))
         found.problems += [
             f"{path}: {what} is {ours}, but in {first.name} it is {expected}"
-            for what, ours, expected in entry.header.unlike(one.header)
+            for what, ours, expected in entry.header.differences_from(one.header)
         ]
     return found
 
@@ -98,7 +98,7 @@ def check_whole(path: Path, entry: Entry) -> list[str]:
     try:
         with open_soft_targets(path) as shard:
             blocks = [n for n in shard.header.blocks if shard.block(n) is None]
-            problems += [shard.damage(number) for number in blocks]
+            problems += [shard.describe_damage(number) for number in blocks]
             if not problems:
                 check_pair(path, shard.header, entry)
     except UserError as error:

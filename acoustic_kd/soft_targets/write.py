@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acoustic_kd.features.frames import Classes, Frames, outline
+from acoustic_kd.features.frames import Classes, Frames, frame_index
 from acoustic_kd.soft_targets.encoding import Encoded, Encoding, encode
 from acoustic_kd.soft_targets.manifest import Entry, Measured, entry_path, write_entry
 from acoustic_kd.soft_targets.shard import Header, write_shard_file
@@ -30,7 +30,7 @@ def blocks_of(frames: int, block: int = BLOCK) -> Iterator[Tensor]:
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """Where soft targets come from.
 
     Attributes:
@@ -50,7 +50,7 @@ def write_shard(
     path: Path,
     frames: Frames,
     predictions: Iterable[Tensor],
-    origin: Origin,
+    origin: Provenance,
     encoding: Encoding,
     block: int = BLOCK,
 ) -> Entry:
@@ -148,12 +148,12 @@ def write_soft_targets(
     empty = [name for name, length in lengths.items() if length < 1]
     if empty:
         raise UserError(f"{directory}: utterance '{empty[0]}' has no frames; leave it out")
-    origin = Origin(temperature, tuple(members))
+    origin = Provenance(temperature, tuple(members))
     coming, entries = iter(predictions), []
     for number, part in enumerate(_parts(lengths, shard_frames)):
-        blocks = reblocked(part, coming, classes.count, directory)
+        blocks = in_blocks(part, coming, classes.count, directory)
         path = directory / f"shard-{number:05d}.h5"
-        entries.append(write_shard(path, outline(part, classes), blocks, origin, encoding))
+        entries.append(write_shard(path, frame_index(part, classes), blocks, origin, encoding))
     if next(coming, None) is not None:
         raise UserError(f"{directory}: there are more predictions than the {len(lengths)} lengths")
     return entries
@@ -172,7 +172,7 @@ def _parts(lengths: Mapping[str, int], shard_frames: int) -> Iterator[dict[str, 
         yield part
 
 
-def reblocked(
+def in_blocks(
     lengths: dict[str, int], predictions: Iterator[Tensor], count: int, directory: Path
 ) -> Iterator[Tensor]:
     """Blocks of the predictions of some utterances, for `write_shard`.

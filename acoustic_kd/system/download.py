@@ -25,15 +25,15 @@ from acoustic_kd.system.files import check_sum
 from acoustic_kd.system.parallel import progress
 
 SCHEME = "https://"  # of every address, and to the end of any redirection
-TIMEOUT = 20  # seconds without a byte
-PIECE = 1 << 18  # bytes
+TIMEOUT_SECONDS = 20  # seconds without a byte
+BLOCK_BYTES = 1 << 18  # bytes
 
 
 class MirrorError(Exception):
     """A mirror does not give a file; kept apart from errors of the local disk."""
 
 
-class Absent(Exception):
+class NotDownloaded(Exception):
     """What is not there and is not to be fetched now; the text is its name."""
 
 
@@ -41,7 +41,7 @@ _FETCHING = ContextVar("fetching", default=True)
 
 
 @contextmanager
-def nothing_fetched() -> Iterator[None]:
+def no_downloads() -> Iterator[None]:
     """Within it nothing is downloaded or unpacked: what is missing is `Absent`."""
     before = _FETCHING.set(False)
     try:
@@ -50,10 +50,10 @@ def nothing_fetched() -> Iterator[None]:
         _FETCHING.reset(before)
 
 
-def check_fetching(name: str) -> None:
+def require_downloads_allowed(name: str) -> None:
     """Raise `Absent` where nothing is to be fetched; before anything is."""
     if not _FETCHING.get():
-        raise Absent(name)
+        raise NotDownloaded(name)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _receive(url: str, partial: Path, most: int) -> None:
 
 def _read(stream: BinaryIO) -> bytes:
     with _blaming_the_mirror():
-        return stream.read(PIECE)
+        return stream.read(BLOCK_BYTES)
 
 
 @contextmanager
@@ -165,7 +165,7 @@ def _open(url: str, start: int) -> Source:
     headers = {"Range": f"bytes={start}-"} if start else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  (checked above)
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
     except HTTPError as error:
         with error:
             if error.code != 416 or not start:  # 416: there are no bytes from there on

@@ -40,7 +40,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def only_one(directory: Path) -> Iterator[None]:
+def exclusive_lock(directory: Path) -> Iterator[None]:
     """Keep other processes from working in `directory` until the block, or this process, ends.
 
     Raises:
@@ -53,7 +53,7 @@ def only_one(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def one_of_several(directory: Path, gate: Path, prepare: Callable[[bool], None]) -> Iterator[None]:
+def shared_lock(directory: Path, gate: Path, prepare: Callable[[bool], None]) -> Iterator[None]:
     """Work in `directory` beside other processes that came in here too, and no others.
 
     Args:
@@ -76,7 +76,7 @@ def one_of_several(directory: Path, gate: Path, prepare: Callable[[bool], None])
 
 
 @contextmanager
-def in_turn(directory: Path) -> Iterator[None]:
+def wait_for_lock(directory: Path) -> Iterator[None]:
     """Wait until no other process is within such a block with this directory; then be the one."""
     with _handle(directory) as handle:
         if not _locked(handle, fcntl.LOCK_EX):
@@ -115,7 +115,7 @@ def sha256(path: Path) -> str:
     return check_sum(path, "sha256")
 
 
-def file_digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """SHA-256 of a file that the user has named.
 
     Raises:
@@ -127,7 +127,7 @@ def file_digest(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def ends_mark(path: Path) -> tuple[int, str] | tuple[()]:
+def size_and_ends_digest(path: Path) -> tuple[int, str] | tuple[()]:
     """Size of a file and digest of its two ends; nothing of one that is missing.
 
     Not its time, which a copy or a new download changes. The beginning of a FLAC file holds a
@@ -224,7 +224,7 @@ def jsonl_rows(path: Path) -> Iterator[Any]:
             yield row
 
 
-def digest(value: Any) -> str:
+def json_sha256(value: Any) -> str:
     """SHA-256 of the canonical JSON form of `value`, in hexadecimal."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -9,10 +9,10 @@ from torch import Tensor
 
 GIGABYTE = 10**9
 MARGIN = 0.85  # of what is free is taken at most
-CACHED = 1 << 19  # numbers, a few times over, that a CPU core has near
-BUSY = 1 << 24  # numbers that keep a GPU busy
+CPU_BLOCK_NUMBERS = 1 << 19  # numbers, a few times over, that a CPU core has near
+GPU_BLOCK_NUMBERS = 1 << 24  # numbers that keep a GPU busy
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names in malloc.h, with M_ before them
-LARGEST = 2**31 - 1
+MAX_MALLOC_OPTION = 2**31 - 1
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 
@@ -37,12 +37,12 @@ def free_host_memory(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
     return min(found) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if found else None
 
 
-def most(free: int | None) -> int | None:
+def usable(free: int | None) -> int | None:
     """What is taken, at most, of so much that is free."""
     return None if free is None else int(MARGIN * free)
 
 
-def memory_to_take(
+def memory_budget(
     device: torch.device, gigabytes: float | None, later: int, sharers: int = 1
 ) -> int | None:
     """Bytes that data on a device, which goes there by way of the machine's memory, may take.
@@ -58,11 +58,11 @@ def memory_to_take(
     if gigabytes is not None:
         return int(gigabytes * GIGABYTE)
     found = [free for free in (free_memory(device), free_host_memory()) if free is not None]
-    taken = most(min(found, default=None))
+    taken = usable(min(found, default=None))
     return None if taken is None else max(0, taken // sharers - later)
 
 
-def keep_freed() -> None:
+def disable_malloc_trim() -> None:
     """From here on keep what large tensors free, rather than fetch it anew in every training step.
 
     glibc gives large blocks back to the system, which hands them out again page by page, filled
@@ -70,17 +70,17 @@ def keep_freed() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, LARGEST)
-        mallopt(TRIM_THRESHOLD, LARGEST)
+        mallopt(MMAP_THRESHOLD, MAX_MALLOC_OPTION)
+        mallopt(TRIM_THRESHOLD, MAX_MALLOC_OPTION)
 
 
-def cached_rows(matrix: Tensor) -> int:
+def rows_per_block(matrix: Tensor) -> int:
     """Rows of [B, K], at least 1, to work on at a time.
 
     On a CPU what is made of so many stays in the cache, which is several times as fast as going
     through memory at each step; elsewhere they bound what is made on the way.
     """
-    numbers = CACHED if matrix.device.type == "cpu" else BUSY
+    numbers = CPU_BLOCK_NUMBERS if matrix.device.type == "cpu" else GPU_BLOCK_NUMBERS
     return max(1, numbers // max(1, matrix.shape[-1]))
 
 

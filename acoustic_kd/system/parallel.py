@@ -56,7 +56,7 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
+def prefetch(items: Iterable[Item]) -> Generator[Item, None, None]:
     """The items, each of which is made in a thread while the one before it is being used.
 
     What making one raises comes when its turn has come. At the end, or where the user of the items
@@ -72,7 +72,7 @@ def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
             item = following.result()
 
 
-def behind(function: Callable[[Item], object], items: Iterable[Item]) -> None:
+def run_behind(function: Callable[[Item], object], items: Iterable[Item]) -> None:
     """Call `function` with each item, in order, in a thread, while the next item is made here.
 
     Of finished items there is one at a time in the thread and one that waits for it. What either
@@ -169,10 +169,10 @@ def map_stream(
         yield from progress(map(function, items), description, total)
         return
     with worker_pool(jobs, initializer, arguments) as pool:
-        yield from progress(results_in_turn(pool, function, items, 4 * jobs), description, total)
+        yield from progress(ordered_results(pool, function, items, 4 * jobs), description, total)
 
 
-def results_in_turn(
+def ordered_results(
     pool: ProcessPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], most: int
 ) -> Iterator[Result]:
     """Results in order; at most so many items wait for their turn."""
@@ -201,7 +201,7 @@ def worker_pool(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, context, _start, (initializer, arguments))
     try:
-        with interrupts_put_off():
+        with defer_ctrl_c():
             for _ in range(jobs):
                 pool.submit(cores)  # each piece of work starts one process
         yield pool
@@ -217,7 +217,7 @@ def worker_pool(
 
 
 @contextmanager
-def interrupts_put_off() -> Iterator[None]:
+def defer_ctrl_c() -> Iterator[None]:
     """Ctrl-C waits for the end of the block; processes that start in it never get it.
 
     They inherit the mask. Here it is not enough: another thread may take the signal, and Python

@@ -2,12 +2,12 @@
 
 import torch
 
-from acoustic_kd.system.files import digest
+from acoustic_kd.system.files import json_sha256
 
 
 def seed_of(*parts: int | str) -> int:
     """A 63-bit seed from numbers and names; different parts give unrelated seeds."""
-    return int(digest(list(parts))[:15], 16)
+    return int(json_sha256(list(parts))[:15], 16)
 
 
 def seed_generator(device: torch.device, seed: int) -> None:

@@ -28,7 +28,7 @@ class _Handler:
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
+def raise_on_sigterm() -> Iterator[None]:
     """Around a whole command: SIGTERM raises `Stopped` in it, so that it cleans up behind itself.
 
     Outside the main thread, which alone hears signals, nothing changes.
@@ -44,8 +44,8 @@ def heeded() -> Iterator[None]:
 
 
 @contextmanager
-def put_off() -> Iterator[Callable[[], bool]]:
-    """Within `heeded`, around work that stops where it suits it; elsewhere nothing changes.
+def defer_sigterm() -> Iterator[Callable[[], bool]]:
+    """Within `raise_on_sigterm`: let the work itself decide when it stops. Elsewhere: no effect.
 
     Yields:
         A function that says whether the process was asked to end.

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import TEMPORARY, digest, read_json, write_json
+from acoustic_kd.system.files import TEMPORARY, json_sha256, read_json, write_json
 
 RECORDS = ("started.json", "done.json")
 
 
 @dataclass(frozen=True)
-class Work:
+class Step:
     """A directory of output and what shapes it.
 
     Attributes:
@@ -46,13 +46,13 @@ class Work:
     @property
     def digest(self) -> str:
         """Digest of the settings and the inputs."""
-        return digest({"name": self.name, "settings": self.settings, "inputs": self.inputs})
+        return json_sha256({"name": self.name, "settings": self.settings, "inputs": self.inputs})
 
     def is_current(self) -> bool:
         """Whether this was done with these settings and inputs, and no file of it has been lost."""
-        return not self.due()
+        return not self.why_out_of_date()
 
-    def due(self) -> str:
+    def why_out_of_date(self) -> str:
         """Why this must be made, in a few words; nothing where it is current."""
         started, done = (_read_record(self.directory / name) for name in RECORDS)
         record = done or started
@@ -79,7 +79,7 @@ class Work:
             yield f"'{record.get('name')}' was made there"
 
     @contextmanager
-    def making(self, main: bool = True) -> Iterator[None]:
+    def run(self, main: bool = True) -> Iterator[None]:
         """Around the making: clears what other settings left, marks the output done at the end.
 
         Output that the same settings left unfinished stays, so that the making can go on from it.
@@ -103,7 +103,7 @@ class Work:
         done = description | _seconds(begun) | {"files": self._files()}
         write_json(self.directory / "done.json", done)
 
-    def join(self, alone: bool) -> None:
+    def join_running(self, alone: bool) -> None:
         """Before a part of the making, by one of several runs that know nothing of each other.
 
         Args:

@@ -1,10 +1,10 @@
 """The order of an epoch: which blocks are read together, which frames make a batch.
 
 All blocks of the data are put in an order that follows from seed and epoch and divided into chunks,
-as many as memory asks for. The blocks of a chunk are dealt to lanes; the frames of a lane are
-shuffled, and every batch takes an equal share of each lane. A process that learns from some lanes
-alone reads nothing else, and since the lanes are the same however many processes there are, so are
-the batches. With one chunk and one lane a batch is any frames of all.
+as many as memory needs. The blocks of a chunk are assigned to streams; the frames of a stream are
+shuffled, and every batch takes an equal share of each stream. A process that learns from some
+streams alone reads nothing else. The streams do not depend on the number of processes, so neither
+do the batches. With one chunk and one stream a batch is any frames of all.
 
 Where utterances have copies, an epoch may draw one copy of each (`Copies`): a batch then has frames
 of drawn copies alone.
@@ -23,45 +23,45 @@ from acoustic_kd.system.seeds import seed_of
 
 
 @dataclass(frozen=True)
-class Part:
-    """What of every batch a process learns from: some lanes, or a share of one.
+class ProcessShare:
+    """What of every batch a process learns from: some streams, or a share of one.
 
     Attributes:
-        lanes: their numbers.
-        rank, sharers: of `sharers` processes with the same lane this is number `rank`.
-        readers: how many processes, or groups that share a lane, divide the data among themselves.
+        streams: their numbers.
+        rank, sharers: of `sharers` processes with the same stream this is number `rank`.
+        readers: how many processes, or groups that share a stream, divide the data.
     """
 
-    lanes: range = range(1)
+    streams: range = range(1)
     rank: int = 0
     sharers: int = 1
     readers: int = 1
 
 
-ALL = Part()  # of a process that is alone
+WHOLE_SHARE = ProcessShare()  # of a process that is alone
 
 
-def part_of(rank: int, processes: int, lanes: int) -> Part:
+def share_of_process(rank: int, processes: int, streams: int) -> ProcessShare:
     """What process number `rank` learns from.
 
     Raises:
-        UserError: processes and lanes do not come out even.
+        UserError: processes and streams do not come out even.
     """
-    if processes % lanes == 0:
-        sharers = processes // lanes
-        lane = rank // sharers
-        return Part(range(lane, lane + 1), rank % sharers, sharers, lanes)
-    if lanes % processes == 0:
-        own = lanes // processes
-        return Part(range(rank * own, (rank + 1) * own), readers=processes)
+    if processes % streams == 0:
+        sharers = processes // streams
+        stream = rank // sharers
+        return ProcessShare(range(stream, stream + 1), rank % sharers, sharers, streams)
+    if streams % processes == 0:
+        own = streams // processes
+        return ProcessShare(range(rank * own, (rank + 1) * own), readers=processes)
     raise UserError(
-        f"setting 'train.lanes' is {lanes} and there are {processes} processes; one must be a "
+        f"setting 'train.streams' is {streams} and there are {processes} processes; one must be a "
         "multiple of the other"
     )
 
 
 @dataclass(frozen=True)
-class Lane:
+class Stream:
     """Blocks whose frames are shuffled together.
 
     Attributes:
@@ -132,19 +132,19 @@ class Epoch:
     """The order of an epoch.
 
     Attributes:
-        chunks: the lanes of each.
+        chunks: the streams of each.
         block_frames: int64 [blocks], frames of every block of the data.
         drawn: the copies that are learnt from; None: all.
     """
 
-    chunks: list[list[Lane]]
+    chunks: list[list[Stream]]
     block_frames: np.ndarray
     drawn: Drawn | None = None
 
     @property
     def frames(self) -> int:
         """All of them."""
-        return sum(lane.size for lanes in self.chunks for lane in lanes)
+        return sum(stream.size for streams in self.chunks for stream in streams)
 
     @property
     def steps(self) -> int:
@@ -153,46 +153,48 @@ class Epoch:
 
     @property
     def _batches(self) -> list[int]:
-        return [max(lane.batches for lane in lanes) for lanes in self.chunks]
+        return [max(stream.batches for stream in streams) for streams in self.chunks]
 
-    def rest(self, step: int) -> Iterator[tuple[int, int]]:
+    def remaining_chunks(self, step: int) -> Iterator[tuple[int, int]]:
         """What is left after so many steps: chunks, and each one's first batch that is left."""
         for chunk, batches in enumerate(self._batches):
             if step < batches:
                 yield chunk, step
             step = max(0, step - batches)
 
-    def blocks(self, chunk: int, part: Part) -> np.ndarray:
+    def blocks(self, chunk: int, part: ProcessShare) -> np.ndarray:
         """int64 [blocks], numbers of those of a chunk that a process reads, ascending."""
-        return np.sort(np.concatenate([self.chunks[chunk][n].blocks for n in part.lanes]))
+        return np.sort(np.concatenate([self.chunks[chunk][n].blocks for n in part.streams]))
 
-    def batches(self, chunk: int, part: Part) -> Iterator[tuple[Tensor, int]]:
+    def batches(self, chunk: int, part: ProcessShare) -> Iterator[tuple[Tensor, int]]:
         """The batches of a chunk.
 
         Yields:
             int64 [B], numbers of the frames that the process learns from, among those of the blocks
             that it reads; and how many frames the whole batch has.
         """
-        lanes, blocks = self.chunks[chunk], self.blocks(chunk, part)
+        streams, blocks = self.chunks[chunk], self.blocks(chunk, part)
         ends = np.cumsum(self.block_frames[blocks])
-        columns = [self._shuffled(lanes[n], blocks, ends).split(lanes[n].share) for n in part.lanes]
-        steps = max(lane.batches for lane in lanes)
+        columns = [
+            self._shuffled(streams[n], blocks, ends).split(streams[n].share) for n in part.streams
+        ]
+        steps = max(stream.batches for stream in streams)
         nothing = torch.empty(0, dtype=torch.int64)
         rows = zip_longest(*columns, fillvalue=nothing)
         for step in range(steps):
-            total = sum(min(n.share, max(0, n.size - step * n.share)) for n in lanes)
+            total = sum(min(n.share, max(0, n.size - step * n.share)) for n in streams)
             pieces = next(rows, (nothing,))
             batch = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
             yield batch[part.rank :: part.sharers], total
 
-    def _shuffled(self, lane: Lane, blocks: np.ndarray, ends: np.ndarray) -> Tensor:
-        """int64 [size], the frames of a lane in their order, by their places in `blocks`."""
-        order = torch.randperm(lane.size, generator=torch.Generator().manual_seed(lane.seed))
-        if len(lane.blocks) == len(blocks) and self.drawn is None:
+    def _shuffled(self, stream: Stream, blocks: np.ndarray, ends: np.ndarray) -> Tensor:
+        """int64 [size], the frames of a stream in their order, by their places in `blocks`."""
+        order = torch.randperm(stream.size, generator=torch.Generator().manual_seed(stream.seed))
+        if len(stream.blocks) == len(blocks) and self.drawn is None:
             return order
-        last = ends[np.searchsorted(blocks, lane.blocks)]
+        last = ends[np.searchsorted(blocks, stream.blocks)]
         places = []
-        for block, end in zip(lane.blocks, last, strict=True):
+        for block, end in zip(stream.blocks, last, strict=True):
             own = np.arange(end - self.block_frames[block], end)
             places.append(own if self.drawn is None else own[self.drawn.among(block)])
         return torch.from_numpy(np.concatenate(places))[order]
@@ -204,18 +206,18 @@ def plan_epoch(
     batch_frames: int,
     seed: int,
     epoch: int,
-    lanes: int = 1,
+    streams: int = 1,
     copies: Copies | None = None,
 ) -> Epoch:
-    """Divide blocks of `sizes` frames into about equal chunks, drawn anew each epoch, and lanes.
+    """Divide blocks of `sizes` frames into about equal chunks, drawn anew each epoch, and streams.
 
-    A chunk has at most an equal share of the frames and one block; so has a lane of its chunk.
+    A chunk has at most an equal share of the frames and one block; so has a stream of its chunk.
 
     Args:
         copies: of which one each is drawn; None: all frames are learnt from.
 
     Raises:
-        UserError: there are too few blocks, or frames of a batch, for so many lanes.
+        UserError: there are too few blocks, or frames of a batch, for so many streams.
     """
     blocks = [np.arange(len(sizes))]
     if chunks > 1:
@@ -225,36 +227,36 @@ def plan_epoch(
         shares = (middles * chunks / sizes.sum()).astype(np.int64)
         blocks = [np.sort(some) for some in np.split(order, np.flatnonzero(np.diff(shares)) + 1)]
     fewest = min(map(len, blocks))
-    if lanes > min(fewest, batch_frames):
+    if streams > min(fewest, batch_frames):
         raise UserError(
-            f"setting 'train.lanes' is {lanes}: there are too few data for so many lanes, only "
+            f"setting 'train.streams' is {streams}: too few data for so many streams, only "
             f"{fewest} blocks in a chunk, or too few frames in a batch ({batch_frames})"
         )
     drawn = None if copies is None else Drawn(copies, copies.draw(seed, epoch))
     learnt = sizes if drawn is None else drawn.sizes(len(sizes))
-    bounds = [batch_frames * lane // lanes for lane in range(lanes + 1)]
+    bounds = [batch_frames * stream // streams for stream in range(streams + 1)]
     planned = []
     for chunk, some in enumerate(blocks):
         numbers = (chunk,) if chunk else ()
         dealt = []
-        for lane, own in enumerate(deal(some, learnt, lanes)):
-            which = numbers if lanes == 1 else (chunk, lane)
+        for stream, own in enumerate(assign_to_streams(some, learnt, streams)):
+            which = numbers if streams == 1 else (chunk, stream)
             order_seed = seed_of("order", seed, epoch, *which)
-            share = bounds[lane + 1] - bounds[lane]
-            dealt.append(Lane(own, int(learnt[own].sum()), order_seed, share))
+            share = bounds[stream + 1] - bounds[stream]
+            dealt.append(Stream(own, int(learnt[own].sum()), order_seed, share))
         planned.append(dealt)
     return Epoch(planned, sizes, drawn)
 
 
-def deal(blocks: np.ndarray, sizes: np.ndarray, lanes: int) -> list[np.ndarray]:
-    """Deal ascending blocks to lanes, the largest first, there and back.
+def assign_to_streams(blocks: np.ndarray, sizes: np.ndarray, streams: int) -> list[np.ndarray]:
+    """Deal ascending blocks to streams, the largest first, there and back.
 
-    So lanes differ by the frames of one block at most. The same blocks are dealt the same way, and
-    where there is one chunk a process keeps its blocks from epoch to epoch.
+    Streams differ by the frames of one block at most. The same blocks are always assigned
+    in the same way, so with one chunk a process keeps its blocks from epoch to epoch.
     """
-    if lanes == 1:
+    if streams == 1:
         return [blocks]
     order = blocks[np.argsort(-sizes[blocks], kind="stable")]
-    turn, place = np.divmod(np.arange(len(order)), lanes)
-    lane = np.where(turn % 2, lanes - 1 - place, place)
-    return [np.sort(order[lane == number]) for number in range(lanes)]
+    turn, place = np.divmod(np.arange(len(order)), streams)
+    stream = np.where(turn % 2, streams - 1 - place, place)
+    return [np.sort(order[stream == number]) for number in range(streams)]

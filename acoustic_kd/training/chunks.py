@@ -3,7 +3,7 @@
 A store is cut into blocks, whole utterances that lie beside one another in a shard. `order` says
 which of them make a chunk, which is as large as memory permits; the next one is read meanwhile. So
 every frame is learnt from once an epoch, beside the neighbours that its window needs, and every
-batch follows from seed, epoch and the numbers of chunks and lanes. What fits into memory is one
+batch follows from seed, epoch and the numbers of chunks and streams. What fits into memory is one
 chunk.
 """
 
@@ -17,14 +17,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acoustic_kd.features.frames import FORMAT, UNKNOWN, Frames, open_shard, read_frames, read_index
+from acoustic_kd.features.frames import (
+    FORMAT,
+    NO_TARGET,
+    Frames,
+    open_shard,
+    read_frames,
+    read_index,
+)
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import find_soft_targets, read_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import GIGABYTE
-from acoustic_kd.system.parallel import ahead
-from acoustic_kd.training.batches import ALL, Copies, Epoch, Part
+from acoustic_kd.system.parallel import prefetch
+from acoustic_kd.training.batches import WHOLE_SHARE, Copies, Epoch, ProcessShare
 
 BLOCK_FRAMES = 16384  # of a block, about; some minutes, by a speaker or two
 BESIDE_BYTES = 16  # of a frame beside its features: its target, and the ends of its utterance
@@ -52,7 +59,7 @@ def _numbers(ids: list[str], original: Callable[[str], str]) -> np.ndarray:
     return numbers
 
 
-class Held:
+class InMemoryData:
     """What is trained on, in memory from the first: one chunk.
 
     Attributes:
@@ -71,7 +78,7 @@ class Held:
     ) -> None:
         """
         Args:
-            original: as of `Stored`.
+            original: as of `ShardedData`.
         """
         self.chunk = Chunk(frames, soft)
         self.copies: Copies | None = None
@@ -82,7 +89,9 @@ class Held:
         self.learnable = soft is not None or frames.transcribed
         self.sizes = np.array([len(frames)])
 
-    def divide(self, memory: int | None, number_bytes: int, part: Part = ALL) -> int:
+    def num_chunks(
+        self, memory: int | None, number_bytes: int, part: ProcessShare = WHOLE_SHARE
+    ) -> int:
         """Into how many chunks an epoch is divided."""
         return 1
 
@@ -92,7 +101,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class SoftStore:
+class SoftTargetSource:
     """Where soft targets are, and what they must be: see `read_soft_targets`."""
 
     directory: Path
@@ -100,13 +109,13 @@ class SoftStore:
     encoding: Encoding | None = None
 
 
-class Stored:
-    """What is trained on, in shards. Attributes as of `Held`."""
+class ShardedData:
+    """What is trained on, in shards. Attributes as of `InMemoryData`."""
 
     def __init__(
         self,
         shards: list[Path],
-        soft: SoftStore | None = None,
+        soft: SoftTargetSource | None = None,
         block_frames: int = BLOCK_FRAMES,
         original: Callable[[str], str] | None = None,
     ) -> None:
@@ -147,7 +156,9 @@ class Stored:
                     self._soft_shards[number].append(found.path)
                 self._soft_bytes = max(self._soft_bytes, found.frame_bytes + BESIDE_SOFT_BYTES)
 
-    def divide(self, memory: int | None, number_bytes: int, part: Part = ALL) -> int:
+    def num_chunks(
+        self, memory: int | None, number_bytes: int, part: ProcessShare = WHOLE_SHARE
+    ) -> int:
         """Into how many chunks an epoch is divided; 1 if all has room in memory.
 
         Args:
@@ -159,8 +170,8 @@ class Stored:
             UserError: two chunks of at least two blocks have no room.
         """
         total, block = int(self.sizes.sum()) / part.readers, int(self.sizes.max())
-        # A chunk, and of it a lane, may be a block longer than an equal share.
-        longer = block * (1.0 if part.readers == 1 else 1 / part.readers + len(part.lanes))
+        # A chunk, and of it a stream, may be a block longer than an equal share.
+        longer = block * (1.0 if part.readers == 1 else 1 / part.readers + len(part.streams))
         frame, soft = number_bytes * self.dimension + BESIDE_BYTES, self._soft_bytes
         # Soft targets are there twice while they are being put together.
         whole = total if part.readers == 1 else total + longer
@@ -187,7 +198,7 @@ class Stored:
         blocks = np.sort(blocks)
         ends = np.cumsum(self.sizes[blocks])
         features = torch.empty(int(ends[-1]), self.dimension, dtype=kind)
-        targets = torch.full((len(features),), UNKNOWN) if any(self._labelled) else None
+        targets = torch.full((len(features),), NO_TARGET) if any(self._labelled) else None
         ids: list[str] = []
         lengths: list[np.ndarray] = []
         for shard in np.unique(self._shard[blocks]):
@@ -219,8 +230,12 @@ class Stored:
         return read_soft_targets(soft.directory, frames, soft.temperature, soft.encoding, shards)
 
 
-def coming(
-    data: Held | Stored, epochs: Iterator[Epoch], step: int, kind: torch.dtype, part: Part
+def prefetch_chunks(
+    data: InMemoryData | ShardedData,
+    epochs: Iterator[Epoch],
+    step: int,
+    kind: torch.dtype,
+    part: ProcessShare,
 ) -> Generator[Chunk, None, None]:
     """The chunks of some epochs, each read in a thread while the one before it is in use.
 
@@ -235,11 +250,11 @@ def coming(
     def chunks(step: int) -> Iterator[Chunk]:
         kept: Chunk | None = None
         for epoch in epochs:
-            for number, _ in epoch.rest(step):
+            for number, _ in epoch.remaining_chunks(step):
                 chunk = kept or data.read(epoch.blocks(number, part), kind)
                 kept = chunk if len(epoch.chunks) == 1 else None
                 yield chunk
                 del chunk  # the next one is read without it
             step = 0
 
-    return ahead(chunks(step))
+    return prefetch(chunks(step))

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from acoustic_kd.settings import MEANS, ModelConfig
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.memory import cached_rows
+from acoustic_kd.system.memory import rows_per_block
 from acoustic_kd.training.model import logits_of, make_splicer
 
-SMALLEST = 1e-10  # probability under which a logarithm is cut off
+MIN_PROBABILITY = 1e-10  # probability under which a logarithm is cut off
 NO_MEMBER = "an ensemble needs at least one member"
 
 
@@ -51,7 +51,7 @@ class Mean:
     def add(self, total: Tensor | None, logits: Tensor, member: int) -> Tensor:
         """Add a member's logits [B, K] to the sum over those before it, in place; returns it."""
         total = torch.zeros_like(logits) if total is None else total
-        rows = cached_rows(logits)
+        rows = rows_per_block(logits)
         for sums, part in zip(total.split(rows), logits.split(rows), strict=True):
             part = part / self.temperature
             if self.kind == "arithmetic":
@@ -149,5 +149,5 @@ def log_likelihoods(probabilities: np.ndarray, log_prior: np.ndarray) -> np.ndar
         probabilities: [T, K] posteriors.
         log_prior: [K].
     """
-    found: np.ndarray = np.log(probabilities + SMALLEST) - log_prior
+    found: np.ndarray = np.log(probabilities + MIN_PROBABILITY) - log_prior
     return found

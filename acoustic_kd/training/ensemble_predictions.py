@@ -20,16 +20,16 @@ from torch import Tensor, nn
 
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json
-from acoustic_kd.system.memory import GIGABYTE, free_host_memory, free_memory, most
-from acoustic_kd.system.parallel import ahead
+from acoustic_kd.system.memory import GIGABYTE, free_host_memory, free_memory, usable
+from acoustic_kd.system.parallel import prefetch
 from acoustic_kd.training.ensemble import Mean
 from acoustic_kd.training.model import load_model, logits_of
 
-COPIES = 5  # of a block's logits at once: as they come, tempered, encoded, measured
+LOGIT_COPIES = 5  # of a block's logits at once: as they come, tempered, encoded, measured
 
 
 @dataclass(frozen=True)
-class Sizes:
+class MemorySizes:
     """Bytes that writing soft targets takes.
 
     Attributes:
@@ -48,17 +48,17 @@ class Plan:
     """How the members are held.
 
     Attributes:
-        together: all on the device at once.
-        waiting: those that are not on the device are in host memory; else in their files.
+        all_on_device: the device holds all members at once.
+        in_host_memory: members that are not on the device are in host memory; else in their files.
         blocks: blocks of frames that go through a member before the next takes its place.
     """
 
-    together: bool
-    waiting: bool
+    all_on_device: bool
+    in_host_memory: bool
     blocks: int
 
 
-def plan(sizes: Sizes, memory: int | None, host: int | None = 0) -> Plan:
+def plan(sizes: MemorySizes, memory: int | None, host: int | None = 0) -> Plan:
     """How the members are best held in so much memory.
 
     Args:
@@ -68,11 +68,11 @@ def plan(sizes: Sizes, memory: int | None, host: int | None = 0) -> Plan:
     if memory is None or sum(sizes.members) + sizes.block + sizes.total <= memory:
         return Plan(True, False, 1)
     waiting = host is None or sum(sizes.members) <= host
-    left = memory - least(sizes) + sizes.total
+    left = memory - minimum(sizes) + sizes.total
     return Plan(False, waiting, max(1, left // sizes.total))
 
 
-def least(sizes: Sizes) -> int:
+def minimum(sizes: MemorySizes) -> int:
     """Bytes on the device with which one member at a time can work."""
     return max(sizes.members) + sizes.block + sizes.total
 
@@ -162,27 +162,27 @@ class Ensemble:
     def _prepare(self, block: int) -> Plan:
         """Settle how the members are held, and fetch those that are not left in their files."""
         sizes, cpu = self._sizes(block), self._device.type == "cpu"
-        memory = most(free_memory(self._device))
+        memory = usable(free_memory(self._device))
         if self._memory_gb is not None:
             memory = int(self._memory_gb * GIGABYTE)
-            needed = least(sizes)
+            needed = minimum(sizes)
             if memory < needed:
                 raise UserError(
                     f"setting 'soft_targets.memory_gb' is {self._memory_gb:g}; one member at a "
                     f"time and a block of {block} frames take {needed / GIGABYTE:.3g}"
                 )
-        how = plan(sizes, memory, 0 if cpu else most(free_host_memory()))
-        if how.together:
+        how = plan(sizes, memory, 0 if cpu else usable(free_host_memory()))
+        if how.all_on_device:
             self._held = [self._load(path).to(self._device) for path in self._directories]
-        elif how.waiting:
+        elif how.in_host_memory:
             self._held = [self._load(path) for path in self._directories]
         return how
 
     def _members(self, how: Plan) -> Iterator[nn.Module]:
         """Each member on the device, where the next one may take its place."""
-        if how.together:
+        if how.all_on_device:
             yield from self._held
-        elif how.waiting:
+        elif how.in_host_memory:
             for member in self._held:
                 kept = member.state_dict()  # brought back without being copied
                 yield member.to(self._device)
@@ -190,7 +190,7 @@ class Ensemble:
         else:
             members = map(self._load, self._directories)
             # On the CPU there is no room for the next one while this one works.
-            for member in members if self._device.type == "cpu" else ahead(members):
+            for member in members if self._device.type == "cpu" else prefetch(members):
                 yield member.to(self._device)
                 member.to("meta")  # gives its memory back
 
@@ -199,12 +199,12 @@ class Ensemble:
         # Else every forward pass would round the weights again.
         return member.to(torch.bfloat16) if self._bfloat16 else member
 
-    def _sizes(self, block: int) -> Sizes:
+    def _sizes(self, block: int) -> MemorySizes:
         """Bytes that blocks of so many frames take."""
         members = tuple(s.bytes // (2 if self._bfloat16 else 1) for s in self._shapes)
         total = max(4 * block * shape.classes for shape in self._shapes)
         work = max(4 * block * shape.units for shape in self._shapes)
-        return Sizes(members, work + COPIES * total, total)
+        return MemorySizes(members, work + LOGIT_COPIES * total, total)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from torch import Tensor
 from acoustic_kd.features.frames import Frames
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.targets import SoftTargets
-from acoustic_kd.training.batches import ALL, Epoch, Part, plan_epoch
-from acoustic_kd.training.chunks import Chunk, Held, Stored, coming
+from acoustic_kd.training.batches import WHOLE_SHARE, Epoch, ProcessShare, plan_epoch
+from acoustic_kd.training.chunks import Chunk, InMemoryData, ShardedData, prefetch_chunks
 from acoustic_kd.training.model import Splicer, make_splicer
 
 
-class Feed:
+class DataLoader:
     """Puts on the device, chunk by chunk, what the batches are of (see `chunks`).
 
     Attributes:
@@ -26,17 +26,17 @@ class Feed:
 
     def __init__(
         self,
-        data: Held | Stored,
+        data: InMemoryData | ShardedData,
         config: ModelConfig,
         train: TrainConfig,
         seed: int,
         device: torch.device,
         bfloat16: bool,
-        part: Part = ALL,
+        part: ProcessShare = WHOLE_SHARE,
     ) -> None:
         """
         Args:
-            part: of `train.lanes` lanes, what this process learns from.
+            part: of `train.streams` streams, what this process learns from.
         """
         self.chunks = 1
         self.hard: Tensor | None = None
@@ -46,7 +46,7 @@ class Feed:
         self._kind = torch.bfloat16 if bfloat16 else torch.float32
         self._chunk: Chunk | None = None
         self._windows: Splicer | None = None
-        if isinstance(data, Held):
+        if isinstance(data, InMemoryData):
             self._load(data.chunk)
 
     @property
@@ -57,8 +57,8 @@ class Feed:
         return self._windows
 
     def chunks_in(self, memory: int | None) -> int:
-        """In how many chunks an epoch is to be read with so many bytes: see `Stored.divide`."""
-        return self._data.divide(memory, self._kind.itemsize, self._part)
+        """The number of chunks of an epoch within a memory budget: `ShardedData.num_chunks`."""
+        return self._data.num_chunks(memory, self._kind.itemsize, self._part)
 
     def windows_of(self, frames: Frames) -> Splicer:
         """Frames on the device, and their windows."""
@@ -67,9 +67,9 @@ class Feed:
 
     def plan(self, epoch: int) -> Epoch:
         """The order of an epoch."""
-        frames, lanes = self._train.batch_frames, self._train.lanes
+        frames, streams = self._train.batch_frames, self._train.streams
         sizes, copies = self._data.sizes, self._data.copies
-        return plan_epoch(sizes, self.chunks, frames, self._seed, epoch, lanes, copies)
+        return plan_epoch(sizes, self.chunks, frames, self._seed, epoch, streams, copies)
 
     @contextmanager
     def reading(self, epochs: Iterable[int], step: int) -> Iterator[None]:
@@ -79,7 +79,9 @@ class Feed:
             step: that the first epoch has come to.
         """
         plans = map(self.plan, epochs)
-        with closing(coming(self._data, plans, step, self._kind, self._part)) as self._coming:
+        with closing(
+            prefetch_chunks(self._data, plans, step, self._kind, self._part)
+        ) as self._coming:
             yield
 
     def batches(self, epoch: Epoch, step: int) -> Iterator[tuple[Tensor, int]]:
@@ -89,7 +91,7 @@ class Feed:
             int64 [B], numbers of frames of the chunk at hand that this process learns from, and how
             many frames the batch has in all.
         """
-        for number, first in epoch.rest(step):
+        for number, first in epoch.remaining_chunks(step):
             if self.chunks > 1:
                 self._load(None)  # makes room
             self._load(next(self._coming))

@@ -35,8 +35,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from acoustic_kd.features.frames import UNKNOWN
-from acoustic_kd.system.memory import cached_rows
+from acoustic_kd.features.frames import NO_TARGET
+from acoustic_kd.system.memory import rows_per_block
 
 
 def soft_cross_entropy(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
@@ -115,7 +115,7 @@ def distillation_loss(
         loss = sparse_soft_cross_entropy(logits, classes, soft, temperature)
     if hard is not None and hard_weight:
         loss = loss + hard_weight * F.cross_entropy(
-            logits, hard, ignore_index=UNKNOWN, reduction="none"
+            logits, hard, ignore_index=NO_TARGET, reduction="none"
         )
     return loss
 
@@ -168,7 +168,7 @@ class _Fused(torch.autograd.Function):
         gradient = torch.empty_like(logits)
         precise = torch.promote_types(logits.dtype, torch.float32)
         total = torch.zeros((), dtype=precise, device=logits.device)
-        rows = cached_rows(logits)
+        rows = rows_per_block(logits)
         for first in range(0, len(logits), rows):
             part = slice(first, first + rows)
             z, out = logits[part].to(precise), None
@@ -236,7 +236,7 @@ def _sparse(z: Tensor, classes: Tensor, p: Tensor, temperature: float) -> tuple[
 def _hard(z: Tensor, hard: Tensor, weight: float, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
     """Losses [b] of the hard term, and its gradient [b, K] added to that of the soft one."""
     log_q = torch.log_softmax(z, -1)
-    weights = torch.where(hard == UNKNOWN, 0.0, weight).to(z.dtype)[:, None]
+    weights = torch.where(hard == NO_TARGET, 0.0, weight).to(z.dtype)[:, None]
     target = hard.clamp(min=0)[:, None]
     losses = -(weights * log_q.gather(-1, target))[:, 0]
     own = log_q.exp_().mul_(weights).scatter_add_(-1, target, -weights)

@@ -183,7 +183,7 @@ def load_model(directory: Path) -> tuple[AcousticModel, dict[str, Any]]:
     return model.eval(), description
 
 
-VARIABLE = "ACOUSTIC_KD_BFLOAT16"  # what a setting that is null means: 0 or 1
+BFLOAT16_VARIABLE = "ACOUSTIC_KD_BFLOAT16"  # what a setting that is null means: 0 or 1
 
 
 def use_bfloat16(setting: bool | None, device: torch.device) -> bool:
@@ -197,7 +197,7 @@ def use_bfloat16(setting: bool | None, device: torch.device) -> bool:
     """
     if setting is not None:
         return setting
-    value = os.environ.get(VARIABLE)
+    value = os.environ.get(BFLOAT16_VARIABLE)
     if value:
         return _bool(value)
     if device.type == "cuda":
@@ -209,7 +209,9 @@ def use_bfloat16(setting: bool | None, device: torch.device) -> bool:
 
 def _bool(value: str) -> bool:
     if value not in ("0", "1"):
-        raise UserError(f"the environment variable {VARIABLE} is '{value}'; it must be 0 or 1")
+        raise UserError(
+            f"the environment variable {BFLOAT16_VARIABLE} is '{value}'; it must be 0 or 1"
+        )
     return value == "1"
 
 

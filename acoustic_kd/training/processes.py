@@ -9,10 +9,16 @@ import torch
 from accelerate import Accelerator
 
 from acoustic_kd.system.errors import UserError, installation
-from acoustic_kd.system.memory import keep_freed
+from acoustic_kd.system.memory import disable_malloc_trim
 
 # Words by which PyTorch says that another process cannot be reached any more.
-LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "Timed out")
+CONNECTION_ERRORS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL",
+    "Timed out",
+)
 
 
 def make_accelerator() -> Accelerator:
@@ -30,12 +36,12 @@ def make_accelerator() -> Accelerator:
             "look at 'accelerate env' and at variables named ACCELERATE_…"
         )
     if accelerator.device.type == "cpu":
-        keep_freed()
+        disable_malloc_trim()
     return accelerator
 
 
 @contextmanager
-def together(accelerator: Accelerator, name: str) -> Iterator[None]:
+def report_lost_processes(accelerator: Accelerator, name: str) -> Iterator[None]:
     """Around work of several processes that talk to one another.
 
     Args:
@@ -47,7 +53,9 @@ def together(accelerator: Accelerator, name: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if accelerator.num_processes == 1 or not any(word in str(error) for word in LOST):
+        if accelerator.num_processes == 1 or not any(
+            word in str(error) for word in CONNECTION_ERRORS
+        ):
             raise
         raise UserError(
             f"{name}: another process of this run has ended; the same command goes on from the "
@@ -57,7 +65,7 @@ def together(accelerator: Accelerator, name: str) -> Iterator[None]:
 
 def wait(accelerator: Accelerator, name: str) -> None:
     """Wait until every process has come here; the error is as in `together`."""
-    with together(accelerator, name):
+    with report_lost_processes(accelerator, name):
         accelerator.wait_for_everyone()
 
 

@@ -14,7 +14,7 @@ class State:
     epoch: int = 0
     step: int = 0  # within the epoch
     rate: float = 0.0  # of the latest step
-    decaying: bool = False
+    annealing: bool = False
     loss: float = 0.0  # summed over the epoch's frames so far
     seconds: float = 0.0
     best: float = -1.0  # dev frame accuracy, percent
@@ -30,14 +30,14 @@ def rate_of_step(state: State, config: TrainConfig, steps: int) -> float:
     return config.learning_rate * (1 + math.cos(math.pi * done / (config.epochs * steps))) / 2
 
 
-def follow_dev(state: State, config: TrainConfig) -> bool:
+def update_from_dev(state: State, config: TrainConfig) -> bool:
     """Cool once dev stops gaining; whether the epoch that has just been recorded is the best."""
     accuracies: list[float] = [row["dev_frame_accuracy"] for row in state.history]
     best = accuracies[-1] > state.best
     state.best = max(state.best, accuracies[-1])
     gain = accuracies[-1] - (accuracies[-2] if len(accuracies) > 1 else -100)
-    state.decaying = state.decaying or gain < config.decay_below
-    if state.decaying:
+    state.annealing = state.annealing or gain < config.decay_below
+    if state.annealing:
         state.rate *= config.decay
     return best
 

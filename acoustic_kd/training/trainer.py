@@ -23,19 +23,19 @@ from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_jsonl
-from acoustic_kd.system.memory import memory_to_take
+from acoustic_kd.system.memory import memory_budget
 from acoustic_kd.system.parallel import progress
 from acoustic_kd.system.seeds import seed_generator, seed_of
-from acoustic_kd.system.signals import Stopped, put_off
-from acoustic_kd.training.batches import part_of
+from acoustic_kd.system.signals import Stopped, defer_sigterm
+from acoustic_kd.training.batches import share_of_process
 from acoustic_kd.training.checkpoint import (
     load_checkpoint,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
 )
-from acoustic_kd.training.chunks import Held, Stored
-from acoustic_kd.training.loader import Feed
+from acoustic_kd.training.chunks import InMemoryData, ShardedData
+from acoustic_kd.training.loader import DataLoader
 from acoustic_kd.training.losses import fused_loss
 from acoustic_kd.training.model import (
     build_model,
@@ -46,8 +46,8 @@ from acoustic_kd.training.model import (
     save_model,
     use_bfloat16,
 )
-from acoustic_kd.training.processes import Track, make_accelerator, together, tracking
-from acoustic_kd.training.schedule import State, follow_dev, is_finished, rate_of_step
+from acoustic_kd.training.processes import Track, make_accelerator, report_lost_processes, tracking
+from acoustic_kd.training.schedule import State, is_finished, rate_of_step, update_from_dev
 
 EVALUATION_BATCH = 8192
 CHECKPOINT_SECONDS = 10  # at the ends of epochs no more often than this
@@ -55,7 +55,7 @@ ASKED_STEPS = 4  # processes ask one another so often whether one of them has be
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingRun:
     """One model to train.
 
     Attributes:
@@ -82,9 +82,9 @@ class Trainer:
 
     def __init__(
         self,
-        job: Job,
+        job: TrainingRun,
         directory: Path,
-        train: Frames | Stored,
+        train: Frames | ShardedData,
         dev: Frames | None = None,
         soft: SoftTargets | None = None,
         accelerator: Accelerator | None = None,
@@ -109,9 +109,9 @@ class Trainer:
             sharers: processes that train other models at the same time, and this one; they share
                 the free memory alike.
         """
-        if isinstance(train, Stored) and original is not None:
+        if isinstance(train, ShardedData) and original is not None:
             raise ValueError("original is for frames in memory; Stored has an argument of its own")
-        data = train if isinstance(train, Stored) else Held(train, soft, original)
+        data = train if isinstance(train, ShardedData) else InMemoryData(train, soft, original)
         if not data.learnable:
             raise UserError("training without soft targets needs transcribed frames")
         if dev is None and job.train.schedule == "dev":
@@ -136,8 +136,10 @@ class Trainer:
             self.model, self.optimizer = model.to(device), optimizer
             self._backward = Tensor.backward
         self.bfloat16 = use_bfloat16(job.train.bfloat16, device)
-        part = part_of(accelerator.process_index, accelerator.num_processes, job.train.lanes)
-        self.feed = Feed(data, job.model, job.train, job.seed, device, self.bfloat16, part)
+        part = share_of_process(
+            accelerator.process_index, accelerator.num_processes, job.train.streams
+        )
+        self.feed = DataLoader(data, job.model, job.train, job.seed, device, self.bfloat16, part)
         self.dev_windows = None if dev is None else self.feed.windows_of(dev)
         self.dev_targets = None if dev is None else dev.labels.to(device)
         self.augment, self.sharers = augment, sharers
@@ -147,7 +149,7 @@ class Trainer:
         self.saved = time.monotonic()
         size = 2 if self.bfloat16 else 4
         frame_bytes = 2 * size * data.classes.count  # of logits, and of their gradient
-        self.part_frames = max(1, int(job.train.logits_mb * 1e6 / frame_bytes))
+        self.part_frames = max(1, int(job.train.max_logits_mb * 1e6 / frame_bytes))
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end, from the checkpoint if there is one; returns the metrics by epoch.
@@ -156,9 +158,12 @@ class Trainer:
             UserError: the loss diverges, or another process of this run is no more.
             Stopped: this process, or another one, was asked to end; all is saved.
         """
-        with put_off() as self._asked, together(self.accelerator, self.job.name):
+        with (
+            defer_sigterm() as self._stop_requested,
+            report_lost_processes(self.accelerator, self.job.name),
+        ):
             self._resume()
-            self._divide()
+            self._choose_num_chunks()
             self.accelerator.wait_for_everyone()  # before the first deletes what others look for
             left = range(self.state.epoch, self.job.train.epochs)
             reading, tracked = self.feed.reading(left, self.state.step), self._tracking()
@@ -185,7 +190,7 @@ class Trainer:
         epoch = self.feed.plan(state.epoch)
         total, steps = epoch.frames, epoch.steps
         self.model.train()
-        self._begin_part()
+        self._reset_counters()
         title = f"{self.job.name} epoch {state.epoch + 1}/{config.epochs}"
         done = state.step * config.batch_frames
         bar = progress((), title, total, unit="frame", unit_scale=True, initial=done, leave=False)
@@ -193,24 +198,24 @@ class Trainer:
             self._step(batch, size, steps)
             bar.update(size)
             if self._stop(state.step == steps):
-                self._note_part()
+                self._add_counters()
                 self._save()
                 self.accelerator.wait_for_everyone()  # none leaves while others still need it
                 raise Stopped
             if state.step % config.checkpoint_steps == 0:
-                self._note_part()
+                self._add_counters()
                 self._save()
         bar.close()
-        self._note_part()
+        self._add_counters()
         self._close_epoch(total)
 
-    def _divide(self) -> None:
+    def _choose_num_chunks(self) -> None:
         """Settle in how many chunks an epoch is read: as the checkpoint has it, else by memory."""
         if not self.state.chunks:
             config, device = self.job.train, self.accelerator.device
             # Gradients, two moments and the best weights are still to come, and the logits.
-            later = 16 * self.parameters + 2 * int(1e6 * config.logits_mb)
-            memory = memory_to_take(device, config.memory_gb, later, self.sharers)
+            later = 16 * self.parameters + 2 * int(1e6 * config.max_logits_mb)
+            memory = memory_budget(device, config.memory_gb, later, self.sharers)
             asked = torch.tensor([self.feed.chunks_in(memory)], device=device)
             self.state.chunks = int(self.accelerator.gather(asked).max())
         self.feed.chunks = self.state.chunks
@@ -251,21 +256,21 @@ class Trainer:
             last: whether the epoch's last step has been made.
         """
         if self.accelerator.num_processes == 1:
-            return self._asked()
+            return self._stop_requested()
         if self.state.step % ASKED_STEPS and not last:
             return False
-        asked = torch.tensor(float(self._asked()), device=self.accelerator.device)
+        asked = torch.tensor(float(self._stop_requested()), device=self.accelerator.device)
         return bool(self.accelerator.reduce(asked, "sum"))
 
-    def _begin_part(self) -> None:
+    def _reset_counters(self) -> None:
         """Begin to count loss and time, from a checkpoint or an epoch's beginning on."""
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         self.begun = time.monotonic()
 
-    def _note_part(self) -> None:
+    def _add_counters(self) -> None:
         self.state.loss += float(self.accelerator.reduce(self.loss_sum, "sum"))
         self.state.seconds += time.monotonic() - self.begun
-        self._begin_part()
+        self._reset_counters()
 
     def _loss(self, frames: Tensor) -> Tensor:
         """The loss summed over frames with numbers `frames`, int64 [B]; float32."""
@@ -296,7 +301,11 @@ class Trainer:
         row["frames_per_second"] = round(total / max(state.seconds, 1e-9))
         state.history.append(row)
         self._track({name: value for name, value in row.items() if name != "epoch"}, row["epoch"])
-        if follow_dev(state, config) if config.schedule == "dev" else row["epoch"] == config.epochs:
+        if (
+            update_from_dev(state, config)
+            if config.schedule == "dev"
+            else row["epoch"] == config.epochs
+        ):
             self.best_weights = self._weights()
         state.epoch, state.step, state.loss, state.seconds = state.epoch + 1, 0, 0.0, 0.0
         if self.accelerator.is_main_process and state.epoch % self.job.report == 0:

@@ -13,7 +13,7 @@ from acoustic_kd.alignment.pocketsphinx import SAMPLE_RATE, PocketsphinxAligner
 from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation, write_segmentations
 from acoustic_kd.alignment.senones import read_inventory
 from acoustic_kd.corpora.utterances import SPLITS, Exclusion, Utterance, read_manifest
-from acoustic_kd.experiment.aligning_models import Trained, check_heard, find_trained
+from acoustic_kd.experiment.aligning_models import AligningModels, check_same_features, find_models
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.flat_start import NO_TRANSCRIPT, start_flat
 from acoustic_kd.experiment.kaldi_targets import run_pdf_align, takes_pdfs
@@ -26,7 +26,7 @@ from acoustic_kd.experiment.outputs import (
 )
 from acoustic_kd.experiment.words import spoken_words
 from acoustic_kd.features.audio import AudioError, read_audio
-from acoustic_kd.features.frames import Utterance as Frames
+from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import read_index
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon
 from acoustic_kd.settings import ModelConfig
@@ -82,7 +82,7 @@ def _align_audio(item: tuple[Utterance, int]) -> Result:
     try:
         words, waveform = _words(utterance), read_audio(utterance, SAMPLE_RATE)
         found = _pocketsphinx.align(utterance.id, words, waveform)
-        return utterance.id, found.fitted(frames)
+        return utterance.id, found.resized_to(frames)
     except (AudioError, AlignmentFailure) as error:
         return utterance.id, str(error)
 
@@ -104,7 +104,7 @@ def _with_pocketsphinx(experiment: Experiment, lexicon: Lexicon) -> Align:
 _dnn: DnnAligner
 
 
-def load_aligner(found: Trained, lexicon: Lexicon, bfloat16: bool | None) -> DnnAligner:
+def load_aligner(found: AligningModels, lexicon: Lexicon, bfloat16: bool | None) -> DnnAligner:
     """The aligner that some trained models make.
 
     Args:
@@ -129,7 +129,7 @@ def load_aligner(found: Trained, lexicon: Lexicon, bfloat16: bool | None) -> Dnn
     return DnnAligner(models, config, inventory, log_prior, durations, lexicon, low)
 
 
-def _start_dnn(found: Trained, lexicon: Lexicon, bfloat16: bool | None) -> None:
+def _start_dnn(found: AligningModels, lexicon: Lexicon, bfloat16: bool | None) -> None:
     global _dnn
     _dnn = load_aligner(found, lexicon, bfloat16)
 
@@ -144,8 +144,8 @@ def _align_frames(item: tuple[Utterance, Frames]) -> Result:
 
 
 def _with_dnn(experiment: Experiment, lexicon: Lexicon) -> Align:
-    found = find_trained(experiment.config.align.model or "")
-    check_heard(found, experiment.config)
+    found = find_models(experiment.config.align.model or "")
+    check_same_features(found, experiment.config)
     arguments = found, lexicon, experiment.config.train.bfloat16
     load_aligner(*arguments)  # what is wrong is one error here, not one a process
     print(f"  with {found.name}")

@@ -10,11 +10,11 @@ from contextlib import closing
 from acoustic_kd.corpora.utterances import Utterance, read_manifest
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.outputs import UNLABELLED, normalised_store
-from acoustic_kd.experiment.transfer_set import LEARNT, all_splits
+from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits
 from acoustic_kd.features.audio import read_audio
-from acoustic_kd.features.fbank import copy_id, log_mels, original_id
+from acoustic_kd.features.fbank import log_mels, original_id, vtlp_id
 from acoustic_kd.features.frames import (
-    Utterance as Frames,
+    FrameSequence as Frames,
 )
 from acoustic_kd.features.frames import (
     read_index,
@@ -37,11 +37,11 @@ def _start(config: FeatureConfig) -> None:
 
 def run(experiment: Experiment) -> None:
     """Write the normalised frames of the copies; each has the targets of its original."""
-    if not experiment.config.features.transfer_warps:
-        print("  none: features.transfer_warps is []")
+    if not experiment.config.features.transfer_vtlp_warps:
+        print("  none: features.transfer_vtlp_warps is []")
         return
     for split in all_splits(experiment):
-        if split in LEARNT:
+        if split in TRAINING_SPLITS:
             _write_unnormalised(experiment, split)
             print(f"  {split}: {_write_normalised(experiment, split)} frames")
     shutil.rmtree(experiment.path("copies") / UNNORMALISED)
@@ -62,10 +62,10 @@ def _write_unnormalised(experiment: Experiment, split: str) -> None:
 
 def _copies(utterance: Utterance) -> list[Frames]:
     """The copies of one utterance, before normalisation."""
-    warps = _config.transfer_warps
+    warps = _config.transfer_vtlp_warps
     features = log_mels(read_audio(utterance, _config.sample_rate), _config, warps)
     return [
-        Frames(copy_id(utterance.id, warp), copy, None)
+        Frames(vtlp_id(utterance.id, warp), copy, None)
         for warp, copy in zip(warps, features, strict=True)
     ]
 

@@ -27,7 +27,7 @@ from acoustic_kd.experiment.words import (
 from acoustic_kd.kaldi.archives import archive_of
 from acoustic_kd.language.lexicon import Lexicon, as_once_read, read_lexicon, write_lexicon
 from acoustic_kd.settings import Config
-from acoustic_kd.system.files import digest, ends_mark, file_digest
+from acoustic_kd.system.files import file_sha256, json_sha256, size_and_ends_digest
 
 
 def corpus_sources(config: Config) -> dict[str, str]:
@@ -41,16 +41,16 @@ def corpus_sources(config: Config) -> dict[str, str]:
         # Only the demo writes anything there.
         corpus = corpora.load(config.corpus, Path(), normaliser(config))
         rows = _source_rows(corpus.splits)
-        sources["data"] = digest([rows, [asdict(exclusion) for exclusion in corpus.excluded]])
+        sources["data"] = json_sha256([rows, [asdict(exclusion) for exclusion in corpus.excluded]])
         words = spoken_words(corpus.splits)
     elif more := corpora.read_untranscribed(config.corpus):
-        sources["data"] = digest(_source_rows({UNTRANSCRIBED: more}))
+        sources["data"] = json_sha256(_source_rows({UNTRANSCRIBED: more}))
     return sources | unknown_words_source(config, _lexicon(config), words)
 
 
 def lexicon_source(config: Config) -> dict[str, str]:
     """The lexicon's text; and that its phones are as written, where they once were not."""
-    sources = {"lexicon": file_digest(_lexicon_path(config))}
+    sources = {"lexicon": file_sha256(_lexicon_path(config))}
     if any(as_once_read(phone) != phone for phone in _lexicon(config).phones()):
         sources["phones"] = "as written"
     return sources
@@ -58,7 +58,7 @@ def lexicon_source(config: Config) -> dict[str, str]:
 
 def _source_rows(splits: dict[str, list[Utterance]]) -> list[list]:
     """Every utterance with its split, and what its sound file, or archive, is known by."""
-    mark = cache(ends_mark)
+    mark = cache(size_and_ends_digest)
     return [
         [split, asdict(utterance), *mark(archive_of(utterance.audio))]
         for split, utterances in splits.items()
@@ -90,7 +90,7 @@ def _lexicon(config: Config) -> Lexicon:
     if is_spelled(config) or takes_pdfs(config):
         return Lexicon({})
     path = _lexicon_path(config)
-    return _read_once(path, file_digest(path))
+    return _read_once(path, file_sha256(path))
 
 
 @lru_cache(maxsize=1)  # the sources ask for it, then the stage

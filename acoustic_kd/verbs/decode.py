@@ -18,13 +18,13 @@ from acoustic_kd.decoding.workers import Decode, decoding
 from acoustic_kd.experiment.experiment import Experiment, select
 from acoustic_kd.experiment.models import Recogniser, System, systems
 from acoustic_kd.experiment.outputs import frame_targets, normalised
-from acoustic_kd.features.frames import Utterance
+from acoustic_kd.features.frames import FrameSequence
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.reports.frame_figures import TEMPERATURES, Example, FrameFigures
 from acoustic_kd.reports.results import Measurement
-from acoustic_kd.system.files import only_one, write_json, write_text
+from acoustic_kd.system.files import exclusive_lock, write_json, write_text
 from acoustic_kd.system.parallel import cores, progress, torch_threads
-from acoustic_kd.system.steps import Work
+from acoustic_kd.system.steps import Step
 from acoustic_kd.training.ensemble import log_likelihoods
 from acoustic_kd.training.model import count_parameters, load_model
 
@@ -38,15 +38,15 @@ def run(experiment: Experiment) -> None:
     """Measure every system on dev, where the decoding weights are tuned, and on test."""
     inputs = {name: experiment.done(name)["digest"] for name in ("frames", "graph")}
     stage = experiment.stages["decode"]
-    due: list[tuple[System, Work]] = []
-    for system in experiment.own(systems(experiment)):
+    due: list[tuple[System, Step]] = []
+    for system in experiment.share_of(systems(experiment)):
         models = {
             f"model {n}": load_model(directory)[1]["digest"]
             for n, directory in enumerate(system.directories, start=1)
         }
         settings = select(experiment.config, stage.settings)
         directory = experiment.path("decode") / system.name
-        work = Work(f"decode {system.name}", directory, settings, inputs | models)
+        work = Step(f"decode {system.name}", directory, settings, inputs | models)
         if work.is_current():
             print(f"  {system.name}: current")
         else:
@@ -58,7 +58,7 @@ def run(experiment: Experiment) -> None:
     with decoding(experiment.path("graph"), limits, jobs) as decode:
         for system, work in due:
             # Runs with shares are at work in the stage's directory together, each on its systems.
-            with only_one(work.directory), work.making():
+            with exclusive_lock(work.directory), work.run():
                 measure(experiment, system, decode, work.directory)
 
 
@@ -136,7 +136,7 @@ class FrameAccuracy:
     figures: FrameFigures | None
     frames: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def add(self, utterance: Utterance, probabilities: np.ndarray, seconds: float) -> None:
+    def add(self, utterance: FrameSequence, probabilities: np.ndarray, seconds: float) -> None:
         """Count an utterance whose posteriors [T, K] took so many seconds."""
         labels = self.targets.get(utterance.id)
         if labels is None:
@@ -148,7 +148,7 @@ class FrameAccuracy:
 
 
 def _likelihoods(
-    recogniser: Recogniser, utterances: Iterable[Utterance], accuracy: FrameAccuracy
+    recogniser: Recogniser, utterances: Iterable[FrameSequence], accuracy: FrameAccuracy
 ) -> Iterator[tuple[str, np.ndarray]]:
     """What is decoded; its frame accuracy is taken on the way."""
     for utterance in utterances:

@@ -27,7 +27,7 @@ from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
 from acoustic_kd.features.fbank import SHIFT_SECONDS, WINDOW_SECONDS
 from acoustic_kd.system.errors import UserError, installation
 from acoustic_kd.system.files import atomic_path
-from acoustic_kd.training.ensemble import SMALLEST
+from acoustic_kd.training.ensemble import MIN_PROBABILITY
 from acoustic_kd.training.model import AcousticModel, Dropout
 
 OPSET = 17
@@ -121,7 +121,7 @@ def build(
         result = graph.add("LogSoftmax", logits, axis=-1)
     else:  # the logarithm of the mean, cut off where the recipe's decoding cuts it off
         mean = graph.add("Mean", [graph.add("Softmax", [one], axis=-1) for one in logits])
-        floor = graph.constant(np.array(SMALLEST, np.float32))
+        floor = graph.constant(np.array(MIN_PROBABILITY, np.float32))
         result = graph.add("Log", [graph.add("Add", [mean, floor])])
     graph.nodes.append(onnx.helper.make_node("Identity", [result], ["log_posteriors"]))
     count = models[0].output.out_features
@@ -204,8 +204,10 @@ def compare(
     for utterance in islice(normalised(experiment, MEASURED[0]), CHECKED):
         frames = utterance.features
         (found,) = session.run(["log_posteriors"], {"features": frames})
-        expected = np.log(precise.posteriors(frames) + SMALLEST)
-        found = np.log(np.exp(found.astype(np.float64)) + (len(recogniser.models) == 1) * SMALLEST)
+        expected = np.log(precise.posteriors(frames) + MIN_PROBABILITY)
+        found = np.log(
+            np.exp(found.astype(np.float64)) + (len(recogniser.models) == 1) * MIN_PROBABILITY
+        )
         difference = np.abs(found - expected).max()
         worst = max(worst, float(difference)) if np.isfinite(difference) else np.inf
     return worst

@@ -10,10 +10,10 @@ from acoustic_kd.corpora import load as corpora
 from acoustic_kd.corpora.utterances import Exclusion, Utterance, check_excluded, read_manifest
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.outputs import UNLABELLED, report_exclusions
-from acoustic_kd.experiment.transfer_set import LEARNT, all_splits
+from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits
 from acoustic_kd.features.audio import AudioError, read_audio
-from acoustic_kd.features.fbank import copy_id, log_mels
-from acoustic_kd.features.frames import Utterance as Frames
+from acoustic_kd.features.fbank import log_mels, vtlp_id
+from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
 from acoustic_kd.features.normalise import grouping
 from acoustic_kd.kaldi.archives import parse_place, read_place
@@ -43,7 +43,7 @@ def _extract(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | str:
     if not len(copies[0]):
         return f"{utterance.audio}: shorter than one window of 25 ms"
     named = zip(warps, copies, strict=True)
-    return [Frames(copy_id(utterance.id, warp), features, None) for warp, features in named]
+    return [Frames(vtlp_id(utterance.id, warp), features, None) for warp, features in named]
 
 
 def _take(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | str:
@@ -68,7 +68,7 @@ def run(experiment: Experiment) -> None:
         for split in all_splits(experiment)
     }
     items = [
-        (utterance, config.features.train_warps if split in LEARNT else (1.0,))
+        (utterance, config.features.vtlp_warps if split in TRAINING_SPLITS else (1.0,))
         for split, utterances in splits.items()
         for utterance in utterances
     ]

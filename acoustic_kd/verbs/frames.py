@@ -12,7 +12,7 @@ from acoustic_kd.experiment.outputs import STATISTICS, inventory_of, normalised
 from acoustic_kd.experiment.transfer_set import all_splits
 from acoustic_kd.features.fbank import original_id
 from acoustic_kd.features.frames import Classes, write_store
-from acoustic_kd.features.frames import Utterance as Frames
+from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.system.files import write_json
 from acoustic_kd.system.parallel import progress
 

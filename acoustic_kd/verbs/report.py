@@ -10,7 +10,7 @@ from acoustic_kd.features.frames import count_frames, shard_paths
 from acoustic_kd.reports.experiment_page import report_page
 from acoustic_kd.reports.results import Measurement, last_epoch_gain, make_results
 from acoustic_kd.reports.tables import markdown, terminal_table
-from acoustic_kd.system.files import digest, read_json, read_jsonl, write_json, write_text
+from acoustic_kd.system.files import json_sha256, read_json, read_jsonl, write_json, write_text
 from acoustic_kd.training.model import load_model
 from acoustic_kd.training.processes import make_accelerator
 
@@ -33,7 +33,7 @@ def run(experiment: Experiment) -> None:
     references = {u.id: (u.text or "").split() for u in manifest if u.id in transcripts["ensemble"]}
     results = make_results(
         experiment.config.corpus.name,
-        digest(all_settings_json(experiment.config)),
+        json_sha256(all_settings_json(experiment.config)),
         measurements,
         references,
         transcripts,
@@ -61,12 +61,12 @@ def _minutes(experiment: Experiment) -> dict[str, float]:
         "distill": transfer_frames(experiment)["frames"],
     }
     features = experiment.config.features
-    if features.transfer_warps:  # an epoch draws one copy of each utterance
-        learnt["distill"] //= len((*features.train_warps, *features.transfer_warps))
+    if features.transfer_vtlp_warps:  # an epoch draws one copy of each utterance
+        learnt["distill"] //= len((*features.vtlp_warps, *features.transfer_vtlp_warps))
     minutes = {}
     accelerator = make_accelerator()
     for name in list(experiment.stages)[:-1]:
-        if name == "copies" and not features.transfer_warps:
+        if name == "copies" and not features.transfer_vtlp_warps:
             continue
         folder = experiment.path(name)
         parts = [read_json(path)["seconds"] for path in sorted(folder.glob("*/done.json"))]

@@ -12,15 +12,15 @@ from acoustic_kd.experiment.kaldi_targets import _mark
 from acoustic_kd.experiment.models import member_directories
 from acoustic_kd.experiment.transfer_set import encoding_of, soft_target_shards
 from acoustic_kd.features.fbank import original_id
-from acoustic_kd.features.frames import outline, read_frames, read_index
+from acoustic_kd.features.frames import frame_index, read_frames, read_index
 from acoustic_kd.kaldi.archives import Table
 from acoustic_kd.kaldi.objects import POSTERIOR, Sparse
-from acoustic_kd.kaldi.posteriors import fitted, log_posteriors
+from acoustic_kd.kaldi.posteriors import frames_as_here, log_posteriors
 from acoustic_kd.settings import Config
 from acoustic_kd.soft_targets.manifest import Entry, is_finished
-from acoustic_kd.soft_targets.write import Origin, blocks_of, reblocked, write_shard
+from acoustic_kd.soft_targets.write import Provenance, blocks_of, in_blocks, write_shard
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.parallel import ahead
+from acoustic_kd.system.parallel import prefetch
 from acoustic_kd.training.ensemble import Mean, mean_of
 from acoustic_kd.training.ensemble_predictions import Ensemble
 from acoustic_kd.training.model import make_splicer, use_bfloat16
@@ -42,15 +42,15 @@ def write_outside(
         UserError: an archive lacks an utterance, has other frames or classes, or no posteriors.
     """
     settings = config.soft_targets
-    tables = [Table(given, POSTERIOR) for given in settings.posteriors]
-    members = tuple(map(_mark, settings.posteriors))
-    origin = Origin(settings.temperature, members, settings.mean, settings.weights)
+    tables = [Table(given, POSTERIOR) for given in settings.external_posteriors]
+    members = tuple(map(_mark, settings.external_posteriors))
+    origin = Provenance(settings.temperature, members, settings.mean, settings.weights)
     for shard, target in todo:
         index = read_index([shard])
         lengths = dict(zip(index.ids, np.diff(index.offsets).tolist(), strict=True))
         predictions = _predictions(config, tables, lengths, index.classes.count)
-        blocks = reblocked(lengths, predictions, index.classes.count, target.parent)
-        frames = outline(lengths, index.classes)
+        blocks = in_blocks(lengths, predictions, index.classes.count, target.parent)
+        frames = frame_index(lengths, index.classes)
         yield target, len(frames), write_shard(target, frames, blocks, origin, encoding_of(config))
     for table in tables:
         table.close()
@@ -82,7 +82,7 @@ def _logits(config: Config, table: Table, name: str, length: int, classes: int) 
             f"{where}: classes that a sparse posterior does not name have probability 0, which no "
             "geometric mean is taken of; give soft_targets.mean=arithmetic, or whole matrices"
         )
-    found = fitted(found, length, config.align.snip_edges, where)
+    found = frames_as_here(found, length, config.align.snip_edges, where)
     return log_posteriors(found, classes, where)
 
 
@@ -92,7 +92,7 @@ def run(experiment: Experiment) -> None:
     shards = soft_target_shards(experiment)
     rank, world = accelerator.process_index, accelerator.num_processes
     todo = []
-    for shard, target in experiment.own(shards)[rank::world]:
+    for shard, target in experiment.share_of(shards)[rank::world]:
         if is_finished(target):
             print(f"  {target.name}: there already")
         else:
@@ -120,7 +120,7 @@ def write_soft_targets(
         device: that the members predict on.
     """
     config, settings = experiment.config, experiment.config.soft_targets
-    if settings.posteriors:
+    if settings.external_posteriors:
         for target, count, entry in write_outside(config, todo):
             _say_written(target, count, entry)
         return
@@ -128,14 +128,14 @@ def write_soft_targets(
     mean = Mean(settings.temperature, settings.mean, settings.weights)
     members = member_directories(experiment)
     ensemble = Ensemble(members, mean, device, low, settings.memory_gb)
-    origin = Origin(settings.temperature, ensemble.digests, settings.mean, settings.weights)
+    origin = Provenance(settings.temperature, ensemble.digests, settings.mean, settings.weights)
     told = False
     # The next shard is read while the ensemble predicts this one.
-    for target, frames in ahead((target, read_frames([shard])) for shard, target in todo):
+    for target, frames in prefetch((target, read_frames([shard])) for shard, target in todo):
         windows = make_splicer(config.model, frames.features, frames.offsets, low).to(device)
         predictions = ensemble.predictions(windows, blocks_of(len(frames)))
         entry = write_shard(target, frames, predictions, origin, encoding_of(config))
-        if ensemble.plan and not (ensemble.plan.together or told):
+        if ensemble.plan and not (ensemble.plan.all_on_device or told):
             told = True
             print(f"  one member at a time in memory, {ensemble.plan.blocks} blocks through each")
         _say_written(target, len(frames), entry)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from acoustic_kd.alignment.viterbi import Transcripts, align_words
-from acoustic_kd.decoding.confidence import audible, best_words
+from acoustic_kd.decoding.confidence import avoid_exact_zeros, best_words
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.search import Decoder, SearchSettings
 from acoustic_kd.experiment.experiment import Experiment
@@ -127,7 +127,7 @@ class Transcriber:
             if not (posteriors[:, self.silence].sum(1) < 0.5).any():
                 continue  # no frame of it is more likely speech than silence
             speech = True
-            loglikes = audible(log_likelihoods(posteriors, self.recogniser.log_prior))
+            loglikes = avoid_exact_zeros(log_likelihoods(posteriors, self.recogniser.log_prior))
             yield piece, loglikes, self.decoder.lattice(loglikes, str(path))
         if not speech:
             raise AudioError(f"{path}: no speech in it")

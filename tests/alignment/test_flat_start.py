@@ -13,9 +13,9 @@ from acoustic_kd.alignment.flat_start import (
     learnt_states,
     train_rounds,
 )
-from acoustic_kd.alignment.gmm_aligner import Round, read_round
+from acoustic_kd.alignment.gmm_aligner import Iteration, read_iteration
 from acoustic_kd.alignment.senones import monophones
-from acoustic_kd.features.frames import Utterance, shard_paths, write_store
+from acoustic_kd.features.frames import FrameSequence, shard_paths, write_store
 from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.system.errors import UserError
 
@@ -48,7 +48,7 @@ def start(tmp_path):
         truth[name], frames = said(rng, texts[name])
         spelt = [INVENTORY.index[p] for word in texts[name] for p in LEXICON[word][0]]
         guess = equal_states(frames, np.array(spelt))
-        utterances.append(Utterance(name, frames, guess))
+        utterances.append(FrameSequence(name, frames, guess))
     write_store(tmp_path / "store", utterances, INVENTORY.classes, 900, "float32")
     shards = shard_paths(tmp_path / "store")
     assert len(shards) > 3
@@ -107,7 +107,7 @@ def test_what_was_stopped_in_any_round_ends_with_the_same_bits(start, monkeypatc
             list(train(shards, stopped, texts))
             break
         except KeyboardInterrupt:
-            assert not read_round(stopped).finished
+            assert not read_iteration(stopped).finished
     assert stopped.read_bytes() == whole.read_bytes()
     assert list(train(shards, stopped, texts)) == []  # done is done
 
@@ -126,7 +126,7 @@ def test_rounds_end_at_the_number_that_was_asked_for(start):
     shards, begin, texts, _ = start
     model = begin("few")
     found = list(train(shards, model, texts, count=2))
-    assert [f.finished for f in found] == [False, True] and read_round(model).finished
+    assert [f.finished for f in found] == [False, True] and read_iteration(model).finished
 
 
 def test_a_phone_that_lasts_too_long_is_learnt_as_silence():
@@ -154,7 +154,7 @@ def test_a_phone_that_has_lost_all_its_frames_has_a_duration(start, monkeypatch)
         silent=np.arange(count) < 3,
         mixtures=SimpleNamespace(means=np.zeros((count, 1, D))),
     )
-    utterance = Utterance("u", np.zeros((len(path), D), np.float32), None)
+    utterance = FrameSequence("u", np.zeros((len(path), D), np.float32), None)
     monkeypatch.setattr(rounds, "_aligner", lambda *which: aligner)
     monkeypatch.setattr(rounds, "read_utterances", lambda shard: [utterance])
     monkeypatch.setattr(rounds, "_inventory", INVENTORY, raising=False)
@@ -170,13 +170,13 @@ def test_a_damaged_model_is_named(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"nonsense")
     with pytest.raises(UserError, match=r"model\.safetensors: damaged \(.*run the stage again"):
-        read_round(path)
+        read_iteration(path)
 
 
 def test_round_trip(start, tmp_path):
-    found: Round = read_round(start[1]("again"))
+    found: Iteration = read_iteration(start[1]("again"))
     found.write(tmp_path / "copy")
-    again = read_round(tmp_path / "copy")
+    again = read_iteration(tmp_path / "copy")
     assert (again.history, again.finished) == (found.history, found.finished)
     np.testing.assert_array_equal(again.mixtures.means, found.mixtures.means)
     np.testing.assert_array_equal(again.scores, found.scores)

@@ -78,7 +78,7 @@ def test_silence_is_where_the_sound_is_faint(aligned, utterances):
     """In the mean over utterances: some begin within a word."""
     shares = []
     for name, _, audio in utterances:
-        frames = aligned[name].fitted(len(audio) // 160)
+        frames = aligned[name].resized_to(len(audio) // 160)
         power = np.square(audio[: len(frames) * 160].astype(np.float64)).reshape(-1, 160).mean(1)
         silent = np.repeat([p == SILENCE for p in frames.phones], frames.durations.sum(1))
         if silent.any():

@@ -27,7 +27,7 @@ def segmentation(durations, name="u"):
 @given(durations=LENGTHS, frames=st.integers(0, 250))
 def test_a_fitted_segmentation_has_just_these_frames(durations, frames):
     whole = segmentation(durations)
-    fitted = whole.fitted(frames)
+    fitted = whole.resized_to(frames)
     assert len(fitted) == frames
     assert fitted.durations.shape == (len(durations), STATES)
     assert fitted.durations.dtype == np.int64 and (fitted.durations >= 0).all()
@@ -44,7 +44,7 @@ def test_a_fitted_segmentation_has_just_these_frames(durations, frames):
 @given(durations=LENGTHS)
 def test_fitting_to_its_own_length_changes_nothing(durations):
     whole = segmentation(durations)
-    np.testing.assert_array_equal(whole.fitted(len(whole)).durations, whole.durations)
+    np.testing.assert_array_equal(whole.resized_to(len(whole)).durations, whole.durations)
 
 
 @settings(max_examples=25)

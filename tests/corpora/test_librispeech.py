@@ -243,7 +243,7 @@ def mirror(tmp_path, monkeypatch):
     expected = download.CheckSum("md5", check_sum(archive, "md5"))
     monkeypatch.setitem(openslr.PARTS, "train-clean-5", openslr.Part(31, 1e5, expected))
     monkeypatch.setattr(download, "SCHEME", pretended.SCHEME)
-    monkeypatch.setattr(download, "PIECE", 500)
+    monkeypatch.setattr(download, "BLOCK_BYTES", 500)
     with pretended.serve() as mirror:
         monkeypatch.setattr(openslr, "MIRRORS", (mirror.address,))
         mirror.files["/31/train-clean-5.tar.gz"] = archive.read_bytes()

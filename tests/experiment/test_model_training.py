@@ -105,8 +105,8 @@ def test_each_takes_its_share_of_the_free_memory(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
     monkeypatch.setattr(memory, "free_host_memory", lambda: 2000)
     cpu = torch.device("cpu")
-    assert memory.memory_to_take(cpu, None, 100, sharers=2) == 850 // 2 - 100
-    assert memory.memory_to_take(cpu, 3e-6, 100, sharers=2) == 3000  # a process
+    assert memory.memory_budget(cpu, None, 100, sharers=2) == 850 // 2 - 100
+    assert memory.memory_budget(cpu, 3e-6, 100, sharers=2) == 3000  # a process
 
 
 class Run:

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acoustic_kd.features.frames import (
-    UNKNOWN,
+    NO_TARGET,
     Classes,
-    Utterance,
+    FrameSequence,
     count_frames,
     read_frames,
     read_utterances,
@@ -28,7 +28,7 @@ def utterances(lengths, seed=0, labelled=True, dimension=4):
     for number, length in enumerate(lengths):
         features = rng.normal(size=(length, dimension)).astype(np.float32)
         targets = rng.integers(0, 7, length) if labelled else None
-        yield Utterance(f"ü{number}", features, targets)
+        yield FrameSequence(f"ü{number}", features, targets)
 
 
 @settings(max_examples=25)
@@ -64,8 +64,8 @@ def test_stores_with_and_without_targets_are_read_together(tmp_path):
         parts = [read_frames([path]) for path in order]
         assert torch.equal(frames.features, torch.cat([part.features for part in parts]))
         known = [part.targets is not None for part in parts for _ in range(len(part))]
-        assert (frames.targets != UNKNOWN).tolist() == known and sum(known) == 7
-        assert frames.targets[frames.targets != UNKNOWN].tolist() == [
+        assert (frames.targets != NO_TARGET).tolist() == known and sum(known) == 7
+        assert frames.targets[frames.targets != NO_TARGET].tolist() == [
             target for part in parts if part.targets is not None for target in part.targets.tolist()
         ]
         assert (

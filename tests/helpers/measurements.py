@@ -3,7 +3,7 @@
 import json
 
 from acoustic_kd.decoding.scoring import score
-from acoustic_kd.decoding.workers import Decoded
+from acoustic_kd.decoding.workers import DecodingResult
 from acoustic_kd.reports.results import Measurement, make_results
 
 REFERENCES = {"u1": list("ABCD"), "u2": list("ABCDEF")}
@@ -34,7 +34,7 @@ def measurement(name, words, right):
     found = Measurement(name, name.split("-")[0].replace("member", "baseline"), 9.0, 0.5)
     for split in ("dev", "test"):
         frames = {"u1": (right[0], 10), "u2": (right[1], 20)}
-        decoded = [Decoded([], 10, True, 0.002), Decoded([], 20, False, 0.001)]
+        decoded = [DecodingResult([], 10, True, 0.002), DecodingResult([], 20, False, 0.001)]
         found.add(split, score(REFERENCES, words), frames, decoded)
     return found
 

@@ -9,10 +9,10 @@ from acoustic_kd.features.frames import Classes, Frames
 from acoustic_kd.settings import ENCODINGS
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished
-from acoustic_kd.soft_targets.write import Origin, write_shard
+from acoustic_kd.soft_targets.write import Provenance, write_shard
 
 CLASSES = Classes(9, "inventory-a")
-ORIGIN = Origin(2.0, ("m1", "m2"))
+ORIGIN = Provenance(2.0, ("m1", "m2"))
 ALL = [Encoding(name, 4, 0.9, bits) for name in ENCODINGS for bits in (16, 8)]
 NAMES = [f"{encoding.name}-{encoding.bits}" for encoding in ALL]
 SHARDS = (("a", 4), ("b", 7), ("c", 1)), (("d", 9),), (("e", 2), ("f", 6))
@@ -37,7 +37,7 @@ def all_frames():
 
 
 def write_store(
-    directory: Path, encoding: Encoding, origin: Origin = ORIGIN, block: int = 5, shards=None
+    directory: Path, encoding: Encoding, origin: Provenance = ORIGIN, block: int = 5, shards=None
 ) -> torch.Tensor:
     """Write the shards that are not there yet; returns the predictions [T, K]."""
     table, first = distributions(FRAMES), 0

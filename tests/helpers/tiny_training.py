@@ -7,9 +7,9 @@ from safetensors.torch import load_file
 from acoustic_kd.features.frames import Classes, Frames
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.encoding import Encoding
-from acoustic_kd.soft_targets.targets import in_memory
+from acoustic_kd.soft_targets.targets import encode_in_memory
 from acoustic_kd.training.processes import make_accelerator
-from acoustic_kd.training.trainer import Job, Trainer
+from acoustic_kd.training.trainer import Trainer, TrainingRun
 
 MODEL = ModelConfig(layers=2, width=32, dropout=0.2, left_frames=2, right_frames=1)
 TRAIN = TrainConfig(epochs=3, batch_frames=50, learning_rate=3e-3, bfloat16=False)
@@ -35,12 +35,12 @@ def make_frames(count=601, classes=5, seed=0):  # the last batch of 50 holds one
 def soft_targets(frames, kept=3, temperature=2.0, encoding=None):
     truth = torch.nn.functional.one_hot(frames.targets, frames.classes.count)
     p = torch.softmax(4 * truth.float() / temperature, -1)
-    return in_memory(p, encoding or Encoding("top-k", kept), temperature)
+    return encode_in_memory(p, encoding or Encoding("top-k", kept), temperature)
 
 
 def trainer(folder, soft=False, train=TRAIN, digest="d", seed=1, dev=True, augment=None):
     frames = make_frames()
-    job = Job("test", seed, MODEL, train, 0.5, digest)
+    job = TrainingRun("test", seed, MODEL, train, 0.5, digest)
     targets = soft_targets(frames) if soft else None
     held_out = make_frames(200, seed=7) if dev else None
     return Trainer(job, folder, frames, held_out, targets, make_accelerator(), augment)

@@ -37,9 +37,9 @@ def test_faults_are_named(tmp_path, content, says):
     path = tmp_path / "a.txt"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        TextFile(path, "decode.lm_text").counts()
+        TextFile(path, "lm.text").counts()
     message = str(caught.value)
-    assert message.startswith(f"decode.lm_text {path}{says}") and "\n" not in message
+    assert message.startswith(f"lm.text {path}{says}") and "\n" not in message
 
 
 def test_damaged_and_missing_files(tmp_path):

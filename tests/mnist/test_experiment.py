@@ -18,16 +18,16 @@ from acoustic_kd.mnist import experiment as experiment
 from acoustic_kd.mnist import train_net as net
 from acoustic_kd.mnist.data import MD5
 from acoustic_kd.mnist.experiment import hold_out, plan, run_experiment, write_frames
-from acoustic_kd.mnist.variants import Row, read_rows
+from acoustic_kd.mnist.variants import Variant, read_rows
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json
-from acoustic_kd.system.steps import Work
+from acoustic_kd.system.steps import Step
 
 COMMAND = "recipes/mnist.sh"
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory) -> dict[str, Row]:
+def rows(tmp_path_factory) -> dict[str, Variant]:
     path = tmp_path_factory.mktemp("rows") / "rows.yaml"
     path.write_text(ROWS)
     return read_rows(path, full=True)
@@ -342,8 +342,8 @@ def test_dev_never_sees_the_test_images(tmp_path, rows):
 # --- the order of the work ----------------------------------------------------------------------
 
 
-def frames_work(directory: Path) -> Work:
-    return Work("frames", directory / "frames", {}, {})
+def frames_work(directory: Path) -> Step:
+    return Step("frames", directory / "frames", {}, {})
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -530,7 +530,7 @@ def test_the_script_reads_paths_from_where_it_was_typed(tmp_path):
 def test_a_tiny_net_reads_real_digits(shared_data, tmp_path):
     if not (shared_data / "mnist").is_dir():
         pytest.skip(f"no MNIST in {shared_data}")
-    rows = {"hard": Row(seeds=1, width=30, epochs=1)}
+    rows = {"hard": Variant(seeds=1, width=30, epochs=1)}
     results = run_experiment(rows, tmp_path / "exp", shared_data, False, 1, COMMAND)
     assert results["comparable"] and results["images"] == {"train": 60_000, "test": 10_000}
     (one,) = results["nets"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from acoustic_kd.features.frames import Classes, Utterance, read_frames, write_store
+from acoustic_kd.features.frames import Classes, FrameSequence, read_frames, write_store
 from acoustic_kd.mnist.pictures import (
     LABEL,
     SECOND,
@@ -20,7 +20,7 @@ from acoustic_kd.mnist.pictures import (
 )
 from acoustic_kd.mnist.results import grid
 from acoustic_kd.soft_targets.encoding import Encoding
-from acoustic_kd.soft_targets.write import Origin, write_shard
+from acoustic_kd.soft_targets.write import Provenance, write_shard
 
 SVG = "{http://www.w3.org/2000/svg}"
 CLASSES = Classes(10, "digits")
@@ -62,7 +62,7 @@ def write_experiment(directory, temperatures, teacher="cumbersome-01"):
     """Three images of every digit; the teacher takes the nth of them for the next digit more."""
     images = np.random.default_rng(0).random((30, 784), np.float32)
     utterances = (
-        Utterance(f"train-{n:05d}", image[None], LABELS[n : n + 1])
+        FrameSequence(f"train-{n:05d}", image[None], LABELS[n : n + 1])
         for n, image in enumerate(images)
     )
     write_store(directory / "frames" / "train", utterances, CLASSES, 20)
@@ -73,7 +73,7 @@ def write_experiment(directory, temperatures, teacher="cumbersome-01"):
     for t in temperatures:
         path = directory / "soft_targets" / teacher / f"T{t:g}" / "shard-00000.h5"
         write_shard(
-            path, frames, [(logits / t).softmax(-1)], Origin(t, ("digest",)), Encoding("dense")
+            path, frames, [(logits / t).softmax(-1)], Provenance(t, ("digest",)), Encoding("dense")
         )
     return frames
 

@@ -11,7 +11,7 @@ import pytest
 from acoustic_kd.mnist.claims import claims
 from acoustic_kd.mnist.report import section, terminal_summary, write_report
 
-TOOL = Path(__file__).parents[2] / "tools" / "results.py"
+TOOL = Path(__file__).parents[2] / "tools" / "write_results.py"
 TEMPERATURES = (1, 2, 2.5, 3, 4, 5, 8, 10, 14, 20)
 PLACES = {  # row → experiment, title, paper
     "cumbersome": (1, "2×1200", 67.0),
@@ -314,7 +314,7 @@ def test_the_results_of_all_recipes(tool, tmp_path, monkeypatch):
     (experiment / "results.json").write_text(json.dumps(results(ALL, comparable=False)))
     (experiment / "temperatures.svg").write_text("<svg/>")
     tool.TARGET.parent.mkdir()
-    monkeypatch.setattr(sys, "argv", ["results.py", str(experiment)])
+    monkeypatch.setattr(sys, "argv", ["write_results.py", str(experiment)])
     assert tool.main() == 0
     text = tool.TARGET.read_text()
     assert "\n## mnist\n\n```sh\nrecipes/mnist.sh --full\n```\n\nThese figures are of MNIST" in text
@@ -326,7 +326,7 @@ def test_the_results_of_all_recipes(tool, tmp_path, monkeypatch):
 
 
 def test_an_experiment_without_results_is_named(tool, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["results.py", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["write_results.py", str(tmp_path)])
     assert tool.main() == 2
     assert str(tmp_path) in capsys.readouterr().err and not tool.TARGET.exists()
 
@@ -335,7 +335,7 @@ def test_results_of_other_experiments_stay_as_they_are(tool, tmp_path, monkeypat
     experiment = tmp_path / "exp"
     experiment.mkdir()
     (experiment / "results.json").write_text(json.dumps(results(ALL)))
-    monkeypatch.setattr(sys, "argv", ["results.py", str(experiment)])
+    monkeypatch.setattr(sys, "argv", ["write_results.py", str(experiment)])
     parts = "## demo\n\n| a |\n|---|\n\n- b\n", "## mnist\n\noutdated\n", "## an4\n\nc\n"
     tool.TARGET.parent.mkdir()
     tool.TARGET.write_text("\n".join([tool.HEAD, *parts]))

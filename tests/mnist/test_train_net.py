@@ -11,13 +11,13 @@ from digits import make_digits, make_frames
 
 from acoustic_kd.mnist import train_net as net
 from acoustic_kd.mnist.bias_correction import shifted
-from acoustic_kd.mnist.variants import Row, Run, Teacher
+from acoustic_kd.mnist.variants import Run, Teacher, Variant
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.targets import in_memory
+from acoustic_kd.soft_targets.targets import encode_in_memory
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.steps import Work, read_done
+from acoustic_kd.system.steps import Step, read_done
 from acoustic_kd.training.ensemble import mean_of
 from acoustic_kd.training.model import build_model, load_model
 
@@ -122,7 +122,7 @@ def test_predictions_do_not_depend_on_how_many_are_made_at_once(frames, model, m
 
 
 def test_without_classes_to_correct_the_confusion_is_all(frames, model):
-    result = net.measure(model, Run("hard", Row(), None, 1), frames["train"], None)
+    result = net.measure(model, Run("hard", Variant(), None, 1), frames["train"], None)
     logits = net.predict(model, frames["test"])
     assert result == {"confusion": net.confusion(logits, frames["test"].targets)}
     assert np.sum(result["confusion"]) == 60
@@ -130,13 +130,13 @@ def test_without_classes_to_correct_the_confusion_is_all(frames, model):
 
 @pytest.mark.parametrize("temperature", [None, 5.0])
 def test_corrections_shift_the_classes_they_name(frames, model, temperature):
-    row = Row(digits=(0, 1, 2, 4, 5, 6, 9), correct=(7, 8))
+    row = Variant(digits=(0, 1, 2, 4, 5, 6, 9), correct=(7, 8))
     transfer = net.subset(frames["train"], row.digits)
     soft = None
     if temperature is not None:  # of a teacher with logits of its own, all classes kept
         torch.manual_seed(3)
         teacher = 4 * torch.randn(len(transfer), 10)
-        soft = in_memory((teacher / temperature).softmax(-1), Encoding("dense"), temperature)
+        soft = encode_in_memory((teacher / temperature).softmax(-1), Encoding("dense"), temperature)
     result = net.measure(model, Run("some", row, temperature, 1), transfer, soft)
     assert set(result) == {"confusion", "corrected"}
     assert set(result["corrected"]) == {"prior", "test"} | ({"teacher"} if soft else set())
@@ -164,20 +164,20 @@ def test_corrections_shift_the_classes_they_name(frames, model, temperature):
 # --- training and soft targets ------------------------------------------------------------------
 
 
-def work_of(folder: Path, run: Run) -> Work:
-    return Work(run.name, folder / run.name, {"seed": run.seed, "row": run.row}, {})
+def work_of(folder: Path, run: Run) -> Step:
+    return Step(run.name, folder / run.name, {"seed": run.seed, "row": run.row}, {})
 
 
-def train(folder: Path, run: Run, soft: Path | None = None) -> Work:
+def train(folder: Path, run: Run, soft: Path | None = None) -> Step:
     work = work_of(folder, run)
     assert net.train_net(run, work, soft, 100) > 0
     return work
 
 
-SMALL = Row(width=8, epochs=1, batch_frames=50)
+SMALL = Variant(width=8, epochs=1, batch_frames=50)
 
 
-def weights(work: Work) -> bytes:
+def weights(work: Step) -> bytes:
     return (work.directory / "model.safetensors").read_bytes()
 
 
@@ -193,7 +193,7 @@ def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path,
     members = [train(tmp_path, Run("teacher", SMALL, None, seed)) for seed in (1, 2)]
     for mean in ("arithmetic", "geometric"):
         works = {
-            t: Work("soft", tmp_path / "soft" / mean / f"{t:g}", {"t": t}, {}) for t in (1.0, 4.5)
+            t: Step("soft", tmp_path / "soft" / mean / f"{t:g}", {"t": t}, {}) for t in (1.0, 4.5)
         }
         net.write_soft_targets(Teacher("teacher", (1, 2), mean), members, works)
         for t, work in works.items():
@@ -211,7 +211,7 @@ def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path,
 
 def test_soft_targets_of_an_older_format_are_written_anew_under_the_same_digest(tmp_path, frames):
     member = train(tmp_path, Run("teacher", SMALL, None, 1))
-    work = Work("soft", tmp_path / "soft", {}, {})
+    work = Step("soft", tmp_path / "soft", {}, {})
 
     def write():
         net.write_soft_targets(Teacher("teacher", (1,), "arithmetic"), [member], {2.0: work})
@@ -233,7 +233,7 @@ def test_soft_targets_of_an_older_format_are_written_anew_under_the_same_digest(
 
 def test_soft_targets_of_another_temperature_are_refused(tmp_path, frames):
     members = [train(tmp_path, Run("teacher", SMALL, None, seed)) for seed in (1, 2)]
-    work = Work("soft", tmp_path / "soft", {}, {})
+    work = Step("soft", tmp_path / "soft", {}, {})
     net.write_soft_targets(Teacher("teacher", (1, 2), "arithmetic"), members, {2.0: work})
     with pytest.raises(UserError, match="temperature is 2.0, but training asks for 3.0"):
         train(tmp_path, Run("student", SMALL, 3.0, 1), work.directory)
@@ -248,5 +248,5 @@ def test_a_net_is_trained_on_its_digits_alone(tmp_path, frames, monkeypatch):
         original(self, job, directory, train, *more)
 
     monkeypatch.setattr(net.Trainer, "__init__", spying)
-    train(tmp_path, Run("some", Row(width=8, epochs=1, digits=(7, 8)), None, 1))
+    train(tmp_path, Run("some", Variant(width=8, epochs=1, digits=(7, 8)), None, 1))
     assert seen == [([7, 8], None)]  # and no image is held out

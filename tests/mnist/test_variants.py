@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from digits import ROWS
 
-from acoustic_kd.mnist.variants import Row, Teacher, read_rows, runs_of, teacher_of
+from acoustic_kd.mnist.variants import Teacher, Variant, read_rows, runs_of, teacher_of
 from acoustic_kd.system.errors import UserError
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "conf" / "mnist.yaml"
@@ -62,8 +62,12 @@ def test_the_quick_recipe_is_some_of_the_rows_shortened():
 
 def test_quick_rows_take_the_settings_that_quick_does_not_change(settings):
     path = settings("rows: {a: {width: 9, epochs: 5}, b: {}, c: {}}\nquick: {a: {epochs: 1}, c: }")
-    assert read_rows(path, full=False) == {"a": Row(width=9, epochs=1), "c": Row()}
-    assert read_rows(path, full=True) == {"a": Row(width=9, epochs=5), "b": Row(), "c": Row()}
+    assert read_rows(path, full=False) == {"a": Variant(width=9, epochs=1), "c": Variant()}
+    assert read_rows(path, full=True) == {
+        "a": Variant(width=9, epochs=5),
+        "b": Variant(),
+        "c": Variant(),
+    }
 
 
 # --- what is refused ----------------------------------------------------------------------------
@@ -229,7 +233,7 @@ def teachers(rows, name):
 
 
 def test_net_n_learns_from_teacher_n_in_turn():
-    rows = {"big": Row(seeds=2), "small": Row(seeds=5, teacher="big", mean="geometric")}
+    rows = {"big": Variant(seeds=2), "small": Variant(seeds=5, teacher="big", mean="geometric")}
     assert teachers(rows, "big") == [None, None]
     assert [teacher.seeds for teacher in teachers(rows, "small")] == [(1,), (2,), (1,), (2,), (1,)]
     assert {teacher.mean for teacher in teachers(rows, "small")} == {"arithmetic"}
@@ -237,8 +241,8 @@ def test_net_n_learns_from_teacher_n_in_turn():
 
 
 def test_several_members_are_averaged_for_every_net():
-    rows = {"big": Row(seeds=4)} | {
-        mean: Row(seeds=2, teacher="big", members=3, mean=mean)
+    rows = {"big": Variant(seeds=4)} | {
+        mean: Variant(seeds=2, teacher="big", members=3, mean=mean)
         for mean in ("arithmetic", "geometric")
     }
     for mean in ("arithmetic", "geometric"):

@@ -85,7 +85,7 @@ def test_soft_targets_come_back_by_utterance(tmp_path, shard_frames):
     )
     assert len(entries) == {1: 4, 5000: 2, 10**6: 1}[shard_frames]
     names = ["d", "a", "b"]  # in another order, and not all
-    wanted = akd.outline({name: LENGTHS[name] for name in names}, CLASSES)
+    wanted = akd.frame_index({name: LENGTHS[name] for name in names}, CLASSES)
     soft = akd.read_soft_targets(tmp_path, wanted, 2.0)
     _, found = soft.batch(torch.arange(len(soft)))
     by_name = dict(zip(LENGTHS, parts(table), strict=True))

@@ -11,7 +11,7 @@ import study
 from study_table import chart, over_control, table, write_section
 
 ROOT = Path(__file__).parents[2]
-ROWS = {"views": {"none": None, "two warps": {"features.transfer_warps": [0.9, 1.1]}}}
+ROWS = {"views": {"none": None, "two warps": {"features.transfer_vtlp_warps": [0.9, 1.1]}}}
 
 
 def written(path: Path, recipe: tuple[str, ...] = SETTINGS, **changes) -> Path:

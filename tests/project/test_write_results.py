@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "results.py"
+TOOL = Path(__file__).parents[2] / "tools" / "write_results.py"
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def tool(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "TARGET", tmp_path / "RESULTS.md")
 
     def write(*experiments: Path) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["results.py", *map(str, experiments)])
+        monkeypatch.setattr("sys.argv", ["write_results.py", *map(str, experiments)])
         status = module.main()
         return status, module.TARGET.read_text() if module.TARGET.exists() else ""
 

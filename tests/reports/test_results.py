@@ -14,12 +14,12 @@ from acoustic_kd.reports.results import (
 )
 from acoustic_kd.reports.tables import (
     difference_table,
-    gain_sentences,
+    gain_summary,
     markdown,
     table_rows,
     terminal_table,
     training_sentences,
-    transfer_sentences,
+    transfer_set_summary,
 )
 
 
@@ -90,7 +90,7 @@ def test_the_distilled_model_is_compared_with_its_control(results):
     assert frames["pairs"]["distilled over control"]["points"] == pytest.approx(100 / 30)
     assert frames["pairs"]["ensemble over control"]["points"] == pytest.approx(100 * 3 / 30)
     assert words["pairs"]["distilled over control"]["points"] == pytest.approx(10)
-    text = "\n".join(gain_sentences(results))
+    text = "\n".join(gain_summary(results))
     assert "frame accuracy: the distilled model is 3.33 points better than the control" in text
     assert "WER: the distilled model is 10.00 points better than the control" in text
     assert "33 % of the ensemble's gain over the control is kept" in text
@@ -102,15 +102,15 @@ def test_the_distilled_model_is_compared_with_its_control(results):
 )
 def test_a_gain_over_the_control_is_claimed_only_where_it_is_shown(right, words):
     found = results_of(WORDS, RIGHT | {"control": right})
-    assert words in gain_sentences(found)[0]
-    assert ("so " in gain_sentences(found)[0]) == words.startswith("so ")
+    assert words in gain_summary(found)[0]
+    assert ("so " in gain_summary(found)[0]) == words.startswith("so ")
 
 
 def test_without_a_control_the_table_says_what_it_cannot_tell():
     results = results_of(without_control(WORDS), without_control(RIGHT))
     assert [s["name"] for s in results["systems"]] == ["baseline", "ensemble", "distilled"]
     assert "gain_kept_over_control" not in results
-    assert gain_sentences(results)[0] == (
+    assert gain_summary(results)[0] == (
         "there is no control (distill.hard_baseline=false): a gain may come from longer training "
         "instead of soft targets"
     )
@@ -175,7 +175,7 @@ def test_without_a_gain_no_share_is_kept():
     for results in (alike, worse):
         assert results["gain_kept"] == {"frame_accuracy": None, "wer": None}
         assert results["gain_kept_ci95"] == {"frame_accuracy": None, "wer": None}
-        for sentence in gain_sentences(results)[1:]:
+        for sentence in gain_summary(results)[1:]:
             assert sentence.endswith("the ensemble is no better than its members")
         assert "no better" in markdown(results) and "no better" in terminal_table(results)
     assert alike["probability_better"]["wer"]["ensemble over baseline"] == 0.5
@@ -194,10 +194,10 @@ def test_a_single_member_and_several_distilled_models():
 def test_the_share_of_the_transfer_set_without_transcripts_is_told_if_there_is_any(results):
     said = "transfer set: 2.00 h, of which 0.50 h (25 %) without transcripts"
     mixed = results | {"transfer_set": {"frames": 720_000, "untranscribed": 180_000}}
-    assert transfer_sentences(mixed) == [said]
+    assert transfer_set_summary(mixed) == [said]
     assert f"- {said}\n" in markdown(mixed) and f"  {said}" in terminal_table(mixed)
     for without in (results, results | {"transfer_set": {"frames": 9, "untranscribed": 0}}):
-        assert transfer_sentences(without) == []
+        assert transfer_set_summary(without) == []
         assert "transcripts" not in markdown(without) + terminal_table(without)
 
 

@@ -12,7 +12,7 @@ from soft_stores import ALL, NAMES, distributions
 
 from acoustic_kd.soft_targets.encoding import Encoding, encode, from_codes, to_codes
 from acoustic_kd.soft_targets.manifest import divergence
-from acoustic_kd.soft_targets.targets import in_memory
+from acoustic_kd.soft_targets.targets import encode_in_memory
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.losses import soft_cross_entropy, sparse_soft_cross_entropy
 
@@ -20,7 +20,7 @@ LOG = 2 ** (1 / 32) - 1  # relative error of an 8-bit code
 
 
 def decoded(table, encoding):
-    return in_memory(table, encoding, 2.0).batch(torch.arange(len(table)))
+    return encode_in_memory(table, encoding, 2.0).batch(torch.arange(len(table)))
 
 
 def spread(classes, probabilities, count):
@@ -224,7 +224,7 @@ def test_sampled_targets_leave_no_tail_in_float32(draws):
 def test_filling_up_changes_neither_the_loss_nor_the_tail(encoding):
     table = distributions(60, seed=4)
     logits = logits_for(table)
-    soft = in_memory(table, encoding, 2.0)
+    soft = encode_in_memory(table, encoding, 2.0)
     classes, p = soft.batch(torch.arange(60))
     together = sparse_soft_cross_entropy(logits, classes, p.double(), 2.0)
     assert len(set(soft.counts.tolist())) > 1
@@ -246,7 +246,7 @@ def test_divergence_falls_with_k(bits):
     everything = torch.arange(100)
     means = []
     for k in (1, 2, 4, 8, 16, 32, 64, 128, 200):
-        soft = in_memory(table, Encoding("top-k", k, bits=bits), 2.0)
+        soft = encode_in_memory(table, Encoding("top-k", k, bits=bits), 2.0)
         means.append(float(divergence(table, soft, everything).mean()))
     assert all(a > b for a, b in pairwise(means))
     assert means[0] > 0.3 and 0 <= means[-1] < (1e-6 if bits == 16 else 2e-3)
@@ -255,7 +255,7 @@ def test_divergence_falls_with_k(bits):
 def test_divergence_against_its_definition():
     table = distributions(7)
     classes, p = decoded(table, Encoding("top-k", 3))
-    found = divergence(table, in_memory(table, Encoding("top-k", 3), 2.0), torch.arange(7))
+    found = divergence(table, encode_in_memory(table, Encoding("top-k", 3), 2.0), torch.arange(7))
     for row in range(7):
         q = np.full(9, (1 - p[row].double().sum().item()) / 6)
         q[classes[row]] = p[row]

@@ -12,8 +12,8 @@ from acoustic_kd.features.frames import Classes
 from acoustic_kd.soft_targets import read as read
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.targets import in_memory
-from acoustic_kd.soft_targets.write import Origin, write_shard
+from acoustic_kd.soft_targets.targets import encode_in_memory
+from acoustic_kd.soft_targets.write import Provenance, write_shard
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.ensemble import mean_of, mean_probabilities
 from acoustic_kd.training.model import AcousticModel
@@ -77,7 +77,7 @@ def test_what_is_read_is_what_was_encoded(tmp_path, encoding):
     table = write(tmp_path, encoding)
     stored = read_soft_targets(tmp_path, all_frames(), 2.0, encoding)
     if encoding.name != "sampled":  # whose draws follow from shard and block
-        known = in_memory(table, encoding, 2.0)
+        known = encode_in_memory(table, encoding, 2.0)
         for found, expected in zip(
             stored.batch(torch.arange(29)), known.batch(torch.arange(29)), strict=True
         ):
@@ -120,14 +120,20 @@ def test_mismatches_name_both_sides(store, frames, temperature, encoding, messag
 @pytest.mark.parametrize(
     ("other", "encoding", "message"),
     [
-        (Origin(2.0, ("m1", "m3")), TOP4, r"members is \('m1', 'm3'\), but in .* \('m1', 'm2'\)"),
-        (Origin(2.0, ("m1", "m2"), "geometric"), TOP4, "mean is geometric, but in .* arithmetic"),
         (
-            Origin(2.0, ("m1", "m2"), weights=(1, 3)), TOP4,
+            Provenance(2.0, ("m1", "m3")), TOP4,
+            r"members is \('m1', 'm3'\), but in .* \('m1', 'm2'\)",
+        ),
+        (
+            Provenance(2.0, ("m1", "m2"), "geometric"), TOP4,
+            "mean is geometric, but in .* arithmetic",
+        ),
+        (
+            Provenance(2.0, ("m1", "m2"), weights=(1, 3)), TOP4,
             r"weights is \(0.25, 0.75\), but in shard-00000.h5 it is None",
         ),
         (ORIGIN, Encoding("top-k", 3), "encoding is top-k, k = 3, .* in .* top-k, k = 4"),
-        (Origin(4.0, ("m1", "m2")), TOP4, "temperature is 4.0, but training asks for 2.0"),
+        (Provenance(4.0, ("m1", "m2")), TOP4, "temperature is 4.0, but training asks for 2.0"),
     ],
 )  # fmt: skip
 def test_shards_of_two_stores_do_not_mix(tmp_path, other, encoding, message):
@@ -139,7 +145,7 @@ def test_shards_of_two_stores_do_not_mix(tmp_path, other, encoding, message):
 
 def test_unfinished_and_exchanged_shards_are_refused(tmp_path):
     write(tmp_path / "a", TOP4)
-    write(tmp_path / "b", TOP4, Origin(2.0, ("m1", "m3")))
+    write(tmp_path / "b", TOP4, Provenance(2.0, ("m1", "m3")))
     entry = tmp_path / "a" / "shard-00001.json"
     shutil.copy(tmp_path / "b" / "shard-00001.json", entry)
     with pytest.raises(UserError, match=r"members is .*'m2'\], but shard-00001.json .*'m3'\]"):
@@ -163,7 +169,7 @@ LOGITS = 3 * torch.randn(3, 29, 9, generator=torch.Generator().manual_seed(5))
 
 def write_mean(folder, mean, temperature, members=3, encoding=Encoding("dense")):  # noqa: B008
     p = mean_of(LOGITS[:members], temperature, mean)
-    origin = Origin(temperature, ("a", "b", "c")[:members], mean)
+    origin = Provenance(temperature, ("a", "b", "c")[:members], mean)
     write_shard(
         folder / "shard-00000.h5", make_frames((29,), names=("u",)), p.split(8), origin,
         encoding, 8,
@@ -188,7 +194,7 @@ def test_a_geometric_mean_or_one_member_can_be_read_at_any_temperature(
 def test_what_was_too_small_to_store_cannot_be_read_at_a_higher_temperature(tmp_path):
     table = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.25, 0.25]])
     frames = make_frames((2,), Classes(3, "h"), ("u",))
-    path, origin = tmp_path / "shard-00000.h5", Origin(2.0, ("a",))
+    path, origin = tmp_path / "shard-00000.h5", Provenance(2.0, ("a",))
     write_shard(path, frames, [table], origin, Encoding("dense"))
     with pytest.raises(UserError, match="temperature is 2, but training asks for 3, at which"):
         read_soft_targets(tmp_path, frames, 3.0)

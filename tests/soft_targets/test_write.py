@@ -23,7 +23,7 @@ from soft_stores import (
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished, read_entry
 from acoustic_kd.soft_targets.verify import examine
-from acoustic_kd.soft_targets.write import Origin, write_shard
+from acoustic_kd.soft_targets.write import Provenance, write_shard
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import TEMPORARY, sha256
 
@@ -49,7 +49,7 @@ def test_draws_of_shards_differ(tmp_path):
 
 
 def test_the_manifest_says_what_a_shard_is(tmp_path):
-    origin = Origin(2.0, ("m1", "m2"), "geometric", (1.0, 3.0))
+    origin = Provenance(2.0, ("m1", "m2"), "geometric", (1.0, 3.0))
     table = write_store(tmp_path, Encoding("top-p", 4, 0.9, 8), origin)
     path = tmp_path / "shard-00000.h5"
     values = json.loads((tmp_path / "shard-00000.json").read_text())

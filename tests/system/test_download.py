@@ -17,7 +17,7 @@ MOST = 20_000
 @pytest.fixture
 def mirror(monkeypatch):
     monkeypatch.setattr(download, "SCHEME", pretended.SCHEME)
-    monkeypatch.setattr(download, "PIECE", 100)
+    monkeypatch.setattr(download, "BLOCK_BYTES", 100)
     with pretended.serve() as mirror:
         mirror.files["/a"] = CONTENT
         yield mirror

@@ -66,18 +66,18 @@ def test_several_that_came_in_together_keep_out_those_that_want_to_be_alone(tmp_
     directory, gate, alone = tmp_path / "exp", tmp_path / "exp" / "stage", []
 
     def coming_in():
-        return files.one_of_several(directory, gate, alone.append)
+        return files.shared_lock(directory, gate, alone.append)
 
     with coming_in():
         with coming_in(), coming_in():
             assert alone == [True, False, False]
         occupied = pytest.raises(UserError, match="another run is at work here")
-        with occupied, files.only_one(directory):
+        with occupied, files.exclusive_lock(directory):
             pass
         with coming_in():
             pass
     occupied = pytest.raises(UserError, match="another run is at work here")
-    with files.only_one(directory), occupied, coming_in():
+    with files.exclusive_lock(directory), occupied, coming_in():
         pass
     assert alone == [True, False, False, False]
     with coming_in():
@@ -97,11 +97,11 @@ def test_nobody_comes_in_while_one_prepares_alone(tmp_path):
     gate = tmp_path / "gate"
 
     def come_second():
-        with files.one_of_several(tmp_path, gate, lambda alone: order.append(f"then, {alone}")):
+        with files.shared_lock(tmp_path, gate, lambda alone: order.append(f"then, {alone}")):
             pass
 
     second = threading.Thread(target=come_second)
-    with files.one_of_several(tmp_path, gate, prepare):
+    with files.shared_lock(tmp_path, gate, prepare):
         second.join(10)
     assert order == ["first, True", "then, False"]
 
@@ -157,20 +157,23 @@ def test_binary_instead_of_json_is_named(tmp_path, read):
 
 
 def test_digest_depends_on_content_alone():
-    assert files.digest({"a": 1, "b": [1, 2]}) == files.digest({"b": [1, 2], "a": 1})
-    assert files.digest({"a": 1}) != files.digest({"a": 1.5})
-    assert files.digest([1, 2]) != files.digest([2, 1])
-    assert len(files.digest(None)) == 64
+    assert files.json_sha256({"a": 1, "b": [1, 2]}) == files.json_sha256({"b": [1, 2], "a": 1})
+    assert files.json_sha256({"a": 1}) != files.json_sha256({"a": 1.5})
+    assert files.json_sha256([1, 2]) != files.json_sha256([2, 1])
+    assert len(files.json_sha256(None)) == 64
 
 
 def test_one_run_at_a_time_works_in_a_folder(tmp_path):
     folder = tmp_path / "exp"
-    with files.only_one(folder):
-        with pytest.raises(UserError, match="another run is at work here"), files.only_one(folder):
+    with files.exclusive_lock(folder):
+        with (
+            pytest.raises(UserError, match="another run is at work here"),
+            files.exclusive_lock(folder),
+        ):
             pass
-        with files.only_one(tmp_path / "other"):
+        with files.exclusive_lock(tmp_path / "other"):
             pass
-    with files.only_one(folder):
+    with files.exclusive_lock(folder):
         pass
 
 
@@ -178,10 +181,10 @@ def test_in_turn_waits_for_the_one_before(tmp_path, capsys):
     folder, order = tmp_path / "new", []
 
     def second():
-        with files.in_turn(folder):
+        with files.wait_for_lock(folder):
             order.append("second")
 
-    with files.in_turn(folder):
+    with files.wait_for_lock(folder):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(0.2)

@@ -15,13 +15,13 @@ from waiting import PATIENCE, wait_until
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.parallel import (
     Task,
-    ahead,
-    behind,
     cores,
-    interrupts_put_off,
+    defer_ctrl_c,
     map_ordered,
     map_stream,
     mapping,
+    prefetch,
+    run_behind,
     run_tasks,
 )
 
@@ -159,7 +159,7 @@ def test_an_interrupt_that_any_thread_takes_waits_until_the_processes_are_starte
     thread.start()
     went_on = []
     try:
-        with pytest.raises(KeyboardInterrupt), interrupts_put_off():
+        with pytest.raises(KeyboardInterrupt), defer_ctrl_c():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.1)
             went_on.append(True)
@@ -213,27 +213,27 @@ def making(count, log, fails_at=None):
 
 def test_items_are_made_in_a_thread_one_ahead_of_their_use():
     log, threads = [], threading.active_count()
-    for number in ahead(making(5, log)):
+    for number in prefetch(making(5, log)):
         wait_until(lambda n=number: len(log) == min(n + 2, 5))  # the next one, while this is used
         time.sleep(0.01)
         assert len(log) == min(number + 2, 5)
     assert [n for n, _ in log] == list(range(5)) and number == 4
     assert threading.get_ident() not in {thread for _, thread in log}
     assert threading.active_count() == threads
-    assert list(ahead([])) == []
+    assert list(prefetch([])) == []
 
 
 def test_what_making_an_item_raises_comes_in_its_turn():
     found = []
     with pytest.raises(UserError, match="^number 2 is no good$"):
-        for number in ahead(making(5, [], fails_at=2)):
+        for number in prefetch(making(5, [], fails_at=2)):
             found.append(number)
     assert found == [0, 1]
 
 
 def test_no_more_items_are_made_for_one_who_stops():
     log, threads = [], threading.active_count()
-    items = ahead(making(1000, log))
+    items = prefetch(making(1000, log))
     assert next(items) == 0
     items.close()
     assert len(log) <= 2 and threading.active_count() == threads
@@ -254,19 +254,19 @@ def test_items_are_used_in_a_thread_while_the_next_one_is_made():
             yield number
             assert len(used) in (number - 1, number, number + 1)
 
-    behind(use, made())
+    run_behind(use, made())
     assert [n for n, _ in used] == list(range(5)) and len({thread for _, thread in used}) == 1
     assert used[0][1] != threading.get_ident() and threading.active_count() == threads
-    behind(use, [])
+    run_behind(use, [])
 
 
 def test_what_either_side_raises_ends_both():
     used, made = [], []
     with pytest.raises(UserError, match="^number 3 is no good$"):
-        behind(used.append, making(9, [], fails_at=3))
+        run_behind(used.append, making(9, [], fails_at=3))
     assert used == [0, 1, 2]
     with pytest.raises(UserError, match="^number 5 is no good$"):
-        behind(fails, making(100, made))
+        run_behind(fails, making(100, made))
     assert len(made) <= 7  # the one it waits for, and the next
 
 
@@ -278,7 +278,7 @@ def test_ctrl_c_ends_the_thread_too():
         if number == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    for wait in (lambda: behind(use, range(50)), lambda: [*ahead(map(use, range(50)))]):
+    for wait in (lambda: run_behind(use, range(50)), lambda: [*prefetch(map(use, range(50)))]):
         used.clear()
         with pytest.raises(KeyboardInterrupt):
             wait()

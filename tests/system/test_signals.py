@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tiny_training import trainer, weights
 from waiting import PATIENCE, wait_until
 
-from acoustic_kd.system.signals import Stopped, heeded, put_off
+from acoustic_kd.system.signals import Stopped, defer_sigterm, raise_on_sigterm
 from acoustic_kd.training.trainer import Trainer
 
 
@@ -25,7 +25,7 @@ def terminate_self():
 
 def test_it_raises_where_nobody_puts_it_off():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped), heeded():
+    with pytest.raises(Stopped), raise_on_sigterm():
         terminate_self()
         time.sleep(5)
     assert signal.getsignal(signal.SIGTERM) is before
@@ -33,7 +33,7 @@ def test_it_raises_where_nobody_puts_it_off():
 
 def test_put_off_it_is_told_and_raised_at_the_end():
     seen = []
-    with pytest.raises(Stopped), heeded(), put_off() as asked:
+    with pytest.raises(Stopped), raise_on_sigterm(), defer_sigterm() as asked:
         seen.append(asked())
         terminate_self()
         seen.append(asked())
@@ -42,7 +42,7 @@ def test_put_off_it_is_told_and_raised_at_the_end():
 
 def test_outside_the_command_line_nothing_changes():
     before = signal.getsignal(signal.SIGTERM)
-    with put_off() as asked:
+    with defer_sigterm() as asked:
         assert signal.getsignal(signal.SIGTERM) is before and not asked()
 
 
@@ -50,7 +50,7 @@ def test_in_another_thread_nothing_changes():
     found = []
 
     def work():
-        with heeded(), put_off() as asked:
+        with raise_on_sigterm(), defer_sigterm() as asked:
             found.append((signal.getsignal(signal.SIGTERM), asked()))
 
     before = signal.getsignal(signal.SIGTERM)
@@ -72,7 +72,7 @@ def test_training_saves_and_goes_on_to_the_same_bits(tmp_path, monkeypatch, step
         return original(self, frames)
 
     monkeypatch.setattr(Trainer, "_loss", told)
-    with pytest.raises(Stopped), heeded():
+    with pytest.raises(Stopped), raise_on_sigterm():
         trainer(tmp_path / "stopped").run()
     assert len(calls) == step and (tmp_path / "stopped" / "checkpoint.safetensors").exists()
     trainer(tmp_path / "stopped").run()
@@ -100,7 +100,7 @@ PROGRAM = """
         step(self, *arguments)
         rank = self.accelerator.process_index
         (directory / f"pid-{{rank}}").write_text(str(os.getpid()))
-        while not ((directory / f"go-{{rank}}").exists() or self._asked()):
+        while not ((directory / f"go-{{rank}}").exists() or self._stop_requested()):
             time.sleep(0.01)
 
     train.Trainer._step = held

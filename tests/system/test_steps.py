@@ -8,16 +8,16 @@ from types import SimpleNamespace
 import pytest
 
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.steps import Work, read_done, require_done
+from acoustic_kd.system.steps import Step, read_done, require_done
 
 
 @pytest.fixture
 def work(tmp_path):
-    return Work("bake", tmp_path / "bake", {"oven.heat": 200}, {"dough": "d1"})
+    return Step("bake", tmp_path / "bake", {"oven.heat": 200}, {"dough": "d1"})
 
 
 def make(work, files=("bread",)):
-    with work.making():
+    with work.run():
         for name in files:
             (work.directory / name).write_text(str(work.settings))
 
@@ -28,7 +28,7 @@ class Killed(BaseException):
 
 def start(work, files=("half",)):
     """Begin and be killed."""
-    with pytest.raises(Killed), work.making():
+    with pytest.raises(Killed), work.run():
         for name in files:
             (work.directory / name).write_text("half")
         raise Killed
@@ -82,18 +82,18 @@ def test_other_settings_or_inputs_are_not_current_and_clear_what_was_there(work,
 
 def test_it_says_why_it_must_be_made(work):
     work = replace(work, settings={"oven.heat": 200, "sizes": (1, 2)})
-    assert work.due() == "not made yet"
+    assert work.why_out_of_date() == "not made yet"
     start(work)
-    assert work.due() == "it was interrupted, and goes on"
+    assert work.why_out_of_date() == "it was interrupted, and goes on"
     make(work)
-    assert work.due() == ""
-    assert replace(work, settings={"oven.heat": 180, "sizes": (1, 2), "steam": True}).due() == (
-        "oven.heat was 200, now it is 180; steam was null, now it is true"
-    )
-    assert replace(work, inputs={"dough": "d2"}).due() == "'dough' has changed"
-    assert replace(work, name="fry").due() == "'bake' was made there"
+    assert work.why_out_of_date() == ""
+    assert replace(
+        work, settings={"oven.heat": 180, "sizes": (1, 2), "steam": True}
+    ).why_out_of_date() == ("oven.heat was 200, now it is 180; steam was null, now it is true")
+    assert replace(work, inputs={"dough": "d2"}).why_out_of_date() == "'dough' has changed"
+    assert replace(work, name="fry").why_out_of_date() == "'bake' was made there"
     (work.directory / "bread").write_text("crumbs")
-    assert work.due() == f"{work.directory / 'bread'} is not as it was written"
+    assert work.why_out_of_date() == f"{work.directory / 'bread'} is not as it was written"
 
 
 def test_the_digest_does_not_depend_on_the_order_or_the_place(work, tmp_path):
@@ -105,7 +105,7 @@ def test_the_digest_does_not_depend_on_the_order_or_the_place(work, tmp_path):
 def test_the_same_work_goes_on_from_what_is_there(work):
     start(work, ("first", "second"))
     assert not work.is_current()
-    with work.making():
+    with work.run():
         assert {"first", "second"} <= set(contents(work))
     assert work.is_current()
 
@@ -113,7 +113,7 @@ def test_the_same_work_goes_on_from_what_is_there(work):
 def test_work_started_with_other_settings_is_cleared(work):
     start(work)
     other = replace(work, settings={"oven.heat": 180})
-    with other.making():
+    with other.run():
         assert contents(other) == ["started.json"]
 
 
@@ -121,7 +121,7 @@ def test_work_that_was_done_is_cleared_even_if_other_settings_were_begun_since(w
     make(work)
     other = replace(work, settings={"oven.heat": 180})
     start(other)
-    with work.making():
+    with work.run():
         assert contents(work) == ["started.json"]
 
 
@@ -137,11 +137,11 @@ def test_a_clearing_that_is_killed_is_repeated(work, monkeypatch, call):
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", dying)
-    with pytest.raises(Killed), other.making():
+    with pytest.raises(Killed), other.run():
         pass
     monkeypatch.undo()
     assert len(contents(work)) > 1 and not other.is_current()
-    with other.making():
+    with other.run():
         assert contents(other) == ["started.json"]
 
 
@@ -160,14 +160,14 @@ def test_what_holds_smaller_pieces_of_work_is_not_cleared(work):
     work = replace(work, whole=False)
     make(work, ("a", "b"))
     other = replace(work, settings={"oven.heat": 180})
-    with other.making():
+    with other.run():
         assert contents(other) == ["a", "b", "started.json"]
     assert other.is_current()
 
 
 def test_done_is_written_last_and_taken_away_first(work):
     make(work)
-    with pytest.raises(Killed), work.making():
+    with pytest.raises(Killed), work.run():
         assert not (work.directory / "done.json").exists()
         raise Killed
     assert not work.is_current() and read_done(work.directory) is None
@@ -178,7 +178,7 @@ def test_half_written_files_of_a_killed_process_are_swept(work):
     start(work, (".shard-00000.h5.4711.tmp", "shard-00001.h5"))
     (work.directory / "sub").mkdir()
     (work.directory / "sub" / ".x.wav.4711.tmp").write_text("half")
-    with work.making():
+    with work.run():
         assert contents(work) == ["shard-00001.h5", "started.json", "sub"]
         assert list((work.directory / "sub").iterdir()) == []
 
@@ -186,21 +186,21 @@ def test_half_written_files_of_a_killed_process_are_swept(work):
 def test_runs_that_share_the_making_clear_only_what_is_no_others(work):
     (work.directory / "old.txt").parent.mkdir(parents=True, exist_ok=True)
     other = replace(work, settings={"other": 1})
-    with other.making():
+    with other.run():
         (work.directory / "old.txt").write_text("old")
     with pytest.raises(UserError, match="other runs are at work here with other settings"):
-        work.join(alone=False)
+        work.join_running(alone=False)
     assert (work.directory / "old.txt").exists() and other.is_current()
-    work.join(alone=True)
+    work.join_running(alone=True)
     assert not (work.directory / "old.txt").exists() and not other.is_current()
     half_written = work.directory / ".new.txt.1.tmp"
     half_written.write_text("ha")
-    work.join(alone=False)
+    work.join_running(alone=False)
     assert half_written.exists() and not work.is_current()
 
 
 def test_of_several_processes_one_does_the_marking(work):
-    with work.making(main=False):
+    with work.run(main=False):
         pass
     assert not work.directory.exists()
 
@@ -254,10 +254,10 @@ def test_a_damaged_record_counts_as_none(work, name, text):
 
 def test_a_record_without_a_setting_that_is_null_now_is_another_one(tmp_path):
     """As one of before the setting was known."""
-    before = Work("bake", tmp_path, {"oven.heat": 180}, {})
-    with before.making():
+    before = Step("bake", tmp_path, {"oven.heat": 180}, {})
+    with before.run():
         pass
-    now = Work("bake", tmp_path, {"oven.heat": 180, "oven.fan": None}, {})
-    assert now.due() == "its record has other settings"
+    now = Step("bake", tmp_path, {"oven.heat": 180, "oven.fan": None}, {})
+    assert now.why_out_of_date() == "its record has other settings"
     with pytest.raises(UserError, match="oven.fan=None, now it is None; run stage 3 again"):
         require_done(tmp_path, "bake", now.settings, "stage 3")

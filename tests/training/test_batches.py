@@ -8,10 +8,17 @@ from hypothesis import strategies as st
 
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.seeds import seed_of
-from acoustic_kd.training.batches import ALL, Copies, Part, deal, part_of, plan_epoch
+from acoustic_kd.training.batches import (
+    WHOLE_SHARE,
+    Copies,
+    ProcessShare,
+    assign_to_streams,
+    plan_epoch,
+    share_of_process,
+)
 
 
-def batches(plan, chunk, part=ALL):
+def batches(plan, chunk, part=WHOLE_SHARE):
     return list(plan.batches(chunk, part))
 
 
@@ -26,9 +33,11 @@ def test_an_epoch_has_every_frame_once_in_chunks_of_equal_size(sizes, chunks, ba
     sizes = np.array(sizes)
     plan = plan_epoch(sizes, chunks, batch, 3, epoch)
     numbers = range(len(plan.chunks))
-    assert sorted(np.concatenate([plan.blocks(n, ALL) for n in numbers])) == list(range(len(sizes)))
-    found = [int(sizes[plan.blocks(n, ALL)].sum()) for n in numbers]
-    assert found == [lane.size for (lane,) in plan.chunks] and plan.frames == sum(found)
+    assert sorted(np.concatenate([plan.blocks(n, WHOLE_SHARE) for n in numbers])) == list(
+        range(len(sizes))
+    )
+    found = [int(sizes[plan.blocks(n, WHOLE_SHARE)].sum()) for n in numbers]
+    assert found == [stream.size for (stream,) in plan.chunks] and plan.frames == sum(found)
     assert max(found) <= sizes.sum() / chunks + sizes.max()
     steps = 0
     for number, size in enumerate(found):
@@ -41,7 +50,7 @@ def test_an_epoch_has_every_frame_once_in_chunks_of_equal_size(sizes, chunks, ba
     counts = [len(batches(plan, n)) for n in numbers]
     whole = [(n, b) for n in numbers for b in range(counts[n])]
     for step in range(steps + 1):
-        left = [(n, b) for n, first in plan.rest(step) for b in range(first, counts[n])]
+        left = [(n, b) for n, first in plan.remaining_chunks(step) for b in range(first, counts[n])]
         assert left == whole[step:]
 
 
@@ -50,14 +59,14 @@ def test_one_chunk_has_the_order_that_frames_in_memory_always_had():
     generator = torch.Generator().manual_seed(seed_of("order", 5, 2))
     found = torch.cat([batch for batch, _ in batches(plan, 0)])
     assert torch.equal(found, torch.randperm(41, generator=generator))
-    assert plan.blocks(0, ALL).tolist() == [0, 1, 2]
+    assert plan.blocks(0, WHOLE_SHARE).tolist() == [0, 1, 2]
 
 
 def test_epochs_and_seeds_mix_blocks_differently():
     plans = [
         plan_epoch(np.full(50, 10), 4, 10, seed, epoch) for seed in range(3) for epoch in range(3)
     ]
-    assert len({tuple(plan.blocks(0, ALL)) for plan in plans}) == 9
+    assert len({tuple(plan.blocks(0, WHOLE_SHARE)) for plan in plans}) == 9
 
 
 @settings(max_examples=40)
@@ -67,15 +76,15 @@ def test_epochs_and_seeds_mix_blocks_differently():
     st.integers(1, 2),
     st.integers(6, 50),
 )
-def test_lanes_make_the_same_batches_for_any_number_of_processes(sizes, lanes, chunks, batch):
+def test_lanes_make_the_same_batches_for_any_number_of_processes(sizes, streams, chunks, batch):
     """Frames told by their places in the whole; a process knows only the blocks that it reads."""
     sizes = np.array(sizes)
     firsts = np.cumsum(sizes) - sizes
     try:
-        plan = plan_epoch(sizes, chunks, batch, 3, 1, lanes)
+        plan = plan_epoch(sizes, chunks, batch, 3, 1, streams)
     except UserError:
         return  # a chunk of few large blocks
-    alone = part_of(0, 1, lanes)
+    alone = share_of_process(0, 1, streams)
     whole = [
         sorted(batch)
         for chunk in range(len(plan.chunks))
@@ -83,8 +92,8 @@ def test_lanes_make_the_same_batches_for_any_number_of_processes(sizes, lanes, c
     ]
     assert sorted(frame for batch in whole for frame in batch) == list(range(sizes.sum()))
     assert len(whole) == plan.steps
-    for processes in {n for n in (1, 2, 3, 4, 6, 12) if n % lanes == 0 or lanes % n == 0}:
-        parts = [part_of(rank, processes, lanes) for rank in range(processes)]
+    for processes in {n for n in (1, 2, 3, 4, 6, 12) if n % streams == 0 or streams % n == 0}:
+        parts = [share_of_process(rank, processes, streams) for rank in range(processes)]
         together = []
         for chunk in range(len(plan.chunks)):
             rows = [places(plan, sizes, firsts, chunk, part) for part in parts]
@@ -92,7 +101,7 @@ def test_lanes_make_the_same_batches_for_any_number_of_processes(sizes, lanes, c
                 assert {total for _, total in pieces} == {sum(len(found) for found, _ in pieces)}
                 together.append(sorted(frame for found, _ in pieces for frame in found))
             read = [set(plan.blocks(chunk, part).tolist()) for part in parts]
-            if processes <= lanes:
+            if processes <= streams:
                 assert sum(map(len, read)) == len(set.union(*read))  # none is read twice
         assert together == whole
 
@@ -106,18 +115,18 @@ def places(plan, sizes, firsts, chunk, part):
 
 def test_a_batch_has_an_equal_share_of_each_lane():
     plan = plan_epoch(np.full(20, 10), 1, 10, 0, 0, 4)
-    assert [[lane.share for lane in lanes] for lanes in plan.chunks] == [[2, 3, 2, 3]]
+    assert [[stream.share for stream in streams] for streams in plan.chunks] == [[2, 3, 2, 3]]
     owner = np.concatenate([np.full(10, n) for b in range(20) for n in range(4)
                             if b in plan.chunks[0][n].blocks])  # fmt: skip
-    for batch, total in list(plan.batches(0, Part(range(4))))[:-10]:
+    for batch, total in list(plan.batches(0, ProcessShare(range(4))))[:-10]:
         assert np.bincount(owner[batch.numpy()]).tolist() == [2, 3, 2, 3] and total == 10
 
 
 @settings(max_examples=200)
 @given(st.lists(st.integers(1, 100), min_size=8, max_size=50), st.integers(1, 8))
-def test_lanes_differ_by_a_block_at_most(sizes, lanes):
+def test_lanes_differ_by_a_block_at_most(sizes, streams):
     sizes = np.array(sizes)
-    dealt = deal(np.arange(len(sizes)), sizes, lanes)
+    dealt = assign_to_streams(np.arange(len(sizes)), sizes, streams)
     found = [sizes[own].sum() for own in dealt]
     assert max(found) - min(found) <= sizes.max()
     assert sorted(np.concatenate(dealt)) == list(range(len(sizes)))
@@ -126,20 +135,22 @@ def test_lanes_differ_by_a_block_at_most(sizes, lanes):
 
 def test_one_chunk_is_dealt_alike_in_every_epoch():
     plans = [plan_epoch(np.arange(1, 30), 1, 8, 0, epoch, 4) for epoch in range(2)]
-    one, other = ([lane.blocks.tolist() for lane in plan.chunks[0]] for plan in plans)
+    one, other = ([stream.blocks.tolist() for stream in plan.chunks[0]] for plan in plans)
     assert one == other
     assert plans[0].chunks[0][0].seed != plans[1].chunks[0][0].seed
 
 
-@pytest.mark.parametrize(("processes", "lanes"), [(3, 2), (2, 3), (8, 12)])
-def test_lanes_that_do_not_come_out_even_are_refused(processes, lanes):
-    with pytest.raises(UserError, match=f"'train.lanes' is {lanes} and there are {processes} proc"):
-        part_of(0, processes, lanes)
+@pytest.mark.parametrize(("processes", "streams"), [(3, 2), (2, 3), (8, 12)])
+def test_lanes_that_do_not_come_out_even_are_refused(processes, streams):
+    with pytest.raises(
+        UserError, match=f"'train.streams' is {streams} and there are {processes} proc"
+    ):
+        share_of_process(0, processes, streams)
 
 
 @pytest.mark.parametrize(("blocks", "chunks", "batch"), [(3, 1, 50), (10, 4, 50), (50, 1, 3)])
 def test_more_lanes_than_there_are_data_for_are_refused(blocks, chunks, batch):
-    with pytest.raises(UserError, match="'train.lanes' is 4: there are too few data"):
+    with pytest.raises(UserError, match="'train.streams' is 4: too few data"):
         plan_epoch(np.full(blocks, 10), chunks, batch, 0, 0, 4)
 
 
@@ -161,16 +172,16 @@ def copies_of(blocks):
 @settings(max_examples=100)
 @given(COPIES, st.integers(1, 4), st.sampled_from([1, 2, 3]), st.integers(4, 30), st.integers(0, 3))
 def test_an_epoch_has_one_copy_of_each_utterance_whole_and_once(
-    blocks, chunks, lanes, batch, epoch
+    blocks, chunks, streams, batch, epoch
 ):
     copies = copies_of(blocks)
     sizes = np.bincount(copies.block, copies.lengths).astype(np.int64)
     try:
-        plan = plan_epoch(sizes, chunks, batch, 3, epoch, lanes, copies)
+        plan = plan_epoch(sizes, chunks, batch, 3, epoch, streams, copies)
     except UserError:
-        return  # too few blocks for so many lanes
+        return  # too few blocks for so many streams
     first = np.cumsum(sizes) - sizes  # each block's first frame in the whole
-    part, seen = part_of(0, 1, lanes), []
+    part, seen = share_of_process(0, 1, streams), []
     for number in range(len(plan.chunks)):
         read = plan.blocks(number, part)
         places = np.concatenate([np.arange(first[b], first[b] + sizes[b]) for b in read])

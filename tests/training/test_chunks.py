@@ -20,18 +20,18 @@ from dying import killed_at
 from safetensors.torch import load_file
 from tiny_training import MODEL, TRAIN, make_frames, weights
 
-from acoustic_kd.features.frames import Frames, Utterance, read_frames, shard_paths, write_store
+from acoustic_kd.features.frames import Frames, FrameSequence, read_frames, shard_paths, write_store
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.write import Origin, write_shard
+from acoustic_kd.soft_targets.write import Provenance, write_shard
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import digest
-from acoustic_kd.system.memory import memory_to_take
-from acoustic_kd.training.batches import ALL, part_of, plan_epoch
-from acoustic_kd.training.chunks import Chunk, SoftStore, Stored, coming
+from acoustic_kd.system.files import json_sha256
+from acoustic_kd.system.memory import memory_budget
+from acoustic_kd.training.batches import WHOLE_SHARE, plan_epoch, share_of_process
+from acoustic_kd.training.chunks import Chunk, ShardedData, SoftTargetSource, prefetch_chunks
 from acoustic_kd.training.model import make_splicer
 from acoustic_kd.training.processes import make_accelerator
-from acoustic_kd.training.trainer import Job, Trainer
+from acoustic_kd.training.trainer import Trainer, TrainingRun
 
 SHARD, BLOCK = 150, 25  # frames of a shard and of a block, about
 GB = 1e-9
@@ -41,7 +41,7 @@ def write(folder, labelled=True, seed=0, encoding=None):
     """`make_frames` in five shards, and soft targets of the same utterances in others' order."""
     frames = make_frames(seed=seed)
     utterances = [
-        Utterance(
+        FrameSequence(
             f"{seed}-{name}",
             frames.features[span].numpy(),
             frames.targets[span].numpy() if labelled else None,
@@ -59,21 +59,21 @@ def write(folder, labelled=True, seed=0, encoding=None):
         table = torch.softmax(3 * torch.randn(total, frames.classes.count, generator=generator), -1)
         path = folder / "soft" / f"shard-{number:05d}.h5"
         path.parent.mkdir(exist_ok=True)
-        origin = Origin(2.0, ("m",))
+        origin = Provenance(2.0, ("m",))
         write_shard(path, shard, table.split(16), origin, encoding or Encoding("top-k", 3), 16)
 
 
 def stored(folder, soft=False, block=BLOCK):
-    targets = SoftStore(folder / "soft", 2.0) if soft else None
-    return Stored(shard_paths(folder / "frames"), targets, block)
+    targets = SoftTargetSource(folder / "soft", 2.0) if soft else None
+    return ShardedData(shard_paths(folder / "frames"), targets, block)
 
 
 def trainer(folder, data, train=TRAIN, model=MODEL):
-    job = Job("test", 1, model, train, 0.5, "d")
+    job = TrainingRun("test", 1, model, train, 0.5, "d")
     return Trainer(job, folder, data, make_frames(200, seed=7), None, make_accelerator())
 
 
-def blocks_of(plan, part=ALL):
+def blocks_of(plan, part=WHOLE_SHARE):
     return [plan.blocks(chunk, part) for chunk in range(len(plan.chunks))]
 
 
@@ -97,7 +97,7 @@ def test_chunks_hold_the_windows_and_targets_of_the_whole(tmp_path, encoding):
     for path in (tmp_path / "soft").glob("*.json"):
         relabel(path)
     paths = shard_paths(tmp_path / "frames") + shard_paths(heard / "frames")
-    data = Stored(paths, SoftStore(tmp_path / "soft", 2.0), BLOCK)
+    data = ShardedData(paths, SoftTargetSource(tmp_path / "soft", 2.0), BLOCK)
     frames = read_frames(paths)
     soft = read_soft_targets(tmp_path / "soft", frames, 2.0)
     numbers = {name: span for name, span in frames.spans()}
@@ -135,13 +135,13 @@ def relabel(path):
     values = json.loads(path.read_text())
     values.pop("digest")
     values["file"] = path.with_suffix(".h5").name
-    path.write_text(json.dumps(values | {"digest": digest(values)}))
+    path.write_text(json.dumps(values | {"digest": json_sha256(values)}))
 
 
 def test_all_in_one_chunk_ends_with_the_bits_of_frames_in_memory(tmp_path, store):
     frames = read_frames(store / "frames")
     soft = read_soft_targets(store / "soft", frames, 2.0)
-    job = Job("test", 1, MODEL, TRAIN, 0.5, "d")
+    job = TrainingRun("test", 1, MODEL, TRAIN, 0.5, "d")
     dev = make_frames(200, seed=7)
     Trainer(job, tmp_path / "memory", frames, dev, soft, make_accelerator()).run()
     trainer(tmp_path / "stored", stored(store, True)).run()
@@ -183,7 +183,7 @@ def test_a_run_that_is_killed_within_a_chunk_ends_with_the_same_bits(tmp_path, s
 def test_chunks_take_no_more_memory_than_they_are_given(tmp_path, monkeypatch, store, soft):
     """Chunk in use and chunk being read together, counted by their tensors."""
     alive: dict[int, int] = {}
-    numbers, most, original = count(), [], Stored.read
+    numbers, most, original = count(), [], ShardedData.read
 
     def read(self, blocks, kind):
         chunk = original(self, blocks, kind)
@@ -193,7 +193,7 @@ def test_chunks_take_no_more_memory_than_they_are_given(tmp_path, monkeypatch, s
         most.append(sum(alive.values()))
         return chunk
 
-    monkeypatch.setattr(Stored, "read", read)
+    monkeypatch.setattr(ShardedData, "read", read)
     for divisor in (3, 5):
         data = stored(store, soft)
         train = in_chunks(data, divisor)
@@ -212,10 +212,10 @@ def test_memory_for_less_than_two_chunks_of_two_blocks_is_one_clear_error(tmp_pa
 
 def test_what_is_free_is_enough_for_little(tmp_path, store):
     data = stored(store)
-    assert data.divide(memory_to_take(torch.device("cpu"), None, 0), 4) == 1
-    assert data.divide(None, 4) == 1
-    assert memory_to_take(torch.device("cpu"), 0.5, 10**6) == 500_000_000
-    assert memory_to_take(torch.device("cpu"), None, 10**18) == 0
+    assert data.num_chunks(memory_budget(torch.device("cpu"), None, 0), 4) == 1
+    assert data.num_chunks(None, 4) == 1
+    assert memory_budget(torch.device("cpu"), 0.5, 10**6) == 500_000_000
+    assert memory_budget(torch.device("cpu"), None, 10**18) == 0
 
 
 PROGRAM = """
@@ -234,13 +234,13 @@ PROGRAM = """
 
 
 def trainings(data):
-    """In chunks; in chunks of lanes; in one chunk of lanes."""
-    lanes = replace(TRAIN, lanes=2)
+    """In chunks; in chunks of streams; in one chunk of streams."""
+    streams = replace(TRAIN, streams=2)
     memory = 2.5 * in_chunks(data).memory_gb  # of which a process of two would need half
     return {
         "chunks": in_chunks(data),
-        "lanes": replace(lanes, memory_gb=memory, batch_frames=31),
-        "whole": lanes,
+        "streams": replace(streams, memory_gb=memory, batch_frames=31),
+        "whole": streams,
     }
 
 
@@ -268,30 +268,30 @@ def test_two_processes_learn_the_batches_of_one(tmp_path, store):
 def test_a_process_with_its_own_lanes_needs_memory_for_them_alone(store):
     data = stored(store, True)
     memory = int(in_chunks(data, 3.0).memory_gb / GB)
-    found = [data.divide(memory, 4, part_of(0, processes, 2)) for processes in (1, 2)]
+    found = [data.num_chunks(memory, 4, share_of_process(0, processes, 2)) for processes in (1, 2)]
     assert found[0] > found[1]
     for processes, chunks in enumerate(found, start=1):
         plan = plan_epoch(data.sizes, chunks, 50, 0, 0, 2)
         for rank in range(processes):
-            for blocks in blocks_of(plan, part_of(rank, processes, 2)):
+            for blocks in blocks_of(plan, share_of_process(rank, processes, 2)):
                 once = data.read(blocks, torch.float32).bytes
                 assert (once if chunks == 1 else 2 * once) <= memory
-    assert data.divide(None, 4, part_of(0, 2, 2)) == 1
+    assert data.num_chunks(None, 4, share_of_process(0, 2, 2)) == 1
 
 
 def test_what_a_process_reads_is_read_once_where_it_fits(store):
     data, read = stored(store), []
-    part, original = part_of(1, 2, 2), data.read
+    part, original = share_of_process(1, 2, 2), data.read
     data.read = lambda blocks, kind: read.append(blocks) or original(blocks, kind)
     epochs = [plan_epoch(data.sizes, 1, 50, 0, epoch, 2) for epoch in range(4)]
-    chunks = list(coming(data, iter(epochs), 0, torch.float32, part))
+    chunks = list(prefetch_chunks(data, iter(epochs), 0, torch.float32, part))
     assert len(chunks) == 4 and len({id(chunk) for chunk in chunks}) == 1
     assert len(read) == 1 and 0.3 < data.sizes[read[0]].sum() / data.sizes.sum() < 0.7
 
 
 @pytest.mark.parametrize("step", [5, 21])
 def test_a_run_in_lanes_that_is_killed_ends_with_the_same_bits(tmp_path, store, step):
-    train = replace(in_chunks(stored(store, True)), lanes=3)
+    train = replace(in_chunks(stored(store, True)), streams=3)
     trainer(tmp_path / "whole", stored(store, True), train).run()
     with killed_at(step):
         trainer(tmp_path / "killed", stored(store, True), train).run()
@@ -300,8 +300,8 @@ def test_a_run_in_lanes_that_is_killed_ends_with_the_same_bits(tmp_path, store, 
 
 
 def test_more_lanes_than_blocks_are_refused_before_anything_is_written(tmp_path, store):
-    with pytest.raises(UserError, match="'train.lanes' is 500"):
-        trainer(tmp_path, stored(store), replace(TRAIN, lanes=500, batch_frames=500)).run()
+    with pytest.raises(UserError, match="'train.streams' is 500"):
+        trainer(tmp_path, stored(store), replace(TRAIN, streams=500, batch_frames=500)).run()
     assert not list(tmp_path.iterdir())
 
 
@@ -333,7 +333,7 @@ def test_no_chunk_is_read_after_the_one_that_is_next():
             return Chunk(make_frames(), None)
 
     epochs = [plan_epoch(np.full(8, 10), 4, 5, 0, epoch) for epoch in range(3)]
-    chunks = coming(Source(), iter(epochs), 5, torch.float32, ALL)
+    chunks = prefetch_chunks(Source(), iter(epochs), 5, torch.float32, WHOLE_SHARE)
     for number, _ in enumerate(islice(chunks, 6), start=1):
         assert len(read) <= number + 1
     chunks.close()

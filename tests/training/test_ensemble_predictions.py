@@ -7,12 +7,12 @@ from soft_stores import contents, make_frames
 from acoustic_kd.features.frames import Classes
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.encoding import Encoding
-from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
+from acoustic_kd.soft_targets.write import Provenance, blocks_of, write_shard
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import free_host_memory, free_memory
 from acoustic_kd.training import ensemble_predictions as streaming
 from acoustic_kd.training.ensemble import Mean, mean_probabilities
-from acoustic_kd.training.ensemble_predictions import Ensemble, Plan, Sizes, least, plan
+from acoustic_kd.training.ensemble_predictions import Ensemble, MemorySizes, Plan, minimum, plan
 from acoustic_kd.training.model import build_model, load_model, make_splicer, save_model
 
 CPU = torch.device("cpu")
@@ -80,7 +80,7 @@ def test_the_same_bytes_however_the_members_are_held(
         monkeypatch.setattr(streaming, "plan", lambda *_, how=how: how)
         ensemble, predictions = predicted(members, frames, Mean(2.0, kind, (1, 2, 4)))
         path = tmp_path / f"{number}" / "shard-00000.h5"
-        origin = Origin(2.0, ensemble.digests, kind, (1, 2, 4))
+        origin = Provenance(2.0, ensemble.digests, kind, (1, 2, 4))
         write_shard(path, frames, predictions, origin, encoding, BLOCK)
         assert ensemble.plan == how
         stores.append(contents(path.parent))
@@ -101,19 +101,19 @@ def test_a_setting_of_memory_is_kept_to(members, frames):
     everything = sum(sizes.members) + sizes.block + sizes.total
     for memory, how in (
         (everything, Plan(True, False, 1)),
-        (everything - 1, Plan(False, False, 1 + (everything - 1 - least(sizes)) // sizes.total)),
-        (least(sizes) + 3 * sizes.total, Plan(False, False, 4)),
-        (least(sizes), Plan(False, False, 1)),
+        (everything - 1, Plan(False, False, 1 + (everything - 1 - minimum(sizes)) // sizes.total)),
+        (minimum(sizes) + 3 * sizes.total, Plan(False, False, 4)),
+        (minimum(sizes), Plan(False, False, 1)),
     ):
         gigabytes = (memory + 0.5) / streaming.GIGABYTE
         ensemble, found = predicted(members, frames, Mean(1.0), memory_gb=gigabytes)
         assert torch.equal(torch.cat(list(found)), expected) and ensemble.plan == how
     with pytest.raises(UserError, match="'soft_targets.memory_gb' is .*; one member at a time and"):
-        next(predicted(members, frames, Mean(1.0), memory_gb=(least(sizes) - 1) / 1e9)[1])
+        next(predicted(members, frames, Mean(1.0), memory_gb=(minimum(sizes) - 1) / 1e9)[1])
 
 
 def test_plans():
-    sizes = Sizes((100, 100, 100), 50, 10)
+    sizes = MemorySizes((100, 100, 100), 50, 10)
     assert plan(sizes, None) == plan(sizes, 360) == Plan(True, False, 1)
     assert plan(sizes, 359, 300) == plan(sizes, 359, None) == Plan(False, True, 20)
     assert plan(sizes, 359, 299) == Plan(False, False, 20)

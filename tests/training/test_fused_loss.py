@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.features.frames import UNKNOWN
+from acoustic_kd.features.frames import NO_TARGET
 from acoustic_kd.system import memory as memory
 from acoustic_kd.training.losses import distillation_loss, fused_loss
 
@@ -87,7 +87,7 @@ def test_frames_without_a_transcript_have_no_hard_term():
     hard_alone = 0.5 * torch.nn.functional.cross_entropy(
         logits[known], hard[known], reduction="sum"
     )
-    found = fused_loss(logits, hard.masked_fill(~known, UNKNOWN), 0.5, p, 2.0)
+    found = fused_loss(logits, hard.masked_fill(~known, NO_TARGET), 0.5, p, 2.0)
     torch.testing.assert_close(found, soft_alone + hard_alone)
     found, expected = (
         both(loss, logits)[1] for loss in (found, fused_loss(logits, None, 0.5, p, 2.0))
@@ -126,7 +126,7 @@ def test_it_does_not_depend_on_how_many_rows_are_taken_at_once(monkeypatch):
     logits, p, hard = draw(frames=23)
     p, classes = p.topk(4, -1)
     whole = both(fused_loss(logits, hard, 0.5, p, 2.0, classes), logits)
-    monkeypatch.setattr(memory, "CACHED", 30)  # two rows
+    monkeypatch.setattr(memory, "CPU_BLOCK_NUMBERS", 30)  # two rows
     parts = both(fused_loss(logits, hard, 0.5, p, 2.0, classes), logits)
     for one, other in zip(parts, whole, strict=True):
         torch.testing.assert_close(one, other)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.features.frames import UNKNOWN
+from acoustic_kd.features.frames import NO_TARGET
 from acoustic_kd.training.losses import (
     distillation_loss,
     soft_cross_entropy,
@@ -155,7 +155,7 @@ def test_a_frame_without_transcript_has_the_soft_term_alone(seed, known, kept, w
     def loss(targets):
         return distillation_loss(logits, soft, targets, temperature, weight, classes)
 
-    mixed, whole, alone = loss(hard.masked_fill(~known, UNKNOWN)), loss(hard), loss(None)
+    mixed, whole, alone = loss(hard.masked_fill(~known, NO_TARGET)), loss(hard), loss(None)
     expected = torch.where(known, whole, alone)
     assert torch.equal(mixed, expected)
     found, both = gradient(mixed, logits), gradient(whole, logits)
@@ -169,7 +169,7 @@ def test_the_loss_of_a_mixed_batch_in_numbers():
     """A uniform prediction costs ln K in each term that there is."""
     logits = torch.zeros(3, 8, dtype=torch.float64)
     soft = torch.full((3, 8), 1 / 8, dtype=torch.float64)
-    loss = distillation_loss(logits, soft, torch.tensor([5, UNKNOWN, 0]), 1.0, 0.5)
+    loss = distillation_loss(logits, soft, torch.tensor([5, NO_TARGET, 0]), 1.0, 0.5)
     expected = np.log(8) * np.array([1.5, 1.0, 1.5])
     np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-14)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.training.model import VARIABLE, logits_of, use_bfloat16
+from acoustic_kd.training.model import BFLOAT16_VARIABLE, logits_of, use_bfloat16
 
 CPU = torch.device("cpu")
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
     ],
 )
 def test_null_follows_the_processor(monkeypatch, able, expected):
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(BFLOAT16_VARIABLE, raising=False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     assert use_bfloat16(None, CPU) is expected
 
@@ -36,16 +36,18 @@ def test_a_setting_is_obeyed(monkeypatch):
 def test_null_is_what_the_environment_variable_says(monkeypatch, value, expected):
     able = {"amx_bf16": not expected}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    monkeypatch.setenv(VARIABLE, value)
+    monkeypatch.setenv(BFLOAT16_VARIABLE, value)
     assert use_bfloat16(None, CPU) is use_bfloat16(None, torch.device("cuda")) is expected
     assert use_bfloat16(not expected, CPU) is not expected
-    monkeypatch.setenv(VARIABLE, "")  # as if it were not set
+    monkeypatch.setenv(BFLOAT16_VARIABLE, "")  # as if it were not set
     assert use_bfloat16(None, CPU) is not expected
 
 
 def test_another_value_of_the_environment_variable_is_refused(monkeypatch):
-    monkeypatch.setenv(VARIABLE, "true")
-    with pytest.raises(UserError, match=f"^the environment variable {VARIABLE} is 'true'; it must"):
+    monkeypatch.setenv(BFLOAT16_VARIABLE, "true")
+    with pytest.raises(
+        UserError, match=f"^the environment variable {BFLOAT16_VARIABLE} is 'true'; it must"
+    ):
         use_bfloat16(None, CPU)
 
 

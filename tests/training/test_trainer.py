@@ -16,13 +16,13 @@ from dying import killed_at
 from safetensors.torch import load_file
 from tiny_training import MODEL, TRAIN, make_frames, soft_targets, trainer, weights
 
-from acoustic_kd.features.frames import UNKNOWN
+from acoustic_kd.features.frames import NO_TARGET
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.training.batches import ALL
+from acoustic_kd.training.batches import WHOLE_SHARE
 from acoustic_kd.training.losses import distillation_loss
 from acoustic_kd.training.model import load_model
 from acoustic_kd.training.processes import make_accelerator
-from acoustic_kd.training.trainer import Job, Trainer
+from acoustic_kd.training.trainer import Trainer, TrainingRun
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -43,7 +43,7 @@ def partly_transcribed(every=2):
     frames = make_frames()
     for number, (_, span) in enumerate(frames.spans()):
         if number % every == 0:
-            frames.targets[span] = UNKNOWN
+            frames.targets[span] = NO_TARGET
     return frames
 
 
@@ -58,7 +58,7 @@ def test_frames_without_transcript_are_learnt_from_soft_targets_alone(tmp_path):
         ("some", partly_transcribed(), 0.5),
         ("all", make_frames(), 0.5),
     ):
-        job = Job("test", 1, MODEL, TRAIN, weight, "d")
+        job = TrainingRun("test", 1, MODEL, TRAIN, weight, "d")
         Trainer(job, tmp_path / name, train, dev, soft, make_accelerator()).run()
         found[name] = weights(tmp_path / name)
     assert found["none"] == found["absent"] == found["weight 0"]
@@ -67,7 +67,11 @@ def test_frames_without_transcript_are_learnt_from_soft_targets_alone(tmp_path):
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_without_soft_targets_every_frame_must_be_transcribed(tmp_path, every):
-    train, dev, job = partly_transcribed(every), make_frames(200), Job("t", 1, MODEL, TRAIN, 0, "d")
+    train, dev, job = (
+        partly_transcribed(every),
+        make_frames(200),
+        TrainingRun("t", 1, MODEL, TRAIN, 0, "d"),
+    )
     with pytest.raises(UserError, match="without soft targets needs transcribed frames"):
         Trainer(job, tmp_path, train, dev, None, make_accelerator())
     with pytest.raises(UserError, match="the dev frames have no targets"):
@@ -166,7 +170,7 @@ def test_a_run_with_a_fixed_schedule_and_changed_inputs_resumes_to_the_same_bits
 
 def test_of_copies_in_memory_an_epoch_has_one_of_each(tmp_path):
     train = make_frames()  # 21 utterances: copies of one another in threes
-    job = Job("copies", 1, MODEL, TRAIN)
+    job = TrainingRun("copies", 1, MODEL, TRAIN)
 
     def original(name):
         return f"original-{int(name[1:]) // 3}"
@@ -176,7 +180,7 @@ def test_of_copies_in_memory_an_epoch_has_one_of_each(tmp_path):
     drawn = set()
     for epoch in range(20):
         plan = one.feed.plan(epoch)
-        frames = torch.cat([batch for batch, _ in plan.batches(0, ALL)]).numpy()
+        frames = torch.cat([batch for batch, _ in plan.batches(0, WHOLE_SHARE)]).numpy()
         utterances = np.searchsorted(train.offsets, frames, side="right") - 1
         found, counts = np.unique(utterances, return_counts=True)
         assert (found // 3).tolist() == list(range(7))
@@ -201,7 +205,7 @@ def test_the_weights_into_hidden_units_stay_within_the_norm(tmp_path):
 def test_a_batch_in_parts_is_the_same_step(tmp_path, monkeypatch, soft):
     monkeypatch.setattr(tiny_training, "MODEL", replace(MODEL, dropout=0.0))
     histories = [
-        trainer(tmp_path / name, soft, replace(TRAIN, logits_mb=limit)).run()
+        trainer(tmp_path / name, soft, replace(TRAIN, max_logits_mb=limit)).run()
         for name, limit in (("whole", 10.0), ("parts", 7 * 2 * 4 * 5 / 1e6))
     ]
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
@@ -214,7 +218,7 @@ def test_a_batch_in_parts_is_the_same_step(tmp_path, monkeypatch, soft):
 def test_keeping_all_classes_is_the_dense_loss(tmp_path):
     """Frame for frame, in any order."""
     frames = make_frames()
-    job = Job("test", 1, replace(MODEL, dropout=0.0), TRAIN, 0.5, "d")
+    job = TrainingRun("test", 1, replace(MODEL, dropout=0.0), TRAIN, 0.5, "d")
     soft = soft_targets(frames, kept=5)
     subject = Trainer(job, tmp_path, frames, make_frames(200, seed=7), soft, make_accelerator())
     numbers = torch.tensor([5, 0, 600])
@@ -235,7 +239,7 @@ PROGRAM = """
     # Without dropout, whose masks belong to processes.
     tiny_training.MODEL = replace(tiny_training.MODEL, dropout=0.0)
     # Ten frames at once, so that a process's share of a batch goes in three parts.
-    train = replace(tiny_training.TRAIN, logits_mb=10 * 2 * 4 * 5 / 1e6)
+    train = replace(tiny_training.TRAIN, max_logits_mb=10 * 2 * 4 * 5 / 1e6)
     tiny_training.trainer(Path(sys.argv[1]), train=train).run()
 """
 

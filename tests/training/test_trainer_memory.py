@@ -19,13 +19,13 @@ def test_logits_need_no_more_memory_than_they_are_given(tmp_path, monkeypatch, s
     monkeypatch.setattr(
         tiny_training, "make_frames", partial(tiny_training.make_frames, classes=300)
     )
-    monkeypatch.setattr(memory, "CACHED", 300)  # what is worked on at once: a row
+    monkeypatch.setattr(memory, "CPU_BLOCK_NUMBERS", 300)  # what is worked on at once: a row
     most = {}
     for limit in (10.0, 0.1):
-        train = replace(tiny_training.TRAIN, epochs=1, batch_frames=601, logits_mb=limit)
+        train = replace(tiny_training.TRAIN, epochs=1, batch_frames=601, max_logits_mb=limit)
         subject = tiny_training.trainer(tmp_path / str(limit), soft, train)
         with Memory(lambda found: found.ndim == 2 and found.shape[-1] == 300) as counted:
-            subject._begin_part()
+            subject._reset_counters()
             subject._step(torch.arange(601), 601, 1)
         most[limit] = counted.most
     assert most[10.0] > 2 * 4 * 300 * 601
@@ -42,7 +42,7 @@ import torch
 from acoustic_kd.system import memory as memory
 
 if sys.argv[1:]:
-    memory.keep_freed()
+    memory.disable_malloc_trim()
 held = []
 for size in (1, 25_000_000):
     held.append(int(Path("/proc/self/statm").read_text().split()[1]))

@@ -88,7 +88,7 @@ def test_a_single_model_aligns_and_a_changed_one_aligns_again(first, second, tmp
 
 
 def test_copies_at_other_vocal_tract_lengths_follow_their_original(first, second):
-    warped = ("features.train_warps=[0.9,1.0]", model(first.directory))
+    warped = ("features.vtlp_warps=[0.9,1.0]", model(first.directory))
     for stage in ("features", "align", "senones", "frames"):
         assert second(stage, *warped) == 0
     aligned = segmentations(second, "train")

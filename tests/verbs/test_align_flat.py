@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from tiny_recipe import SETTINGS, TinyRecipe
 
-from acoustic_kd.alignment.gmm_aligner import read_round
+from acoustic_kd.alignment.gmm_aligner import read_iteration
 from acoustic_kd.alignment.pocketsphinx import SAMPLE_RATE, PocketsphinxAligner, bundled_lexicon
 from acoustic_kd.alignment.segmentation import Segmentation, read_segmentations
 from acoustic_kd.corpora.demo_sentences import vocabulary
@@ -153,7 +153,7 @@ def test_what_is_asked_of_an_alignment_makes_none_again(aligned, capfd):
 def test_the_last_model_stays_and_what_it_learnt_from_does_not(aligned):
     folder = aligned.directory / "align" / "flat"
     assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "scores.jsonl"]
-    history = read_round(folder / "model.safetensors").history
+    history = read_iteration(folder / "model.safetensors").history
     assert [row["round"] for row in history] == list(range(1, len(history) + 1))
     gaussians = [row["gaussians"] for row in history]
     assert gaussians == sorted(gaussians) and set(gaussians) == {1, 2}

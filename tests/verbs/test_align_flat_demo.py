@@ -6,14 +6,14 @@ import unicodedata
 import pytest
 from tiny_recipe import SETTINGS, TinyRecipe
 
-from acoustic_kd.alignment.gmm_aligner import read_round
+from acoustic_kd.alignment.gmm_aligner import read_iteration
 from acoustic_kd.alignment.segmentation import read_segmentations
 from acoustic_kd.corpora.utterances import SPLITS, read_manifest
 from acoustic_kd.language.lexicon import SILENCE, read_lexicon
 
 GREEK = (
     *("corpus.demo_language=el", "lang.units=graphemes", "align.method=flat"),
-    *("align.gaussians=2", "align.rounds=8"),
+    *("align.gaussians=2", "align.iterations=8"),
 )
 
 
@@ -46,7 +46,7 @@ def test_every_utterance_is_aligned_to_its_letters(aligned):
             assert [phone for phone in found.phones if phone != SILENCE] == spelled
             count += 1
     assert count == 2 * 10 + 2 * 3
-    history = read_round(aligned.directory / "align" / "flat" / "model.safetensors").history
+    history = read_iteration(aligned.directory / "align" / "flat" / "model.safetensors").history
     assert history[-1]["log_likelihood"] > history[0]["log_likelihood"] + 1
 
 
@@ -57,7 +57,7 @@ def test_killed_between_rounds_it_goes_on_to_the_same_bytes(prepared, aligned, t
     model = folder / "flat" / "model.safetensors"
     # The first model is that of the equal segments, and then comes one a round.
     assert killed.killed(model, 4, "align")
-    before = read_round(model)
+    before = read_iteration(model)
     assert 3 <= len(before.history) < 8 and not before.finished
     assert not (folder / "done.json").exists() and not (folder / "train.jsonl").exists()
     capfd.readouterr()

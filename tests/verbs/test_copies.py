@@ -11,7 +11,7 @@ from acoustic_kd.features.fbank import original_id
 from acoustic_kd.features.frames import read_frames
 from acoustic_kd.verbs.inspect import inspect
 
-WARPS = "features.transfer_warps=[0.9,1.1]"
+WARPS = "features.transfer_vtlp_warps=[0.9,1.1]"
 MODELS = ("distilled/01", "distilled/control")
 
 
@@ -60,7 +60,7 @@ def split(frames):
     "more",
     [
         ("features.normalise=global", "corpus.untranscribed_share=0.5"),
-        ("features.normalise=utterance", "features.train_warps=[1,1.2]"),
+        ("features.normalise=utterance", "features.vtlp_warps=[1,1.2]"),
     ],
     ids=str,
 )
@@ -70,7 +70,7 @@ def test_a_copy_is_what_train_warps_makes_of_its_original(finished, tmp_path, mo
         "[1,1.2,0.9,1.1]" if "train" in str(more) else "[1,0.9,1.1]",
     )
     here = TinyRecipe(tmp_path / "copies", (*own, *more, WARPS))
-    other = TinyRecipe(tmp_path / "trained", (*own, *more, f"features.train_warps={warps}"))
+    other = TinyRecipe(tmp_path / "trained", (*own, *more, f"features.vtlp_warps={warps}"))
     for stage in ("corpus", "features", "align", "senones", "frames"):
         assert here(stage) == other(stage) == 0
     assert here("copies") == 0

@@ -12,7 +12,7 @@ from acoustic_kd.experiment.models import Recogniser, find_system
 from acoustic_kd.experiment.outputs import inventory_of, read_statistics
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.settings import ModelConfig
-from acoustic_kd.training.ensemble import SMALLEST
+from acoustic_kd.training.ensemble import MIN_PROBABILITY
 from acoustic_kd.training.model import build_model
 from acoustic_kd.verbs import export as onnx_export
 
@@ -38,10 +38,10 @@ def test_windows_and_layers_are_those_of_the_model(members, left, right):
     assert session.get_modelmeta().custom_metadata_map == {"a": "b"}
     for frames in (1, 2, 3, 40):
         features = np.random.default_rng(frames).standard_normal((frames, 5)).astype(np.float32)
-        expected = np.log(recogniser.posteriors(features, slice(0, frames)) + SMALLEST)
+        expected = np.log(recogniser.posteriors(features, slice(0, frames)) + MIN_PROBABILITY)
         (found,) = session.run(None, {"features": features})
         if members == 1:  # exact where the mean of several is cut off
-            found = np.log(np.exp(found) + SMALLEST)
+            found = np.log(np.exp(found) + MIN_PROBABILITY)
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 

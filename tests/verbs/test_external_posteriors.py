@@ -58,7 +58,7 @@ def assert_alike(found, expected):
 
 
 def given(*paths):
-    return f"soft_targets.posteriors=[{','.join(map(str, paths))}]"
+    return f"soft_targets.external_posteriors=[{','.join(map(str, paths))}]"
 
 
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
@@ -134,4 +134,4 @@ def test_archives_that_do_not_fit_are_refused(experiment, archives, capsys):
 def test_who_distils_must_mean_the_same_soft_targets(experiment, archives, capsys):
     assert experiment("soft-targets", given(archives / "1.ark")) == 0
     assert experiment("distill", given(archives / "2.ark")) == 2
-    assert "soft_targets.posteriors" in capsys.readouterr().err
+    assert "soft_targets.external_posteriors" in capsys.readouterr().err

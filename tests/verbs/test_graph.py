@@ -86,7 +86,7 @@ def arpa(path, words):
 
 
 def test_a_text(recipe, graph, text, sentences, tmp_path):
-    setting = f"decode.lm_text={text}"
+    setting = f"lm.text={text}"
     status, out, _ = graph(setting)
     assert status == 0
     words = {word for sentence in sentences for word in sentence.split()}
@@ -98,31 +98,31 @@ def test_a_text(recipe, graph, text, sentences, tmp_path):
     assert "current, nothing to do" in graph(setting)[1]
     moved = tmp_path / "moved.gz"
     text.rename(moved)
-    assert "current, nothing to do" in graph(f"decode.lm_text={moved}")[1]
+    assert "current, nothing to do" in graph(f"lm.text={moved}")[1]
     moved.write_bytes(gzip.compress((" ".join(words) + "\n").encode()))
-    assert "current, nothing to do" not in graph(f"decode.lm_text={moved}")[1]
+    assert "current, nothing to do" not in graph(f"lm.text={moved}")[1]
 
 
 def test_the_most_frequent_words_and_pruning(recipe, graph, text):
-    whole = graph(f"decode.lm_text={text}")[1]
+    whole = graph(f"lm.text={text}")[1]
     path = recipe.directory / "graph" / "lm.arpa"
     full = read_arpa(path)
-    settings = ("decode.vocabulary=10", "decode.min_counts=[1,1,3]", "decode.prune=0.01")
+    settings = ("lm.vocabulary=10", "lm.min_counts=[1,1,3]", "lm.prune=0.01")
     for setting in settings:
-        status, out, _ = graph(f"decode.lm_text={text}", setting)
+        status, out, _ = graph(f"lm.text={text}", setting)
         assert status == 0 and out != whole
         assert sum(map(len, read_arpa(path).ngrams)) < sum(map(len, full.ngrams))
         assert (len(words_of(recipe)) == 10) == (setting == settings[0])
-    status, out, _ = graph("decode.vocabulary=10")  # of the train transcripts
+    status, out, _ = graph("lm.vocabulary=10")  # of the train transcripts
     assert status == 0 and len(words_of(recipe)) == 10
     record = json.loads((recipe.directory / "graph" / "done.json").read_text())
-    assert record["settings"]["decode.vocabulary"] == 10
-    assert "decode.prune" not in record["settings"]
+    assert record["settings"]["lm.vocabulary"] == 10
+    assert "lm.prune" not in record["settings"]
 
 
 def test_an_experiment_from_before_stays_current(recipe):
     record = json.loads((recipe.directory / "graph" / "done.json").read_text())
-    assert record["settings"] == {"decode.ngram": 3, "format": 1}
+    assert record["settings"] == {"lm.order": 3, "format": 1}
     assert set(record["inputs"]) == set(INPUTS)
 
 
@@ -138,16 +138,16 @@ def test_an_experiment_from_before_stays_current(recipe):
 def test_a_text_that_is_refused(recipe, refused, tmp_path, content, says):
     path = tmp_path / "bad.txt"
     path.write_bytes(content)
-    assert f"decode.lm_text {path}{says}" in refused(f"decode.lm_text={path}")
+    assert f"lm.text {path}{says}" in refused(f"lm.text={path}")
     assert not (recipe.directory / "graph" / "lm.arpa").exists()
 
 
 def test_a_text_that_is_damaged_or_missing(recipe, refused, text, tmp_path):
     text.write_bytes(text.read_bytes()[:-9])
-    assert f"decode.lm_text {text}: damaged .gz file" in refused(f"decode.lm_text={text}")
+    assert f"lm.text {text}: damaged .gz file" in refused(f"lm.text={text}")
     missing = tmp_path / "none.txt"
-    assert f"{missing}: cannot be read" in refused(f"decode.lm_text={missing}")
-    assert recipe("corpus", f"decode.lm_text={missing}", "corpus.seed=2") == 2  # already then
+    assert f"{missing}: cannot be read" in refused(f"lm.text={missing}")
+    assert recipe("corpus", f"lm.text={missing}", "corpus.seed=2") == 2  # already then
 
 
 def test_words_that_have_nothing_in_common_with_dev(recipe, refused, tmp_path):
@@ -156,16 +156,16 @@ def test_words_that_have_nothing_in_common_with_dev(recipe, refused, tmp_path):
     others = sorted(set(read_lexicon(corpus / "lexicon.txt").entries) - set(spoken))
     path = tmp_path / "text"
     path.write_text(" ".join(others[:5]) + "\n")
-    error = refused(f"decode.lm_text={path}")
+    error = refused(f"lm.text={path}")
     assert "none of the words of dev" in error and others[0] in error
 
 
 def test_settings_that_do_not_go_together(refused, text):
-    message = "it must be null where decode.arpa gives a language model"
-    for setting in (f"lm_text={text}", "vocabulary=9", "min_counts=[1,1,1]", "prune=1e-8"):
-        error = refused("decode.arpa=lm.arpa", f"decode.{setting}")
-        assert f"setting 'decode.{setting.split('=')[0]}' is " in error and message in error
-    assert "has 2 numbers; it must have one for each of the 3" in refused("decode.min_counts=[1,1]")
+    message = "it must be null where lm.arpa gives a language model"
+    for setting in (f"text={text}", "vocabulary=9", "min_counts=[1,1,1]", "prune=1e-8"):
+        error = refused("lm.arpa=lm.arpa", f"lm.{setting}")
+        assert f"setting 'lm.{setting.split('=')[0]}' is " in error and message in error
+    assert "has 2 numbers; it must have one for each of the 3" in refused("lm.min_counts=[1,1]")
 
 
 # --- words that the lexicon lacks ---------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_words_of_a_text_or_a_ready_made_model_are_guessed(large, graph, sentenc
     path = tmp_path / "text"
     unknown = ["BLIMPING", "4TH"]
     path.write_text("".join(f"{s} {unknown[0]} {unknown[1]}\n" for s in sentences))
-    status, out, _ = graph(f"decode.lm_text={path}")
+    status, out, _ = graph(f"lm.text={path}")
     assert status == 0
     assert "2 words are not in the lexicon: 4TH, BLIMPING (" in out and "of the text)" in out
     assert "1 of them got" in out and "1 stay unknown" in out
@@ -214,7 +214,7 @@ def test_words_of_a_text_or_a_ready_made_model_are_guessed(large, graph, sentenc
     (corpus / "lexicon.txt").write_text(f"{lexicon}OSTROVANE AA\n")
     known = words_of(large)
     path = arpa(tmp_path / "lm.arpa", [*sorted(known), "4TH"])
-    status, out, _ = graph(f"decode.arpa={path}")
+    status, out, _ = graph(f"lm.arpa={path}")
     assert status == 0
     assert "1 of the language model's" in out and "there is no pronunciation of them: 4TH" in out
     assert words_of(large) == known and "BLIMPING" in known
@@ -234,7 +234,7 @@ def test_words_of_a_ready_made_model_are_left_out(large, graph, tmp_path):
             content = json.loads(record.read_text())
             content["settings"]["align.unknown_words"] = "exclude"
             write_json(record, content)
-    status, out, _ = graph(f"decode.arpa={path}", excluding)
+    status, out, _ = graph(f"lm.arpa={path}", excluding)
     assert status == 0
     assert "2 of the language model's" in out and "4TH, BLIMPING" in out
     assert words_of(large) == set(known)
@@ -243,13 +243,13 @@ def test_words_of_a_ready_made_model_are_left_out(large, graph, tmp_path):
 
 def test_a_ready_made_model_without_known_words(refused, tmp_path):
     path = arpa(tmp_path / "lm.arpa", ["go", "on"])
-    assert "none of the words of dev" in refused(f"decode.arpa={path}")
+    assert "none of the words of dev" in refused(f"lm.arpa={path}")
 
 
 def test_a_ready_made_model_cut_off(refused, tmp_path):
     path = arpa(tmp_path / "lm.arpa", ["GO", "ON"])
     path.write_bytes(path.read_bytes()[:-12])
-    assert f"{path}" in refused(f"decode.arpa={path}")
+    assert f"{path}" in refused(f"lm.arpa={path}")
 
 
 # --- LibriSpeech's own, by name -----------------------------------------------------------------
@@ -263,7 +263,7 @@ def mirror(recipe, tmp_path, monkeypatch):
     expected = download.CheckSum("md5", check_sum(path, "md5"))
     monkeypatch.setitem(openslr.LANGUAGE_MODELS, f"{NAME}.arpa.gz", openslr.Part(11, 1e5, expected))
     monkeypatch.setattr(download, "SCHEME", pretended.SCHEME)
-    monkeypatch.setattr(download, "PIECE", 100)
+    monkeypatch.setattr(download, "BLOCK_BYTES", 100)
     with pretended.serve() as mirror:
         monkeypatch.setattr(openslr, "MIRRORS", (mirror.address,))
         mirror.files[f"/11/{NAME}.arpa.gz"] = path.read_bytes()
@@ -273,32 +273,32 @@ def mirror(recipe, tmp_path, monkeypatch):
 def test_a_model_by_name(recipe, graph, mirror, tmp_path):
     mirror.breaks = 150
     known = words_of(recipe)
-    status, out, _ = graph(f"decode.arpa={NAME}")
+    status, out, _ = graph(f"lm.arpa={NAME}")
     assert status == 0 and f"downloading {NAME}.arpa.gz of LibriSpeech" in out
     assert words_of(recipe) == known and len(mirror.asked) > 1
     kept = tmp_path / "downloads" / "LibriSpeech" / f"{NAME}.arpa.gz"
     assert list(kept.parent.iterdir()) == [kept]
     asked = len(mirror.asked)
-    assert "current, nothing to do" in graph(f"decode.arpa={NAME}.arpa.gz")[1]
+    assert "current, nothing to do" in graph(f"lm.arpa={NAME}.arpa.gz")[1]
     (recipe.directory / "graph" / "words.txt").unlink()
-    assert graph(f"decode.arpa={NAME}")[0] == 0 and len(mirror.asked) == asked
+    assert graph(f"lm.arpa={NAME}")[0] == 0 and len(mirror.asked) == asked
 
 
 def test_a_model_by_name_that_cannot_be_had(refused, mirror, tmp_path):
     mirror.files.clear()
-    error = refused(f"decode.arpa={NAME}")
+    error = refused(f"lm.arpa={NAME}")
     assert f"{NAME}.arpa.gz of LibriSpeech is not in" in error and "404" in error
     kept = tmp_path / "downloads" / "LibriSpeech" / f"{NAME}.arpa.gz"
     kept.write_bytes(b"damaged")
-    assert f"{kept}: md5 is" in refused(f"decode.arpa={NAME}")
+    assert f"{kept}: md5 is" in refused(f"lm.arpa={NAME}")
 
 
 def test_a_name_that_nobody_knows(recipe, refused):
-    error = refused("decode.arpa=5-gram")
-    assert "decode.arpa 5-gram: no such file, and no language model of LibriSpeech's (" in error
+    error = refused("lm.arpa=5-gram")
+    assert "lm.arpa 5-gram: no such file, and no language model of LibriSpeech's (" in error
     for name in (NAME, "3-gram.pruned.1e-7", "3-gram,", "4-gram"):
         assert name in error
-    assert recipe("corpus", "decode.arpa=5-gram", "corpus.seed=2") == 2  # before anything is done
+    assert recipe("corpus", "lm.arpa=5-gram", "corpus.seed=2") == 2  # before anything is done
 
 
 def test_the_lexicon_by_name(mirror, tmp_path, monkeypatch):

@@ -6,10 +6,10 @@ import pytest
 from soft_stores import ORIGIN, write_store
 
 from acoustic_kd.cli import main
-from acoustic_kd.features.frames import Classes, Utterance
+from acoustic_kd.features.frames import Classes, FrameSequence
 from acoustic_kd.features.frames import write_store as write_frames
 from acoustic_kd.soft_targets.encoding import Encoding
-from acoustic_kd.soft_targets.write import Origin
+from acoustic_kd.soft_targets.write import Provenance
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def inspect(capfd):
 
 
 def test_what_a_store_of_soft_targets_holds(tmp_path, inspect):
-    write_store(tmp_path, Encoding("top-k", 4, bits=8), Origin(2.5, ("a", "b"), weights=(1, 3)))
+    write_store(tmp_path, Encoding("top-k", 4, bits=8), Provenance(2.5, ("a", "b"), weights=(1, 3)))
     size = sum(path.stat().st_size for path in tmp_path.glob("*.h5"))
     status, lines, error = inspect(tmp_path)
     assert (status, error) == (0, [])
@@ -81,7 +81,7 @@ def test_no_store(tmp_path, inspect):
 def frame_store(tmp_path):
     rng = np.random.default_rng(0)
     utterances = (
-        Utterance(f"u{n}", rng.normal(size=(10, 3)), rng.integers(0, 5, 10)) for n in range(6)
+        FrameSequence(f"u{n}", rng.normal(size=(10, 3)), rng.integers(0, 5, 10)) for n in range(6)
     )
     write_frames(tmp_path, utterances, Classes(5, "inventory-a"), 20)
     return tmp_path

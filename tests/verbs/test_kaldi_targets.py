@@ -118,7 +118,7 @@ def test_from_alignments_to_a_distilled_model(on_features, tmp_path, capsys):
     with kaldi.SequentialFloatMatrixReader(f"ark:{out}") as reader:
         assert {np.array(matrix).shape[1] for _, matrix in reader} == {150}
     assert main([*arguments[:2], "train", "--model", "ensemble", "--out", str(out)]) == 0
-    posteriors = f"soft_targets.posteriors={out}"
+    posteriors = f"soft_targets.external_posteriors={out}"
     assert recipe("soft-targets", *more, posteriors) == 0
     assert recipe("distill", *more, posteriors) == 0
 

@@ -20,7 +20,7 @@ def recipe(tmp_path_factory):
     """The tiny recipe in letters, from audio to the table; two rounds of a flat start will do."""
     pytest.importorskip("espeakng_loader", reason="needs acoustic-kd[demo]")
     folder = tmp_path_factory.mktemp("letters")
-    flat = ("align.method=flat", "align.rounds=2", "align.gaussians=1")
+    flat = ("align.method=flat", "align.iterations=2", "align.gaussians=1")
     made = tiny_recipe.TinyRecipe(
         folder / "exp", (*tiny_recipe.SETTINGS, "lang.units=graphemes", *flat)
     )
@@ -122,7 +122,7 @@ def test_a_text_in_pieces(pieces, tmp_path, capfd):
     text = tmp_path / "text"
     texts = [u.text.lower() for u in said_words(copy, "train")]
     text.write_text("\n".join([*texts, "the zebra, “reads” 5% <unk>"]), encoding="utf-8")
-    assert copy("graph", *PIECES, f"decode.lm_text={text}") == 0
+    assert copy("graph", *PIECES, f"lm.text={text}") == 0
     pronounced = read_lexicon(copy.directory / "graph" / "lexicon.txt")
     assert not any(set(piece) & set("%<>5") for piece in pronounced.entries)
     before = f"pieces of the text's {len({w for t in texts for w in t.split()})} words"

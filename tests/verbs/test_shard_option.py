@@ -8,7 +8,7 @@ import pytest
 from tiny_recipe import TinyRecipe
 from waiting import PATIENCE
 
-from acoustic_kd.system.files import one_of_several, only_one
+from acoustic_kd.system.files import exclusive_lock, shared_lock
 from acoustic_kd.system.steps import read_done
 
 
@@ -74,7 +74,7 @@ def test_a_run_without_a_share_makes_what_jobs_left(recipe, finished_recipe, cap
 
 def test_jobs_work_beside_one_another_and_beside_nothing_else(recipe, capfd):
     def another():
-        return one_of_several(recipe.directory, folder_of(recipe), lambda alone: None)
+        return shared_lock(recipe.directory, folder_of(recipe), lambda alone: None)
 
     assert job(recipe, "0/3") == 0  # which says what is being made
     half_written = folder_of(recipe) / ".shard-00002.h5.17.tmp"
@@ -89,7 +89,7 @@ def test_jobs_work_beside_one_another_and_beside_nothing_else(recipe, capfd):
             assert recipe(stage, *more) == 2
             assert "another run is at work here" in capfd.readouterr().err
         assert shards(recipe) == before
-    with only_one(recipe.directory):
+    with exclusive_lock(recipe.directory):
         assert job(recipe, "2/3") == 2
         assert "another run is at work here" in capfd.readouterr().err
     assert job(recipe, "2/3", "soft_targets.temperature=7") == 0  # alone: it clears the others
@@ -170,7 +170,7 @@ def test_two_jobs_never_train_the_same_model(finished_recipe, tmp_path, capfd):
     members = recipe.directory / "members"
     (members / "done.json").unlink()
     (members / "01" / "done.json").unlink()
-    with one_of_several(recipe.directory, members, lambda alone: None), only_one(members / "01"):
+    with shared_lock(recipe.directory, members, lambda alone: None), exclusive_lock(members / "01"):
         assert TinyRecipe(recipe.directory, recipe.settings, ("--shard", "0/2"))("train") == 2
     assert f"{members / '01'}: another run is at work here" in capfd.readouterr().err
 

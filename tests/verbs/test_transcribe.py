@@ -18,8 +18,8 @@ from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.outputs import UNLABELLED, normalised, stored_frames
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.features.audio import AudioError
-from acoustic_kd.features.fbank import copy_id
-from acoustic_kd.features.frames import Utterance as Frames
+from acoustic_kd.features.fbank import vtlp_id
+from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
 from acoustic_kd.features.normalise import gather_moments
 from acoustic_kd.features.recordings import recording_features
@@ -179,11 +179,11 @@ def test_a_recording_in_which_nobody_speaks(transcriber, spoken, monkeypatch):
 
 def test_global_moments_are_those_that_the_stages_normalise_by(tmp_path):
     """Of train without its copies at other vocal tract lengths."""
-    config = Config(features=FeatureConfig(normalise="global", train_warps=(0.9, 1.0)))
+    config = Config(features=FeatureConfig(normalise="global", vtlp_warps=(0.9, 1.0)))
     experiment = Experiment(config, tmp_path, STAGES)
     rng = np.random.default_rng(0)
     features = rng.normal(2, 3, (50, 4)).astype(np.float32)
-    copies = [Frames("u", features, None), Frames(copy_id("u", 0.9), 2 * features, None)]
+    copies = [Frames("u", features, None), Frames(vtlp_id("u", 0.9), 2 * features, None)]
     write_store(tmp_path / "features" / "train", copies, UNLABELLED, 1000, "float32")
     write_manifest(tmp_path / "corpus" / "train.jsonl", [Utterance("u", "s", "/u.wav", "YES")])
     expected = {u.id: u.features for u in normalised(experiment, "train")}["u"]

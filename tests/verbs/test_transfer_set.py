@@ -126,7 +126,7 @@ def test_running_everything_again_changes_nothing(finished, capfd):
 
 
 def test_copies_at_other_vocal_tract_lengths_are_made_of_it_too(recipe):
-    warps = "features.train_warps=[1,1.1]"
+    warps = "features.vtlp_warps=[1,1.1]"
     assert recipe("features", warps) == 0
     ids = read_frames(recipe.directory / "features" / "untranscribed").ids
     assert len(ids) == 20 and sum(name.endswith("#warp1.1") for name in ids) == 10

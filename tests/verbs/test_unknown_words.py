@@ -12,7 +12,7 @@ from tiny_recipe import TinyRecipe
 from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.alignment.segmentation import read_segmentations
 from acoustic_kd.corpora.utterances import SPLITS, read_manifest
-from acoustic_kd.experiment.words import G2P, LEAST_WORDS, g2p_text, variants
+from acoustic_kd.experiment.words import G2P, LEAST_WORDS, g2p_text, probable_pronunciations
 from acoustic_kd.language.g2p_search import Guess
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon, write_lexicon
 
@@ -113,10 +113,10 @@ def test_where_all_is_known_nothing_changes(recipe, words, tmp_path):
 def test_variants():
     shares = {"A": 0.4, "B": 0.3, "C": 0.13, "D": 0.12, "E": 0.0}
     guesses = [Guess((phone,), share) for phone, share in shares.items()]
-    assert variants(guesses) == guesses[:3]
-    assert variants(guesses[1:3]) == guesses[1:3]
-    assert variants([guesses[0], guesses[4]]) == guesses[:1]
-    assert variants([]) == []
+    assert probable_pronunciations(guesses) == guesses[:3]
+    assert probable_pronunciations(guesses[1:3]) == guesses[1:3]
+    assert probable_pronunciations([guesses[0], guesses[4]]) == guesses[:1]
+    assert probable_pronunciations([]) == []
     assert g2p_text({"X": guesses[:2]}) == "X\t1/2\t0.40\tA\nX\t2/2\t0.30\tB\n"
 
 

@@ -17,7 +17,7 @@ import torch
 from acoustic_kd.alignment.senones import read_inventory
 from acoustic_kd.alignment.viterbi import alignment_graph, force_align
 from acoustic_kd.corpora.utterances import read_manifest
-from acoustic_kd.experiment.aligning_models import find_trained
+from acoustic_kd.experiment.aligning_models import find_models
 from acoustic_kd.experiment.models import Recogniser
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 from acoustic_kd.features.frames import read_utterances, shard_paths
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=100)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = find_trained(options.model or str(options.experiment))
+    found = find_models(options.model or str(options.experiment))
     recogniser = Recogniser.read(found.models, found.frames)
     inventory = read_inventory(found.inventory)
     lexicon = read_lexicon(options.experiment / "corpus" / "lexicon.txt")

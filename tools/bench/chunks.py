@@ -31,10 +31,10 @@ from acoustic_kd.mnist.results import plus_minus
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import GIGABYTE
-from acoustic_kd.training.chunks import Chunk, SoftStore, Stored
+from acoustic_kd.training.chunks import Chunk, ShardedData, SoftTargetSource
 from acoustic_kd.training.model import use_bfloat16
 from acoustic_kd.training.processes import make_accelerator
-from acoustic_kd.training.trainer import Job, Trainer
+from acoustic_kd.training.trainer import Trainer, TrainingRun
 
 MODEL = ModelConfig(layers=2, width=256)
 COLUMNS = {
@@ -43,7 +43,7 @@ COLUMNS = {
 }  # fmt: skip
 
 
-class Counted(Stored):
+class Counted(ShardedData):
     """Counts the bytes of the chunks that are there at once."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -60,7 +60,7 @@ class Counted(Stored):
         return chunk
 
 
-def memory_for(data: Stored, chunks: int) -> float | None:
+def memory_for(data: ShardedData, chunks: int) -> float | None:
     """10⁹ bytes with which an epoch is read in so many chunks; None: as many as there are."""
     if chunks == 1:
         return None
@@ -69,7 +69,7 @@ def memory_for(data: Stored, chunks: int) -> float | None:
     for _ in range(60):
         middle = (low + high) / 2
         try:
-            fits = data.divide(int(middle * GIGABYTE), number_bytes) <= chunks
+            fits = data.num_chunks(int(middle * GIGABYTE), number_bytes) <= chunks
         except UserError:
             fits = False
         low, high = (low, middle) if fits else (middle, high)
@@ -79,12 +79,12 @@ def memory_for(data: Stored, chunks: int) -> float | None:
 def train(options: argparse.Namespace, chunks: int, seed: int, dev: Frames) -> dict[str, float]:
     """One net."""
     exp = options.exp_dir
-    soft = SoftStore(exp / "soft_targets", options.temperature) if options.soft else None
+    soft = SoftTargetSource(exp / "soft_targets", options.temperature) if options.soft else None
     data = Counted(shard_paths(exp / "frames" / "train"), soft, options.block_frames)
     settings = TrainConfig(epochs=options.epochs, schedule="cosine")
     settings = replace(settings, memory_gb=memory_for(data, chunks))
     with tempfile.TemporaryDirectory() as folder:
-        job = Job(f"{chunks} chunks, seed {seed}", seed, MODEL, settings, 0.5, "bench")
+        job = TrainingRun(f"{chunks} chunks, seed {seed}", seed, MODEL, settings, 0.5, "bench")
         trainer = Trainer(job, Path(folder), data, dev, None, make_accelerator())
         begun = time.process_time()
         history = trainer.run()

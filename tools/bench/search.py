@@ -26,7 +26,7 @@ from acoustic_kd.decoding.graph.compile import peak_memory
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.scoring import score
 from acoustic_kd.decoding.search import Decoder, SearchSettings
-from acoustic_kd.experiment.aligning_models import find_trained
+from acoustic_kd.experiment.aligning_models import find_models
 from acoustic_kd.experiment.models import Recogniser
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.features.fbank import SHIFT_SECONDS
@@ -54,7 +54,7 @@ class Counting(Decoder):
 
 def predict(experiment: Path, model: str | None, count: int) -> dict[str, np.ndarray]:
     """Utterance → log-likelihoods, of the first dev utterances."""
-    found = find_trained(model or str(experiment))
+    found = find_models(model or str(experiment))
     recogniser = Recogniser.read(found.models, found.frames)
     shards = shard_paths(experiment / "frames" / "dev")
     utterances = islice((u for path in shards for u in read_utterances(path)), count)

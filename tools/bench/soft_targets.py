@@ -28,7 +28,7 @@ from acoustic_kd.features.frames import Classes, Frames
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.write import BLOCK, Origin, blocks_of, write_shard
+from acoustic_kd.soft_targets.write import BLOCK, Provenance, blocks_of, write_shard
 from acoustic_kd.training.ensemble import Mean
 from acoustic_kd.training.ensemble_predictions import Ensemble
 from acoustic_kd.training.model import (
@@ -102,7 +102,7 @@ class Bench:
         mean, memory = Mean(TEMPERATURE), self.options.memory_gb
         ensemble = Ensemble(self.members, mean, self.device, self.low, memory)
         next(ensemble.predictions(self.windows, blocks_of(len(self.frames))))
-        origin = Origin(TEMPERATURE, ensemble.digests)
+        origin = Provenance(TEMPERATURE, ensemble.digests)
 
         def write() -> None:
             predictions = ensemble.predictions(self.windows, blocks_of(len(self.frames)))
@@ -125,7 +125,7 @@ class Bench:
         ensemble = Ensemble(self.members, Mean(TEMPERATURE), self.device, self.low)
         block = torch.arange(BLOCK) % len(self.frames)
         (one,) = ensemble.predictions(self.windows, [block])
-        origin = Origin(TEMPERATURE, ensemble.digests)
+        origin = Provenance(TEMPERATURE, ensemble.digests)
         write_shard(
             store / "shard-00000.h5", frames, (one for _ in range(blocks)), origin, encoding
         )

@@ -34,15 +34,15 @@ import torch.nn.functional as F  # noqa: N812
 from tables import Table, best_time, parser_of
 from torch.utils.data import DataLoader, TensorDataset
 
-from acoustic_kd.features.frames import Classes, Utterance, read_frames, write_store
+from acoustic_kd.features.frames import Classes, FrameSequence, read_frames, write_store
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.write import Origin, blocks_of, write_shard
+from acoustic_kd.soft_targets.write import Provenance, blocks_of, write_shard
 from acoustic_kd.system.parallel import mapping, torch_threads
 from acoustic_kd.training.model import build_model, make_splicer, use_bfloat16
 from acoustic_kd.training.processes import make_accelerator
-from acoustic_kd.training.trainer import Job, Trainer
+from acoustic_kd.training.trainer import Trainer, TrainingRun
 
 MNIST_CLASSES, UTTERANCE, TEMPERATURE = 10, 512, 2.0
 EPOCHS = 3  # the first is not counted
@@ -97,7 +97,7 @@ def write_data(net: Net, frames: int, kept: int, folder: Path) -> None:
     """Shards of frames and of soft targets, of noise."""
     rng = np.random.default_rng(0)
     utterances = (
-        Utterance(
+        FrameSequence(
             f"u{first}",
             rng.random((min(UTTERANCE, frames - first), net.bins), np.float32),
             rng.integers(net.classes, size=min(UTTERANCE, frames - first)),
@@ -113,7 +113,7 @@ def write_data(net: Net, frames: int, kept: int, folder: Path) -> None:
     )
     (folder / "soft").mkdir()
     encoding = Encoding("dense") if net.is_mnist else Encoding("top-k", kept)
-    origin = Origin(TEMPERATURE, ("bench",))
+    origin = Provenance(TEMPERATURE, ("bench",))
     write_shard(folder / "soft" / "shard-00000.h5", stored, predictions, origin, encoding)
 
 
@@ -128,7 +128,7 @@ def train(net: Net, batch: int, folder: Path, epochs: int, number: int = 1) -> l
     frames = read_frames(folder / "frames")
     soft = read_soft_targets(folder / "soft", frames, TEMPERATURE)
     settings = TrainConfig(epochs=epochs, batch_frames=batch, schedule="cosine")
-    job = Job(f"{net}", number, net.model, settings, 0.5, "bench", report=1000)
+    job = TrainingRun(f"{net}", number, net.model, settings, 0.5, "bench", report=1000)
     directory = folder / f"{number:02d}"
     return Trainer(job, directory, frames, None, soft, make_accelerator()).run()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from acoustic_kd.alignment.gmm_aligner import FlatAligner, lowest_score, read_round
+from acoustic_kd.alignment.gmm_aligner import FlatAligner, lowest_score, read_iteration
 from acoustic_kd.alignment.segmentation import AlignmentFailure
 from acoustic_kd.alignment.senones import monophones
 from acoustic_kd.alignment.tree import cepstra
@@ -33,7 +33,7 @@ def aligner_of(directory: Path) -> FlatAligner:
     corpus = directory / "corpus"
     splits = {split: read_manifest(corpus / f"{split}.jsonl") for split in SPLITS}
     lexicon = read_lexicon(corpus / "lexicon.txt").restricted_to(set(spoken_words(splits)))
-    found = read_round(directory / "align" / "flat" / "model.safetensors")
+    found = read_iteration(directory / "align" / "flat" / "model.safetensors")
     inventory = monophones((SILENCE, *lexicon.phones()))
     return FlatAligner(found.mixtures, Transcripts(lexicon, inventory, found.durations))
 
@@ -69,7 +69,7 @@ def main() -> None:
                 found.append(aligner.score(path, loglikes))
             except AlignmentFailure:  # no such transcript, or it is too long
                 continue
-    spreads = experiment.config.align.outliers or 6.0
+    spreads = experiment.config.align.outlier_threshold or 6.0
     print(f"{'transcript':<16}{'utterances':>11}{'outliers':>10}{'median score':>14}")
     for name, found in scores.items():
         outliers = np.array(found) < lowest_score(train, spreads)

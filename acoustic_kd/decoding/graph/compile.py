@@ -11,7 +11,7 @@ import numpy as np
 
 from acoustic_kd.decoding.graph.contexts import Contexts, Inventory, contexts_of
 from acoustic_kd.decoding.graph.fst import write_blocks
-from acoustic_kd.decoding.graph.grammar import UNKNOWN, Grammar, read_grammar
+from acoustic_kd.decoding.graph.grammar import UNKNOWN_WORDS, Grammar, read_grammar
 from acoustic_kd.decoding.graph.hmm_states import HmmBuilder, self_loop_probability
 from acoustic_kd.decoding.graph.prefix_trees import entries_of, grow
 from acoustic_kd.decoding.graph.pronunciations import pronunciations_of
@@ -118,7 +118,7 @@ def compile_graph(
 
 def arpa_words(arpa_path: Path) -> list[str]:
     """The words of an ARPA file; its n-grams of more words are not looked at."""
-    special, words = {BOS, EOS, *UNKNOWN}, []
+    special, words = {BOS, EOS, *UNKNOWN_WORDS}, []
     for entry in iterate_arpa(arpa_path):
         if len(entry.words) > 1:
             break

@@ -203,7 +203,7 @@ def _read_header(data: mmap.mmap) -> tuple[str, int, int, int, int]:
     return names[0], offset + struct.calcsize(HEADER), start, states, arcs
 
 
-def ranges(first: np.ndarray, size: np.ndarray) -> np.ndarray:
+def concatenated_ranges(first: np.ndarray, size: np.ndarray) -> np.ndarray:
     """first[0], first[0] + 1, …, then those of first[1], …; `size` numbers of each."""
     ends = np.cumsum(size)
     total = int(ends[-1]) if len(ends) else 0

@@ -16,7 +16,7 @@ import numpy as np
 from acoustic_kd.language.arpa import BOS, EOS, iterate_arpa, open_arpa, read_sizes
 from acoustic_kd.system.errors import UserError
 
-UNKNOWN = ("<unk>", "<UNK>")  # not decoded: n-grams with them are left out
+UNKNOWN_WORDS = ("<unk>", "<UNK>")  # not decoded: n-grams with them are left out
 BLOCK = 1 << 16  # lines at a time
 
 
@@ -83,7 +83,7 @@ def read_grammar(path: Path, left_out: Collection[str] = ()) -> Grammar:
         UserError: the file is missing or damaged, has no words, does not say how sentences begin
             and end, or has an n-gram twice.
     """
-    words, sections = _read(Path(path), {*UNKNOWN, *left_out})
+    words, sections = _read(Path(path), {*UNKNOWN_WORDS, *left_out})
     bos, eos = len(words) + 1, len(words) + 2
     for order, section in enumerate(sections, start=1):
         ids = section.ids

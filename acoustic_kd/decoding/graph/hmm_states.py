@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from acoustic_kd.decoding.graph.contexts import STATES
-from acoustic_kd.decoding.graph.fst import ARC, FstArrays, ranges
+from acoustic_kd.decoding.graph.fst import ARC, FstArrays, concatenated_ranges
 from acoustic_kd.decoding.graph.triphones import TriphoneGraph
 from acoustic_kd.system.errors import UserError
 
@@ -222,7 +222,7 @@ class HmmBuilder:
             state = plain[begin : begin + BLOCK]
             size = bounds[state + 1] - bounds[state]
             number = np.arange(begin, begin + len(state))
-            yield _sorted(np.repeat(number, size), out[ranges(bounds[state], size)])
+            yield _sorted(np.repeat(number, size), out[concatenated_ranges(bounds[state], size)])
         for begin in range(0, len(self.entered), BLOCK):
             state, senone = np.divmod(self.entered[begin : begin + BLOCK], self.count)
             number = self.entered_base + np.arange(begin, begin + len(state))
@@ -233,7 +233,11 @@ class HmmBuilder:
             yield _sorted(
                 np.concatenate([number, number[linked], np.repeat(number, size)]),
                 np.concatenate(
-                    [self._loops(number, senone), link, out[ranges(bounds[state], size)]]
+                    [
+                        self._loops(number, senone),
+                        link,
+                        out[concatenated_ranges(bounds[state], size)],
+                    ]
                 ),
             )
 

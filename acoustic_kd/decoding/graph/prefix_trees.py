@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acoustic_kd.decoding.graph.fst import ranges
+from acoustic_kd.decoding.graph.fst import concatenated_ranges
 from acoustic_kd.decoding.graph.grammar import Grammar
 from acoustic_kd.decoding.graph.pronunciations import Pronunciations
 
@@ -65,7 +65,7 @@ def entries_of(grammar: Grammar, prons: Pronunciations) -> Entries:
     first = prons.first_of_word[grammar.word]
     count = prons.first_of_word[grammar.word + 1] - first
     arc = np.repeat(np.arange(len(count), dtype=np.int32), count)
-    pron = prons.of_words[ranges(first, count)]
+    pron = prons.of_words[concatenated_ranges(first, count)]
     del first, count
     order = np.argsort(grammar.source[arc] * np.int64(len(prons.length)) + pron, kind="stable")
     arc, pron = arc[order], pron[order]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from acoustic_kd.decoding.graph.contexts import Contexts
-from acoustic_kd.decoding.graph.fst import ranges
+from acoustic_kd.decoding.graph.fst import concatenated_ranges
 from acoustic_kd.decoding.graph.grammar import Grammar
 from acoustic_kd.decoding.graph.prefix_trees import Entries, Trees
 from acoustic_kd.decoding.graph.pronunciations import Pronunciations
@@ -134,7 +134,7 @@ class TriphoneBuilder:
         state = self.lefts // phones
         self.left_size = np.diff(first)[state]
         self.left_first = np.cumsum(self.left_size) - self.left_size
-        self.step_begin = ranges(first[state], self.left_size).astype(np.int32)
+        self.step_begin = concatenated_ranges(first[state], self.left_size).astype(np.int32)
         left = np.repeat((self.lefts % phones).astype(np.int32), self.left_size)
         pair = contexts.pair[left, self.begin_phone[self.step_begin]]
         self.step_shared = shared[self.step_begin]
@@ -225,7 +225,7 @@ class TriphoneBuilder:
         near = np.flatnonzero(node < self.near)
         bounds = np.searchsorted(self.near_keys // self.pairs, np.arange(self.near + 1))
         first, size = bounds[node[near]], np.diff(bounds)[node[near]]
-        place = ranges(first, size)
+        place = concatenated_ranges(first, size)
         return (
             np.concatenate([node[deep] - self.near, self.near_base + place]),
             np.concatenate([pair, self.near_keys[place] % self.pairs]),
@@ -301,7 +301,7 @@ class TriphoneBuilder:
         extra = self.no_silence if words_end else 0.0
         source = base + np.arange(len(keys), dtype=np.int32)
         left = np.searchsorted(self.lefts, state * phones + contexts.centre[pair])
-        step = ranges(self.left_first[left], self.left_size[left])
+        step = concatenated_ranges(self.left_first[left], self.left_size[left])
         which = np.repeat(np.arange(len(keys), dtype=np.int32), self.left_size[left])
         begin = self.step_begin[step]
         hmm = contexts.hmm[pair[which], self.begin_phone[begin]]
