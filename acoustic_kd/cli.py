@@ -36,6 +36,7 @@ STAGE_VERBS = {
     "report": "the table",
 }
 VERBS = {name: f"stage {n}: {text}" for n, (name, text) in enumerate(STAGE_VERBS.items())} | {
+    "run": "all stages of the recipe, or some of them (recipes/run.sh)",
     "mnist": "the paper's experiment on MNIST (recipes/mnist.sh)",
     "compare": "finished experiments side by side, as one HTML page",
     "inspect": "what a store of soft targets or frames holds, and whether it is whole",
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def run() -> int | None:
-        options = make_parser(arguments).parse_args(arguments)
+        options = parse(arguments)
         return options.run(options)
 
     return exit_status(" ".join(["acoustic-kd", *_verb(arguments)]), run)
@@ -81,11 +82,11 @@ def exit_status(program: str, action: Callable[[], int | None]) -> int:
         print(f"{program}: error: {error}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
-        print(f"{program}: interrupted; the same command goes on", file=sys.stderr)
+        print(f"{program}: interrupted; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED
     except Stopped:
         if is_main_process():
-            print(f"{program}: stopped; the same command goes on", file=sys.stderr)
+            print(f"{program}: stopped; run the same command again to resume", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -109,12 +110,24 @@ def _verb(arguments: Sequence[str]) -> list[str]:
     return [word for word in arguments if not word.startswith("-")][:1]
 
 
-def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line; `run` is the function of its verb."""
+    parser = _make_parser(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if hasattr(options, "overrides"):  # argparse takes settings before an option or after it alone
+        options.overrides += [word for word in rest if not word.startswith("-")]
+        rest = [word for word in rest if word.startswith("-")]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+def _make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of a command line; of the verbs, the one that is given has its options."""
     parser = Parser(
         prog="acoustic-kd",
         description=DESCRIPTION,
-        epilog="The verbs are the stages of the recipe, in order; `recipes/run.sh` runs them all.",
+        epilog="`acoustic-kd VERB --help` explains the options of a verb.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)

@@ -45,7 +45,7 @@ def _status(failure: Any, count: int) -> int:
         return failure.exitcode
     print(
         f"acoustic-kd: error: process {failure.local_rank + 1} of {count} was killed by signal "
-        f"{-failure.exitcode}, and the others were ended; the same command goes on",
+        f"{-failure.exitcode}, and the others were ended; run the same command again to resume",
         file=sys.stderr,
     )
     return SIGNALLED - failure.exitcode

@@ -1,18 +1,15 @@
-# What the recipes share; read by them, not run.
+# Set up the checkout, then run a verb of acoustic-kd with the arguments of the recipe; read by the
+# recipes, not run.
 
-# One line that says what is wrong, and the exit status of what the user can mend.
-fail() {
-  echo "$(basename "$0"): error: $1" >&2
-  exit 2
-}
-
-# The comment at the head of the recipe.
-usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; }
-
-# Paths on the command line are relative to where it was typed.
-from=$PWD
-absolute() { case $1 in /* | null) echo "$1" ;; *) echo "$from/$1" ;; esac }
-settings() { if [ -f "$1" ]; then absolute "$1"; else echo "$1"; fi; } # else a name
-archive() { # likewise, of Kaldi's, with `ark:` or `scp:` before it or without
-  case $1 in ark[:,]* | scp[:,]*) echo "${1%%:*}:$(absolute "${1#*:}")" ;; *) absolute "$1" ;; esac
-}
+repository=$(dirname "${BASH_SOURCE[0]}")/..
+for argument in "${@:2}"; do
+  case $argument in
+    -h | --help | --dry-run) # neither installs anything
+      "$repository/tools/setup.sh" --dry-run && break
+      sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"
+      exit 0
+      ;;
+  esac
+done
+"$repository/tools/setup.sh"
+exec "$repository/.venv/bin/acoustic-kd" "$@"

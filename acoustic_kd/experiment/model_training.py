@@ -88,7 +88,7 @@ def _due(models: Sequence[Model], accelerator: Accelerator) -> list[Model]:
         if not model.work.is_current():
             due.append(model)
         elif accelerator.is_main_process:
-            print(f"  {model.job.name}: current", flush=True)
+            print(f"  {model.job.name}: up to date", flush=True)
     wait(accelerator, "models")  # no process may look after another has begun
     return due
 

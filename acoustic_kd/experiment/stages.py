@@ -89,7 +89,7 @@ def run_stage(experiment: Experiment, name: str) -> None:
     main = is_main_process()
     if work.is_current():
         if main:
-            print("  current, nothing to do", flush=True)
+            print("  up to date", flush=True)
         return
     _check_processes(experiment, stage)
     begun = time.monotonic()
@@ -114,14 +114,14 @@ def explain_stage(experiment: Experiment, name: str) -> None:
         try:
             experiment.done(other)
         except UserError:
-            print(f"  would run: '{other}' comes before it, and is not current")
+            print(f"  would run: its input '{other}' is out of date")
             return
     try:
         with no_downloads():
             due = experiment.step(name).why_out_of_date()
     except NotDownloaded as missing:
-        due = f"{missing} of LibriSpeech is not there, and is fetched first"
-    print(f"  would run: {due}" if due else "  current")
+        due = f"{missing} of LibriSpeech is missing; would download it"
+    print(f"  would run: {due}" if due else "  up to date")
 
 
 @contextmanager

@@ -57,14 +57,14 @@ class Step:
         started, done = (_read_record(self.directory / name) for name in RECORDS)
         record = done or started
         if record is None:
-            return "not made yet"
+            return "no output yet"
         if done is None and record["digest"] == self.digest:
-            return "it was interrupted, and goes on"
+            return "interrupted; would resume"
         if record["digest"] != self.digest:
             return "; ".join(self._differences(record)) or "its record has other settings"
         files = record.get("files", {}).items()
         lost = [name for name, size in files if _size(self.directory / name) != size]
-        return f"{self.directory / lost[0]} is not as it was written" if lost else ""
+        return f"{self.directory / lost[0]} is missing or was changed" if lost else ""
 
     def _differences(self, record: dict[str, Any]) -> Iterator[str]:
         """What has changed since a record of this work was written."""

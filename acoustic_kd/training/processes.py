@@ -58,8 +58,8 @@ def report_lost_processes(accelerator: Accelerator, name: str) -> Iterator[None]
         ):
             raise
         raise UserError(
-            f"{name}: another process of this run has ended; the same command goes on from the "
-            "last checkpoint"
+            f"{name}: another process of this run has ended; run the same command again to resume "
+            "from the last checkpoint"
         ) from None
 
 

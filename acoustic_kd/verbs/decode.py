@@ -48,7 +48,7 @@ def run(experiment: Experiment) -> None:
         directory = experiment.path("decode") / system.name
         work = Step(f"decode {system.name}", directory, settings, inputs | models)
         if work.is_current():
-            print(f"  {system.name}: current")
+            print(f"  {system.name}: up to date")
         else:
             due.append((system, work))
     if not due:

@@ -283,11 +283,11 @@ def test_a_dry_run_fetches_nothing(mirror, empty, capsys, monkeypatch):
             (empty / name).write_bytes(content)
         before = names(empty)
         assert main([*arguments, "corpus.name=librispeech"]) == 0
-        expected = "  would run: train-clean-5 of LibriSpeech is not there, and is fetched first\n"
+        expected = "  would run: train-clean-5 of LibriSpeech is missing; would download it\n"
         assert capsys.readouterr().out == expected
         assert mirror.asked == [] and names(empty) == before
     assert main([*arguments, "align.lexicon=librispeech-lexicon.txt", "corpus.name=demo"]) == 0
-    assert "would run: librispeech-lexicon.txt of LibriSpeech is not" in capsys.readouterr().out
+    assert "would run: librispeech-lexicon.txt of LibriSpeech is missing" in capsys.readouterr().out
 
 
 def test_a_download_that_breaks_goes_on(mirror, empty):

@@ -53,7 +53,7 @@ def test_they_have_the_bits_of_models_trained_one_after_another(
     assert error == "" and all(f"  {name}: epoch 2, loss " in out for name in names)
     assert weights(recipe, stage) == weights(finished_recipe, stage)
     assert read_done(recipe.directory / FOLDERS[stage])
-    assert recipe(stage) == 0 and capfd.readouterr().out == "  current, nothing to do\n"
+    assert recipe(stage) == 0 and capfd.readouterr().out == "  up to date\n"
 
 
 def test_an_error_in_a_worker_is_one_line(recipe, two_cores, capfd):
@@ -152,7 +152,7 @@ def processes(session, kind=""):
 def test_stopped_and_killed_they_go_on_to_the_same_bits(recipe, capfd):
     whole = recipe.copy(recipe.directory.with_name("whole"))
     assert whole("train", *LONG, "train.checkpoint_steps=1000") == 0
-    said = "acoustic-kd train: {}; the same command goes on\n".format
+    said = "acoustic-kd train: {}; run the same command again to resume\n".format
     checkpoints = [
         recipe.directory / "members" / n / "checkpoint.safetensors" for n in ("01", "02")
     ]

@@ -107,7 +107,7 @@ class TinyRecipe:
         for stage in STAGES:
             capfd.readouterr()
             assert self(stage) == 0
-            assert tuple(capfd.readouterr()) == ("  current, nothing to do\n", "")
+            assert tuple(capfd.readouterr()) == ("  up to date\n", "")
         assert self.files() == before
 
     def files(self) -> dict[str, tuple[int, bytes]]:

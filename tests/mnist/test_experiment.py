@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from digits import ROWS, make_digits, make_mnist, run_here, times, written
 from dying import killed_at
-from scripts import REPOSITORY, SAYS, checkout, run_script
+from scripts import REPOSITORY
 
 from acoustic_kd.cli import main
 from acoustic_kd.features.frames import read_frames
@@ -475,52 +475,6 @@ def test_a_place_that_cannot_be_written_is_named(refusal, settings, tmp_path, mo
     (tmp_path / "exp").write_text("a file where the experiment's folder should go")
     error = refusal("--config", settings, "--exp-dir", tmp_path / "exp")
     assert str(tmp_path / "exp") in error
-
-
-def test_the_script_explains_itself(tmp_path):
-    for option in ("--help", "-h"):
-        done = run_script("mnist.sh", option, cwd=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
-    for option in ("--full", "--data-dir", "--exp-dir", "--config", "--dev", "--jobs"):
-        assert option in done.stdout
-    assert "set -euo" not in done.stdout and "#" not in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--nonsense"], "unknown option --nonsense"),
-        (["hard"], "unknown option hard"),
-        (["--full", "--dev", "--widht"], "unknown option --widht"),
-        (["--data-dir"], "--data-dir needs a value"),
-        (["--full", "--exp-dir"], "--exp-dir needs a value"),
-        (["--config"], "--config needs a value"),
-        (["--jobs"], "--jobs needs a value"),
-    ],
-)
-def test_the_script_refuses_before_it_sets_anything_up(tmp_path, arguments, expected):
-    done = run_script("mnist.sh", *arguments, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("mnist.sh: error: ") and expected in done.stderr
-    assert done.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []
-
-
-def test_the_script_reads_paths_from_where_it_was_typed(tmp_path):
-    elsewhere = checkout(tmp_path / "repository", SAYS, "echo setup $*")
-    here = tmp_path / "some where"
-    here.mkdir()
-    (tmp_path / "c.yaml").touch()
-    for arguments, expected in (
-        ([], "<mnist>"),
-        (["--full", "--jobs", "3", "--dev"], "<mnist><--full><--jobs><3><--dev>"),
-        (["--data-dir", "/d"], "<mnist><--data-dir></d>"),
-        (["--exp-dir", "a b"], f"<mnist><--exp-dir><{here}/a b>"),
-        (["--config", "../c.yaml"], f"<mnist><--config><{here}/../c.yaml>"),
-        (["--config", "mnist"], "<mnist><--config><mnist>"),
-    ):
-        done = run_script("mnist.sh", *arguments, checkout=elsewhere, cwd=here)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == f"setup\n{expected}"
 
 
 # --- real digits --------------------------------------------------------------------------------

@@ -57,36 +57,22 @@ def check_settings(words: list[str]) -> None:
     load_config(None, given)
 
 
-def check_script(path: str, words: list[str]) -> None:
-    """A shell recipe: each option stands in its usage text and in its code."""
-    text = (ROOT / path).read_text(encoding="utf-8")
-    head, _, code = text.partition("set -euo pipefail")
-    settings = []
-    while words:
-        word = words.pop(0)
-        if word.startswith("--"):
-            assert word in code and word in head, f"{path} has no {word}"
-            takes = re.search(rf"[ |]{word}[ |)][^\n]*\n\s*\[ \$# -ge 2 \]", code)
-            if takes:
-                check_value(word, words.pop(0))
-        elif not PLACEHOLDERS.fullmatch(word):
-            settings.append(word)
-    check_settings(settings)
-
-
 def check_value(option: str, value: str) -> None:
     if option == "--config" and not PLACEHOLDERS.fullmatch(value):
         found = ROOT / value
-        load_config(found if found.is_file() else settings_file(Path(value)), [])
+        path = found if found.is_file() else settings_file(Path(value))
+        if path.stem != "mnist":
+            load_config(path, [])
     if option in ("--stage", "--stop-stage"):
         assert value in cli.STAGE_VERBS or int(value) < len(cli.STAGE_VERBS), f"no stage {value}"
 
 
 def check_verb(words: list[str]) -> None:
     """A verb, by the parser itself."""
-    options = cli.make_parser(words).parse_args([word for word in words if word != "…"])
-    if getattr(options, "config", None) is not None:
-        check_value("--config", str(options.config))
+    options = cli.parse([word for word in words if word != "…"])
+    for name in ("config", "stage", "stop_stage"):
+        if getattr(options, name, None) is not None:
+            check_value(f"--{name.replace('_', '-')}", str(getattr(options, name)))
     check_settings(getattr(options, "overrides", []))
 
 
@@ -111,7 +97,7 @@ def check(words: list[str]) -> None:
         words = words[1:]
     first, rest = words[0], words[1:]
     if first in ("recipes/run.sh", "recipes/mnist.sh"):
-        check_script(first, rest)
+        check_verb([Path(first).stem, *rest])
     elif first == "acoustic-kd":
         check_verb(rest)
     elif first in ("torchrun", "accelerate", "python") and "acoustic_kd" in rest:

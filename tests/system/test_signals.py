@@ -80,7 +80,7 @@ def test_training_saves_and_goes_on_to_the_same_bits(tmp_path, monkeypatch, step
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
 
 
-SAID = "acoustic-kd inspect: stopped; the same command goes on"
+SAID = "acoustic-kd inspect: stopped; run the same command again to resume"
 
 PROGRAM = """
     import os, sys, time

@@ -82,9 +82,9 @@ def test_other_settings_or_inputs_are_not_current_and_clear_what_was_there(work,
 
 def test_it_says_why_it_must_be_made(work):
     work = replace(work, settings={"oven.heat": 200, "sizes": (1, 2)})
-    assert work.why_out_of_date() == "not made yet"
+    assert work.why_out_of_date() == "no output yet"
     start(work)
-    assert work.why_out_of_date() == "it was interrupted, and goes on"
+    assert work.why_out_of_date() == "interrupted; would resume"
     make(work)
     assert work.why_out_of_date() == ""
     assert replace(
@@ -93,7 +93,7 @@ def test_it_says_why_it_must_be_made(work):
     assert replace(work, inputs={"dough": "d2"}).why_out_of_date() == "'dough' has changed"
     assert replace(work, name="fry").why_out_of_date() == "'bake' was made there"
     (work.directory / "bread").write_text("crumbs")
-    assert work.why_out_of_date() == f"{work.directory / 'bread'} is not as it was written"
+    assert work.why_out_of_date() == f"{work.directory / 'bread'} is missing or was changed"
 
 
 def test_the_digest_does_not_depend_on_the_order_or_the_place(work, tmp_path):

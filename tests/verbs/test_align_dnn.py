@@ -80,11 +80,11 @@ def test_a_single_model_aligns_and_a_changed_one_aligns_again(first, second, tmp
     assert f"with {single}" in capfd.readouterr().out
     elsewhere = moved.copy(tmp_path / "elsewhere").directory
     assert second("align", model(elsewhere / "distilled/01")) == 0
-    assert "current, nothing to do" in capfd.readouterr().out
+    assert "  up to date" in capfd.readouterr().out
     weights = (elsewhere / "members/01/model.safetensors").read_bytes()
     (elsewhere / "distilled/01/model.safetensors").write_bytes(weights)
     assert second("align", model(elsewhere / "distilled/01")) == 0
-    assert "current, nothing to do" not in capfd.readouterr().out
+    assert "  up to date" not in capfd.readouterr().out
 
 
 def test_copies_at_other_vocal_tract_lengths_follow_their_original(first, second):

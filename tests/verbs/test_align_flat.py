@@ -145,7 +145,7 @@ def test_boundaries_are_near_those_of_a_trained_model(aligned):
 def test_what_is_asked_of_an_alignment_makes_none_again(aligned, capfd):
     """It was recorded as 0.1, and stays so."""
     assert aligned("align", "align.max_failed=0.5") == aligned("align") == 0
-    assert capfd.readouterr().out.count("current, nothing to do") == 2
+    assert capfd.readouterr().out.count("  up to date") == 2
     record = json.loads((aligned.directory / "align" / "done.json").read_text())
     assert record["settings"]["align.max_failed"] == 0.1
 

@@ -76,7 +76,7 @@ def test_soft_targets_do_not_shape_it(recipe, capfd):
     for stage in ("soft-targets", "distill"):
         capfd.readouterr()
         assert recipe(stage, "soft_targets.temperature=5", "distill.hard_weight=0") == 0
-    assert "  control: current\n" in capfd.readouterr().out
+    assert "  control: up to date\n" in capfd.readouterr().out
     assert weights(recipe, "distilled/01") != before
 
 
@@ -84,7 +84,7 @@ def test_what_it_is_does_not_shape_the_distilled_model(recipe, capfd):
     before = weights(recipe, "distilled/control")
     capfd.readouterr()
     assert recipe("distill", "distill.hard_baseline_dropout=0.5") == 0
-    assert "  distilled 1: current\n" in capfd.readouterr().out
+    assert "  distilled 1: up to date\n" in capfd.readouterr().out
     assert weights(recipe, "distilled/control") != before
 
 
@@ -93,7 +93,7 @@ def test_without_it_the_report_says_what_the_table_cannot_tell(recipe, capfd):
     for stage in STAGES:
         assert recipe(stage, without) == 0
     out = capfd.readouterr().out
-    assert "  distilled 1: current\n" in out and "there is no control" in out
+    assert "  distilled 1: up to date\n" in out and "there is no control" in out
     results = json.loads((recipe.directory / "results.json").read_text())
     assert [system["name"] for system in results["systems"]] == [
         "baseline", "ensemble", "distilled",

@@ -95,12 +95,12 @@ def test_a_text(recipe, graph, text, sentences, tmp_path):
     assert f"{len(words)} of the text's {len(words)} words, 100.00% of the {length} that" in out
     assert re.search(r"language model of \d+ 1-grams, \d+ 2-grams, \d+ 3-grams", out)
     assert re.search(r"dev: \d+ of \d+ words \(\d+\.\d\d%\) are not in the vocabulary", out)
-    assert "current, nothing to do" in graph(setting)[1]
+    assert "  up to date" in graph(setting)[1]
     moved = tmp_path / "moved.gz"
     text.rename(moved)
-    assert "current, nothing to do" in graph(f"lm.text={moved}")[1]
+    assert "  up to date" in graph(f"lm.text={moved}")[1]
     moved.write_bytes(gzip.compress((" ".join(words) + "\n").encode()))
-    assert "current, nothing to do" not in graph(f"lm.text={moved}")[1]
+    assert "  up to date" not in graph(f"lm.text={moved}")[1]
 
 
 def test_the_most_frequent_words_and_pruning(recipe, graph, text):
@@ -279,7 +279,7 @@ def test_a_model_by_name(recipe, graph, mirror, tmp_path):
     kept = tmp_path / "downloads" / "LibriSpeech" / f"{NAME}.arpa.gz"
     assert list(kept.parent.iterdir()) == [kept]
     asked = len(mirror.asked)
-    assert "current, nothing to do" in graph(f"lm.arpa={NAME}.arpa.gz")[1]
+    assert "  up to date" in graph(f"lm.arpa={NAME}.arpa.gz")[1]
     (recipe.directory / "graph" / "words.txt").unlink()
     assert graph(f"lm.arpa={NAME}")[0] == 0 and len(mirror.asked) == asked
 

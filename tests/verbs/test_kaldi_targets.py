@@ -270,7 +270,7 @@ def test_features_of_any_dimension_and_speech_without_targets(on_features, given
 def test_changed_features_are_noticed(on_features, given, capsys):
     assert on_features("corpus") == 0
     assert on_features("corpus", "--dry-run") == 0
-    assert "current" in capsys.readouterr().out
+    assert "  up to date" in capsys.readouterr().out
     archive = given / "train.ark"
     before = archive.read_bytes()
     archive.write_bytes(before[:-1] + b"\x3f")

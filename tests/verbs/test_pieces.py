@@ -105,7 +105,7 @@ def test_words_are_scored_and_transcribed(pieces):
 def test_the_same_again_gives_the_same(pieces, tmp_path, capfd):
     copy = pieces[0].copy(tmp_path / "exp")
     assert copy("graph", *PIECES) == 0
-    assert "current, nothing to do" in capfd.readouterr().out
+    assert "  up to date" in capfd.readouterr().out
     before = copy.files()
     (copy.directory / "graph" / "done.json").unlink()
     assert copy("graph", *PIECES) == 0

@@ -92,7 +92,7 @@ def test_no_temporary_file_and_no_checkpoint_is_left(finished_recipe):
 def test_running_everything_again_changes_nothing(finished_recipe, outcome):
     before = finished_recipe.files()
     for stage in STAGES:
-        assert outcome(finished_recipe, stage) == (0, "  current, nothing to do\n", "")
+        assert outcome(finished_recipe, stage) == (0, "  up to date\n", "")
     assert finished_recipe.files() == before
 
 
@@ -107,9 +107,9 @@ def test_a_later_setting_redoes_its_stage_and_those_after_it(recipe, outcome, se
         status, out, _ = outcome(recipe, stage, setting)
         independent = first == "distill" and stage == "graph"
         assert status == 0
-        assert ("current, nothing to do" in out) == (number < after or independent), stage
+        assert ("  up to date" in out) == (number < after or independent), stage
         if (first, stage) == ("distill", "decode"):  # only what has changed is measured anew
-            assert [name for name in ("member-01", "ensemble") if f"{name}: current" in out]
+            assert [name for name in ("member-01", "ensemble") if f"{name}: up to date" in out]
             assert "distilled-01: test frame accuracy" in out
     kept = {STAGES[s].folder for s in list(STAGES)[:after]}
     now = recipe.files()
@@ -124,13 +124,13 @@ def test_a_dry_run_says_what_would_run_and_why(recipe, capfd):
     dry = TinyRecipe(recipe.directory, recipe.settings, ("--dry-run",))
     said = {}
     for stage in STAGES:
-        assert dry(stage) == 0 and capfd.readouterr().out == "  current\n"
+        assert dry(stage) == 0 and capfd.readouterr().out == "  up to date\n"
         assert dry(stage, "senones.leaves=110") == 0
         said[stage] = capfd.readouterr().out
-    assert said["align"] == "  current\n"
+    assert said["align"] == "  up to date\n"
     assert said["senones"] == "  would run: senones.leaves was 120, now it is 110\n"
-    assert said["frames"] == "  would run: 'senones' comes before it, and is not current\n"
-    assert said["report"] == "  would run: 'decode' comes before it, and is not current\n"
+    assert said["frames"] == "  would run: its input 'senones' is out of date\n"
+    assert said["report"] == "  would run: its input 'decode' is out of date\n"
     assert {path: path.stat().st_mtime_ns for path in recipe.directory.rglob("*")} == before
 
 
@@ -147,7 +147,7 @@ def test_what_was_lost_is_made_again_and_nothing_else(recipe, outcome, stage, na
     before = recipe.files()
     (recipe.directory / name).unlink()
     status, out, _ = outcome(recipe, stage)
-    assert status == 0 and "current, nothing to do" not in out
+    assert status == 0 and "  up to date" not in out
     now = recipe.files()
     if stage not in ("decode", "report"):  # which hold times
         assert now[name][1] == before[name][1]
@@ -159,13 +159,13 @@ def test_what_was_lost_is_made_again_and_nothing_else(recipe, outcome, stage, na
     }
     assert now[others[stage]] == before[others[stage]]
     for later in STAGES:
-        assert outcome(recipe, later)[1] == "  current, nothing to do\n"
+        assert outcome(recipe, later)[1] == "  up to date\n"
 
 
 def test_fewer_members_are_those_that_are_there(recipe, outcome):
     before = recipe.files()
     status, out, _ = outcome(recipe, "train", "train.members=1")
-    assert status == 0 and "member 1: current" in out and "epoch" not in out
+    assert status == 0 and "member 1: up to date" in out and "epoch" not in out
     for number in ("01", "02"):
         name = f"members/{number}/model.safetensors"
         assert recipe.files()[name] == before[name]
@@ -437,7 +437,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(recipe, outcome):
         assert checkpoint.exists() and not (folder / number / "done.json").exists()
         assert not (folder / "done.json").exists()
     status, out, error = outcome(killed, "train", *more)
-    assert (status, error) == (0, "") and "member 1: current" in out
+    assert (status, error) == (0, "") and "member 1: up to date" in out
     assert {name: killed.files()[name][1] for name in models} == whole
     assert not [name for name in killed.files() if ".tmp" in name or "checkpoint" in name]
 
@@ -458,7 +458,7 @@ def test_killed_soft_targets_go_on_to_the_same_bytes(recipe, outcome):
     assert {path.name: path.read_bytes() for path in folder.glob("shard-*")} == whole
     assert {name: (folder / name).stat().st_mtime_ns for name in early} == early
     assert not list(folder.glob(".*"))
-    assert outcome(recipe, "distill")[1] == "  current, nothing to do\n"
+    assert outcome(recipe, "distill")[1] == "  up to date\n"
 
 
 def test_stages_come_in_an_order_that_works():

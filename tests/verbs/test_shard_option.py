@@ -58,9 +58,9 @@ def test_each_job_makes_its_share_and_a_run_without_one_ends_the_stage(
     assert shards(recipe) == whole
     for stage in ("soft-targets", "distill"):
         assert recipe(stage) == 0
-        assert capfd.readouterr().out == "  current, nothing to do\n"
+        assert capfd.readouterr().out == "  up to date\n"
     assert job(recipe, "1/3") == 0
-    assert capfd.readouterr().out == "  current, nothing to do\n"
+    assert capfd.readouterr().out == "  up to date\n"
 
 
 def test_a_run_without_a_share_makes_what_jobs_left(recipe, finished_recipe, capfd):
@@ -126,7 +126,7 @@ def test_systems_are_decoded_side_by_side(finished_recipe, tmp_path, capfd):
     assert "  distilled-01: test frame" in said and "member" not in said and "ensemble" not in said
     assert {path.parent.name for path in folder.glob("*/done.json")} == {"distilled-01"}
     assert recipe("decode") == 0
-    assert "  distilled-01: current" in capfd.readouterr().out and read_done(folder)
+    assert "  distilled-01: up to date" in capfd.readouterr().out and read_done(folder)
     again = {path.parent.name: path.read_bytes() for path in folder.glob("*/test.txt")}
     assert again == whole
 
@@ -161,7 +161,7 @@ def test_jobs_share_the_models_out_and_make_the_same_bits(finished_recipe, tmp_p
     capfd.readouterr()
     assert recipe(stage, *more) == 0
     models = 3 if stage == "distill" else 2  # the control among them
-    assert capfd.readouterr().out.count(": current\n") == models
+    assert capfd.readouterr().out.count(": up to date\n") == models
     assert read_done(folder) is not None
 
 

@@ -84,7 +84,7 @@ def test_graphemes_and_pieces_begin_alike(tmp_path, capfd):
     assert recipe("corpus") == 0
     files = recipe.files()
     assert recipe("corpus", "lang.units=pieces", "lang.pieces=30", "lang.piece_model=bpe") == 0
-    assert "current, nothing to do" in capfd.readouterr().out and recipe.files() == files
+    assert "  up to date" in capfd.readouterr().out and recipe.files() == files
 
 
 def test_too_many_letters_for_units(tmp_path, capfd):

@@ -154,7 +154,7 @@ def test_its_transcripts_may_change_or_go_but_its_speech_may_not(recipe, tmp_pat
     for change in (lambda: text.write_text("other nonsense\n"), text.unlink):
         change()
         assert recipe("corpus") == 0
-        assert capfd.readouterr().out == "  current, nothing to do\n"
+        assert capfd.readouterr().out == "  up to date\n"
     lines = scp.read_text()
     scp.write_text("".join(lines.splitlines(keepends=True)[1:]))
     try:
@@ -173,7 +173,7 @@ def test_alone_it_is_learnt_without_hard_targets(recipe, capfd):
     alone = "distill.transfer_set=untranscribed"
     for stage in STAGES:  # all but the last ones are current
         assert recipe(stage, alone) == 0
-        current = "current, nothing to do" in capfd.readouterr().out
+        current = "  up to date" in capfd.readouterr().out
         assert current == (stage not in ("distill", "decode", "report")), stage
     unknown = len(read_frames(recipe.directory / "frames" / "untranscribed"))
     results = json.loads((recipe.directory / "results.json").read_text())
@@ -225,7 +225,7 @@ def test_a_lost_shard_is_made_again_and_the_jobs_of_an_array_share_the_work(reci
     assert {path.name: path.read_bytes() for path in folder.glob("shard-*")} == whole
     capfd.readouterr()
     assert recipe("distill") == 0
-    assert capfd.readouterr().out == "  current, nothing to do\n"
+    assert capfd.readouterr().out == "  up to date\n"
 
 
 # --- a folder beside any corpus -----------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_a_folder_beside_the_demo(finished, finished_recipe, tmp_path, capfd):
         assert recipe(stage, setting) == 0
     assert "  untranscribed: 10 utterances, 10 speakers\n" in capfd.readouterr().out
     assert recipe("corpus", setting) == 0
-    assert capfd.readouterr().out == "  current, nothing to do\n"
+    assert capfd.readouterr().out == "  up to date\n"
     assert recipe("corpus") == 0
     assert "untranscribed" not in capfd.readouterr().out
     assert not (recipe.directory / "corpus" / "untranscribed.jsonl").exists()

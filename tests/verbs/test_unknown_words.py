@@ -73,7 +73,7 @@ def test_the_same_again(recipe, capfd):
     files = recipe.files()
     assert "current" not in capfd.readouterr().out
     assert recipe("corpus") == 0
-    assert "current, nothing to do" in capfd.readouterr().out and recipe.files() == files
+    assert "  up to date" in capfd.readouterr().out and recipe.files() == files
     for path in (recipe.directory / "corpus").iterdir():
         path.unlink()
     assert recipe("corpus") == 0

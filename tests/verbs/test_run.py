@@ -1,0 +1,90 @@
+"""`acoustic-kd run`: which stages it runs, in which order, and on how many processes."""
+
+import pytest
+
+from acoustic_kd.cli import main
+from acoustic_kd.experiment.stages import STAGES
+from acoustic_kd.verbs import run as run_verb
+
+NAMES = list(STAGES)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Instead of running a stage, note its name and how many processes it has."""
+    noted = []
+    monkeypatch.setattr(run_verb, "run_stage", lambda _, name: noted.append((name, 1)))
+
+    def launch(processes, arguments):
+        noted.append((arguments[0], processes, *arguments[1:]))
+        return 0
+
+    monkeypatch.setattr(run_verb, "_launch", launch)
+    return noted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], NAMES),
+        (["--stage", "5", "--stop-stage", "distill"], NAMES[5:9]),
+        (["--stage", "graph"], NAMES[9:]),
+        (["--stop-stage", "0"], NAMES[:1]),
+    ],
+)
+def test_stages_are_given_by_number_or_name(calls, capfd, arguments, expected):
+    assert main(["run", *arguments]) == 0
+    assert [name for name, _ in calls] == expected
+    out = capfd.readouterr().out
+    assert out.startswith("English sentences") or "demo" in out  # what the settings file says
+    assert all(f"stage {NAMES.index(name)}: {name}\n" in out for name in expected)
+
+
+def test_distributed_stages_run_on_several_processes(calls, tmp_path):
+    settings = ["--exp-dir", str(tmp_path), "--data-dir", "d", "model.width=9"]
+    assert main(["run", "--num-processes", "3", "--stage", "frames", *settings]) == 0
+    described = ("--config", "demo", *settings)
+    many = {name for name, stage in STAGES.items() if stage.distributed}
+    assert many == {"train", "soft-targets", "distill"}
+    expected = [(n, 3, *described) if n in many else (n, 1) for n in NAMES[4:]]
+    assert calls == expected
+
+
+def test_a_stage_that_fails_ends_the_run_with_its_status(calls, monkeypatch):
+    monkeypatch.setattr(run_verb, "_launch", lambda processes, arguments: 143)
+    assert main(["run", "--num-processes", "2"]) == 143
+    assert [name for name, *_ in calls] == NAMES[:5]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--config"], "expected one argument"),
+        (["an4"], "setting 'an4': expected KEY.SUBKEY=VALUE"),
+        (["--stage", "trian"], "no stage 'trian'; stages are 0 (corpus) to 11 (report)"),
+        (["--stage", "12"], "no stage '12'"),
+        (["--stop-stage", ""], "no stage ''"),
+        (["--stage", "train", "--stop-stage", "align"], "--stage train comes after --stop-stage"),
+        (["--num-processes", "0"], "--num-processes is 0; it must be 1 or more"),
+        (["--num-processes", "two"], "invalid int value: 'two'"),
+        (["train.epochs=0"], "setting 'train.epochs' is 0"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_runs(calls, capfd, arguments, expected):
+    try:
+        status = main(["run", *arguments])
+    except SystemExit as end:
+        status = end.code
+    out, error = capfd.readouterr()
+    assert (status, out, calls) == (2, "", [])
+    assert error.startswith("acoustic-kd") and expected in error
+    assert error.count("\n") == 1
+
+
+def test_a_dry_run_makes_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "--dry-run", "--stop-stage", "align", "--num-processes", "2"]) == 0
+    out = capfd.readouterr().out
+    assert "stage 0: corpus\n  would run: no output yet\nstage 1: features\n" in out
+    assert list(tmp_path.iterdir()) == []
