@@ -37,6 +37,7 @@ STAGE_VERBS = {
 }
 VERBS = {name: f"stage {n}: {text}" for n, (name, text) in enumerate(STAGE_VERBS.items())} | {
     "run": "all stages of the recipe, or some of them (recipes/run.sh)",
+    "settings": "every setting with its default, range and meaning",
     "mnist": "the paper's experiment on MNIST (recipes/mnist.sh)",
     "compare": "finished experiments side by side, as one HTML page",
     "inspect": "what a store of soft targets or frames holds, and whether it is whole",

@@ -1,39 +1,25 @@
-"""Every setting of a recipe: its type, default and range, and how settings are read from YAML.
+"""Every setting of a recipe: its type, default, range, meaning, and the stages that it shapes.
 
-An unknown key is an error that suggests the nearest known key. A value of the wrong type or out of
-range is an error that names the setting. So a typing error never trains the wrong model.
+A new setting is one field below. All else reads the fields: the loader, the checks, the stages'
+records of what shaped them (`stage_settings`), and the list of settings (`acoustic-kd settings`).
 """
 
 import dataclasses
-import difflib
 import math
-import types
-import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_type_hints
 
-import yaml
-
+from acoustic_kd.system import yaml_dataclasses
 from acoustic_kd.system.errors import UserError
 
-MEANS = ("arithmetic", "geometric")  # of the members' predictions
-ENCODINGS = ("top-k", "top-p", "sampled", "dense")  # of soft targets
-UNKNOWN_WORDS = ("g2p", "exclude")  # words of transcripts that the lexicon lacks
-ALIGNERS = ("pocketsphinx", "dnn", "flat", "kaldi")
-TRACKERS = ("tensorboard",)  # of Accelerate's
-DEMO_LANGUAGES = ("en", "es", "el")  # in which the demo is spoken: English, Spanish, Greek
-UNITS = ("phones", "graphemes", "pieces")  # that words are made of
-CASES = ("upper", "turkic")  # of words that are spelled
-PIECE_MODELS = ("unigram", "bpe")
-TRANSFER_SETS = ("all", "transcribed", "untranscribed")
-# Settings that are paths; or, of two, the name of one of LibriSpeech's own files.
-PATHS = (
-    *("align.lexicon", "align.model", "align.pdf_ali", "align.pdf_post"),
-    *("corpus.data_dir", "corpus.untranscribed"),
-    *("lm.arpa", "lm.text"),
-)
+PACKAGED = Path(__file__).with_name("conf")  # settings files that come with the package
+
+POCKETSPHINX_HZ = 16000  # the sample rate of its English model
+WARP_MARGINS_HZ = (80.0, 300.0)  # a warp leaves the band alone this near to its ends
+WINDOW_SECONDS = 0.025  # of a frame
+
 LIBRISPEECH_PARTS = (
     *("train-clean-5", "dev-clean-2"),  # Mini LibriSpeech
     *("train-clean-100", "train-clean-360", "train-other-500"),
@@ -41,594 +27,640 @@ LIBRISPEECH_PARTS = (
 )
 
 
+# --- ranges -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which values of a setting are allowed. Every comparison is false for NaN."""
+
+    allows: Callable[[Any], bool]
+    text: str  # completes "it must be …"
+
+
+def at_least(low: float, high: float = math.inf) -> Range:
+    """Numbers from `low` to `high`, both included."""
+    text = f"{low} or more" if high == math.inf else f"{low} to {high}"
+    return Range(lambda value: low <= value <= high, text)
+
+
+def each(allowed: Range) -> Range:
+    """One number or more, all of them allowed."""
+    return Range(
+        lambda values: bool(values) and all(map(allowed.allows, values)),
+        f"one or more numbers, {allowed.text}",
+    )
+
+
+def one_of(*values: str | int) -> Range:
+    """These values alone."""
+    *first, last = map(str, values)
+    return Range(lambda value: value in values, f"{', '.join(first)} or {last}" if first else last)
+
+
+def warps(text: str, with_original: bool) -> Range:
+    """Different warp factors, with 1 (the speech itself) or without it."""
+    return Range(
+        lambda values: (
+            (1 in values) == with_original
+            and len(set(values)) == len(values)
+            and all(0.5 <= value <= 2 for value in values)
+        ),
+        f"different numbers from 0.5 to 2, {text} 1 (the speech itself)",
+    )
+
+
+MIN_POSITIVE, MAX_NUMBER = 1e-30, 1e30
+MAX_INTEGER = 2**31 - 1
+
+ANY_NUMBER = Range(lambda value: abs(value) <= MAX_NUMBER, "a number from -1e30 to 1e30")
+POSITIVE = Range(lambda value: MIN_POSITIVE <= value <= MAX_NUMBER, "from 1e-30 to 1e30")
+SHARE = Range(lambda value: 0 < value < 1, "between 0 and 1, both excluded")
+PROBABILITY = Range(lambda value: 0 <= value < 1, "at least 0 and less than 1")
+FACTOR = Range(lambda value: 0 < value <= 1, "greater than 0, at most 1")
+PARTS = Range(
+    lambda names: set(names) <= set(LIBRISPEECH_PARTS),
+    f"names of parts: {', '.join(LIBRISPEECH_PARTS)}",
+)
+
+
+# --- fields -------------------------------------------------------------------------------------
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    allowed: Range | None = None,
+    *,
+    stages: tuple[str, ...] | None = None,
+    shapes_results: bool = True,
+    path: bool = False,
+) -> Any:
+    """A field of a settings group.
+
+    Args:
+        meaning: one or two sentences for the list of settings.
+        allowed: which values of its type are allowed; None: all of them.
+        stages: the stages whose output the setting shapes, where these are not all of its group's.
+        shapes_results: False for what changes only where files are, and how fast they are made.
+        path: whether the value is a path of this machine; paths do not shape results.
+    """
+    if path or not shapes_results:
+        stages = ()
+    metadata = {"meaning": meaning, "allowed": allowed, "stages": stages, "path": path}
+    return field(default=default, metadata=metadata)
+
+
+def group(settings: type, *stages: str) -> Any:
+    """A group of settings, and the stages whose output they shape."""
+    return field(default_factory=settings, metadata={"stages": stages})
+
+
+# fmt: off
 @dataclass(frozen=True)
 class CorpusConfig:
-    """Which speech: see `acoustic_kd.corpora`."""
+    """The speech and its splits (docs/corpora.md)."""
 
-    name: str = "demo"  # demo, an4, librispeech, kaldi_dir, kaldi_feats, lhotse
-    data_dir: str | None = None
-    # Where the corpus has no test part, whole speakers of train are, and then likewise for dev:
-    # about that share of the utterances, or that number of speakers.
-    test_share: float = 0.1
-    test_speakers: int | None = None
-    dev_share: float = 0.1
-    dev_speakers: int | None = None
-    # Or fold number `fold` (0 is the first) of `folds` that share the speakers out is the test:
-    # as many experiments test on every speaker, each on those that it has not learnt from.
-    folds: int | None = None
-    fold: int = 0
-    # LibriSpeech's parts by name; where it has no test or dev part, speakers of train are.
-    train_parts: tuple[str, ...] = ("train-clean-5",)
-    dev_parts: tuple[str, ...] = ()
-    test_parts: tuple[str, ...] = ()
-    untranscribed_parts: tuple[str, ...] = ()  # likewise `untranscribed`, below
-    # Speech without transcripts, which only the distilled model hears (docs/transfer-set.md): a
-    # Kaldi data directory, beside whichever corpus; its `text` is not read.
-    untranscribed: str | None = None
-    untranscribed_share: float = 0.0  # of train, by speaker, whose transcripts are taken away
-    seed: int = 1
-    demo_language: str = "en"  # of DEMO_LANGUAGES; docs/units.md
-    demo_train_voices: int = 14
-    demo_dev_voices: int = 3
-    demo_test_voices: int = 4
-    demo_train_sentences: int = 38  # by each voice
-    demo_eval_sentences: int = 24
+    name: str = setting(
+        "demo", "The corpus: demo, an4, librispeech, kaldi_dir, kaldi_feats or lhotse."
+    )
+    data_dir: str | None = setting(
+        None, "The folder of the corpus; --data-dir sets it. LibriSpeech is downloaded to it.",
+        path=True,
+    )
+    test_share: float = setting(
+        0.1, "Without a test split, whole speakers with about this share of the utterances of "
+        "train become the test split.", SHARE,
+    )
+    test_speakers: int | None = setting(
+        None, "The number of speakers of train that become the test split, instead of "
+        "`test_share`.", at_least(1),
+    )
+    dev_share: float = setting(0.1, "As `test_share`, for the dev split.", SHARE)
+    dev_speakers: int | None = setting(
+        None, "As `test_speakers`, for the dev split.", at_least(1)
+    )
+    folds: int | None = setting(
+        None, "Cross-validation: the speakers are divided into this number of folds, and fold "
+        "number `fold` is the test split.", at_least(2),
+    )
+    fold: int = setting(0, "The number of the test fold, from 0 on.", at_least(0))
+    train_parts: tuple[str, ...] = setting(
+        ("train-clean-5",), "The parts of LibriSpeech that are the train split.",
+        Range(lambda names: bool(names) and PARTS.allows(names), PARTS.text),
+    )
+    dev_parts: tuple[str, ...] = setting(
+        (), "The parts of LibriSpeech that are the dev split; without any, speakers of train are.",
+        PARTS,
+    )
+    test_parts: tuple[str, ...] = setting((), "As `dev_parts`, for the test split.", PARTS)
+    untranscribed_parts: tuple[str, ...] = setting(
+        (), "The parts of LibriSpeech that are distilled without their transcripts.", PARTS
+    )
+    untranscribed: str | None = setting(
+        None, "A Kaldi data directory of speech without transcripts, from which only the "
+        "distilled models learn; its `text` is not read.", path=True,
+    )
+    untranscribed_share: float = setting(
+        0.0, "The share of train, by speaker, whose transcripts are not used.", PROBABILITY
+    )
+    seed: int = setting(1, "The seed of the splits and of the demo.", at_least(0))
+    demo_language: Literal["en", "es", "el"] = setting(
+        "en", "The language of the demo: English, Spanish or Greek."
+    )
+    demo_train_voices: int = setting(
+        14, "The number of synthesised voices in the train split.", at_least(1, 16)
+    )
+    demo_dev_voices: int = setting(3, "The number of voices in the dev split.", at_least(1, 4))
+    demo_test_voices: int = setting(4, "The number of voices in the test split.", at_least(1, 6))
+    demo_train_sentences: int = setting(
+        38, "The number of sentences of each train voice.", at_least(1, 500)
+    )
+    demo_eval_sentences: int = setting(
+        24, "The number of sentences of each dev and test voice.", at_least(1, 500)
+    )
 
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """Log-mel filterbanks (paper section 4: 40 of them, every 10 ms)."""
+    """Log-mel filterbanks every 10 ms (paper section 4: 40 of them)."""
 
-    sample_rate: int = 16000
-    mel_bins: int = 40
-    low_hz: float = 20.0
-    high_hz: float = -200.0  # zero or less: counted down from the Nyquist frequency
-    vtlp_warps: tuple[float, ...] = (1.0,)  # a copy of train for each vocal tract length
-    # Further copies, from which only the distilled models and their control learn: each epoch draws
-    # one copy of each utterance at random, of these and of `vtlp_warps`. The ensemble predicts
-    # copies that its members have not learnt from; that says more than the labels.
-    transfer_vtlp_warps: tuple[float, ...] = ()
-    normalise: str = "speaker"  # mean and variance over each: speaker, utterance, global
+    sample_rate: int = setting(16000, "The sample rate of all sound files, in Hz.", at_least(1000))
+    mel_bins: int = setting(
+        40, "The number of filters; at least the 13 cepstra that the decision tree uses.",
+        at_least(13, 1000),
+    )
+    low_hz: float = setting(20.0, "The lower end of the filters, in Hz.", at_least(0, 1e6))
+    high_hz: float = setting(
+        -200.0, "The upper end of the filters, in Hz; zero or less is counted down from half the "
+        "sample rate.", ANY_NUMBER,
+    )
+    vtlp_warps: tuple[float, ...] = setting(
+        (1.0,), "Vocal tract length perturbation: the warp factor of each copy of train that "
+        "members and distilled models learn from.", warps("with", with_original=True),
+    )
+    transfer_vtlp_warps: tuple[float, ...] = setting(
+        (), "The warp factors of further copies, from which only the distilled models and their "
+        "control learn. An epoch draws one copy of each utterance at random, of these and of "
+        "`vtlp_warps`. The members have not learned these copies, so their predictions say more "
+        "than the labels do.", warps("without", with_original=False), stages=("copies",),
+    )
+    normalise: Literal["speaker", "utterance", "global"] = setting(
+        "speaker", "What mean and variance of the features are computed over.",
+        stages=("senones", "frames", "copies"),
+    )
 
+    @property
+    def upper_hz(self) -> float:
+        """The upper end of the filters, counted from 0 Hz."""
+        return self.high_hz if self.high_hz > 0 else self.sample_rate / 2 + self.high_hz
 
-@dataclass(frozen=True)
-class AlignConfig:
-    """Forced alignment to HMM states."""
+    @property
+    def warped_hz(self) -> tuple[float, float]:
+        """The ends of the band that a warp acts on."""
+        low, high = WARP_MARGINS_HZ
+        return self.low_hz + low, self.upper_hz - high
 
-    # Of ALIGNERS; dnn: with trained models; flat: with nothing trained before (docs/alignment.md);
-    # kaldi: alignments of Kaldi's are taken, and its pdf-ids are the classes (docs/kaldi.md).
-    method: str = "pocketsphinx"
-    # For dnn: an earlier experiment, whose ensemble then aligns, or one model of it, as
-    # EXP_DIR/distilled/01 or EXP_DIR/members/01.
-    model: str | None = None
-    # For kaldi: pdf-ids a frame, as ali-to-pdf writes them: an archive, its scp, or a pattern of
-    # several, as 'exp/tri3b_ali/pdf.*.gz'; or posteriors of pdf-ids, whose best are taken; how many
-    # pdf-ids there are, null: the largest and one; whether features there were made with
-    # --snip-edges=true, Kaldi's default.
-    pdf_ali: str | None = None
-    pdf_post: str | None = None
-    pdfs: int | None = None
-    snip_edges: bool = True
-    lexicon: str | None = None  # path; null: the corpus's own, else pocketsphinx's English one
-    unknown_words: str = "g2p"  # of UNKNOWN_WORDS: said as spelled; exclude: not aligned
-    max_failed: float = 0.05  # more than this share of a split unaligned is an error
-    # For flat: rounds of training at most, fewer where the gain stops; Gaussians a state at the
-    # end; hours of train to learn from at most.
-    iterations: int = 30
-    gaussians: int = 8
-    flat_start_hours: float = 4.0
-    # For flat: utterances of train that fit their transcripts worse than most, by so many robust
-    # standard deviations, are left out; null: none.
-    outlier_threshold: float | None = 6.0
+    @property
+    def transform_size(self) -> int:
+        """The power of two that the samples of a window are padded to."""
+        return 1 << (int(self.sample_rate * WINDOW_SECONDS) - 1).bit_length()
 
 
 @dataclass(frozen=True)
 class LangConfig:
-    """What words are made of: docs/units.md."""
+    """The units of words (docs/lexicon-and-lm.md)."""
 
-    units: str = "phones"  # of UNITS: of a lexicon; or what words are spelled in; or pieces of them
-    case: str = "upper"  # of CASES; turkic: i is the small letter of İ, ı that of I
-    positions: bool = True  # letters that begin a word, end it or are one are units of their own
-    # For pieces: how many sentencepiece finds in the train transcripts, and how.
-    pieces: int = 500
-    piece_model: str = "unigram"  # of PIECE_MODELS
+    units: Literal["phones", "graphemes", "pieces"] = setting(
+        "phones", "The units of words: phones of a lexicon, letters, or word pieces."
+    )
+    case: Literal["upper", "turkic"] = setting(
+        "upper", "The case mapping of spelled words; with turkic, i is the small letter of İ and ı "
+        "the small letter of I.", stages=("corpus",),
+    )
+    positions: bool = setting(
+        True, "Whether letters at the beginning and the end of words are units of their own.",
+        stages=("corpus",),
+    )
+    pieces: int = setting(
+        500, "The number of word pieces that sentencepiece learns from the train transcripts.",
+        at_least(2, 65535),
+    )
+    piece_model: Literal["unigram", "bpe"] = setting("unigram", "The model of sentencepiece.")
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """Forced alignment to HMM states (docs/alignment.md)."""
+
+    method: Literal["pocketsphinx", "dnn", "flat", "kaldi"] = setting(
+        "pocketsphinx", "pocketsphinx: its English model; dnn: models of an earlier experiment; "
+        "flat: flat start, without a model; kaldi: alignments made by Kaldi, whose pdf-ids are "
+        "the classes (docs/kaldi.md).",
+    )
+    model: str | None = setting(
+        None, "For dnn: the directory of an earlier experiment, whose ensemble aligns, or of one "
+        "of its models, such as EXP/distilled/01.", path=True,
+    )
+    pdf_ali: str | None = setting(
+        None, "For kaldi: the pdf-id of every frame, as ali-to-pdf writes them: an archive, an "
+        "scp file, or a pattern of several, such as 'exp/tri3b_ali/pdf.*.gz'.", path=True,
+    )
+    pdf_post: str | None = setting(
+        None, "For kaldi: posteriors of pdf-ids instead of `pdf_ali`; the most probable pdf-id of "
+        "each frame is used.", path=True,
+    )
+    pdfs: int | None = setting(
+        None, "For kaldi: the number of pdf-ids; null: the largest plus one.", at_least(1)
+    )
+    snip_edges: bool = setting(
+        True, "For kaldi: whether Kaldi's features were made with --snip-edges=true, its default."
+    )
+    lexicon: str | None = setting(
+        None, "The path of a lexicon; null: the corpus's own, else pocketsphinx's English one.",
+        path=True,
+    )
+    unknown_words: Literal["g2p", "exclude"] = setting(
+        "g2p", "What happens to utterances with words that the lexicon lacks: g2p guesses their "
+        "pronunciations from their letters; exclude does not align them.",
+        stages=("corpus", "align"),
+    )
+    max_failed: float = setting(
+        0.05, "The largest share of a split that may fail to align.", PROBABILITY,
+        shapes_results=False,
+    )
+    iterations: int = setting(
+        30, "For flat: the largest number of training iterations; fewer if the gain stops.",
+        at_least(1, 1000),
+    )
+    gaussians: Literal[1, 2, 4, 8, 16, 32, 64] = setting(
+        8, "For flat: the number of Gaussians of a state at the end."
+    )
+    flat_start_hours: float = setting(
+        4.0, "For flat: the largest number of hours of train to learn from.", POSITIVE
+    )
+    outlier_threshold: float | None = setting(
+        6.0, "For flat: utterances of train that fit their transcripts worse than the median by "
+        "this number of robust standard deviations are left out; null: none.", POSITIVE,
+    )
 
 
 @dataclass(frozen=True)
 class SenoneConfig:
     """The phonetic decision tree."""
 
-    leaves: int = 700
-    min_frames: int = 60  # in each leaf
+    leaves: int = setting(700, "The largest number of senones.", at_least(1, 65535))
+    min_frames: int = setting(60, "The smallest number of frames of a senone.", at_least(1))
 
 
 @dataclass(frozen=True)
 class FrameConfig:
     """Frame shards."""
 
-    shard_frames: int = 1_000_000
+    shard_frames: int = setting(1_000_000, "The number of frames of a shard.", at_least(1))
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The acoustic model (paper: 8 hidden layers of 2560 ReLU units, 26 frames in)."""
 
-    layers: int = 4
-    width: int = 512
-    dropout: float = 0.2  # of hidden units
-    input_dropout: float = 0.0
-    left_frames: int = 20
-    right_frames: int = 5
+    layers: int = setting(4, "The number of hidden layers.", at_least(1, 1000))
+    width: int = setting(512, "The number of units of a hidden layer.", at_least(1, 1_000_000))
+    dropout: float = setting(0.2, "The dropout of hidden units.", PROBABILITY)
+    input_dropout: float = setting(0.0, "The dropout of input features.", PROBABILITY)
+    left_frames: int = setting(20, "The input frames before the current one.", at_least(0, 10_000))
+    right_frames: int = setting(5, "The input frames after the current one.", at_least(0, 10_000))
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The training loop, for members and distilled models alike."""
+    """The training of members and distilled models."""
 
-    members: int = 5
-    seed: int = 0
-    epochs: int = 30  # with schedule dev at most: training ends when the rate has fallen
-    batch_frames: int = 512  # over all processes together
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    max_norm: float | None = None  # of the weights into a hidden unit; longer ones are shortened
-    # cosine: the rate falls to zero over `epochs`, and the last weights are kept. dev: the best
-    # epoch's are kept, and the rate stays until an epoch gains less than `decay_below` points of
-    # dev frame accuracy; from then on every epoch multiplies it by `decay`, until less than the
-    # share `stop_rate` is left.
-    schedule: str = "dev"
-    decay_below: float = 0.5
-    decay: float = 0.7
-    stop_rate: float = 0.02
-    # null: as the environment variable ACOUSTIC_KD_BFLOAT16 says, 0 or 1; where it is not set,
-    # true if the device has instructions for bfloat16.
-    bfloat16: bool | None = None
-    # A batch whose logits and their gradient need more memory goes through the model in parts.
-    max_logits_mb: float = 1000.0  # 10^6 bytes, a process
-    # For frames and soft targets, a process; what does not fit is read chunk by chunk, epoch for
-    # epoch (docs/scale.md).
-    memory_gb: float | None = None  # 10^9 bytes; null: what is free
-    # A batch takes an equal share of each stream, and of several processes each reads its streams
-    # alone (docs/scale.md). Of streams and processes one must be a multiple of the other.
-    streams: int = 1
-    checkpoint_steps: int = 1000
-    tracker: str | None = None  # of TRACKERS: every epoch's metrics go there, too
+    members: int = setting(5, "The number of members of the ensemble.", at_least(1, 1000))
+    seed: int = setting(0, "The seed of the first member; each further member adds 1.")
+    epochs: int = setting(
+        30, "The number of epochs; with schedule dev the largest number, because training ends "
+        "when the learning rate has fallen.", at_least(1),
+    )
+    batch_frames: int = setting(512, "The frames of a batch, of all processes together.",
+                                at_least(1, 10**9))
+    learning_rate: float = setting(1e-3, "The first learning rate of Adam.", POSITIVE)
+    weight_decay: float = setting(0.0, "The weight decay.", at_least(0, 1e30))
+    max_norm: float | None = setting(
+        None, "The largest norm of the weights into a hidden unit; larger ones are scaled down; "
+        "null: no limit.", POSITIVE,
+    )
+    schedule: Literal["dev", "cosine"] = setting(
+        "dev", "cosine: the rate falls to zero over `epochs`, and the last weights are kept. dev: "
+        "the weights of the best epoch on dev are kept, and from the first epoch that gains less "
+        "than `decay_below` on every epoch multiplies the rate by `decay`, until less than "
+        "`stop_rate` of it is left.",
+    )
+    decay_below: float = setting(
+        0.5, "The gain in dev frame accuracy, in points, below which the rate begins to fall.",
+        ANY_NUMBER,
+    )
+    decay: float = setting(0.7, "The factor of the rate in each epoch after that.", FACTOR)
+    stop_rate: float = setting(
+        0.02, "The share of the first rate at which training ends.", at_least(0, 1)
+    )
+    bfloat16: bool | None = setting(
+        None, "Whether matrices are multiplied in bfloat16; null: the environment variable "
+        "ACOUSTIC_KD_BFLOAT16, 0 or 1, or else whether the device has instructions for it.",
+    )
+    max_logits_mb: float = setting(
+        1000.0, "The memory for the logits of a batch and their gradient, in megabytes a process; "
+        "a batch that needs more goes through the model in parts.", POSITIVE,
+    )
+    memory_gb: float | None = setting(
+        None, "The memory for frames and soft targets, in gigabytes a process; what does not fit "
+        "is read chunk by chunk (docs/clusters.md); null: what is free.", POSITIVE,
+        shapes_results=False,
+    )
+    streams: int = setting(
+        1, "The number of streams that a batch takes an equal share of; with several processes "
+        "each reads its own streams alone (docs/clusters.md). It must be a multiple of the number "
+        "of processes, or the number of processes a multiple of it.", at_least(1),
+    )
+    checkpoint_steps: int = setting(
+        1000, "The number of steps between checkpoints.", at_least(1), shapes_results=False
+    )
+    tracker: Literal["tensorboard"] | None = setting(
+        None, "The tracker that gets the metrics of every epoch; null: none.",
+        shapes_results=False,
+    )
 
 
 @dataclass(frozen=True)
 class SoftTargetConfig:
     """The ensemble's tempered predictions, stored for the transfer set."""
 
-    # Archives of posteriors of models outside, Kaldi's, one a model, that take the members' place:
-    # docs/kaldi.md.
-    external_posteriors: tuple[str, ...] = ()
-    temperature: float = 2.0
-    mean: str = "arithmetic"  # of MEANS: of the members' predictions; geometric: of their logits
-    weights: tuple[float, ...] | None = None  # of the members in the mean; null: equal
-    encoding: str = "top-k"  # top-k, top-p, sampled, dense: see `acoustic_kd.soft_targets.encoding`
-    kept_classes: int = 20  # of top-k; the most for top-p; the number of draws for sampled
-    kept_mass: float = 0.98  # that top-p asks for
-    bits: int = 8  # of a stored probability: 8 or 16 (docs/soft-targets.md says what it costs)
-    seed: int = 0  # of the draws
-    memory_gb: float | None = None  # for the members and their predictions; null: what is free
+    external_posteriors: tuple[str, ...] = setting(
+        (), "Kaldi archives of posteriors, one for each external model, that replace the members' "
+        "predictions (docs/kaldi.md).", Range(all, "paths of archives"),
+    )
+    temperature: float = setting(2.0, "The temperature T of the soft targets.",
+                                 Range(lambda t: 1e-3 <= t <= 1e6, "from 0.001 to 1000000"))
+    mean: Literal["arithmetic", "geometric"] = setting(
+        "arithmetic", "The mean of the members' predictions; geometric: of their logits."
+    )
+    weights: tuple[float, ...] | None = setting(
+        None, "The weight of each member in the mean; null: equal weights.",
+        Range(
+            lambda values: (
+                all(w == 0 or POSITIVE.allows(w) for w in values) and POSITIVE.allows(sum(values))
+            ),
+            "numbers of 0 or more, one for each member and not all 0",
+        ),
+    )
+    encoding: Literal["top-k", "top-p", "sampled", "dense"] = setting(
+        "top-k", "What is stored of a frame's soft targets (docs/results.md)."
+    )
+    kept_classes: int = setting(
+        20, "The number of classes stored for top-k, the largest number for top-p, the number of "
+        "draws for sampled.", at_least(1, 65535),
+    )
+    kept_mass: float = setting(0.98, "The probability mass that top-p stores.", FACTOR)
+    bits: Literal[8, 16] = setting(8, "The bits of a stored probability.")
+    seed: int = setting(0, "The seed of the draws of sampled.", at_least(0))
+    memory_gb: float | None = setting(
+        None, "The memory for the members and their predictions, in gigabytes; null: what is free.",
+        POSITIVE, shapes_results=False,
+    )
 
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """The distilled model; settings that are null are those of `model` and `train`."""
+    """The distilled models; settings that are null are those of `model` and `train`."""
 
-    models: int = 2
-    # transcribed: train; untranscribed: speech without transcripts; all: both, if there are both
-    transfer_set: str = "all"
-    hard_weight: float = 0.5  # for what is transcribed
-    layers: int | None = None
-    width: int | None = None
-    dropout: float = 0.1  # soft targets regularise: less is needed than for members
-    epochs: int | None = None
-    learning_rate: float | None = None
-    schedule: str | None = None
-    decay_below: float | None = 0.0  # it gains slowly for longer before it is time to cool
-    decay: float | None = None
-    # The control: one model of the distilled model's shape, trained on hard targets alone with the
-    # distilled model's schedule and at least as many frames. Without it a longer training cannot
-    # be told from distillation.
-    hard_baseline: bool = True
-    hard_baseline_dropout: float | None = None  # null: the members', which is chosen for hard ones
+    models: int = setting(2, "The number of distilled models, which differ by seed.",
+                          at_least(1, 1000))
+    transfer_set: Literal["all", "transcribed", "untranscribed"] = setting(
+        "all", "The speech that the models learn from: train, the speech without transcripts, or "
+        "both.",
+    )
+    hard_weight: float = setting(
+        0.5, "The weight of the hard targets of transcribed speech.", at_least(0, 1e6)
+    )
+    layers: int | None = setting(None, "The number of hidden layers.", at_least(1, 1000))
+    width: int | None = setting(None, "The number of units of a hidden layer.",
+                                at_least(1, 1_000_000))
+    dropout: float = setting(
+        0.1, "The dropout of hidden units. Soft targets regularise, so less is needed than for "
+        "members.", PROBABILITY,
+    )
+    epochs: int | None = setting(None, "As `train.epochs`.", at_least(1))
+    learning_rate: float | None = setting(None, "As `train.learning_rate`.", POSITIVE)
+    schedule: Literal["dev", "cosine"] | None = setting(None, "As `train.schedule`.")
+    decay_below: float | None = setting(
+        0.0, "As `train.decay_below`; distilled models gain slowly for longer.", ANY_NUMBER
+    )
+    decay: float | None = setting(None, "As `train.decay`.", FACTOR)
+    hard_baseline: bool = setting(
+        True, "Whether to train the control: one model of the distilled models' shape, on hard "
+        "targets alone, with their schedule and at least as many frames. Only this model tells "
+        "distillation from longer training.",
+    )
+    hard_baseline_dropout: float | None = setting(
+        None, "The dropout of the control; null: that of the members, which was chosen for hard "
+        "targets.", PROBABILITY,
+    )
 
 
 @dataclass(frozen=True)
 class LanguageModelConfig:
-    """The language model: docs/language-model.md."""
+    """The language model (docs/lexicon-and-lm.md)."""
 
-    # A ready one: the path of an ARPA file, or one of LibriSpeech's by name, such as
-    # 3-gram.pruned.1e-7; null: an n-gram is trained.
-    arpa: str | None = None
-    text: str | None = None  # path: trained on this text; null: on the train transcripts
-    order: int = 3  # of the n-gram
-    vocabulary: int | None = None  # so many of the most frequent words; null: all
-    min_counts: tuple[int, ...] | None = None  # an order: rarer n-grams are left out; null: none
-    prune: float | None = None  # n-grams that the perplexity grows less by; null: none
+    arpa: str | None = setting(
+        None, "An ARPA file, by path or by the name of one of LibriSpeech's, such as "
+        "3-gram.pruned.1e-7; null: an n-gram is trained.", path=True,
+    )
+    text: str | None = setting(
+        None, "The text that the n-gram is trained on; null: the train transcripts.", path=True
+    )
+    order: int = setting(3, "The order of the n-gram.", at_least(1, 20))
+    vocabulary: int | None = setting(
+        None, "The number of most frequent words in the vocabulary; null: all.", at_least(1)
+    )
+    min_counts: tuple[int, ...] | None = setting(
+        None, "For each order the smallest count of an n-gram that is kept; null: all are kept.",
+        Range(
+            lambda counts: counts[:1] == (1,) and list(counts) == sorted(counts),
+            "one number for each order, the first 1 (all words are kept), never falling",
+        ),
+    )
+    prune: float | None = setting(
+        None, "N-grams that raise the perplexity by a smaller share are removed; null: none.", SHARE
+    )
 
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """Search, and the grid that is tuned on dev."""
+    """Search, and the grid of weights that is tuned on dev."""
 
-    beam: float = 14.0
-    lattice_beam: float = 8.0
-    max_active: int = 7000
-    acoustic_scale: float = 0.1
-    # fmt: off
-    lm_weights: tuple[float, ...] = (
-        4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0,
+    beam: float = setting(14.0, "The beam of the search, in nats.", POSITIVE)
+    lattice_beam: float = setting(
+        8.0, "The beam of the lattices, in nats.", Range(lambda b: 0 < b <= 1000, "0 to 1000")
     )
-    # fmt: on
-    insertion_penalties: tuple[float, ...] = (-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0)
-    jobs: int = 0  # processes; 0: one a core
+    max_active: int = setting(7000, "The largest number of active states in a frame.", at_least(1))
+    acoustic_scale: float = setting(
+        0.1, "The scale of acoustic log-likelihoods in the search.",
+        Range(lambda value: 1e-6 <= value <= 1e6, "from 0.000001 to 1000000"),
+    )
+    lm_weights: tuple[float, ...] = setting(
+        (4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 16.0, 18.0, 20.0),
+        "The language model weights of the grid.", each(POSITIVE),
+    )
+    insertion_penalties: tuple[float, ...] = setting(
+        (-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0), "The word insertion penalties of the grid.",
+        each(ANY_NUMBER),
+    )
+    jobs: int = setting(0, "The number of processes; 0: one for each core.", at_least(0, 10_000),
+                        shapes_results=False)
 
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of an experiment."""
+    """All settings of an experiment, and the stages that each group shapes."""
 
-    corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    features: FeatureConfig = field(default_factory=FeatureConfig)
-    lang: LangConfig = field(default_factory=LangConfig)
-    align: AlignConfig = field(default_factory=AlignConfig)
-    senones: SenoneConfig = field(default_factory=SenoneConfig)
-    frames: FrameConfig = field(default_factory=FrameConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    soft_targets: SoftTargetConfig = field(default_factory=SoftTargetConfig)
-    distill: DistillConfig = field(default_factory=DistillConfig)
-    lm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
-    decode: DecodeConfig = field(default_factory=DecodeConfig)
-
-
-def all_settings(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Every setting as `group.key` → value."""
-    flat: dict[str, Any] = {}
-    for item in dataclasses.fields(node):
-        value = getattr(node, item.name)
-        if dataclasses.is_dataclass(value):
-            flat.update(all_settings(value, f"{prefix}{item.name}."))
-        else:
-            flat[f"{prefix}{item.name}"] = value
-    return flat
+    corpus: CorpusConfig = group(CorpusConfig, "corpus")
+    features: FeatureConfig = group(FeatureConfig, "features", "copies")
+    lang: LangConfig = group(LangConfig, "graph")
+    align: AlignConfig = group(AlignConfig, "align")
+    senones: SenoneConfig = group(SenoneConfig, "senones")
+    frames: FrameConfig = group(FrameConfig, "features", "frames", "copies")
+    model: ModelConfig = group(ModelConfig, "train", "distill")
+    train: TrainConfig = group(TrainConfig, "train", "distill")
+    soft_targets: SoftTargetConfig = group(SoftTargetConfig, "soft-targets")
+    distill: DistillConfig = group(DistillConfig, "distill")
+    lm: LanguageModelConfig = group(LanguageModelConfig, "graph")
+    decode: DecodeConfig = group(DecodeConfig, "decode")
+# fmt: on
 
 
-Range = tuple[Callable[[Any], bool], str]  # what holds of a permitted value, and how to say it
+# --- what the fields say ------------------------------------------------------------------------
 
 
-def _at_least(low: float, high: float = math.inf) -> Range:
-    text = f"{low} or more" if high == math.inf else f"{low} to {high}"
-    return (lambda value: low <= value <= high and math.isfinite(value)), text
+@dataclass(frozen=True)
+class Setting:
+    """What a field says of a setting.
+
+    Attributes:
+        type: as annotated.
+        stages: those whose output it shapes; none where it shapes no results.
+        path: whether it is a path of this machine.
+    """
+
+    type: Any
+    default: Any
+    allowed: Range | None
+    meaning: str
+    stages: tuple[str, ...]
+    path: bool
 
 
-_POSITIVE: Range = (lambda value: 0 < value < math.inf), "greater than 0"
-_FINITE: Range = math.isfinite, "a finite number"
-_DECAY: Range = (lambda factor: 0 < factor <= 1), "greater than 0, at most 1"
-_RATE: Range = (lambda value: 0 <= value < 1), "at least 0 and less than 1"
-_SHARE: Range = (lambda share: 0 < share < 1), "between 0 and 1, both excluded"
-_PARTS: Range = (
-    (lambda names: set(names) <= set(LIBRISPEECH_PARTS)),
-    f"names of parts: {', '.join(LIBRISPEECH_PARTS)}",
-)
+def _settings() -> dict[str, Setting]:
+    found = {}
+    groups = get_type_hints(Config)
+    for part in dataclasses.fields(Config):
+        hints = get_type_hints(groups[part.name])
+        for key in dataclasses.fields(groups[part.name]):
+            told, hint = key.metadata, hints[key.name]
+            stages = part.metadata["stages"] if told["stages"] is None else told["stages"]
+            choices = choices_of(hint)
+            allowed = one_of(*choices) if choices else told["allowed"]
+            found[f"{part.name}.{key.name}"] = Setting(
+                hint, key.default, allowed, told["meaning"], stages, told["path"]
+            )
+    return found
 
 
-def _all(check: Range) -> Range:
-    fits, text = check
-    return (lambda values: bool(values) and all(map(fits, values))), f"one or more numbers, {text}"
+def choices_of(hint: Any) -> tuple[Any, ...]:
+    """The values of a `Literal`, or of one that may also be None."""
+    options = [hint, *get_args(hint)]
+    return next((get_args(o) for o in options if getattr(o, "__origin__", None) is Literal), ())
 
 
-def _one_of(*values: str | int) -> Range:
-    *some, last = map(str, values)
-    return (lambda value: value in values), " or ".join([", ".join(some), last] if some else [last])
+SETTINGS = _settings()  # by name, group.key
 
 
-# Settings whose type permits more than makes sense. Every comparison is written so that it does not
-# hold of NaN.
-RANGES: dict[str, Range] = {
-    "corpus.test_share": _SHARE,
-    "corpus.test_speakers": _at_least(1),
-    "corpus.dev_share": _SHARE,
-    "corpus.dev_speakers": _at_least(1),
-    "corpus.folds": _at_least(2),
-    "corpus.fold": _at_least(0),
-    "corpus.train_parts": ((lambda names: bool(names) and _PARTS[0](names)), _PARTS[1]),
-    "corpus.dev_parts": _PARTS,
-    "corpus.test_parts": _PARTS,
-    "corpus.untranscribed_parts": _PARTS,
-    "corpus.untranscribed_share": _RATE,
-    "corpus.seed": _at_least(0),
-    "corpus.demo_language": _one_of(*DEMO_LANGUAGES),
-    "corpus.demo_train_voices": _at_least(1, 16),  # as many as `corpora.demo` has
-    "corpus.demo_dev_voices": _at_least(1, 4),
-    "corpus.demo_test_voices": _at_least(1, 6),
-    "corpus.demo_train_sentences": _at_least(1, 500),
-    "corpus.demo_eval_sentences": _at_least(1, 500),
-    "features.sample_rate": _at_least(1000),
-    "features.mel_bins": _at_least(13),  # as many as the cepstra that the tree is grown on
-    "features.low_hz": _at_least(0),
-    "features.high_hz": _FINITE,
-    "features.vtlp_warps": (
-        lambda w: 1 in w and len(set(w)) == len(w) and all(0.5 <= x <= 2 for x in w),
-        "different numbers from 0.5 to 2, with 1 (the speech itself) among them",
-    ),
-    "features.transfer_vtlp_warps": (
-        lambda w: 1 not in w and len(set(w)) == len(w) and all(0.5 <= x <= 2 for x in w),
-        "different numbers from 0.5 to 2, without 1 (the speech itself)",
-    ),
-    "features.normalise": _one_of("speaker", "utterance", "global"),
-    "lang.units": _one_of(*UNITS),
-    "lang.case": _one_of(*CASES),
-    "lang.pieces": _at_least(2),
-    "lang.piece_model": _one_of(*PIECE_MODELS),
-    "align.method": _one_of(*ALIGNERS),
-    "align.pdfs": _at_least(1),
-    "align.unknown_words": _one_of(*UNKNOWN_WORDS),
-    "align.max_failed": _RATE,
-    "align.iterations": _at_least(1, 1000),
-    "align.gaussians": _one_of(1, 2, 4, 8, 16, 32, 64),
-    "align.flat_start_hours": _POSITIVE,
-    "align.outlier_threshold": _POSITIVE,
-    "senones.leaves": _at_least(1),
-    "senones.min_frames": _at_least(1),
-    "frames.shard_frames": _at_least(1),
-    "model.layers": _at_least(1),
-    "model.width": _at_least(1),
-    "model.dropout": _RATE,
-    "model.input_dropout": _RATE,
-    "model.left_frames": _at_least(0),
-    "model.right_frames": _at_least(0),
-    "train.members": _at_least(1, 1000),  # seeds from the thousandth on are the distilled models'
-    "train.epochs": _at_least(1),
-    "train.batch_frames": _at_least(1),
-    "train.learning_rate": _POSITIVE,
-    "train.weight_decay": _at_least(0),
-    "train.max_norm": _POSITIVE,
-    "train.schedule": _one_of("dev", "cosine"),
-    "train.tracker": _one_of(*TRACKERS),
-    "train.decay_below": _FINITE,
-    "train.decay": _DECAY,
-    "train.stop_rate": _at_least(0, 1),
-    "train.max_logits_mb": _POSITIVE,
-    "train.memory_gb": _POSITIVE,
-    "train.streams": _at_least(1),
-    "train.checkpoint_steps": _at_least(1),
-    "soft_targets.external_posteriors": ((lambda names: all(names)), "paths of archives"),
-    "soft_targets.temperature": _POSITIVE,
-    "soft_targets.mean": _one_of(*MEANS),
-    "soft_targets.weights": (
-        lambda weights: all(0 <= w < math.inf for w in weights) and sum(weights) > 0,
-        "numbers of 0 or more, one a member and not all 0",
-    ),
-    "soft_targets.encoding": _one_of(*ENCODINGS),
-    "soft_targets.kept_classes": _at_least(1, 65535),
-    "soft_targets.kept_mass": ((lambda mass: 0 < mass <= 1), "greater than 0, at most 1"),
-    "soft_targets.bits": _one_of(8, 16),
-    "soft_targets.seed": _at_least(0),
-    "soft_targets.memory_gb": _POSITIVE,
-    "distill.models": _at_least(1),
-    "distill.transfer_set": _one_of(*TRANSFER_SETS),
-    "distill.hard_weight": _at_least(0),
-    "distill.layers": _at_least(1),
-    "distill.width": _at_least(1),
-    "distill.epochs": _at_least(1),
-    "distill.dropout": _RATE,
-    "distill.hard_baseline_dropout": _RATE,
-    "distill.learning_rate": _POSITIVE,
-    "distill.schedule": _one_of("dev", "cosine"),
-    "distill.decay_below": _FINITE,
-    "distill.decay": _DECAY,
-    "lm.order": _at_least(1),
-    "lm.vocabulary": _at_least(1),
-    "lm.min_counts": (
-        lambda counts: counts[:1] == (1,) and list(counts) == sorted(counts),
-        "one number an order, the first 1 (words are kept), never falling",
-    ),
-    "lm.prune": _SHARE,
-    "decode.beam": _POSITIVE,
-    "decode.lattice_beam": _POSITIVE,
-    "decode.max_active": _at_least(1),
-    "decode.acoustic_scale": _POSITIVE,
-    "decode.lm_weights": _all(_POSITIVE),
-    "decode.insertion_penalties": _all(_FINITE),
-    "decode.jobs": _at_least(0),
+# The digest of a step leaves out settings that have these values. So a new setting leaves earlier
+# output up to date. Who changes a default later keeps the former value here.
+NEUTRAL = {
+    name: list(s.default) if isinstance(s.default, tuple) else s.default
+    for name, s in SETTINGS.items()
 }
 
 
-def check_ranges(config: Config) -> None:
-    """Raise a UserError for the first setting outside its range, naming both."""
-    check_values(all_settings(config))
-    _check_corpus(config.corpus)
-    _check_language_model(config.lm)
-    _check_units(config)
-    features = config.features
-    nyquist = features.sample_rate / 2
-    high = features.high_hz if features.high_hz > 0 else nyquist + features.high_hz
-    if not features.low_hz < high <= nyquist:
-        raise UserError(
-            f"setting 'features.high_hz' is {features.high_hz:g}; it must lie above features.low_hz"
-            f" ({features.low_hz:g}) and at or below half the sample rate ({nyquist:g})"
-        )
-    if both := set(features.vtlp_warps) & set(features.transfer_vtlp_warps):
-        raise UserError(
-            f"setting 'features.transfer_vtlp_warps' has {min(both):g}, and so has "
-            "features.vtlp_warps; give each copy once: the transfer set has both"
-        )
-    if (config.align.method == "dnn") != (config.align.model is not None):
-        raise UserError(
-            f"setting 'align.model' is {config.align.model or 'null'} and 'align.method' is "
-            f"{config.align.method}; a model is given where the method is dnn, and only there"
-        )
-    _check_kaldi(config)
-    soft = config.soft_targets
-    averaged, those = config.train.members, "members (train.members)"
-    if soft.external_posteriors:
-        averaged, those = (
-            len(soft.external_posteriors),
-            "models of soft_targets.external_posteriors",
-        )
-    if soft.weights is not None and len(soft.weights) != averaged:
-        raise UserError(
-            f"setting 'soft_targets.weights' has {len(soft.weights)} numbers; it must have one for "
-            f"each of the {averaged} {those}"
-        )
-    if soft.encoding == "sampled" and soft.bits == 8 and soft.kept_classes > 255:
-        raise UserError(
-            f"setting 'soft_targets.kept_classes' is {soft.kept_classes}; it must be 255 or less "
-            "where that many draws are stored in 8 bits"
-        )
+def choices(name: str) -> tuple[Any, ...]:
+    """The values that a setting chooses from."""
+    return choices_of(SETTINGS[name].type)
 
 
-def _check_kaldi(config: Config) -> None:
-    """Likewise, for those that take alignments and features of Kaldi's."""
-    align, corpus = config.align, config.corpus
-    if (align.method == "kaldi") != (align.pdf_ali is not None or align.pdf_post is not None):
-        name = "pdf_ali" if align.pdf_post is None else "pdf_post"
-        raise UserError(
-            f"setting 'align.{name}' is {getattr(align, name) or 'null'} and 'align.method' is "
-            f"{align.method}; alignments are given where the method is kaldi, and only there"
-        )
-    if align.pdf_ali is not None and align.pdf_post is not None:
-        raise UserError(
-            f"setting 'align.pdf_post' is {align.pdf_post}; it must be null where align.pdf_ali "
-            "gives the targets"
-        )
-    if corpus.name != "kaldi_feats":
-        return
-    wrong = ""
-    if align.method != "kaldi":
-        wrong = f"'align.method' is {align.method}; it must be kaldi"
-    elif config.features.vtlp_warps != (1.0,):
-        wrong = f"'features.vtlp_warps' is {list(config.features.vtlp_warps)}; it must be [1.0]"
-    elif config.features.transfer_vtlp_warps:
-        warps = list(config.features.transfer_vtlp_warps)
-        wrong = f"'features.transfer_vtlp_warps' is {warps}; it must be []"
-    elif not align.snip_edges:
-        wrong = "'align.snip_edges' is False; it must be true"
-    if wrong:
-        raise UserError(
-            f"setting {wrong} where corpus.name is kaldi_feats: there are frames and no sound"
-        )
+def all_settings(config: Config) -> dict[str, Any]:
+    """Every setting as `group.key` → value."""
+    return {name: _value(config, name) for name in SETTINGS}
 
 
-def _check_language_model(lm: LanguageModelConfig) -> None:
-    """Likewise, for those that choose the language model."""
-    if lm.arpa is not None:
-        for name in ("text", "vocabulary", "min_counts", "prune"):
-            value = getattr(lm, name)
-            if value is not None:
-                raise UserError(
-                    f"setting 'lm.{name}' is {value}; it must be null where lm.arpa gives "
-                    "a language model, which is not trained"
-                )
-    if lm.min_counts is not None and len(lm.min_counts) != lm.order:
-        raise UserError(
-            f"setting 'lm.min_counts' has {len(lm.min_counts)} numbers; it must have one "
-            f"for each of the {lm.order} orders (lm.order)"
-        )
+def _value(config: Config, name: str) -> Any:
+    part, _, key = name.partition(".")
+    return getattr(getattr(config, part), key)
 
 
-def _check_units(config: Config) -> None:
-    """Likewise, for those that say what words are made of."""
-    units, wrong = config.lang.units, ""
-    language = config.corpus.demo_language if config.corpus.name == "demo" else "en"
-    if units == "phones":
-        if config.lang.case != "upper":
-            wrong = f"'lang.case' is {config.lang.case}; it must be upper"
-        elif not config.lang.positions:
-            wrong = "'lang.positions' is false; it must be true"
-        elif language != "en" and config.align.lexicon is None:
-            wrong = (
-                f"'corpus.demo_language' is {language}, of which there is no lexicon; give "
-                "lang.units=graphemes align.method=flat, or en"
-            )
-    elif config.align.method == "pocketsphinx":
-        wrong = (
-            "'align.method' is pocketsphinx, which knows English phones alone; give "
-            "align.method=flat"
-        )
-    elif config.align.lexicon is not None:
-        wrong = (
-            f"'align.lexicon' is {config.align.lexicon}; it must be null, for words are spelled,"
-        )
-    elif units == "pieces" and config.lm.arpa is not None:
-        wrong = f"'lm.arpa' is {config.lm.arpa}, a model of words; give text, lm.text,"
-    elif units == "pieces" and config.lm.vocabulary is not None:
-        wrong = f"'lm.vocabulary' is {config.lm.vocabulary}; it must be null"
-    if wrong:
-        raise UserError(f"setting {wrong} where lang.units is {units}")
+def shaping_settings(config: Config, *names: str) -> dict[str, Any]:
+    """Settings that shape results, as JSON values.
+
+    Args:
+        names: groups (`train`) or single settings (`train.seed`); without any, all settings.
+    """
+    chosen = {name for name in SETTINGS if not names or {name, name.partition(".")[0]} & set(names)}
+    return _as_json(config, {name for name in chosen if SETTINGS[name].stages})
 
 
-def _check_corpus(corpus: CorpusConfig) -> None:
-    """Likewise, for those that choose the speech."""
-    if corpus.fold >= (corpus.folds or 1):
-        raise UserError(
-            f"setting 'corpus.fold' is {corpus.fold}; it must be less than corpus.folds "
-            f"({'null' if corpus.folds is None else corpus.folds}): the first is 0"
-        )
-    if corpus.folds and corpus.test_speakers:
-        raise UserError(
-            f"setting 'corpus.test_speakers' is {corpus.test_speakers}; it must be null where "
-            "corpus.folds says which speakers are the test"
-        )
-    parts = [
-        (part, f"corpus.{name}_parts")
-        for name in ("train", "dev", "test", "untranscribed")
-        for part in getattr(corpus, f"{name}_parts")
-    ]
-    seen: dict[str, str] = {}
-    for part, name in parts:
-        if part in seen:
-            raise UserError(
-                f"setting '{name}' names {part}, and so does {seen[part]}; it must be named once"
-            )
-        seen[part] = name
+def stage_settings(config: Config, stage: str) -> dict[str, Any]:
+    """The settings that shape the output of a stage, as JSON values."""
+    return _as_json(config, {name for name, s in SETTINGS.items() if stage in s.stages})
 
 
-def check_values(values: dict[str, Any]) -> None:
-    """Likewise, for some settings by name."""
-    for name, value in values.items():
-        fits, text = RANGES.get(name, (None, ""))
-        if fits is not None and value is not None and not fits(value):
-            shown = list(value) if isinstance(value, tuple) else value
-            raise UserError(f"setting '{name}' is {shown}; it must be {text}")
+def _as_json(config: Config, names: set[str]) -> dict[str, Any]:
+    values = {name: value for name, value in all_settings(config).items() if name in names}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
-PACKAGED = Path(__file__).with_name("conf")  # settings that come with the package
+# --- reading ------------------------------------------------------------------------------------
 
 
 def load_config(path: Path | None, overrides: list[str]) -> Config:
-    """Read `path` (YAML; null for defaults) and apply overrides such as `model.width=2560`.
+    """Read a settings file (None: the defaults) and apply overrides such as `model.width=2560`.
 
-    Raises:
-        UserError: the file is missing or malformed, a key is unknown (the nearest is suggested),
-            or a value has the wrong type or is out of range.
+    An unknown key is an error that suggests the nearest known one. A value of the wrong type, out
+    of range, or wrong beside another one is an error that names the setting.
     """
-    source = "command line" if path is None else str(path)
-    values = {} if path is None else read_yaml(Path(path))
-    config: Config = fill(Config, values, source, "")
+    config: Config = Config()
+    if path is not None:
+        values = yaml_dataclasses.read_yaml(Path(path))
+        config = yaml_dataclasses.fill(Config, values, str(path), "", list(SETTINGS))
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise UserError(f"setting '{override}': expected KEY.SUBKEY=VALUE")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UserError(f"setting '{override}': the value is not valid YAML") from None
-        config = _override(config, key.split("."), value, key)
-    check_ranges(config)
+        config = yaml_dataclasses.override(config, override, list(SETTINGS))
+    check_values(all_settings(config))
+    check_together(config)
+    return config
+
+
+def from_flat(values: Mapping[str, Any]) -> Config:
+    """Settings from `group.key` → value, as the records of finished stages hold them.
+
+    Records hold no paths, so settings that depend on paths are not compared with them.
+    """
+    config: Config = Config()
+    for name, value in values.items():
+        config = yaml_dataclasses.replace_value(config, name, value, list(SETTINGS))
+    check_values(all_settings(config))
     return config
 
 
 def settings_file(given: Path) -> Path:
-    """The settings file that `--config` names: a file, or else settings of the package by name.
-
-    Raises:
-        UserError: there is neither.
-    """
+    """The settings file that `--config` names: a file, or settings of the package by name."""
     if given.exists() and not given.is_dir():
         return given
     packaged = {path.stem: path for path in PACKAGED.glob("*.yaml")}
@@ -638,127 +670,219 @@ def settings_file(given: Path) -> Path:
     return packaged[str(given)]
 
 
-def shown(given: Path) -> str:
-    """What `--config` names, as a printed command has it: a path below this folder from here on."""
-    here = given.absolute()
-    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else given)
+# --- checks -------------------------------------------------------------------------------------
 
 
-def from_flat(values: dict[str, Any]) -> Config:
-    """Settings from `group.key` → value, as records of finished work hold them.
-
-    Paths are not recorded, so whether other settings fit to them is not asked again.
-
-    Raises:
-        UserError: a key is unknown, or a value has the wrong type or is out of range.
-    """
-    config = Config()
-    for key, value in values.items():
-        config = _override(config, key.split("."), value, key)
-    check_values(all_settings(config))
-    return config
-
-
-def read_yaml(path: Path) -> Any:
-    """The values of a YAML file, an empty mapping where it is empty.
-
-    Raises:
-        UserError: it cannot be read, or is not YAML.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not valid YAML ({reason})") from None
-    return {} if values is None else values
-
-
-def fill(cls: type, values: Any, source: str, prefix: str) -> Any:
-    """A settings dataclass from the values of a YAML file.
+def check_values(values: Mapping[str, Any]) -> None:
+    """Raise a UserError for the first setting outside its range, naming both.
 
     Args:
-        source: the file, for messages.
-        prefix: what the names of its settings begin with, such as `model.`.
-
-    Raises:
-        UserError: a key is unknown, or a value has the wrong type.
+        values: `group.key` → value, of some settings.
     """
-    if not isinstance(values, dict):
-        where = prefix.rstrip(".") or "the file"
-        raise UserError(f"{source}: {where} must be a mapping of settings")
-    hints = typing.get_type_hints(cls)
-    known = [f.name for f in dataclasses.fields(cls)]
-    kwargs = {}
-    for key, value in values.items():
-        if key not in known:
-            leaves = [name for name in known if not dataclasses.is_dataclass(hints[name])]
-            unknown = f"{prefix}{key}"
-            # A group is found by what stands in it, too.
-            like = f"{unknown}.{next(iter(value))}" if isinstance(value, dict) and value else ""
-            unknown = unknown_setting(unknown, [f"{prefix}{name}" for name in leaves], like)
-            raise UserError(f"{source}: {unknown}")
-        name = f"{prefix}{key}"
-        if dataclasses.is_dataclass(hints[key]):
-            kwargs[key] = fill(hints[key], {} if value is None else value, source, f"{name}.")
-        else:
-            kwargs[key] = _convert(value, hints[key], f"{source}: setting '{name}'")
-    return cls(**kwargs)
+    for name, value in values.items():
+        if value is None or name not in SETTINGS:
+            continue
+        allowed = SETTINGS[name].allowed
+        if allowed is not None and not allowed.allows(value):
+            shown = list(value) if isinstance(value, tuple) else value
+            raise UserError(f"setting '{name}' is {shown}; it must be {allowed.text}")
+        if type(value) is int and abs(value) > MAX_INTEGER:
+            raise UserError(f"setting '{name}' is {value}; it must be at most {MAX_INTEGER}")
 
 
-def _override(node: Any, path: list[str], value: Any, name: str) -> Any:
-    key, known = path[0], dataclasses.fields(node) if dataclasses.is_dataclass(node) else ()
-    if key not in {field.name for field in known}:
-        raise UserError(unknown_setting(name))
-    if len(path) > 1:
-        new = _override(getattr(node, key), path[1:], value, name)
-    elif dataclasses.is_dataclass(getattr(node, key)):
-        raise UserError(f"setting '{name}' is a group; set one of its keys, as in {name}.KEY=VALUE")
-    else:
-        new = _convert(value, typing.get_type_hints(type(node))[key], f"setting '{name}'")
-    return dataclasses.replace(node, **{key: new})
+def check_together(config: Config) -> None:
+    """Raise a UserError for settings that are allowed alone and wrong together."""
+    for check in (
+        _check_corpus,
+        _check_band,
+        _check_filters,
+        _check_warps,
+        _check_aligner,
+        _check_kaldi,
+        _check_units,
+        _check_language_model,
+        _check_batches,
+        _check_soft_targets,
+    ):
+        check(config)
 
 
-def _convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the type `hint` asks for; int widens to float, a number to a one-element tuple."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and type(None) in options:
-        return None
-    for option in options:
-        if typing.get_origin(option) is tuple:
-            items = value if isinstance(value, list | tuple) else [value]
-            return tuple(_convert(item, typing.get_args(option)[0], where) for item in items)
-        elif option is float:
-            number = _number(value)
-            if number is not None:
-                return number
-        elif type(value) is option:
-            return value
-    names = " or ".join(
-        "null" if o is type(None) else getattr(o, "__name__", "list") for o in options
-    )
-    raise UserError(f"{where}: expected {names}, got {value!r}")
+def _check_corpus(config: Config) -> None:
+    corpus = config.corpus
+    if corpus.fold >= (corpus.folds or 1):
+        raise UserError(
+            f"setting 'corpus.fold' is {corpus.fold}; it must be less than corpus.folds "
+            f"({'null' if corpus.folds is None else corpus.folds}): the first is 0"
+        )
+    if corpus.folds and corpus.test_speakers:
+        raise UserError(
+            f"setting 'corpus.test_speakers' is {corpus.test_speakers}; it must be null with "
+            "corpus.folds, which determines the test speakers"
+        )
+    seen: dict[str, str] = {}
+    for split in ("train", "dev", "test", "untranscribed"):
+        name = f"corpus.{split}_parts"
+        for part in getattr(corpus, f"{split}_parts"):
+            if part in seen:
+                raise UserError(
+                    f"setting '{name}' names {part}, and so does {seen[part]}; name it once"
+                )
+            seen[part] = name
 
 
-def _number(value: Any) -> float | None:
-    """A float from a number, or from text such as `1e-3`, which YAML reads as a string."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
+def _check_band(config: Config) -> None:
+    features = config.features
+    nyquist = features.sample_rate / 2
+    if not features.low_hz < features.upper_hz <= nyquist:
+        raise UserError(
+            f"setting 'features.high_hz' is {features.high_hz:g}; it must lie above features.low_hz"
+            f" ({features.low_hz:g}) and at or below half the sample rate ({nyquist:g})"
+        )
 
 
-def unknown_setting(name: str, siblings: Sequence[str] = (), like: str = "") -> str:
-    """The error text for an unknown setting, with the nearest known one.
+def _check_filters(config: Config) -> None:
+    """Every filter holds a frequency of the spectrum; an empty one is constant."""
+    features = config.features
+    if config.corpus.name == "kaldi_feats":
+        return
+    low, high = (1127 * math.log1p(hz / 700) for hz in (features.low_hz, features.upper_hz))
+    ends = [low + n * (high - low) / (features.mel_bins + 1) for n in range(features.mel_bins + 2)]
+    bin_hz = features.sample_rate / features.transform_size
+    places = [700 * math.expm1(end / 1127) / bin_hz for end in ends]
+    for left, right in zip(places, places[2:], strict=False):
+        if math.floor(left) + 1 >= right:
+            raise UserError(
+                f"setting 'features.mel_bins' is {features.mel_bins}; filters from "
+                f"{features.low_hz:g} to {features.upper_hz:g} Hz are then narrower than the "
+                f"spectrum's step of {bin_hz:g} Hz: give fewer"
+            )
 
-    Args:
-        siblings: settings beside it that `Config` does not have.
-        like: what the nearest must be near to, if not the name.
-    """
-    known = [*siblings, *all_settings(Config())]
-    near = difflib.get_close_matches(like or name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"unknown setting '{name}'{hint}"
+
+def _check_warps(config: Config) -> None:
+    features = config.features
+    low, high = features.warped_hz
+    for name in ("vtlp_warps", "transfer_vtlp_warps"):
+        for warp in getattr(features, name):
+            if warp != 1 and low * max(1.0, warp) >= high * min(1.0, warp):
+                raise UserError(
+                    f"setting 'features.{name}' has {warp:g}; the band from {features.low_hz:g} to "
+                    f"{features.upper_hz:g} Hz is too narrow for it: give a warp nearer to 1, or a "
+                    "wider band"
+                )
+    if both := set(features.vtlp_warps) & set(features.transfer_vtlp_warps):
+        raise UserError(
+            f"setting 'features.transfer_vtlp_warps' has {min(both):g}, and so has "
+            "features.vtlp_warps; give each warp once: the transfer set has both"
+        )
+
+
+def _check_aligner(config: Config) -> None:
+    align = config.align
+    if (align.method == "dnn") != (align.model is not None):
+        raise UserError(
+            f"setting 'align.model' is {align.model or 'null'} and 'align.method' is "
+            f"{align.method}; give a model with the method dnn, and only with it"
+        )
+    if align.method == "pocketsphinx" and config.features.sample_rate != POCKETSPHINX_HZ:
+        raise UserError(
+            f"setting 'features.sample_rate' is {config.features.sample_rate}; pocketsphinx "
+            f"aligns {POCKETSPHINX_HZ} Hz alone: give align.method=flat"
+        )
+
+
+def _check_kaldi(config: Config) -> None:
+    align, features = config.align, config.features
+    if (align.method == "kaldi") != (align.pdf_ali is not None or align.pdf_post is not None):
+        name = "pdf_ali" if align.pdf_post is None else "pdf_post"
+        raise UserError(
+            f"setting 'align.{name}' is {getattr(align, name) or 'null'} and 'align.method' is "
+            f"{align.method}; give alignments with the method kaldi, and only with it"
+        )
+    if align.pdf_ali is not None and align.pdf_post is not None:
+        raise UserError(
+            f"setting 'align.pdf_post' is {align.pdf_post}; it must be null with align.pdf_ali, "
+            "which gives the targets"
+        )
+    if config.corpus.name != "kaldi_feats":
+        return
+    for name, value, expected in (
+        ("align.method", align.method, "kaldi"),
+        ("features.vtlp_warps", list(features.vtlp_warps), [1.0]),
+        ("features.transfer_vtlp_warps", list(features.transfer_vtlp_warps), []),
+        ("align.snip_edges", align.snip_edges, True),
+    ):
+        if value != expected:
+            raise UserError(
+                f"setting '{name}' is {value}; it must be {str(expected).lower()} with "
+                "corpus.name=kaldi_feats, which has frames and no sound"
+            )
+
+
+def _check_units(config: Config) -> None:
+    units, lang, wrong = config.lang.units, config.lang, ""
+    language = config.corpus.demo_language if config.corpus.name == "demo" else "en"
+    if units == "phones":
+        if lang.case != "upper":
+            wrong = f"'lang.case' is {lang.case}; it must be upper"
+        elif not lang.positions:
+            wrong = "'lang.positions' is false; it must be true"
+        elif language != "en" and config.align.lexicon is None:
+            wrong = (
+                f"'corpus.demo_language' is {language}, which has no lexicon; give "
+                "lang.units=graphemes align.method=flat, or en,"
+            )
+    elif config.align.method == "pocketsphinx":
+        wrong = (
+            "'align.method' is pocketsphinx, which knows English phones alone; give "
+            "align.method=flat"
+        )
+    elif config.align.lexicon is not None:
+        wrong = f"'align.lexicon' is {config.align.lexicon}; it must be null"
+    elif units == "pieces" and config.lm.arpa is not None:
+        wrong = f"'lm.arpa' is {config.lm.arpa}, a model of words; give text, lm.text,"
+    elif units == "pieces" and config.lm.vocabulary is not None:
+        wrong = f"'lm.vocabulary' is {config.lm.vocabulary}; it must be null"
+    if wrong:
+        raise UserError(f"setting {wrong} with lang.units={units}")
+
+
+def _check_language_model(config: Config) -> None:
+    lm = config.lm
+    for name in ("text", "vocabulary", "min_counts", "prune") if lm.arpa is not None else ():
+        value = getattr(lm, name)
+        if value is not None:
+            raise UserError(
+                f"setting 'lm.{name}' is {value}; it must be null with lm.arpa, a language model "
+                "that is not trained"
+            )
+    if lm.min_counts is not None and len(lm.min_counts) != lm.order:
+        raise UserError(
+            f"setting 'lm.min_counts' has {len(lm.min_counts)} numbers; it must have one for each "
+            f"of the {lm.order} orders (lm.order)"
+        )
+
+
+def _check_batches(config: Config) -> None:
+    train = config.train
+    if train.streams > train.batch_frames:
+        raise UserError(
+            f"setting 'train.streams' is {train.streams}; it must be at most train.batch_frames "
+            f"({train.batch_frames}): a batch has a frame of each stream or more"
+        )
+
+
+def _check_soft_targets(config: Config) -> None:
+    soft = config.soft_targets
+    count, models = config.train.members, "members (train.members)"
+    if soft.external_posteriors:
+        count, models = len(soft.external_posteriors), "models of soft_targets.external_posteriors"
+    if soft.weights is not None and len(soft.weights) != count:
+        raise UserError(
+            f"setting 'soft_targets.weights' has {len(soft.weights)} numbers; it must have one for "
+            f"each of the {count} {models}"
+        )
+    if soft.encoding == "sampled" and soft.bits == 8 and soft.kept_classes > 255:
+        raise UserError(
+            f"setting 'soft_targets.kept_classes' is {soft.kept_classes}; it must be at most 255 "
+            "for draws that are stored in 8 bits"
+        )

@@ -1,13 +1,41 @@
 """Settings: what is read from YAML and the command line, and how each mistake is named."""
 
 import dataclasses
+import json
+from typing import get_args
 
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
 import pytest
+import torch
 import yaml
+from scripts import REPOSITORY
 
-from acoustic_kd.corpora import demo as demo
-from acoustic_kd.settings import RANGES, Config, all_settings, load_config
+from acoustic_kd.cli import main
+from acoustic_kd.corpora import demo
+from acoustic_kd.decoding.search import SearchSettings
+from acoustic_kd.experiment.stages import STAGES
+from acoustic_kd.experiment.training_jobs import control_settings, distilled_settings
+from acoustic_kd.experiment.transfer_set import encoding_of
+from acoustic_kd.features.fbank import log_mels
+from acoustic_kd.language.ngrams import train_lm
+from acoustic_kd.settings import (
+    SETTINGS,
+    Config,
+    all_settings,
+    check_values,
+    choices,
+    load_config,
+    shaping_settings,
+    stage_settings,
+)
+from acoustic_kd.system import yaml_dataclasses
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.training.batches import share_of_process
+from acoustic_kd.training.ensemble import Mean
+from acoustic_kd.training.model import build_model
+from acoustic_kd.training.schedule import State, rate_of_step
 
 
 def from_yaml(folder, text, *overrides):
@@ -141,6 +169,8 @@ def test_a_missing_file_is_named(tmp_path):
     assert message_of(path=tmp_path).startswith(f"{tmp_path}: cannot be read")
 
 
+KALDI = ["align.method=kaldi", "align.pdf_ali=a"]
+PIECES = ["align.method=flat", "lang.units=pieces"]
 OUT_OF_RANGE = [
     ("corpus.test_share", "0 1 -0.1 1.5 .nan"),
     ("corpus.test_speakers", "0 -1"),
@@ -239,46 +269,12 @@ OUT_OF_RANGE = [
 ]
 
 
-@pytest.mark.parametrize("override", ["align.method=dnn", "align.model=exp/first"])
-def test_a_model_is_given_where_one_aligns_and_only_there(override):
-    assert message_of(override).startswith("setting 'align.model' is ")
-    load_config(None, ["align.method=dnn", "align.model=exp/first"])
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["align.method=kaldi"], "'align.pdf_ali' is null and 'align.method' is kaldi"),
-        (["align.pdf_ali=a.ark"], "'align.pdf_ali' is a.ark and 'align.method' is pocketsphinx"),
-        (["align.pdf_post=a.ark"], "'align.pdf_post' is a.ark and 'align.method' is pocketsphinx"),
-        (
-            ["align.pdf_post=b.ark", "align.pdf_ali=a.ark"],
-            "'align.pdf_post' is b.ark; it must be null",
-        ),
-        (["corpus.name=kaldi_feats"], "'align.method' is pocketsphinx; it must be kaldi where"),
-        (
-            ["corpus.name=kaldi_feats", "features.vtlp_warps=[1, 1.1]"],
-            "'features.vtlp_warps' is [1.0, 1.1]; it must be [1.0]",
-        ),
-        (
-            ["features.vtlp_warps=[1, 1.1]", "features.transfer_vtlp_warps=[0.9, 1.1]"],
-            "'features.transfer_vtlp_warps' has 1.1, and so has features.vtlp_warps",
-        ),
-        (
-            ["corpus.name=kaldi_feats", "align.snip_edges=false"],
-            "'align.snip_edges' is False; it must be true",
-        ),
-    ],
-)
-def test_settings_for_what_comes_from_kaldi_fit_together(overrides, message):
-    given = ["align.method=kaldi", "align.pdf_ali=a.ark"] if len(overrides) > 1 else []
-    assert message_of(*given, *overrides).startswith(f"setting {message}")
-    load_config(None, ["corpus.name=kaldi_feats", "align.method=kaldi", "align.pdf_ali=a.ark"])
-
-
-def test_every_range_is_tested():
-    assert [name for name, _ in OUT_OF_RANGE] == list(RANGES)
-    assert set(RANGES) <= set(all_settings(Config()))
+def test_the_demo_has_as_many_voices_and_sentences_as_are_allowed():
+    limits = {f"{split}_voices": len(voices) for split, voices in demo.VOICES.items()}
+    limits |= {f"{kind}_sentences": demo.MOST_SENTENCES for kind in ("train", "eval")}
+    for name, limit in limits.items():
+        allowed = SETTINGS[f"corpus.demo_{name}"].allowed
+        assert allowed.allows(limit) and not allowed.allows(limit + 1)
 
 
 @pytest.mark.parametrize(("name", "values"), OUT_OF_RANGE)
@@ -291,75 +287,167 @@ def test_a_value_out_of_range_names_setting_and_range(tmp_path, name, values):
             from_yaml(tmp_path, f"{group}: {{{key}: {value}}}")
 
 
-def test_the_demo_has_as_many_voices_and_sentences_as_may_be_asked_for():
-    for split in demo.VOICES:
-        fits, _ = RANGES[f"corpus.demo_{split}_voices"]
-        assert fits(len(demo.VOICES[split])) and not fits(len(demo.VOICES[split]) + 1)
-    for kind in ("train", "eval"):
-        fits, _ = RANGES[f"corpus.demo_{kind}_sentences"]
-        assert fits(demo.MOST_SENTENCES) and not fits(demo.MOST_SENTENCES + 1)
+NUMBERS = [name for name, s in SETTINGS.items() if {int, float} & {s.type, *get_args(s.type)}]
 
 
-def test_the_edges_of_ranges_are_permitted():
-    load_config(
-        None,
-        [
-            "model.dropout=0", "model.dropout=0.99", "train.weight_decay=0", "train.decay=1",
-            "train.members=1", "train.members=1000", "distill.hard_weight=0", "align.max_failed=0",
-            "features.high_hz=8000", "features.high_hz=0", "features.vtlp_warps=[1, 0.9]",
-            "soft_targets.temperature=0.5", "soft_targets.kept_classes=1", "decode.lm_weights=[1]",
-        ],
-    )  # fmt: skip
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [".nan", ".inf", "1e300", str(10**40), "[.nan]", "[1e300]"])
+def test_no_setting_takes_what_is_no_number_or_too_large_a_one(name, value):
+    with pytest.raises(UserError, match=f"^setting '{name}'"):
+        load_config(None, [f"{name}={value}"])
 
 
-def test_the_settings_of_soft_targets_fit_together():
-    load_config(None, ["soft_targets.weights=[1, 2]", "train.members=2"])
-    message = message_of("soft_targets.weights=[1, 2]", "train.members=3")
-    assert message.startswith("setting 'soft_targets.weights' has 2 numbers; it must have one for")
-    assert "the 3 members (train.members)" in message
-    sampled = ["soft_targets.encoding=sampled", "soft_targets.kept_classes=256"]
-    load_config(None, [*sampled, "soft_targets.bits=16"])
-    assert "it must be 255 or less" in message_of(*sampled)
+TOGETHER = [
+    (["align.method=dnn"], "'align.model' is null and 'align.method' is dnn"),
+    (["align.model=exp/x"], "'align.model' is exp/x and 'align.method' is pocketsphinx"),
+    (["align.method=kaldi"], "'align.pdf_ali' is null and 'align.method' is kaldi"),
+    (["align.pdf_ali=a"], "'align.pdf_ali' is a and 'align.method' is pocketsphinx"),
+    (["align.pdf_post=a"], "'align.pdf_post' is a and 'align.method' is pocketsphinx"),
+    ([*KALDI, "align.pdf_post=b"], "'align.pdf_post' is b; it must be null with align.pdf_ali"),
+    (["features.sample_rate=8000"], "'features.sample_rate' is 8000; pocketsphinx aligns 16000 Hz"),
+    (["corpus.name=kaldi_feats"], "'align.method' is pocketsphinx; it must be kaldi with"),
+    (
+        [*KALDI, "corpus.name=kaldi_feats", "features.vtlp_warps=[1, 1.1]"],
+        "'features.vtlp_warps' is [1.0, 1.1]; it must be [1.0] with",
+    ),
+    (
+        [*KALDI, "corpus.name=kaldi_feats", "features.transfer_vtlp_warps=[1.1]"],
+        "'features.transfer_vtlp_warps' is [1.1]; it must be [] with",
+    ),
+    (
+        [*KALDI, "corpus.name=kaldi_feats", "align.snip_edges=false"],
+        "'align.snip_edges' is False; it must be true with",
+    ),
+    (
+        ["features.vtlp_warps=[1, 1.1]", "features.transfer_vtlp_warps=[0.9, 1.1]"],
+        "'features.transfer_vtlp_warps' has 1.1, and so has features.vtlp_warps",
+    ),
+    (
+        ["features.high_hz=500", "features.mel_bins=13", "features.vtlp_warps=[1, 2]"],
+        "'features.vtlp_warps' has 2; the band from 20 to 500 Hz is too narrow",
+    ),
+    (["features.mel_bins=300"], "'features.mel_bins' is 300; filters from 20 to 7800 Hz are then"),
+    (
+        ["align.method=flat", "features.sample_rate=8000", "features.high_hz=4100"],
+        "'features.high_hz' is 4100; it must lie above features.low_hz (20) and at or below half "
+        "the sample rate (4000)",
+    ),
+    (["train.streams=9", "train.batch_frames=8"], "'train.streams' is 9; it must be at most train"),
+    (
+        ["soft_targets.weights=[1, 2]", "train.members=3"],
+        "'soft_targets.weights' has 2 numbers; it must have one for each of the 3 members (train",
+    ),
+    (
+        ["soft_targets.encoding=sampled", "soft_targets.kept_classes=256"],
+        "'soft_targets.kept_classes' is 256; it must be at most 255",
+    ),
+    (["corpus.folds=7", "corpus.fold=7"], "'corpus.fold' is 7; it must be less than corpus.folds"),
+    (["corpus.folds=7", "corpus.test_speakers=3"], "'corpus.test_speakers' is 3; it must be null"),
+    (
+        ["corpus.untranscribed_parts=train-clean-5"],
+        "'corpus.untranscribed_parts' names train-clean-5, and so does corpus.train_parts; name it",
+    ),
+    (["lang.case=turkic"], "'lang.case' is turkic; it must be upper with lang.units=phones"),
+    (["lang.positions=false"], "'lang.positions' is false; it must be true with lang.units=phones"),
+    (["corpus.demo_language=es"], "'corpus.demo_language' is es, which has no lexicon; give lang"),
+    (
+        ["lang.units=graphemes"],
+        "'align.method' is pocketsphinx, which knows English phones alone; give align.method=flat "
+        "with lang.units=graphemes",
+    ),
+    ([*PIECES, "align.lexicon=a.dict"], "'align.lexicon' is a.dict; it must be null with"),
+    ([*PIECES, "lm.arpa=x.arpa"], "'lm.arpa' is x.arpa, a model of words; give text, lm.text,"),
+    ([*PIECES, "lm.vocabulary=9"], "'lm.vocabulary' is 9; it must be null with lang.units=pieces"),
+    (["lm.arpa=x", "lm.prune=1e-8"], "'lm.prune' is 1e-08; it must be null with lm.arpa"),
+    (["lm.min_counts=[1,1]"], "'lm.min_counts' has 2 numbers; it must have one for each of the 3"),
+]
 
 
-def test_the_settings_of_parts_and_folds_fit_together():
-    load_config(None, ["corpus.folds=7", "corpus.fold=6", "corpus.dev_parts=dev-clean"])
-    assert "is 7; it must be less than corpus.folds (7)" in message_of(
-        "corpus.folds=7", "corpus.fold=7"
-    )
-    message = message_of("corpus.folds=7", "corpus.test_speakers=3")
-    assert message.startswith("setting 'corpus.test_speakers' is 3; it must be null where")
-    assert message_of("corpus.untranscribed_parts=train-clean-5") == (
-        "setting 'corpus.untranscribed_parts' names train-clean-5, and so does corpus.train_parts; "
-        "it must be named once"
-    )
+@pytest.mark.parametrize(("overrides", "message"), TOGETHER, ids=[" ".join(o) for o, _ in TOGETHER])
+def test_settings_that_are_wrong_together_are_refused(overrides, message):
+    assert message_of(*overrides).startswith(f"setting {message}")
 
 
-def test_the_settings_of_units_fit_together():
-    aligned = ["align.method=dnn", "align.model=exp/first"]
-    load_config(None, [*aligned, "lang.units=graphemes", "lang.case=turkic", "lm.arpa=x"])
-    load_config(None, [*aligned, "lang.units=pieces", "lm.text=x"])
-    assert message_of("lang.case=turkic") == (
-        "setting 'lang.case' is turkic; it must be upper where lang.units is phones"
-    )
-    load_config(None, [*aligned, "lang.units=graphemes", "lang.positions=false"])
-    assert message_of("lang.positions=false") == (
-        "setting 'lang.positions' is false; it must be true where lang.units is phones"
-    )
-    assert message_of("lang.units=graphemes") == (
-        "setting 'align.method' is pocketsphinx, which knows English phones alone; "
-        "give align.method=flat where lang.units is graphemes"
-    )
-    pieces = [*aligned, "lang.units=pieces"]
-    assert "'align.lexicon' is a.dict; it must be" in message_of(*pieces, "align.lexicon=a.dict")
-    assert "'lm.arpa' is x.arpa, a model of words" in message_of(*pieces, "lm.arpa=x.arpa")
-    assert "'lm.vocabulary' is 9; it must be null" in message_of(*pieces, "lm.vocabulary=9")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["align.method=dnn", "align.model=exp/x"],
+        [*KALDI, "corpus.name=kaldi_feats", "features.mel_bins=300"],
+        ["align.method=flat", "features.sample_rate=8000", "features.high_hz=4000"],
+        ["features.high_hz=5600", "features.vtlp_warps=[0.9, 1, 1.1]"],
+        ["soft_targets.weights=[1, 2]", "train.members=2"],
+        ["soft_targets.encoding=sampled", "soft_targets.kept_classes=256", "soft_targets.bits=16"],
+        ["corpus.folds=7", "corpus.fold=6", "corpus.dev_parts=dev-clean"],
+        ["lang.units=graphemes", "align.method=flat", "lang.case=turkic", "lm.arpa=x"],
+        [*PIECES, "lang.positions=false", "lm.text=x"],
+        ["model.dropout=0", "train.decay=1", "train.members=1000", "align.max_failed=0"],
+        ["features.high_hz=8000", "distill.hard_weight=0", "soft_targets.temperature=0.5"],
+    ],
+    ids=" ".join,
+)
+def test_settings_that_fit_together_are_permitted(overrides):
+    load_config(None, overrides)
 
 
-def test_half_the_sample_rate_bounds_the_filters():
-    load_config(None, ["features.sample_rate=8000", "features.high_hz=4000"])
-    message = message_of("features.sample_rate=8000", "features.high_hz=4100")
-    assert "at or below half the sample rate (4000)" in message
+def in_range(name: str) -> st.SearchStrategy:
+    """Values of a setting that are allowed alone."""
+    setting = SETTINGS[name]
+    text = {"corpus.name": ["demo", "an4", "librispeech", "kaldi_dir", "kaldi_feats"]}
+    parts = [[], ["dev-clean"], ["train-clean-5"], ["dev-clean", "test-clean"]]
+    values = [
+        *choices(name), *text.get(name, ["x"]), *parts, None, True, False,
+        *(0, 1, 2, 3, 5, 8, 13, 20, 40, 80, 128, 255, 256, 1000, 8000, 16000, 44100),
+        *(0.02, 0.1, 0.5, 0.9, 1.1, 3700.0, 5600.0, -200.0, -3000.0),
+        *([1], [1, 0.5], [0.9, 1, 1.1], [2], [1, 1, 2], [1, 2, 3]),
+    ]  # fmt: skip
+    group, key = name.split(".")
+    fitting = []
+    for value in values:
+        try:
+            config = yaml_dataclasses.replace_value(Config(), name, value, ())
+            check_values({name: getattr(getattr(config, group), key)})
+        except UserError:
+            continue
+        fitting.append(value)
+    assert fitting and setting
+    return st.sampled_from(fitting)
+
+
+@st.composite
+def pairs(draw) -> list[str]:
+    names = draw(st.lists(st.sampled_from(list(SETTINGS)), min_size=2, max_size=2, unique=True))
+    return [f"{name}={json.dumps(draw(in_range(name)))}" for name in names]
+
+
+SENTENCES = [list("abcab"), list("bca"), list("cab")]
+
+
+@hypothesis.settings(max_examples=300)
+@hypothesis.given(pairs())
+def test_two_settings_within_their_ranges_work_or_are_refused(tmp_path_factory, overrides):
+    """What depends on settings alone can be made from whatever is not refused."""
+    try:
+        config = load_config(None, overrides)
+    except UserError as error:
+        assert str(error).startswith("setting '")
+        return
+    features, train, soft = config.features, config.train, config.soft_targets
+    if config.corpus.name != "kaldi_feats":
+        noise = np.random.default_rng(0).normal(0, 0.1, features.sample_rate // 10)
+        for frames in log_mels(noise.astype(np.float32), features, features.vtlp_warps):
+            assert np.isfinite(frames).all() and frames.std(0).min() > 0
+        log_mels(noise.astype(np.float32), features, features.transfer_vtlp_warps)
+    model, distilled = config.model, distilled_settings(config)[0]
+    for shape in (model, distilled, control_settings(config, 2.5)[0]):
+        with torch.device("meta"):
+            build_model(shape, features.mel_bins, 5)
+    assert rate_of_step(State(rate=train.learning_rate), train, 10) > 0
+    assert share_of_process(0, 1, train.streams)
+    assert encoding_of(config) and SearchSettings.of(config.decode)
+    Mean(soft.temperature, soft.mean, soft.weights)
+    if config.lm.arpa is None:
+        lm, path = config.lm, tmp_path_factory.getbasetemp() / "lm.arpa"
+        train_lm(SENTENCES, {"a", "b", "c"}, path, lm.order, lm.min_counts, lm.prune)
 
 
 def test_all_settings_fill_a_file_that_is_read_back_the_same(tmp_path):
@@ -379,10 +467,33 @@ def test_all_settings_fill_a_file_that_is_read_back_the_same(tmp_path):
     assert load_config(None, overrides) == config
 
 
-def test_all_settings_are_flat_and_complete():
-    settings = all_settings(Config())
+def test_every_setting_has_a_meaning_and_belongs_to_stages_that_there_are():
     groups = dataclasses.fields(Config)
-    assert len(settings) == sum(
-        len(dataclasses.fields(getattr(Config(), group.name))) for group in groups
-    )
-    assert settings["model.width"] == Config().model.width
+    assert len(SETTINGS) == sum(len(dataclasses.fields(g.default_factory)) for g in groups)
+    for name, setting in SETTINGS.items():
+        assert setting.meaning.endswith("."), name
+        assert set(setting.stages) <= set(STAGES), name
+        assert not (setting.path and setting.stages), name
+
+
+def test_a_stage_depends_on_the_settings_of_its_groups_and_no_others():
+    found = {name: set(stage_settings(Config(), name)) for name in STAGES}
+    assert found["report"] == set()
+    assert {"frames.shard_frames", "features.normalise"} == found["frames"]
+    assert {"senones.leaves", "senones.min_frames", "features.normalise"} == found["senones"]
+    assert "align.unknown_words" in found["corpus"] & found["align"]
+    assert "align.max_failed" not in shaping_settings(Config())
+    paths = load_config(None, ["corpus.data_dir=/x", "lm.text=/y", "decode.jobs=3"])
+    assert shaping_settings(paths) == shaping_settings(Config())
+
+
+def test_the_page_of_settings_is_what_the_command_prints(capsys):
+    assert main(["settings", "--markdown"]) == 0
+    assert (REPOSITORY / "docs/settings.md").read_text() == capsys.readouterr().out
+
+
+def test_settings_are_printed_one_a_line(capsys):
+    assert main(["settings"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("=")[0] for line in lines] == list(SETTINGS)
+    assert "model.width=512  The number of units of a hidden layer.  [1 to 1000000]" in lines

@@ -28,7 +28,7 @@ from acoustic_kd.experiment.models import (
 from acoustic_kd.experiment.stages import STAGES, run_stage
 from acoustic_kd.experiment.training_jobs import distilled_models
 from acoustic_kd.features.frames import read_frames
-from acoustic_kd.settings import load_config, read_yaml, settings_file
+from acoustic_kd.settings import load_config, settings_file
 from acoustic_kd.soft_targets.write import blocks_of
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import (
@@ -41,6 +41,7 @@ from acoustic_kd.system.files import (
 )
 from acoustic_kd.system.parallel import Task, run_tasks
 from acoustic_kd.system.steps import read_done
+from acoustic_kd.system.yaml_dataclasses import read_yaml
 from acoustic_kd.training.ensemble import Mean
 from acoustic_kd.training.ensemble_predictions import Ensemble
 from acoustic_kd.training.model import make_splicer, use_bfloat16

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.experiment.experiment import select
 from acoustic_kd.kaldi.archives import files_of
-from acoustic_kd.settings import Config
+from acoustic_kd.settings import Config, shaping_settings
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import file_sha256, json_sha256, sha256
 from acoustic_kd.system.steps import read_done
@@ -85,8 +84,8 @@ def align_sources(config: Config) -> dict[str, str]:
         if (given := getattr(config.align, name)) is not None:
             return {name: json_sha256([file_sha256(path) for path in files_of(given)])}
     names = ALIGN_SETTINGS.get(config.align.method, ())
-    defaults = select(Config(), names)
-    chosen = select(config, names).items()
+    defaults = shaping_settings(Config(), *names)
+    chosen = shaping_settings(config, *names).items() if names else ()
     sources = {key: str(value) for key, value in chosen if value != defaults[key]}
     if config.align.model is None:
         return sources
@@ -122,7 +121,7 @@ def check_same_features(found: AligningModels, config: Config) -> None:
                 "'align.model' needs an experiment as it was trained"
             )
         then |= record["settings"]
-    for key, value in select(config, FEATURE_SETTINGS).items():
+    for key, value in shaping_settings(config, *FEATURE_SETTINGS).items():
         if then.get(key) != value:
             raise UserError(
                 f"setting '{key}' is {value}, but {then.get(key)} in {found.experiment}, whose "

@@ -6,44 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from acoustic_kd.settings import PATHS, Config, all_settings
+from acoustic_kd.settings import NEUTRAL, Config, stage_settings
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.steps import Step, read_settings, require_done
+from acoustic_kd.system.steps import Step, require_done
 
 Part = TypeVar("Part")
-
-# Where things lie, and how fast they are made, is not what they are.
-NOT_SHAPING = {
-    *PATHS,
-    *("decode.jobs", "train.checkpoint_steps", "train.memory_gb", "soft_targets.memory_gb"),
-    "train.tracker",
-}
-# Settings that came later: at their defaults all is as before there were any, so that what was made
-# then stays current.
-LATER = {
-    *("corpus.test_share", "corpus.test_speakers", "corpus.dev_speakers", "corpus.folds"),
-    *("corpus.fold", "corpus.train_parts", "corpus.dev_parts", "corpus.test_parts"),
-    *("corpus.untranscribed_parts", "corpus.untranscribed_share", "corpus.demo_language"),
-    *(
-        "align.method",
-        "align.iterations",
-        "align.gaussians",
-        "align.flat_start_hours",
-        "align.outlier_threshold",
-    ),
-    *("align.pdfs", "align.snip_edges"),
-    *("lang.units", "lang.case", "lang.positions", "lang.pieces", "lang.piece_model"),
-    "align.unknown_words",  # if there are any, the sources of the corpus stage say so
-    *(
-        "train.max_logits_mb",
-        "train.streams",
-        "distill.transfer_set",
-        "soft_targets.external_posteriors",
-    ),
-    *("lm.vocabulary", "lm.min_counts", "lm.prune"),
-}
-# What is asked of the output, and is not what it is: another value makes nothing again.
-ASKED = {"align.max_failed"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +20,6 @@ class Stage:
     Attributes:
         name: as on the command line.
         folder: its directory under the experiment's.
-        settings: the setting groups (or `group.key` settings) that shape its output.
         inputs: the stages it reads.
         sources: `module:function` under `acoustic_kd`, config → digests of files outside the
             experiment that are read.
@@ -66,7 +32,6 @@ class Stage:
 
     name: str
     folder: str
-    settings: tuple[str, ...]
     inputs: tuple[str, ...]
     sources: str | None = None
     format: int = 1
@@ -138,7 +103,8 @@ class Experiment:
         inputs = {other: self.done(other)["digest"] for other in self.inputs(name)}
         inputs |= stage.source_digests(self.config)
         beside = tuple(self.directory / file for file in stage.beside)
-        return Step(name, self.path(name), self._settings(stage), inputs, stage.whole, beside)
+        settings = self._settings(stage)
+        return Step(name, self.path(name), settings, inputs, stage.whole, beside, NEUTRAL)
 
     def done(self, name: str) -> dict[str, Any]:
         """The record of a stage that is about to be read.
@@ -169,22 +135,4 @@ class Experiment:
         return list(self.stages).index(name)
 
     def _settings(self, stage: Stage) -> dict[str, Any]:
-        chosen = select(self.config, stage.settings)
-        recorded = read_settings(self.path(stage.name))
-        kept = {key: recorded[key] for key in ASKED & chosen.keys() & recorded.keys()}
-        return chosen | kept | {"format": stage.format}
-
-
-def select(config: Config, names: tuple[str, ...]) -> dict[str, Any]:
-    """The settings of some groups (`train`) or single settings (`train.seed`), as JSON values."""
-    chosen, defaults = {}, all_settings(Config())
-    for key, value in all_settings(config).items():
-        shaping = key not in NOT_SHAPING and not (key in LATER and value == defaults[key])
-        if shaping and (key in names or key.partition(".")[0] in names):
-            chosen[key] = list(value) if isinstance(value, tuple) else value
-    return chosen
-
-
-def all_settings_json(config: Config) -> dict[str, Any]:
-    """Every setting that shapes results, as JSON values."""
-    return select(config, tuple(all_settings(config)))
+        return stage_settings(self.config, stage.name) | {"format": stage.format}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from acoustic_kd.experiment.experiment import Experiment, Stage
 from acoustic_kd.experiment.stages import STAGES
-from acoustic_kd.settings import PATHS, Config, load_config, settings_file, shown
+from acoustic_kd.settings import SETTINGS, Config, load_config, settings_file
 from acoustic_kd.system.errors import UserError
 
 
@@ -85,7 +85,7 @@ def _recipe(options: argparse.Namespace, config: Config) -> str:
     """The command that makes the experiment, to stand beside its results."""
     words = ["recipes/run.sh"]
     if options.config is not None:
-        words += ["--config", shown(options.config)]
+        words += ["--config", displayed_path(options.config)]
     words += [] if config.corpus.name == "demo" else ["--data-dir", "DIR"]
     return shlex.join([*words, *map(_without_folder, options.overrides)])
 
@@ -93,7 +93,14 @@ def _recipe(options: argparse.Namespace, config: Config) -> str:
 def _without_folder(override: str) -> str:
     """A setting without the folders of a path, which are this machine's own."""
     key, _, value = override.partition("=")
-    return f"{key}={Path(value).name}" if key in PATHS else override
+    return f"{key}={Path(value).name}" if key in SETTINGS and SETTINGS[key].path else override
+
+
+def displayed_path(given: Path) -> str:
+    """A path as a printed command has it: below the working directory, relative to it."""
+    absolute = given.absolute()
+    below = absolute.is_relative_to(Path.cwd())
+    return str(absolute.relative_to(Path.cwd()) if below else given)
 
 
 def default_name(path: Path | None, config: Config) -> str:

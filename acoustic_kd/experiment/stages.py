@@ -15,63 +15,38 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import exclusive_lock, shared_lock
 from acoustic_kd.system.steps import Step, read_done
 
-_FEATURES = tuple(
-    f"features.{key}" for key in ("sample_rate", "mel_bins", "low_hz", "high_hz", "vtlp_warps")
-)
-_LANGUAGE_MODEL = tuple(f"lm.{key}" for key in ("order", "vocabulary", "min_counts", "prune"))
-_UNITS = ("lang.units", "lang.pieces", "lang.piece_model")
-_SEARCH = tuple(
-    f"decode.{key}"
-    for key in (
-        "beam", "lattice_beam", "max_active", "acoustic_scale", "lm_weights", "insertion_penalties",
-    )
-)  # fmt: skip
-
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
+        Stage("corpus", "corpus", (), sources="verbs.corpus:corpus_sources"),
+        Stage("features", "features", ("corpus",)),
         Stage(
-            "corpus", "corpus", ("corpus", "align.unknown_words", "lang.case", "lang.positions"),
-            (), sources="verbs.corpus:corpus_sources",
-        ),
-        Stage("features", "features", (*_FEATURES, "frames"), ("corpus",)),
-        Stage(
-            "align", "align", ("align",), ("corpus", "features"),
+            "align", "align", ("corpus", "features"),
             sources="experiment.aligning_models:align_sources",
         ),
+        Stage("senones", "senones", ("corpus", "features", "align")),
+        Stage("frames", "frames", ("corpus", "features", "align", "senones")),
+        Stage("train", "members", ("frames",), whole=False, distributed=True, parts="members"),
+        Stage("copies", "copies", ("corpus", "features", "frames")),
         Stage(
-            "senones", "senones", ("senones", "features.normalise"),
-            ("corpus", "features", "align"),
-        ),
-        Stage(
-            "frames", "frames", ("frames", "features.normalise"),
-            ("corpus", "features", "align", "senones"),
-        ),
-        Stage(
-            "train", "members", ("model", "train"), ("frames",),
-            whole=False, distributed=True, parts="members",
-        ),
-        Stage("copies", "copies", ("features", "frames"), ("corpus", "features", "frames")),
-        Stage(
-            "soft-targets", "soft_targets", ("soft_targets",), ("frames", "copies", "train"),
+            "soft-targets", "soft_targets", ("frames", "copies", "train"),
             sources="experiment.kaldi_targets:posterior_sources",
             format=2, distributed=True, parts="shards",
         ),
         Stage(
-            "distill", "distilled", ("model", "train", "distill"),
-            ("frames", "copies", "soft-targets"),
+            "distill", "distilled", ("frames", "copies", "soft-targets"),
             whole=False, distributed=True, parts="models",
         ),
         Stage(
-            "graph", "graph", (*_UNITS, *_LANGUAGE_MODEL), ("corpus", "senones", "frames"),
+            "graph", "graph", ("corpus", "senones", "frames"),
             sources="experiment.language_model:sources",
         ),
         Stage(
-            "decode", "decode", _SEARCH, ("corpus", "frames", "train", "distill", "graph"),
+            "decode", "decode", ("corpus", "frames", "train", "distill", "graph"),
             whole=False, parts="systems",
         ),
         Stage(
-            "report", "report", (), ("decode",), format=2,
+            "report", "report", ("decode",), format=2,
             beside=("results.json", "results.md", "report.html"),
         ),
     )

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from acoustic_kd.experiment.experiment import Experiment, select
+from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.model_training import Data, Model
 from acoustic_kd.experiment.models import (
     control_directory,
@@ -25,7 +25,7 @@ from acoustic_kd.experiment.transfer_set import (
 )
 from acoustic_kd.features.fbank import original_id
 from acoustic_kd.features.frames import count_frames, read_frames, shard_paths
-from acoustic_kd.settings import Config, ModelConfig, TrainConfig
+from acoustic_kd.settings import NEUTRAL, Config, ModelConfig, TrainConfig, shaping_settings
 from acoustic_kd.system.steps import Step
 from acoustic_kd.training.chunks import ShardedData, SoftTargetSource
 from acoustic_kd.training.trainer import TrainingRun
@@ -71,13 +71,13 @@ def _distilled(
     """A distilled model."""
     config = experiment.config
     seed = config.train.seed + DISTILLED_SEEDS + number - 1
-    settings = select(config, ("model", "train", "distill")) | {"train.seed": seed}
+    settings = shaping_settings(config, "model", "train", "distill") | {"train.seed": seed}
     # How many there are, and what the control is, do not shape a distilled model.
     for name in ("models", "hard_baseline", "hard_baseline_dropout"):
         settings.pop(f"distill.{name}")
     settings.pop("train.members")
     inputs = {"soft-targets": experiment.done("soft-targets")["digest"]}
-    work = Step(f"distilled {number}", directory, settings, inputs)
+    work = Step(f"distilled {number}", directory, settings, inputs, neutral=NEUTRAL)
     model, train = distilled_settings(config)
     weight = config.distill.hard_weight
     job = TrainingRun(work.name, seed, model, train, weight, work.digest, logs=logs(experiment))
@@ -105,10 +105,10 @@ def _hard(
 ) -> Model:
     """A model that learns the hard targets of train; `inputs` are the stages it learns from."""
     config = replace(experiment.config, model=model, train=train)
-    settings = select(config, ("model", "train")) | {"train.seed": seed}
+    settings = shaping_settings(config, "model", "train") | {"train.seed": seed}
     settings.pop("train.members")
     digests = {stage: experiment.done(stage)["digest"] for stage in inputs}
-    work = Step(name, directory, settings, digests)
+    work = Step(name, directory, settings, digests, neutral=NEUTRAL)
     job = TrainingRun(name, seed, model, train, 0.0, work.digest, logs=logs(experiment))
     return Model(job, work, read)
 

@@ -11,14 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acoustic_kd.settings import FeatureConfig
+from acoustic_kd.settings import WINDOW_SECONDS, FeatureConfig
 from acoustic_kd.system.torchaudio_functions import get_mel_banks
 
-WINDOW_SECONDS = 0.025
 SHIFT_SECONDS = 0.010
 PREEMPHASIS = 0.97
 FLOOR = torch.finfo(torch.float32).eps  # under the logarithm
-WARPED_HZ = (100.0, -500.0)  # a warp acts between these; the second is counted from Nyquist down
 CACHED_FRAMES = 512  # that go through every step together while a core has them near
 
 COPY = "#warp"  # between an utterance's id and the warp of a copy
@@ -70,13 +68,13 @@ def log_mels(
     filters = [_filters(config, warp) for warp in warps]
     found: list[list[Tensor]] = [[] for _ in warps]
     for frames in samples.unfold(0, size, shift).split(CACHED_FRAMES):
-        power = _power(frames)
+        power = _power(frames, config.transform_size)
         for parts, banks in zip(found, filters, strict=True):
             parts.append((power @ banks).clamp_(min=FLOOR).log_())
     return [torch.cat(parts).numpy() for parts in found]
 
 
-def _power(frames: Tensor) -> Tensor:
+def _power(frames: Tensor, transform_size: int) -> Tensor:
     """The power spectrum of frames [T, samples], without the Nyquist frequency: [T, N/2].
 
     Each frame loses its mean, is preemphasised, and goes under Kaldi's window.
@@ -86,21 +84,16 @@ def _power(frames: Tensor) -> Tensor:
     frames[:, 1:] -= PREEMPHASIS * frames[:, :-1]  # the right side is whole before any is changed
     frames[:, 0] -= PREEMPHASIS * frames[:, 0]
     window = torch.hann_window(size, periodic=False) ** 0.85
-    bins = _transform_size(size)
-    spectrum = torch.fft.rfft(frames * window, n=bins)[:, : bins // 2]
+    spectrum = torch.fft.rfft(frames * window, n=transform_size)[:, : transform_size // 2]
     power: Tensor = spectrum.real.square() + spectrum.imag.square()
     return power
-
-
-def _transform_size(size: int) -> int:
-    """The power of two that a window is filled up to."""
-    return 1 << (size - 1).bit_length()
 
 
 @lru_cache
 def _filters(config: FeatureConfig, warp: float) -> Tensor:
     """Kaldi's triangular filters at a warp: [N/2, D]."""
-    bins = _transform_size(int(config.sample_rate * WINDOW_SECONDS))
-    rate, bounds = config.sample_rate, (config.low_hz, config.high_hz)
-    filters: Tensor = get_mel_banks(config.mel_bins, bins, rate, *bounds, *WARPED_HZ, warp)[0]
+    size, band = config.transform_size, (config.low_hz, config.high_hz)
+    filters: Tensor = get_mel_banks(
+        config.mel_bins, size, config.sample_rate, *band, *config.warped_hz, warp
+    )[0]
     return filters.T.contiguous()

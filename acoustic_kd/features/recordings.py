@@ -17,8 +17,8 @@ import soundfile
 import torch
 
 from acoustic_kd.features.audio import RAW_RATE, AudioError, cause_of, promised_bytes
-from acoustic_kd.features.fbank import SHIFT_SECONDS, WINDOW_SECONDS, log_mel
-from acoustic_kd.settings import FeatureConfig
+from acoustic_kd.features.fbank import SHIFT_SECONDS, log_mel
+from acoustic_kd.settings import WINDOW_SECONDS, FeatureConfig
 from acoustic_kd.system.torchaudio_functions import Resample
 
 BLOCK_SECONDS = 30

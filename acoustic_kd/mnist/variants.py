@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.settings import MEANS, ModelConfig, TrainConfig, check_values, fill, read_yaml
+from acoustic_kd.settings import ModelConfig, TrainConfig, check_values, choices
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.yaml_dataclasses import fill, read_yaml
 
 DIGITS = 10
 
@@ -150,7 +151,7 @@ def _by_name(path: Path, part: str, values: Any) -> dict[str, dict[str, Any]]:
 
 
 def _row(path: Path, name: str, values: Any) -> Variant:
-    row = fill(Variant, values, str(path), f"{name}.")
+    row = fill(Variant, values, str(path), f"{name}.", ())
     for part, settings in (("model", row.model), ("train", row.train)):
         for key, value in vars(settings).items():
             try:
@@ -167,8 +168,8 @@ def _check(path: Path, name: str, row: Variant, rows: dict[str, Variant]) -> Non
     wrong = None
     if row.seeds < 1:
         wrong = "seeds must be 1 or more"
-    elif row.mean not in MEANS:
-        wrong = f"mean is '{row.mean}'; it must be {' or '.join(MEANS)}"
+    elif row.mean not in (means := choices("soft_targets.mean")):
+        wrong = f"mean is '{row.mean}'; it must be {' or '.join(means)}"
     elif not row.digits or not set(row.digits) <= digits or not set(row.correct) <= digits:
         wrong = "digits and correct must be among 0 … 9"
     elif set(row.correct) == digits:

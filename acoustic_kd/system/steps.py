@@ -10,9 +10,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Step:
         whole: whether output of other settings is cleared away first. Not so where the directory
             holds smaller pieces of work that each look after themselves.
         beside: files outside the directory that are made with it.
+        neutral: setting → the value with which it changes nothing. The digest leaves such settings
+            out, and a record without the setting was made with this value.
     """
 
     name: str
@@ -42,11 +44,17 @@ class Step:
     inputs: dict[str, str]
     whole: bool = True
     beside: tuple[Path, ...] = ()
+    neutral: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
-        """Digest of the settings and the inputs."""
-        return json_sha256({"name": self.name, "settings": self.settings, "inputs": self.inputs})
+        """Digest of the settings, without those at their neutral values, and of the inputs."""
+        settings = {
+            name: value
+            for name, value in self.settings.items()
+            if name not in self.neutral or value != self.neutral[name]
+        }
+        return json_sha256({"name": self.name, "settings": settings, "inputs": self.inputs})
 
     def is_current(self) -> bool:
         """Whether this was done with these settings and inputs, and no file of it has been lost."""
@@ -69,7 +77,10 @@ class Step:
     def _differences(self, record: dict[str, Any]) -> Iterator[str]:
         """What has changed since a record of this work was written."""
         for name in sorted(record["settings"].keys() | self.settings.keys()):
-            old, new = (json.dumps(them.get(name)) for them in (record["settings"], self.settings))
+            old, new = (
+                json.dumps(settings.get(name, self.neutral.get(name)))
+                for settings in (record["settings"], self.settings)
+            )
             if old != new:
                 yield f"{name} was {old}, now it is {new}"
         for name in sorted(record["inputs"].keys() | self.inputs.keys()):
@@ -170,12 +181,6 @@ class Step:
 def read_done(directory: Path) -> dict[str, Any] | None:
     """What `done.json` records, or None where the work is not done."""
     return _read_record(Path(directory) / "done.json")
-
-
-def read_settings(directory: Path) -> dict[str, Any]:
-    """The settings of what is made, or being made, in a directory; none where nothing is."""
-    records = (_read_record(Path(directory) / name) for name in reversed(RECORDS))
-    return next((record["settings"] for record in records if record), {})
 
 
 def _seconds(begun: float) -> dict[str, float]:

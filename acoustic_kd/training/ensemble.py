@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from acoustic_kd.settings import MEANS, ModelConfig
+from acoustic_kd.settings import ModelConfig, choices
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import rows_per_block
 from acoustic_kd.training.model import logits_of, make_splicer
@@ -32,8 +32,8 @@ class Mean:
     weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in MEANS:
-            raise ValueError(f"mean is '{self.kind}', expected {' or '.join(MEANS)}")
+        if self.kind not in (kinds := choices("soft_targets.mean")):
+            raise ValueError(f"mean is '{self.kind}', expected {' or '.join(kinds)}")
 
     def check(self, members: int) -> None:
         """Whether it can be taken over M members.

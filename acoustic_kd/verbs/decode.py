@@ -15,13 +15,14 @@ from acoustic_kd.decoding.error_listing import write_alignments
 from acoustic_kd.decoding.scoring import grid_of, score, tune
 from acoustic_kd.decoding.search import SearchSettings
 from acoustic_kd.decoding.workers import Decode, decoding
-from acoustic_kd.experiment.experiment import Experiment, select
+from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import Recogniser, System, systems
 from acoustic_kd.experiment.outputs import frame_targets, normalised
 from acoustic_kd.features.frames import FrameSequence
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.reports.frame_figures import TEMPERATURES, Example, FrameFigures
 from acoustic_kd.reports.results import Measurement
+from acoustic_kd.settings import NEUTRAL, stage_settings
 from acoustic_kd.system.files import exclusive_lock, write_json, write_text
 from acoustic_kd.system.parallel import cores, progress, torch_threads
 from acoustic_kd.system.steps import Step
@@ -37,16 +38,15 @@ SMALL = 16_000_000
 def run(experiment: Experiment) -> None:
     """Measure every system on dev, where the decoding weights are tuned, and on test."""
     inputs = {name: experiment.done(name)["digest"] for name in ("frames", "graph")}
-    stage = experiment.stages["decode"]
     due: list[tuple[System, Step]] = []
     for system in experiment.share_of(systems(experiment)):
         models = {
             f"model {n}": load_model(directory)[1]["digest"]
             for n, directory in enumerate(system.directories, start=1)
         }
-        settings = select(experiment.config, stage.settings)
+        settings = stage_settings(experiment.config, "decode")
         directory = experiment.path("decode") / system.name
-        work = Step(f"decode {system.name}", directory, settings, inputs | models)
+        work = Step(f"decode {system.name}", directory, settings, inputs | models, neutral=NEUTRAL)
         if work.is_current():
             print(f"  {system.name}: up to date")
         else:

@@ -24,7 +24,8 @@ from acoustic_kd.experiment.models import Recogniser, find_system
 from acoustic_kd.experiment.options import add_finished_experiment
 from acoustic_kd.experiment.outputs import inventory_of, normalised
 from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
-from acoustic_kd.features.fbank import SHIFT_SECONDS, WINDOW_SECONDS
+from acoustic_kd.features.fbank import SHIFT_SECONDS
+from acoustic_kd.settings import WINDOW_SECONDS
 from acoustic_kd.system.errors import UserError, installation
 from acoustic_kd.system.files import atomic_path
 from acoustic_kd.training.ensemble import MIN_PROBABILITY

@@ -4,7 +4,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from acoustic_kd.settings import settings_file, shown
+from acoustic_kd.experiment.options import displayed_path
+from acoustic_kd.settings import settings_file
 from acoustic_kd.system.errors import UserError
 
 MNIST = Path("mnist")  # the name of its rows in the package
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     name = "mnist" + ("-full" if options.full else "") + ("-dev" if options.dev else "")
     directory = options.exp_dir or Path("exp") / name
     words = ["recipes/mnist.sh", "--data-dir", "DIR"] if options.data_dir else ["recipes/mnist.sh"]
-    words += [] if options.config == MNIST else ["--config", shown(options.config)]
+    words += [] if options.config == MNIST else ["--config", displayed_path(options.config)]
     words += [f"--{flag}" for flag in ("full", "dev") if getattr(options, flag)]
     command = shlex.join(words)
     results = run_experiment(rows, directory, options.data_dir, options.dev, options.jobs, command)

@@ -2,7 +2,7 @@
 
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
-from acoustic_kd.experiment.experiment import Experiment, all_settings_json
+from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.model_training import count_workers
 from acoustic_kd.experiment.models import systems
 from acoustic_kd.experiment.transfer_set import transfer_frames
@@ -10,6 +10,7 @@ from acoustic_kd.features.frames import count_frames, shard_paths
 from acoustic_kd.reports.experiment_page import report_page
 from acoustic_kd.reports.results import Measurement, last_epoch_gain, make_results
 from acoustic_kd.reports.tables import markdown, terminal_table
+from acoustic_kd.settings import shaping_settings
 from acoustic_kd.system.files import json_sha256, read_json, read_jsonl, write_json, write_text
 from acoustic_kd.training.model import load_model
 from acoustic_kd.training.processes import make_accelerator
@@ -33,7 +34,7 @@ def run(experiment: Experiment) -> None:
     references = {u.id: (u.text or "").split() for u in manifest if u.id in transcripts["ensemble"]}
     results = make_results(
         experiment.config.corpus.name,
-        json_sha256(all_settings_json(experiment.config)),
+        json_sha256(shaping_settings(experiment.config)),
         measurements,
         references,
         transcripts,

@@ -6,13 +6,14 @@ import numpy as np
 import torch
 
 from acoustic_kd.features.frames import Classes, Frames
-from acoustic_kd.settings import ENCODINGS
+from acoustic_kd.settings import choices
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished
 from acoustic_kd.soft_targets.write import Provenance, write_shard
 
 CLASSES = Classes(9, "inventory-a")
 ORIGIN = Provenance(2.0, ("m1", "m2"))
+ENCODINGS = choices("soft_targets.encoding")
 ALL = [Encoding(name, 4, 0.9, bits) for name in ENCODINGS for bits in (16, 8)]
 NAMES = [f"{encoding.name}-{encoding.bits}" for encoding in ALL]
 SHARDS = (("a", 4), ("b", 7), ("c", 1)), (("d", 9),), (("e", 2), ("f", 6))

@@ -92,7 +92,10 @@ def test_weights_and_probabilities(experiment, archives, capsys):
         np.testing.assert_allclose(found, np.exp(table[name]), atol=1e-3)
     assert experiment("soft-targets", *more, given(path)) == 2
     error = capsys.readouterr().err
-    assert "has 2 numbers; it must have one for each of the 1 models of soft_targets.external_post" in error
+    assert (
+        "has 2 numbers; it must have one for each of the 1 models of soft_targets.external_post"
+        in error
+    )
 
 
 def test_sparse_posteriors(experiment, capsys):

@@ -7,11 +7,10 @@ import pytest
 from tiny_recipe import TinyRecipe, kaldi_data
 
 from acoustic_kd.corpora.load import load
-from acoustic_kd.experiment.experiment import LATER, all_settings_json, select
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.experiment.transfer_set import chosen_splits
 from acoustic_kd.features.frames import read_frames
-from acoustic_kd.settings import Config, all_settings, load_config
+from acoustic_kd.settings import load_config
 from acoustic_kd.system.steps import RECORDS
 from acoustic_kd.verbs.inspect import inspect
 
@@ -304,19 +303,6 @@ def test_a_single_speaker_cannot_be_shared(own, refusal):
 
 
 # --- settings -----------------------------------------------------------------------------------
-
-
-def test_settings_as_they_were_leave_digests_as_they_were():
-    settings = select(Config(), ("corpus", "distill"))
-    assert not settings.keys() & LATER
-    assert "train.max_norm" in all_settings_json(Config())
-    for setting in (SHARE, "distill.transfer_set=transcribed"):
-        name = setting.partition("=")[0]
-        assert name in all_settings_json(load_config(None, [setting]))
-    assert all_settings_json(load_config(None, ["corpus.untranscribed=/x"])) == (
-        all_settings_json(Config())
-    )
-    assert all_settings(Config()).keys() >= LATER
 
 
 @pytest.mark.parametrize(

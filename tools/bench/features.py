@@ -27,9 +27,9 @@ from torchaudio.compliance import kaldi
 
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.features.audio import read_audio
-from acoustic_kd.features.fbank import SHIFT_SECONDS, WINDOW_SECONDS, log_mels
+from acoustic_kd.features.fbank import SHIFT_SECONDS, log_mels
 from acoustic_kd.features.frames import count_frames, shard_paths
-from acoustic_kd.settings import FeatureConfig
+from acoustic_kd.settings import WINDOW_SECONDS, FeatureConfig
 
 ROUNDS, CORES = 5, 2
 WARPS = (0.9, 1.0, 1.1)

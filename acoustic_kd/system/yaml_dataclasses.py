@@ -1,0 +1,137 @@
+"""Nested dataclasses from YAML files and from `group.key=value` overrides.
+
+An unknown key is an error that suggests the nearest known one, and a value of the wrong type is an
+error that names the setting.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from acoustic_kd.system.errors import UserError
+
+
+def read_yaml(path: Path) -> Any:
+    """The values of a YAML file; an empty mapping for an empty file."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not valid YAML ({reason})") from None
+    return {} if values is None else values
+
+
+def fill(cls: type, values: Any, source: str, prefix: str, known: Sequence[str]) -> Any:
+    """Make a dataclass from the values of a YAML file; missing keys have their defaults.
+
+    Args:
+        source: the file, for messages.
+        prefix: what the names of its settings begin with, such as `model.`.
+        known: names of settings to suggest for an unknown one.
+    """
+    if not isinstance(values, dict):
+        where = prefix.rstrip(".") or "the file"
+        raise UserError(f"{source}: {where} must be a mapping of settings")
+    hints = typing.get_type_hints(cls)
+    fields = [field.name for field in dataclasses.fields(cls)]
+    arguments = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in fields:
+            keys = [f"{prefix}{n}" for n in fields if not dataclasses.is_dataclass(hints[n])]
+            # An unknown group is compared with the known ones by its first key, too.
+            like = f"{name}.{next(iter(value))}" if isinstance(value, dict) and value else name
+            raise UserError(f"{source}: {_unknown(name, like, [*keys, *known])}")
+        if dataclasses.is_dataclass(hints[key]):
+            inner = {} if value is None else value
+            arguments[key] = fill(hints[key], inner, source, f"{name}.", known)
+        else:
+            arguments[key] = _convert(value, hints[key], f"{source}: setting '{name}'")
+    return cls(**arguments)
+
+
+def override(config: Any, text: str, known: Sequence[str]) -> Any:
+    """A dataclass with one value replaced, as `group.key=VALUE` says; VALUE is YAML."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UserError(f"setting '{text}': expected KEY.SUBKEY=VALUE")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"setting '{text}': the value is not valid YAML") from None
+    return replace_value(config, name, parsed, known)
+
+
+def replace_value(config: Any, name: str, value: Any, known: Sequence[str]) -> Any:
+    """A dataclass with the value of `group.key` replaced."""
+    return _replace(config, name.split("."), value, name, known)
+
+
+def _replace(node: Any, path: list[str], value: Any, name: str, known: Sequence[str]) -> Any:
+    key, fields = path[0], dataclasses.fields(node) if dataclasses.is_dataclass(node) else ()
+    if key not in {field.name for field in fields}:
+        raise UserError(_unknown(name, name, known))
+    if len(path) > 1:
+        new = _replace(getattr(node, key), path[1:], value, name, known)
+    elif dataclasses.is_dataclass(getattr(node, key)):
+        raise UserError(f"setting '{name}' is a group; set one of its keys, as in {name}.KEY=VALUE")
+    else:
+        new = _convert(value, typing.get_type_hints(type(node))[key], f"setting '{name}'")
+    return dataclasses.replace(node, **{key: new})
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the type `hint`; int widens to float, a single value to a tuple of one."""
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    for option in options:
+        origin, arguments = typing.get_origin(option), typing.get_args(option)
+        if origin is tuple:
+            items = value if isinstance(value, list | tuple) else [value]
+            return tuple(_convert(item, arguments[0], where) for item in items)
+        if origin is Literal and type(value) is type(arguments[0]):
+            return value  # whether it is one of them is a question of range
+        if option is float and (number := _number(value)) is not None:
+            return number
+        if type(value) is option:
+            return value
+    names = " or ".join(map(_type_name, options))
+    raise UserError(f"{where}: expected {names}, got {value!r}")
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def _type_name(option: Any) -> str:
+    if option is type(None):
+        return "null"
+    if typing.get_origin(option) is Literal:
+        return type(typing.get_args(option)[0]).__name__
+    return getattr(option, "__name__", "list")
+
+
+def _number(value: Any) -> float | None:
+    """A float from a number, or from text such as `1e-3`, which YAML reads as a string."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _unknown(name: str, like: str, known: Sequence[str]) -> str:
+    """The text of an error for an unknown setting, with the nearest known one."""
+    near = difflib.get_close_matches(like, known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"unknown setting '{name}'{hint}"
