@@ -6,7 +6,7 @@ and each number of GPUs: how long members, soft targets and the distilled model 
 read together while it learns, and what bounds a step of a member and of the distilled model:
 arithmetic, launching (what the host does a step), exchange of gradients, or reading. Members are
 trained side by side where that is faster, each on its share of the GPUs, else one after the other
-on all. docs/scale.md explains.
+on all. docs/clusters.md explains.
 
 usage: tools/scale.py [--hours 1000 60000 1000000] [--gpus 8 256] [--CONSTANT VALUE …]
 """

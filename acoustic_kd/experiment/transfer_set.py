@@ -1,7 +1,7 @@
 """The transfer set: the speech that the distilled model learns from, transcribed or not.
 
 Train is transcribed. A corpus may hold a split without transcripts beside it; it goes through
-features and soft targets, and is in no other stage. docs/transfer-set.md
+features and soft targets, and is in no other stage. docs/corpora.md
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """The stage that makes copies of the transfer set, at other vocal tract lengths.
 
 Members do not learn from copies. The ensemble predicts each of them, and in each epoch a distilled
-model, and the control, learns from one copy of each utterance. docs/transfer-set.md
+model, and the control, learns from one copy of each utterance. docs/corpora.md
 """
 
 import shutil

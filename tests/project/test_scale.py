@@ -13,7 +13,7 @@ PAPER = Constants()
 
 
 def test_the_documentation_has_what_the_tool_prints():
-    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
     assert scale.pages(PAPER, [1_000, 60_000, 1_000_000], [8, 256]) in page
 
 
