@@ -2,7 +2,7 @@
 """How many test words that no text had came out right: what an open vocabulary is worth.
 
 For finished experiments, such as one with words and others with pieces of several sizes
-(docs/units.md). A word is new if neither the train transcripts nor --text has it.
+(docs/lexicon-and-lm.md). A word is new if neither the train transcripts nor --text has it.
 
 usage: tools/unseen_words.py EXP_DIR … [--text FILE] [--system NAME]
 """

@@ -1,5 +1,5 @@
 """The language model of the graph stage: a ready one, or an n-gram trained on text; its word
-pieces with `lang.units=pieces` (docs/language-model.md, docs/units.md).
+pieces with `lang.units=pieces` (docs/lexicon-and-lm.md).
 """
 
 from collections import Counter

@@ -1,5 +1,5 @@
-"""The words of an experiment: how they are spelled in units (docs/units.md), and pronunciations of
-words that the lexicon lacks (docs/lexicon.md).
+"""The words of an experiment: how they are spelled in units, and pronunciations of words that the
+lexicon lacks (docs/lexicon-and-lm.md).
 """
 
 from collections import Counter
@@ -122,7 +122,7 @@ def check_leaves(config: Config, lexicon: Lexicon) -> None:
 
 G2P = "g2p.txt"
 MODEL = "g2p/model.safetensors"  # in the experiment's directory: it outlasts a changed corpus
-LEAST_WORDS = 2000  # of a lexicon that is learnt from; docs/lexicon.md
+LEAST_WORDS = 2000  # of a lexicon that is learnt from; docs/lexicon-and-lm.md
 MOST_VARIANTS = 3
 LEAST_SHARE = 0.3  # of the best pronunciation's probability
 

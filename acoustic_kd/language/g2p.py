@@ -22,7 +22,7 @@ from acoustic_kd.language.ngrams import kneser_ney
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import TEMPORARY, atomic_path, json_sha256
 
-ORDER = 6  # units; docs/lexicon.md
+ORDER = 6  # units; docs/lexicon-and-lm.md
 BEAM = 16  # hypotheses of a word kept at each letter; twice as many change nothing beyond chance
 FORMAT = 1  # raised when the same lexicon gives another model
 WORDS_AT_ONCE = 500

@@ -1,6 +1,6 @@
 """Transcripts as written → the words that are spelled: the one place where Unicode is normalised.
 
-docs/units.md says what is done and why.
+docs/lexicon-and-lm.md says what is done and why.
 """
 
 import unicodedata
