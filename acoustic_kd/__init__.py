@@ -1,6 +1,6 @@
 """Distil an ensemble of deep acoustic models into one model as good as the ensemble.
 
-The names below are for programs of one's own (docs/library.md). Each is imported when it is first
+The names below are for programs of one's own (docs/use.md). Each is imported when it is first
 asked for, so that the command line stays quick.
 """
 

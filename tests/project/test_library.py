@@ -15,7 +15,7 @@ from soft_stores import distributions
 import acoustic_kd as akd
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "library.md"
+PAGE = ROOT / "docs" / "use.md"
 NAMES = [name for name in akd.__all__ if not name.startswith("_")]
 CLASSES = akd.Classes(9, "inventory-a")
 LENGTHS = {"a": 3, "b": 5000, "c": 1, "d": 4096}
@@ -25,7 +25,7 @@ LENGTHS = {"a": 3, "b": 5000, "c": 1, "d": 4096}
 def test_every_name_is_there_and_documented(name):
     found = getattr(akd, name)
     assert found.__doc__ and name in dir(akd)
-    assert re.search(rf"`{name}[`(]", PAGE.read_text()), f"{name} is not in docs/library.md"
+    assert re.search(rf"`{name}[`(]", PAGE.read_text()), f"{name} is not in docs/use.md"
 
 
 def test_no_name_is_a_module_too():
