@@ -252,10 +252,9 @@ def test_messages_that_the_help_page_quotes_are_the_code_s():
     code = re.sub(r"\{[^{}\n]*\}", "…", code)
     rows = re.findall(r"^\| (`.*?) \|", PAGES["docs/troubleshooting.md"], re.MULTILINE)
     quoted = [span for row in rows for span in re.findall(r"`([^`]+)`", row)]
-    foreign = ("undefined symbol", "libcudart", "sndfile library not found", "graph", "train")
-    assert len(quoted) > 30
+    assert len(quoted) > 15
     for message in quoted:
-        if message in foreign:
+        if message == "sndfile library not found":  # soundfile's own
             continue
         # Numbers and names are filled in by the code.
         shown = re.sub(
