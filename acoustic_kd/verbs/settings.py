@@ -10,9 +10,9 @@ from acoustic_kd.settings import SETTINGS, Config, Setting
 HEAD = """\
 # Settings
 
-Every setting of a recipe, written by `acoustic-kd settings --markdown`. A settings file is YAML with
-these groups, such as `model: {width: 512}`; on the command line a setting is `model.width=512`. Paths
-are relative to the working directory."""
+Every setting of a recipe, written by `acoustic-kd settings --markdown`. A settings file is YAML
+with these groups, such as `model: {width: 512}`; on the command line a setting is
+`model.width=512`. Paths are relative to the working directory."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
