@@ -1,10 +1,8 @@
 """The benchmarks: their tables, and that they measure what they say."""
 
 import json
-import subprocess
 import sys
 
-import before
 import pytest
 import suite
 import tables
@@ -52,38 +50,6 @@ def test_training_is_measured_on_shards_of_the_nets_frames(text, sizes):
 def test_trainings_of_several_models_are_timed():
     row = training.measure_models("1x8:10", batch=32, steps=4, kept=5, models=1)
     assert row["ratio"] == row["turns"] / row["side"] > 0
-
-
-def test_a_benchmark_of_before_runs_with_the_code_of_before(tmp_path, capsys, monkeypatch):
-    def git(*words):
-        command = ["git", "-C", str(tmp_path / "repo"), *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    script = (
-        "import sys\nfrom acoustic_kd import AGE\nprint('x')\nprint('|', AGE, *sys.argv[1:], '|')\n"
-    )
-    commits = []
-    for age in (1, 2):
-        for name, text in (
-            ("tools/bench/b.py", script),
-            ("acoustic_kd/__init__.py", f"AGE = {age}"),
-        ):
-            (tmp_path / "repo" / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / "repo" / name).write_text(text)
-        if age == 1:
-            git("init", "-q")
-        git("add", ".")
-        git("-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "-qm", f"{age}")
-        commits.append(git("rev-parse", "HEAD"))
-    monkeypatch.setattr(suite, "HERE", tmp_path / "repo")
-    assert suite.has_commit(commits[0]) and not suite.has_commit(40 * "0")
-    monkeypatch.setattr(before, "ROOT", tmp_path / "repo")
-    path = tmp_path / "rows.json"
-    for code, age in ((), 1), (("--code", commits[1]), 2):
-        words = ["before.py", commits[0], "b.py", *code, "--threads", "3", "--json", str(path)]
-        monkeypatch.setattr(sys, "argv", words)
-        assert before.main() == 0
-        assert json.loads(path.read_text())["table"] == f"| {age} --threads 3 |"
 
 
 def test_the_suite_leaves_out_what_it_has_nothing_for(tmp_path, capsys, monkeypatch):

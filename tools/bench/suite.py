@@ -59,15 +59,13 @@ BENCHES = (
     Bench("soft-targets-paper", "Soft targets: likewise, 14,000 classes",
           "soft_targets.py --members 10 --classes 14000 --frames 4096 --encodings top-k-8 dense-16 "
           "--threads {threads}"),
-    Bench("before-soft-targets", "Soft targets: as their writing began",
-          "before.py c7541d5 soft_targets.py --members 10 --threads {threads}"),
     Bench("features", "Features against torchaudio and kaldi-native-fbank", "features.py"),
     Bench("graph", "The decoding graph, vocabularies × 2, × 4, × 8",
           "graph.py --text {text} --lexicon {lexicon} --words 5000 10000 20000 40000"),
     Bench("tree", "The decision tree, speech × 2, × 4, × 8", "tree.py {experiment}"),
     Bench("search", "The search by beam", "search.py {experiment}"),
     Bench("streaming", "Training by chunks against training in memory",
-          "streaming.py {experiment} --chunks 1 4 16 --seeds 3"),
+          "chunks.py {experiment} --chunks 1 4 16 --seeds 3"),
 )  # fmt: skip
 
 
@@ -96,9 +94,6 @@ def main() -> int:
             print(f"{bench.name}: left out, for it needs {missing.args[0]}\n")
             continue
         path = options.out / f"{bench.name}.json"
-        if words[0] == "before.py" and not path.exists() and not has_commit(words[1]):
-            print(f"{bench.name}: left out, for this clone has no commit {words[1]}\n")
-            continue
         if not path.exists():
             print(f"{bench.name}:\n", flush=True)
             status = run([sys.executable, str(HERE / words[0]), *words[1:], "--json", str(path)])
@@ -110,12 +105,6 @@ def main() -> int:
     write_text(written, page(done))
     print(written)
     return 0
-
-
-def has_commit(commit: str) -> bool:
-    """Whether the repository's history goes back so far."""
-    command = ["git", "-C", str(HERE), "cat-file", "-e", commit]
-    return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0  # noqa: S603
 
 
 def run(command: list[str]) -> int:
