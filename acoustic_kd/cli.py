@@ -40,6 +40,7 @@ VERBS = {name: f"stage {n}: {text}" for n, (name, text) in enumerate(STAGE_VERBS
     "settings": "every setting with its default, range and meaning",
     "mnist": "the paper's experiment on MNIST (recipes/mnist.sh)",
     "compare": "finished experiments side by side, as one HTML page",
+    "folds": "the results of several folds pooled, for cross-validation over speakers",
     "inspect": "what a store of soft targets or frames holds, and whether it is whole",
     "transcribe": "the words of any recordings, by the models of a finished experiment",
     "export": "the acoustic model of a finished experiment as an ONNX file",

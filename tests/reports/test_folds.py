@@ -2,21 +2,17 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 from html_pages import read_page, section, tables
 from measurements import REFERENCES, RIGHT, SPEAKERS, WORDS, measurement, results_of
 
+from acoustic_kd.cli import main
 from acoustic_kd.corpora.utterances import Utterance, write_manifest
 from acoustic_kd.reports.folds import pool_folds
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_json, write_text
-
-TOOL = Path(__file__).parents[2] / "tools" / "fold_results.py"
 
 
 def write_fold(folder, prefix):
@@ -76,14 +72,8 @@ def test_what_cannot_be_pooled(folds, tmp_path):
         pool_folds([folds[0], folds[2]])
 
 
-def run_tool(*arguments):
-    command = [sys.executable, TOOL, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_the_tool_writes_results_and_a_report_of_all_folds(folds, tmp_path):
-    done = run_tool(*folds, "--out", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
+def test_the_verb_writes_results_and_a_report_of_all_folds(folds, tmp_path):
+    assert main(["folds", *map(str, folds), "--out", str(tmp_path / "out")]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results == json.loads(json.dumps(pool_folds(folds)))
     assert (tmp_path / "out" / "results.md").read_text().startswith("# ")
@@ -98,8 +88,8 @@ def test_the_tool_writes_results_and_a_report_of_all_folds(folds, tmp_path):
     assert len(tables(section(page, "speakers"))[0]) == 1 + len(results["speakers"])
 
 
-def test_the_tool_refuses_in_one_line_and_writes_nothing(folds, tmp_path):
-    done = run_tool(folds[0], folds[0], "--out", tmp_path / "out")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "so does another of the folds" in done.stderr
+def test_the_verb_refuses_in_one_line_and_writes_nothing(folds, tmp_path, capsys):
+    assert main(["folds", *2 * [str(folds[0])], "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "so does another of the folds" in error
     assert not (tmp_path / "out").exists()

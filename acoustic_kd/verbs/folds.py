@@ -1,0 +1,35 @@
+"""`acoustic-kd folds`: one result of several folds, for cross-validation over speakers."""
+
+import argparse
+from pathlib import Path
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Pool the results of experiments that differ in corpus.fold alone: errors and words are "
+        "summed over the folds; intervals are over the test speakers or utterances of all folds."
+    )
+    parser.epilog = "Example: acoustic-kd folds exp/fold0 exp/fold1 exp/fold2 --out exp/folds"
+    parser.add_argument(
+        "experiments", type=Path, metavar="EXP", nargs="+", help="their directories, two or more"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        required=True,
+        help="the directory for results.json, results.md and report.html",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from acoustic_kd.reports.folds import folds_page, pool_folds
+    from acoustic_kd.reports.tables import markdown, terminal_table
+    from acoustic_kd.system.files import write_json, write_text
+
+    results = pool_folds(options.experiments)
+    page = folds_page(options.experiments, results)
+    write_json(options.out / "results.json", results)
+    write_text(options.out / "results.md", markdown(results))
+    write_text(options.out / "report.html", page)
+    print(terminal_table(results))
