@@ -8,10 +8,12 @@ http://www.speech.cs.cmu.edu/databases/an4/
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from acoustic_kd.corpora.utterances import Corpus, Exclusion, Utterance, normalise_text
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import read_lines, unique
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".sph", ".raw")
 _TRANSCRIPT = re.compile(r"^(?P<words>.*)\((?P<id>[^()\s]+)\)\s*$")
@@ -34,9 +36,11 @@ def read(data_dir: Path) -> Corpus:
     root = _root(Path(data_dir))
     corpus = Corpus(splits={})
     for split in ("train", "test"):
-        transcripts = _read_transcripts(root / "etc" / f"an4_{split}.transcription")
+        rows = unique(_transcripts(root / "etc" / f"an4_{split}.transcription"))
+        transcripts = {key: words for _, key, words in rows}
         utterances = corpus.splits[split] = []
-        for file_id in _lines(root / "etc" / f"an4_{split}.fileids"):
+        lines = read_lines(root / "etc" / f"an4_{split}.fileids")
+        for file_id in filter(None, (line.strip() for _, line in lines)):
             found = _utterance(root, file_id, transcripts)
             if isinstance(found, Utterance):
                 utterances.append(found)
@@ -55,23 +59,14 @@ def _root(data_dir: Path) -> Path:
     )
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{path}: cannot be read; AN4 is distributed with this file") from None
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _read_transcripts(path: Path) -> dict[str, str]:
-    """Words of each utterance id, without the sentence markers."""
-    transcripts = {}
-    for number, line in enumerate(_lines(path), start=1):
+def _transcripts(path: Path) -> Iterator[tuple[str, str, str]]:
+    """("PATH:LINE", utterance id, words without the sentence markers) of each line."""
+    for where, line in read_lines(path):
         match = _TRANSCRIPT.match(line)
-        if not match:
-            raise UserError(f"{path}:{number}: expected 'WORDS (utterance-id)', found '{line}'")
-        transcripts[match["id"]] = normalise_text(_MARKERS.sub(" ", match["words"]))
-    return transcripts
+        if match:
+            yield where, match["id"], normalise_text(_MARKERS.sub(" ", match["words"]))
+        elif line.strip():
+            raise UserError(f"{where}: expected 'WORDS (utterance-id)', found '{line.strip()}'")
 
 
 def _utterance(root: Path, file_id: str, transcripts: dict[str, str]) -> Utterance | str:

@@ -27,6 +27,7 @@ from acoustic_kd.corpora.utterances import (
 )
 from acoustic_kd.kaldi.archives import parse_place
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import read_lines, unique
 
 SOUND, FEATURES = "wav.scp", "feats.scp"
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # tabs may separate
@@ -126,24 +127,17 @@ def _read_utterances(folder: Path, listing: str) -> list[Utterance]:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
-    """("file:line", first field, rest of the line) of each line; a repeated key is an error."""
-    seen = set()
-    try:
-        # Not splitlines(): it also breaks at characters that stand within a transcript.
-        # Some editors begin a file with a mark, which is no part of its first id.
-        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    for number, line in enumerate(lines if lines != [""] else [], start=1):
-        where = f"{path}:{number}"
-        if strange := _CONTROL.search(line.rstrip("\r")):
+    """("PATH:LINE", first field, rest of the line) of each line, checked."""
+    return unique(_checked_rows(path))
+
+
+def _checked_rows(path: Path) -> Iterator[tuple[str, str, str]]:
+    for where, line in read_lines(path):
+        if strange := _CONTROL.search(line):
             raise UserError(f"{where}: control character U+{ord(strange[0]):04X}; remove it")
         if not line.strip():
             raise UserError(f"{where}: empty line; remove it")
         key, _, rest = line.strip().replace("\t", " ").partition(" ")
-        if key in seen:
-            raise UserError(f"{where}: '{key}' is there already; keep one of the lines")
-        seen.add(key)
         yield where, key, rest.strip()
 
 

@@ -8,10 +8,8 @@ One file of each; .jsonl will do. Where dev or test is absent, it is split off b
 relative path of a sound file starts at DIR.
 """
 
-import gzip
 import json
 import math
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from acoustic_kd.corpora.utterances import (
     normalise_text,
 )
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import read_lines, unique
 
 _RECORDING = {"id": str, "sources": list, "duration": (int, float)}
 _SUPERVISION = {"id": str, "recording_id": str, "start": (int, float), "duration": (int, float)}
@@ -49,10 +48,11 @@ def read(data_dir: Path, normalise: Normalise = normalise_text) -> Corpus:
             continue
         recordings = _recordings(_manifest(root / split, "recordings"), root)
         utterances = corpus.splits[split] = []
-        for where, row in _rows(_manifest(root / split, "supervisions"), _SUPERVISION):
+        rows = _rows(_manifest(root / split, "supervisions"), _SUPERVISION)
+        for where, key, row in unique(rows):
             text = None if split == UNTRANSCRIBED else normalise(str(row.get("text") or ""))
             if text == "":
-                corpus.excluded.append(Exclusion(row["id"], split, f"{where}: no words"))
+                corpus.excluded.append(Exclusion(key, split, f"{where}: no words"))
             else:
                 utterances.append(_utterance(where, row, recordings, text))
     return corpus
@@ -67,18 +67,11 @@ def _manifest(folder: Path, kind: str) -> Path:
     return found[0]
 
 
-def _rows(path: Path, needed: dict[str, Any]) -> Iterator[tuple[str, dict]]:
-    """("file:line", row) of each line, which has what is `needed`; an id twice is an error."""
-    try:
-        content = path.read_bytes()
-        lines = (gzip.decompress(content) if path.suffix == ".gz" else content).decode().split("\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    seen = set()
-    for number, line in enumerate(lines, start=1):
+def _rows(path: Path, needed: dict[str, Any]) -> Iterator[tuple[str, str, dict]]:
+    """("PATH:LINE", id, row) of each line, which has the keys and types that are `needed`."""
+    for where, line in read_lines(path):
         if not line.strip():
             continue
-        where = f"{path}:{number}"
         try:
             row = json.loads(line)
         except ValueError:
@@ -86,16 +79,13 @@ def _rows(path: Path, needed: dict[str, Any]) -> Iterator[tuple[str, dict]]:
         for key, kind in needed.items():
             if not isinstance(row, dict) or not isinstance(row.get(key), kind):
                 raise UserError(f"{where}: '{key}' is missing or of a wrong type")
-        if row["id"] in seen:
-            raise UserError(f"{where}: '{row['id']}' is there already; keep one of the lines")
-        seen.add(row["id"])
-        yield where, row
+        yield where, row["id"], row
 
 
 def _recordings(path: Path, root: Path) -> dict[str, tuple[str, float]]:
     """Sound file and length in seconds of each recording."""
     found = {}
-    for where, row in _rows(path, _RECORDING):
+    for where, key, row in unique(_rows(path, _RECORDING)):
         source = row["sources"][0] if len(row["sources"]) == 1 else None
         if not isinstance(source, dict) or source.get("type") != "file":
             raise UserError(f"{where}: expected one source of type 'file'; write the sound to one")
@@ -103,7 +93,7 @@ def _recordings(path: Path, root: Path) -> dict[str, tuple[str, float]]:
             raise UserError(f"{where}: has transforms, which are not done here; save the sound")
         if not isinstance(source.get("source"), str):
             raise UserError(f"{where}: its source has no path")
-        found[row["id"]] = str(root / source["source"]), float(row["duration"])
+        found[key] = str(root / source["source"]), float(row["duration"])
     return found
 
 

@@ -21,6 +21,7 @@ from acoustic_kd.corpora.utterances import (
     normalise_text,
 )
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import read_lines, unique
 
 DOWNLOADS = Path("exp") / "librispeech-data"  # where no folder is given
 _UNEXPECTED = re.compile("[^A-Z' ]")  # in a transcript
@@ -93,7 +94,7 @@ def _read_part(part: Path, split: str) -> tuple[list[Utterance], list[Exclusion]
         path = chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
         recordings = {recording.stem: recording for recording in _recordings(chapter)}
         transcribed = set()
-        for where, key, text in _transcripts(path):
+        for where, key, text in unique(_transcripts(path)):
             transcribed.add(key)
             reason = _reason(where, text)
             if key not in recordings:
@@ -121,19 +122,8 @@ def _reason(where: str, text: str) -> str | None:
 
 
 def _transcripts(path: Path) -> Iterator[tuple[str, str, str]]:
-    """("file:line", utterance id, words) of each line; none where there is no file."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        return
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    seen = set()
-    for number, line in enumerate(lines, start=1):
+    """("PATH:LINE", utterance id, words) of each line; none where the file is missing."""
+    for where, line in read_lines(path) if path.exists() else ():
         key, _, words = line.strip().partition(" ")
-        if not key:
-            continue
-        if key in seen:
-            raise UserError(f"{path}:{number}: '{key}' is there already; keep one of the lines")
-        seen.add(key)
-        yield f"{path}:{number}", key, normalise_text(words)
+        if key:
+            yield where, key, normalise_text(words)

@@ -14,6 +14,7 @@ import kaldialign
 import numpy as np
 
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import read_lines
 
 REPLICATIONS = 10_000
 SEED = 0
@@ -175,11 +176,7 @@ def read_transcripts(path: Path) -> dict[str, list[str]]:
     Raises:
         UserError: the file is missing.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    lines = (line.split() for line in text.splitlines())
+    lines = (line.split() for _, line in read_lines(path))
     return {fields[0]: fields[1:] for fields in lines}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from acoustic_kd.decoding.graph.fst import STATE, FstRecords, concatenated_ranges, map_fst
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_json
+from acoustic_kd.system.files import read_json, read_lines
 
 
 class SearchGraph:
@@ -26,11 +26,7 @@ class SearchGraph:
     def __init__(self, folder: Path) -> None:
         folder = Path(folder)
         self.num_senones = int(read_json(folder / "graph.json")["senones"])
-        try:
-            lines = (folder / "words.txt").read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise UserError(f"{folder}/words.txt: cannot be read ({error.strerror})") from None
-        self.words = [line.split()[0] for line in lines]
+        self.words = [line.split()[0] for _, line in read_lines(folder / "words.txt")]
         self.fst = map_fst(folder / "HCLG.fst")
         self.rank = epsilon_ranks(self.fst)
 

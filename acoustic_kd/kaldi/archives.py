@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, cast
 
 from acoustic_kd.kaldi.objects import Damaged, Kind, read_key, read_object
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import read_lines
 
 GZIP = b"\x1f\x8b"
 ROWS_OVER = 3  # rows that a range may end behind a matrix (Kaldi: util/kaldi-holder.cc)
@@ -75,7 +76,7 @@ class Table(Mapping[str, Any]):
         for path in paths:
             for where, name, place in _index(path) if is_index else _objects(path, kind):
                 if name in self._places:
-                    raise UserError(f"{where}: utterance '{name}' is there twice; keep one of them")
+                    raise UserError(f"{where}: duplicate id '{name}'; keep one of the two")
                 self._places[name] = place
         if not self._places:
             raise UserError(f"{given}: there is no utterance in it")
@@ -212,13 +213,8 @@ def _objects(path: Path, kind: Kind) -> Iterator[tuple[str, str, Place]]:
 
 
 def _index(path: Path) -> Iterator[tuple[str, str, Place]]:
-    """("file:line", utterance, place) of each line of an scp."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, start=1):
-        where = f"{path}:{number}"
+    """("PATH:LINE", utterance, place) of each line of an scp."""
+    for where, line in read_lines(path):
         name, _, entry = line.strip().replace("\t", " ").partition(" ")
         yield where, name, parse_place(where, entry.strip(), path.parent)
 

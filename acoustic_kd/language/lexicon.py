@@ -1,11 +1,12 @@
 """Pronouncing lexicons: a word's pronunciations in phones, read from CMU-style dictionaries."""
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import write_text
+from acoustic_kd.system.files import read_lines, write_text
 
 SILENCE = "SIL"
 EXACT = ";;; words and units exactly as written"  # the first line where nothing is to be mended
@@ -64,42 +65,20 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
         UserError: the file is missing or empty, or a line names a word without phones, or with
             silence in it.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise UserError(f"lexicon {path}: cannot be read ({error.strerror})") from None
-    found: list[tuple[int, str, list[str]]] = []
-    exact = text.startswith(f"{EXACT}\n")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if exact:
-            fields = line.split() if number > 1 else []
-        else:
-            fields = line.split("#", 1)[0].split() if not line.startswith(";;;") else []
-        if not fields:
-            continue
-        if len(fields) == 1:
-            raise UserError(f"lexicon {path}:{number}: word '{fields[0]}' has no phones")
-        word, *phones = fields
-        if not exact:
-            word = _VARIANT.sub("", word)
-            word = word.upper() if upper else word
-        if _PROBABILITY.fullmatch(phones[0]):
-            raise UserError(
-                f"lexicon {path}:{number}: word '{word}' has a probability, {phones[0]}, before "
-                "its phones; give lexicon.txt, not lexiconp.txt"
-            )
-        found.append((number, word, phones))
-    written = {phone for _, _, phones in found for phone in phones}
-    said = {phone: phone for phone in written} if exact else _mended(written)
+    lines = list(read_lines(path, "lexicon", errors="replace"))  # CMU's own is in Latin-1
+    exact = bool(lines) and lines[0][1] == EXACT
+    rows = list(_exact_rows(lines[1:]) if exact else _plain_rows(lines, upper))
+    written = {phone for _, _, phones in rows for phone in phones}
+    read_as = {phone: phone for phone in written} if exact else _normalised(written)
     entries: dict[str, dict[tuple[str, ...], None]] = {}
-    for number, word, phones in found:
-        spoken = tuple(said[phone] for phone in phones)
+    for where, word, phones in rows:
+        spoken = tuple(read_as[phone] for phone in phones)
         if spoken == (SILENCE,):  # as !SIL of Kaldi's: between any two words there may be silence
             continue
         if SILENCE in spoken:
             raise UserError(
-                f"lexicon {path}:{number}: word '{word}' has the phone {SILENCE}, which is silence "
-                "and no part of a word; take it out"
+                f"{where}: word '{word}' has the phone {SILENCE}, which is silence and no part of "
+                "a word; take it out"
             )
         # A dict keeps the order and drops pronunciations that differed in stress alone.
         entries.setdefault(word, {})[spoken] = None
@@ -108,7 +87,32 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
     return Lexicon({word: tuple(prons) for word, prons in entries.items()})
 
 
-def _mended(phones: set[str]) -> dict[str, str]:
+def _exact_rows(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, list[str]]]:
+    """("PATH:LINE", word, phones) of each line, as `write_lexicon` writes them."""
+    for where, line in lines:
+        word, *phones = line.split() or [""]
+        if word and not phones:
+            raise UserError(f"{where}: word '{word}' has no phones")
+        if word:
+            yield where, word, phones
+
+
+def _plain_rows(
+    lines: Iterable[tuple[str, str]], upper: bool
+) -> Iterator[tuple[str, str, list[str]]]:
+    """The rows of a user's dictionary, without comments and numbers of variants."""
+    text = ((where, line.partition("#")[0]) for where, line in lines if line[:3] != ";;;")
+    for where, word, phones in _exact_rows(text):
+        word = _VARIANT.sub("", word.upper() if upper else word)
+        if _PROBABILITY.fullmatch(phones[0]):
+            raise UserError(
+                f"{where}: word '{word}' has a probability, {phones[0]}, before its phones; give "
+                "lexicon.txt, not lexiconp.txt"
+            )
+        yield where, word, phones
+
+
+def _normalised(phones: set[str]) -> dict[str, str]:
     """Each phone as it is read: in upper case and without stress, where these say nothing more."""
     silent = {phone: SILENCE for phone in phones if phone.upper() == SILENCE}
     upper = {phone: phone.upper() for phone in phones - silent.keys()}
@@ -133,7 +137,8 @@ def write_lexicon(path: Path, lexicon: Lexicon, exact: bool = False) -> None:
         exact: begin with the line `EXACT`: words need not be in upper case. So it is, too, where
             phones would be read otherwise than they are.
     """
-    exact = exact or any(phone != name for phone, name in _mended(set(lexicon.phones())).items())
+    read_as = _normalised(set(lexicon.phones()))
+    exact = exact or any(phone != name for phone, name in read_as.items())
     rows = ((w, phones) for w, variants in lexicon.entries.items() for phones in variants)
     head = f"{EXACT}\n" if exact else ""
     write_text(path, head + "".join(f"{word} {' '.join(phones)}\n" for word, phones in rows))

@@ -1,15 +1,13 @@
 """Text to train a language model on: a sentence a line, every line checked as it is read."""
 
-import gzip
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from io import BufferedIOBase
 from pathlib import Path
 
 from acoustic_kd.language.arpa import BOS, EOS
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import read_lines
 
 # Control characters, but for those that end a line or part words; and what stands for bytes that
 # somebody could not decode.
@@ -35,24 +33,17 @@ class TextFile:
         self.path, self.setting, self._normalise = Path(path), setting, normalise
 
     def __iter__(self) -> Iterator[list[str]]:
-        try:
-            with open_bytes(self.path) as file:
-                for number, line in enumerate(file, start=1):
-                    words = self._checked(line, number).split()
-                    if not _MARKS.isdisjoint(words):
-                        raise self._bad(number, "<s> or </s> in it", "take such marks out")
-                    if words and self._normalise is not None:
-                        words = self._normalise(" ".join(words)).split()
-                    if words:
-                        yield words
-        except (EOFError, gzip.BadGzipFile, zlib.error):
-            raise UserError(
-                f"{self.setting} {self.path}: damaged .gz file; fetch or make it again"
-            ) from None
-        except OSError as error:
-            raise UserError(
-                f"{self.setting} {self.path}: cannot be read ({error.strerror})"
-            ) from None
+        for where, line in read_lines(self.path, self.setting):
+            if strange := _UNEXPECTED.search(line):
+                code = f"U+{ord(strange[0]):04X}"
+                raise UserError(f"{where}: character {code} in it; give text, a sentence a line")
+            words = line.split()
+            if not _MARKS.isdisjoint(words):
+                raise UserError(f"{where}: <s> or </s> in it; take such marks out")
+            if words and self._normalise is not None:
+                words = self._normalise(" ".join(words)).split()
+            if words:
+                yield words
 
     def counts(self) -> Counter[str]:
         """How often each word comes.
@@ -66,26 +57,6 @@ class TextFile:
         if not counts:
             raise UserError(f"{self.setting} {self.path}: no words in it")
         return counts
-
-    def _checked(self, line: bytes, number: int) -> str:
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            wrong = line[error.start]
-            raise self._bad(number, f"byte 0x{wrong:02x} is not UTF-8", "convert it") from None
-        strange = _UNEXPECTED.search(text, 1 if number == 1 and text[0] == "\ufeff" else 0)
-        if strange:
-            what = f"character U+{ord(strange[0]):04X} in it"
-            raise self._bad(number, what, "give text, a sentence a line")
-        return text.removeprefix("\ufeff") if number == 1 else text
-
-    def _bad(self, number: int, what: str, mend: str) -> UserError:
-        return UserError(f"{self.setting} {self.path}:{number}: {what}; {mend}")
-
-
-def open_bytes(path: Path) -> BufferedIOBase:
-    """Open a file, plain or `.gz`, to read its bytes."""
-    return gzip.open(path, "rb") if str(path).endswith(".gz") else Path(path).open("rb")
 
 
 def most_frequent(counts: Counter[str], number: int | None) -> list[str]:

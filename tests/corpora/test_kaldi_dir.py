@@ -111,9 +111,9 @@ def test_dev_is_optional_but_test_is_not(data):
     [
         ("wav.scp", ["a sph2pipe -f wav a.sph |"], r"wav\.scp:1: .* is a command, .* not run"),
         ("wav.scp", ["a a.wav", "b"], r"wav\.scp:2: expected 'recording-id path'"),
-        ("wav.scp", ["a a.wav", "a b.wav"], r"wav\.scp:2: 'a' is there already"),
+        ("wav.scp", ["a a.wav", "a b.wav"], r"wav\.scp:2: duplicate id 'a'; keep one of the lines"),
         ("wav.scp", ["a a.wav", "", "b b.wav"], r"wav\.scp:2: empty line"),
-        ("text", ["a yes", "a no"], r"text:2: 'a' is there already"),
+        ("text", ["a yes", "a no"], r"text:2: duplicate id 'a'; keep one of the lines"),
         ("utt2spk", ["a anna", "b"], r"utt2spk:2: expected 'utterance-id speaker'"),
         ("utt2spk", ["a anna"], r"utt2spk: no speaker of utterance 'b'; add a line for it"),
         ("utt2spk", ["a anna maria"], r"utt2spk:1: expected 'utterance-id speaker'"),
@@ -135,7 +135,7 @@ def test_malformed_line_is_named(data, name, lines, message):
 def test_binary_instead_of_text(data):
     root = data("train", "text")
     (root / "train/text").write_bytes(b"a \xff\xfe\n")
-    with pytest.raises(UserError, match="text: cannot be read as UTF-8"):
+    with pytest.raises(UserError, match="text:1: byte 0xff is not UTF-8; convert the file"):
         kaldi_dir.read(root)
 
 

@@ -118,10 +118,10 @@ def test_what_cannot_be_used_is_listed(small):
 def test_transcripts_that_are_refused(small):
     path = small / "LibriSpeech" / "train-clean-5" / "0/10/0-10.trans.txt"
     path.write_text("0-10-0000 YES\n0-10-0000 NO\n")
-    with pytest.raises(UserError, match=f"^{path}:2: '0-10-0000' is there already"):
+    with pytest.raises(UserError, match=f"^{path}:2: duplicate id '0-10-0000'"):
         load(config(small), small)
     path.write_bytes(b"0-10-0000 \xff\n")
-    with pytest.raises(UserError, match=f"^{path}: cannot be read as UTF-8 text"):
+    with pytest.raises(UserError, match=f"^{path}:1: byte 0xff is not UTF-8"):
         load(config(small), small)
 
 

@@ -125,7 +125,7 @@ def test_several_archives_are_one_table(tmp_path):
     table = Table(f"ark:{tmp_path}/pdf.*.gz", ALIGNMENT)
     assert {name: len(table[name]) for name in table} == {"u1": 1, "u2": 2, "u10": 10}
     (tmp_path / "pdf.3.gz").write_bytes(gzip.compress(b"u2 1 2\n"))
-    with pytest.raises(UserError, match=r"pdf\.3\.gz: utterance 'u2' is there twice"):
+    with pytest.raises(UserError, match=r"pdf\.3\.gz: duplicate id 'u2'"):
         Table(f"{tmp_path}/pdf.*.gz", ALIGNMENT)
 
 
@@ -166,7 +166,7 @@ HUGE = b"a \0BFM \4\xff\xff\xff\x7f\4\xff\xff\xff\x7f1234"
         (ALIGNMENT, b"a 1 x\n", r"'a'\): not integers, one a frame"),
         (ALIGNMENT, b"a 1 99999999999\n", r"'a'\): not integers"),
         (ALIGNMENT, b"a \0BFM \4\1\0\0\0\4\1\0\0\0abcd", r"'a'\): not integers"),
-        (ALIGNMENT, b"a 1\na 2\n", "utterance 'a' is there twice"),
+        (ALIGNMENT, b"a 1\na 2\n", "duplicate id 'a'"),
         (MATRIX, BINARY, r"'a'\): not a matrix of floats"),
         (MATRIX, HUGE, r"'a'\): not a matrix"),
         (MATRIX, b"a  [\n 1 2\n 3 ]\n", r"'a'\): not a matrix of floats"),
@@ -201,7 +201,7 @@ def test_damage_is_named(tmp_path, kind, content, message):
         ("a a.ark:2[3:1]", "expected 'utterance-id path:offset'"),
         ("a a.ark:2[0:1,0:3]", "expected 'utterance-id path:offset'"),
         ("a gone.ark:2", r"gone\.ark: no such file"),
-        ("a a.ark:2\na a.ark:2", r"a\.scp:2: utterance 'a' is there twice"),
+        ("a a.ark:2\na a.ark:2", r"a\.scp:2: duplicate id 'a'"),
     ],
 )
 def test_a_wrong_line_of_an_index_is_named(tmp_path, line, message):

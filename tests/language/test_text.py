@@ -27,7 +27,7 @@ def test_sentences_again_and_again(tmp_path, name):
         ("GO\x85ON".encode(), ":1: character U+0085 in it"),
         ("GO \ufffd".encode(), ":1: character U+FFFD in it"),
         ("GO\n\ufeffON".encode(), ":2: character U+FEFF in it"),
-        (b"GO\nNA\xcfVE\n", ":2: byte 0xcf is not UTF-8; convert it"),
+        (b"GO\nNA\xcfVE\n", ":2: byte 0xcf is not UTF-8; convert the file"),
         (b"<s> GO </s>\n", ":1: <s> or </s> in it; take such marks out"),
         (b"", ": no words in it"),
         (b"\n \n", ": no words in it"),

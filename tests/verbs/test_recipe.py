@@ -386,7 +386,7 @@ def test_an_utterance_id_that_is_used_twice(own, refusal):
     scp = path_of(own, "wav.scp")
     lines = scp.read_text()
     scp.write_text(lines + lines.splitlines()[0] + "\n")
-    assert f"{scp}:{lines.count(chr(10)) + 1}: '{first_utterance(own)}' is there already" in (
+    assert f"{scp}:{lines.count(chr(10)) + 1}: duplicate id '{first_utterance(own)}'" in (
         refusal(own, "corpus")
     )
     scp.write_text(lines)
