@@ -103,4 +103,4 @@ def _lexicon_path(config: Config) -> Path:
         given = Path(config.align.lexicon)
         named = config.align.lexicon in LEXICONS and not given.is_file()
         return file_of(given.name, corpora.librispeech_dir(config.corpus)) if named else given
-    return corpora.own_lexicon(config.corpus) or bundled_lexicon()
+    return corpora.corpus_lexicon(config.corpus) or bundled_lexicon()

@@ -73,7 +73,7 @@ def run(experiment: Experiment) -> None:
         for utterance in utterances
     ]
     # One round for all splits: processes take seconds to start.
-    find = _take if corpora.is_of_features(config.corpus) else _extract
+    find = _take if corpora.has_features(config.corpus) else _extract
     work = map_ordered(find, items, "features", 0, _start_features, (config.features,))
     with closing(work) as results:
         same = SameDimension()

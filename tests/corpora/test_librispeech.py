@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from acoustic_kd.cli import main
 from acoustic_kd.corpora import librispeech as librispeech
 from acoustic_kd.corpora import openslr as openslr
-from acoustic_kd.corpora.load import CORPORA, data_dir, load
+from acoustic_kd.corpora.load import CORPORA, Reader, data_dir, load
 from acoustic_kd.corpora.utterances import Corpus, Utterance
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.settings import LIBRISPEECH_PARTS, CorpusConfig, load_config
@@ -200,7 +200,7 @@ def test_folds_test_on_every_speaker_once(total, folds, seed):
 
 def test_folds_where_the_corpus_has_its_own_test(small):
     write_part(small, "test-clean", [40])
-    with pytest.raises(UserError, match="'corpus.folds' is 3; it must be null, for corpus"):
+    with pytest.raises(UserError, match="'corpus.folds' is 3; it must be null, because corpus"):
         load(config(small, folds=3, test_parts=("test-clean",)), small)
 
 
@@ -208,7 +208,7 @@ def splits_of(total, **changes):
     """The splits of a corpus of so many speakers, each with two utterances."""
     spoken = [Utterance(f"{s}-{n}", str(s), "/x", "GO") for s in range(total) for n in range(2)]
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setitem(CORPORA, "fake", lambda config, out: Corpus({"train": spoken}))
+        monkeypatch.setitem(CORPORA, "fake", Reader(lambda *_: Corpus({"train": spoken})))
         return load(replace(config("."), name="fake", **changes), Path()).splits
 
 

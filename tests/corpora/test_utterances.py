@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acoustic_kd.corpora.load import CORPORA, load
+from acoustic_kd.corpora.load import CORPORA, Reader, load
 from acoustic_kd.corpora.utterances import (
     Corpus,
     Exclusion,
@@ -121,7 +121,7 @@ def config(**changes) -> CorpusConfig:
 
 
 def register(monkeypatch, **splits) -> None:
-    monkeypatch.setitem(CORPORA, "fake", lambda config, out_dir: Corpus(dict(splits)))
+    monkeypatch.setitem(CORPORA, "fake", Reader(lambda *_: Corpus(dict(splits))))
 
 
 def test_load_splits_dev_off_and_sorts(monkeypatch, tmp_path):
