@@ -119,7 +119,7 @@ def split_by_speaker(
     utterances: Iterable[Utterance],
     share: float,
     seed: int,
-    instead: str = "a dev split of the corpus itself",
+    alternative: str = "a dev split that comes with the corpus",
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Split off whole speakers that hold about `share` of the utterances.
 
@@ -127,22 +127,18 @@ def split_by_speaker(
     the part split off differs from `share` of the utterances by less than the largest speaker.
 
     Args:
-        instead: what would do where there are too few speakers, for the message.
+        alternative: what a message suggests where there are too few speakers.
 
     Returns:
         (kept, split off), each in the order given, each with at least one speaker.
 
-    Raises:
-        UserError: fewer than two speakers, or `share` is not between 0 and 1.
     """
     utterances = list(utterances)
-    if not 0 < share < 1:
-        raise UserError(f"share of utterances to split off is {share}: give one between 0 and 1")
     sizes = Counter(utterance.speaker for utterance in utterances)
     if len(sizes) < 2:
         raise UserError(
             f"cannot split by speaker: {len(utterances)} utterances of {len(sizes)} speaker(s); "
-            f"at least 2 speakers are needed, or {instead}"
+            f"at least 2 speakers are needed, or {alternative}"
         )
     return take_speakers(utterances, _choose_speakers(sizes, share * len(utterances), seed))
 

@@ -76,20 +76,9 @@ def train_lm(
 
     Returns:
         The number of n-grams of each order, of the highest that has any and those below.
-
-    Raises:
-        UserError: no sentences or no vocabulary, nothing in common between them, or settings
-            that make no sense.
     """
     words = [BOS, EOS, *sorted(set(vocabulary) - {BOS, EOS})]
     min_counts = list(min_counts or [1] * order)
-    if order < 1 or len(min_counts) != order or min_counts != sorted(min_counts):
-        raise UserError(
-            f"language model: order {order} with min_counts {min_counts}: give an order of at "
-            "least 1 and one count an order, never falling"
-        )
-    if min_counts[0] != 1:
-        raise UserError("language model: min_counts must begin with 1: all words are kept")
     tokens, ends = _encode(sentences, words)
     orders = _count(tokens, ends, len(words), order)
     if not orders[0].count[EOS_ID + 1 : len(words)].any():

@@ -149,16 +149,6 @@ def test_failing_synthesiser_is_one_line(monkeypatch):
         demo._speak(voice, ["YES"])
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("demo_train_voices", 99), ("demo_test_voices", 0), ("demo_eval_sentences", 0)],
-)
-def test_impossible_sizes_are_named(tmp_path, key, value):
-    pytest.importorskip("espeakng_loader", reason="needs acoustic-kd[demo]")
-    with pytest.raises(UserError, match=rf"corpus\.{key} is {value}: give 1 to"):
-        load(config(**{key: value}), tmp_path)
-
-
 def test_the_synthesiser_needs_no_package():
     """The child runs by path: it must not import what a fresh interpreter lacks."""
     tree = ast.parse(Path(_espeak_child.__file__).read_text(encoding="utf-8"))
