@@ -125,11 +125,6 @@ def _normalised(phones: set[str]) -> dict[str, str]:
     return (plain if all(map(_STRESSED.fullmatch, numbered)) else upper) | silent
 
 
-def as_once_read(phone: str) -> str:
-    """What a phone was read as when all lost their case, and a digit that looks like stress."""
-    return re.sub("(?<=[A-Z])[012]$", "", phone.upper())
-
-
 def write_lexicon(path: Path, lexicon: Lexicon, exact: bool = False) -> None:
     """Write `WORD PH1 PH2 …`, one pronunciation a line; `read_lexicon` reads it back the same.
 

@@ -25,7 +25,7 @@ from acoustic_kd.experiment.words import (
     with_unknown_words,
 )
 from acoustic_kd.kaldi.archives import archive_of
-from acoustic_kd.language.lexicon import Lexicon, as_once_read, read_lexicon, write_lexicon
+from acoustic_kd.language.lexicon import Lexicon, read_lexicon, write_lexicon
 from acoustic_kd.settings import Config
 from acoustic_kd.system.files import file_sha256, json_sha256, size_and_ends_digest
 
@@ -35,7 +35,7 @@ def corpus_sources(config: Config) -> dict[str, str]:
     if takes_pdfs(config):
         sources = {"lexicon": "none"}
     else:
-        sources = spelling_source(config) or lexicon_source(config)
+        sources = spelling_source(config) or {"lexicon": file_sha256(_lexicon_path(config))}
     words: Iterable[str] = map(normalise_text, vocabulary(config.corpus.demo_language))
     if corpora.data_dir(config.corpus) is not None:
         # Only the demo writes anything there.
@@ -46,14 +46,6 @@ def corpus_sources(config: Config) -> dict[str, str]:
     elif more := corpora.read_untranscribed(config.corpus):
         sources["data"] = json_sha256(_source_rows({UNTRANSCRIBED: more}))
     return sources | unknown_words_source(config, _lexicon(config), words)
-
-
-def lexicon_source(config: Config) -> dict[str, str]:
-    """The lexicon's text; and that its phones are as written, where they once were not."""
-    sources = {"lexicon": file_sha256(_lexicon_path(config))}
-    if any(as_once_read(phone) != phone for phone in _lexicon(config).phones()):
-        sources["phones"] = "as written"
-    return sources
 
 
 def _source_rows(splits: dict[str, list[Utterance]]) -> list[list]:

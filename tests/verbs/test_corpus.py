@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from acoustic_kd.settings import AlignConfig, Config, CorpusConfig
+from acoustic_kd.settings import Config, CorpusConfig
 from acoustic_kd.verbs.corpus import corpus_sources
 
 
@@ -36,17 +36,6 @@ def sources(folder, **changes):
     corpus = CorpusConfig(name="kaldi_dir", data_dir=str(folder))
     corpus = dataclasses.replace(corpus, **changes)
     return corpus_sources(dataclasses.replace(Config(), corpus=corpus))
-
-
-@pytest.mark.parametrize(
-    ("text", "written"), [("GO G OW1\n", False), ("GO g o1\nGUO g o3\n", True)]
-)
-def test_phones_that_were_once_merged_are_read_again(kaldi_dir, tmp_path, text, written):
-    lexicon = tmp_path / "lexicon.txt"
-    lexicon.write_text(text)
-    corpus = CorpusConfig(name="kaldi_dir", data_dir=str(kaldi_dir))
-    config = Config(corpus=corpus, align=AlignConfig(method="flat", lexicon=str(lexicon)))
-    assert (corpus_sources(config).get("phones") == "as written") == written
 
 
 def say_something_else(sound):
