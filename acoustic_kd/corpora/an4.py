@@ -29,9 +29,6 @@ def read(data_dir: Path) -> Corpus:
     """Read AN4's train and test splits; `data_dir` is the `an4` folder or the one above it.
 
     An utterance without audio or without a transcript is left out and listed in `excluded`.
-
-    Raises:
-        UserError: the folder or a file under `etc/` is missing, or a transcript is malformed.
     """
     root = _root(Path(data_dir))
     corpus = Corpus(splits={})

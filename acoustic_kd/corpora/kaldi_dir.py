@@ -46,10 +46,6 @@ def read(data_dir: Path, normalise: Normalise = normalise_text, listing: str = S
     Args:
         normalise: for the transcripts.
         listing: SOUND or FEATURES.
-
-    Raises:
-        UserError: train or test is missing, a line is malformed (file and line are named), or
-            wav.scp holds a command instead of a path.
     """
     root = Path(data_dir).absolute()
     corpus = Corpus(splits={})
@@ -74,9 +70,6 @@ def read_untranscribed(folder: Path, listing: str = SOUND) -> list[Utterance]:
 
     Args:
         listing: as for `read`.
-
-    Raises:
-        UserError: there is no such listing or nothing in it, or a line is malformed, as for `read`.
     """
     folder = Path(folder).absolute()
     path = folder / listing

@@ -36,10 +36,6 @@ def read(data_dir: Path, normalise: Normalise = normalise_text) -> Corpus:
 
     Args:
         normalise: for the transcripts.
-
-    Raises:
-        UserError: there is no train, a manifest is missing or damaged, or a line is not what lhotse
-            writes, or asks for more than reading a file (file and line are named).
     """
     root = Path(data_dir).absolute()
     corpus = Corpus(splits={})

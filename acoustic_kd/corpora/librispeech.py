@@ -37,10 +37,6 @@ def read(config: Any, data_dir: Path) -> Corpus:
 
     Args:
         config: has `train_parts`, `dev_parts`, `test_parts`, `untranscribed_parts`: names.
-
-    Raises:
-        UserError: a part cannot be found or downloaded, holds no speech, or has a transcript that
-            is not text or names an utterance twice.
     """
     corpus = Corpus(splits={})
     parts = {split: getattr(config, f"{split}_parts") for split in (*SPLITS, UNTRANSCRIBED)}

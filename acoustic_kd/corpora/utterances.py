@@ -65,11 +65,7 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
 
 
 def read_manifest(path: Path) -> list[Utterance]:
-    """Read what `write_manifest` wrote.
-
-    Raises:
-        UserError: the file is missing, or a line is not an utterance (the line is named).
-    """
+    """Read what `write_manifest` wrote."""
     utterances = []
     for number, row in enumerate(jsonl_rows(path), start=1):
         try:

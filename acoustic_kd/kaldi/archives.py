@@ -64,10 +64,6 @@ class Table(Mapping[str, Any]):
 
         Args:
             kind: of the objects.
-
-        Raises:
-            UserError: nothing is there, it is damaged or of another kind, or an utterance is there
-                twice.
         """
         self.given, self._kind = given, kind
         self._places: dict[str, Place] = {}
@@ -112,11 +108,7 @@ class Table(Mapping[str, Any]):
 
 
 def find_files(given: str) -> tuple[list[Path], bool]:
-    """The files that are meant, and whether they are indices.
-
-    Raises:
-        UserError: there are none, or a command is given.
-    """
+    """The files that are meant, and whether they are indices."""
     text = given.strip()
     prefix = _PREFIX.match(text)
     name = text[prefix.end() :].strip() if prefix else text
@@ -135,11 +127,7 @@ def find_files(given: str) -> tuple[list[Path], bool]:
 
 
 def files_of(given: str) -> list[Path]:
-    """Every file that a table is read from: archives; or indices, and the archives they name.
-
-    Raises:
-        UserError: as for `find_files`; a line of an index is malformed.
-    """
+    """Every file that a table is read from: archives; or indices, and the archives they name."""
     paths, is_index = find_files(given)
     if not is_index:
         return paths
@@ -174,9 +162,6 @@ def read_place(place: Place, kind: Kind, name: str, file: BinaryIO | None = None
     Args:
         name: its utterance, for messages.
         file: the archive if it is open.
-
-    Raises:
-        UserError: it cannot be read.
     """
     with _readable(place.path, name):
         if file is None:
@@ -231,9 +216,6 @@ def parse_place(where: str, entry: str, folder: Path) -> Place:
     Args:
         where: "file:line", for messages.
         folder: where a relative path may begin, too.
-
-    Raises:
-        UserError: it is malformed, a command, or of a file that there is not.
     """
     if entry.startswith("|") or entry.endswith("|"):
         raise UserError(

@@ -22,9 +22,6 @@ def log_posteriors(found: np.ndarray | Sparse, classes: int, where: str) -> np.n
     Args:
         classes: K.
         where: archive and utterance, for messages.
-
-    Raises:
-        UserError: of another number of classes, or no probabilities.
     """
     if isinstance(found, Sparse):
         return _of_sparse(found, classes, where)
@@ -76,9 +73,6 @@ def best_classes(found: np.ndarray | Sparse, where: str) -> np.ndarray:
 
     Args:
         where: archive and utterance, for messages.
-
-    Raises:
-        UserError: a frame has none.
     """
     if isinstance(found, Sparse):
         counts = np.diff(found.offsets)
@@ -123,9 +117,6 @@ def frames_as_here(rows: Rows, frames: int, snip_edges: bool, where: str) -> Row
         frames: of the utterance, here.
         snip_edges: as Kaldi's features were made, from the same sound.
         where: file and utterance, for messages.
-
-    Raises:
-        UserError: the numbers of frames are not those.
     """
     expected = frames if snip_edges else frames + 2
     if len(rows) == expected:

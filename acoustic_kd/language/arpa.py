@@ -69,11 +69,7 @@ class ArpaModel:
 
 
 def read_arpa(path: Path) -> ArpaModel:
-    """Read an ARPA file (plain or `.gz`).
-
-    Raises:
-        UserError: the file is missing, damaged or cut short; file and line are named.
-    """
+    """Read an ARPA file (plain or `.gz`)."""
     ngrams: list[dict[tuple[str, ...], tuple[float, float]]] = []
     for words, logprob, backoff in iterate_arpa(path):
         while len(ngrams) < len(words):
@@ -107,11 +103,7 @@ def open_arpa(path: Path) -> TextIO:
 
 
 def iterate_arpa(path: Path) -> Iterator[Entry]:
-    """The n-grams of an ARPA file in its order, each line checked.
-
-    Raises:
-        UserError: as `read_arpa`.
-    """
+    """The n-grams of an ARPA file in its order, each line checked."""
     try:
         with open_arpa(path) as file:
             yield from _entries(file, path)

@@ -127,9 +127,6 @@ def train_model(lexicon: Lexicon, order: int = ORDER) -> GraphoneModel:
 
     Args:
         order: of the n-gram, 2 or more.
-
-    Raises:
-        UserError: no word of it can be cut into units.
     """
     rows = [(word, phones) for word in sorted(lexicon.entries) for phones in lexicon[word]]
     cuts = [cut for cut in align(rows) if cut is not None]

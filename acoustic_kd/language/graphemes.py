@@ -89,9 +89,6 @@ class Alphabet:
     Args:
         words: of the train transcripts, with how often each comes.
         positions: whether letters are set apart by their place.
-
-    Raises:
-        UserError: there are more than `MOST` letters, or none.
     """
 
     def __init__(self, words: Counter[str], positions: bool = True) -> None:

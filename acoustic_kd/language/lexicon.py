@@ -60,10 +60,6 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
     unless two of them differ in case alone (s and S of SAMPA), or one ends in a digit that is no
     stress of a vowel of CMU's (a tone). Where the first line is `EXACT`, words and phones are as
     they stand in all others. Words that are silence and nothing else are left out.
-
-    Raises:
-        UserError: the file is missing or empty, or a line names a word without phones, or with
-            silence in it.
     """
     lines = list(read_lines(path, "lexicon", errors="replace"))  # CMU's own is in Latin-1
     exact = bool(lines) and lines[0][1] == EXACT

@@ -125,9 +125,6 @@ def kneser_ney(
     Returns:
         the n-grams of each order, the probability of each, and its back-off weight (of the highest
         order: none).
-
-    Raises:
-        UserError: no sentences.
     """
     words = [BOS, EOS, *sorted(set(vocabulary) - {BOS, EOS})]
     orders = _count(*_encode(sentences, words), len(words), order)

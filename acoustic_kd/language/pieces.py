@@ -28,9 +28,6 @@ def train_pieces(sentences: Iterable[Sequence[str]], size: int, kind: str = "uni
         sentences: lists of words, normalised already.
         size: how many pieces, sentencepiece's `<unk>` among them.
         kind: of `config.PIECE_MODELS`.
-
-    Raises:
-        UserError: the text has too few words for as many pieces, or too many letters for as few.
     """
     import sentencepiece  # joining needs none of it
 

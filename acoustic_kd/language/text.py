@@ -46,11 +46,7 @@ class TextFile:
                 yield words
 
     def counts(self) -> Counter[str]:
-        """How often each word comes.
-
-        Raises:
-            UserError: there is none, or the text is not as it should be (see above).
-        """
+        """How often each word comes."""
         counts: Counter[str] = Counter()
         for words in self:
             counts.update(words)
