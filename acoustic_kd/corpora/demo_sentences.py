@@ -1,18 +1,23 @@
-"""The sentences of the demo: random sentences of a small grammar for each language.
+"""Sentences of the demo corpus: drawn at random from a small grammar of each language.
 
-More than a hundred words in each language, in free combination (numbers, names, places, dates), so
-that a language model learnt from the transcripts leaves work for the acoustic model. In a grammar a
-`$SYMBOL` stands for one of its alternatives; every sentence begins as `$SENTENCE`. Accents are
-names of espeak-ng's languages, most voices having the first (English names them voice by voice).
+A grammar has more than a hundred words (numbers, names, places, dates) and combines them freely, so
+that a language model trained on the transcripts leaves work for the acoustic model. A `$SYMBOL`
+stands for one of its alternatives; every sentence begins as `$SENTENCE`.
+
+Accents are espeak-ng's names of languages. Most voices have a language's first accent; the voices
+of English name their accent one by one.
 """
 
 import random
 
 # ruff: noqa: RUF001
 
-ACCENTS_EL = ("el",)
+Grammar = dict[str, list[str]]
 
-GRAMMAR_EL = {
+ACCENTS = {"es": ("es", "es-419"), "el": ("el",)}  # "es-419" is Latin American Spanish
+GRAMMARS: dict[str, Grammar] = {}
+
+GRAMMARS["el"] = {
     "SENTENCE": [
         "$SWITCH $DEVICE $IN_ROOM",
         "βάλε το φως $IN_ROOM στο $TENS $UNIT τοις εκατό",
@@ -65,14 +70,14 @@ GRAMMAR_EL = {
         *("στις $HOUR και μισή", "στις $HOUR και τέταρτο", "στις $HOUR παρά τέταρτο"),
         *("στις $HOUR ακριβώς", "το μεσημέρι"),
     ],
-    # Hours and days of a month are feminine, what is counted here is neuter.
+    # Hours and days of a month are feminine; everything that is counted is neuter.
     "HOUR": ["δύο", "τρεις", "τέσσερις", "πέντε", "έξι", "επτά", "οκτώ", "εννέα", "δέκα"],
     "UNIT": ["δύο", "τρία", "τέσσερα", "πέντε", "έξι", "επτά", "οκτώ", "εννέα"],
     "TENS": ["είκοσι", "τριάντα", "σαράντα", "πενήντα", "εξήντα", "εβδομήντα", "ογδόντα"],
     "DIGIT": ["μηδέν", "ένα", "$UNIT", "$UNIT", "$UNIT", "$UNIT"],
 }
 
-GRAMMAR_EN = {
+GRAMMARS["en"] = {
     "SENTENCE": [
         "TURN $SWITCH THE $DEVICE IN THE $ROOM",
         "SET THE $DEVICE IN THE $ROOM TO $TENS $UNIT",
@@ -110,10 +115,8 @@ GRAMMAR_EN = {
     "DIGIT": ["ZERO", "ONE", "$UNIT", "$UNIT", "$UNIT", "$UNIT"],
 }
 
-ACCENTS_ES = ("es", "es-419")  # of Spain and of Latin America
-
-# What is counted is two or more, so that numbers have one form for both genders.
-GRAMMAR_ES = {
+# Counts are two or more: such numbers have the same form for both genders.
+GRAMMARS["es"] = {
     "SENTENCE": [
         "$SWITCH $DEVICE $OF_ROOM",
         "pon la luz $OF_ROOM al $NUMBER por ciento",
@@ -164,23 +167,18 @@ GRAMMAR_ES = {
     "DIGIT": ["cero", "uno", "$UNIT", "$UNIT", "$UNIT", "$UNIT"],
 }
 
-GRAMMARS = {"en": GRAMMAR_EN, "es": GRAMMAR_ES, "el": GRAMMAR_EL}
-ACCENTS = {"es": ACCENTS_ES, "el": ACCENTS_EL}
-
-Grammar = dict[str, list[str]]
-
 
 def sentences(count: int, seed: int, language: str = "en") -> list[str]:
-    """`count` different sentences; a longer list begins with the shorter one of the same seed."""
+    """Draw `count` different sentences; a longer list begins with the shorter one of its seed."""
     rng = random.Random(f"sentences {seed}")
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found[_expand("$SENTENCE", GRAMMARS[language], rng)] = None
-    return list(found)
+    drawn: dict[str, None] = {}
+    while len(drawn) < count:
+        drawn[_expand("$SENTENCE", GRAMMARS[language], rng)] = None
+    return list(drawn)
 
 
 def vocabulary(language: str = "en") -> set[str]:
-    """Every word of the grammar, as it is written there."""
+    """Every word of a language's grammar, in the grammar's spelling."""
     texts = (text for alternatives in GRAMMARS[language].values() for text in alternatives)
     return {word for text in texts for word in text.split() if not word.startswith("$")}
 
