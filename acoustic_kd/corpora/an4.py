@@ -1,4 +1,4 @@
-"""CMU AN4 as distributed: spelled letters, numbers, names and dates, read by 84 speakers.
+"""CMU AN4 as distributed: spelled letters, numbers, names and dates by 84 speakers.
 
     DIR/etc/an4_{train,test}.fileids          an4_clstk/fash/an251-fash-b
     DIR/etc/an4_{train,test}.transcription    <s> YES </s> (an251-fash-b)
@@ -21,7 +21,7 @@ _MARKERS = re.compile(r"</?s>", re.IGNORECASE)
 
 
 def lexicon_path(data_dir: Path) -> Path:
-    """AN4's own dictionary, which covers every word of both splits."""
+    """The dictionary that comes with AN4; it has every word of both splits."""
     return _root(Path(data_dir)) / "etc" / "an4.dic"
 
 
@@ -38,11 +38,11 @@ def read(data_dir: Path) -> Corpus:
         utterances = corpus.splits[split] = []
         lines = read_lines(root / "etc" / f"an4_{split}.fileids")
         for file_id in filter(None, (line.strip() for _, line in lines)):
-            found = _utterance(root, file_id, transcripts)
-            if isinstance(found, Utterance):
-                utterances.append(found)
+            result = _utterance(root, file_id, transcripts)
+            if isinstance(result, Utterance):
+                utterances.append(result)
             else:
-                corpus.excluded.append(Exclusion(PurePosixPath(file_id).name, split, found))
+                corpus.excluded.append(Exclusion(PurePosixPath(file_id).name, split, result))
     return corpus
 
 
@@ -52,7 +52,7 @@ def _root(data_dir: Path) -> Path:
             return folder.absolute()
     raise UserError(
         f"{data_dir}: not an AN4 folder; expected {data_dir / 'etc' / 'an4_train.fileids'} and "
-        f"{data_dir / 'wav'}: unpack an4_raw.bigendian.tar.gz and point --data-dir at its an4/"
+        f"{data_dir / 'wav'}; unpack an4_raw.bigendian.tar.gz and point --data-dir at its an4/"
     )
 
 
@@ -67,11 +67,11 @@ def _transcripts(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _utterance(root: Path, file_id: str, transcripts: dict[str, str]) -> Utterance | str:
-    """The utterance of a line of the fileids, or the reason why it cannot be used."""
+    """The utterance of a line of the fileids, or the reason to leave it out."""
     name = PurePosixPath(file_id).name
     if not transcripts.get(name):
         return "no transcript"
-    # Appended, not with_suffix: a dot in an utterance id is not the start of a suffix.
+    # Not with_suffix(): it would cut an utterance id at a dot.
     candidates = [root / "wav" / f"{file_id}{suffix}" for suffix in AUDIO_SUFFIXES]
     audio = next((path for path in candidates if path.is_file()), None)
     if audio is None:

@@ -1,7 +1,7 @@
-"""The demo corpus: speech synthesised on the spot by espeak-ng, with noise, so no download.
+"""The demo corpus: noisy speech that espeak-ng synthesises here, so that nothing is downloaded.
 
-In each language of `demo_languages`. No voice and no sentence is in two splits. The same settings
-give the same bytes every time.
+It has the languages of `demo_sentences`. No voice and no sentence is in two splits. The same
+settings give the same bytes every time.
 """
 
 import importlib.util
@@ -17,17 +17,17 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from acoustic_kd.corpora import espeak_process as _espeak_child
+from acoustic_kd.corpora import espeak_process
 from acoustic_kd.corpora.demo_sentences import ACCENTS, sentences
 from acoustic_kd.corpora.utterances import SPLITS, Corpus, Normalise, Utterance, normalise_text
 from acoustic_kd.system.errors import UserError, installation
 from acoustic_kd.system.files import atomic_path
 
 SAMPLE_RATE = 16000
-SNR_LEVELS = (10, 15, 20, 25)  # decibels
-LOUDNESS = (0.03, 0.08)  # root mean square of the speech, of full scale
+SNR_DECIBELS = (10, 15, 20, 25)
+RMS_RANGE = (0.03, 0.08)  # of the speech; full scale is 1
 BABBLE_SENTENCES = 8  # of each voice
-SILENCE = (0.15, 0.35)  # seconds before and after the speech
+SILENCE_SECONDS = (0.15, 0.35)  # before and after the speech
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Voice:
         return self.variant.lower()
 
 
-# Only variants without `breath`: espeak-ng 1.52 reads memory that it has not written to make
-# breath, so those voices (f2, f3, f5, Alicia, …) sound different every time.
+# Only variants without `breath`: it makes espeak-ng 1.52 read uninitialised memory, so that
+# those voices (f2, f3, f5, Alicia, …) sound different every time.
 VOICES = {
     "train": [
         Voice("en-us", "m1", 150, 45),
@@ -83,9 +83,9 @@ VOICES = {
 
 
 def voices(language: str) -> dict[str, list[Voice]]:
-    """The speakers of each split: in every language the same ones, with the accents that it has.
+    """The speakers of each split, the same in every language, with the accents of `language`.
 
-    Those of British English have its last accent, all others its first.
+    Speakers of British English have its last accent, all others its first.
     """
     accents = ACCENTS.get(language)
     if accents is None:
@@ -103,7 +103,7 @@ def read(config: Any, out_dir: Path, normalise: Normalise = normalise_text) -> C
         config: has `seed`, `demo_language`, `demo_train_voices`, `demo_dev_voices`,
             `demo_test_voices`, and sentences per voice: `demo_train_sentences`,
             `demo_eval_sentences` (dev and test).
-        normalise: makes transcripts of the sentences.
+        normalise: for the sentences, which become the transcripts.
     """
     _check_installed()
     plan = _plan(config)
@@ -127,27 +127,29 @@ def read(config: Any, out_dir: Path, normalise: Normalise = normalise_text) -> C
 def _check_installed() -> None:
     if importlib.util.find_spec("espeakng_loader") is None:
         raise UserError(
-            "the demo corpus is spoken by espeak-ng, which is not installed: "
-            f"{installation('demo')}"
+            "the demo corpus needs espeak-ng, which is not installed: " + installation("demo")
         )
 
 
 def _plan(config: Any) -> dict[str, dict[Voice, list[str]]]:
-    """Which voice says which sentences, in each split; no sentence is said twice."""
-    counts = {split: getattr(config, f"demo_{split}_voices") for split in SPLITS}
-    each = {split: config.demo_eval_sentences for split in SPLITS}
-    each["train"] = config.demo_train_sentences
-    total = sum(counts[split] * each[split] for split in SPLITS)
+    """The sentences of each voice, in each split; no sentence is spoken twice."""
+    num_voices = {split: getattr(config, f"demo_{split}_voices") for split in SPLITS}
+    per_voice = {split: config.demo_eval_sentences for split in SPLITS}
+    per_voice["train"] = config.demo_train_sentences
+    total = sum(num_voices[split] * per_voice[split] for split in SPLITS)
     pool = iter(sentences(total, config.seed, config.demo_language))
     speakers = voices(config.demo_language)
     return {
-        split: {v: list(islice(pool, each[split])) for v in speakers[split][: counts[split]]}
+        split: {
+            voice: list(islice(pool, per_voice[split]))
+            for voice in speakers[split][: num_voices[split]]
+        }
         for split in SPLITS
     }
 
 
 def _speak(voice: Voice, texts: list[str]) -> list[np.ndarray]:
-    """Speech without noise, float32 [samples] at 16 kHz for each text."""
+    """Synthesise speech without noise: float32 [samples] at 16 kHz for each text."""
     import espeakng_loader
 
     job = {
@@ -158,51 +160,51 @@ def _speak(voice: Voice, texts: list[str]) -> list[np.ndarray]:
         "pitch": voice.pitch,
         "sentences": texts,
     }
-    command = [sys.executable, _espeak_child.__file__]
-    done = subprocess.run(  # noqa: S603 (our own script, no shell)
+    command = [sys.executable, espeak_process.__file__]
+    finished = subprocess.run(  # noqa: S603 (our own script, no shell)
         command, input=json.dumps(job).encode(), capture_output=True, check=False
     )
-    if done.returncode != 0:
-        cause = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+    if finished.returncode != 0:
+        cause = finished.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise UserError(
-            f"espeak-ng failed for voice '{job['voice']}' ({cause[-1]}): "
+            f"espeak-ng failed for voice '{job['voice']}' ({cause[-1]}); run: "
             "pip install --force-reinstall espeakng-loader"
         )
-    return _resample(_unpack(done.stdout))
+    return _resample(_unpack(finished.stdout))
 
 
 def _unpack(stream: bytes) -> list[np.ndarray]:
-    """The utterances that the child wrote, int16 [samples] each."""
-    found, at = [], 0
-    while at < len(stream):
-        size = int.from_bytes(stream[at : at + 4], "little")
-        found.append(np.frombuffer(stream, dtype="<i2", count=size // 2, offset=at + 4))
-        at += 4 + size
-    return found
+    """Split the output of `espeak_process` into utterances, int16 [samples] each."""
+    utterances, start = [], 0
+    while start < len(stream):
+        size = int.from_bytes(stream[start : start + 4], "little")
+        utterances.append(np.frombuffer(stream, dtype="<i2", count=size // 2, offset=start + 4))
+        start += 4 + size
+    return utterances
 
 
 def _resample(speech: list[np.ndarray]) -> list[np.ndarray]:
-    """int16 [samples] at espeak's rate each → float32 [samples] at 16 kHz each."""
-    import torch  # seconds to import, and only this corpus needs it so early
+    """int16 [samples] at espeak-ng's rate → float32 [samples] at 16 kHz, for each utterance."""
+    import torch  # takes seconds to import; only this corpus needs it so early
 
     from acoustic_kd.system.torchaudio_functions import resample
 
-    # One call for all: many small ones crawl when other programs use the cores.
+    # One call for all: many small calls are slow while other programs use the cores.
     waves = [torch.from_numpy(samples.astype(np.float32) / 32768) for samples in speech]
     batch = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
-    resampled = resample(batch, _espeak_child.RATE, SAMPLE_RATE).numpy()
-    lengths = [len(wave) * SAMPLE_RATE // _espeak_child.RATE for wave in waves]
+    resampled = resample(batch, espeak_process.RATE_HZ, SAMPLE_RATE).numpy()
+    lengths = [len(wave) * SAMPLE_RATE // espeak_process.RATE_HZ for wave in waves]
     return [row[:length] for row, length in zip(resampled, lengths, strict=True)]
 
 
 def _write_voice(
     folder: Path, voice: Voice, speech: list[np.ndarray], babble: np.ndarray, seed: int
 ) -> list[Path]:
-    """Add noise to a voice's speech and write it, one file an utterance, named by its id."""
+    """Add noise to a voice's speech and write each utterance to a file named by its id."""
     paths = []
     for number, clean in enumerate(speech):
         name = f"{voice.speaker}-{number:03d}"
-        # Seeded by name: the noise of one utterance does not depend on any other.
+        # Seeded by name: the noise of an utterance does not depend on any other utterance.
         rng = np.random.default_rng([seed, *name.encode()])
         samples = np.round(_with_noise(clean, babble, rng) * 32767).astype(np.int16)
         paths.append(folder / f"{name}.wav")
@@ -212,15 +214,15 @@ def _write_voice(
 
 
 def _with_noise(clean: np.ndarray, babble: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Speech at a random level between two silences, in noise at one of `SNR_LEVELS`."""
-    pads = [round(seconds * SAMPLE_RATE) for seconds in rng.uniform(*SILENCE, size=2)]
+    """Speech at a random level between two silences, in noise at one of `SNR_DECIBELS`."""
+    pads = [round(seconds * SAMPLE_RATE) for seconds in rng.uniform(*SILENCE_SECONDS, size=2)]
     speech = np.pad(_unit_power(clean), pads)
-    noise = _noise(len(speech), babble, rng) * 10 ** (-rng.choice(SNR_LEVELS) / 20)
-    return np.clip((speech + noise) * rng.uniform(*LOUDNESS), -1, 1)
+    noise = _noise(len(speech), babble, rng) * 10 ** (-rng.choice(SNR_DECIBELS) / 20)
+    return np.clip((speech + noise) * rng.uniform(*RMS_RANGE), -1, 1)
 
 
 def _noise(count: int, babble: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """White, pink and babble noise in a random proportion, [count] of unit power."""
+    """White, pink and babble noise in random proportions: [count] of unit power."""
     white = rng.standard_normal(count)
     spectrum = np.fft.rfft(rng.standard_normal(count))
     pink = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 1), count)
@@ -232,11 +234,11 @@ def _noise(count: int, babble: np.ndarray, rng: np.random.Generator) -> np.ndarr
 
 
 def _babble(speech: list[list[np.ndarray]]) -> np.ndarray:
-    """Many talkers at once: the split's own voices, a few sentences of each, one on another."""
+    """Many talkers at once: a few sentences of each voice of the split, superposed."""
     talkers = [np.concatenate(spoken[:BABBLE_SENTENCES]) for spoken in speech]
     mixture = np.zeros(max(map(len, talkers)))
     for number, talker in enumerate(talkers):
-        # Forwards and backwards, so that few voices still make a crowd and no word stands out.
+        # Forwards and backwards: even few voices sound like a crowd, and no word stands out.
         for part in (talker, talker[::-1]):
             whole = np.resize(_unit_power(part), len(mixture))
             mixture += np.roll(whole, number * len(mixture) // len(talkers))

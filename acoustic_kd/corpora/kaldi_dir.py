@@ -1,13 +1,14 @@
-"""A corpus of one's own, as Kaldi data directories.
+"""The user's own corpus as Kaldi data directories.
 
     DIR/{train,dev,test}/wav.scp    recording-id path        (dev may be absent)
                          text       utterance-id words …     (absent = not transcribed)
                          utt2spk    utterance-id speaker     (absent = speaker is utterance id)
                          segments   utterance-id recording-id start end   (seconds; optional)
-    DIR/untranscribed/              likewise, but for `text`, which is not read (may be absent)
+    DIR/untranscribed/              the same files; `text` is not read (may be absent)
 
-A relative path in wav.scp starts at DIR. Where features are taken (`corpus.name=kaldi_feats`), each
-has feats.scp instead of wav.scp and segments: `utterance-id archive:offset`, as Kaldi writes it.
+A relative path in wav.scp starts at DIR. With features instead of sound (`corpus.name=kaldi_feats`)
+each directory has feats.scp instead of wav.scp and segments: `utterance-id archive:offset`, as
+Kaldi writes it.
 """
 
 import math
@@ -41,11 +42,11 @@ class _Segment:
 
 
 def read(data_dir: Path, normalise: Normalise = normalise_text, listing: str = SOUND) -> Corpus:
-    """Read the splits under `data_dir`; an utterance without its line in `text` is left out.
+    """Read the splits under `data_dir`; an utterance that `text` lacks is left out.
 
     Args:
         normalise: for the transcripts.
-        listing: SOUND or FEATURES.
+        listing: the file that lists the utterances, SOUND or FEATURES.
     """
     root = Path(data_dir).absolute()
     corpus = Corpus(splits={})
@@ -66,18 +67,14 @@ def read(data_dir: Path, normalise: Normalise = normalise_text, listing: str = S
 
 
 def read_untranscribed(folder: Path, listing: str = SOUND) -> list[Utterance]:
-    """Read one data directory without its `text`; a relative path starts at the folder above it.
-
-    Args:
-        listing: as for `read`.
-    """
+    """Read one data directory without its `text`; a relative path starts at the folder above it."""
     folder = Path(folder).absolute()
     path = folder / listing
     if not path.is_file():
-        raise UserError(f"{path}: no such file; speech without transcripts is listed in one")
+        raise UserError(f"{path}: no such file; list the speech without transcripts in it")
     utterances = _read_utterances(folder, listing)
     if not utterances:
-        raise UserError(f"{path}: lists no speech; fill it, or do without the folder")
+        raise UserError(f"{path}: lists no speech; fill it, or remove the folder")
     return utterances
 
 
@@ -98,7 +95,7 @@ def _read_split(
 
 
 def _read_utterances(folder: Path, listing: str) -> list[Utterance]:
-    """What a data directory holds, without its `text`."""
+    """The utterances of a data directory, without its `text`."""
     if listing == FEATURES:
         segments = _read_feats_scp(folder / FEATURES)
     else:
@@ -108,14 +105,14 @@ def _read_utterances(folder: Path, listing: str) -> list[Utterance]:
     speakers = {key: key for key in segments}
     if (folder / "utt2spk").is_file():
         speakers = _read_speakers(folder / "utt2spk")
-        if lacking := next((key for key in segments if key not in speakers), None):
+        if missing := next((key for key in segments if key not in speakers), None):
             raise UserError(
-                f"{folder / 'utt2spk'}: no speaker of utterance '{lacking}'; add a line for it, or "
-                "remove the file if every utterance is to be a speaker of its own"
+                f"{folder / 'utt2spk'}: no speaker of utterance '{missing}'; add a line for it, or "
+                "remove the file to make every utterance its own speaker"
             )
     return [
-        Utterance(key, speakers[key], found.audio, None, found.start, found.end)
-        for key, found in segments.items()
+        Utterance(key, speakers[key], segment.audio, None, segment.start, segment.end)
+        for key, segment in segments.items()
     ]
 
 
@@ -126,8 +123,8 @@ def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
 
 def _checked_rows(path: Path) -> Iterator[tuple[str, str, str]]:
     for where, line in read_lines(path):
-        if strange := _CONTROL.search(line):
-            raise UserError(f"{where}: control character U+{ord(strange[0]):04X}; remove it")
+        if control := _CONTROL.search(line):
+            raise UserError(f"{where}: control character U+{ord(control[0]):04X}; remove it")
         if not line.strip():
             raise UserError(f"{where}: empty line; remove it")
         key, _, rest = line.strip().replace("\t", " ").partition(" ")
@@ -158,7 +155,7 @@ def _read_wav_scp(path: Path, root: Path) -> dict[str, _Segment]:
 
 
 def _read_feats_scp(path: Path) -> dict[str, _Segment]:
-    """Where the frames of each utterance lie: `parse_place` reads it again."""
+    """The place of each utterance's frames, as text; `archives.parse_place` parses it again."""
     return {
         key: _Segment(str(parse_place(where, entry, path.parent)))
         for where, key, entry in _rows(path)

@@ -1,10 +1,10 @@
-"""A corpus of one's own, as manifests of lhotse; lhotse itself is not needed to read them.
+"""The user's own corpus as manifests of lhotse, which are read without lhotse.
 
-    DIR/{train,dev,test}/*recordings*.jsonl.gz     what is recorded where
-                         *supervisions*.jsonl.gz   who says what, from when to when
-    DIR/untranscribed/                             likewise; no text is read (may be absent)
+    DIR/{train,dev,test}/*recordings*.jsonl.gz     sound files and their lengths
+                         *supervisions*.jsonl.gz   speaker, text, beginning and length
+    DIR/untranscribed/                             the same files; no text is read (may be absent)
 
-One file of each; .jsonl will do. Where dev or test is absent, it is split off by speaker. A
+One file of each kind, .jsonl.gz or .jsonl. An absent dev or test is split off by speaker. A
 relative path of a sound file starts at DIR.
 """
 
@@ -28,7 +28,7 @@ from acoustic_kd.system.files import read_lines, unique
 
 _RECORDING = {"id": str, "sources": list, "duration": (int, float)}
 _SUPERVISION = {"id": str, "recording_id": str, "start": (int, float), "duration": (int, float)}
-_HALF_A_SAMPLE = 0.5 / 16000  # seconds; lengths are rounded
+_HALF_SAMPLE_SECONDS = 0.5 / 16000  # lengths are rounded
 
 
 def read(data_dir: Path, normalise: Normalise = normalise_text) -> Corpus:
@@ -55,12 +55,12 @@ def read(data_dir: Path, normalise: Normalise = normalise_text) -> Corpus:
 
 
 def _manifest(folder: Path, kind: str) -> Path:
-    """The one manifest of a kind in a folder."""
-    found = sorted(folder.glob(f"*{kind}*.jsonl")) + sorted(folder.glob(f"*{kind}*.jsonl.gz"))
-    if len(found) != 1:
-        several = f", not {found[0].name} and {found[1].name}" if found else ""
+    """The only manifest of a kind in a folder."""
+    paths = sorted(folder.glob(f"*{kind}*.jsonl")) + sorted(folder.glob(f"*{kind}*.jsonl.gz"))
+    if len(paths) != 1:
+        several = f", not {paths[0].name} and {paths[1].name}" if paths else ""
         raise UserError(f"{folder}: expected one manifest *{kind}*.jsonl.gz in it{several}")
-    return found[0]
+    return paths[0]
 
 
 def _rows(path: Path, needed: dict[str, Any]) -> Iterator[tuple[str, str, dict]]:
@@ -80,17 +80,19 @@ def _rows(path: Path, needed: dict[str, Any]) -> Iterator[tuple[str, str, dict]]
 
 def _recordings(path: Path, root: Path) -> dict[str, tuple[str, float]]:
     """Sound file and length in seconds of each recording."""
-    found = {}
+    recordings = {}
     for where, key, row in unique(_rows(path, _RECORDING)):
         source = row["sources"][0] if len(row["sources"]) == 1 else None
         if not isinstance(source, dict) or source.get("type") != "file":
-            raise UserError(f"{where}: expected one source of type 'file'; write the sound to one")
+            raise UserError(
+                f"{where}: expected one source of type 'file'; save the sound to a file"
+            )
         if row.get("transforms"):
-            raise UserError(f"{where}: has transforms, which are not done here; save the sound")
+            raise UserError(f"{where}: transforms are not supported; save the transformed sound")
         if not isinstance(source.get("source"), str):
-            raise UserError(f"{where}: its source has no path")
-        found[key] = str(root / source["source"]), float(row["duration"])
-    return found
+            raise UserError(f"{where}: the source has no path; add it")
+        recordings[key] = str(root / source["source"]), float(row["duration"])
+    return recordings
 
 
 def _utterance(where: str, row: dict, recordings: dict, text: str | None) -> Utterance:
@@ -100,7 +102,7 @@ def _utterance(where: str, row: dict, recordings: dict, text: str | None) -> Utt
     start, end = float(row["start"]), float(row["start"]) + float(row["duration"])
     if not 0 <= start < end < math.inf:
         raise UserError(f"{where}: segment from {start} to {end} s has no sound in it")
-    to_the_end = abs(end - length) <= _HALF_A_SAMPLE
+    to_the_end = abs(end - length) <= _HALF_SAMPLE_SECONDS
     return Utterance(
         id=row["id"],
         speaker=str(row.get("speaker") or row["id"]),

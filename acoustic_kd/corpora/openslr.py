@@ -1,5 +1,5 @@
-"""LibriSpeech, its language models and its lexicon: where they lie in a folder, else downloaded to
-it from openslr.org.
+"""LibriSpeech's speech, language models and lexicon: find them in a folder, or download them to it
+from openslr.org.
 """
 
 import os
@@ -24,13 +24,13 @@ MIRRORS = (
     "https://openslr.elda.org/resources/",
     "https://openslr.trmal.net/resources/",
 )
-INSIDE = "LibriSpeech"  # the folder that every archive holds
-MOST_OVER = 1.1  # the sizes below are rounded
+ARCHIVE_ROOT = "LibriSpeech"  # the folder that every archive contains
+MAX_SIZE_RATIO = 1.1  # of a file to its size below, which is rounded
 
 
 @dataclass(frozen=True)
 class Part:
-    """A file of openslr.org: its resource number, size in bytes (about) and check sum."""
+    """A file of openslr.org: its resource number, approximate size in bytes, and check sum."""
 
     resource: int
     size: float
@@ -45,7 +45,7 @@ def _sha256(value: str) -> CheckSum:
     return CheckSum("sha256", value)
 
 
-# The check sums that OpenSLR publishes (md5), or that torchaudio quotes (SHA-256).
+# Check sums as OpenSLR publishes them (md5), or torchaudio (SHA-256).
 PARTS = {
     "train-clean-5": Part(31, 332e6, _md5("5df7d4e78065366204ca6845bb08f490")),
     "dev-clean-2": Part(31, 126e6, _md5("6d7ab67ac6a1d2c993d050e16d61080d")),
@@ -72,7 +72,7 @@ PARTS = {
     ),
 }
 
-# Of https://www.openslr.org/11, by the names of the files; md5 as public recipes quote them.
+# https://www.openslr.org/11, by file name; md5 sums from public recipes.
 LANGUAGE_MODELS = {
     "3-gram.pruned.3e-7.arpa.gz": Part(11, 13.7e6, _md5("8f67ec741827742eee05799ab7605b50")),
     "3-gram.pruned.1e-7.arpa.gz": Part(11, 34.1e6, _md5("9a0f1325bcaf3a0f7b7be4be10823c2a")),
@@ -84,57 +84,53 @@ LEXICONS = {
 }
 
 
-def language_model_named(name: str) -> str | None:
-    """The file of LibriSpeech's language model `name`, `.arpa.gz` given or not; None: no such."""
+def language_model_file(name: str) -> str | None:
+    """The file of LibriSpeech's language model `name`, with or without .arpa.gz; None: unknown."""
     return next((f for f in LANGUAGE_MODELS if name in (f, f.removesuffix(".arpa.gz"))), None)
 
 
-def file_of(name: str, data_dir: Path) -> Path:
+def fetch_file(name: str, data_dir: Path) -> Path:
     """A language model or lexicon: DIR/LibriSpeech/NAME or DIR/NAME, else downloaded to the first.
 
     Its check sum is compared each time.
 
     Raises:
-        UserError: no mirror gives it, or what lies there is damaged.
-        Absent: it is not there, and nothing is to be fetched.
+        NotDownloaded: it is missing within `no_downloads`.
     """
-    part, target = (LANGUAGE_MODELS | LEXICONS)[name], data_dir / INSIDE / name
-    places = (target, data_dir / name)
-    if not any(place.is_file() for place in places):
+    part, target = (LANGUAGE_MODELS | LEXICONS)[name], data_dir / ARCHIVE_ROOT / name
+    if _find(name, data_dir) is None:
         require_downloads_allowed(name)
     with wait_for_lock(data_dir):
-        found = next((place for place in places if place.is_file()), None)
-        if found is None:
-            target.parent.mkdir(exist_ok=True)  # data_dir is there: `wait_for_lock` has made it
+        path = _find(name, data_dir)
+        if path is None:
+            target.parent.mkdir(exist_ok=True)  # wait_for_lock has made data_dir
             _download(name, part, target, part.size)
             return target
-    _check(found, part.expected)
-    return found
+    _check(path, part.expected)
+    return path
 
 
-def folder_of(name: str, data_dir: Path) -> Path:
-    """The folder of a part: DIR/LibriSpeech/PART or DIR/PART, downloaded where it is neither.
+def fetch_part(name: str, data_dir: Path) -> Path:
+    """The folder of a part: DIR/LibriSpeech/PART or DIR/PART, else downloaded to the first.
 
-    A DIR/PART.tar.gz that is there already is unpacked instead of a download, and stays.
+    An archive DIR/PART.tar.gz is unpacked instead of a download, and stays.
 
     Raises:
-        UserError: no mirror gives the part, or an archive is damaged or not what it should be.
-        Absent: it is not there, and nothing is to be fetched.
+        NotDownloaded: it is missing within `no_downloads`.
     """
-    found = _find(name, data_dir)
-    if found is not None:
-        return found
+    if folder := _find(name, data_dir):
+        return folder
     require_downloads_allowed(name)
     with wait_for_lock(data_dir):
-        if (found := _find(name, data_dir)) is not None:  # another run has brought it meanwhile
-            return found
+        if folder := _find(name, data_dir):  # another run has downloaded it meanwhile
+            return folder
         given = data_dir / f"{name}.tar.gz"
         if given.is_file():
             _check(given, PARTS[name].expected)
             return _unpack(name, given, data_dir)
-        archive = data_dir / f".{name}.tar.gz"  # hidden: ours, to be deleted
-        if not archive.is_file():  # whole and checked, as of a run that was killed then
-            # The archive and, beside it, the speech.
+        archive = data_dir / f".{name}.tar.gz"  # hidden, because it is deleted afterwards
+        if not archive.is_file():  # a killed run may have left it, whole and checked
+            # There must be room for the archive and, beside it, the speech.
             _download(name, PARTS[name], archive, 2 * PARTS[name].size)
         folder = _unpack(name, archive, data_dir)
         archive.unlink()
@@ -142,31 +138,32 @@ def folder_of(name: str, data_dir: Path) -> Path:
 
 
 def _find(name: str, data_dir: Path) -> Path | None:
-    places = (data_dir / INSIDE / name, data_dir / name)
-    return next((place for place in places if place.is_dir()), None)
+    paths = (data_dir / ARCHIVE_ROOT / name, data_dir / name)
+    return next((path for path in paths if path.exists()), None)
 
 
 def _check(archive: Path, expected: CheckSum) -> None:
-    found = check_sum(archive, expected.kind)
-    if found != expected.value:
+    actual = check_sum(archive, expected.kind)
+    if actual != expected.value:
         raise UserError(
-            f"{archive}: {expected.kind} is {found}, expected {expected.value}; delete it, and it "
-            "is downloaded"
+            f"{archive}: {expected.kind} is {actual}, expected {expected.value}; delete it to "
+            "download it again"
         )
 
 
-def _download(name: str, part: Part, path: Path, room: float) -> None:
-    """Download a part or a file to `path`; `room`: bytes on disk that this and what follows take.
+def _download(name: str, part: Part, path: Path, disk_bytes: float) -> None:
+    """Download a part or a file to `path`, whose name without a leading dot is that of the mirrors.
 
-    The mirrors' name of it is that of `path`, but for the dot of hidden ones.
+    Args:
+        disk_bytes: what the download and its unpacking take.
     """
-    _check_room(name, path, room)
+    _check_disk(name, path, disk_bytes)
     size = f"{part.size / 1e9:.2f} GB"
     print(f"  downloading {name} of LibriSpeech ({size}) to {path.parent}", flush=True)
     file = path.name.removeprefix(".")
     urls = [f"{mirror}{part.resource}/{file}" for mirror in MIRRORS]
     try:
-        download(urls, path, part.expected, int(MOST_OVER * part.size))
+        download(urls, path, part.expected, int(MAX_SIZE_RATIO * part.size))
     except MirrorError as error:
         raise UserError(
             f"{name} of LibriSpeech is not in {path.parent} and cannot be downloaded ({error}); "
@@ -174,29 +171,28 @@ def _download(name: str, part: Part, path: Path, room: float) -> None:
         ) from None
 
 
-def _check_room(name: str, path: Path, room: float) -> None:
-    """Raise a UserError where the disk is too small."""
+def _check_disk(name: str, path: Path, disk_bytes: float) -> None:
     partial = partial_path(path)
-    there = partial.stat().st_size if partial.is_file() else 0
-    needed, free = room - there, shutil.disk_usage(path.parent).free
+    downloaded = partial.stat().st_size if partial.is_file() else 0
+    needed, free = disk_bytes - downloaded, shutil.disk_usage(path.parent).free
     if free < needed:
         raise UserError(
-            f"{path.parent}: {free / 1e9:.2f} GB are free, and to download and unpack {name} "
-            f"takes {needed / 1e9:.2f} GB; make room, or give another --data-dir"
+            f"{path.parent}: {free / 1e9:.2f} GB are free, but downloading and unpacking {name} "
+            f"takes {needed / 1e9:.2f} GB; free some space, or give another --data-dir"
         )
 
 
 def _unpack(name: str, archive: Path, data_dir: Path) -> Path:
     """Unpack a checked archive; the part's folder appears whole or not at all."""
     print(f"  unpacking {name}", flush=True)
-    target = data_dir / INSIDE / name
-    with unpacked(archive, INSIDE, data_dir) as temporary:
-        source = temporary / INSIDE
+    target = data_dir / ARCHIVE_ROOT / name
+    with unpacked(archive, ARCHIVE_ROOT, data_dir) as temporary:
+        source = temporary / ARCHIVE_ROOT
         if not (source / name).is_dir():
-            raise UserError(f"{archive}: holds no {INSIDE}/{name}")
-        os.sync()  # a folder that survives a power cut holds what it should
+            raise UserError(f"{archive}: does not contain {ARCHIVE_ROOT}/{name}")
+        os.sync()  # a folder that survives a power cut must be complete
         target.parent.mkdir(exist_ok=True)
-        for notes in source.iterdir():  # README.TXT, LICENSE.TXT, …, the same with every part
+        for notes in source.iterdir():  # README.TXT, LICENSE.TXT, …: the same in every part
             if notes.is_file() and not (target.parent / notes.name).exists():
                 notes.rename(target.parent / notes.name)
         (source / name).rename(target)

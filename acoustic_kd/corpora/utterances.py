@@ -1,4 +1,4 @@
-"""Utterances: what every corpus reader produces and every later stage consumes."""
+"""Utterances: what every corpus reader produces and every later stage reads."""
 
 import hashlib
 from collections import Counter
@@ -9,11 +9,10 @@ from pathlib import Path
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import jsonl_rows, write_jsonl
 
-SPLITS = ("train", "dev", "test")  # that every corpus has, with transcripts
-MEASURED = ("dev", "test")  # that systems are measured on
-UNTRANSCRIBED = "untranscribed"  # a split that it may have: speech to distil on, and nothing else
-MOST_EXCLUDED = 0.05  # a larger share of a split means a wrong path or a broken download
-
+SPLITS = ("train", "dev", "test")  # of every corpus, with transcripts
+EVALUATION_SPLITS = ("dev", "test")
+UNTRANSCRIBED = "untranscribed"  # an optional split: speech to distil on, and nothing else
+MAX_EXCLUDED_SHARE = 0.05  # of a split; more means a wrong path or a broken download
 
 Normalise = Callable[[str], str]  # a transcript as written → words with one space between them
 
@@ -25,8 +24,8 @@ class Utterance:
     Attributes:
         id: unique in the corpus; soft targets and alignments are keyed by it.
         audio: absolute path of the sound file.
-        text: upper-case words with one space between them; None = not transcribed.
-        start, end: the segment in seconds; None = from the beginning, to the end.
+        text: words with one space between them; None: not transcribed.
+        start, end: the segment in seconds; None: from the beginning, to the end.
     """
 
     id: str
@@ -39,7 +38,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """An utterance that was left out, and why."""
+    """An utterance that is left out of a split, with the reason."""
 
     id: str
     split: str
@@ -48,14 +47,14 @@ class Exclusion:
 
 @dataclass
 class Corpus:
-    """Utterances of each split (SPLITS, perhaps UNTRANSCRIBED) and those that were left out."""
+    """Utterances of each split (SPLITS, perhaps UNTRANSCRIBED), and those that are left out."""
 
     splits: dict[str, list[Utterance]]
     excluded: list[Exclusion] = field(default_factory=list)
 
 
 def normalise_text(text: str) -> str:
-    """Upper-case words with one space between them."""
+    """Put words in upper case, with one space between them."""
     return " ".join(text.upper().split())
 
 
@@ -78,7 +77,7 @@ def read_manifest(path: Path) -> list[Utterance]:
 
 
 def check_ids(utterances: Iterable[Utterance]) -> None:
-    """Raise a UserError if an id is not one word, or if two utterances share one.
+    """Refuse an id that is not one word, or that two utterances have.
 
     In transcripts and in Kaldi's archives an id ends at the first space.
     """
@@ -87,27 +86,27 @@ def check_ids(utterances: Iterable[Utterance]) -> None:
         if utterance.id.split() != [utterance.id]:
             raise UserError(
                 f"utterance id '{utterance.id}' of {utterance.audio} is empty or has a space in "
-                "it: rename it"
+                "it; rename it"
             )
-        other = seen.setdefault(utterance.id, utterance)
-        if other is not utterance:
+        earlier = seen.setdefault(utterance.id, utterance)
+        if earlier is not utterance:
             raise UserError(
-                f"utterance id '{utterance.id}' is used twice, by {other.audio} and by "
-                f"{utterance.audio}: rename one of them"
+                f"utterance id '{utterance.id}' is used twice, by {earlier.audio} and by "
+                f"{utterance.audio}; rename one of them"
             )
 
 
 def check_excluded(
-    split: str, kept: int, excluded: list[Exclusion], most: float = MOST_EXCLUDED
+    split: str, kept: int, excluded: list[Exclusion], max_share: float = MAX_EXCLUDED_SHARE
 ) -> None:
-    """Raise a UserError if more than the share `most` of `kept + len(excluded)` was left out."""
+    """Raise a UserError if more than `max_share` of `kept + len(excluded)` is left out."""
     total = kept + len(excluded)
-    if len(excluded) <= most * total:
+    if len(excluded) <= max_share * total:
         return
     first = "; ".join(f"{exclusion.id}: {exclusion.reason}" for exclusion in excluded[:3])
     raise UserError(
         f"{split}: {len(excluded)} of {total} utterances cannot be used, more than "
-        f"{most:.0%}: mend the corpus or its path (first: {first})"
+        f"{max_share:.0%}; fix the corpus or its path (first: {first})"
     )
 
 
@@ -134,7 +133,7 @@ def split_by_speaker(
     if len(sizes) < 2:
         raise UserError(
             f"cannot split by speaker: {len(utterances)} utterances of {len(sizes)} speaker(s); "
-            f"at least 2 speakers are needed, or {alternative}"
+            f"give at least 2 speakers, or {alternative}"
         )
     return take_speakers(utterances, _choose_speakers(sizes, share * len(utterances), seed))
 
@@ -142,8 +141,8 @@ def split_by_speaker(
 def take_speakers(
     utterances: Iterable[Utterance], speakers: Iterable[str]
 ) -> tuple[list[Utterance], list[Utterance]]:
-    """Split off what some speakers say: (kept, split off), each in the order given."""
-    chosen = set(speakers)  # which may be as many as utterances
+    """Split off the utterances of `speakers`: (kept, split off), each in the order given."""
+    chosen = set(speakers)  # there may be as many as utterances
     split: tuple[list[Utterance], list[Utterance]] = [], []
     for utterance in utterances:
         split[utterance.speaker in chosen].append(utterance)
@@ -151,12 +150,12 @@ def take_speakers(
 
 
 def shuffled_speakers(speakers: Iterable[str], seed: int) -> list[str]:
-    """Each speaker once, in an order that depends on the set of them and the seed alone."""
+    """Each speaker once, in an order that depends on nothing but their names and the seed."""
     return sorted(set(speakers), key=lambda s: hashlib.sha256(f"{seed}:{s}".encode()).digest())
 
 
 def _choose_speakers(sizes: Counter[str], target: float, seed: int) -> set[str]:
-    """Speakers whose sizes add up to about `target`: not none of them, and not all."""
+    """Choose speakers whose sizes add up to about `target`: at least one, and not all."""
     order = shuffled_speakers(sizes, seed)
     chosen: list[str] = []
     total = 0

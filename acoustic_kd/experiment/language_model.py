@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acoustic_kd.corpora.load import librispeech_dir
-from acoustic_kd.corpora.openslr import LANGUAGE_MODELS, file_of, language_model_named
-from acoustic_kd.corpora.utterances import MEASURED, read_manifest
+from acoustic_kd.corpora.openslr import LANGUAGE_MODELS, fetch_file, language_model_file
+from acoustic_kd.corpora.utterances import EVALUATION_SPLITS, read_manifest
 from acoustic_kd.decoding.graph.compile import arpa_words
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.words import (
@@ -78,7 +78,7 @@ def _name(given: str) -> str | None:
     """The name of LibriSpeech's own language model, where `lm.arpa` is one and not a file."""
     if Path(given).is_file():
         return None
-    name = language_model_named(given)
+    name = language_model_file(given)
     if name is None:
         known = ", ".join(file.removesuffix(".arpa.gz") for file in LANGUAGE_MODELS)
         raise UserError(
@@ -111,7 +111,7 @@ def make_language_model(experiment: Experiment, lexicon: Lexicon, out: Path) -> 
 
 def _ready_made(experiment: Experiment, given: str, lexicon: Lexicon) -> LanguageModel:
     name = _name(given)
-    path = file_of(name, librispeech_dir(experiment.config.corpus)) if name else Path(given)
+    path = fetch_file(name, librispeech_dir(experiment.config.corpus)) if name else Path(given)
     words = arpa_words(path)
     lexicon = with_unknown_words(
         experiment, lexicon, Counter(words), "graph", "the language model's words"
@@ -197,7 +197,7 @@ def _report_unknown(experiment: Experiment, model: LanguageModel) -> None:
     Raises:
         UserError: all of those of dev.
     """
-    for split in MEASURED:
+    for split in EVALUATION_SPLITS:
         texts = [u.text or "" for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")]
         words = " ".join(texts).split()
         unknown = [word for word in words if not model.knows(word)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.corpora import load as corpora
 from acoustic_kd.corpora.demo_sentences import vocabulary
-from acoustic_kd.corpora.openslr import LEXICONS, file_of
+from acoustic_kd.corpora.openslr import LEXICONS, fetch_file
 from acoustic_kd.corpora.utterances import UNTRANSCRIBED, Utterance, normalise_text, write_manifest
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import takes_pdfs
@@ -94,5 +94,5 @@ def _lexicon_path(config: Config) -> Path:
     if config.align.lexicon is not None:
         given = Path(config.align.lexicon)
         named = config.align.lexicon in LEXICONS and not given.is_file()
-        return file_of(given.name, corpora.librispeech_dir(config.corpus)) if named else given
+        return fetch_file(given.name, corpora.librispeech_dir(config.corpus)) if named else given
     return corpora.corpus_lexicon(config.corpus) or bundled_lexicon()

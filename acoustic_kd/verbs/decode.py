@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from acoustic_kd.alignment.senones import read_inventory
-from acoustic_kd.corpora.utterances import MEASURED, read_manifest
+from acoustic_kd.corpora.utterances import EVALUATION_SPLITS, read_manifest
 from acoustic_kd.decoding.error_listing import write_alignments
 from acoustic_kd.decoding.scoring import grid_of, score, tune
 from acoustic_kd.decoding.search import SearchSettings
@@ -71,7 +71,7 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
     weights: tuple[float, float] | None = None
     result = Measurement(system.name, system.kind)
     figures = FrameFigures(read_inventory(experiment.path("senones") / "inventory.json"))
-    for split in MEASURED:
+    for split in EVALUATION_SPLITS:
         title = f"{system.name} {split}"
         utterances = progress(normalised(experiment, split), title, unit="utt")
         accuracy = FrameAccuracy(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from acoustic_kd.corpora.utterances import MEASURED
+from acoustic_kd.corpora.utterances import EVALUATION_SPLITS
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import Recogniser, find_system
 from acoustic_kd.experiment.options import add_finished_experiment
@@ -202,7 +202,7 @@ def compare(
         recogniser.models, recogniser.config, recogniser.log_prior, recogniser.durations, False
     )
     worst = 0.0
-    for utterance in islice(normalised(experiment, MEASURED[0]), CHECKED):
+    for utterance in islice(normalised(experiment, EVALUATION_SPLITS[0]), CHECKED):
         frames = utterance.features
         (found,) = session.run(["log_posteriors"], {"features": frames})
         expected = np.log(precise.posteriors(frames) + MIN_PROBABILITY)

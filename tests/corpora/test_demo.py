@@ -11,7 +11,7 @@ import pocketsphinx
 import pytest
 
 from acoustic_kd.corpora import demo as demo
-from acoustic_kd.corpora import espeak_process as _espeak_child
+from acoustic_kd.corpora import espeak_process
 from acoustic_kd.corpora.demo_sentences import sentences, vocabulary
 from acoustic_kd.corpora.load import load
 from acoustic_kd.features.audio import read_audio
@@ -144,14 +144,14 @@ def test_failing_synthesiser_is_one_line(monkeypatch):
         with pytest.raises(UserError, match=r"failed for voice .* has no voice") as caught:
             demo._speak(voice, ["YES"])
         assert "\n" not in str(caught.value)
-    monkeypatch.setattr(_espeak_child, "__file__", "/nowhere.py")
+    monkeypatch.setattr(espeak_process, "__file__", "/nowhere.py")
     with pytest.raises(UserError, match="espeak-ng failed"):
         demo._speak(voice, ["YES"])
 
 
 def test_the_synthesiser_needs_no_package():
     """The child runs by path: it must not import what a fresh interpreter lacks."""
-    tree = ast.parse(Path(_espeak_child.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(espeak_process.__file__).read_text(encoding="utf-8"))
     imported = {
         name.split(".")[0]
         for node in ast.walk(tree)

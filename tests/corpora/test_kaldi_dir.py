@@ -83,8 +83,8 @@ def test_speech_without_transcripts(data, tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (None, r"untranscribed/wav\.scp: no such file; speech without transcripts is listed"),
-        ([], r"untranscribed/wav\.scp: lists no speech; fill it, or do without the folder"),
+        (None, r"untranscribed/wav\.scp: no such file; list the speech without"),
+        ([], r"untranscribed/wav\.scp: lists no speech; fill it, or remove the folder"),
         (["a"], r"untranscribed/wav\.scp:1: expected 'recording-id path'"),
         (["a |cat a.wav"], r"untranscribed/wav\.scp:1: .* is a command"),
     ],

@@ -82,8 +82,8 @@ def test_splits_of_its_own_or_by_speaker(tmp_path):
     [
         ({"sources": []}, {}, "recordings.*:1: expected one source of type 'file'"),
         ({"sources": [{"type": "command", "source": "rm"}]}, {}, "expected one source of type"),
-        ({"sources": [{"type": "file"}]}, {}, "its source has no path"),
-        ({"transforms": [{"name": "Speed"}]}, {}, "recordings.*:1: has transforms"),
+        ({"sources": [{"type": "file"}]}, {}, "the source has no path"),
+        ({"transforms": [{"name": "Speed"}]}, {}, "recordings.*:1: transforms are not supported"),
         ({"duration": "2"}, {}, "recordings.*:1: 'duration' is missing or of a wrong type"),
         ({"id": None}, {}, "recordings.*:1: 'id' is missing"),
         ({}, {"recording_id": "q"}, "supervisions.jsonl:1: recording 'q' is in no recordings"),

@@ -129,7 +129,7 @@ def test_transcripts_that_are_refused(small):
 def test_a_part_without_speech(tmp_path, below):
     part = tmp_path / "train-clean-5"
     (part / below).mkdir(parents=True)
-    with pytest.raises(UserError, match=f"^{part}: no speech in it; expected .*NNNN.flac: delete"):
+    with pytest.raises(UserError, match=f"^{part}: no speech in it; expected .*NNNN.flac; delete"):
         load(config(tmp_path), tmp_path)
 
 
@@ -176,7 +176,7 @@ def test_shares_of_speakers(total, tests, devs):
     try:
         found = splits_of(total, test_share=tests, dev_share=devs)
     except UserError as error:
-        assert "at least 2 speakers are needed, or a dev split that comes" in str(error)
+        assert "give at least 2 speakers, or a dev split that comes" in str(error)
         return
     check_disjoint(found, total)
     assert abs(len(found["test"]) - tests * 2 * total) <= 2
@@ -317,7 +317,7 @@ def test_an_archive_of_the_user_is_checked_and_stays(mirror, empty):
     content = mirror.files["/31/train-clean-5.tar.gz"]
     given = empty / "train-clean-5.tar.gz"
     given.write_bytes(content[:-1])
-    with pytest.raises(UserError, match=f"^{given}: md5 is .*, expected .*; delete it, and it is"):
+    with pytest.raises(UserError, match=f"^{given}: md5 is .*, expected .*; delete it to"):
         load(config(empty), empty)
     assert names(empty) == [given.name]
     given.write_bytes(content)
@@ -339,7 +339,7 @@ def test_an_archive_without_the_part(mirror, empty, monkeypatch):
     part = openslr.PARTS["train-clean-5"]
     monkeypatch.setitem(openslr.PARTS, "dev-clean-2", part)
     mirror.files["/31/dev-clean-2.tar.gz"] = mirror.files["/31/train-clean-5.tar.gz"]
-    with pytest.raises(UserError, match=r"dev-clean-2.tar.gz: holds no LibriSpeech/dev-clean-2"):
+    with pytest.raises(UserError, match="does not contain LibriSpeech/dev-clean-2"):
         load(config(empty, dev_parts=("dev-clean-2",)), empty)
     assert names(empty / "LibriSpeech") == ["README.TXT", "train-clean-5"]
 
