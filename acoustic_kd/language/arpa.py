@@ -1,9 +1,8 @@
-"""Back-off language models in ARPA files: read with every line checked, written, and their
-perplexity.
+"""Back-off language models in ARPA files: read them with every line checked, write them, and
+compute their perplexity.
 
-Lines are written many at a time as columns of bytes: each field (a number, a word, a tab) is a
-matrix of bytes, one row a line, padded with zeros; side by side, with the zeros taken out, the
-matrices are the file. No line passes through Python.
+Many lines are written at once. Each field (a number, a word, a tab) is a matrix of bytes, one row a
+line, padded with zeros. These matrices side by side, without the zeros, are the bytes of the file.
 """
 
 import gzip
@@ -22,7 +21,7 @@ BOS, EOS = "<s>", "</s>"
 
 
 class Entry(NamedTuple):
-    """One n-gram: its words, log10 probability, and log10 back-off weight (0 where absent)."""
+    """One n-gram: its words, log10 probability, and log10 back-off weight (0 if absent)."""
 
     words: tuple[str, ...]
     logprob: float
@@ -30,7 +29,7 @@ class Entry(NamedTuple):
 
 
 class Perplexity(NamedTuple):
-    """`value` over `words` predictions (sentence ends counted, words outside the model not)."""
+    """`value` over `words` predictions; these include sentence ends, and leave out `oov` words."""
 
     value: float
     words: int
@@ -52,16 +51,16 @@ class ArpaModel:
         return len(self.ngrams)
 
     def logprob(self, history: tuple[str, ...], word: str) -> float:
-        """log10 P(word | history); minus infinity for a word the model lacks.
+        """log10 P(word | history), which depends on the last order - 1 words of `history`.
 
-        `history` is as long as one likes; only its last order - 1 words count.
+        It is minus infinity for a word that the model lacks.
         """
         history = history[max(0, len(history) - self.order + 1) :]
         backoff = 0.0
         while True:
-            found = self.ngrams[len(history)].get((*history, word))
-            if found is not None:
-                return backoff + found[0]
+            entry = self.ngrams[len(history)].get((*history, word))
+            if entry is not None:
+                return backoff + entry[0]
             if not history:
                 return -math.inf
             backoff += self.ngrams[len(history) - 1].get(history, (0.0, 0.0))[1]
@@ -103,7 +102,7 @@ def open_arpa(path: Path) -> TextIO:
 
 
 def iterate_arpa(path: Path) -> Iterator[Entry]:
-    """The n-grams of an ARPA file in its order, each line checked."""
+    """Yield the n-grams of an ARPA file in their order, each line checked."""
     try:
         with open_arpa(path) as file:
             yield from _entries(file, path)
@@ -115,43 +114,45 @@ def iterate_arpa(path: Path) -> Iterator[Entry]:
 
 def _entries(file: TextIO, path: Path) -> Iterator[Entry]:
     lines = enumerate(file, start=1)
-    sizes = read_sizes(lines, path)
-    order, left = 0, 0
+    sizes = read_header(lines, path)
+    order, remaining = 0, 0
     for number, line in lines:
         fields = line.split()
         if not fields:
             continue
         if line.startswith("\\"):
-            if left:
-                raise _bad(path, number, f"{left} {order}-grams fewer than its head announces")
+            if remaining:
+                raise _malformed(
+                    path, number, f"{remaining} {order}-grams fewer than the header says"
+                )
             order += 1
             if order > len(sizes) and fields == ["\\end\\"]:
                 return
             if order > len(sizes) or fields != [f"\\{order}-grams:"]:
-                raise _bad(path, number, f"'{line.strip()}' is out of place")
-            left = sizes[order - 1]
+                raise _malformed(path, number, f"'{line.strip()}' is out of place")
+            remaining = sizes[order - 1]
             continue
-        left -= 1
+        remaining -= 1
         # Only n-grams below the top order may carry a back-off weight (kaldilm refuses others).
-        if left < 0 or len(fields) not in (order + 1, order + 1 + (order < len(sizes))):
-            raise _bad(path, number, f"'{line.strip()}' is not an entry of the {order}-grams")
+        if remaining < 0 or len(fields) not in (order + 1, order + 1 + (order < len(sizes))):
+            raise _malformed(path, number, f"'{line.strip()}' is not an entry of the {order}-grams")
         try:
             backoff = float(fields[-1]) if len(fields) > order + 1 else 0.0
             yield Entry(tuple(fields[1 : order + 1]), float(fields[0]), backoff)
         except ValueError:
-            raise _bad(path, number, f"'{line.strip()}' has no valid number") from None
+            raise _malformed(path, number, f"'{line.strip()}' has no valid number") from None
     raise UserError(f"language model {path}: cut short (no \\end\\); fetch or build it again")
 
 
-def read_sizes(lines: Iterator[tuple[int, str]], path: Path) -> list[int]:
-    """Read the head, numbered lines, to the blank line after it: how many n-grams of each order."""
+def read_header(lines: Iterator[tuple[int, str]], path: Path) -> list[int]:
+    """Read the header and its blank line from numbered lines: the number of n-grams by order."""
     sizes: list[int] = []
     for _, line in lines:
         fields = line.split()
         if fields == ["\\data\\"]:
             break
     else:
-        raise UserError(f"language model {path}: no \\data\\ line, so no ARPA file")
+        raise UserError(f"language model {path}: no \\data\\ line; not an ARPA file")
     for number, line in lines:
         fields = line.replace("=", " ").split()
         if not fields and sizes:
@@ -159,20 +160,20 @@ def read_sizes(lines: Iterator[tuple[int, str]], path: Path) -> list[int]:
         if not fields:
             continue
         if len(fields) != 3 or fields[0] != "ngram" or not fields[2].isdigit():
-            raise _bad(path, number, f"'{line.strip()}' is out of place")
+            raise _malformed(path, number, f"'{line.strip()}' is out of place")
         if int(fields[1]) != len(sizes) + 1:
-            raise _bad(path, number, f"{len(sizes) + 1}-grams are not announced")
+            raise _malformed(path, number, f"the header lacks {len(sizes) + 1}-grams")
         sizes.append(int(fields[2]))
-    raise UserError(f"language model {path}: cut short in its head; fetch or build it again")
+    raise UserError(f"language model {path}: cut short in its header; fetch or build it again")
 
 
-def _bad(path: Path, number: int, why: str) -> UserError:
+def _malformed(path: Path, number: int, why: str) -> UserError:
     return UserError(f"language model {path}:{number}: {why}; not a valid ARPA file")
 
 
 DECIMALS = 7
-LINES = 1 << 16  # put together at once
-_WHOLE = 2  # digits before the point: -99 is the least
+LINES_PER_BLOCK = 1 << 16  # written at once
+_INTEGER_DIGITS = 2  # before the point: -99 is the smallest number
 
 
 def write_arpa(
@@ -182,11 +183,11 @@ def write_arpa(
     logprobs: Sequence[np.ndarray],
     backoffs: Sequence[np.ndarray],
 ) -> None:
-    """Write a back-off model, whole or not at all; the same model gives the same bytes.
+    """Write a back-off model as a whole or not at all; the same model gives the same bytes.
 
     Args:
         words: the vocabulary.
-        ngrams: for each order n from 1 up, int [G, n]: the numbers of the words.
+        ngrams: for each order n from 1 up, int [G, n] word ids.
         logprobs: for each order, [G] log10 probabilities.
         backoffs: for each order but the highest, [G] log10 back-off weights.
     """
@@ -203,10 +204,10 @@ def write_arpa(
 
 
 def _lines(table: np.ndarray, grams: np.ndarray, columns: Sequence[np.ndarray]) -> Iterator[bytes]:
-    """The lines of one order, block by block; `columns`: log probability, perhaps back-off."""
-    for start in range(0, len(grams), LINES):
-        block = grams[start : start + LINES]
-        numbers = [fixed_point(column[start : start + LINES]) for column in columns]
+    """The lines of one order in blocks; `columns`: log probability, and below the top back-off."""
+    for start in range(0, len(grams), LINES_PER_BLOCK):
+        block = grams[start : start + LINES_PER_BLOCK]
+        numbers = [fixed_point(column[start : start + LINES_PER_BLOCK]) for column in columns]
         tab, space, end = (np.full((len(block), 1), ord(c), np.uint8) for c in "\t \n")
         fields = [numbers[0], tab, table[block[:, 0]]]
         for word in block.T[1:]:
@@ -218,24 +219,24 @@ def _lines(table: np.ndarray, grams: np.ndarray, columns: Sequence[np.ndarray]) 
 
 
 def _bytes_of(words: Sequence[str]) -> np.ndarray:
-    """uint8 [V, L]: the words in UTF-8, filled up with zeros."""
+    """uint8 [V, L]: the words in UTF-8, padded with zeros."""
     array = np.array([word.encode() for word in words])
     return array.view(np.uint8).reshape(len(words), array.itemsize)
 
 
 def fixed_point(values: np.ndarray) -> np.ndarray:
-    """uint8 [G, W]: numbers above -100 and below 100 as text, filled up with zeros.
+    """uint8 [G, W]: numbers between -100 and 100 as text, padded with zeros.
 
-    As `f"{value:.7f}"` writes them, but that a number which rounds to zero has no sign.
+    The text is that of `f"{value:.7f}"`, without the sign of numbers that round to zero.
     """
     scaled = np.rint(values * 10.0**DECIMALS).astype(np.int64)
-    digits = np.empty((len(scaled), 1 + _WHOLE + 1 + DECIMALS), np.uint8)
+    digits = np.empty((len(scaled), 1 + _INTEGER_DIGITS + 1 + DECIMALS), np.uint8)
     digits[:, 0] = np.where(scaled < 0, ord("-"), 0)
-    rest = np.abs(scaled)
-    places = [*range(digits.shape[1] - 1, 1 + _WHOLE, -1), *range(_WHOLE, 0, -1)]
+    remainder = np.abs(scaled)
+    places = [*range(digits.shape[1] - 1, 1 + _INTEGER_DIGITS, -1), *range(_INTEGER_DIGITS, 0, -1)]
     for place in places:  # the last digit first
-        rest, digit = np.divmod(rest, 10)
+        remainder, digit = np.divmod(remainder, 10)
         digits[:, place] = digit + ord("0")
-    digits[:, 1 + _WHOLE] = ord(".")
+    digits[:, 1 + _INTEGER_DIGITS] = ord(".")
     digits[:, 1][digits[:, 1] == ord("0")] = 0
     return digits

@@ -1,4 +1,4 @@
-"""Pronouncing lexicons: a word's pronunciations in phones, read from CMU-style dictionaries."""
+"""Pronouncing lexicons: the pronunciations of each word in phones, from CMU-style dictionaries."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_lines, write_text
 
 SILENCE = "SIL"
-EXACT = ";;; words and units exactly as written"  # the first line where nothing is to be mended
+EXACT_HEADER = ";;; words and units exactly as written"  # first line of ours
 _VARIANT = re.compile(r"\(\d+\)$")
 CMU_VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH",
               "UW")  # fmt: skip
@@ -20,11 +20,10 @@ CMU_PHONES = frozenset(
         *("SH", "T", "TH", "V", "W", "Y", "Z", "ZH"),
     ]
 )
-_NOISES = {SILENCE, "SPN", "NSN"}  # as Kaldi's lexicons have them beside phones
+_NOISES = {SILENCE, "SPN", "NSN"}  # beside the phones of Kaldi's lexicons
 _STRESSED = re.compile(f"({'|'.join(CMU_VOWELS)})[012]")
-_PROBABILITY = re.compile(
-    r"[01]\.\d+(E-\d+)?|\dE-\d+", re.IGNORECASE
-)  # of a pronunciation, as Kaldi has it
+# Of a pronunciation, in lexiconp.txt of Kaldi.
+_PROBABILITY = re.compile(r"[01]\.\d+(E-\d+)?|\dE-\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -44,39 +43,39 @@ class Lexicon:
         return self.entries[word]
 
     def phones(self) -> list[str]:
-        """Every phone in use, sorted; silence is not among them."""
+        """The phones of all pronunciations, sorted; silence is none of them."""
         return sorted({p for prons in self.entries.values() for pron in prons for p in pron})
 
     def restricted_to(self, words: set[str]) -> "Lexicon":
-        """The lexicon of `words` alone (those it knows), in sorted order."""
+        """The lexicon of those of `words` that it has, sorted."""
         return Lexicon({word: self.entries[word] for word in sorted(words) if word in self})
 
 
 def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
     """Read a CMU-style dictionary: `WORD PH1 PH2 …` a line, variants as `WORD(2)`.
 
-    Words are upper-cased (unless `upper` is false), what follows a `#` is a comment, and lines that
-    start with `;;;` are skipped. CMU's phones are upper-cased and without stress. So are others,
-    unless two of them differ in case alone (s and S of SAMPA), or one ends in a digit that is no
-    stress of a vowel of CMU's (a tone). Where the first line is `EXACT`, words and phones are as
-    they stand in all others. Words that are silence and nothing else are left out.
+    Words become upper case (unless `upper` is false), a `#` begins a comment, and lines that begin
+    with `;;;` are skipped. Phones become upper case and lose their stress, unless two of them
+    differ in nothing but case (s and S of SAMPA), or one ends in a digit that is not the stress of
+    a vowel of CMU's (a tone). After a first line `EXACT_HEADER`, words and phones are read as they
+    stand. Words that consist of silence are left out.
     """
     lines = list(read_lines(path, "lexicon", errors="replace"))  # CMU's own is in Latin-1
-    exact = bool(lines) and lines[0][1] == EXACT
+    exact = bool(lines) and lines[0][1] == EXACT_HEADER
     rows = list(_exact_rows(lines[1:]) if exact else _plain_rows(lines, upper))
     written = {phone for _, _, phones in rows for phone in phones}
-    read_as = {phone: phone for phone in written} if exact else _normalised(written)
+    read_as = {phone: phone for phone in written} if exact else _normalised_names(written)
     entries: dict[str, dict[tuple[str, ...], None]] = {}
     for where, word, phones in rows:
         spoken = tuple(read_as[phone] for phone in phones)
-        if spoken == (SILENCE,):  # as !SIL of Kaldi's: between any two words there may be silence
+        if spoken == (SILENCE,):  # such as Kaldi's !SIL: silence may stand between any two words
             continue
         if SILENCE in spoken:
             raise UserError(
                 f"{where}: word '{word}' has the phone {SILENCE}, which is silence and no part of "
-                "a word; take it out"
+                "a word; remove it"
             )
-        # A dict keeps the order and drops pronunciations that differed in stress alone.
+        # A dict keeps the order, and drops pronunciations that differed only in stress.
         entries.setdefault(word, {})[spoken] = None
     if not entries:
         raise UserError(f"lexicon {path}: no words in it")
@@ -108,8 +107,8 @@ def _plain_rows(
         yield where, word, phones
 
 
-def _normalised(phones: set[str]) -> dict[str, str]:
-    """Each phone as it is read: in upper case and without stress, where these say nothing more."""
+def _normalised_names(phones: set[str]) -> dict[str, str]:
+    """Phone → its upper case without stress, or as it stands where that would merge phones."""
     silent = {phone: SILENCE for phone in phones if phone.upper() == SILENCE}
     upper = {phone: phone.upper() for phone in phones - silent.keys()}
     plain = {phone: _STRESSED.sub(r"\1", name) for phone, name in upper.items()}
@@ -122,14 +121,14 @@ def _normalised(phones: set[str]) -> dict[str, str]:
 
 
 def write_lexicon(path: Path, lexicon: Lexicon, exact: bool = False) -> None:
-    """Write `WORD PH1 PH2 …`, one pronunciation a line; `read_lexicon` reads it back the same.
+    """Write `WORD PH1 PH2 …`, one pronunciation a line; `read_lexicon` reads the same lexicon.
 
     Args:
-        exact: begin with the line `EXACT`: words need not be in upper case. So it is, too, where
-            phones would be read otherwise than they are.
+        exact: begin with `EXACT_HEADER`, which words in lower case need. Phones that
+            `read_lexicon` would change get that line in any case.
     """
-    read_as = _normalised(set(lexicon.phones()))
+    read_as = _normalised_names(set(lexicon.phones()))
     exact = exact or any(phone != name for phone, name in read_as.items())
     rows = ((w, phones) for w, variants in lexicon.entries.items() for phones in variants)
-    head = f"{EXACT}\n" if exact else ""
+    head = f"{EXACT_HEADER}\n" if exact else ""
     write_text(path, head + "".join(f"{word} {' '.join(phones)}\n" for word, phones in rows))

@@ -6,11 +6,11 @@ Heafield et al., *Scalable Modified Kneser-Ney Language Model Estimation* (2013)
 
     p(w | h) = (c(hw) - D(c(hw))) / c(h·) + gamma(h) p(w | h'),    h' = h without its first word
 
-where c is the raw count at the highest order and for n-grams that begin with <s>, and elsewhere
-the number of different words seen before the n-gram.
+where c is the raw count at the highest order and for n-grams that begin with <s>, and otherwise
+the number of different words before the n-gram.
 
-N-grams of order n are numbered by the pair (number of the first n - 1 words, last word), so every
-step is a NumPy operation on whole arrays, for any order.
+An n-gram is identified by the pair (number of its first n - 1 words, last word), so that every step
+is a NumPy operation on whole arrays, for any order.
 """
 
 from array import array
@@ -30,14 +30,14 @@ BOS_ID, EOS_ID = 0, 1
 
 @dataclass
 class Ngrams:
-    """All n-grams of one order, in lexicographic order of their word ids; G of them.
+    """All G n-grams of one order, in lexicographic order of their word ids.
 
-    So `prefix * (vocabulary + 1) + word` rises, and an n-gram is found by bisection.
+    So `prefix * (vocabulary + 1) + word` rises, and bisection finds an n-gram.
 
     Attributes:
         prefix, suffix: [G] numbers, one order below, of the first and the last n - 1 words.
         word: [G] id of the last word.
-        raw: [G] occurrences.
+        raw: [G] number of occurrences.
         first_is_bos, has_oov: [G] bool.
         count: [G] adjusted counts (see above).
     """
@@ -59,23 +59,23 @@ def train_lm(
     min_counts: Sequence[int] | None = None,
     threshold: float | None = None,
 ) -> list[int]:
-    """Train an n-gram model on `sentences` and write it to `path` in ARPA form.
+    """Train an n-gram model on `sentences` and write it to `path` in ARPA format.
 
     The vocabulary is closed: every word of it gets a probability, seen or not, and n-grams with
-    any other word are left out (there is no <unk>). The same input gives the same file.
+    other words are left out (the model has no <unk>). The same input gives the same file.
 
     Args:
-        sentences: lists of words, without <s> and </s>; read once, and not kept.
+        sentences: lists of words, without <s> and </s>; read once.
         vocabulary: the words to predict.
         path: the ARPA file.
         order: length of the longest n-grams.
-        min_counts: for each order, keep n-grams seen at least so often (first: 1; never falling);
-            the mass of those dropped goes to the back-off. Default: keep all.
-        threshold: prune n-grams without which the perplexity grows by less than this share
+        min_counts: for each order, the least count of n-grams to keep (first: 1; never falling);
+            the back-off gets the probability of the others. Default: keep all.
+        threshold: prune an n-gram if the perplexity grows by less than this share without it
             (`pruning`). Default: keep all.
 
     Returns:
-        The number of n-grams of each order, of the highest that has any and those below.
+        The number of n-grams of each order, up to the highest that has any.
     """
     words = [BOS, EOS, *sorted(set(vocabulary) - {BOS, EOS})]
     min_counts = list(min_counts or [1] * order)
@@ -92,7 +92,7 @@ def train_lm(
     if threshold is not None:
         predictions = len(tokens) - orders[0].raw[BOS_ID]
         kept, backoffs = prune(orders, kept, probabilities, backoffs, threshold, predictions)
-    while not kept[-1].any():  # no file has an order without n-grams
+    while not kept[-1].any():  # ARPA files have no empty orders
         kept.pop()
     write_arpa(
         path,
@@ -118,13 +118,13 @@ def discounts(counts: np.ndarray) -> np.ndarray:
 def kneser_ney(
     sentences: Iterable[Sequence[str]], vocabulary: Iterable[str], order: int
 ) -> tuple[list[Ngrams], list[np.ndarray], list[np.ndarray]]:
-    """The model of `train_lm` as arrays instead of a file.
+    """Train the model of `train_lm` as arrays instead of a file.
 
     Word ids: <s> is BOS_ID, </s> is EOS_ID, and the vocabulary follows in sorted order.
 
     Returns:
-        the n-grams of each order, the probability of each, and its back-off weight (of the highest
-        order: none).
+        the n-grams of each order, the probability of each, and its back-off weight (none at the
+        highest order).
     """
     words = [BOS, EOS, *sorted(set(vocabulary) - {BOS, EOS})]
     orders = _count(*_encode(sentences, words), len(words), order)
@@ -132,9 +132,9 @@ def kneser_ney(
 
 
 def _encode(sentences: Iterable[Sequence[str]], words: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Word ids of all sentences in a row, each in <s> … </s>, and for each the index of its </s>.
+    """Word ids of all sentences, each as <s> … </s>, and for each id the index of its </s>.
 
-    Words outside the vocabulary get the id `len(words)`.
+    Words outside the vocabulary have the id `len(words)`.
     """
     ids = {word: number for number, word in enumerate(words)}
     oov = len(words)
@@ -152,15 +152,15 @@ def _encode(sentences: Iterable[Sequence[str]], words: list[str]) -> tuple[np.nd
 
 def _count(tokens: np.ndarray, ends: np.ndarray, num_words: int, order: int) -> list[Ngrams]:
     """Number and count the n-grams of each order up to `order`."""
-    size = num_words + 1  # with the id of all other words
-    every = np.arange(size)
+    size = num_words + 1  # with the id of words outside the vocabulary
+    ids = np.arange(size)
     raw = np.bincount(tokens, minlength=size)
     zero = np.zeros(size, np.int64)
-    orders = [Ngrams(zero, zero, every, raw, every == BOS_ID, every == num_words, raw.copy())]
+    orders = [Ngrams(zero, zero, ids, raw, ids == BOS_ID, ids == num_words, raw.copy())]
     positions, numbers = np.arange(len(tokens)), tokens
     for n in range(2, order + 1):
         inside = positions + n - 1 <= ends[positions]
-        suffixes = np.append(numbers[1:], -1)[inside]  # the n-gram one to the right, one shorter
+        suffixes = np.append(numbers[1:], -1)[inside]  # the shorter n-gram one to the right
         positions, below = positions[inside], orders[-1]
         keys = numbers[inside] * size + tokens[positions + n - 1]
         unique, first, numbers, raw = np.unique(
@@ -177,7 +177,7 @@ def _count(tokens: np.ndarray, ends: np.ndarray, num_words: int, order: int) -> 
 
 
 def _word_ids(orders: list[Ngrams], n: int, keep: np.ndarray) -> np.ndarray:
-    """int32 [G, n + 1]: the words of the n-grams of `orders[n]` that are kept."""
+    """int32 [G, n + 1]: the words of those n-grams of `orders[n]` that are kept."""
     numbers = np.flatnonzero(keep)
     columns = []
     for ngrams in orders[n::-1]:
@@ -190,9 +190,8 @@ def _probabilities(
     orders: list[Ngrams], kept: list[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Probability and back-off weight of every n-gram, one array [G] an order."""
-    lowest = orders[0]
-    words = kept[0] & ~lowest.first_is_bos
-    lower = np.full(1, 1 / np.count_nonzero(words))  # order 0: every word alike
+    words = kept[0] & ~orders[0].first_is_bos
+    lower = np.full(1, 1 / np.count_nonzero(words))  # order 0: uniform
     probabilities, backoffs = [], []
     for ngrams, keep in zip(orders, kept, strict=True):
         counts = np.where(ngrams.has_oov, 0, ngrams.count)
@@ -200,8 +199,8 @@ def _probabilities(
         discounted = np.where(keep, counts - discount, 0.0)
         total = np.bincount(ngrams.prefix, counts, minlength=len(lower))
         seen = np.maximum(total, 1)
-        left = total - np.bincount(ngrams.prefix, discounted, minlength=len(lower))
-        gamma = np.where(total > 0, left / seen, 1.0)
+        freed = total - np.bincount(ngrams.prefix, discounted, minlength=len(lower))
+        gamma = np.where(total > 0, freed / seen, 1.0)
         backoffs.append(gamma)
         lower = discounted / seen[ngrams.prefix] + gamma[ngrams.prefix] * lower[ngrams.suffix]
         probabilities.append(lower)

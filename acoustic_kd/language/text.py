@@ -1,4 +1,4 @@
-"""Text to train a language model on: a sentence a line, every line checked as it is read."""
+"""Training text of language models: a sentence a line, each line checked when it is read."""
 
 import re
 from collections import Counter
@@ -9,18 +9,16 @@ from acoustic_kd.language.arpa import BOS, EOS
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_lines
 
-# Control characters, but for those that end a line or part words; and what stands for bytes that
-# somebody could not decode.
+# Control characters other than line ends and tabs; and U+FFFD, which replaces undecodable bytes.
 _UNEXPECTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd\ufeff]")
-_MARKS = frozenset((BOS, EOS))
+_SENTENCE_MARKS = frozenset((BOS, EOS))
 
 
 class TextFile:
-    """The sentences of a file, plain or `.gz`, UTF-8: lists of words, read anew by each loop.
+    """The sentences of a UTF-8 file, plain or `.gz`, as lists of words; each loop reads it again.
 
-    Empty lines are passed over. A loop raises a UserError where the file cannot be read or is
-    damaged, and, naming the line, where that is not UTF-8, has a control character, or holds one
-    of the marks <s> and </s>, which a language model sets itself.
+    Empty lines are skipped. A line with a control character is refused, and one with <s> or </s>,
+    which a language model adds itself.
     """
 
     def __init__(
@@ -29,24 +27,24 @@ class TextFile:
         setting: str = "text",
         normalise: Callable[[str], str] | None = None,
     ) -> None:
-        """`setting`: what messages call the file; `normalise`: for each sentence."""
+        """`setting`: what messages call the file; `normalise`: applied to each sentence."""
         self.path, self.setting, self._normalise = Path(path), setting, normalise
 
     def __iter__(self) -> Iterator[list[str]]:
         for where, line in read_lines(self.path, self.setting):
-            if strange := _UNEXPECTED.search(line):
-                code = f"U+{ord(strange[0]):04X}"
+            if unexpected := _UNEXPECTED.search(line):
+                code = f"U+{ord(unexpected[0]):04X}"
                 raise UserError(f"{where}: character {code} in it; give text, a sentence a line")
             words = line.split()
-            if not _MARKS.isdisjoint(words):
-                raise UserError(f"{where}: <s> or </s> in it; take such marks out")
+            if not _SENTENCE_MARKS.isdisjoint(words):
+                raise UserError(f"{where}: <s> or </s> in it; remove these marks")
             if words and self._normalise is not None:
                 words = self._normalise(" ".join(words)).split()
             if words:
                 yield words
 
     def counts(self) -> Counter[str]:
-        """How often each word comes."""
+        """Count each word; a text without words is refused."""
         counts: Counter[str] = Counter()
         for words in self:
             counts.update(words)
@@ -56,8 +54,5 @@ class TextFile:
 
 
 def most_frequent(counts: Counter[str], number: int | None) -> list[str]:
-    """The `number` most frequent words, of equally frequent ones the alphabet's first; None: all.
-
-    The most frequent first.
-    """
+    """The `number` most frequent words (None: all), by frequency, then alphabetically."""
     return sorted(counts, key=lambda word: (-counts[word], word))[:number]

@@ -22,7 +22,7 @@ def test_numbers(values):
 
 @pytest.mark.parametrize("lines", [1, 2, 1000])
 def test_files(tmp_path, monkeypatch, lines):
-    monkeypatch.setattr(arpa_write, "LINES", lines)
+    monkeypatch.setattr(arpa_write, "LINES_PER_BLOCK", lines)
     words = ["<s>", "</s>", "A", "NAÏVE"]
     ngrams = [np.arange(4)[:, None], np.array([[0, 3], [3, 2], [2, 1]]), np.empty((0, 3), int)]
     logprobs = [np.array([-99, -0.5, -1, -12.25]), np.array([-0.1, -0.2, -0.3]), np.empty(0)]

@@ -28,7 +28,7 @@ def test_sentences_again_and_again(tmp_path, name):
         ("GO \ufffd".encode(), ":1: character U+FFFD in it"),
         ("GO\n\ufeffON".encode(), ":2: character U+FEFF in it"),
         (b"GO\nNA\xcfVE\n", ":2: byte 0xcf is not UTF-8; convert the file"),
-        (b"<s> GO </s>\n", ":1: <s> or </s> in it; take such marks out"),
+        (b"<s> GO </s>\n", ":1: <s> or </s> in it; remove these marks"),
         (b"", ": no words in it"),
         (b"\n \n", ": no words in it"),
     ],

@@ -9,7 +9,7 @@ from tiny_recipe import TinyRecipe
 
 from acoustic_kd.corpora.utterances import SPLITS, read_manifest
 from acoustic_kd.language.graphemes import MOST
-from acoustic_kd.language.lexicon import EXACT, read_lexicon
+from acoustic_kd.language.lexicon import EXACT_HEADER, read_lexicon
 
 ALIGNED = ("align.method=flat",)  # by what comes after the corpus stage
 TEXTS = {
@@ -36,7 +36,7 @@ def written(folder: Path, texts: dict[str, str], *settings: str) -> TinyRecipe:
 
 def lexicon_of(recipe: TinyRecipe) -> dict[str, str]:
     path = recipe.directory / "corpus" / "lexicon.txt"
-    assert path.read_text(encoding="utf-8").startswith(f"{EXACT}\n")
+    assert path.read_text(encoding="utf-8").startswith(f"{EXACT_HEADER}\n")
     entries = read_lexicon(path).entries
     assert all(len(spellings) == 1 for spellings in entries.values())
     return {word: " ".join(spellings[0]) for word, spellings in entries.items()}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.language.arpa import BOS, EOS, iterate_arpa, open_arpa, read_sizes
+from acoustic_kd.language.arpa import BOS, EOS, iterate_arpa, open_arpa, read_header
 from acoustic_kd.system.errors import UserError
 
 UNKNOWN_WORDS = ("<unk>", "<UNK>")  # not decoded: n-grams with them are left out
@@ -227,7 +227,7 @@ def _read_quickly(path: Path, left_out: set[str]) -> tuple[list[str], list[_Sect
     words: list[str] = []
     ids: dict[str, int] = {}
     with open_arpa(path) as file:
-        sizes = read_sizes(enumerate(file, start=1), path)
+        sizes = read_header(enumerate(file, start=1), path)
         for order, size in enumerate(sizes, start=1):
             title = next((line for line in file if not line.isspace()), "")
             if title.split() != [f"\\{order}-grams:"]:
