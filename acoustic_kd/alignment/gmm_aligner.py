@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from acoustic_kd.alignment.gmm import Mixtures, log_likelihoods
 from acoustic_kd.alignment.viterbi import Transcripts
 from acoustic_kd.language.lexicon import SILENCE
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import atomic_path
+from acoustic_kd.system.tensors import load_tensors, save_tensors
 
 BEAM = 500.0  # nats; where utterances are long, many times as fast as dropping nothing
 
@@ -50,14 +48,8 @@ class Iteration:
             "durations": self.durations,
             "scores": self.scores,
         }
-        tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-        # One note, since safetensors writes several in any order.
-        notes = {"round": json.dumps({"history": self.history, "finished": self.finished})}
-        try:
-            with atomic_path(path) as temporary:
-                save_file(tensors, temporary, notes)
-        except SafetensorError as error:  # a full disk, for one
-            raise UserError(f"{path}: cannot be written ({error})") from None
+        notes = {"history": self.history, "finished": self.finished}
+        save_tensors(path, tensors, {"round": json.dumps(notes)})
 
 
 def read_iteration(path: Path) -> Iteration:
@@ -66,18 +58,17 @@ def read_iteration(path: Path) -> Iteration:
     Raises:
         UserError: the file is missing or damaged.
     """
+    arrays, metadata = load_tensors(path, "np")
     try:
-        with safe_open(path, "np") as file:
-            notes = json.loads(file.metadata()["round"])
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        notes = json.loads(metadata["round"])
         return Iteration(
-            Mixtures(found["weights"], found["means"], found["variances"]),
-            found["durations"],
-            found["scores"],
+            Mixtures(arrays["weights"], arrays["means"], arrays["variances"]),
+            arrays["durations"],
+            arrays["scores"],
             notes["history"],
             notes["finished"],
         )
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error}); delete it and run the stage again") from None
 
 

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from acoustic_kd.language.g2p_alignment import Unit, align
 from acoustic_kd.language.g2p_search import FIRST_UNIT, Guess, search
 from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.language.ngrams import kneser_ney
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import TEMPORARY, atomic_path, json_sha256
+from acoustic_kd.system.files import TEMPORARY, json_sha256
+from acoustic_kd.system.tensors import load_tensors, save_tensors
 
 ORDER = 6  # units; docs/lexicon-and-lm.md
 BEAM = 16  # hypotheses of a word kept at each letter; twice as many change nothing beyond chance
@@ -118,8 +117,7 @@ class GraphoneModel:
             for n, array in enumerate(getattr(self, name), start=1)
         }
         units = [[unit.letters, *unit.phones] for unit in self.units]
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, {"model": json.dumps([made_from, units])})
+        save_tensors(path, tensors, {"model": json.dumps([made_from, units])})
 
 
 def train_model(lexicon: Lexicon, order: int = ORDER) -> GraphoneModel:
@@ -153,14 +151,14 @@ def _log(values: np.ndarray) -> np.ndarray:
 def read_model(path: Path, made_from: str) -> GraphoneModel | None:
     """Read what `GraphoneModel.write` wrote; None where it is missing, damaged or of other make."""
     try:
-        with safe_open(path, "np") as file:
-            found, rows = json.loads(file.metadata()["model"])
-            names = sorted(file.keys(), key=lambda name: int(name.partition(".")[2]))
-            arrays = {
-                part: [file.get_tensor(name) for name in names if name.startswith(f"{part}.")]
-                for part in ARRAYS
-            }
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError):
+        tensors, metadata = load_tensors(path, "np")
+        found, rows = json.loads(metadata["model"])
+        names = sorted(tensors, key=lambda name: int(name.partition(".")[2]))
+        arrays = {
+            part: [tensors[name] for name in names if name.startswith(f"{part}.")]
+            for part in ARRAYS
+        }
+    except (UserError, TypeError, KeyError, ValueError):
         return None
     units = [Unit(letters, tuple(phones)) for letters, *phones in rows]
     return GraphoneModel(units, **arrays) if found == made_from else None

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -32,9 +31,8 @@ def load_checkpoint(path: Path, digest: str) -> tuple[dict[str, Any], Parts] | N
     """
     if not path.exists():
         return None
-    tensors = load_tensors(path)
-    with safe_open(path, "pt") as file:
-        state = json.loads(file.metadata()["state"])
+    tensors, metadata = load_tensors(path)
+    state = json.loads(metadata["state"])
     if state.pop("digest") != digest:
         raise UserError(f"{path}: belongs to other settings or data; delete it to start anew")
     parts: Parts = {}

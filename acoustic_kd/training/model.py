@@ -176,7 +176,7 @@ def load_model(directory: Path) -> tuple[AcousticModel, dict[str, Any]]:
             f"{Path(directory) / 'model.json'}: describes no model; train it again"
         ) from None
     try:
-        model.load_state_dict(load_tensors(Path(directory) / "model.safetensors"))
+        model.load_state_dict(load_tensors(Path(directory) / "model.safetensors")[0])
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"{directory}: weights do not fit model.json ({reason})") from None

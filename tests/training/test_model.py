@@ -85,7 +85,8 @@ def test_round_trip(saved):
 def test_tensors_that_share_memory_or_lie_across_are_written(tmp_path):
     table = torch.arange(12.0).view(3, 4)
     save_tensors(tmp_path / "t.safetensors", {"across": table.T, "row": table[1]}, {"note": "x"})
-    found = load_tensors(tmp_path / "t.safetensors")
+    found, metadata = load_tensors(tmp_path / "t.safetensors")
+    assert metadata == {"note": "x"}
     assert torch.equal(found["across"], table.T) and torch.equal(found["row"], table[1])
 
 
