@@ -48,11 +48,7 @@ def systems(experiment: Experiment) -> list[System]:
 
 
 def find_system(experiment: Experiment, model: str) -> System:
-    """What a user calls `distilled/01`, `members/01` or `ensemble`.
-
-    Raises:
-        UserError: there is none of that name.
-    """
+    """What a user calls `distilled/01`, `members/01` or `ensemble`."""
     found = {
         system.directories[0].relative_to(experiment.directory).as_posix()
         if len(system.directories) == 1 and system.kind != "ensemble"
@@ -83,11 +79,7 @@ class Recogniser:
 
     @classmethod
     def of(cls, experiment: Experiment, system: System) -> "Recogniser":
-        """Read a system.
-
-        Raises:
-            UserError: a file is missing or damaged.
-        """
+        """Read a system."""
         low = use_bfloat16(experiment.config.train.bfloat16, CPU)
         return cls.read(system.directories, experiment.path("frames"), low)
 
@@ -100,9 +92,6 @@ class Recogniser:
         Args:
             directories: theirs.
             frames: what the frames stage wrote of the senones that they know.
-
-        Raises:
-            UserError: a file is missing or damaged.
         """
         loaded = [load_model(directory) for directory in directories]
         config = ModelConfig(**loaded[0][1]["model"])

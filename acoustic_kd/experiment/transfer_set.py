@@ -24,11 +24,7 @@ def all_splits(experiment: Experiment) -> tuple[str, ...]:
 
 
 def chosen_splits(config: Config, splits: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that `distill.transfer_set` asks for, of the splits that a corpus has.
-
-    Raises:
-        UserError: it asks for speech without transcripts, and the corpus has none.
-    """
+    """Those that `distill.transfer_set` asks for, of the splits that a corpus has."""
     wanted = {"transcribed": ("train",), "untranscribed": (UNTRANSCRIBED,), "all": TRAINING_SPLITS}
     chosen = tuple(s for s in wanted[config.distill.transfer_set] if s in splits)
     if not chosen:
@@ -41,11 +37,7 @@ def chosen_splits(config: Config, splits: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def transfer_shards(experiment: Experiment) -> list[Path]:
-    """The frame shards of the transfer set.
-
-    Raises:
-        UserError: as for `chosen_splits`.
-    """
+    """The frame shards of the transfer set."""
     return _shards(experiment, chosen_splits(experiment.config, all_splits(experiment)))
 
 

@@ -57,11 +57,7 @@ class FrameSequence:
 
 
 def shard_paths(directory: Path) -> list[Path]:
-    """The shards of a store, in order.
-
-    Raises:
-        UserError: there are none.
-    """
+    """The shards of a store, in order."""
     paths = sorted(Path(directory).glob("shard-*.h5"))
     if not paths:
         raise UserError(f"{directory}: no shards (shard-*.h5) here; run the stage that writes them")
@@ -70,11 +66,7 @@ def shard_paths(directory: Path) -> list[Path]:
 
 @contextmanager
 def open_shard(path: Path, expected_format: str) -> Iterator[h5py.File]:
-    """Open a shard for reading.
-
-    Raises:
-        UserError: the file is damaged, here or where the block reads it, or of another format.
-    """
+    """Open a shard for reading."""
     try:
         with h5py.File(path, "r") as file:
             found = file.attrs.get("format")
@@ -239,12 +231,7 @@ class Index:
 
 
 def read_index(paths: Path | list[Path]) -> Index:
-    """Look through a store (its directory), or shards of one or several stores.
-
-    Raises:
-        UserError: no shards, a damaged shard, shards that disagree in classes, or a store of which
-            only some shards have targets.
-    """
+    """Look through a store (its directory), or shards of one or several stores."""
     paths = paths if isinstance(paths, list) else shard_paths(paths)
     labelled, ids, lengths = [], [], []
     stores: dict[Path, bool] = {}  # store → whether it has targets
@@ -275,9 +262,6 @@ def read_frames(paths: Path | list[Path]) -> Frames:
     """Read a store (its directory), or shards of one or several stores, into memory.
 
     Where one store has targets and another has none, the frames of the other are UNKNOWN.
-
-    Raises:
-        UserError: as for `read_index`.
     """
     index = read_index(paths)
     features, targets = [], []

@@ -52,11 +52,7 @@ class Encoding:
     seed: int = 0
 
     def of(self, count: int) -> "Encoding":
-        """The same for K = `count` classes, with what does not matter set to fixed values.
-
-        Raises:
-            UserError: it cannot hold predictions over so many classes.
-        """
+        """The same for K = `count` classes, with what does not matter set to fixed values."""
         name, kept = self.name, self.kept_classes
         if name == "dense" or (name == "top-k" and kept >= count) or count == 1:
             name, kept = "dense", count

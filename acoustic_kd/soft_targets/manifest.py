@@ -144,11 +144,7 @@ def write_entry(shard: Path, header: Header, measured: Measured) -> Entry:
 
 
 def read_entry(shard: Path) -> Entry:
-    """The manifest entry of a shard.
-
-    Raises:
-        UserError: it is missing, damaged, or of another format.
-    """
+    """The manifest entry of a shard."""
     path = entry_path(shard)
     if not path.exists():
         raise UserError(
@@ -179,11 +175,7 @@ def is_finished(shard: Path) -> bool:
 
 
 def check_pair(shard: Path, header: Header, entry: Entry) -> None:
-    """Whether a shard's header is that of its manifest entry.
-
-    Raises:
-        UserError: it is not; both sides are named.
-    """
+    """Whether a shard's header is that of its manifest entry."""
     inside, outside = header.as_json(), entry.header.as_json()
     for key, value in inside.items():
         if outside[key] != value:

@@ -69,11 +69,7 @@ class ShardMatch:
 def find_soft_targets(
     directory: Path, wanted: Index, temperature: float, encoding: Encoding | None = None
 ) -> list[ShardMatch]:
-    """Where the soft targets of some utterances are; but for the blocks, all is checked.
-
-    Raises:
-        UserError: as for `read_soft_targets`, but for damaged blocks.
-    """
+    """Where the soft targets of some utterances are; but for the blocks, all is checked."""
     return [
         ShardMatch(shard.path, utterances, shard.bytes / max(1, shard.header.frames))
         for shard, _, _, utterances in _matching(directory, wanted, temperature, encoding, None)
@@ -87,11 +83,7 @@ def _matching(
     encoding: Encoding | None,
     shards: Iterable[Path] | None,
 ) -> Iterator[tuple[Shard, np.ndarray, np.ndarray, np.ndarray]]:
-    """Each shard, open and checked, and what `_places` says of it.
-
-    Raises:
-        UserError: at the end too, if an utterance was in none of them.
-    """
+    """Each shard, open and checked, and what `_places` says of it."""
     rows = {name: number for number, name in enumerate(frames.ids)}
     found = np.zeros(len(rows), bool)
     one: tuple[Path, Header] | None = None
@@ -187,11 +179,7 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _read_blocks(shard: Shard, blocks: range) -> dict[str, np.ndarray]:
-    """The arrays of some neighbouring blocks of a shard, every block checked.
-
-    Raises:
-        UserError: a block is damaged.
-    """
+    """The arrays of some neighbouring blocks of a shard, every block checked."""
     arrays, damaged = shard.read(blocks)
     if damaged is not None:
         raise UserError(

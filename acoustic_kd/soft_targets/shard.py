@@ -249,11 +249,7 @@ class Shard:
 
 @contextmanager
 def open_soft_targets(path: Path) -> Iterator[Shard]:
-    """Open a shard for reading.
-
-    Raises:
-        UserError: the file is damaged, here or where the block reads it, or of another format.
-    """
+    """Open a shard for reading."""
     with open_shard(path, FORMAT) as file:
         try:
             shard = Shard(Path(path), file)

@@ -60,9 +60,6 @@ def write_shard(
         predictions: probabilities [B, K] at `origin.temperature` of block after block of frames,
             taken one at a time. What the one before took to store is written meanwhile.
         block: frames of each but the last.
-
-    Raises:
-        UserError: a prediction is no distribution.
     """
     path = Path(path)
     encoding = encoding.of(frames.classes.count)
@@ -180,9 +177,6 @@ def in_blocks(
     Args:
         predictions: [T, K] of utterance after utterance, in the order of `lengths`.
         directory: where they go, for messages.
-
-    Raises:
-        UserError: one is missing, or of another shape.
     """
     held: list[Tensor] = []
     for name, length in lengths.items():

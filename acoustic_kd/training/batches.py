@@ -42,11 +42,7 @@ WHOLE_SHARE = ProcessShare()  # of a process that is alone
 
 
 def share_of_process(rank: int, processes: int, streams: int) -> ProcessShare:
-    """What process number `rank` learns from.
-
-    Raises:
-        UserError: processes and streams do not come out even.
-    """
+    """What process number `rank` learns from."""
     if processes % streams == 0:
         sharers = processes // streams
         stream = rank // sharers
@@ -215,9 +211,6 @@ def plan_epoch(
 
     Args:
         copies: of which one each is drawn; None: all frames are learnt from.
-
-    Raises:
-        UserError: there are too few blocks, or frames of a batch, for so many streams.
     """
     blocks = [np.arange(len(sizes))]
     if chunks > 1:

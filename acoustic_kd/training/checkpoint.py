@@ -24,11 +24,7 @@ def save_checkpoint(path: Path, state: dict[str, Any], digest: str, parts: Parts
 
 
 def load_checkpoint(path: Path, digest: str) -> tuple[dict[str, Any], Parts] | None:
-    """What `save_checkpoint` wrote, or None where there is no file.
-
-    Raises:
-        UserError: the file is damaged, or belongs to a run of another digest.
-    """
+    """What `save_checkpoint` wrote, or None where there is no file."""
     if not path.exists():
         return None
     tensors, metadata = load_tensors(path)

@@ -124,9 +124,6 @@ class ShardedData:
             block_frames: of a block, about: it ends with the utterance that begins before so many.
             original: id → id of the utterance that it is a copy of, itself if of none. Each epoch
                 then draws one copy of each utterance. None: every epoch has all frames.
-
-        Raises:
-            UserError: as for `read_frames` and, but for damaged blocks, `read_soft_targets`.
         """
         index = read_index(shards)
         self.classes, self.dimension = index.classes, index.dimension
@@ -165,9 +162,6 @@ class ShardedData:
             memory: bytes that may be taken; None: nobody knows, they are taken to be enough.
             number_bytes: of a feature on the device.
             part: what this process learns from; nothing else is read.
-
-        Raises:
-            UserError: two chunks of at least two blocks have no room.
         """
         total, block = int(self.sizes.sum()) / part.readers, int(self.sizes.max())
         # A chunk, and of it a stream, may be a block longer than an equal share.
@@ -188,11 +182,7 @@ class ShardedData:
         return max(2, math.ceil(total / (most - longer)))
 
     def read(self, blocks: np.ndarray, kind: torch.dtype) -> Chunk:
-        """Some blocks, in the order of the store, features as `kind`; all of them as stored.
-
-        Raises:
-            UserError: a shard, or a block of soft targets, is damaged.
-        """
+        """Some blocks, in the order of the store, features as `kind`; all of them as stored."""
         if len(blocks) == len(self.sizes):
             return self._whole
         blocks = np.sort(blocks)

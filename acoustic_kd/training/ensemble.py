@@ -36,11 +36,7 @@ class Mean:
             raise ValueError(f"mean is '{self.kind}', expected {' or '.join(kinds)}")
 
     def check(self, members: int) -> None:
-        """Whether it can be taken over M members.
-
-        Raises:
-            UserError: there are not as many weights as members.
-        """
+        """Whether it can be taken over M members."""
         if not members:
             raise ValueError(NO_MEMBER)
         if self.weights is not None and len(self.weights) != members:
@@ -83,9 +79,6 @@ def mean_of(
 
     Returns:
         [B, K] in the precision of the logits; rows sum to 1.
-
-    Raises:
-        UserError: there are not as many weights as members.
     """
     how = Mean(temperature, mean, weights)
     total, members = None, 0

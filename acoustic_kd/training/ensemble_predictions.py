@@ -98,9 +98,6 @@ class Ensemble:
             directories: of M members, as `save_model` left them.
             bfloat16: multiply matrices in bfloat16; the mean itself is always taken in float32.
             memory_gb: 10⁹ bytes on the device for members and predictions; None: what is free.
-
-        Raises:
-            UserError: a member is missing, or there are not as many weights as members.
         """
         mean.check(len(directories))
         self._directories, self._mean, self._device = list(directories), mean, device
@@ -121,9 +118,6 @@ class Ensemble:
 
         Returns:
             float32 [B, K] for each block, on the device; rows sum to 1.
-
-        Raises:
-            UserError: a member is missing or damaged, or memory does not suffice.
         """
         waiting = iter(blocks)
         try:

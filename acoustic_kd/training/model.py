@@ -160,11 +160,7 @@ def save_model(directory: Path, model: AcousticModel, description: dict[str, Any
 
 
 def load_model(directory: Path) -> tuple[AcousticModel, dict[str, Any]]:
-    """Read what `save_model` wrote, in evaluation mode, with its description.
-
-    Raises:
-        UserError: a file is missing or damaged, or the two do not fit together.
-    """
+    """Read what `save_model` wrote, in evaluation mode, with its description."""
     description = read_json(Path(directory) / "model.json")
     try:
         config = ModelConfig(**description["model"])
@@ -191,9 +187,6 @@ def use_bfloat16(setting: bool | None, device: torch.device) -> bool:
     variable says; where that is not set either, if the device can.
 
     Without instructions for it a CPU's bfloat16 products are tens of times slower than float32's.
-
-    Raises:
-        UserError: the environment variable is neither 0 nor 1.
     """
     if setting is not None:
         return setting

@@ -22,11 +22,7 @@ CONNECTION_ERRORS = (
 
 
 def make_accelerator() -> Accelerator:
-    """The processes of this run; called before large tensors are made.
-
-    Raises:
-        UserError: Accelerate sees another number of them than the launcher started.
-    """
+    """The processes of this run; called before large tensors are made."""
     # Precision is the loop's own affair, whatever the launcher's settings say.
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
     started = int(os.environ.get("WORLD_SIZE", "1"))
@@ -46,9 +42,6 @@ def report_lost_processes(accelerator: Accelerator, name: str) -> Iterator[None]
 
     Args:
         name: what is being made.
-
-    Raises:
-        UserError: another process is no more; PyTorch tells of how talking to it failed.
     """
     try:
         yield
@@ -82,9 +75,6 @@ def tracking(kind: str | None, name: str, folder: Path) -> Iterator[Track]:
         kind: of `config.TRACKERS`, or None.
         name: what the run is called there.
         folder: where trackers that write files do so, in a folder of that name.
-
-    Raises:
-        UserError: the tracker's library is not installed.
     """
     if kind is None:
         yield lambda values, epoch: None

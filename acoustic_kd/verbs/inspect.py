@@ -25,9 +25,6 @@ def inspect(directory: Path, verify: bool) -> tuple[str, Rows, list[str]]:
 
     Returns:
         A title, what the store holds as names and values, and what is wrong with it, a line each.
-
-    Raises:
-        UserError: there is no store.
     """
     if not Path(directory).is_dir():
         raise UserError(f"{directory}: no such folder")

@@ -37,9 +37,6 @@ def write_outside(
 
     Yields:
         Where one has gone, its frames and its manifest entry.
-
-    Raises:
-        UserError: an archive lacks an utterance, has other frames or classes, or no posteriors.
     """
     settings = config.soft_targets
     tables = [Table(given, POSTERIOR) for given in settings.external_posteriors]
