@@ -23,7 +23,7 @@ _PUBLIC = {  # name → where it is
     "ModelConfig": "settings:ModelConfig",
     "TrainConfig": "settings:TrainConfig",
     "Trainer": "training.trainer:Trainer",
-    "TrainingRun": "training.trainer:TrainingRun",
+    "TrainingRun": "training.schedule:TrainingRun",
     "Transcriber": "verbs.transcribe:Transcriber",
     "UserError": "system.errors:UserError",
     "build_model": "training.model:build_model",

@@ -190,7 +190,7 @@ def make(experiments: list[Experiment], jobs: int) -> None:
     for experiment in experiments:
         of_stage = distilled_models(experiment)
         for number, model in enumerate(of_stage):
-            work = model.work
+            work = model.step
             place = _link(work.directory, experiment, f"model-{work.digest[:16]}")
             if not work.is_current():
                 models.setdefault(

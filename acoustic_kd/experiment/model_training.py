@@ -17,9 +17,10 @@ from acoustic_kd.system.signals import Stopped, raise_on_sigterm
 from acoustic_kd.system.steps import Step
 from acoustic_kd.training.chunks import ShardedData
 from acoustic_kd.training.processes import make_accelerator, wait
-from acoustic_kd.training.trainer import Trainer, TrainingRun
+from acoustic_kd.training.schedule import TrainingRun
+from acoustic_kd.training.trainer import Trainer
 
-Data = tuple[ShardedData, Frames]  # what is learnt from, dev frames
+Data = tuple[ShardedData, Frames]  # training data, dev frames
 
 
 @dataclass(frozen=True)
@@ -27,52 +28,55 @@ class Model:
     """A model of a stage.
 
     Attributes:
-        work: the record of what shapes it.
-        read: reads what it is trained on. A worker process receives it, so it must pickle.
+        training_run: what the trainer needs.
+        step: the record of everything that shapes the model.
+        read: reads its data. A worker process receives it, so it must pickle.
     """
 
-    job: TrainingRun
-    work: Step
+    training_run: TrainingRun
+    step: Step
     read: Callable[[], Data]
 
 
 def train_models(experiment: Experiment, models: Sequence[Model]) -> None:
-    """Train the models of a stage that this run has to make and that are not current.
+    """Train the models of a stage that belong to this run and are out of date.
 
     Args:
         models: all models of the stage.
 
     Raises:
-        UserError: a training fails, or a worker process died.
         Stopped: this process was asked to end; checkpoints are saved.
     """
     accelerator = make_accelerator()
-    own = experiment.share_of(models)
-    due = _due(own, accelerator)
-    workers = count_workers(len(own), accelerator)
+    models = experiment.share_of(models)
+    due = _select_due(models, accelerator)
+    workers = count_workers(len(models), accelerator)
     if workers == 1:
-        _train_here(due, accelerator)
+        _train_in_turn(due, accelerator)
         return
-    # Sums of floating-point numbers depend on the number of threads. A run that goes on must end
-    # with the same bits, so the number of threads must not depend on how many models are due.
+    # Sums of floating-point numbers depend on the number of threads. A resumed run must end with
+    # the same bits, so the number of threads must not depend on how many models are due.
     threads = cores() // workers
     if len(due) > 1:
-        tasks = [Task(m.job.name, _train_in_worker, (m, workers, threads)) for m in due]
+        tasks = [
+            Task(model.training_run.name, _train_in_worker, (model, workers, threads))
+            for model in due
+        ]
         for _ in run_tasks(tasks, min(workers, len(due))):
             pass
     else:
         with torch_threads(threads):
-            _train_here(due, accelerator, workers)
+            _train_in_turn(due, accelerator, workers)
 
 
 def count_workers(models: int, accelerator: Accelerator) -> int:
-    """How many models of a stage are trained at the same time.
+    """The number of models of a stage to train at the same time.
 
-    Small nets gain little from a second thread. So on CPUs each model has a process of its own, as
-    far as there are cores.
+    Small nets gain little from a second thread. So on CPUs each model has its own process, as far
+    as there are cores.
 
     Args:
-        models: of the stage that this run makes.
+        models: number of models of the stage that belong to this run.
     """
     if accelerator.num_processes > 1 or accelerator.device.type != "cpu":
         return 1
@@ -81,23 +85,23 @@ def count_workers(models: int, accelerator: Accelerator) -> int:
     return min(cores(), models)
 
 
-def _due(models: Sequence[Model], accelerator: Accelerator) -> list[Model]:
-    """The models that are not current; says which ones are."""
+def _select_due(models: Sequence[Model], accelerator: Accelerator) -> list[Model]:
+    """The models that are out of date; prints the names of the others."""
     due = []
     for model in models:
-        if not model.work.is_current():
+        if not model.step.is_current():
             due.append(model)
         elif accelerator.is_main_process:
-            print(f"  {model.job.name}: up to date", flush=True)
-    wait(accelerator, "models")  # no process may look after another has begun
+            print(f"  {model.training_run.name}: up to date", flush=True)
+    wait(accelerator, "models")  # every process must look before the first one changes anything
     return due
 
 
-def _train_here(due: Sequence[Model], accelerator: Accelerator, sharers: int = 1) -> None:
+def _train_in_turn(due: Sequence[Model], accelerator: Accelerator, sharers: int = 1) -> None:
     """Train models one after another; data that consecutive models share are read once."""
-    data = lru_cache(maxsize=1)(lambda read: read())
+    read_once = lru_cache(maxsize=1)(lambda read: read())
     for model in due:
-        _train(model, accelerator, partial(data, model.read), sharers)
+        _train(model, accelerator, partial(read_once, model.read), sharers)
 
 
 def _train_in_worker(model: Model, sharers: int, threads: int) -> None:
@@ -106,7 +110,7 @@ def _train_in_worker(model: Model, sharers: int, threads: int) -> None:
         with raise_on_sigterm(), torch_threads(threads):
             _train(model, make_accelerator(), model.read, sharers)
     except Stopped:
-        # All is saved. A pool that breaks asks its processes to end, and waits until they have.
+        # The checkpoint is saved. A broken pool ends its processes and waits for them.
         os._exit(1)
 
 
@@ -114,14 +118,16 @@ def _train(model: Model, accelerator: Accelerator, read: Callable[[], Data], sha
     """Train one model.
 
     Args:
-        read: gives what is trained on.
+        read: reads its data.
         sharers: processes that train at the same time and share the free memory.
     """
-    job, work, main = model.job, model.work, accelerator.is_main_process
-    # Runs with shares are at work in the stage's directory together, but never on the same model.
-    with exclusive_lock(work.directory) if main else nullcontext():
-        stored, dev = read()
-        with work.run(main):
-            wait(accelerator, job.name)
-            trainer = Trainer(job, work.directory, stored, dev, None, accelerator, sharers=sharers)
+    training_run, step, main = model.training_run, model.step, accelerator.is_main_process
+    # Runs with --shard may work in the stage's directory together, but never on the same model.
+    with exclusive_lock(step.directory) if main else nullcontext():
+        data, dev = read()
+        with step.run(main):
+            wait(accelerator, training_run.name)
+            trainer = Trainer(
+                training_run, step.directory, data, dev, accelerator=accelerator, sharers=sharers
+            )
             trainer.run()

@@ -20,8 +20,8 @@ class System:
     """One model, or an ensemble of them.
 
     Attributes:
-        kind: one of KINDS.
-        directories: of the models whose predictions are averaged.
+        kind: baseline, control, ensemble or distilled.
+        directories: of the models; their predictions are averaged.
     """
 
     name: str
@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 
 def systems(experiment: Experiment) -> list[System]:
-    """Every system that is measured: members, control, ensemble, distilled models."""
+    """Every system of the results: members, control, ensemble, distilled models."""
     members, distilled = member_directories(experiment), distilled_directories(experiment)
     control = control_directory(experiment)
     return [
@@ -48,16 +48,16 @@ def systems(experiment: Experiment) -> list[System]:
 
 
 def find_system(experiment: Experiment, model: str) -> System:
-    """What a user calls `distilled/01`, `members/01` or `ensemble`."""
-    found = {
+    """The system of a user's name for it: `distilled/01`, `members/01` or `ensemble`."""
+    named = {
         system.directories[0].relative_to(experiment.directory).as_posix()
         if len(system.directories) == 1 and system.kind != "ensemble"
         else system.kind: system
         for system in systems(experiment)
     }
-    if model not in found:
-        raise UserError(f"--model is '{model}'; {experiment.directory} has {', '.join(found)}")
-    return found[model]
+    if model not in named:
+        raise UserError(f"--model is '{model}'; {experiment.directory} has {', '.join(named)}")
+    return named[model]
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Recogniser:
 
     Attributes:
         models: in evaluation mode.
-        config: theirs; it says how wide their windows are.
+        config: of the models, for the width of their windows.
         log_prior, durations: [K], as `read_statistics` gives them.
-        bfloat16: whether matrices are multiplied in bfloat16, as when it was measured.
+        bfloat16: whether matrices are multiplied in bfloat16.
     """
 
     models: list[AcousticModel]
@@ -79,19 +79,19 @@ class Recogniser:
 
     @classmethod
     def of(cls, experiment: Experiment, system: System) -> "Recogniser":
-        """Read a system."""
-        low = use_bfloat16(experiment.config.train.bfloat16, CPU)
-        return cls.read(system.directories, experiment.path("frames"), low)
+        """Read a system of an experiment."""
+        bfloat16 = use_bfloat16(experiment.config.train.bfloat16, CPU)
+        return cls.read(system.directories, experiment.path("frames"), bfloat16)
 
     @classmethod
     def read(
         cls, directories: Sequence[Path], frames: Path, bfloat16: bool = False
     ) -> "Recogniser":
-        """Read one model, or several that are averaged.
+        """Read one model, or several to average.
 
         Args:
-            directories: theirs.
-            frames: what the frames stage wrote of the senones that they know.
+            directories: of the models.
+            frames: output of the frames stage for their senones.
         """
         loaded = [load_model(directory) for directory in directories]
         config = ModelConfig(**loaded[0][1]["model"])
@@ -104,35 +104,35 @@ class Recogniser:
 
         Args:
             features: [T, D] of the whole recording, normalised: windows reach beyond the piece.
-            piece: None: the whole.
-            temperature: of the predictions; 1: posteriors proper.
+            piece: None: all frames.
+            temperature: of the predictions.
         """
         if piece is None:
             return posteriors(self.models, self.config, features, self.bfloat16, temperature)
         first = max(0, piece.start - self.config.left_frames)
         around = features[first : piece.stop + self.config.right_frames]
-        found = posteriors(self.models, self.config, around, self.bfloat16, temperature)
-        return found[piece.start - first : piece.stop - first]
+        rows = posteriors(self.models, self.config, around, self.bfloat16, temperature)
+        return rows[piece.start - first : piece.stop - first]
 
 
 def member_directories(experiment: Experiment) -> list[Path]:
-    """Where the members lie, by number."""
+    """The directories of the members, by number."""
     count = experiment.config.train.members
     return [experiment.path("train") / f"{n:02d}" for n in range(1, count + 1)]
 
 
 def distilled_directories(experiment: Experiment) -> list[Path]:
-    """Where the distilled models lie, by number."""
+    """The directories of the distilled models, by number."""
     count = experiment.config.distill.models
     return [experiment.path("distill") / f"{n:02d}" for n in range(1, count + 1)]
 
 
 def control_directory(experiment: Experiment) -> Path | None:
-    """Where the control lies: hard targets alone, the distilled models' shape and budget."""
+    """The directory of the control; None if `distill.hard_baseline` is false."""
     wanted = experiment.config.distill.hard_baseline
     return experiment.path("distill") / "control" if wanted else None
 
 
 def logs(experiment: Experiment) -> Path:
-    """Where a tracker keeps the metrics of all models side by side; no stage's own, no output."""
+    """The directory in which a tracker keeps the metrics of all models; no stage owns it."""
     return experiment.directory / "logs"

@@ -1,7 +1,7 @@
-"""The transfer set: the speech that the distilled model learns from, transcribed or not.
+"""The transfer set: the speech that the distilled model trains on, transcribed or not.
 
-Train is transcribed. A corpus may hold a split without transcripts beside it; it goes through
-features and soft targets, and is in no other stage. docs/corpora.md
+Train is transcribed. A corpus may have one more split, without transcripts; the stages features,
+frames and soft-targets read it, and no other does. docs/corpora.md
 """
 
 from collections.abc import Iterable
@@ -18,13 +18,13 @@ TRAINING_SPLITS = ("train", UNTRANSCRIBED)  # the splits that a model may be tra
 
 
 def all_splits(experiment: Experiment) -> tuple[str, ...]:
-    """The splits of the experiment's corpus; UNTRANSCRIBED is the last, if there is one."""
+    """The splits of the experiment's corpus; UNTRANSCRIBED is the last, if it has one."""
     files = experiment.done("corpus").get("files", {})
     return (*SPLITS, UNTRANSCRIBED) if f"{UNTRANSCRIBED}.jsonl" in files else SPLITS
 
 
 def chosen_splits(config: Config, splits: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that `distill.transfer_set` asks for, of the splits that a corpus has."""
+    """The splits of a corpus that `distill.transfer_set` selects."""
     wanted = {"transcribed": ("train",), "untranscribed": (UNTRANSCRIBED,), "all": TRAINING_SPLITS}
     chosen = tuple(s for s in wanted[config.distill.transfer_set] if s in splits)
     if not chosen:
@@ -42,7 +42,7 @@ def transfer_shards(experiment: Experiment) -> list[Path]:
 
 
 def control_shards(experiment: Experiment) -> list[Path]:
-    """The frame shards that the control learns from: what is transcribed, and its copies."""
+    """The frame shards that the control trains on: the transcribed ones, and their copies."""
     return _shards(experiment, ("train",))
 
 
@@ -61,32 +61,32 @@ def _stores(experiment: Experiment, splits: Iterable[str]) -> dict[str, Path]:
 
 
 def soft_target_shards(experiment: Experiment) -> list[tuple[Path, Path]]:
-    """Every frame shard that soft targets are made for, and where they go.
+    """Every frame shard that gets soft targets, and the path of these.
 
-    Those of all that may be a transfer set are one store: `shard-00000.h5` for that shard of train,
-    `shard-untranscribed-00000.h5` for that of speech without transcripts, and
-    `shard-copies-SPLIT-00000.h5` for those of their copies.
+    The soft targets of all splits that can be a transfer set are one store: `shard-00000.h5` for
+    this shard of train, `shard-untranscribed-00000.h5` for one of speech without transcripts, and
+    `shard-copies-SPLIT-00000.h5` for one of a split's copies.
     """
     out = experiment.path("soft-targets")
-    learnt = [split for split in all_splits(experiment) if split in TRAINING_SPLITS]
+    splits = [split for split in all_splits(experiment) if split in TRAINING_SPLITS]
     return [
         (
             path,
             out / path.name.replace("shard-", "shard-" if name == "train" else f"shard-{name}-"),
         )
-        for name, store in _stores(experiment, learnt).items()
+        for name, store in _stores(experiment, splits).items()
         for path in shard_paths(store)
     ]
 
 
 def transfer_frames(experiment: Experiment) -> dict[str, int]:
-    """How many frames the transfer set has, and how many of them have no transcript."""
+    """The number of frames of the transfer set, and of those without a transcript."""
     shards = transfer_shards(experiment)
     untranscribed = [path for path in shards if path.parent.name == UNTRANSCRIBED]
     return {"frames": count_frames(shards), "untranscribed": count_frames(untranscribed)}
 
 
 def encoding_of(config: Config) -> Encoding:
-    """How the soft targets are stored."""
+    """The encoding of the soft targets."""
     soft = config.soft_targets
     return Encoding(soft.encoding, soft.kept_classes, soft.kept_mass, soft.bits, soft.seed)

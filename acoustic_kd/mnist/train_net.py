@@ -27,7 +27,8 @@ from acoustic_kd.system.steps import Step
 from acoustic_kd.training.ensemble import mean_of
 from acoustic_kd.training.model import load_model, logits_of, make_splicer, use_bfloat16
 from acoustic_kd.training.processes import make_accelerator
-from acoustic_kd.training.trainer import Trainer, TrainingRun
+from acoustic_kd.training.schedule import TrainingRun
+from acoustic_kd.training.trainer import Trainer
 
 BATCH = 4096  # images predicted at once
 SHARD = "shard-00000.h5"  # that holds all of one teacher's soft targets at a temperature

@@ -2,12 +2,12 @@
 
 All blocks of the data are put in an order that follows from seed and epoch and divided into chunks,
 as many as memory needs. The blocks of a chunk are assigned to streams; the frames of a stream are
-shuffled, and every batch takes an equal share of each stream. A process that learns from some
-streams alone reads nothing else. The streams do not depend on the number of processes, so neither
-do the batches. With one chunk and one stream a batch is any frames of all.
+shuffled, and every batch takes an equal share of each stream. A process that trains on some streams
+only reads nothing else. The streams do not depend on the number of processes, so neither do the
+batches. With one chunk and one stream a batch is a random sample of all frames.
 
-Where utterances have copies, an epoch may draw one copy of each (`Copies`): a batch then has frames
-of drawn copies alone.
+Where utterances have copies, an epoch may draw one copy of each utterance (`Copies`): its batches
+then have frames of the drawn copies only.
 """
 
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ from acoustic_kd.system.seeds import seed_of
 
 @dataclass(frozen=True)
 class ProcessShare:
-    """What of every batch a process learns from: some streams, or a share of one.
+    """The share of every batch that a process trains on: some streams, or a part of one stream.
 
     Attributes:
         streams: their numbers.
-        rank, sharers: of `sharers` processes with the same stream this is number `rank`.
-        readers: how many processes, or groups that share a stream, divide the data.
+        rank, sharers: `sharers` processes divide the stream; this process is number `rank` of them.
+        readers: number of processes, or of groups that share a stream, that divide the data.
     """
 
     streams: range = range(1)
@@ -38,20 +38,20 @@ class ProcessShare:
     readers: int = 1
 
 
-WHOLE_SHARE = ProcessShare()  # of a process that is alone
+WHOLE_SHARE = ProcessShare()  # of a single process
 
 
 def share_of_process(rank: int, processes: int, streams: int) -> ProcessShare:
-    """What process number `rank` learns from."""
+    """The share of process number `rank`; one of `processes` and `streams` divides the other."""
     if processes % streams == 0:
         sharers = processes // streams
         stream = rank // sharers
         return ProcessShare(range(stream, stream + 1), rank % sharers, sharers, streams)
     if streams % processes == 0:
-        own = streams // processes
-        return ProcessShare(range(rank * own, (rank + 1) * own), readers=processes)
+        size = streams // processes
+        return ProcessShare(range(rank * size, (rank + 1) * size), readers=processes)
     raise UserError(
-        f"setting 'train.streams' is {streams} and there are {processes} processes; one must be a "
+        f"setting 'train.streams' is {streams} and there are {processes} processes; make one a "
         "multiple of the other"
     )
 
@@ -62,20 +62,20 @@ class Stream:
 
     Attributes:
         blocks: int64 [blocks], their numbers, ascending.
-        size: their frames that are learnt from.
+        size: number of frames to train on.
         seed: of the order of the frames.
-        share: frames of each batch.
+        batch_frames: frames in each batch.
     """
 
     blocks: np.ndarray
     size: int
     seed: int
-    share: int
+    batch_frames: int
 
     @property
-    def batches(self) -> int:
-        """How many batches have frames of it; the last one has what is left."""
-        return -(-self.size // self.share)
+    def num_batches(self) -> int:
+        """Number of batches with frames of this stream; the last one has fewer frames."""
+        return -(-self.size // self.batch_frames)
 
 
 @dataclass(frozen=True)
@@ -84,43 +84,48 @@ class Copies:
 
     Attributes:
         lengths: int64 [U], the utterances' frames, block after block.
-        block: int64 [U], the number of each one's block.
-        original: int64 [U], numbers from 0 on: copies of one another have the same.
+        block: int64 [U], the number of each utterance's block.
+        original: int64 [U], numbers from 0 on; copies of one another have the same number.
     """
 
     lengths: np.ndarray
     block: np.ndarray
     original: np.ndarray
 
-    def draw(self, seed: int, epoch: int) -> np.ndarray:
-        """bool [U]: of the copies of each utterance one, drawn at random."""
+    def draw(self, seed: int, epoch: int) -> "DrawnCopies":
+        """Draw one of the copies of each utterance at random."""
         counts = np.bincount(self.original)
         generator = torch.Generator().manual_seed(seed_of("copies", seed, epoch))
-        picked = torch.rand(len(counts), generator=generator, dtype=torch.float64).numpy() * counts
+        uniform = torch.rand(len(counts), generator=generator, dtype=torch.float64).numpy()
+        drawn = (uniform * counts).astype(np.int64)  # of each original, the number of a copy
         order = np.argsort(self.original, kind="stable")
-        begins = np.cumsum(counts) - counts
-        place = np.empty(len(order), np.int64)  # of each utterance among its copies
-        place[order] = np.arange(len(order)) - np.repeat(begins, counts)
-        chosen: np.ndarray = place == picked.astype(np.int64)[self.original]
-        return chosen
+        first = np.cumsum(counts) - counts
+        number = np.empty(len(order), np.int64)  # of each utterance among its copies
+        number[order] = np.arange(len(order)) - np.repeat(first, counts)
+        return DrawnCopies(self, number == drawn[self.original])
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The copies that an epoch has drawn. Attributes: all of them; bool [U], which were drawn."""
+class DrawnCopies:
+    """The copies that an epoch has drawn.
+
+    Attributes:
+        copies: all of them.
+        is_drawn: bool [U].
+    """
 
     copies: Copies
-    chosen: np.ndarray
+    is_drawn: np.ndarray
 
-    def sizes(self, blocks: int) -> np.ndarray:
-        """int64 [blocks], drawn frames of each block."""
-        lengths = np.where(self.chosen, self.copies.lengths, 0)
+    def block_sizes(self, blocks: int) -> np.ndarray:
+        """int64 [blocks], number of drawn frames in each block."""
+        lengths = np.where(self.is_drawn, self.copies.lengths, 0)
         return np.bincount(self.copies.block, lengths, blocks).astype(np.int64)
 
-    def among(self, block: int) -> np.ndarray:
-        """bool [frames of the block], which were drawn."""
+    def frame_mask(self, block: int) -> np.ndarray:
+        """bool [frames of the block], whether each frame is drawn."""
         first, stop = np.searchsorted(self.copies.block, [block, block + 1])
-        return np.repeat(self.chosen[first:stop], self.copies.lengths[first:stop])
+        return np.repeat(self.is_drawn[first:stop], self.copies.lengths[first:stop])
 
 
 @dataclass(frozen=True)
@@ -128,72 +133,79 @@ class Epoch:
     """The order of an epoch.
 
     Attributes:
-        chunks: the streams of each.
+        chunks: the streams of each chunk.
         block_frames: int64 [blocks], frames of every block of the data.
-        drawn: the copies that are learnt from; None: all.
+        drawn: the copies to train on; None: all utterances.
     """
 
     chunks: list[list[Stream]]
     block_frames: np.ndarray
-    drawn: Drawn | None = None
+    drawn: DrawnCopies | None = None
 
     @property
     def frames(self) -> int:
-        """All of them."""
+        """Number of frames to train on."""
         return sum(stream.size for streams in self.chunks for stream in streams)
 
     @property
     def steps(self) -> int:
-        """Batches."""
-        return sum(self._batches)
+        """Number of batches."""
+        return sum(self._batches_of_chunks)
 
     @property
-    def _batches(self) -> list[int]:
-        return [max(stream.batches for stream in streams) for streams in self.chunks]
+    def _batches_of_chunks(self) -> list[int]:
+        return [max(stream.num_batches for stream in streams) for streams in self.chunks]
 
     def remaining_chunks(self, step: int) -> Iterator[tuple[int, int]]:
-        """What is left after so many steps: chunks, and each one's first batch that is left."""
-        for chunk, batches in enumerate(self._batches):
+        """The chunks that remain after `step` steps, each with its first remaining batch."""
+        for chunk, batches in enumerate(self._batches_of_chunks):
             if step < batches:
                 yield chunk, step
             step = max(0, step - batches)
 
-    def blocks(self, chunk: int, part: ProcessShare) -> np.ndarray:
-        """int64 [blocks], numbers of those of a chunk that a process reads, ascending."""
-        return np.sort(np.concatenate([self.chunks[chunk][n].blocks for n in part.streams]))
+    def blocks(self, chunk: int, share: ProcessShare) -> np.ndarray:
+        """int64 [blocks], numbers of the blocks of a chunk that a process reads, ascending."""
+        return np.sort(np.concatenate([self.chunks[chunk][n].blocks for n in share.streams]))
 
-    def batches(self, chunk: int, part: ProcessShare) -> Iterator[tuple[Tensor, int]]:
+    def batches(self, chunk: int, share: ProcessShare) -> Iterator[tuple[Tensor, int]]:
         """The batches of a chunk.
 
         Yields:
-            int64 [B], numbers of the frames that the process learns from, among those of the blocks
-            that it reads; and how many frames the whole batch has.
+            int64 [B], numbers of the frames that the process trains on, among the frames of the
+            blocks that it reads; and the number of frames in the whole batch.
         """
-        streams, blocks = self.chunks[chunk], self.blocks(chunk, part)
+        streams, blocks = self.chunks[chunk], self.blocks(chunk, share)
         ends = np.cumsum(self.block_frames[blocks])
         columns = [
-            self._shuffled(streams[n], blocks, ends).split(streams[n].share) for n in part.streams
+            self._shuffled(streams[n], blocks, ends).split(streams[n].batch_frames)
+            for n in share.streams
         ]
-        steps = max(stream.batches for stream in streams)
-        nothing = torch.empty(0, dtype=torch.int64)
-        rows = zip_longest(*columns, fillvalue=nothing)
-        for step in range(steps):
-            total = sum(min(n.share, max(0, n.size - step * n.share)) for n in streams)
-            pieces = next(rows, (nothing,))
+        no_frames = torch.empty(0, dtype=torch.int64)
+        rows = zip_longest(*columns, fillvalue=no_frames)
+        for step in range(max(stream.num_batches for stream in streams)):
+            total = sum(
+                min(stream.batch_frames, max(0, stream.size - step * stream.batch_frames))
+                for stream in streams
+            )
+            pieces = next(rows, (no_frames,))
             batch = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-            yield batch[part.rank :: part.sharers], total
+            yield batch[share.rank :: share.sharers], total
 
     def _shuffled(self, stream: Stream, blocks: np.ndarray, ends: np.ndarray) -> Tensor:
-        """int64 [size], the frames of a stream in their order, by their places in `blocks`."""
+        """int64 [size], the frames of a stream in their order, as numbers among those of `blocks`.
+
+        Args:
+            ends: of each of `blocks`, the number after its last frame.
+        """
         order = torch.randperm(stream.size, generator=torch.Generator().manual_seed(stream.seed))
         if len(stream.blocks) == len(blocks) and self.drawn is None:
             return order
-        last = ends[np.searchsorted(blocks, stream.blocks)]
-        places = []
-        for block, end in zip(stream.blocks, last, strict=True):
-            own = np.arange(end - self.block_frames[block], end)
-            places.append(own if self.drawn is None else own[self.drawn.among(block)])
-        return torch.from_numpy(np.concatenate(places))[order]
+        numbers = []
+        stream_ends = ends[np.searchsorted(blocks, stream.blocks)]
+        for block, end in zip(stream.blocks, stream_ends, strict=True):
+            in_block = np.arange(end - self.block_frames[block], end)
+            numbers.append(in_block[self.drawn.frame_mask(block)] if self.drawn else in_block)
+        return torch.from_numpy(np.concatenate(numbers))[order]
 
 
 def plan_epoch(
@@ -210,39 +222,38 @@ def plan_epoch(
     A chunk has at most an equal share of the frames and one block; so has a stream of its chunk.
 
     Args:
-        copies: of which one each is drawn; None: all frames are learnt from.
+        copies: one copy of each utterance is drawn; None: train on all frames.
     """
     blocks = [np.arange(len(sizes))]
     if chunks > 1:
         generator = torch.Generator().manual_seed(seed_of("blocks", seed, epoch))
         order = torch.randperm(len(sizes), generator=generator).numpy()
         middles = np.cumsum(sizes[order]) - sizes[order] / 2
-        shares = (middles * chunks / sizes.sum()).astype(np.int64)
-        blocks = [np.sort(some) for some in np.split(order, np.flatnonzero(np.diff(shares)) + 1)]
+        chunk_of_block = (middles * chunks / sizes.sum()).astype(np.int64)
+        starts = np.flatnonzero(np.diff(chunk_of_block)) + 1
+        blocks = [np.sort(numbers) for numbers in np.split(order, starts)]
     fewest = min(map(len, blocks))
     if streams > min(fewest, batch_frames):
         raise UserError(
             f"setting 'train.streams' is {streams}: too few data for so many streams, only "
             f"{fewest} blocks in a chunk, or too few frames in a batch ({batch_frames})"
         )
-    drawn = None if copies is None else Drawn(copies, copies.draw(seed, epoch))
-    learnt = sizes if drawn is None else drawn.sizes(len(sizes))
+    drawn = None if copies is None else copies.draw(seed, epoch)
+    train_frames = sizes if drawn is None else drawn.block_sizes(len(sizes))
     bounds = [batch_frames * stream // streams for stream in range(streams + 1)]
-    planned = []
-    for chunk, some in enumerate(blocks):
-        numbers = (chunk,) if chunk else ()
-        dealt = []
-        for stream, own in enumerate(assign_to_streams(some, learnt, streams)):
-            which = numbers if streams == 1 else (chunk, stream)
-            order_seed = seed_of("order", seed, epoch, *which)
-            share = bounds[stream + 1] - bounds[stream]
-            dealt.append(Stream(own, int(learnt[own].sum()), order_seed, share))
-        planned.append(dealt)
-    return Epoch(planned, sizes, drawn)
+    chunk_streams: list[list[Stream]] = []
+    for chunk, chunk_blocks in enumerate(blocks):
+        chunk_streams.append([])
+        for stream, numbers in enumerate(assign_to_streams(chunk_blocks, train_frames, streams)):
+            key = (chunk, stream) if streams > 1 else (chunk,) if chunk else ()
+            order_seed = seed_of("order", seed, epoch, *key)
+            size, in_batch = int(train_frames[numbers].sum()), bounds[stream + 1] - bounds[stream]
+            chunk_streams[-1].append(Stream(numbers, size, order_seed, in_batch))
+    return Epoch(chunk_streams, sizes, drawn)
 
 
 def assign_to_streams(blocks: np.ndarray, sizes: np.ndarray, streams: int) -> list[np.ndarray]:
-    """Deal ascending blocks to streams, the largest first, there and back.
+    """Deal ascending blocks to streams, the largest first, in a zigzag.
 
     Streams differ by the frames of one block at most. The same blocks are always assigned
     in the same way, so with one chunk a process keeps its blocks from epoch to epoch.

@@ -1,44 +1,65 @@
-"""Checkpoints: everything a killed run needs to go on, in one safetensors file."""
+"""Checkpoints: everything that a killed run needs to resume, in one safetensors file."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.tensors import load_tensors, save_tensors
+from acoustic_kd.training.schedule import State
 
-Parts = dict[str, dict[str, Tensor]]
 
-
-def save_checkpoint(path: Path, state: dict[str, Any], digest: str, parts: Parts) -> None:
-    """Write numbers (`state`) and tensors by part and name, whole or not at all.
+def save_checkpoint(
+    path: Path,
+    digest: str,
+    state: State,
+    model: nn.Module,
+    optimizer: Optimizer,
+    best_weights: dict[str, Tensor],
+) -> None:
+    """Write a checkpoint, whole or not at all.
 
     Args:
-        digest: of everything that shapes the run; only a run of the same digest goes on from here.
+        digest: of everything that shapes the run; only a run of the same digest can resume.
     """
+    parts = {
+        "model": model.state_dict(),
+        "best": best_weights,
+        "optimizer": _optimizer_tensors(optimizer),
+    }
     tensors = {f"{part}.{name}": t for part, named in parts.items() for name, t in named.items()}
-    save_tensors(path, tensors, {"state": json.dumps(state | {"digest": digest})})
+    save_tensors(path, tensors, {"state": json.dumps(asdict(state) | {"digest": digest})})
 
 
-def load_checkpoint(path: Path, digest: str) -> tuple[dict[str, Any], Parts] | None:
-    """What `save_checkpoint` wrote, or None where there is no file."""
+def load_checkpoint(
+    path: Path, digest: str, model: nn.Module, optimizer: Optimizer
+) -> tuple[State, dict[str, Tensor]] | None:
+    """Restore model and optimizer from a checkpoint; None where there is no file.
+
+    Returns:
+        The state of the run, and the best weights.
+    """
     if not path.exists():
         return None
     tensors, metadata = load_tensors(path)
     state = json.loads(metadata["state"])
     if state.pop("digest") != digest:
-        raise UserError(f"{path}: belongs to other settings or data; delete it to start anew")
-    parts: Parts = {}
+        raise UserError(
+            f"{path}: checkpoint was written with other settings or data; delete it to start anew"
+        )
+    parts: dict[str, dict[str, Tensor]] = {"best": {}, "optimizer": {}}
     for key, tensor in tensors.items():
         part, _, name = key.partition(".")
         parts.setdefault(part, {})[name] = tensor
-    return state, parts
+    model.load_state_dict(parts["model"])
+    _restore_optimizer(optimizer, parts["optimizer"])
+    return State(**state), parts["best"]
 
 
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     """The optimizer's moments, as NUMBER.KEY → tensor."""
     return {
         f"{number}.{key}": value
@@ -47,8 +68,8 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     }
 
 
-def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave."""
+def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back the moments of `_optimizer_tensors`."""
     state = optimizer.state_dict()
     state["state"] = {}
     for name, tensor in tensors.items():

@@ -1,10 +1,10 @@
-"""What is trained on, chunk by chunk where memory does not hold it all.
+"""The training data, read chunk by chunk where memory does not hold all of it.
 
-A store is cut into blocks, whole utterances that lie beside one another in a shard. `order` says
-which of them make a chunk, which is as large as memory permits; the next one is read meanwhile. So
-every frame is learnt from once an epoch, beside the neighbours that its window needs, and every
-batch follows from seed, epoch and the numbers of chunks and streams. What fits into memory is one
-chunk.
+A store is divided into blocks, neighbouring whole utterances of a shard. `batches` says which
+blocks make a chunk, which is as large as memory permits; the next chunk is read while one is in
+use. So every frame is seen once an epoch, beside the neighbours that its window needs, and every
+batch follows from seed, epoch and the numbers of chunks and streams. Data that fit into memory are
+one chunk.
 """
 
 import math
@@ -33,41 +33,41 @@ from acoustic_kd.system.memory import GIGABYTE
 from acoustic_kd.system.parallel import prefetch
 from acoustic_kd.training.batches import WHOLE_SHARE, Copies, Epoch, ProcessShare
 
-BLOCK_FRAMES = 16384  # of a block, about; some minutes, by a speaker or two
-BESIDE_BYTES = 16  # of a frame beside its features: its target, and the ends of its utterance
-BESIDE_SOFT_BYTES = 12  # of a frame beside its stored soft targets: where they are, how many
+BLOCK_FRAMES = 16384  # some minutes, by a speaker or two
+FRAME_OVERHEAD_BYTES = 16  # beside the features: its target, and the ends of its utterance
+SOFT_OVERHEAD_BYTES = 12  # of a frame, beside its stored soft targets: their place and number
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Frames, and their soft targets if they are learnt from."""
+    """Frames, and their soft targets if there are any."""
 
     frames: Frames
     soft: SoftTargets | None
 
     @property
     def bytes(self) -> int:
-        """Of memory for the tensors."""
+        """Memory that the tensors take."""
         tensors = [self.frames.features, self.frames.targets]
         tensors += vars(self.soft).values() if self.soft else []
         return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
 
 
-def _numbers(ids: list[str], original: Callable[[str], str]) -> np.ndarray:
+def _number_originals(ids: list[str], original: Callable[[str], str]) -> np.ndarray:
     """int64 [U]: copies of the same utterance have the same number, from 0 on."""
     numbers: np.ndarray = np.unique([original(name) for name in ids], return_inverse=True)[1]
     return numbers
 
 
 class InMemoryData:
-    """What is trained on, in memory from the first: one chunk.
+    """Training data that are in memory already: one chunk.
 
     Attributes:
         classes: what the targets mean.
         dimension: D.
         learnable: whether every frame has a target, hard or soft.
-        sizes: int64 [blocks], their frames.
-        copies: of which each epoch draws one an utterance; None: every epoch has all frames.
+        sizes: int64 [blocks], number of frames in each.
+        copies: each epoch draws one copy of each utterance; None: every epoch has all frames.
     """
 
     def __init__(
@@ -78,31 +78,31 @@ class InMemoryData:
     ) -> None:
         """
         Args:
-            original: as of `ShardedData`.
+            original: see `ShardedData`.
         """
         self.chunk = Chunk(frames, soft)
         self.copies: Copies | None = None
         if original is not None:
-            numbers, lengths = _numbers(frames.ids, original), np.diff(frames.offsets)
+            numbers, lengths = _number_originals(frames.ids, original), np.diff(frames.offsets)
             self.copies = Copies(lengths, np.zeros_like(lengths), numbers)
         self.classes, self.dimension = frames.classes, frames.features.shape[1]
         self.learnable = soft is not None or frames.transcribed
         self.sizes = np.array([len(frames)])
 
     def num_chunks(
-        self, memory: int | None, number_bytes: int, part: ProcessShare = WHOLE_SHARE
+        self, memory: int | None, number_bytes: int, share: ProcessShare = WHOLE_SHARE
     ) -> int:
-        """Into how many chunks an epoch is divided."""
+        """The number of chunks of an epoch."""
         return 1
 
-    def read(self, blocks: np.ndarray, kind: torch.dtype) -> Chunk:
-        """The one there is."""
+    def read(self, blocks: np.ndarray, dtype: torch.dtype) -> Chunk:
+        """The only chunk."""
         return self.chunk
 
 
 @dataclass(frozen=True)
 class SoftTargetSource:
-    """Where soft targets are, and what they must be: see `read_soft_targets`."""
+    """A directory of soft targets, and what they must be: see `read_soft_targets`."""
 
     directory: Path
     temperature: float
@@ -110,7 +110,7 @@ class SoftTargetSource:
 
 
 class ShardedData:
-    """What is trained on, in shards. Attributes as of `InMemoryData`."""
+    """Training data in shards; it has the attributes of `InMemoryData`."""
 
     def __init__(
         self,
@@ -119,10 +119,11 @@ class ShardedData:
         block_frames: int = BLOCK_FRAMES,
         original: Callable[[str], str] | None = None,
     ) -> None:
-        """
+        """Check the shards, and all of the soft targets but their blocks.
+
         Args:
-            block_frames: of a block, about: it ends with the utterance that begins before so many.
-            original: id → id of the utterance that it is a copy of, itself if of none. Each epoch
+            block_frames: a block has the utterances that begin within so many frames of a shard.
+            original: id → id of the utterance that it is a copy of, or the same id. Each epoch
                 then draws one copy of each utterance. None: every epoch has all frames.
         """
         index = read_index(shards)
@@ -130,7 +131,7 @@ class ShardedData:
         self.learnable = soft is not None or all(index.labelled)
         self._paths, self._labelled, self._soft = index.paths, index.labelled, soft
         self._stored_bytes = index.number_bytes * index.dimension
-        # Each utterance's shard, and its number and first frame in that shard.
+        # Each utterance's shard, and its first frame in that shard.
         shard = np.repeat(np.arange(len(shards)), index.sizes)
         before = np.cumsum([0, *index.sizes])[:-1]
         first = index.offsets[:-1] - index.offsets[before][shard]
@@ -138,56 +139,63 @@ class ShardedData:
         begins = np.flatnonzero(np.diff(shard, prepend=-1) | np.diff(cell, prepend=-1))
         stops = np.append(begins[1:], len(shard))
         self.sizes = index.offsets[stops] - index.offsets[begins]
+        # Each block's shard, and its utterances and first frame in that shard.
         self._shard = shard[begins]
         self._utterances = np.stack([begins, stops], 1) - before[self._shard][:, None]
         self._first = first[begins]
         block = np.repeat(np.arange(len(begins)), stops - begins)  # of each utterance
         self.copies: Copies | None = None
         if original is not None:
-            self.copies = Copies(np.diff(index.offsets), block, _numbers(index.ids, original))
+            originals = _number_originals(index.ids, original)
+            self.copies = Copies(np.diff(index.offsets), block, originals)
         self._soft_shards: list[list[Path]] = [[] for _ in self.sizes]
         self._soft_bytes = 0.0
         if soft is not None:
-            for found in find_soft_targets(soft.directory, index, soft.temperature, soft.encoding):
-                for number in np.unique(block[found.utterances]):
-                    self._soft_shards[number].append(found.path)
-                self._soft_bytes = max(self._soft_bytes, found.frame_bytes + BESIDE_SOFT_BYTES)
+            for match in find_soft_targets(soft.directory, index, soft.temperature, soft.encoding):
+                for number in np.unique(block[match.utterances]):
+                    self._soft_shards[number].append(match.path)
+                self._soft_bytes = max(self._soft_bytes, match.frame_bytes + SOFT_OVERHEAD_BYTES)
 
     def num_chunks(
-        self, memory: int | None, number_bytes: int, part: ProcessShare = WHOLE_SHARE
+        self, memory: int | None, number_bytes: int, share: ProcessShare = WHOLE_SHARE
     ) -> int:
-        """Into how many chunks an epoch is divided; 1 if all has room in memory.
+        """The smallest number of chunks of an epoch that fit into memory: 1, or so many that two
+        chunks of at least two blocks fit.
 
         Args:
-            memory: bytes that may be taken; None: nobody knows, they are taken to be enough.
+            memory: budget in bytes; None: unknown, assumed to be enough.
             number_bytes: of a feature on the device.
-            part: what this process learns from; nothing else is read.
+            share: what this process trains on; it reads nothing else.
         """
-        total, block = int(self.sizes.sum()) / part.readers, int(self.sizes.max())
-        # A chunk, and of it a stream, may be a block longer than an equal share.
-        longer = block * (1.0 if part.readers == 1 else 1 / part.readers + len(part.streams))
-        frame, soft = number_bytes * self.dimension + BESIDE_BYTES, self._soft_bytes
-        # Soft targets are there twice while they are being put together.
-        whole = total if part.readers == 1 else total + longer
+        total, block = int(self.sizes.sum()) / share.readers, int(self.sizes.max())
+        # A chunk, and a stream of it, may be a block longer than an equal share.
+        excess = block * (1.0 if share.readers == 1 else 1 / share.readers + len(share.streams))
+        frame, soft = number_bytes * self.dimension + FRAME_OVERHEAD_BYTES, self._soft_bytes
+        # Memory holds soft targets twice while they are joined.
+        whole = total if share.readers == 1 else total + excess
         if memory is None or whole * (self._stored_bytes + frame + 2 * soft) <= memory:
             return 1
-        one_of_two = 2 * frame + 3 * soft  # a frame of the chunk in use, one of that being read
-        most, least = memory / one_of_two, block + longer  # frames of a chunk
-        if most < least:
+        pair_bytes = 2 * frame + 3 * soft  # a frame of the chunk in use, one of the next chunk
+        max_frames, min_frames = memory / pair_bytes, block + excess  # of a chunk
+        if max_frames < min_frames:
             raise UserError(
                 f"setting 'train.memory_gb' (null: what is free) gives {memory / GIGABYTE:.3g} GB "
-                f"for frames and targets; {least * one_of_two / GIGABYTE:.3g} are needed at "
-                f"least, for two chunks of two blocks of {block} frames"
+                f"for frames and targets, but two chunks of two blocks of {block} frames take "
+                f"{min_frames * pair_bytes / GIGABYTE:.3g} GB; raise the setting or free memory"
             )
-        return max(2, math.ceil(total / (most - longer)))
+        return max(2, math.ceil(total / (max_frames - excess)))
 
-    def read(self, blocks: np.ndarray, kind: torch.dtype) -> Chunk:
-        """Some blocks, in the order of the store, features as `kind`; all of them as stored."""
+    def read(self, blocks: np.ndarray, dtype: torch.dtype) -> Chunk:
+        """Read some blocks, in the order of the store.
+
+        Args:
+            dtype: of the features; if all blocks are read, the features stay as stored.
+        """
         if len(blocks) == len(self.sizes):
             return self._whole
         blocks = np.sort(blocks)
         ends = np.cumsum(self.sizes[blocks])
-        features = torch.empty(int(ends[-1]), self.dimension, dtype=kind)
+        features = torch.empty(int(ends[-1]), self.dimension, dtype=dtype)
         targets = torch.full((len(features),), NO_TARGET) if any(self._labelled) else None
         ids: list[str] = []
         lengths: list[np.ndarray] = []
@@ -210,7 +218,7 @@ class ShardedData:
 
     @cached_property
     def _whole(self) -> Chunk:
-        """All there is, kept for every epoch and every model."""
+        """All blocks, kept for every epoch and every model."""
         frames = read_frames(self._paths)
         return Chunk(frames, self._read_soft(frames, None))
 
@@ -224,27 +232,27 @@ def prefetch_chunks(
     data: InMemoryData | ShardedData,
     epochs: Iterator[Epoch],
     step: int,
-    kind: torch.dtype,
-    part: ProcessShare,
+    dtype: torch.dtype,
+    share: ProcessShare,
 ) -> Generator[Chunk, None, None]:
     """The chunks of some epochs, each read in a thread while the one before it is in use.
 
     Where all that this process reads is one chunk, it is read once.
 
     Args:
-        step: that the first epoch has come to.
-        kind: of the features on the device.
-        part: what this process learns from.
+        step: number of steps of the first epoch that are done.
+        dtype: of the features on the device.
+        share: what this process trains on.
     """
 
     def chunks(step: int) -> Iterator[Chunk]:
         kept: Chunk | None = None
         for epoch in epochs:
             for number, _ in epoch.remaining_chunks(step):
-                chunk = kept or data.read(epoch.blocks(number, part), kind)
+                chunk = kept or data.read(epoch.blocks(number, share), dtype)
                 kept = chunk if len(epoch.chunks) == 1 else None
                 yield chunk
-                del chunk  # the next one is read without it
+                del chunk  # free it before the next one is read
             step = 0
 
     return prefetch(chunks(step))

@@ -12,19 +12,19 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import rows_per_block
 from acoustic_kd.training.model import logits_of, make_splicer
 
-MIN_PROBABILITY = 1e-10  # probability under which a logarithm is cut off
+MIN_PROBABILITY = 1e-10  # added to a probability before its logarithm
 NO_MEMBER = "an ensemble needs at least one member"
 
 
 @dataclass(frozen=True)
 class Mean:
-    """How the members' predictions at a temperature are averaged, one member after the other.
+    """The mean of the members' predictions at a temperature, summed member by member.
 
     Attributes:
         temperature: T.
-        kind: arithmetic, Σ_m w_m softmax(z_m / T); or geometric, which is the softmax of the mean
+        kind: arithmetic, Σ_m w_m softmax(z_m / T); or geometric, the softmax of the mean
             Σ_m w_m z_m of the logits over T.
-        weights: non-negative, one a member, divided by their sum to give w; None: 1 / M each.
+        weights: non-negative, one for each member; w is weights / sum of weights. None: w = 1 / M.
     """
 
     temperature: float
@@ -36,29 +36,37 @@ class Mean:
             raise ValueError(f"mean is '{self.kind}', expected {' or '.join(kinds)}")
 
     def check(self, members: int) -> None:
-        """Whether it can be taken over M members."""
+        """Refuse a number of members that does not fit the weights, or 0."""
         if not members:
             raise ValueError(NO_MEMBER)
         if self.weights is not None and len(self.weights) != members:
             raise UserError(
-                f"there are {len(self.weights)} weights for {members} members of the ensemble"
+                f"there are {len(self.weights)} weights for {members} members of the ensemble; "
+                "give each member one weight"
             )
 
     def add(self, total: Tensor | None, logits: Tensor, member: int) -> Tensor:
-        """Add a member's logits [B, K] to the sum over those before it, in place; returns it."""
+        """Add a member's logits [B, K] to the sum over the members before it, in place.
+
+        Args:
+            total: the sum; None for the first member.
+
+        Returns:
+            The new sum.
+        """
         total = torch.zeros_like(logits) if total is None else total
         rows = rows_per_block(logits)
-        for sums, part in zip(total.split(rows), logits.split(rows), strict=True):
-            part = part / self.temperature
+        for sums, block in zip(total.split(rows), logits.split(rows), strict=True):
+            term = block / self.temperature
             if self.kind == "arithmetic":
-                part = part.softmax(-1)
+                term = term.softmax(-1)
             if self.weights is not None:
-                part *= self.weights[member]
-            sums += part
+                term *= self.weights[member]
+            sums += term
         return total
 
-    def close(self, total: Tensor | None, members: int) -> Tensor:
-        """The mean [B, K] from the sum over all M members, which is used up."""
+    def finish(self, total: Tensor | None, members: int) -> Tensor:
+        """The mean [B, K] from the sum over all M members; it overwrites the sum."""
         if total is None:
             raise ValueError(NO_MEMBER)
         total.div_(members if self.weights is None else sum(self.weights))
@@ -74,20 +82,20 @@ def mean_of(
     """The members' predictions at a temperature, averaged.
 
     Args:
-        logits: float [B, K] of each of M members; taken one at a time.
-        mean, weights: as in `Mean`.
+        logits: float [B, K] of each of M members; read one at a time.
+        mean, weights: `kind` and `weights` of `Mean`.
 
     Returns:
         [B, K] in the precision of the logits; rows sum to 1.
     """
-    how = Mean(temperature, mean, weights)
+    averaging = Mean(temperature, mean, weights)
     total, members = None, 0
-    for one in logits:
-        if weights is None or members < len(weights):  # else `check` says so
-            total = how.add(total, one, members)
+    for member_logits in logits:
+        if weights is None or members < len(weights):  # else `check` refuses below
+            total = averaging.add(total, member_logits, members)
         members += 1
-    how.check(members)
-    return how.close(total, members)
+    averaging.check(members)
+    return averaging.finish(total, members)
 
 
 @torch.inference_mode()
@@ -99,7 +107,7 @@ def mean_probabilities(
     mean: str = "arithmetic",
     weights: Sequence[float] | None = None,
 ) -> Tensor:
-    """`mean_of` the members' predictions for some windows.
+    """`mean_of` the members' predictions for windows.
 
     Args:
         members: M models in evaluation mode, on the device of the windows.
@@ -122,9 +130,9 @@ def posteriors(
     """The mean of the models' senone posteriors for the frames of one utterance.
 
     Args:
-        config: the models'; it says how wide their window is.
+        config: of the models, for the width of their window.
         features: float32 [T, D], normalised.
-        temperature: 1: posteriors proper.
+        temperature: 1 gives the posteriors themselves.
 
     Returns:
         float32 [T, K].
@@ -136,11 +144,11 @@ def posteriors(
 
 
 def log_likelihoods(probabilities: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
-    """Log-likelihoods [T, K] of the senones but for a summand a frame: log posterior − log prior.
+    """Log-likelihoods [T, K] of the senones, up to a constant per frame: log posterior − log prior.
 
     Args:
         probabilities: [T, K] posteriors.
         log_prior: [K].
     """
-    found: np.ndarray = np.log(probabilities + MIN_PROBABILITY) - log_prior
-    return found
+    scores: np.ndarray = np.log(probabilities + MIN_PROBABILITY) - log_prior
+    return scores

@@ -1,10 +1,9 @@
-"""The ensemble's predictions for any number of frames, in as much memory as there is.
+"""The ensemble's predictions for any number of frames, within the memory of the device.
 
-Where all members have room on the device, each block of frames goes through all of them. Where
-they have not, one member at a time is on the device: a group of blocks goes through it, each block
-adds to a sum of its own there, and the next member follows. Either way a member sees the same
-blocks, and a block's sum is taken over the members in the same order, so the predictions are the
-same bits.
+If all members fit on the device, each block of frames goes through all of them. Otherwise one
+member at a time is on the device: it predicts a group of blocks, adds to one sum for each block
+there, and the next member takes its place. Either way a member sees the same blocks, and a block's
+sum runs over the members in the same order, so the predictions are bit-identical.
 
 Shapes: B frames of a block, K classes, M members.
 """
@@ -25,7 +24,7 @@ from acoustic_kd.system.parallel import prefetch
 from acoustic_kd.training.ensemble import Mean
 from acoustic_kd.training.model import load_model, logits_of
 
-LOGIT_COPIES = 5  # of a block's logits at once: as they come, tempered, encoded, measured
+LOGIT_COPIES = 5  # of a block's logits at once: raw, tempered, encoded, measured
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,12 @@ class MemorySizes:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the members are held.
+    """Where the members are.
 
     Attributes:
         all_on_device: the device holds all members at once.
         in_host_memory: members that are not on the device are in host memory; else in their files.
-        blocks: blocks of frames that go through a member before the next takes its place.
+        blocks: number of blocks of frames that a member predicts before the next takes its place.
     """
 
     all_on_device: bool
@@ -59,30 +58,30 @@ class Plan:
 
 
 def plan(sizes: MemorySizes, memory: int | None, host: int | None = 0) -> Plan:
-    """How the members are best held in so much memory.
+    """The best plan within memory budgets.
 
     Args:
-        memory: bytes that may be taken on the device; None: nobody knows, it is taken to be enough.
-        host: likewise in host memory, for members that wait; 0 where that is the device's.
+        memory: bytes on the device; None: unknown, assumed to be enough.
+        host: bytes in host memory, for the other members; 0 if that is the device's memory.
     """
     if memory is None or sum(sizes.members) + sizes.block + sizes.total <= memory:
         return Plan(True, False, 1)
-    waiting = host is None or sum(sizes.members) <= host
+    in_host_memory = host is None or sum(sizes.members) <= host
     left = memory - minimum(sizes) + sizes.total
-    return Plan(False, waiting, max(1, left // sizes.total))
+    return Plan(False, in_host_memory, max(1, left // sizes.total))
 
 
 def minimum(sizes: MemorySizes) -> int:
-    """Bytes on the device with which one member at a time can work."""
+    """Bytes on the device that one member at a time needs."""
     return max(sizes.members) + sizes.block + sizes.total
 
 
 class Ensemble:
-    """Members that predict block after block of frames, however many have room at once.
+    """Members that predict block after block of frames, all of them or one at a time in memory.
 
     Attributes:
         digests: of the members, in order.
-        plan: how they are held; None before the first prediction.
+        plan: where the members are; None before the first prediction.
     """
 
     def __init__(
@@ -95,7 +94,7 @@ class Ensemble:
     ) -> None:
         """
         Args:
-            directories: of M members, as `save_model` left them.
+            directories: of M members, written by `save_model`.
             bfloat16: multiply matrices in bfloat16; the mean itself is always taken in float32.
             memory_gb: 10⁹ bytes on the device for members and predictions; None: what is free.
         """
@@ -105,7 +104,7 @@ class Ensemble:
         self._shapes = [_Shape.read(path) for path in self._directories]
         self.digests = tuple(shape.digest for shape in self._shapes)
         self.plan: Plan | None = None
-        self._held: list[nn.Module] = []  # on the device, or waiting in host memory
+        self._loaded: list[nn.Module] = []  # on the device, or in host memory
 
     def predictions(
         self, windows: Callable[[Tensor], Tensor], blocks: Iterable[Tensor]
@@ -114,27 +113,27 @@ class Ensemble:
 
         Args:
             windows: frame numbers int64 [B] → windows [B, W·D] on the device.
-            blocks: frame numbers; the first block is as large as any.
+            blocks: frame numbers; no block is larger than the first one.
 
         Returns:
             float32 [B, K] for each block, on the device; rows sum to 1.
         """
-        waiting = iter(blocks)
+        remaining = iter(blocks)
         try:
-            while group := list(islice(waiting, self.plan.blocks if self.plan else 1)):
+            while group := list(islice(remaining, self.plan.blocks if self.plan else 1)):
                 if self.plan is None:
                     self.plan = self._prepare(len(group[0]))
-                    group += islice(waiting, self.plan.blocks - 1)
+                    group += islice(remaining, self.plan.blocks - 1)
                 totals: deque[Tensor | None] = deque([None] * len(group))
                 for number, member in enumerate(self._members(self.plan)):
                     for frames in group:
                         totals.append(self._add(totals.popleft(), member, windows, frames, number))
                 while totals:
-                    yield self._close(totals.popleft())
+                    yield self._finish(totals.popleft())
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self._device} has too little memory for the soft targets; set "
-                "soft_targets.memory_gb to less than is free there, or end what else uses it"
+                "soft_targets.memory_gb to less than is free there, or end other programs on it"
             ) from None
 
     @torch.inference_mode()
@@ -150,11 +149,11 @@ class Ensemble:
         return self._mean.add(total, logits, number)
 
     @torch.inference_mode()
-    def _close(self, total: Tensor | None) -> Tensor:
-        return self._mean.close(total, len(self._directories))
+    def _finish(self, total: Tensor | None) -> Tensor:
+        return self._mean.finish(total, len(self._directories))
 
     def _prepare(self, block: int) -> Plan:
-        """Settle how the members are held, and fetch those that are not left in their files."""
+        """Plan where the members are, and load them unless they stay in their files."""
         sizes, cpu = self._sizes(block), self._device.type == "cpu"
         memory = usable(free_memory(self._device))
         if self._memory_gb is not None:
@@ -162,39 +161,39 @@ class Ensemble:
             needed = minimum(sizes)
             if memory < needed:
                 raise UserError(
-                    f"setting 'soft_targets.memory_gb' is {self._memory_gb:g}; one member at a "
-                    f"time and a block of {block} frames take {needed / GIGABYTE:.3g}"
+                    f"setting 'soft_targets.memory_gb' is {self._memory_gb:g}; raise it to "
+                    f"{needed / GIGABYTE:.3g} or more, for one member and a block of {block} frames"
                 )
-        how = plan(sizes, memory, 0 if cpu else usable(free_host_memory()))
-        if how.all_on_device:
-            self._held = [self._load(path).to(self._device) for path in self._directories]
-        elif how.in_host_memory:
-            self._held = [self._load(path) for path in self._directories]
-        return how
+        chosen = plan(sizes, memory, 0 if cpu else usable(free_host_memory()))
+        if chosen.all_on_device:
+            self._loaded = [self._load(path).to(self._device) for path in self._directories]
+        elif chosen.in_host_memory:
+            self._loaded = [self._load(path) for path in self._directories]
+        return chosen
 
-    def _members(self, how: Plan) -> Iterator[nn.Module]:
-        """Each member on the device, where the next one may take its place."""
-        if how.all_on_device:
-            yield from self._held
-        elif how.in_host_memory:
-            for member in self._held:
-                kept = member.state_dict()  # brought back without being copied
+    def _members(self, chosen: Plan) -> Iterator[nn.Module]:
+        """Each member on the device; unless all are there, the next one takes its place."""
+        if chosen.all_on_device:
+            yield from self._loaded
+        elif chosen.in_host_memory:
+            for member in self._loaded:
+                in_host_memory = member.state_dict()  # put back without a copy
                 yield member.to(self._device)
-                member.load_state_dict(kept, assign=True)
+                member.load_state_dict(in_host_memory, assign=True)
         else:
             members = map(self._load, self._directories)
-            # On the CPU there is no room for the next one while this one works.
+            # On the CPU memory has no room for the next one while this one predicts.
             for member in members if self._device.type == "cpu" else prefetch(members):
                 yield member.to(self._device)
-                member.to("meta")  # gives its memory back
+                member.to("meta")  # frees its memory
 
     def _load(self, directory: Path) -> nn.Module:
         member = load_model(directory)[0]
-        # Else every forward pass would round the weights again.
+        # Otherwise every forward pass would round the weights again.
         return member.to(torch.bfloat16) if self._bfloat16 else member
 
     def _sizes(self, block: int) -> MemorySizes:
-        """Bytes that blocks of so many frames take."""
+        """Bytes that blocks of `block` frames take."""
         members = tuple(s.bytes // (2 if self._bfloat16 else 1) for s in self._shapes)
         total = max(4 * block * shape.classes for shape in self._shapes)
         work = max(4 * block * shape.units for shape in self._shapes)
@@ -203,13 +202,12 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What a member's files say of it.
+    """The size of a member, by its files.
 
     Attributes:
         digest: of its training.
         bytes: of its float32 weights.
-        units: that are there at once while it predicts, a frame: its window, and a layer from
-            another.
+        units: in memory at once for a frame while it predicts: its window and two layers.
         classes: K.
     """
 
@@ -220,15 +218,14 @@ class _Shape:
 
     @classmethod
     def read(cls, directory: Path) -> "_Shape":
-        """Raises a UserError where a file is missing, or describes no model."""
         weights, path = directory / "model.safetensors", directory / "model.json"
-        found = read_json(path)
+        values = read_json(path)
         try:
-            model = found["model"]
-            window = (model["left_frames"] + 1 + model["right_frames"]) * found["dimension"]
+            model = values["model"]
+            window = (model["left_frames"] + 1 + model["right_frames"]) * values["dimension"]
             units = window + 2 * model["width"]
-            return cls(found["digest"], weights.stat().st_size, units, found["classes"])
+            return cls(values["digest"], weights.stat().st_size, units, values["classes"])
         except (KeyError, TypeError):
-            raise UserError(f"{path}: describes no model; train it again") from None
+            raise UserError(f"{path}: does not describe a model; train it again") from None
         except OSError:
             raise UserError(f"{weights}: no such file; run the stage that trains it") from None

@@ -12,12 +12,12 @@ which tempering on both sides shrinks it (paper equation 2 and the remark after 
 change with the temperature. At high temperature, zero-mean logits v and z on either side make
 T² · 1/T · (q_i - p_i) tend to (z_i - v_i) / K (equation 4): the distilled model matches logits.
 
-A frame that nobody transcribed has no hard target: of it, the soft term alone is learnt.
+A frame without a transcript has no hard target: its loss is the soft term only.
 
 `soft_cross_entropy` and `distillation_loss` follow the equations. `fused_loss` computes the same
 sum with its gradient in one pass: autograd would keep several K-wide copies of the logits in
-float32, where one buffer, in the logits' own precision, becomes the gradient. All else is done on a
-few rows at a time, in float32 (float64 for float64 logits), small enough to stay in a CPU's cache.
+float32, where here one buffer, in the logits' own precision, becomes the gradient. Everything else
+is computed on a few rows at a time, in float32 (float64 for float64 logits), in the CPU's cache.
 Per frame, with q the prediction:
 
     T² · CE(p, q(T))    gradient T · (q_i - p_i)    for a kept class i
@@ -60,13 +60,12 @@ def sparse_soft_cross_entropy(
     """T² · CE(p, q(T)) of each frame, from the k most probable classes and the mass of the rest.
 
     The classes that were not kept form one bucket: its soft target is 1 - Σ p over the kept ones
-    (nothing where that is no more than the sum's rounding), its prediction 1 - Σ q. Nothing is said
-    about how the bucket's mass is shared, so within it the distilled model keeps its own opinion.
-    With k = K this is the dense loss.
+    (0 where that is not above the sum's rounding), its prediction 1 - Σ q. The loss does not depend
+    on how the prediction divides the bucket's mass. With k = K this is the dense loss.
 
     Args:
         logits: [B, K].
-        classes: int64 [B, k], kept classes; one that is repeated must have probability 0 there.
+        classes: int64 [B, k], kept classes; a repetition of a class must have probability 0.
         probabilities: [B, k], their soft targets at this temperature; the sum is at most 1.
         temperature: T > 0.
 
@@ -81,7 +80,7 @@ def sparse_soft_cross_entropy(
         tail = 1 - probabilities.sum(-1)
         rounding = classes.shape[-1] * torch.finfo(tail.dtype).eps
         tail = tail.masked_fill(tail <= rounding, 0)
-        # From the other logits themselves: 1 - Σ q loses all digits where q is nearly 1.
+        # From the other logits: 1 - Σ q loses all digits where q is nearly 1.
         rest = scaled.scatter(-1, classes, -torch.inf).logsumexp(-1) - normaliser
         loss = loss - tail * rest
     return temperature**2 * loss
@@ -100,8 +99,8 @@ def distillation_loss(
     Args:
         logits: [B, K].
         soft: [B, K] dense soft targets, or [B, k] those of `classes`.
-        hard: int64 [B], UNKNOWN for a frame that is not transcribed: its hard term is 0, in value
-            and gradient; None where no frame is.
+        hard: int64 [B], NO_TARGET for a frame without a transcript: its hard term is 0, in value
+            and gradient; None where no frame has a transcript.
         temperature: T > 0.
         hard_weight: α ≥ 0, relative to the soft term; not used where `hard` is None.
         classes: int64 [B, k], the kept classes of sparse soft targets.
@@ -133,19 +132,19 @@ def fused_loss(
     temperature: float = 1.0,
     classes: Tensor | None = None,
 ) -> Tensor:
-    """`distillation_loss` summed over frames; without soft targets, α times the hard term alone.
+    """`distillation_loss` summed over frames; without soft targets, α times the hard term.
 
     It can be differentiated once.
 
     Args:
         logits: [B, K], of any floating type.
-        hard: int64 [B], UNKNOWN where a frame is not transcribed; None where none is.
+        hard: int64 [B], NO_TARGET for a frame without a transcript; None where no frame has one.
         hard_weight: α; not used where `hard` is None.
-        soft: [B, K] dense soft targets, or [B, k] those of `classes`, in float32 (float64); with
-            k = K, too, rows sum to 1.
+        soft: [B, K] dense soft targets, or [B, k] those of `classes`, in float32 (float64); rows
+            of K numbers sum to 1.
         temperature: T > 0, of the soft targets.
-        classes: int64 [B, k], the kept classes of sparse ones; one that is repeated must be the
-            first one of its frame, and have probability 0 there.
+        classes: int64 [B, k], the kept classes of sparse soft targets; only the first class of a
+            frame may be repeated, with probability 0.
 
     Returns:
         A scalar in float32 (float64), natural-log units.
@@ -170,21 +169,21 @@ class _Fused(torch.autograd.Function):
         total = torch.zeros((), dtype=precise, device=logits.device)
         rows = rows_per_block(logits)
         for first in range(0, len(logits), rows):
-            part = slice(first, first + rows)
-            z, out = logits[part].to(precise), None
+            block = slice(first, first + rows)
+            z, slope = logits[block].to(precise), None
             if soft is not None and classes is not None and classes.shape[-1] < logits.shape[-1]:
-                losses, out = _sparse(z, classes[part], soft[part].to(precise), temperature)
+                losses, slope = _sparse(z, classes[block], soft[block].to(precise), temperature)
                 total += losses.sum()
             elif soft is not None:
-                p = soft[part].to(precise)
+                p = soft[block].to(precise)
                 if classes is not None:
-                    p = torch.zeros_like(z).scatter_add_(-1, classes[part], p)
-                losses, out = _dense(z, p, temperature)
+                    p = torch.zeros_like(z).scatter_add_(-1, classes[block], p)
+                losses, slope = _dense(z, p, temperature)
                 total += losses.sum()
             if hard is not None and hard_weight:
-                losses, out = _hard(z, hard[part], hard_weight, out)
+                losses, slope = _hard(z, hard[block], hard_weight, slope)
                 total += losses.sum()
-            gradient[part] = 0 if out is None else out
+            gradient[block] = 0 if slope is None else slope
         ctx.save_for_backward(gradient)
         return total
 
@@ -192,7 +191,7 @@ class _Fused(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        # In its own place: autograd lets go of it afterwards, and refuses to come here again.
+        # In place: autograd frees the buffer afterwards, and refuses a second backward pass.
         return gradient.mul_(upstream), None, None, None, None, None
 
 
@@ -210,16 +209,16 @@ def _sparse(z: Tensor, classes: Tensor, p: Tensor, temperature: float) -> tuple[
     """Losses [b] and gradient [b, K] of the soft term, for fewer than K kept classes."""
     scaled = z / temperature
     kept = scaled.gather(-1, classes)
-    again = classes == classes[:, :1]  # entries that fill a row up: their class counts once
-    again[:, 0] = False
-    # The others and the kept classes are summed apart: neither drowns in the other's rounding.
+    padding = classes == classes[:, :1]  # repetitions of the first class, which counts once
+    padding[:, 0] = False
+    # Separate sums of the kept and the other classes: neither is lost in the other's rounding.
     scaled.scatter_(-1, classes, -torch.inf)
-    # Finite even where no class is left over.
+    # Finite even where all classes are kept.
     top = scaled.amax(-1, keepdim=True).clamp_(min=torch.finfo(z.dtype).min)
     others = scaled.sub_(top).exp_()
     mass = others.sum(-1, keepdim=True)
     log_others = top + mass.log()
-    log_kept = kept.masked_fill(again, -torch.inf).logsumexp(-1, keepdim=True)
+    log_kept = kept.masked_fill(padding, -torch.inf).logsumexp(-1, keepdim=True)
     normaliser = torch.logaddexp(log_others, log_kept)
     tail = 1 - p.sum(-1, keepdim=True)
     rounding = classes.shape[-1] * torch.finfo(p.dtype).eps
@@ -229,15 +228,15 @@ def _sparse(z: Tensor, classes: Tensor, p: Tensor, temperature: float) -> tuple[
     share = (top - normaliser).exp_() - tail / mass.clamp(min=torch.finfo(z.dtype).tiny)
     gradient = others.mul_(share.mul_(temperature))
     at_kept = ((kept - normaliser).exp_() - p).mul_(temperature)
-    at_kept = torch.where(again, at_kept[:, :1], at_kept)  # or the entry that fills up would win
+    at_kept = torch.where(padding, at_kept[:, :1], at_kept)  # scatter must not write the padding's
     return losses.mul_(temperature**2), gradient.scatter_(-1, classes, at_kept)
 
 
 def _hard(z: Tensor, hard: Tensor, weight: float, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Losses [b] of the hard term, and its gradient [b, K] added to that of the soft one."""
+    """Losses [b] of the hard term, and its gradient [b, K] added to the soft term's."""
     log_q = torch.log_softmax(z, -1)
     weights = torch.where(hard == NO_TARGET, 0.0, weight).to(z.dtype)[:, None]
     target = hard.clamp(min=0)[:, None]
     losses = -(weights * log_q.gather(-1, target))[:, 0]
-    own = log_q.exp_().mul_(weights).scatter_add_(-1, target, -weights)
-    return losses, own if gradient is None else gradient.add_(own)
+    slope = log_q.exp_().mul_(weights).scatter_add_(-1, target, -weights)
+    return losses, slope if gradient is None else gradient.add_(slope)

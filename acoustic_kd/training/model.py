@@ -17,6 +17,9 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json, write_json
 from acoustic_kd.system.tensors import load_tensors, save_tensors
 
+EVALUATION_FRAMES = 8192  # at once, unless memory permits fewer
+BFLOAT16_VARIABLE = "ACOUSTIC_KD_BFLOAT16"  # 0 or 1: what a setting that is null means
+
 
 class Splicer(nn.Module):
     """Gathers the window around each frame, on the device the features are on.
@@ -49,14 +52,14 @@ class Splicer(nn.Module):
         """Windows [B, W·D] around the frames with numbers `frames`, int64 [B]."""
         index = frames.int()[:, None] + self.steps
         index = index.clamp(self.first[frames, None], self.last[frames, None])
-        size = len(self.steps) * self.features.shape[1]  # spelled out for the sake of B = 0
+        size = len(self.steps) * self.features.shape[1]  # -1 fails where B = 0
         return self.features[index.flatten()].view(len(frames), size)
 
 
 def make_splicer(
     config: ModelConfig, features: Tensor, offsets: np.ndarray, bfloat16: bool
 ) -> Splicer:
-    """The model's windows of some frames, in the precision in which they are multiplied."""
+    """A `Splicer` of some frames for a model, in the precision of its products."""
     features = features.to(torch.bfloat16 if bfloat16 else torch.float32)
     return Splicer(features, torch.as_tensor(offsets), config.left_frames, config.right_frames)
 
@@ -64,8 +67,8 @@ def make_splicer(
 class Dropout(nn.Module):
     """Dropout whose masks are cheap on a CPU: a random byte a unit instead of a random float.
 
-    There PyTorch's own takes over a quarter of a training step of a small model. The price is that
-    the rate is rounded to 1/256; the scale of what is kept fits the rounded rate.
+    On a CPU PyTorch's own dropout takes over a quarter of a training step of a small model. The
+    price is that the rate is rounded to 1/256; the scale of the kept units fits the rounded rate.
     """
 
     def __init__(self, rate: float) -> None:
@@ -74,7 +77,7 @@ class Dropout(nn.Module):
         self.dropped = min(255, round(256 * rate))  # of 256
 
     def forward(self, units: Tensor) -> Tensor:
-        """`units`, while training with a share `rate` of them at zero and the rest scaled up."""
+        """In training mode, set a share `rate` of the units to zero and scale up the others."""
         if not self.training:
             return units
         if units.device.type != "cpu":
@@ -104,7 +107,7 @@ class AcousticModel(nn.Module):
         hidden: list[nn.Module] = [Dropout(input_dropout)] if input_dropout > 0 else []
         for fan_in, fan_out in pairwise(sizes):
             hidden += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
-            # Without dropout there is no layer, so that nothing is drawn or copied for it.
+            # Without dropout no layer, which would draw and copy.
             hidden += [Dropout(dropout)] if dropout > 0 else []
         self.hidden = nn.Sequential(*hidden)
         self.output = nn.Linear(sizes[-1], classes)
@@ -138,9 +141,9 @@ def build_model(config: ModelConfig, dimension: int, classes: int) -> AcousticMo
 
 @torch.no_grad()
 def limit_norms(model: AcousticModel, limit: float) -> None:
-    """Shorten the weights into each hidden unit to the Euclidean norm `limit`, if they are longer.
+    """Scale the weights into each hidden unit to the Euclidean norm `limit`, if they are longer.
 
-    The constraint that goes with dropout in the paper's experiments on MNIST (section 3).
+    This constraint is used with dropout in the paper's experiments on MNIST (section 3).
     """
     for layer in model.hidden:
         if isinstance(layer, nn.Linear):
@@ -149,63 +152,58 @@ def limit_norms(model: AcousticModel, limit: float) -> None:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Weights and biases in all."""
+    """The number of weights and biases."""
     return sum(p.numel() for p in model.parameters())
 
 
 def save_model(directory: Path, model: AcousticModel, description: dict[str, Any]) -> None:
-    """Write `model.safetensors` and `model.json`, which says how to build it again."""
+    """Write the weights to `model.safetensors`, and their description to `model.json`."""
     save_tensors(Path(directory) / "model.safetensors", model.state_dict(), {"format": "pt"})
     write_json(Path(directory) / "model.json", description)
 
 
 def load_model(directory: Path) -> tuple[AcousticModel, dict[str, Any]]:
-    """Read what `save_model` wrote, in evaluation mode, with its description."""
+    """Read a model that `save_model` wrote, in evaluation mode, and its description."""
     description = read_json(Path(directory) / "model.json")
     try:
         config = ModelConfig(**description["model"])
-        with torch.device("meta"):  # weights are read, not drawn
+        with torch.device("meta"):  # no need to draw weights
             model = build_model(config, description["dimension"], description["classes"])
         model.to_empty(device="cpu")
     except (KeyError, TypeError, RuntimeError):
         raise UserError(
-            f"{Path(directory) / 'model.json'}: describes no model; train it again"
+            f"{Path(directory) / 'model.json'}: does not describe a model; train it again"
         ) from None
     try:
         model.load_state_dict(load_tensors(Path(directory) / "model.safetensors")[0])
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"{directory}: weights do not fit model.json ({reason})") from None
+        raise UserError(
+            f"{directory}: weights do not fit model.json ({reason}); train the model again"
+        ) from None
     return model.eval(), description
 
 
-BFLOAT16_VARIABLE = "ACOUSTIC_KD_BFLOAT16"  # what a setting that is null means: 0 or 1
-
-
 def use_bfloat16(setting: bool | None, device: torch.device) -> bool:
-    """Whether to multiply in bfloat16: as set; where the setting is None, as the environment
-    variable says; where that is not set either, if the device can.
+    """Whether to multiply in bfloat16: by the setting, else by the environment variable, else by
+    what the device can do.
 
     Without instructions for it a CPU's bfloat16 products are tens of times slower than float32's.
     """
     if setting is not None:
         return setting
     value = os.environ.get(BFLOAT16_VARIABLE)
+    if value and value not in ("0", "1"):
+        raise UserError(
+            f"the environment variable {BFLOAT16_VARIABLE} is '{value}'; set it to 0 or 1"
+        )
     if value:
-        return _bool(value)
+        return value == "1"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able = torch.cpu.get_capabilities()
+    capabilities = torch.cpu.get_capabilities()
     names = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # x86, x86, Arm, Arm
-    return device.type == "cpu" and any(able.get(name, False) for name in names)
-
-
-def _bool(value: str) -> bool:
-    if value not in ("0", "1"):
-        raise UserError(
-            f"the environment variable {BFLOAT16_VARIABLE} is '{value}'; it must be 0 or 1"
-        )
-    return value == "1"
+    return device.type == "cpu" and any(capabilities.get(name, False) for name in names)
 
 
 def forward(model: Callable[[Tensor], Tensor], windows: Tensor, bfloat16: bool) -> Tensor:
@@ -217,5 +215,29 @@ def forward(model: Callable[[Tensor], Tensor], windows: Tensor, bfloat16: bool) 
 
 
 def logits_of(model: Callable[[Tensor], Tensor], windows: Tensor, bfloat16: bool) -> Tensor:
-    """Likewise, in float32."""
+    """`forward`, with the logits in float32."""
     return forward(model, windows, bfloat16).float()
+
+
+@torch.inference_mode()
+def sum_errors(
+    model: nn.Module,
+    windows: Splicer,
+    targets: Tensor,
+    frames: Tensor,
+    bfloat16: bool,
+    max_batch: int,
+) -> Tensor:
+    """Cross-entropy and number of correct frames, both summed over frames: float64 [2].
+
+    Args:
+        targets: int64 [T].
+        frames: int64, the numbers of the frames to measure.
+        max_batch: frames at once.
+    """
+    sums = torch.zeros(2, dtype=torch.float64, device=targets.device)
+    for batch in frames.split(min(EVALUATION_FRAMES, max_batch)):
+        logits, correct = logits_of(model, windows(batch), bfloat16), targets[batch]
+        sums[0] += nn.functional.cross_entropy(logits, correct, reduction="sum")
+        sums[1] += (logits.argmax(-1) == correct).sum()
+    return sums

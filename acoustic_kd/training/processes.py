@@ -1,4 +1,4 @@
-"""The processes of a training run, and its metrics, by Accelerate."""
+"""The processes of a training run, and its experiment tracker, by Accelerate."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from acoustic_kd.system.errors import UserError, installation
 from acoustic_kd.system.memory import disable_malloc_trim
 
-# Words by which PyTorch says that another process cannot be reached any more.
+# Words of PyTorch's errors when another process cannot be reached.
 CONNECTION_ERRORS = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -22,14 +22,14 @@ CONNECTION_ERRORS = (
 
 
 def make_accelerator() -> Accelerator:
-    """The processes of this run; called before large tensors are made."""
-    # Precision is the loop's own affair, whatever the launcher's settings say.
+    """The processes of this run; call it before large tensors are allocated."""
+    # The training loop chooses the precision, not the launcher's settings.
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:
         raise UserError(
             f"{started} processes were started but Accelerate joins {accelerator.num_processes}; "
-            "look at 'accelerate env' and at variables named ACCELERATE_…"
+            "check 'accelerate env' and variables named ACCELERATE_…"
         )
     if accelerator.device.type == "cpu":
         disable_malloc_trim()
@@ -38,10 +38,10 @@ def make_accelerator() -> Accelerator:
 
 @contextmanager
 def report_lost_processes(accelerator: Accelerator, name: str) -> Iterator[None]:
-    """Around work of several processes that talk to one another.
+    """Turn PyTorch's error of a lost connection to another process into a UserError.
 
     Args:
-        name: what is being made.
+        name: of the work, for the message.
     """
     try:
         yield
@@ -57,7 +57,7 @@ def report_lost_processes(accelerator: Accelerator, name: str) -> Iterator[None]
 
 
 def wait(accelerator: Accelerator, name: str) -> None:
-    """Wait until every process has come here; the error is as in `together`."""
+    """Wait until every process has come here; a lost process is a UserError."""
     with report_lost_processes(accelerator, name):
         accelerator.wait_for_everyone()
 
@@ -67,19 +67,19 @@ Track = Callable[[dict[str, float], int], None]  # values by name, and the epoch
 
 @contextmanager
 def tracking(kind: str | None, name: str, folder: Path) -> Iterator[Track]:
-    """A function that tells a tracker of an epoch; it does nothing where there is no tracker.
+    """A function that logs an epoch with a tracker, or does nothing if there is no tracker.
 
-    Of several processes the first alone is heard.
+    Only the first of several processes logs.
 
     Args:
-        kind: of `config.TRACKERS`, or None.
-        name: what the run is called there.
-        folder: where trackers that write files do so, in a folder of that name.
+        kind: the setting `train.tracker`.
+        name: of the run.
+        folder: a tracker that writes files makes a folder of that name in it.
     """
     if kind is None:
         yield lambda values, epoch: None
         return
-    # Here: the trackers take a second to import.
+    # Not at the top: trackers take a second to import.
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     tracker = LOGGER_TYPE_TO_CLASS[kind](name, logging_dir=folder)

@@ -1,15 +1,39 @@
-"""How far training has come, and the learning rate that follows from it."""
+"""A training run, how far it has come, and the learning rate that follows from that."""
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from acoustic_kd.settings import TrainConfig
+from acoustic_kd.settings import ModelConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One model to train.
+
+    Attributes:
+        name: shown by the progress bar.
+        seed: of its initial weights, its order of frames and its dropout.
+        hard_weight: of the hard targets beside soft ones; not used without soft targets.
+        digest: of everything that shapes the result; a checkpoint of another digest is refused.
+        report: epochs between two lines on the terminal.
+        logs: directory that `train.tracker` writes to.
+    """
+
+    name: str
+    seed: int
+    model: ModelConfig
+    train: TrainConfig
+    hard_weight: float = 0.5
+    digest: str = ""
+    report: int = 1
+    logs: Path = Path("logs")
 
 
 @dataclass
 class State:
-    """How far training has come; saved with every checkpoint."""
+    """How far a run has come; saved with every checkpoint."""
 
     epoch: int = 0
     step: int = 0  # within the epoch
@@ -18,12 +42,12 @@ class State:
     loss: float = 0.0  # summed over the epoch's frames so far
     seconds: float = 0.0
     best: float = -1.0  # dev frame accuracy, percent
-    chunks: int = 0  # that an epoch is divided into; 0: not settled yet
+    chunks: int = 0  # of an epoch; 0: not chosen yet
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def rate_of_step(state: State, config: TrainConfig, steps: int) -> float:
-    """The learning rate of the step that is to be made, of `steps` an epoch."""
+    """The learning rate of the next step, where an epoch has `steps`."""
     if config.schedule == "dev":  # the same until the epoch ends
         return state.rate
     done = state.epoch * steps + state.step
@@ -31,7 +55,7 @@ def rate_of_step(state: State, config: TrainConfig, steps: int) -> float:
 
 
 def update_from_dev(state: State, config: TrainConfig) -> bool:
-    """Cool once dev stops gaining; whether the epoch that has just been recorded is the best."""
+    """Lower the rate once dev accuracy stops gaining; whether the last epoch is the best."""
     accuracies: list[float] = [row["dev_frame_accuracy"] for row in state.history]
     best = accuracies[-1] > state.best
     state.best = max(state.best, accuracies[-1])
@@ -43,7 +67,7 @@ def update_from_dev(state: State, config: TrainConfig) -> bool:
 
 
 def is_finished(state: State, config: TrainConfig) -> bool:
-    """Whether there is nothing left to train."""
+    """Whether all epochs are done, or the rate has fallen to its minimum."""
     if state.epoch >= config.epochs:
         return True
     return config.schedule == "dev" and state.rate < config.stop_rate * config.learning_rate

@@ -86,8 +86,8 @@ def test_the_only_model_due_has_the_threads_of_a_worker(
     found = []
 
     class Trainer:
-        def __init__(self, job, *_, sharers):
-            found.append((job.name, torch.get_num_threads(), sharers))
+        def __init__(self, training_run, *_, accelerator, sharers):
+            found.append((training_run.name, torch.get_num_threads(), sharers))
 
         def run(self):
             pass

@@ -9,7 +9,8 @@ from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.targets import encode_in_memory
 from acoustic_kd.training.processes import make_accelerator
-from acoustic_kd.training.trainer import Trainer, TrainingRun
+from acoustic_kd.training.schedule import TrainingRun
+from acoustic_kd.training.trainer import Trainer
 
 MODEL = ModelConfig(layers=2, width=32, dropout=0.2, left_frames=2, right_frames=1)
 TRAIN = TrainConfig(epochs=3, batch_frames=50, learning_rate=3e-3, bfloat16=False)

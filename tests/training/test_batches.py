@@ -115,7 +115,9 @@ def places(plan, sizes, firsts, chunk, part):
 
 def test_a_batch_has_an_equal_share_of_each_lane():
     plan = plan_epoch(np.full(20, 10), 1, 10, 0, 0, 4)
-    assert [[stream.share for stream in streams] for streams in plan.chunks] == [[2, 3, 2, 3]]
+    assert [[stream.batch_frames for stream in streams] for streams in plan.chunks] == [
+        [2, 3, 2, 3]
+    ]
     owner = np.concatenate([np.full(10, n) for b in range(20) for n in range(4)
                             if b in plan.chunks[0][n].blocks])  # fmt: skip
     for batch, total in list(plan.batches(0, ProcessShare(range(4))))[:-10]:
@@ -198,13 +200,13 @@ def test_an_epoch_has_one_copy_of_each_utterance_whole_and_once(
 
 def test_every_copy_is_drawn_as_often_as_the_others():
     copies = Copies(np.ones(60, int), np.zeros(60, int), np.repeat(np.arange(20), 3))
-    times = sum(copies.draw(5, epoch).astype(int) for epoch in range(300))
+    times = sum(copies.draw(5, epoch).is_drawn.astype(int) for epoch in range(300))
     # 300 draws of probability 1/3: 100 ± 8.2; five deviations.
     assert times.sum() == 300 * 20 and times.min() > 59 and times.max() < 141
 
 
 def test_epochs_and_seeds_draw_other_copies():
     copies = Copies(np.ones(60, int), np.zeros(60, int), np.repeat(np.arange(20), 3))
-    draws = {copies.draw(seed, epoch).tobytes() for seed in range(3) for epoch in range(3)}
+    draws = {copies.draw(seed, epoch).is_drawn.tobytes() for seed in range(3) for epoch in range(3)}
     assert len(draws) == 9
-    assert (copies.draw(1, 2) == copies.draw(1, 2)).all()
+    assert (copies.draw(1, 2).is_drawn == copies.draw(1, 2).is_drawn).all()

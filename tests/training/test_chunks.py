@@ -31,7 +31,8 @@ from acoustic_kd.training.batches import WHOLE_SHARE, plan_epoch, share_of_proce
 from acoustic_kd.training.chunks import Chunk, ShardedData, SoftTargetSource, prefetch_chunks
 from acoustic_kd.training.model import make_splicer
 from acoustic_kd.training.processes import make_accelerator
-from acoustic_kd.training.trainer import Trainer, TrainingRun
+from acoustic_kd.training.schedule import TrainingRun
+from acoustic_kd.training.trainer import Trainer
 
 SHARD, BLOCK = 150, 25  # frames of a shard and of a block, about
 GB = 1e-9
@@ -205,7 +206,9 @@ def test_chunks_take_no_more_memory_than_they_are_given(tmp_path, monkeypatch, s
 
 def test_memory_for_less_than_two_chunks_of_two_blocks_is_one_clear_error(tmp_path, store):
     train = replace(TRAIN, memory_gb=1e-6)
-    with pytest.raises(UserError, match=r"'train.memory_gb' .*gives 1e-06 GB .*are needed at leas"):
+    with pytest.raises(
+        UserError, match=r"'train.memory_gb' .*gives 1e-06 GB .*raise the setting or"
+    ):
         trainer(tmp_path, stored(store), train).run()
     assert not list(tmp_path.iterdir())
 

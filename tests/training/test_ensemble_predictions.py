@@ -108,7 +108,7 @@ def test_a_setting_of_memory_is_kept_to(members, frames):
         gigabytes = (memory + 0.5) / streaming.GIGABYTE
         ensemble, found = predicted(members, frames, Mean(1.0), memory_gb=gigabytes)
         assert torch.equal(torch.cat(list(found)), expected) and ensemble.plan == how
-    with pytest.raises(UserError, match="'soft_targets.memory_gb' is .*; one member at a time and"):
+    with pytest.raises(UserError, match="'soft_targets.memory_gb' is .*; raise it to .* or more"):
         next(predicted(members, frames, Mean(1.0), memory_gb=(minimum(sizes) - 1) / 1e9)[1])
 
 
@@ -131,7 +131,7 @@ def test_members_that_make_no_ensemble(tmp_path, members):
     with pytest.raises(UserError, match=r"model.safetensors: no such file; run the stage"):
         Ensemble([tmp_path], Mean(1.0), CPU)
     (tmp_path / "model.json").write_text('{"digest": "m"}')
-    with pytest.raises(UserError, match=r"model.json: describes no model"):
+    with pytest.raises(UserError, match=r"model.json: does not describe a model"):
         Ensemble([tmp_path], Mean(1.0), CPU)
 
 

@@ -46,7 +46,7 @@ def test_null_is_what_the_environment_variable_says(monkeypatch, value, expected
 def test_another_value_of_the_environment_variable_is_refused(monkeypatch):
     monkeypatch.setenv(BFLOAT16_VARIABLE, "true")
     with pytest.raises(
-        UserError, match=f"^the environment variable {BFLOAT16_VARIABLE} is 'true'; it must"
+        UserError, match=f"^the environment variable {BFLOAT16_VARIABLE} is 'true'; set it"
     ):
         use_bfloat16(None, CPU)
 

@@ -21,7 +21,7 @@ def test_tensorboard_has_every_epoch_of_a_model(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     settings = replace(tiny_training.TRAIN, epochs=2, tracker="tensorboard")
     trainer = tiny_training.trainer(tmp_path / "model", True, settings)
-    trainer.job = replace(trainer.job, logs=tmp_path / "logs")
+    trainer.training_run = replace(trainer.training_run, logs=tmp_path / "logs")
     history = trainer.run()
     (folder,) = (tmp_path / "logs").iterdir()
     events = accumulator.EventAccumulator(str(folder)).Reload()

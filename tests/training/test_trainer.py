@@ -22,7 +22,8 @@ from acoustic_kd.training.batches import WHOLE_SHARE
 from acoustic_kd.training.losses import distillation_loss
 from acoustic_kd.training.model import load_model
 from acoustic_kd.training.processes import make_accelerator
-from acoustic_kd.training.trainer import Trainer, TrainingRun
+from acoustic_kd.training.schedule import TrainingRun
+from acoustic_kd.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -102,7 +103,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     train = replace(TRAIN, checkpoint_steps=3)
     with killed_at(7):
         trainer(tmp_path, train=train).run()
-    with pytest.raises(UserError, match="belongs to other settings or data"):
+    with pytest.raises(UserError, match="written with other settings or data"):
         trainer(tmp_path, train=train, digest="other").run()
 
 
@@ -179,7 +180,7 @@ def test_of_copies_in_memory_an_epoch_has_one_of_each(tmp_path):
     lengths = np.diff(train.offsets)
     drawn = set()
     for epoch in range(20):
-        plan = one.feed.plan(epoch)
+        plan = one.loader.plan(epoch)
         frames = torch.cat([batch for batch, _ in plan.batches(0, WHOLE_SHARE)]).numpy()
         utterances = np.searchsorted(train.offsets, frames, side="right") - 1
         found, counts = np.unique(utterances, return_counts=True)
@@ -224,7 +225,7 @@ def test_keeping_all_classes_is_the_dense_loss(tmp_path):
     numbers = torch.tensor([5, 0, 600])
     classes, dense = soft.batch(numbers)
     assert classes is None
-    logits = subject.model(subject.feed.windows(numbers))
+    logits = subject.model(subject.loader.windows(numbers))
     expected = distillation_loss(logits, dense, frames.targets[numbers], 2.0, 0.5).sum()
     torch.testing.assert_close(subject._loss(numbers), expected)
 

@@ -34,7 +34,8 @@ from acoustic_kd.system.memory import GIGABYTE
 from acoustic_kd.training.chunks import Chunk, ShardedData, SoftTargetSource
 from acoustic_kd.training.model import use_bfloat16
 from acoustic_kd.training.processes import make_accelerator
-from acoustic_kd.training.trainer import Trainer, TrainingRun
+from acoustic_kd.training.schedule import TrainingRun
+from acoustic_kd.training.trainer import Trainer
 
 MODEL = ModelConfig(layers=2, width=256)
 COLUMNS = {

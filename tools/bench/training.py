@@ -42,7 +42,8 @@ from acoustic_kd.soft_targets.write import Provenance, blocks_of, write_shard
 from acoustic_kd.system.parallel import mapping, torch_threads
 from acoustic_kd.training.model import build_model, make_splicer, use_bfloat16
 from acoustic_kd.training.processes import make_accelerator
-from acoustic_kd.training.trainer import Trainer, TrainingRun
+from acoustic_kd.training.schedule import TrainingRun
+from acoustic_kd.training.trainer import Trainer
 
 MNIST_CLASSES, UTTERANCE, TEMPERATURE = 10, 512, 2.0
 EPOCHS = 3  # the first is not counted
