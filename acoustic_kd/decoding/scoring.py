@@ -100,20 +100,6 @@ def pooled(counts: np.ndarray) -> Score:
     )
 
 
-def probability_better(errors: np.ndarray, totals: np.ndarray) -> float:
-    """Paired bootstrap: the probability that the second of two systems errs less than the first.
-
-    A replication in which both err equally often counts half, so equal systems give 0.5.
-
-    Args:
-        errors: [utterances, 2].
-        totals: [utterances] what the errors are counted in, words or frames.
-    """
-    rates = replicate(errors, totals)
-    better, alike = rates[:, 1] < rates[:, 0], rates[:, 1] == rates[:, 0]
-    return float(np.mean(better + 0.5 * alike))
-
-
 def grid_of(lm_weights: Sequence[float], penalties: Sequence[float]) -> list[tuple[float, float]]:
     """All pairs of an LM weight and a word insertion penalty, in the order that `tune` expects.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from acoustic_kd.decoding.scoring import Score, error_counts, pooled, probability_better, replicate
+from acoustic_kd.decoding.scoring import Score, error_counts, pooled, replicate
 from acoustic_kd.decoding.workers import DecodingResult
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 
@@ -124,7 +124,6 @@ def make_results(
             what: differences(errors, totals, [speakers[name] for name in named[what]], pairs)
             for what, (errors, totals) in by_utterance.items()
         },
-        "probability_better": _probabilities(by_utterance, pairs),
         "speakers": by_speaker(
             counts,
             {
@@ -221,19 +220,6 @@ def _share(rates: np.ndarray) -> float | None:
     """
     one, ensemble, distilled = rates
     return float((one - distilled) / (one - ensemble)) if ensemble < one else None
-
-
-def _probabilities(
-    errors: dict[str, tuple[np.ndarray, np.ndarray]], pairs: Mapping[str, tuple[int, int]]
-) -> dict[str, dict[str, float]]:
-    """Paired bootstrap: how sure it is that one kind of system errs less than another."""
-    return {
-        what: {
-            name: probability_better(counts[:, [other, one]], totals)
-            for name, (one, other) in pairs.items()
-        }
-        for what, (counts, totals) in errors.items()
-    }
 
 
 def last_epoch_gain(history: Iterable[Mapping[str, Any]]) -> float | None:

@@ -152,12 +152,14 @@ def test_the_tables_say_in_which_precision_the_models_were_trained(results, bflo
     assert "were trained in" not in markdown(results)
 
 
-def test_how_sure_the_differences_are(results):
-    frames = results["probability_better"]["frame_accuracy"]
-    assert frames["ensemble over baseline"] == 1  # in each of the two utterances
-    assert frames["distilled over ensemble"] == 0
-    words = results["probability_better"]["wer"]
-    assert 0.5 < words["ensemble over baseline"] <= 1
+def test_the_probability_of_being_better(results):
+    better = {
+        what: {name: pair["probability_better"] for name, pair in measured["pairs"].items()}
+        for what, measured in results["differences"].items()
+    }
+    assert better["frame_accuracy"]["ensemble over baseline"] == 1  # in each of the two utterances
+    assert better["frame_accuracy"]["distilled over ensemble"] == 0
+    assert 0.5 < better["wer"]["ensemble over baseline"] <= 1
 
 
 def test_each_model_is_listed(results):
@@ -178,7 +180,8 @@ def test_without_a_gain_no_share_is_kept():
         for sentence in gain_summary(results)[1:]:
             assert sentence.endswith("the ensemble is no better than its members")
         assert "no better" in markdown(results) and "no better" in terminal_table(results)
-    assert alike["probability_better"]["wer"]["ensemble over baseline"] == 0.5
+    pair = alike["differences"]["wer"]["pairs"]["ensemble over baseline"]
+    assert pair["probability_better"] == 0.5
 
 
 def test_a_single_member_and_several_distilled_models():
