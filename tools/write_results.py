@@ -14,8 +14,8 @@ from pathlib import Path
 
 from acoustic_kd.mnist import report as mnist_report
 from acoustic_kd.reports.tables import (
+    as_markdown,
     difference_table,
-    markdown_table,
     sentences,
     speaker_table,
     table_rows,
@@ -37,6 +37,11 @@ alone. A table without a control was measured with an earlier recipe whose disti
 for more epochs than its members: it does not show what soft targets gain.
 """
 
+MODEL_HEADING = [
+    "model", "frame acc. dev", "frame acc. test", "WER dev", "WER test", "errors", "LM weight",
+    "penalty", "search, × real time",
+]  # fmt: skip
+
 
 def section(name: str, results: dict, graph: dict | None, other: dict | None) -> str:
     """The part of one experiment: its command, its tables, what is kept of the gain.
@@ -55,25 +60,22 @@ def section(name: str, results: dict, graph: dict | None, other: dict | None) ->
         results["command"],
         "```",
         "",
-        *markdown_table(table_rows(results)),
+        *as_markdown(table_rows(results)),
         "",
         *(f"- {sentence}" for sentence in sentences(results)),
         f"- {sum(minutes.values()):.0f} minutes in all on {machine()} ({longest})",
         *([] if graph is None else [_graph(graph)]),
         *([] if other is None else [_other(other)]),
         "",
-        *markdown_table(difference_table(results)),
+        *as_markdown(difference_table(results)),
         "",
         "Differences in points; 95 % and the probability of being better are of a paired bootstrap "
         f"over test {drawn}.",
         "",
-        "| model | frame acc. dev | frame acc. test | WER dev | WER test | errors | LM weight "
-        "| penalty | search, × real time |",
-        "|---|---|---|---|---|---|---|---|---|",
-        *(model_row(model) for model in results["each_model"]),
+        *as_markdown([MODEL_HEADING, *map(model_row, results["each_model"])]),
     ]
     if table := speaker_table(results):
-        lines += ["", *markdown_table(table)]
+        lines += ["", *as_markdown(table)]
     return "\n".join(lines) + "\n"
 
 
@@ -106,10 +108,10 @@ def _other(other: dict) -> str:
     )
 
 
-def model_row(model: dict) -> str:
-    """One model's row."""
+def model_row(model: dict) -> list[str]:
+    """One model's row below MODEL_HEADING."""
     accuracy, test = model["frame_accuracy"], model["wer"]["test"]
-    cells = [
+    return [
         model["name"],
         f"{accuracy['dev']:.2f}",
         f"{accuracy['test']:.2f}",
@@ -121,7 +123,6 @@ def model_row(model: dict) -> str:
         f"{model['insertion_penalty']:g}",
         f"{model['real_time_factor']:.3f}",
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def machine() -> str:

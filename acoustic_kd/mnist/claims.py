@@ -14,10 +14,10 @@ from acoustic_kd.mnist.results import (
     errors_of,
     grid,
     percent_wrong,
-    plus_minus,
     row_of,
     spread,
 )
+from acoustic_kd.reports.tables import plus_minus
 
 COUNTED = ("cumbersome", "hard", "distilled")  # the rows whose errors are compared
 WARM = 8.0  # temperatures from here on are all alike, for wide nets
@@ -207,7 +207,7 @@ def _mean(values: np.ndarray, sign: bool = False) -> tuple[float, float, str]:
     several = len(values) > 1
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if several else float("nan")
     mean = float(values.mean()) if len(values) else float("nan")
-    return mean, error, plus_minus(mean, error, 1, sign)
+    return mean, error, plus_minus(mean, error, 1, sign=sign)
 
 
 def _is_above(value: float, error: float, degrees: int, point: float) -> bool | None:

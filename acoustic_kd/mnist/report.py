@@ -24,6 +24,7 @@ from acoustic_kd.mnist.results import (
     rows_of,
     spread,
 )
+from acoustic_kd.reports.tables import as_markdown, as_text
 from acoustic_kd.system.files import write_text
 
 # The paper's section 3, of 10,000 test images.
@@ -82,12 +83,9 @@ def terminal_summary(results: dict[str, Any]) -> str:
             title = f"  {BIASES[how]}" if how else nets[0]["title"]
             count, epochs = ("", "") if how else (f"{len(nets)}", f"{nets[0]['epochs']}")
             rows.append([title, count, epochs, spread(errors_of(nets, how)), _paper(nets[0], how)])
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    lines = ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
-    lines.insert(1, "  " + "  ".join("-" * width for width in widths))
     notes = [f"  {comparability_warning(results)}"] if comparability_warning(results) else []
     notes += [f"  {c['claim']}: {c['found']} (paper: {c['paper']})" for c in gap(results)]
-    return "\n".join([line.rstrip() for line in lines] + notes)
+    return "\n".join([*as_text(rows), *notes])
 
 
 def _main_table(results: dict[str, Any]) -> list[str]:
@@ -104,7 +102,7 @@ def _main_table(results: dict[str, Any]) -> list[str]:
         for nets in rows_of(results, 1, 2, 3, 7)
     ]
     heading = ["net", "weights", "nets", "epochs", "errors", "paper", "images/s in training"]
-    return [f"Errors of {_images(results)}:", "", *_table(heading, rows)] if rows else []
+    return [f"Errors of {_images(results)}:", "", *as_markdown([heading, *rows])] if rows else []
 
 
 def _corrected_table(results: dict[str, Any]) -> list[str]:
@@ -134,7 +132,7 @@ def _corrected_table(results: dict[str, Any]) -> list[str]:
     return [
         f"Transfer sets without some classes, errors of {_images(results)}:",
         "",
-        *_table(heading, rows),
+        *as_markdown([heading, *rows]),
         "",
         "The prior's shift makes the net's mean probability of the classes, on its transfer set and"
         " at the temperature of the soft targets, equal to their share of the train images. The "
@@ -153,7 +151,7 @@ def _grid_table(results: dict[str, Any]) -> list[str]:
     ]
     heading = ["units a layer", *(f"T = {t:g}" for t in temperatures)]
     caption = f"Errors of {_images(results)} by width and temperature:"
-    return [caption, "", *_table(heading, rows)] if rows else []
+    return [caption, "", *as_markdown([heading, *rows])] if rows else []
 
 
 def _claim_lines(results: dict[str, Any]) -> list[str]:
@@ -189,20 +187,16 @@ def _confusions(results: dict[str, Any]) -> list[list[str]]:
         if total[true, taken] > 0
     ]
     by_digit = [[row, *(f"{e:.1f}" for e in matrix.sum(1))] for row, matrix in off.items()]
+    digits = ["digit", *map(str, range(10))]
     caption = "Where the errors are, a net's on average: the most frequent confusions,"
     return [
-        [caption, "", *_table(["true → taken for", *off], by_pair)],
-        ["and the errors by digit:", "", *_table(["digit", *map(str, range(10))], by_digit)],
+        [caption, "", *as_markdown([["true → taken for", *off], *by_pair])],
+        ["and the errors by digit:", "", *as_markdown([digits, *by_digit])],
     ]
 
 
 def _picture(pictures: Mapping[str, str], name: str, caption: str) -> list[str]:
     return [f"![{caption}]({pictures[name]})"] if name in pictures else []
-
-
-def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [f"| {' | '.join(row)} |" for row in (heading, *rows)]
-    return [lines[0], f"|{'|'.join('---' for _ in heading)}|", *lines[1:]]
 
 
 def _images(results: dict[str, Any]) -> str:

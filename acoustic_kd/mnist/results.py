@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from acoustic_kd.reports.tables import plus_minus
+
 # How biases were corrected, and what the report calls it.
 BIASES = {
     "": "as trained",
@@ -65,20 +67,12 @@ def percent_wrong(nets: list[dict[str, Any]], how: str, classes: Iterable[int]) 
     return 100 * (1 - right / matrices[:, rows].sum((1, 2)))
 
 
-def spread(values: Sequence[float] | np.ndarray, digits: int = 1, sign: bool = False) -> str:
+def spread(values: Sequence[float] | np.ndarray, digits: int = 1, *, sign: bool = False) -> str:
     """Mean ± standard deviation; a single count of errors stays whole."""
-    if len(values) < 2:
-        whole = len(values) and float(values[0]).is_integer() and not sign
-        return (
-            plus_minus(values[0], float("nan"), 0 if whole else digits, sign) if len(values) else ""
-        )
-    return plus_minus(float(np.mean(values)), float(np.std(values, ddof=1)), digits, sign)
-
-
-def plus_minus(mean: float, deviation: float, digits: int, sign: bool = False) -> str:
-    """A number with its uncertainty, where there is one."""
-    text = f"{mean:{'+' if sign else ''}.{digits}f}".replace("-", "−")
-    return text if np.isnan(deviation) else f"{text} ± {deviation:.{digits}f}"
+    if len(values) > 1:
+        return plus_minus(float(np.mean(values)), float(np.std(values, ddof=1)), digits, sign=sign)
+    whole = not sign and all(float(value).is_integer() for value in values)
+    return "".join(plus_minus(value, None, 0 if whole else digits, sign=sign) for value in values)
 
 
 def grid(results: dict[str, Any]) -> dict[int, dict[float, dict[int, int]]]:

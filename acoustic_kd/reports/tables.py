@@ -1,12 +1,46 @@
-"""The comparison in tables and sentences, from the contents of `results.json` (docs/results.md)."""
+"""Tables as text and as Markdown; the comparison in tables and sentences, from the contents of
+`results.json` (docs/results.md).
+"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 from acoustic_kd.reports.results import GAINS
 
 UNTRAINED = 0.3  # points of dev frame accuracy that a last epoch may gain without a warning
+
+Rows = Sequence[Sequence[str]]  # of a table, its heading first
+
+
+def as_text(rows: Rows) -> list[str]:
+    """The lines of a table for a terminal: columns aligned, a rule below the heading."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    heading, *rest = rows
+    lines = [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in (heading, ["-" * width for width in widths], *rest)
+    ]
+    return [line.rstrip() for line in lines]
+
+
+def as_markdown(rows: Rows) -> list[str]:
+    """The lines of a table in Markdown."""
+    heading, *rest = ("| " + " | ".join(row) + " |" for row in rows)
+    return [heading, f"|{'|'.join('---' for _ in rows[0])}|", *rest]
+
+
+def plus_minus(mean: float, deviation: float | None, digits: int = 2, *, sign: bool = False) -> str:
+    """A number with its uncertainty, or alone where that is None or NaN.
+
+    Args:
+        digits: after the decimal point.
+        sign: write "+" before a positive number.
+    """
+    text = f"{mean:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+    known = deviation is not None and not isnan(deviation)
+    return f"{text} ± {deviation:.{digits}f}" if known else text
 
 
 def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
@@ -26,17 +60,13 @@ def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
                 name,
                 f"{system['parameters'] / 1e6:.2f} M",
                 f"{accuracy['dev']:.2f}",
-                f"{accuracy['test']:.2f}" + _plus_minus(accuracy["sd"]),
+                plus_minus(accuracy["test"], accuracy["sd"]),
                 f"{wer['dev']['percent']:.2f}",
-                f"{wer['test']['percent']:.2f}" + _plus_minus(wer["test"]["sd"]),
+                plus_minus(wer["test"]["percent"], wer["test"]["sd"]),
                 f"{low:.1f} … {high:.1f}",
             ]
         )
     return rows
-
-
-def _plus_minus(deviation: float | None) -> str:
-    return "" if deviation is None else f" ± {deviation:.2f}"
 
 
 MEASURES = {"frame_accuracy": "frame accuracy", "wer": "WER"}
@@ -129,15 +159,8 @@ def precision_sentences(results: Mapping[str, Any]) -> list[str]:
 
 def terminal_table(results: dict[str, Any]) -> str:
     """The comparison for a terminal."""
-    lines = [*_aligned(table_rows(results)), "", *_aligned(difference_table(results))]
+    lines = [*as_text(table_rows(results)), "", *as_text(difference_table(results))]
     return "\n".join(lines + [f"  {sentence}" for sentence in sentences(results)])
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    lines = ["  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
-    lines.insert(1, "  " + "  ".join("-" * width for width in widths))
-    return [line.rstrip() for line in lines]
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -146,20 +169,20 @@ def markdown(results: dict[str, Any]) -> str:
     lines = [
         f"# {results['corpus']}: {', '.join(s['name'] for s in results['systems'])}",
         "",
-        *markdown_table(table_rows(results)),
+        *as_markdown(table_rows(results)),
         "",
         *(f"- {sentence}" for sentence in sentences(results)),
         "",
         "Figures in percent; ± is the standard deviation over models, 95 % a bootstrap interval "
         "over test utterances. LM weight and insertion penalty were tuned on dev.",
         "",
-        *markdown_table(difference_table(results)),
+        *as_markdown(difference_table(results)),
         "",
         "Differences in points; 95 % and the probability of being better are of a paired bootstrap "
         f"over test {drawn['wer']}.",
     ]
     if table := speaker_table(results):
-        lines += ["", "## By speaker", "", *markdown_table(table)]
+        lines += ["", "## By speaker", "", *as_markdown(table)]
     return "\n".join(lines) + "\n"
 
 
@@ -196,9 +219,3 @@ def speaker_table(results: Mapping[str, Any]) -> list[list[str]]:
         texts = ["" if cell is None else f"{cell:.2f}" for cell in cells]
         rows.append([row["speaker"], str(row["words"]), *texts])
     return rows
-
-
-def markdown_table(rows: list[list[str]]) -> list[str]:
-    """The lines of a table, its heading first."""
-    heading, *rest = ("| " + " | ".join(row) + " |" for row in rows)
-    return [heading, f"|{'|'.join('---' for _ in rows[0])}|", *rest]

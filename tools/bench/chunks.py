@@ -27,7 +27,7 @@ import torch
 from tables import Table
 
 from acoustic_kd.features.frames import Frames, read_frames, shard_paths
-from acoustic_kd.mnist.results import plus_minus
+from acoustic_kd.reports.tables import plus_minus
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import GIGABYTE
