@@ -13,15 +13,15 @@ from acoustic_kd.features.frames import read_frames
 from acoustic_kd.mnist.data import SIDE
 from acoustic_kd.mnist.results import grid
 from acoustic_kd.mnist.variants import DIGITS
-from acoustic_kd.reports.charts import document, element, line, polyline, step, text
+from acoustic_kd.reports.charts import WIDTH, Series, document, element, line, lines, text
 from acoustic_kd.soft_targets.read import read_soft_targets
 
 SURE = 0.9  # the teacher's probability of the label at temperature 1, of an image that is shown
 INK, GREY, LABEL, SECOND = "#222222", "#9a9a9a", "#1f6fb4", "#d9660d"
 IMAGE, BAR, ROW, LEFT, TOP = 56, 15, 78, 20, 64  # pixels of the soft targets' picture
 PANEL = 10 * BAR + 30
-PLOT = (380, 230)  # width and height of one panel of the temperatures' picture
-MARGIN = (58, 34, 20, 40)  # left, top, right, bottom of that panel
+PANEL_HEIGHT = 260  # of the temperatures' picture
+STYLE = f".grid{{stroke:#dddddd}}.axis{{stroke:{INK}}}.curve{{stroke:{LABEL}}}.mark{{fill:{LABEL}}}"
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -138,53 +138,27 @@ def _draw_soft_targets(
 
 
 def temperature_picture(results: dict[str, Any]) -> str | None:
-    """Errors against temperature, a panel a width; None without experiment 4."""
-    found = grid(results)
-    if not found:
+    """Mean errors against temperature, ± one standard deviation, a panel a width.
+
+    None without experiment 4.
+    """
+    panels = []
+    for number, (width, cells) in enumerate(grid(results).items()):
+        title, series = f"{width} units a layer", []
+        for temperature, errors in cells.items():
+            mean, x = float(np.mean([*errors.values()])), float(np.log(temperature))
+            deviation = float(np.std([*errors.values()], ddof=1)) if len(errors) > 1 else 0.0
+            bar = [(x, mean - deviation), (x, mean), (x, mean + deviation)]
+            series.append(Series(title, bar, marked=False))
+        means = Series(title, [bar.points[1] for bar in series])
+        ticks = [(x, f"{t:g}") for t, (x, _) in zip(cells, means.points, strict=True)]
+        panel = lines(title, "temperature", "errors", [means, *series], x_ticks=ticks)
+        place = f"translate({number % 2 * WIDTH} {number // 2 * PANEL_HEIGHT})"
+        panels.append(element("g", panel, transform=place))
+    if not panels:
         return None
-    parts: list[str] = []
-    for number, (width, cells) in enumerate(found.items()):
-        x, y = (number % 2) * PLOT[0], (number // 2) * PLOT[1]
-        parts.append(f'<g transform="translate({x} {y})">')
-        parts += _panel(f"{width} units a layer", {t: [*e.values()] for t, e in cells.items()})
-        parts.append("</g>")
-    return _svg(min(len(found), 2) * PLOT[0], (len(found) + 1) // 2 * PLOT[1], parts)
-
-
-def _panel(title: str, cells: dict[float, list[int]]) -> list[str]:
-    """Means joined by a line, with a bar of one standard deviation each way."""
-    means = {t: float(np.mean(errors)) for t, errors in cells.items()}
-    spread = {t: float(np.std(e, ddof=1)) if len(e) > 1 else 0.0 for t, e in cells.items()}
-    low = min(means[t] - spread[t] for t in cells)
-    high = max(means[t] + spread[t] for t in cells)
-    distance = step(max(high - low, 1.0))
-    low = distance * np.floor(low / distance)
-    high = distance * (np.floor(high / distance) + 1)
-    left, top, right, bottom = MARGIN[0], MARGIN[1], PLOT[0] - MARGIN[2], PLOT[1] - MARGIN[3]
-    logs = np.log(list(cells))
-    across = (logs - logs[0]) / ((logs[-1] - logs[0]) or 1.0)
-    xs = dict(zip(cells, left + 12 + across * (right - left - 24), strict=True))
-
-    def height(errors: float) -> float:
-        return bottom - (errors - low) / (high - low) * (bottom - top)
-
-    parts = [text(left, 22, title, size=13)]
-    for tick in np.arange(low, high + distance / 2, distance):
-        parts.append(line(left, height(tick), right, height(tick), stroke="#dddddd"))
-        parts.append(text(left - 6, height(tick) + 4, f"{tick:g}", anchor="end", size=10))
-    for t, x in xs.items():
-        parts.append(line(x, bottom, x, bottom + 4, stroke=INK))
-        parts.append(text(x, bottom + 15, f"{t:g}", anchor="middle", size=9))
-        ends = height(means[t] - spread[t]), height(means[t] + spread[t])
-        parts.append(line(x, ends[0], x, ends[1], stroke=LABEL))
-    points = [(x, height(means[t])) for t, x in xs.items()]
-    parts.append(polyline(points, stroke=LABEL, stroke_width=1.5))
-    parts += [element("circle", cx=float(x), cy=float(y), r=3, fill=LABEL) for x, y in points]
-    parts.append(line(left, bottom, right, bottom, stroke=INK))
-    parts.append(text((left + right) / 2, PLOT[1] - 8, "temperature", anchor="middle"))
-    turn = f"rotate(-90 14 {(top + bottom) / 2:g})"
-    parts.append(text(14, (top + bottom) / 2, "errors", anchor="middle", transform=turn))
-    return parts
+    width, height = min(len(panels), 2) * WIDTH, (len(panels) + 1) // 2 * PANEL_HEIGHT
+    return _svg(width, height, [element("style", STYLE), *panels])
 
 
 def _svg(width: int, height: int, parts: list[str]) -> str:

@@ -66,6 +66,7 @@ def step(span: float, count: int = 4) -> float:
 WIDTH = 360
 LEFT, RIGHT, TOP, BOTTOM = 44, 350, 10, 200  # the axes of a chart of lines
 SMALL = 10  # size of the text at ticks
+LEGEND_ROW = 17
 DASHES = (None, "2 3", "8 3", "8 3 2 3", "4 4", "1 2")
 MARKS = (  # paths around (0, 0)
     "M-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0 -7.2 0z",
@@ -81,11 +82,12 @@ Scale = Callable[[float], float]
 
 @dataclass(frozen=True)
 class Series:
-    """Points joined by a line; those of one label and style have one entry in the legend."""
+    """Points joined by a line; series of one label and style share an entry of the legend."""
 
     label: str
     points: Sequence[tuple[float, float]]
     style: int = 0
+    marked: bool = True  # whether marks show where its points are
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def _group(style: int, parts: Iterable[str]) -> str:
 
 
 def _picture(title: str, height: float, parts: list[str]) -> str:
-    return document(WIDTH, height, parts, role="img", aria_label=title)
+    size = {"width": WIDTH, "height": height}
+    return document(WIDTH, height, parts, role="img", aria_label=title, **size)
 
 
 def _rounded(values: Sequence[float], wide: float = 0.0) -> tuple[float, float, float]:
@@ -146,15 +149,17 @@ def lines(
     series: Sequence[Series],
     limits: tuple[float, float] | None = None,
     diagonal: bool = False,
+    x_ticks: Sequence[tuple[float, str]] = (),
 ) -> str:
     """Lines over a common axis.
 
     Args:
-        across, up: what the axes are.
-        limits: of both axes; None: as the points want it.
+        across, up: labels of the axes.
+        limits: of both axes; None: as the points need them.
         diagonal: draw the line on which both are equal.
+        x_ticks: (x, label); none: at round distances.
     """
-    points = [point for one in series for point in one.points]
+    points = [point for curve in series for point in curve.points]
     xs, ys = ([point[n] for point in points] for n in (0, 1))
     bounds = [(*limits, 0.2)] * 2 if limits else [_rounded(xs, 1.0), _rounded(ys, 0.01)]
     (x_low, x_high, x_step), (y_low, y_high, y_step) = bounds
@@ -169,7 +174,7 @@ def lines(
     for value, label in _ticks(y_low, y_high, y_step):
         parts.append(line(LEFT, y_of(value), RIGHT, y_of(value), class_="grid"))
         parts.append(text(LEFT - 5, y_of(value) + 3.5, label, "end", SMALL))
-    for value, label in _ticks(x_low, x_high, x_step):
+    for value, label in x_ticks or _ticks(x_low, x_high, x_step):
         parts.append(line(x_of(value), BOTTOM, x_of(value), BOTTOM + 4, class_="axis"))
         parts.append(text(x_of(value), BOTTOM + 15, label, "middle", SMALL))
     parts.append(line(LEFT, BOTTOM, RIGHT, BOTTOM, class_="axis"))
@@ -179,25 +184,25 @@ def lines(
     parts.append(text((LEFT + RIGHT) / 2, BOTTOM + 29, across, "middle", SMALL, class_="quiet"))
     if diagonal:
         parts.append(line(x_of(x_low), y_of(y_low), x_of(x_high), y_of(y_high), class_="axis"))
-    for one in series:
-        parts.append(_curve(one, x_of, y_of))
-    legend = list(dict.fromkeys((one.label, one.style) for one in series))
-    return _picture(title, BOTTOM + 36 + 17 * len(legend), parts + _legend(legend, BOTTOM + 46))
+    parts += [_curve(curve, x_of, y_of) for curve in series]
+    legend = list(dict.fromkeys((curve.label, curve.style) for curve in series))
+    height = BOTTOM + 36 + LEGEND_ROW * len(legend)
+    return _picture(title, height, parts + _legend(legend, BOTTOM + 46))
 
 
 def _curve(series: Series, x_of: Scale, y_of: Scale) -> str:
     places = [(x_of(x), y_of(y)) for x, y in series.points]
     dashes = DASHES[series.style % len(DASHES)]
     every = -(-len(places) // 10)  # not so many marks that they hide the line
-    marks = [mark(x, y, series.style) for x, y in places[::-1][::every]]
+    marked = places[::-1][::every] if series.marked else []
     curve = polyline(places, class_="curve", stroke_dasharray=dashes)
-    return _group(series.style, [curve, *marks])
+    return _group(series.style, [curve, *(mark(x, y, series.style) for x, y in marked)])
 
 
 def _legend(entries: Sequence[tuple[str, int]], top: float) -> list[str]:
     parts = []
     for number, (label, style) in enumerate(entries):
-        y = top + 17 * number
+        y = top + LEGEND_ROW * number
         dashes = DASHES[style % len(DASHES)]
         sample = line(LEFT, y, LEFT + 34, y, class_="curve", stroke_dasharray=dashes)
         parts.append(_group(style, [sample, mark(LEFT + 17, y, style)]))
@@ -256,12 +261,12 @@ def rows(
                 parts.append(text(RIGHT, y + 4, f"{row.value:.{digits}f}", "end"))
     parts.append(text((left + right) / 2, bottom + 28, across, "middle", SMALL, class_="quiet"))
     for number, (label, style) in enumerate(legend):
-        y = bottom + 45 + 17 * number
+        y = bottom + 45 + LEGEND_ROW * number
         parts += [
             _group(style, [mark(left + 6, y, style, "hollow")]),
             text(left + 16, y + 4, label),
         ]
-    return _picture(title, bottom + 38 + 17 * len(legend), parts)
+    return _picture(title, bottom + 38 + LEGEND_ROW * len(legend), parts)
 
 
 def tempered(

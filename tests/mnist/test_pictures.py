@@ -1,6 +1,7 @@
 """The pictures of the MNIST report: PNG files read back, images chosen, SVG that is XML."""
 
 import base64
+import re
 import struct
 import xml.etree.ElementTree as ET
 import zlib
@@ -19,6 +20,7 @@ from acoustic_kd.mnist.pictures import (
     temperature_picture,
 )
 from acoustic_kd.mnist.results import grid
+from acoustic_kd.reports.charts import BOTTOM, LEFT, RIGHT, TOP
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.write import Provenance, write_shard
 
@@ -164,22 +166,27 @@ def test_errors_against_temperature():
         for seed in (1, 2, 3)
     ]
     root = parse(temperature_picture({"nets": nets}))
-    panels = root.findall(f"{SVG}g")
-    assert [p.find(f"{SVG}text").text for p in panels] == [
+    panels = root.findall(f"{SVG}g/{SVG}svg")
+    assert [panel.get("aria-label") for panel in panels] == [
         f"{width} units a layer" for width in (800, 100, 30)
     ]
     for panel in panels:
-        centres = [(float(c.get("cx")), float(c.get("cy"))) for c in panel.iter(f"{SVG}circle")]
-        assert len(centres) == 3
-        assert centres == sorted(centres, key=lambda c: (c[0], -c[1]))  # to the right and up
-        assert all(34 <= y <= 190 and 58 <= x <= 360 for x, y in centres)
+        assert len(marks(panel)) == 3
+        assert marks(panel) == sorted(marks(panel), key=lambda place: (place[0], -place[1]))
+        assert len(list(panel.iter(f"{SVG}polyline"))) == 1 + 3  # means, deviations
+
+
+def marks(panel):
+    """x and y of the marks, without that of the legend, in the order of the temperatures."""
+    places = [path.get("transform") for path in panel.iter(f"{SVG}path")]
+    return [tuple(map(float, re.findall(r"-?[\d.]+", place))) for place in places][-2::-1]
 
 
 @pytest.mark.parametrize("errors", [0, 1, 74, 10_000])
 def test_a_grid_of_one_net(errors):
     root = parse(temperature_picture({"nets": [cell(300, 20.0, 1, errors)]}))
-    (circle,) = root.iter(f"{SVG}circle")
-    assert 34 <= float(circle.get("cy")) <= 190
+    ((x, y),) = marks(root)
+    assert LEFT <= x <= RIGHT and TOP <= y <= BOTTOM
 
 
 def test_no_grid_no_picture():
