@@ -15,6 +15,7 @@ from pathlib import Path
 from acoustic_kd.mnist import report as mnist_report
 from acoustic_kd.reports.tables import (
     as_markdown,
+    difference_caption,
     difference_table,
     sentences,
     speaker_table,
@@ -52,7 +53,6 @@ def section(name: str, results: dict, graph: dict | None, other: dict | None) ->
     """
     minutes = results["minutes"]
     longest = ", ".join(f"{name} {took:g}" for name, took in minutes.items() if took >= 0.1)
-    drawn = results["differences"]["wer"]["drawn"]
     lines = [
         f"## {name}",
         "",
@@ -67,10 +67,9 @@ def section(name: str, results: dict, graph: dict | None, other: dict | None) ->
         *([] if graph is None else [_graph(graph)]),
         *([] if other is None else [_other(other)]),
         "",
-        *as_markdown(difference_table(results)),
+        *as_markdown(difference_table(results["differences"])),
         "",
-        "Differences in points; 95 % and the probability of being better are of a paired bootstrap "
-        f"over test {drawn}.",
+        difference_caption(results["differences"]),
         "",
         *as_markdown([MODEL_HEADING, *map(model_row, results["each_model"])]),
     ]

@@ -1,6 +1,6 @@
-"""What a page shows of an experiment, read from its directory."""
+"""What a page shows of an experiment, or of several folds that are pooled, read from its files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,15 +14,18 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json, read_jsonl
 from acoustic_kd.system.steps import read_done
 
-# What models are called → their folder.
-PLACES = {"member": "members", "control": "distilled/control", "distilled": "distilled"}
+# A model's name without its number → its kind, and the folder with the models of that name.
 KIND_OF = {
     "member": "baseline",
     "control": "control",
     "ensemble": "ensemble",
     "distilled": "distilled",
 }
-NEEDED = ("systems", "gain_kept", "gain_kept_ci95", "differences", "each_model")  # of results.json
+MODEL_FOLDERS = {
+    "member": "members",
+    "control": "distilled/control",
+    "distilled": "distilled",
+}
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,25 @@ class ExperimentFiles:
     """An experiment that has results.
 
     Attributes:
-        name: that it goes by on the page.
-        results: the contents of `results.json`.
+        name: what the page calls it.
+        directories: one, or that of each fold.
+        results: the contents of `results.json`, pooled over the folds.
     """
 
     name: str
-    directory: Path
+    directories: Sequence[Path]
     results: Mapping[str, Any]
+
+    @cached_property
+    def folds(self) -> list["ExperimentFiles"]:
+        """Each fold as an experiment of its own; without folds, the experiment itself."""
+        if len(self.directories) == 1:
+            return [self]
+        names = short_names([directory.resolve() for directory in self.directories])
+        return [
+            ExperimentFiles(name, [directory], read_json(directory / "results.json"))
+            for name, directory in zip(names, self.directories, strict=True)
+        ]
 
     @cached_property
     def models(self) -> dict[str, str]:
@@ -44,144 +59,158 @@ class ExperimentFiles:
         names = [model["name"] for model in self.results["each_model"]]
         return {name: KIND_OF[name.partition("-")[0]] for name in names}
 
+    def of_kind(self, kind: str) -> list[str]:
+        """The systems of a kind."""
+        return [name for name, model_kind in self.models.items() if model_kind == kind]
+
+    def model_directories(self, kind: str) -> list[Path]:
+        """The directories of the single models of a kind, of all folds."""
+        parts = [name.partition("-") for name in self.of_kind(kind)]
+        return [
+            directory / MODEL_FOLDERS[name] / number
+            for directory in self.directories
+            for name, _, number in parts
+            if name in MODEL_FOLDERS
+        ]
+
     @cached_property
-    def folders(self) -> dict[str, Path]:
-        """Of each single model, where it lies."""
-        parts = {name: name.partition("-") for name in self.models}
-        return {
-            name: self.directory / PLACES[kind] / number
-            for name, (kind, _, number) in parts.items()
-            if kind in PLACES
-        }
+    def curves(self) -> dict[str, list[list[dict[str, Any]]]]:
+        """Kind → the rows of each of its models' `metrics.jsonl`, where there are any."""
+        curves: dict[str, list[list[dict[str, Any]]]] = {}
+        for kind in dict.fromkeys(self.models.values()):
+            paths = [folder / "metrics.jsonl" for folder in self.model_directories(kind)]
+            rows = [read_jsonl(path) for path in paths if path.is_file()]
+            curves[kind] = [curve for curve in rows if curve]
+        return curves
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Those that shaped it, as the records of its stages have them."""
-        found: dict[str, Any] = {}
-        for path in sorted(self.directory.glob("*/done.json")):
-            found |= (read_done(path.parent) or {}).get("settings", {})
-        found.pop("format", None)
-        return found
+        """The settings that shaped it and are the same in all folds, from its stages' records."""
+        folds = []
+        for directory in self.directories:
+            settings: dict[str, Any] = {}
+            for path in sorted(directory.glob("*/done.json")):
+                settings |= (read_done(path.parent) or {}).get("settings", {})
+            settings.pop("format", None)
+            folds.append(settings)
+        return {
+            key: value
+            for key, value in folds[0].items()
+            if all(settings.get(key, NONE) == value for settings in folds)
+        }
 
-    @cached_property
-    def curves(self) -> dict[str, list[dict[str, Any]]]:
-        """Model → the rows of its `metrics.jsonl`, where there are any."""
-        paths = {name: folder / "metrics.jsonl" for name, folder in self.folders.items()}
-        found = {name: read_jsonl(path) for name, path in paths.items() if path.is_file()}
-        return {name: rows for name, rows in found.items() if rows}
+    def _decoded(self, file: str) -> list[tuple[str, Path]]:
+        """(system, path) of a file that decoding wrote; empty where one of them is missing."""
+        paths = [
+            (name, directory / "decode" / name / file)
+            for directory in self.directories
+            for name in self.models
+        ]
+        return paths if all(path.is_file() for _, path in paths) else []
 
     @cached_property
     def frames(self) -> dict[str, list[dict[str, Any]]]:
-        """Kind of system → the `frames.json` of its systems; empty where one of them has none."""
-        found: dict[str, list[dict[str, Any]]] = {}
-        for name, kind in self.models.items():
-            path = self.directory / "decode" / name / "frames.json"
-            if not path.is_file():
-                return {}
-            found.setdefault(kind, []).append(read_json(path))
-        return found
+        """Kind of system → the `frames.json` of its systems; empty where one is missing."""
+        frames: dict[str, list[dict[str, Any]]] = {}
+        for name, path in self._decoded("frames.json"):
+            frames.setdefault(self.models[name], []).append(read_json(path))
+        return frames
 
     @cached_property
-    def soft_targets(self) -> StoreReport:
-        """What the manifest of its soft targets says."""
-        return examine(self.directory / "soft_targets")
+    def measurements(self) -> dict[str, dict[str, Any]]:
+        """System → its `measurement.json`, without folds; empty where one is missing."""
+        return {name: read_json(path) for name, path in self._decoded("measurement.json")}
 
     @cached_property
-    def graph(self) -> dict[str, Any]:
-        """How large the decoding graph is, as far as that is known."""
-        path = self.directory / "graph" / "graph.json"
-        return read_json(path) if path.is_file() else {}
+    def transcripts(self) -> dict[str, dict[str, list[str]]]:
+        """System → test utterance → recognised words; empty where those of a system are missing."""
+        transcripts: dict[str, dict[str, list[str]]] = {}
+        for name, path in self._decoded("test.txt"):
+            transcripts.setdefault(name, {}).update(read_transcripts(path))
+        return transcripts
 
     @cached_property
     def _test(self) -> list[Utterance]:
-        """The test utterances that were decoded, if what says so is there."""
-        path = self.directory / "corpus" / "test.jsonl"
-        if not path.is_file() or not self.transcripts:
+        """The test utterances that were decoded; none where manifest or transcripts are missing."""
+        paths = [directory / "corpus" / "test.jsonl" for directory in self.directories]
+        if not self.transcripts or not all(path.is_file() for path in paths):
             return []
-        return [u for u in read_manifest(path) if u.id in self.transcripts["ensemble"]]
+        utterances = [utterance for path in paths for utterance in read_manifest(path)]
+        return [u for u in utterances if u.id in self.transcripts["ensemble"]]
 
     @property
     def references(self) -> dict[str, list[str]]:
-        """Test utterance → words; nothing where the manifest or what was recognised is gone."""
+        """Test utterance → words."""
         return {utterance.id: (utterance.text or "").split() for utterance in self._test}
 
     @property
     def speakers(self) -> dict[str, str]:
-        """Test utterance → who speaks, likewise."""
+        """Test utterance → speaker."""
         return {utterance.id: utterance.speaker for utterance in self._test}
 
     @cached_property
-    def measurements(self) -> dict[str, dict[str, Any]]:
-        """System → its `measurement.json`; nothing where one of them has none."""
-        paths = {n: self.directory / "decode" / n / "measurement.json" for n in self.models}
-        if not all(path.is_file() for path in paths.values()):
-            return {}
-        return {name: read_json(path) for name, path in paths.items()}
+    def soft_targets(self) -> StoreReport:
+        """What the manifest of the soft targets says, without folds."""
+        return examine(self.directories[0] / "soft_targets")
 
     @cached_property
-    def transcripts(self) -> dict[str, dict[str, list[str]]]:
-        """System → test utterance → recognised words; nothing where a system has none."""
-        paths = {name: self.directory / "decode" / name / "test.txt" for name in self.models}
-        if not all(path.is_file() for path in paths.values()):
-            return {}
-        return {name: read_transcripts(path) for name, path in paths.items()}
-
-    def of_kind(self, kind: str) -> list[str]:
-        """The systems of a kind."""
-        return [name for name, its in self.models.items() if its == kind]
+    def graph(self) -> dict[str, Any]:
+        """The size of the decoding graph, without folds; empty where it is not known."""
+        path = self.directories[0] / "graph" / "graph.json"
+        return read_json(path) if path.is_file() else {}
 
 
-def short_names(places: Sequence[Path]) -> list[str]:
-    """What experiments go by: the last parts of their paths that tell them apart.
-
-    Raises:
-        UserError: one is given twice.
-    """
-    for place in places:
-        if places.count(place) > 1:
-            raise UserError(f"{place}: given twice; an experiment differs from itself in nothing")
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Names of experiments: as many last parts of their paths as tell them apart."""
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UserError(f"{path}: given twice; give each experiment once")
     depth = 1
-    while len({place.parts[-depth:] for place in places}) < len(places):
+    while len({path.parts[-depth:] for path in paths}) < len(paths):
         depth += 1
-    return ["/".join(place.parts[-depth:]) for place in places]
+    return ["/".join(path.parts[-depth:]) for path in paths]
 
 
-def differing_settings(sources: Sequence[ExperimentFiles]) -> list[str]:
+def side_by_side(
+    experiments: Sequence[ExperimentFiles],
+    rows_of: Callable[[ExperimentFiles], list[list[str]]],
+) -> list[list[str]]:
+    """One table of the tables of experiments, the first column their names if they are several.
+
+    Args:
+        rows_of: an experiment's table, its heading first.
+    """
+    table = [["", *rows_of(experiments[0])[0]]]
+    table += [[e.name, *row] for e in experiments for row in rows_of(e)[1:]]
+    return table if len(experiments) > 1 else [row[1:] for row in table]
+
+
+def differing_settings(experiments: Sequence[ExperimentFiles]) -> list[str]:
     """The settings in which experiments differ."""
-    keys = sorted(set().union(*(source.settings for source in sources)))
-    first = sources[0].settings
+    keys = sorted(set().union(*(experiment.settings for experiment in experiments)))
+    first = experiments[0].settings
     return [
         key
         for key in keys
-        if any(s.settings.get(key, NONE) != first.get(key, NONE) for s in sources)
+        if any(e.settings.get(key, NONE) != first.get(key, NONE) for e in experiments)
     ]
 
 
-def read_source(directory: Path, name: str) -> ExperimentFiles:
-    """A finished experiment.
-
-    Raises:
-        UserError: there is none, it is not finished or out of date, or its results are of another
-            kind.
-    """
-    directory = Path(directory)
+def read_experiment(directory: Path, name: str) -> ExperimentFiles:
+    """The files of an experiment, which must be finished and up to date."""
     if not directory.is_dir():
         raise UserError(f"{directory}: no such experiment")
     path = directory / "results.json"
     report = read_done(directory / "report")
     begun = (directory / "report" / "started.json").exists() and report is None
     if begun or not path.is_file():
-        raise UserError(f"{directory}: the experiment is not finished; run stage report first")
+        raise UserError(f"{directory}: the experiment is not finished; run its stage report first")
     decoded = (read_done(directory / "decode") or {}).get("digest")
     if report is not None and report["inputs"].get("decode") != decoded:
         raise UserError(
-            f"{directory}: its results are older than what is decoded; run stage report"
+            f"{directory}: results.json is older than the decoded test set; run the stage report"
         )
     results = read_json(path)
-    if not isinstance(results, dict) or results.get("corpus") == "mnist":
-        raise UserError(f"{path}: not of the speech recipe, so there is nothing to compare")
-    if missing := [key for key in NEEDED if key not in results]:
-        raise UserError(
-            f"{path}: has no '{missing[0]}'; an older version made it: run stage report"
-        )
-    return ExperimentFiles(name, directory, results)
+    if not isinstance(results, dict) or "systems" not in results:
+        raise UserError(f"{path}: not results of speech; give experiments of `acoustic-kd run`")
+    return ExperimentFiles(name, [directory], results)

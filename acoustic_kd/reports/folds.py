@@ -1,6 +1,5 @@
-"""The pooled results of several folds (`corpus.folds`) and their page."""
+"""The pooled results of several folds (`corpus.folds`)."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,27 +8,7 @@ import numpy as np
 
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts, score
-from acoustic_kd.reports.experiment_files import ExperimentFiles, differing_settings, short_names
-from acoustic_kd.reports.experiment_page import NO_FRAMES
-from acoustic_kd.reports.frame_sections import (
-    STYLES,
-    by_phone,
-    calibration_table,
-    pooled,
-    reliability,
-)
-from acoustic_kd.reports.page import Note, Part, Section, Table, render
 from acoustic_kd.reports.results import Measurement, make_results
-from acoustic_kd.reports.sections import (
-    comparison_parts,
-    gain_pictures,
-    models_section,
-    results_section,
-    size_table,
-    speakers_section,
-    summary_lines,
-    training_section,
-)
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256, read_json
 
@@ -115,71 +94,3 @@ def _pooled(
     found.wer["dev"] = {"percent": 100 * counts["errors"] / counts["words"], **counts}
     found.wer["test"] = asdict(score(references, transcripts))
     return found
-
-
-FOLD = "corpus.fold"  # the setting in which folds differ
-
-
-def folds_page(directories: Sequence[Path], results: Mapping[str, Any]) -> str:
-    """The report of folds.
-
-    Args:
-        directories: of the experiments.
-        results: of them, pooled (`acoustic_kd.reports.folds`).
-
-    Raises:
-        UserError: one is given twice, or a file of it is damaged.
-    """
-    names = short_names([Path(directory).resolve() for directory in directories])
-    folds = [
-        ExperimentFiles(name, directory, read_json(directory / "results.json"))
-        for name, directory in zip(names, map(Path, directories), strict=True)
-    ]
-    sections = [
-        results_section(results),
-        _each_fold(folds),
-        training_section(folds),
-        Section("cost", "Size, speed, memory", [size_table(folds, "fold")]),
-        *_frames(folds),
-        models_section(results),
-        speakers_section(results),
-        _settings(folds),
-    ]
-    systems = ", ".join(system["name"] for system in results["systems"])
-    title = f"{results['corpus']}: {systems} over {len(folds)} folds"
-    return render(title, summary_lines(results), sections)
-
-
-def _each_fold(folds: Sequence[ExperimentFiles]) -> Section:
-    parts: list[Part] = []
-    if others := [key for key in differing_settings(folds) if key != FOLD]:
-        text = f"The folds differ in more than {FOLD}: {', '.join(others)}."
-        parts.append(Note(text, caution=True))
-    gains = gain_pictures({fold.name: fold.results for fold in folds})
-    return Section("folds", "Each fold", [*parts, *comparison_parts(folds, "fold"), *gains])
-
-
-def _frames(folds: Sequence[ExperimentFiles]) -> list[Section]:
-    """Of all folds together; their senones differ, their phones do not."""
-    titles = {"phones": "Frame accuracy by phone", "calibration": "Calibration"}
-    if lacking := [fold.name for fold in folds if not fold.frames]:
-        notes = [Note(f"{name}: {NO_FRAMES}") for name in lacking]
-        return [Section(name, title, notes) for name, title in titles.items()]
-    figures = {
-        kind: pooled([part for fold in folds for part in fold.frames[kind]])
-        for kind in folds[0].frames
-    }
-    drawn = reliability(figures, STYLES)
-    calibration: list[Part] = [calibration_table(figures), *([drawn] if drawn else [])]
-    return [
-        Section("phones", titles["phones"], by_phone(figures)),
-        Section("calibration", titles["calibration"], calibration),
-    ]
-
-
-def _settings(folds: Sequence[ExperimentFiles]) -> Section:
-    """Those that the folds have in common."""
-    differ = differing_settings(folds)
-    shared = sorted((key, str(v)) for key, v in folds[0].settings.items() if key not in differ)
-    table = [Table([["setting", ""], *(list(row) for row in shared)])] if shared else []
-    return Section("settings", "Settings of all folds", table, folded=True)

@@ -1,20 +1,99 @@
-"""What the ensemble knows of single frames: right by phone, what a phone might also be, and
-whether probabilities are as often right as they say.
-"""
+"""Sections on single test frames: accuracy by phone, what else a phone might be, calibration."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from acoustic_kd.reports.charts import Row, Series, lines, rows, tempered
+from acoustic_kd.reports.experiment_files import ExperimentFiles
 from acoustic_kd.reports.frame_figures import SURE, expected_error
-from acoustic_kd.reports.page import NONE, Note, Picture, Table
+from acoustic_kd.reports.page import NONE, Note, Part, Picture, Section, Table
 
 Figures = Mapping[str, Any]  # as `frames.json`
 STYLES = {"baseline": 0, "control": 3, "ensemble": 1, "distilled": 2}
-LEAST_FRAMES = 20  # of a bin, or of a phone, that is in a picture
-OTHERS = 4  # phones that a phone may also be
-EXAMPLES = 6  # shown at once; the others follow
-PAIRS = 20  # of phones, the most confused
+MIN_FRAMES = 20  # of a bin, or of a phone, that is in a picture
+MAX_OTHERS = 4  # phones that a phone may also be
+EXAMPLES_AT_ONCE = 6  # the others are folded
+MAX_PAIRS = 20  # of phones, the most confused
+MISSING = (
+    "decode/…/frames.json is missing; delete the folder decode and run the stages decode and report"
+)
+
+
+def _missing(experiment: ExperimentFiles) -> list[Note]:
+    """The folds without figures of frames."""
+    if experiment.frames:
+        return []
+    lacking = [fold.name for fold in experiment.folds if not fold.frames]
+    return [Note(f"{name}: {MISSING}") for name in lacking]
+
+
+def phone_section(experiment: ExperimentFiles) -> Section:
+    """Frame accuracy of each phone; senones of folds differ, their phones do not."""
+    parts: Sequence[Part] = _missing(experiment) or by_phone(pooled_by_kind(experiment))
+    return Section("phones", "Frame accuracy by phone", parts)
+
+
+def confusion_section(experiment: ExperimentFiles) -> Section:
+    """What the ensemble's predictions tell of similar phones; nothing for folds."""
+    title, parts = "What soft targets know", list[Part]()
+    if len(experiment.directories) == 1:
+        parts += _missing(experiment) or _confusion_parts(experiment)
+    return Section("confusions", title, parts)
+
+
+def _confusion_parts(experiment: ExperimentFiles) -> list[Part]:
+    (ensemble,) = experiment.frames["ensemble"]
+    confused = confusion_picture(ensemble)
+    note = (
+        "For each phone a test frame that the ensemble gets right, if possible with a probability "
+        f"of {SURE:g} or more, and of these the one with the most probability for other phones: "
+        "its most probable senones (PHONE_STATE.NUMBER), tempered. Each column has a scale of its "
+        "own; bold is the frame's own senone."
+    )
+    return [
+        Note(note),
+        *example_pictures(ensemble)[:EXAMPLES_AT_ONCE],
+        *([confused] if confused else []),
+        phone_table(ensemble, pooled_by_kind(experiment)),
+    ]
+
+
+def example_section(experiment: ExperimentFiles) -> Section:
+    """The tempered frames that `confusion_section` leaves out."""
+    single = len(experiment.directories) == 1 and experiment.frames
+    pictures = example_pictures(experiment.frames["ensemble"][0]) if single else []
+    parts = pictures[EXAMPLES_AT_ONCE:]
+    return Section("examples", "More frames, tempered", parts, folded=True)
+
+
+def calibration_section(experiments: Sequence[ExperimentFiles]) -> Section:
+    """Whether probabilities are as often right as they say.
+
+    Of one experiment the systems are compared, of several their distilled models.
+    """
+    parts: list[Part] = [note for experiment in experiments for note in _missing(experiment)]
+    measured = {e.name: pooled_by_kind(e) for e in experiments if e.frames}
+    if len(experiments) == 1:
+        title, curves, styles = "system", measured.get(experiments[0].name, {}), STYLES
+        figures = curves
+    else:
+        title = "experiment, system"
+        figures = {
+            f"{name}, {kind}": row
+            for name, kinds in measured.items()
+            for kind, row in kinds.items()
+        }
+        curves = {name: kinds["distilled"] for name, kinds in measured.items()}
+        styles = {experiment.name: number for number, experiment in enumerate(experiments)}
+    if figures:
+        drawn = reliability(curves, styles)
+        parts += [calibration_table(figures, title), *([drawn] if drawn else [])]
+    return Section("calibration", "Calibration", parts)
+
+
+def pooled_by_kind(experiment: ExperimentFiles) -> dict[str, dict[str, Any]]:
+    """Kind of system → its figures, pooled over models and folds."""
+    return {kind: pooled(parts) for kind, parts in experiment.frames.items()}
 
 
 def pooled(parts: Sequence[Figures]) -> dict[str, Any]:
@@ -42,7 +121,7 @@ def pooled(parts: Sequence[Figures]) -> dict[str, Any]:
     return {**totals, **means, "phones": phones, "bins": bins}
 
 
-def by_phone(figures: Mapping[str, Figures]) -> list[Note | Picture | Table]:
+def by_phone(figures: Mapping[str, Figures]) -> list[Part]:
     """Frame accuracy of each phone, the worst of the ensemble's first, in a picture and a table.
 
     Args:
@@ -55,7 +134,7 @@ def by_phone(figures: Mapping[str, Figures]) -> list[Note | Picture | Table]:
     order = sorted(shares["ensemble"], key=lambda phone: (shares["ensemble"][phone], phone))
     half = -(-len(order) // 2)
     legend = [(kind, STYLES[kind]) for kind in shares]
-    parts: list[Note | Picture | Table] = [
+    parts: list[Part] = [
         Note("Frames of which the best senone is the right one, by their phone, in percent.")
     ]
     for number, part in enumerate((order[:half], order[half:])):
@@ -93,7 +172,7 @@ def phone_table(ensemble: Figures, figures: Mapping[str, Figures]) -> Table:
 
 def _others(phone: str, shares: Mapping[str, float]) -> str:
     """The other phones that have most, such as `P 10.2, D 3.1`."""
-    most = sorted(((-share, p) for p, share in shares.items() if p != phone))[:OTHERS]
+    most = sorted(((-share, p) for p, share in shares.items() if p != phone))[:MAX_OTHERS]
     return ", ".join(f"{p} {-100 * share:.1f}" for share, p in most) or NONE
 
 
@@ -107,8 +186,8 @@ def confusion_picture(ensemble: Figures) -> Picture | None:
         (-mass, phone, other, row["taken_for"].get(other, 0) / row["frames"])
         for phone, row in ensemble["phones"].items()
         for other, mass in row["mass"].items()
-        if phone != other and row["frames"] >= LEAST_FRAMES
-    )[:PAIRS]
+        if phone != other and row["frames"] >= MIN_FRAMES
+    )[:MAX_PAIRS]
     if not pairs:
         return None
     entries = [
@@ -166,7 +245,7 @@ def reliability(figures: Mapping[str, Figures], styles: Mapping[str, int]) -> Pi
         points = [
             (b["confidence"] / b["frames"], b["right"] / b["frames"])
             for b in one["bins"]
-            if b["frames"] >= LEAST_FRAMES
+            if b["frames"] >= MIN_FRAMES
         ]
         series += [Series(name, points, styles[name])] if points else []
     if not series:

@@ -1,69 +1,85 @@
-"""Decoded sentences of which two systems differ, their errors marked."""
+"""Decoded sentences in which two systems differ, their errors marked."""
 
 from collections.abc import Mapping, Sequence
 
 import kaldialign
 
 from acoustic_kd.decoding.error_listing import NOTHING
-from acoustic_kd.reports.page import Note, Sentence
+from acoustic_kd.reports.experiment_files import ExperimentFiles
+from acoustic_kd.reports.page import Note, Section, Sentence
 
-SHOWN = 5  # of each of the groups
+MAX_SHOWN = 5  # sentences of each group
 
 Words = Mapping[str, Sequence[str]]  # utterance → words
 
 
-def marked(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[str, str]]:
-    """The words of a hypothesis, and those it lacks, each with its mark."""
-    found = []
+def sentences_section(experiment: ExperimentFiles) -> Section:
+    """The test utterances in which the first member and the first distilled model differ."""
+    title = "Decoded sentences"
+    if not experiment.references:
+        note = Note("The decoded words are missing (decode/…/test.txt).")
+        return Section("sentences", title, [note])
+    first, second = experiment.of_kind("baseline")[0], experiment.of_kind("distilled")[0]
+    shown = [first, "ensemble", second]
+    parts = differing_sentences(experiment.references, experiment.transcripts, first, second, shown)
+    return Section("sentences", title, parts)
+
+
+def mark_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[str, str]]:
+    """The words of a hypothesis and those it lacks, each with its mark."""
+    marked = []
     for expected, word in kaldialign.align(list(reference), list(hypothesis), NOTHING):
         if expected == word:
-            found.append(("", word))
+            marked.append(("", word))
         elif expected == NOTHING:
-            found.append(("inserted", word))
+            marked.append(("inserted", word))
         else:
-            found.append(("deleted", expected) if word == NOTHING else ("substituted", word))
-    return found
+            marked.append(("deleted", expected) if word == NOTHING else ("substituted", word))
+    return marked
 
 
-def differing(
-    references: Words, transcripts: Mapping[str, Words], one: str, other: str, shown: Sequence[str]
+def differing_sentences(
+    references: Words,
+    transcripts: Mapping[str, Words],
+    first: str,
+    second: str,
+    shown: Sequence[str],
 ) -> list[Note | Sentence]:
     """How often two systems differ, and the sentences where they do most.
 
     Args:
         transcripts: system → utterance → words.
-        one, other: the two; the second may be better, worse, or wrong in other ways.
-        shown: the systems that are shown of each sentence.
+        first, second: the two systems.
+        shown: the systems whose words are shown.
     """
     groups: dict[str, list[tuple[int, str]]] = {"fewer": [], "more": [], "as many": []}
     for name, reference in references.items():
-        pair = [transcripts[system][name] for system in (one, other)]
+        pair = [transcripts[system][name] for system in (first, second)]
         if pair[0] == pair[1]:
             continue
         errors = [kaldialign.edit_distance(reference, words)["total"] for words in pair]
         gain = errors[0] - errors[1]
-        groups["fewer" if gain > 0 else "more" if gain < 0 else "as many"].append(
-            (-abs(gain), name)
-        )
-    few, many, same = (len(found) for found in groups.values())
+        count = "fewer" if gain > 0 else "more" if gain < 0 else "as many"
+        groups[count].append((-abs(gain), name))
+    fewer, more, same = (len(group) for group in groups.values())
     parts: list[Note | Sentence] = [
         Note(
-            f"{one} and {other} differ in {few + many + same} of {len(references)} test "
-            f"utterances: {other} has fewer errors in {few}, more in {many}, as many in {same}. "
-            f"Up to {SHOWN} of each are shown, the greatest differences first. Underlined: another "
-            "word than was said; +: not said; struck out: said, but not recognised."
+            f"{first} and {second} differ in {fewer + more + same} of {len(references)} test "
+            f"utterances: {second} has fewer errors in {fewer}, more in {more}, as many in {same}. "
+            f"Up to {MAX_SHOWN} of each are shown, the greatest differences first. Underlined: "
+            "substituted; +: inserted; struck out: deleted."
         )
     ]
-    for how, found in groups.items():
-        if found:
-            than = f"as {one}, but others" if how == "as many" else f"than {one}"
-            parts.append(Note(f"{other} has {how} errors {than}:"))
+    for count, group in groups.items():
+        if group:
+            than = f"as {first}, but others" if count == "as many" else f"than {first}"
+            parts.append(Note(f"{second} has {count} errors {than}:"))
         parts += [
             Sentence(
                 name,
                 " ".join(references[name]),
-                {s: marked(references[name], transcripts[s][name]) for s in shown},
+                {s: mark_errors(references[name], transcripts[s][name]) for s in shown},
             )
-            for _, name in sorted(found)[:SHOWN]
+            for _, name in sorted(group)[:MAX_SHOWN]
         ]
     return parts

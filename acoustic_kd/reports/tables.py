@@ -159,13 +159,18 @@ def precision_sentences(results: Mapping[str, Any]) -> list[str]:
 
 def terminal_table(results: dict[str, Any]) -> str:
     """The comparison for a terminal."""
-    lines = [*as_text(table_rows(results)), "", *as_text(difference_table(results))]
+    lines = [*as_text(table_rows(results)), "", *as_text(difference_table(results["differences"]))]
     return "\n".join(lines + [f"  {sentence}" for sentence in sentences(results)])
+
+
+RESULTS_CAPTION = (
+    "Figures in percent; ± is the standard deviation over models, 95 % a bootstrap interval over "
+    "test utterances. LM weight and insertion penalty were tuned on dev."
+)
 
 
 def markdown(results: dict[str, Any]) -> str:
     """The comparison as Markdown."""
-    drawn = {what: found["drawn"] for what, found in results["differences"].items()}
     lines = [
         f"# {results['corpus']}: {', '.join(s['name'] for s in results['systems'])}",
         "",
@@ -173,13 +178,11 @@ def markdown(results: dict[str, Any]) -> str:
         "",
         *(f"- {sentence}" for sentence in sentences(results)),
         "",
-        "Figures in percent; ± is the standard deviation over models, 95 % a bootstrap interval "
-        "over test utterances. LM weight and insertion penalty were tuned on dev.",
+        RESULTS_CAPTION,
         "",
-        *as_markdown(difference_table(results)),
+        *as_markdown(difference_table(results["differences"])),
         "",
-        "Differences in points; 95 % and the probability of being better are of a paired bootstrap "
-        f"over test {drawn['wer']}.",
+        difference_caption(results["differences"]),
     ]
     if table := speaker_table(results):
         lines += ["", "## By speaker", "", *as_markdown(table)]
@@ -189,14 +192,25 @@ def markdown(results: dict[str, Any]) -> str:
 SHOWN_SPEAKERS = range(2, 41)  # so many have a table in results.md
 
 
-def difference_table(results: Mapping[str, Any]) -> list[list[str]]:
-    """Heading and one row a pair of systems, as text."""
-    found = results["differences"]
+def difference_caption(differences: Mapping[str, Any]) -> str:
+    """What the columns of `difference_table` mean."""
+    return (
+        "Differences in points; 95 % and the probability of being better are of a paired bootstrap "
+        f"over test {differences['wer']['drawn']}."
+    )
+
+
+def difference_table(differences: Mapping[str, Any]) -> list[list[str]]:
+    """Heading and one row a pair of systems, as text.
+
+    Args:
+        differences: as in `results.json`.
+    """
     rows = [["on test", "frame acc., points", "95 %", "better", "WER, points", "95 %", "better"]]
-    for name in found["wer"]["pairs"]:
+    for name in differences["wer"]["pairs"]:
         row = [name]
         for what in ("frame_accuracy", "wer"):
-            pair = found[what]["pairs"][name]
+            pair = differences[what]["pairs"][name]
             low, high = pair["ci95"]
             sign = 1 if what == "frame_accuracy" else -1  # fewer errors: a higher accuracy
             low, high = sorted((sign * low + 0.0, sign * high + 0.0))  # + 0.0: no "-0.00"

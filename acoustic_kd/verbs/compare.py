@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from acoustic_kd.reports.compare_page import compare
+    from acoustic_kd.reports.pages import compare
 
     compare(options.experiments, options.out)
     print(f"{options.out}: {len(options.experiments)} experiments")

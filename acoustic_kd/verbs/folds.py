@@ -3,6 +3,11 @@
 import argparse
 from pathlib import Path
 
+from acoustic_kd.reports.folds import pool_folds
+from acoustic_kd.reports.pages import report_page
+from acoustic_kd.reports.tables import markdown, terminal_table
+from acoustic_kd.system.files import write_json, write_text
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -23,12 +28,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from acoustic_kd.reports.folds import folds_page, pool_folds
-    from acoustic_kd.reports.tables import markdown, terminal_table
-    from acoustic_kd.system.files import write_json, write_text
-
     results = pool_folds(options.experiments)
-    page = folds_page(options.experiments, results)
+    page = report_page(options.experiments, results)
     write_json(options.out / "results.json", results)
     write_text(options.out / "results.md", markdown(results))
     write_text(options.out / "report.html", page)

@@ -7,7 +7,7 @@ from acoustic_kd.experiment.model_training import count_workers
 from acoustic_kd.experiment.models import systems
 from acoustic_kd.experiment.transfer_set import transfer_frames
 from acoustic_kd.features.frames import count_frames, shard_paths
-from acoustic_kd.reports.experiment_page import report_page
+from acoustic_kd.reports.pages import report_page
 from acoustic_kd.reports.results import Measurement, last_epoch_gain, make_results
 from acoustic_kd.reports.tables import markdown, terminal_table
 from acoustic_kd.settings import shaping_settings
@@ -47,7 +47,7 @@ def run(experiment: Experiment) -> None:
     results["bfloat16"] = described["baseline"][0]["bfloat16"]
     results["command"] = experiment.command
     results["minutes"] = _minutes(experiment)
-    page = report_page(experiment.directory, results)
+    page = report_page([experiment.directory], results)
     write_json(experiment.directory / "results.json", results)
     write_text(experiment.directory / "results.md", markdown(results))
     write_text(experiment.directory / "report.html", page)

@@ -9,8 +9,8 @@ from html_pages import read_page, section, tables
 
 from acoustic_kd.cli import main
 from acoustic_kd.decoding.scoring import error_counts
-from acoustic_kd.reports.compare_page import paired
-from acoustic_kd.reports.experiment_files import read_source
+from acoustic_kd.reports.comparison import paired_differences
+from acoustic_kd.reports.experiment_files import read_experiment
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def test_distilled_models_are_compared_pair_by_pair(page, pair):
     assert row[0] == pair[1].name
     assert float(row[1]) == pytest.approx(accuracies[1] - accuracies[0], abs=0.006)
     assert float(row[4]) == pytest.approx(wers[1] - wers[0], abs=0.006)
-    sources = [read_source(folder, folder.name) for folder in pair]
-    found = paired(sources)["wer"]["pairs"][pair[1].name]
+    sources = [read_experiment(folder, folder.name) for folder in pair]
+    found = paired_differences(sources)["wer"]["pairs"][pair[1].name]
     counts = [
         error_counts(sources[0].references, source.transcripts["distilled-01"])[:, 0]
         for source in sources
@@ -108,9 +108,9 @@ def test_experiments_of_one_name_are_told_apart_by_their_folders(pair, tmp_path)
     assert main(["compare", *map(str, folders), "--out", str(out)]) == 0
     page = read_page(out.read_text(encoding="utf-8"))
     assert {row[0] for row in tables(section(page, "results"))[0][1:]} == {"a/exp", "b/exp"}
-    assert "figures do not compare" in section(page, "results").text()
-    assert "Not told" in section(page, "differences").text()
-    assert "b/exp: These figures were not measured" in section(page, "calibration").text()
+    assert "figures cannot be compared" in section(page, "results").text()
+    assert "Not measured" in section(page, "differences").text()
+    assert "b/exp: decode/…/frames.json is missing" in section(page, "calibration").text()
 
 
 def test_other_corpora_and_other_words_are_warned_of(pair, tmp_path):
@@ -128,7 +128,7 @@ def test_other_corpora_and_other_words_are_warned_of(pair, tmp_path):
         assert main(["compare", str(pair[0]), str(folder), "--out", str(out)]) == 0
         text = section(read_page(out.read_text(encoding="utf-8")), "results").text()
         expected = (
-            "different corpora (an4, demo)" if key == "corpus" else "Not all test on the same"
+            "corpora differ (an4, demo)" if key == "corpus" else "Test utterances or their words"
         )
         assert expected in text
 
@@ -151,7 +151,7 @@ def test_an_experiment_that_is_out_of_date(pair, refusal, tmp_path):
     record = exp / "decode" / "done.json"
     value = json.loads(record.read_text())
     record.write_text(json.dumps(value | {"digest": "another"}))
-    assert f"{exp}: its results are older than what is decoded" in refusal(pair[0], exp)
+    assert f"{exp}: results.json is older than the decoded test set" in refusal(pair[0], exp)
     (exp / "report" / "done.json").unlink()
     assert f"{exp}: the experiment is not finished" in refusal(pair[0], exp)
 
@@ -159,9 +159,9 @@ def test_an_experiment_that_is_out_of_date(pair, refusal, tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ('{"corpus": "mnist"}', "not of the speech recipe"),
-        ("[]", "not of the speech recipe"),
-        ('{"corpus": "an4"}', "has no 'systems'; an older version made it"),
+        ('{"corpus": "mnist"}', "not results of speech"),
+        ("[]", "not results of speech"),
+        ('{"corpus": "an4"}', "not results of speech"),
         ("{", "not valid JSON"),
     ],
 )

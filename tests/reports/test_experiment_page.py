@@ -9,10 +9,10 @@ from html_pages import every, read_page, section, tables
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acoustic_kd.reports.experiment_page import NO_FRAMES, report_page
-from acoustic_kd.reports.frame_sections import confusion_picture, pooled
+from acoustic_kd.reports.frame_sections import MISSING, confusion_picture, pooled
+from acoustic_kd.reports.pages import report_page
 from acoustic_kd.reports.results import Measurement
-from acoustic_kd.reports.sentences import differing, marked
+from acoustic_kd.reports.sentences import differing_sentences, mark_errors
 
 SYSTEMS = ("baseline", "control", "ensemble", "distilled")
 HOSTILE = '<script>alert("1")</script>&lt;"><img src=x onerror=alert(1)>{{7*7}}'
@@ -121,7 +121,7 @@ def test_hostile_words_stay_words(folder, results, tmp_path):
     name = json.loads(text)["examples"][0]["senone"]
     frames.write_text(text.replace(json.dumps(name), json.dumps(HOSTILE)), encoding="utf-8")
     changed = results | {"corpus": HOSTILE, "command": HOSTILE}
-    page = read_page(report_page(copy, changed))
+    page = read_page(report_page([copy], changed))
     assert page.all("h1")[0].text().startswith(HOSTILE)
     assert HOSTILE in [text.text() for text in page.all("text")]
     sentences = [e.text() for e in every(section(page, "sentences")) if e.name == "dd"]
@@ -129,7 +129,7 @@ def test_hostile_words_stay_words(folder, results, tmp_path):
     assert not page.all("script") and not page.all("img")
 
 
-def test_what_an_older_version_did_not_measure_is_said_in_a_line(folder, results, tmp_path):
+def test_sections_whose_files_are_missing_say_so_in_a_line(folder, results, tmp_path):
     copy = tmp_path / "exp"
     shutil.copytree(folder, copy)
     (copy / "decode" / "member-02" / "frames.json").unlink()
@@ -138,21 +138,21 @@ def test_what_an_older_version_did_not_measure_is_said_in_a_line(folder, results
     shutil.rmtree(copy / "soft_targets")
     (copy / "decode" / "ensemble" / "test.txt").unlink()
     (copy / "graph" / "graph.json").unlink()
-    page = read_page(report_page(copy, {k: v for k, v in results.items() if k != "minutes"}))
+    page = read_page(report_page([copy], {k: v for k, v in results.items() if k != "minutes"}))
     for name in ("phones", "confusions", "calibration"):
-        assert [p.text() for p in section(page, name).all("p")] == [NO_FRAMES]
+        assert [p.text() for p in section(page, name).all("p")] == [f"exp: {MISSING}"]
     assert len(section(page, "training").all("polyline")) == 2 * 3
-    for name in ("sentences", "soft-targets"):
-        assert "not there any more" in section(page, name).text()
+    assert "are missing" in section(page, "sentences").text()
+    assert "were deleted" in section(page, "soft-targets").text()
     for path in copy.glob("members/*/metrics.jsonl"):
         path.unlink()
-    page = read_page(report_page(copy, results))
-    assert "no record of training" in section(page, "training").text()
+    page = read_page(report_page([copy], results))
+    assert "metrics.jsonl is missing" in section(page, "training").text()
 
 
 @given(WORDS, WORDS)
 def test_marked_words_are_the_hypothesis_and_the_reference(reference, hypothesis):
-    found = marked(reference, hypothesis)
+    found = mark_errors(reference, hypothesis)
     assert [word for mark, word in found if mark != "deleted"] == hypothesis
     said = [word for mark, word in found if mark in ("", "deleted")]
     assert said == list(_kept(found, reference))
@@ -177,7 +177,7 @@ def test_sentences_where_systems_differ_are_counted_and_shown():
     references = {"u1": ["A", "B"], "u2": ["A"], "u3": ["C"], "u4": ["D"]}
     one = {"u1": ["B"], "u2": ["A"], "u3": ["X"], "u4": ["D"]}
     other = {"u1": ["A", "B"], "u2": ["A", "A"], "u3": ["Y"], "u4": ["D"]}
-    note, *parts = differing(references, {"m": one, "d": other}, "m", "d", ("m", "d"))
+    note, *parts = differing_sentences(references, {"m": one, "d": other}, "m", "d", ("m", "d"))
     assert "differ in 3 of 4 test utterances: d has fewer errors in 1, more in 1, as many in" in (
         note.text
     )

@@ -5,8 +5,8 @@ import json
 import pytest
 from html_pages import read_page, section, tables
 
-from acoustic_kd.reports.experiment_page import NO_FRAMES
-from acoustic_kd.reports.folds import folds_page
+from acoustic_kd.reports.frame_sections import MISSING
+from acoustic_kd.reports.pages import report_page
 from acoustic_kd.system.files import write_json
 
 
@@ -28,7 +28,7 @@ def change(folder, settings):
 
 def page_of(folds):
     results = json.loads((folds[0] / "results.json").read_text(encoding="utf-8"))
-    return read_page(folds_page(folds, results)), results
+    return read_page(report_page(folds, results)), results
 
 
 def notes(page, name):
@@ -61,4 +61,4 @@ def test_without_figures_of_frames_it_says_of_which_fold(folds):
     (folds[1] / "decode" / "ensemble" / "frames.json").unlink()
     page, _ = page_of(folds)
     for name in ("phones", "calibration"):
-        assert notes(page, name) == [f"fold1: {NO_FRAMES}"]
+        assert notes(page, name) == [f"fold1: {MISSING}"]

@@ -233,7 +233,11 @@ def test_differences_in_points_with_their_intervals(results):
     pair = results["differences"]["wer"]["pairs"]["distilled over ensemble"]
     assert pair["points"] == pytest.approx(-10)
     assert pair["ci95"] == pytest.approx([-25, 0])
-    line = next(row for row in difference_table(results) if row[0] == "distilled over ensemble")
+    line = next(
+        row
+        for row in difference_table(results["differences"])
+        if row[0] == "distilled over ensemble"
+    )
     assert line[4:6] == ["+10.00", "+0.00 … +25.00"]
 
 
