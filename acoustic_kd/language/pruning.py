@@ -1,7 +1,7 @@
 """Prune back-off language models by relative entropy.
 
 Stolcke, *Entropy-based Pruning of Backoff Language Models* (1998). Without the n-gram hw, the model
-p becomes a model p' that backs off to w after h; its back-off weight of h is alpha' instead of alpha.
+p becomes a model p' that backs off to w after h; its back-off weight of h is alpha', not alpha.
 By equations 2 to 5,
 
     D(p || p') = -p(h) { p(w|h) [log p(w|h') + log alpha'(h) - log p(w|h)]

@@ -169,8 +169,8 @@ def test_a_language_without_a_lexicon_must_be_spelled():
     with pytest.raises(UserError) as caught:
         load(["corpus.demo_language=el", "align.method=flat"])
     assert str(caught.value) == (
-        "setting 'corpus.demo_language' is el, of which there is no lexicon; give "
-        "lang.units=graphemes align.method=flat, or en where lang.units is phones"
+        "setting 'corpus.demo_language' is el, which has no lexicon; give "
+        "lang.units=graphemes align.method=flat, or en, with lang.units=phones"
     )
     load(["corpus.demo_language=el", "align.lexicon=own.txt"])
     load(["corpus.demo_language=el", "corpus.name=kaldi_dir"])  # not asked there
