@@ -16,11 +16,11 @@ from acoustic_kd.system.errors import USAGE_ERROR, UserError
 from acoustic_kd.system.signals import Stopped, raise_on_sigterm
 from acoustic_kd.version import __version__
 
-INTERRUPTED = 130  # as shells report a program ended by Ctrl-C
-STOPPED = 143  # likewise, by SIGTERM
+INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended, in shells
+STOPPED = 143  # the exit status after SIGTERM
 
 # Every verb with one line of help: the stages of the recipe in order, then the others. Each is a
-# module of `verbs/`; none of them is imported before it is known which one is wanted.
+# module of `verbs/`; only the module of the given verb is imported.
 STAGE_VERBS = {
     "corpus": "read audio and transcripts",
     "features": "log-mel filterbanks",
@@ -41,18 +41,19 @@ VERBS = {name: f"stage {n}: {text}" for n, (name, text) in enumerate(STAGE_VERBS
     "mnist": "the paper's experiment on MNIST (recipes/mnist.sh)",
     "compare": "finished experiments side by side, as one HTML page",
     "folds": "the results of several folds pooled, for cross-validation over speakers",
-    "inspect": "what a store of soft targets or frames holds, and whether it is whole",
-    "transcribe": "the words of any recordings, by the models of a finished experiment",
+    "inspect": "the content of a store of soft targets or frames, and its damage",
+    "transcribe": "words of recordings, by the models of a finished experiment",
     "export": "the acoustic model of a finished experiment as an ONNX file",
-    "posteriors": "what a model says of a split's frames, as an archive for Kaldi's tools",
+    "posteriors": "posteriors of the frames of a split, as an archive for Kaldi",
 }
 
 DESCRIPTION = "Distil an ensemble of deep acoustic models into one model as good as the ensemble."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0, 2 for what the user can mend, 130 for Ctrl-C, 143
-    for SIGTERM.
+    """Run one verb; return the exit status.
+
+    It is 0, 2 for an error that the user can fix, 130 for Ctrl-C, or 143 for SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
 
@@ -64,22 +65,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def exit_status(program: str, action: Callable[[], int | None]) -> int:
-    """The exit status of an action, in which what goes wrong is said in one line.
+    """Run an action and return its exit status; print an error as one line.
 
     Args:
-        program: what the line begins with.
-        action: gives its own exit status, None for 0.
+        program: the beginning of the line.
+        action: returns its own exit status, None for 0.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # As standard error: the name of a file may have bytes that stand for no character.
+        # As on standard error: the name of a file may have bytes that are no characters.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with raise_on_sigterm():
             return action() or 0
     except UserError as error:
         if not is_main_process():
-            # Mostly all processes find the same and the first says so: the launcher ends the others
-            # meanwhile, on a busy machine after seconds. What only one found is said by that one.
+            # Usually all processes have the same error and the first one prints it; meanwhile the
+            # launcher ends the others. An error of one process alone is printed after the wait.
             time.sleep(10)
         print(f"{program}: error: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -90,7 +91,7 @@ def exit_status(program: str, action: Callable[[], int | None]) -> int:
         if is_main_process():
             print(f"{program}: stopped; run the same command again to resume", file=sys.stderr)
         return STOPPED
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+    except BrokenPipeError:  # the reader of the output has ended, such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # a full disk, a folder that cannot be written
@@ -101,7 +102,7 @@ def exit_status(program: str, action: Callable[[], int | None]) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage before it."""
+    """Prints an error in one line, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -116,7 +117,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of a command line; `run` is the function of its verb."""
     parser = _make_parser(arguments)
     options, rest = parser.parse_known_args(arguments)
-    if hasattr(options, "overrides"):  # argparse takes settings before an option or after it alone
+    if hasattr(options, "overrides"):  # argparse accepts settings on one side of an option only
         options.overrides += [word for word in rest if not word.startswith("-")]
         rest = [word for word in rest if word.startswith("-")]
     if rest:

@@ -1,8 +1,7 @@
 """`python -m acoustic_kd.launch N VERB …`: one verb on N processes of this machine.
 
-It is `torchrun --standalone` (which, unlike `accelerate launch`, starts as many processes as it is
-told on CPUs too), but a process that fails ends with its own one line and exit status, without the
-launcher's traceback after it.
+This is `torchrun --standalone`, which starts N processes on CPUs, too, unlike `accelerate launch`.
+A process that fails prints its own one line, without the launcher's traceback.
 """
 
 import logging
@@ -13,11 +12,11 @@ from typing import Any
 from acoustic_kd.system.errors import USAGE_ERROR
 from acoustic_kd.system.parallel import cores
 
-SIGNALLED = 128  # a program ended by signal n has status 128 + n, as shells report it
+SIGNALLED = 128  # a program that signal n ended has status 128 + n in shells
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status of the first process that failed, or 0; 128 + n at signal n."""
+    """Return the exit status of the first process that failed, or 0; 128 + n at signal n."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) < 2 or not arguments[0].isdigit() or int(arguments[0]) < 1:
         print("usage: python -m acoustic_kd.launch N VERB …", file=sys.stderr)
@@ -34,13 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
         run.main([*options, *verb, "--num-processes", count])
     except ChildFailedError as error:
         return _status(error.get_first_failure()[1], int(count))
-    except SignalException as error:  # passed on to the processes, which have ended
+    except SignalException as error:  # the processes got it, too, and have ended
         return SIGNALLED + error.sigval
     return 0
 
 
 def _status(failure: Any, count: int) -> int:
-    """The exit status of the first process that failed; says so if it could not itself."""
+    """The exit status of the first process that failed; print a line if a signal killed it."""
     if failure.exitcode >= 0:
         return failure.exitcode
     print(

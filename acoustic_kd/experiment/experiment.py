@@ -1,4 +1,4 @@
-"""An experiment: its settings, its directory, and the stages that fill it."""
+"""An experiment: its settings, its directory and its stages."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -15,19 +15,19 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the recipe.
+    """One stage of the recipe.
 
     Attributes:
         name: as on the command line.
-        folder: its directory under the experiment's.
-        inputs: the stages it reads.
-        sources: `module:function` under `acoustic_kd`, config → digests of files outside the
-            experiment that are read.
-        format: raised when the code changes what it writes, so that old output is made again.
+        folder: its directory in the experiment's.
+        inputs: the stages that it reads.
+        sources: `module:function` below `acoustic_kd` that returns the digests of files outside the
+            experiment that the stage reads, by the settings.
+        format: raised when the code writes something else, so that older output is made again.
         whole: as in `Step`.
         distributed: whether it may run on several processes.
-        beside: files that it makes in the experiment's own directory.
-        parts: what several runs may share out among themselves (`--shard`), if anything.
+        beside: files that it writes into the experiment's own directory.
+        parts: the parts that several runs can divide (`--shard`), in a word; "" if it has none.
     """
 
     name: str
@@ -53,20 +53,20 @@ class Stage:
 
 
 def _attribute(name: str) -> Callable[..., Any]:
-    """What `module:name` names; the module's own name is below `acoustic_kd`."""
+    """Import `module:name`; the module is below `acoustic_kd`."""
     module, _, attribute = name.partition(":")
     return getattr(importlib.import_module(f"acoustic_kd.{module}"), attribute)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Settings and where everything lies.
+    """Settings and the directory of all output.
 
     Attributes:
         stages: all stages by name, in order.
-        processes: how many processes were asked for, or None.
-        command: what makes the experiment, for its report.
-        share: (i, n): this run makes every nth part from the ith on, beside other runs; or None.
+        processes: the required number of processes, or None.
+        command: the command that makes the experiment, for its report.
+        share: (i, n): this run makes every nth part of a stage from the ith on; None: all parts.
     """
 
     config: Config
@@ -81,24 +81,20 @@ class Experiment:
         if model and Path(model).resolve().is_relative_to(self.directory.resolve()):
             raise UserError(
                 f"setting 'align.model' is {model}, a part of this experiment; give another "
-                "--exp-dir, for this one's models were trained on the alignment that it has"
+                "--exp-dir, because these models were trained on this experiment's own alignment"
             )
 
     def share_of(self, parts: Sequence[Part]) -> Sequence[Part]:
-        """Of a stage's parts those that this run makes: all, or its share."""
-        first, every = self.share or (0, 1)
-        return parts[first::every]
+        """The parts of a stage that this run makes: all, or its share."""
+        first, step = self.share or (0, 1)
+        return parts[first::step]
 
     def path(self, stage: str) -> Path:
         """The directory of a stage."""
         return self.directory / self.stages[stage].folder
 
     def step(self, name: str) -> Step:
-        """The piece of work that a stage is, with the digests of its inputs as they lie there.
-
-        Raises:
-            UserError: an input is not done, was done with other settings, or is itself out of date.
-        """
+        """The step of a stage, with the digests of its inputs on disk, which must be up to date."""
         stage = self.stages[name]
         inputs = {other: self.done(other)["digest"] for other in self.inputs(name)}
         inputs |= stage.source_digests(self.config)
@@ -107,14 +103,10 @@ class Experiment:
         return Step(name, self.path(name), settings, inputs, stage.whole, beside, NEUTRAL)
 
     def done(self, name: str) -> dict[str, Any]:
-        """The record of a stage that is about to be read.
-
-        Raises:
-            UserError: it is not done, was done with other settings, or from older input.
-        """
+        """The record of a stage whose output is about to be read; it must be up to date."""
         stage = self.stages[name]
         how = f"stage {self.number(name)} ({name})"
-        record = require_done(self.path(name), name, self._settings(stage), how)
+        record = require_done(self.path(name), name, self._settings(stage), how, NEUTRAL)
         for other in self.inputs(name):
             if record["inputs"].get(other) != self.done(other)["digest"]:
                 raise UserError(
@@ -125,10 +117,10 @@ class Experiment:
     def inputs(self, name: str) -> tuple[str, ...]:
         """The stages that a stage reads."""
         stage, config = self.stages[name], self.config
-        spared = set() if config.features.transfer_vtlp_warps else {"copies"}
+        unused = set() if config.features.transfer_vtlp_warps else {"copies"}
         if name == "soft-targets" and config.soft_targets.external_posteriors:
-            spared.add("train")  # posteriors of models outside take the members' place
-        return tuple(other for other in stage.inputs if other not in spared)
+            unused.add("train")  # external posteriors replace the members' predictions
+        return tuple(other for other in stage.inputs if other not in unused)
 
     def number(self, name: str) -> int:
         """The place of a stage in the recipe."""

@@ -16,20 +16,25 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
     """The options that `experiment_of` reads."""
     parser.add_argument(
         "--config", type=Path, metavar="NAME_OR_FILE",
-        help="settings in YAML: a file, or settings of the package by name, such as an4",
+        help="settings: a YAML file, or settings of the package by name, such as an4",
     )  # fmt: skip
     parser.add_argument(
         "--exp-dir", type=Path, metavar="DIR",
-        help="where everything goes (default: exp/NAME of the settings)",
+        help="directory of all output (default: exp/NAME of the settings)",
     )  # fmt: skip
     parser.add_argument(
-        "--data-dir", metavar="DIR", help="where the corpus lies, or LibriSpeech is downloaded to"
+        "--data-dir", metavar="DIR", help="folder of the corpus; LibriSpeech is downloaded to it"
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY.SUBKEY=VALUE", help="settings")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY.SUBKEY=VALUE",
+        help="settings (see acoustic-kd settings)",
+    )
 
 
 def add_stage_options(parser: argparse.ArgumentParser, stage: Stage, description: str) -> None:
-    """The options of a stage's verb."""
+    """The options of the verb of a stage."""
     parser.description = description
     parser.epilog = (
         f"Example: acoustic-kd {stage.name} --config an4 --data-dir DIR model.width=1024"
@@ -39,17 +44,19 @@ def add_stage_options(parser: argparse.ArgumentParser, stage: Stage, description
         "--num-processes",
         type=int,
         metavar="N",
-        help="refuse to run on another number of processes than this",
+        help="refuse to run on another number of processes",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="say whether it would run, and why; run nothing"
+        "--dry-run",
+        action="store_true",
+        help="print whether the stage would run, and why; run nothing",
     )
     if stage.parts:
         parser.add_argument(
             "--shard",
             metavar="I/N",
-            help=f"make every Nth of the {stage.parts} from number I on (0 <= I < N), beside "
-            "other runs: for the jobs of an array; a run without it then ends the stage",
+            help=f"make every Nth of the {stage.parts} from number I on (0 <= I < N), in a job "
+            "array; a later run without --shard completes the stage",
         )
 
 
@@ -72,7 +79,7 @@ def experiment_of(options: argparse.Namespace) -> Experiment:
 
 
 def _share(text: str | None) -> tuple[int, int] | None:
-    """(i, n) of `--shard i/n`."""
+    """Parse `--shard i/n`."""
     if text is None:
         return None
     found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
@@ -82,7 +89,7 @@ def _share(text: str | None) -> tuple[int, int] | None:
 
 
 def _recipe(options: argparse.Namespace, config: Config) -> str:
-    """The command that makes the experiment, to stand beside its results."""
+    """The command that makes the experiment, for its report."""
     words = ["recipes/run.sh"]
     if options.config is not None:
         words += ["--config", displayed_path(options.config)]
@@ -91,7 +98,7 @@ def _recipe(options: argparse.Namespace, config: Config) -> str:
 
 
 def _without_folder(override: str) -> str:
-    """A setting without the folders of a path, which are this machine's own."""
+    """A setting without the folders of a path, which belong to this machine."""
     key, _, value = override.partition("=")
     return f"{key}={Path(value).name}" if key in SETTINGS and SETTINGS[key].path else override
 
@@ -104,13 +111,13 @@ def displayed_path(given: Path) -> str:
 
 
 def default_name(path: Path | None, config: Config) -> str:
-    """The experiment's name where none is given: that of its settings file, else its corpus."""
+    """The name of an experiment without --exp-dir: that of its settings file, or its corpus."""
     return path.stem if path is not None else config.corpus.name
 
 
 def add_finished_experiment(parser: argparse.ArgumentParser) -> None:
-    """EXP, and which of its models."""
-    parser.add_argument("experiment", type=Path, metavar="EXP", help="its directory")
+    """Add EXP and --model, for verbs that use a finished experiment."""
+    parser.add_argument("experiment", type=Path, metavar="EXP", help="directory of the experiment")
     parser.add_argument(
         "--model", default="distilled/01", metavar="MODEL",
         help="distilled/NN, distilled/control, members/NN or ensemble (default: %(default)s)",

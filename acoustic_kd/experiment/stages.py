@@ -54,36 +54,24 @@ STAGES: dict[str, Stage] = {
 
 
 def run_stage(experiment: Experiment, name: str) -> None:
-    """Run one stage unless its output is current; says which on the terminal.
-
-    Raises:
-        UserError: an input is missing or out of date, or the stage itself found something wrong.
-    """
-    stage = experiment.stages[name]
-    work = experiment.step(name)
+    """Run one stage unless its output is up to date; print which of the two."""
+    stage, step = experiment.stages[name], experiment.step(name)
     main = is_main_process()
-    if work.is_current():
+    if step.is_current():
         if main:
             print("  up to date", flush=True)
         return
     _check_processes(experiment, stage)
     begun = time.monotonic()
-    with _at_work(experiment, work, main):
+    with _locked(experiment, step, main):
         stage.run(experiment)
     if main:
         print(f"  done in {time.monotonic() - begun:.1f} s", flush=True)
 
 
 def explain_stage(experiment: Experiment, name: str) -> None:
-    """Say what `run_stage` would do, and why, without doing it, or fetching what it reads.
-
-    Raises:
-        UserError: a file that the stage reads is missing or damaged.
-    """
-    from acoustic_kd.system.download import (
-        NotDownloaded,
-        no_downloads,  # half of what a verb must import
-    )
+    """Print what `run_stage` would do, and why; run and download nothing."""
+    from acoustic_kd.system.download import NotDownloaded, no_downloads  # slow to import
 
     for other in experiment.inputs(name):
         try:
@@ -93,43 +81,39 @@ def explain_stage(experiment: Experiment, name: str) -> None:
             return
     try:
         with no_downloads():
-            due = experiment.step(name).why_out_of_date()
+            reason = experiment.step(name).why_out_of_date()
     except NotDownloaded as missing:
-        due = f"{missing} of LibriSpeech is missing; would download it"
-    print(f"  would run: {due}" if due else "  up to date")
+        reason = f"{missing} of LibriSpeech is missing; would download it"
+    print(f"  would run: {reason}" if reason else "  up to date")
 
 
 @contextmanager
-def _at_work(experiment: Experiment, work: Step, main: bool) -> Iterator[None]:
-    """Around a stage: alone in the experiment's directory, or beside runs with other shares.
+def _locked(experiment: Experiment, step: Step, main: bool) -> Iterator[None]:
+    """Run a stage alone in the experiment's directory, or beside runs with other shares.
 
-    A run with a share does not mark the stage done: that is for one without, which finds what all
-    of them made and makes what is missing.
+    A run with a share does not mark the stage as done. A later run without a share does, after it
+    has made what is missing.
     """
-    if not main:  # the first process sees to it
+    if not main:  # the first process holds the lock
         yield
     elif experiment.share is None:
-        with exclusive_lock(experiment.directory), work.run():
+        with exclusive_lock(experiment.directory), step.run():
             yield
     else:
-        with shared_lock(experiment.directory, work.directory, work.join_running):
+        with shared_lock(experiment.directory, step.directory, step.join_running):
             yield
 
 
 def _check_processes(experiment: Experiment, stage: Stage) -> None:
-    """Before anything of older output is cleared away: are there as many processes as there must?
-
-    Raises:
-        UserError: another number than was asked for, or several for a stage that runs on one.
-    """
-    found = int(os.environ.get("WORLD_SIZE", "1"))
-    if stage.distributed and experiment.processes not in (None, found):
+    """Refuse a wrong number of processes, before older output is deleted."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if stage.distributed and experiment.processes not in (None, count):
         raise UserError(
-            f"{experiment.processes} processes were asked for but {found} run; start them with "
-            f"'recipes/run.sh --num-processes {experiment.processes}' or torchrun"
+            f"--num-processes is {experiment.processes}, but {count} processes run; start them "
+            f"with 'recipes/run.sh --num-processes {experiment.processes}' or torchrun"
         )
-    if not stage.distributed and found > 1:
-        raise UserError(f"stage '{stage.name}' runs on one process, but {found} were started")
+    if not stage.distributed and count > 1:
+        raise UserError(f"stage '{stage.name}' runs on one process, but {count} were started")
 
 
 DEFAULT_MODEL = "distilled/01"
@@ -138,12 +122,10 @@ DEFAULT_MODEL = "distilled/01"
 def open_experiment(directory: Path, needed: str = "decode") -> Experiment:
     """The experiment in a directory, with the settings that it was made with.
 
-    Args:
-        needed: the stage that must be done, and those before it that it needs.
+    The records of its stages have these settings, so no settings file is needed.
 
-    Raises:
-        UserError: there is none, a stage is not done or out of date, its classes are Kaldi's and it
-            cannot decode, or a version of this program with other settings made it.
+    Args:
+        needed: the stage that must be done, with the stages that it reads.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -155,9 +137,11 @@ def open_experiment(directory: Path, needed: str = "decode") -> Experiment:
     try:
         config = from_flat(settings) if settings else Config()
     except UserError as error:
-        raise UserError(f"{directory}: {error}; another version made it: run it again") from None
+        raise UserError(
+            f"{directory}: {error}; another version made it: run the recipe again"
+        ) from None
     experiment = Experiment(config, directory, STAGES)
     if needed == "decode":
-        check_has_tree(experiment)  # else it would be asked to run what cannot be
+        check_has_tree(experiment)  # without a tree there is no decode stage to run
     experiment.done(needed)
     return experiment

@@ -34,31 +34,31 @@ class MirrorError(Exception):
 
 
 class NotDownloaded(Exception):
-    """What is not there and is not to be fetched now; the text is its name."""
+    """A file is missing and downloads are switched off; the text is its name."""
 
 
-_FETCHING = ContextVar("fetching", default=True)
+_DOWNLOADS_ALLOWED = ContextVar("downloads_allowed", default=True)
 
 
 @contextmanager
 def no_downloads() -> Iterator[None]:
-    """Within it nothing is downloaded or unpacked: what is missing is `Absent`."""
-    before = _FETCHING.set(False)
+    """Download and unpack nothing within the block: a missing file raises `NotDownloaded`."""
+    before = _DOWNLOADS_ALLOWED.set(False)
     try:
         yield
     finally:
-        _FETCHING.reset(before)
+        _DOWNLOADS_ALLOWED.reset(before)
 
 
 def require_downloads_allowed(name: str) -> None:
-    """Raise `Absent` where nothing is to be fetched; before anything is."""
-    if not _FETCHING.get():
+    """Raise `NotDownloaded` where downloads are switched off."""
+    if not _DOWNLOADS_ALLOWED.get():
         raise NotDownloaded(name)
 
 
 @dataclass(frozen=True)
 class CheckSum:
-    """What a whole file is known by; `kind` is md5 or sha256."""
+    """The checksum of a file; `kind` is md5 or sha256."""
 
     kind: str
     value: str
@@ -73,40 +73,40 @@ class Source:
     total: int | None
 
 
-def download(urls: Sequence[str], path: Path, expected: CheckSum, most: int) -> None:
-    """Download a file from the first of `urls` that gives the whole of it.
+def download(urls: Sequence[str], path: Path, expected: CheckSum, max_bytes: int) -> None:
+    """Download a file from the first of `urls` that delivers it completely.
 
-    Where a connection breaks, the next mirror goes on with the rest, for as long as any of them
-    gives something; what is there at the end stays for the next call, as for `fetch`.
+    After a broken connection the next mirror delivers the rest, as long as any of them delivers
+    something. An incomplete download stays for the next call, as in `fetch`.
 
     Raises:
-        MirrorError: what each mirror failed at.
+        MirrorError: all mirrors failed; the text has the reason of each.
     """
     while True:
         before, failures = _size(partial_path(path)), []
         for url in urls:
             try:
-                return fetch(url, path, expected, most)
+                return fetch(url, path, expected, max_bytes)
             except MirrorError as error:
                 failures.append(f"{urlsplit(url).netloc}: {error}")
         if _size(partial_path(path)) <= before:
             raise MirrorError("; ".join(failures))
 
 
-def fetch(url: str, path: Path, expected: CheckSum, most: int) -> None:
-    """Download `url` to `path`, which appears whole and checked, or not at all.
+def fetch(url: str, path: Path, expected: CheckSum, max_bytes: int) -> None:
+    """Download `url` to `path`, which appears complete and checked, or not at all.
 
-    What a broken connection leaves lies at `partial_path(path)`; the next call goes on from it.
+    After a broken connection `partial_path(path)` has the beginning; the next call resumes there.
 
     Args:
-        most: bytes; a longer file is refused.
+        max_bytes: a longer file is refused.
 
     Raises:
-        MirrorError: the mirror does not give the file, or gives another; that is deleted.
+        MirrorError: the mirror does not deliver the file, or delivers another, which is deleted.
         OSError: the local disk refuses.
     """
     partial = partial_path(path)
-    _receive(url, partial, most)
+    _receive(url, partial, max_bytes)
     found = check_sum(partial, expected.kind)
     if found != expected.value:
         partial.unlink()
@@ -115,7 +115,7 @@ def fetch(url: str, path: Path, expected: CheckSum, most: int) -> None:
 
 
 def partial_path(path: Path) -> Path:
-    """Where the beginning of a file lies until all of it is there."""
+    """The path of an incomplete download."""
     return path.with_name(f".{path.name}.part")
 
 
@@ -123,35 +123,35 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _receive(url: str, partial: Path, most: int) -> None:
-    """Append to `partial` what it lacks, or write all of it where the mirror cannot go on."""
-    with _blaming_the_mirror():
+def _receive(url: str, partial: Path, max_bytes: int) -> None:
+    """Append the missing bytes to `partial`, or write all if the mirror cannot resume."""
+    with _mirror_errors():
         source = _open(url, _size(partial))
     with source.stream, partial.open("ab") as file:
         size = source.start
         file.truncate(size)
         options = {"initial": size, "unit": "B", "unit_scale": True, "leave": False}
         with progress(None, url.rpartition("/")[2], source.total, **options) as bar:
-            while max(size, source.total or 0) <= most and (piece := _read(source.stream)):
+            while max(size, source.total or 0) <= max_bytes and (piece := _read(source.stream)):
                 file.write(piece)
                 size += len(piece)
                 bar.update(len(piece))
         file.flush()
         os.fsync(file.fileno())
-    if max(size, source.total or 0) > most:
+    if max(size, source.total or 0) > max_bytes:
         partial.unlink()
-        raise MirrorError(f"more than {most} bytes")
+        raise MirrorError(f"more than {max_bytes} bytes")
     if source.total is not None and size < source.total:
         raise MirrorError(f"broke off after {size} of {source.total} bytes")
 
 
 def _read(stream: BinaryIO) -> bytes:
-    with _blaming_the_mirror():
+    with _mirror_errors():
         return stream.read(BLOCK_BYTES)
 
 
 @contextmanager
-def _blaming_the_mirror() -> Iterator[None]:
+def _mirror_errors() -> Iterator[None]:
     try:
         yield
     except (OSError, HTTPException) as error:  # OSError: URLError and timeouts too
@@ -160,7 +160,7 @@ def _blaming_the_mirror() -> Iterator[None]:
 
 
 def _open(url: str, start: int) -> Source:
-    """The bytes of a file from `start` on, or all of them where the mirror cannot give the rest."""
+    """The bytes of a file from `start` on, or all of them if the mirror cannot resume."""
     _check_scheme(url)
     headers = {"Range": f"bytes={start}-"} if start else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  (checked above)
@@ -168,7 +168,7 @@ def _open(url: str, start: int) -> Source:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
     except HTTPError as error:
         with error:
-            if error.code != 416 or not start:  # 416: there are no bytes from there on
+            if error.code != 416 or not start:  # 416: the file ends before that byte
                 raise
             if _total(error.headers, r"bytes \*/([0-9]+)") == start:
                 return Source(io.BytesIO(), start, start)
@@ -179,7 +179,7 @@ def _open(url: str, start: int) -> Source:
             return Source(response, 0, _total(response.headers, "([0-9]+)", "Content-Length"))
         total = _total(response.headers, rf"bytes {start}-[0-9]+/([0-9]+)")
         if total is None:
-            raise OSError("answers with other bytes than those asked for")
+            raise OSError("answers with other bytes than requested")
         return Source(response, start, total)
     except OSError:
         response.close()
@@ -192,27 +192,23 @@ def _check_scheme(url: str) -> None:
 
 
 def _total(headers: Message, pattern: str, name: str = "Content-Range") -> int | None:
-    """The bytes of the whole file, as a header of the answer says; None where it does not."""
+    """The bytes of the whole file by a header of the answer; None if it does not say."""
     found = re.fullmatch(pattern, headers.get(name) or "")
     return int(found[1]) if found else None
 
 
 @contextmanager
 def unpacked(archive: Path, inside: str, folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder with what a .tar.gz holds; it goes away with the block.
+    """Yield a temporary folder with the files of a .tar.gz; it is deleted after the block.
 
-    Each member is checked before it is written: a regular file or a folder, below the folder
-    `inside` of the archive. Owners, permissions and times are not taken over.
+    Each member is checked before it is written: it must be a regular file or a folder below the
+    folder `inside` of the archive. Owners, permissions and times are not restored.
 
     Args:
-        folder: where the temporary one is made, so that what is in it can be renamed to a place
-            there.
-
-    Raises:
-        UserError: the archive is damaged, or a member is something else or lies elsewhere.
+        folder: where the temporary folder is made, so that its files can be renamed into `folder`.
     """
     temporary = folder / f".{archive.name}.unpacked"
-    shutil.rmtree(temporary, ignore_errors=True)  # a killed process left it
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process
     temporary.mkdir(parents=True)
     try:
         _unpack(archive, inside, temporary)
@@ -239,14 +235,15 @@ def _unpack(archive: Path, inside: str, folder: Path) -> None:
 
 
 def _checked(member: tarfile.TarInfo, inside: str, archive: Path) -> PurePosixPath | None:
-    """Where a file goes; None for a folder, which is made as its files need it."""
+    """The path of a file; None for a folder, which is made when a file needs it."""
     path = PurePosixPath(member.name)
     below = path.parts[:1] == (inside,) and ".." not in path.parts
-    # The archive's own top may be listed: `.`, or the folder itself.
+    # The archive may list its top: `.`, or the folder itself.
     if member.isdir() and (below or not path.parts):
         return None
     if not member.isreg() or not below or len(path.parts) < 2:
         raise UserError(
-            f"{archive}: not unpacked: '{member.name}' in it is no file or folder below {inside}/"
+            f"{archive}: not unpacked: its member '{member.name}' is no file or folder below "
+            f"{inside}/"
         )
     return path

@@ -1,8 +1,8 @@
-"""What the environment tells a process: its place among the processes of a run."""
+"""Environment variables that launchers set."""
 
 import os
 
 
 def is_main_process() -> bool:
-    """Whether this is the first process of a run; torchrun and accelerate number them alike."""
+    """Whether this is the first process of a run of torchrun or accelerate, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0

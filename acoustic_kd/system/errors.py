@@ -1,15 +1,19 @@
-"""The one error a user is meant to see."""
+"""The error that a user sees as one line.
 
-USAGE_ERROR = 2  # the exit status of what the user can mend
+Whatever reads a file or a setting of the user may raise `UserError`; docstrings name only the
+errors that callers handle.
+"""
+
+USAGE_ERROR = 2  # exit status of an error that the user can fix
 
 
 def installation(extra: str) -> str:
-    """How an extra of the package is installed, for messages; no package index has the package."""
+    """The command that installs an extra of the package, for messages."""
     return f"in a checkout run tools/setup.sh, elsewhere pip install '/path/to/checkout[{extra}]'"
 
 
 class UserError(Exception):
-    """Something the user can mend: one line that says what is wrong, where, and what to do.
+    """An error that the user can fix: one line that says what is wrong, where, and what to do.
 
     The command line prints it without a traceback and exits with status 2.
     """

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and digests that say what made them."""
+"""Files that are written completely or not at all, locks on directories, and checksums."""
 
 import fcntl
 import gzip
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from acoustic_kd.system.errors import UserError
 
-TEMPORARY = ".*.tmp"  # matches the names of files that are being written
+TEMPORARY = ".*.tmp"  # the names of files that are being written
 END_BYTES = 1 << 14  # half a second of 16-bit samples
 _Value = TypeVar("_Value")
 
@@ -22,7 +22,8 @@ _Value = TypeVar("_Value")
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
 
-    If the block raises, or the process dies, `path` is untouched: a reader never meets half a file.
+    If the block raises, or the process dies, `path` does not change: a reader never sees half a
+    file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,11 +45,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive_lock(directory: Path) -> Iterator[None]:
-    """Keep other processes from working in `directory` until the block, or this process, ends.
-
-    Raises:
-        UserError: one is at work there.
-    """
+    """Work in `directory` alone: refuse if another process works there."""
     with _handle(directory) as handle:
         if not _locked(handle, fcntl.LOCK_EX):
             raise _occupied(directory)
@@ -57,14 +54,11 @@ def exclusive_lock(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def shared_lock(directory: Path, gate: Path, prepare: Callable[[bool], None]) -> Iterator[None]:
-    """Work in `directory` beside other processes that came in here too, and no others.
+    """Work in `directory` beside other processes with a shared lock; refuse an exclusive one.
 
     Args:
-        gate: a directory where they wait for one another while one prepares.
-        prepare: called first, with whether this process is the only one at work in `directory`.
-
-    Raises:
-        UserError: one that wants the directory to itself is at work there.
+        gate: a directory that is locked while one process prepares.
+        prepare: called first, with whether no other process works in `directory`.
     """
     with _handle(directory) as handle:
         with _handle(gate) as turn:
@@ -73,24 +67,24 @@ def shared_lock(directory: Path, gate: Path, prepare: Callable[[bool], None]) ->
             if not alone and not _locked(handle, fcntl.LOCK_SH):
                 raise _occupied(directory)
             prepare(alone)
-            if alone and not _locked(handle, fcntl.LOCK_SH):  # another slipped in between
+            if alone and not _locked(handle, fcntl.LOCK_SH):  # another process was faster
                 raise _occupied(directory)
         yield
 
 
 @contextmanager
 def wait_for_lock(directory: Path) -> Iterator[None]:
-    """Wait until no other process is within such a block with this directory; then be the one."""
+    """Wait until no other process holds this lock, then hold it."""
     with _handle(directory) as handle:
         if not _locked(handle, fcntl.LOCK_EX):
-            print(f"  waiting for another run that fills {directory}", flush=True)
+            print(f"  waiting for another run to finish with {directory}", flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
 @contextmanager
 def _handle(directory: Path) -> Iterator[int]:
-    """A directory, made if need be, open for locks; its end, or the process's, lets go of them."""
+    """A descriptor of a directory, for locks, which end with the block or the process."""
     Path(directory).mkdir(parents=True, exist_ok=True)
     handle = os.open(directory, os.O_RDONLY)
     try:
@@ -108,9 +102,7 @@ def _locked(handle: int, kind: int) -> bool:
 
 
 def _occupied(directory: Path) -> UserError:
-    return UserError(
-        f"{directory}: another run is at work here; wait for it, or give another --exp-dir"
-    )
+    return UserError(f"{directory}: another run works here; wait for it, or give another --exp-dir")
 
 
 def sha256(path: Path) -> str:
@@ -119,11 +111,7 @@ def sha256(path: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file that the user has named.
-
-    Raises:
-        UserError: it cannot be read.
-    """
+    """SHA-256 of a file of the user; an unreadable file is an error of the user."""
     try:
         return sha256(path)
     except OSError as error:
@@ -131,11 +119,11 @@ def file_sha256(path: Path) -> str:
 
 
 def size_and_ends_digest(path: Path) -> tuple[int, str] | tuple[()]:
-    """Size of a file and digest of its two ends; nothing of one that is missing.
+    """Size of a file and digest of its two ends; () for a missing file.
 
-    Not its time, which a copy or a new download changes. The beginning of a FLAC file holds a
-    checksum of all samples; of other files a change between the ends that keeps both, and the size,
-    goes unseen.
+    The time is left out, because a copy or a new download changes it. The beginning of a FLAC file
+    has a checksum of all samples; in other files a change between the ends that keeps the size is
+    not noticed.
     """
     try:
         with path.open("rb") as file:
@@ -149,7 +137,7 @@ def size_and_ends_digest(path: Path) -> tuple[int, str] | tuple[()]:
 
 
 def check_sum(path: Path, kind: str) -> str:
-    """The check sum of a file, md5 or sha256, in hexadecimal: against damage, not malice."""
+    """The checksum of a file, md5 or sha256, in hexadecimal: against damage, not attacks."""
     found = hashlib.new(kind, usedforsecurity=False)
     with Path(path).open("rb") as file:
         while piece := file.read(1 << 20):
@@ -169,11 +157,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: the file is missing or is not JSON.
-    """
+    """Read a JSON file."""
     text = _read(path)
     try:
         return json.loads(text)
@@ -188,7 +172,7 @@ def _read(path: Path) -> str:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Around reading text: what goes wrong is said with the file."""
+    """Turn errors of reading text into errors that name the file."""
     try:
         yield
     except OSError as error:
@@ -204,20 +188,12 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[Any]:
-    """Read a JSON-lines file.
-
-    Raises:
-        UserError: as for `jsonl_rows`.
-    """
+    """Read a JSON-lines file."""
     return list(jsonl_rows(path))
 
 
 def jsonl_rows(path: Path) -> Iterator[Any]:
-    """The rows of a JSON-lines file, one by one.
-
-    Raises:
-        UserError: the file is missing, or a line is not JSON (the line is named).
-    """
+    """The rows of a JSON-lines file, one by one; an error names the line."""
     with _reading(path), Path(path).open(encoding="utf-8", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             try:

@@ -1,4 +1,4 @@
-"""How much memory is free, on the device and on the machine, and how much a cache holds."""
+"""Free memory of the device and of the machine, and block sizes that fit into a cache."""
 
 import ctypes
 import os
@@ -8,52 +8,52 @@ import torch
 from torch import Tensor
 
 GIGABYTE = 10**9
-MARGIN = 0.85  # of what is free is taken at most
-CPU_BLOCK_NUMBERS = 1 << 19  # numbers, a few times over, that a CPU core has near
-GPU_BLOCK_NUMBERS = 1 << 24  # numbers that keep a GPU busy
+USABLE_SHARE = 0.85  # of the free memory
+CPU_BLOCK_NUMBERS = 1 << 19  # a few arrays of this size fit into the cache of a core
+GPU_BLOCK_NUMBERS = 1 << 24  # enough to keep a GPU busy
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names in malloc.h, with M_ before them
 MAX_MALLOC_OPTION = 2**31 - 1
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that this process may still take on a device, or None where nothing says so."""
+    """Free bytes of a device, or None if they are unknown."""
     if device.type == "cpu":
         return free_host_memory()
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)
-    # What PyTorch has taken and does not use is there to be used again.
+    # PyTorch reuses memory that it has reserved and does not use.
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def free_host_memory(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
-    """Bytes of the machine that this process may still take, or None where nothing says so.
+    """Free bytes of the machine for this process, or None if they are unknown.
 
-    The processes of a launch share alike; a limit that the process runs under (a container's, a
-    batch system's) counts as well as what the machine has.
+    The processes of a launch share them equally. The memory limit of a container or batch system
+    counts, too.
     """
     found = [free for free in (_available(proc), _below_limit(proc, cgroup)) if free is not None]
     return min(found) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if found else None
 
 
 def usable(free: int | None) -> int | None:
-    """What is taken, at most, of so much that is free."""
-    return None if free is None else int(MARGIN * free)
+    """The part of free memory that may be used."""
+    return None if free is None else int(USABLE_SHARE * free)
 
 
 def memory_budget(
     device: torch.device, gigabytes: float | None, later: int, sharers: int = 1
 ) -> int | None:
-    """Bytes that data on a device, which goes there by way of the machine's memory, may take.
+    """Bytes for data on a device; the data pass through the machine's memory.
 
     Args:
-        gigabytes: 10⁹ bytes that are permitted; None: what is free.
-        later: bytes that are free and will be taken otherwise.
+        gigabytes: a limit in 10⁹ bytes; None: the free memory.
+        later: free bytes that will be used for something else.
         sharers: processes that share the free memory equally.
 
     Returns:
-        None where nothing says how many there are.
+        None if the free memory is unknown.
     """
     if gigabytes is not None:
         return int(gigabytes * GIGABYTE)
@@ -63,10 +63,10 @@ def memory_budget(
 
 
 def disable_malloc_trim() -> None:
-    """From here on keep what large tensors free, rather than fetch it anew in every training step.
+    """Keep the memory of freed tensors in this process for the next training step.
 
-    glibc gives large blocks back to the system, which hands them out again page by page, filled
-    with zeros. Other C libraries are left as they are.
+    By default glibc returns large blocks to the system, which then fills each page with zeros when
+    it is used again. Other C libraries are not changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -75,10 +75,10 @@ def disable_malloc_trim() -> None:
 
 
 def rows_per_block(matrix: Tensor) -> int:
-    """Rows of [B, K], at least 1, to work on at a time.
+    """The number of rows of [B, K], at least 1, to process at a time.
 
-    On a CPU what is made of so many stays in the cache, which is several times as fast as going
-    through memory at each step; elsewhere they bound what is made on the way.
+    On a CPU the intermediate results of these rows stay in the cache, which is several times as
+    fast as main memory; on a GPU the number limits their memory.
     """
     numbers = CPU_BLOCK_NUMBERS if matrix.device.type == "cpu" else GPU_BLOCK_NUMBERS
     return max(1, numbers // max(1, matrix.shape[-1]))
@@ -98,7 +98,7 @@ def _available(proc: Path) -> int | None:
 
 
 def _below_limit(proc: Path, cgroup: Path) -> int | None:
-    """What is left below the memory limit of the process's control group (version 2)."""
+    """Free bytes below the memory limit of the process's control group (version 2)."""
     try:
         own = next(
             line.removeprefix("0::/")
@@ -108,6 +108,13 @@ def _below_limit(proc: Path, cgroup: Path) -> int | None:
         names = ("memory.max", "memory.current", "memory.stat")
         limit, used, stat = ((cgroup / own / name).read_text() for name in names)
         files = dict(line.split() for line in stat.splitlines())["inactive_file"]
-        return max(0, int(limit) - int(used) + int(files))  # what is kept of files is given up
-    except (OSError, ValueError, KeyError, StopIteration):  # no such group, or the limit is "max"
+        return max(
+            0, int(limit) - int(used) + int(files)
+        )  # the kernel drops cached files if memory is short
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        StopIteration,
+    ):  # no control group, or its limit is "max"
         return None

@@ -13,8 +13,8 @@ def seed_of(*parts: int | str) -> int:
 def seed_generator(device: torch.device, seed: int) -> None:
     """Seed the generator that random numbers on `device` come from.
 
-    `torch.manual_seed` seeds every device's, and for one that is not in use keeps a stack trace a
-    call: more work than a step of a small net, and ever more memory.
+    `torch.manual_seed` seeds the generators of all devices, and keeps a stack trace of each call
+    for devices that are not in use: slower than a step of a small net, with growing memory.
     """
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)

@@ -1,7 +1,6 @@
-"""SIGTERM: a scheduler's warning that the process is about to be killed.
+"""SIGTERM, by which a scheduler warns that it will kill the process.
 
-Work that can only be done again stops at once, as at Ctrl-C. Training goes on to the end of a step
-and saves first.
+Most work stops at once, as at Ctrl-C. Training finishes its step and saves a checkpoint first.
 """
 
 import signal
@@ -12,26 +11,26 @@ from typing import Any
 
 
 class Stopped(BaseException):
-    """The process was asked to end. Not an `Exception`: nothing but the command line handles it."""
+    """The process got SIGTERM. Not an `Exception`: only the command line handles it."""
 
 
 class _Handler:
-    """What is done at SIGTERM."""
+    """The handler of SIGTERM; while `deferred`, it only notes that the signal came."""
 
     def __init__(self) -> None:
-        self.asked = self.put_off = False
+        self.stop_requested = self.deferred = False
 
     def __call__(self, number: int, frame: Any) -> None:
-        self.asked = True
-        if not self.put_off:
+        self.stop_requested = True
+        if not self.deferred:
             raise Stopped
 
 
 @contextmanager
 def raise_on_sigterm() -> Iterator[None]:
-    """Around a whole command: SIGTERM raises `Stopped` in it, so that it cleans up behind itself.
+    """Raise `Stopped` at SIGTERM, so that a command can clean up.
 
-    Outside the main thread, which alone hears signals, nothing changes.
+    Only the main thread receives signals; in other threads this has no effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -48,19 +47,19 @@ def defer_sigterm() -> Iterator[Callable[[], bool]]:
     """Within `raise_on_sigterm`: let the work itself decide when it stops. Elsewhere: no effect.
 
     Yields:
-        A function that says whether the process was asked to end.
+        A function that tells whether SIGTERM came.
 
     Raises:
-        Stopped: it was, and the block has ended.
+        Stopped: at the end of the block, if SIGTERM came.
     """
     handler = signal.getsignal(signal.SIGTERM)
     if not isinstance(handler, _Handler):
         yield lambda: False
         return
-    handler.put_off = True
+    handler.deferred = True
     try:
-        yield lambda: handler.asked
+        yield lambda: handler.stop_requested
     finally:
-        handler.put_off = False
-    if handler.asked:
+        handler.deferred = False
+    if handler.stop_requested:
         raise Stopped

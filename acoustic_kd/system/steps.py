@@ -1,9 +1,9 @@
-"""Pieces of work that know whether their output is current.
+"""Steps of work that know whether their output is up to date.
 
-A piece of work owns a directory. `started.json` says what is being made there, `done.json`, written
-last, what was made: the settings, the digests of the inputs, and the digest of both, which is what
-later work records as its input; and the files with their sizes. So nothing stale is reused, nothing
-current is made again, and what was lost is.
+A step owns a directory. `started.json` describes what is being made there, and `done.json`, written
+last, what was made: the settings, the digests of the inputs, the digest of both, which later steps
+record as their input, and the files with their sizes. So output that is out of date or lost is made
+again, and output that is up to date is not.
 """
 
 import json
@@ -27,13 +27,13 @@ class Step:
     """A directory of output and what shapes it.
 
     Attributes:
-        name: what messages call it.
-        directory: where its output goes; nothing else may be kept there.
-        settings: flat, JSON values.
-        inputs: name → digest of the work that is read.
-        whole: whether output of other settings is cleared away first. Not so where the directory
-            holds smaller pieces of work that each look after themselves.
-        beside: files outside the directory that are made with it.
+        name: for messages.
+        directory: of its output; nothing else may be kept there.
+        settings: `group.key` → JSON value.
+        inputs: name → digest of a step that it reads.
+        whole: whether output of other settings is deleted first. False if the directory holds
+            smaller steps that each check their own.
+        beside: files outside the directory that the step writes, too.
         neutral: setting → the value with which it changes nothing. The digest leaves such settings
             out, and a record without the setting was made with this value.
     """
@@ -57,11 +57,11 @@ class Step:
         return json_sha256({"name": self.name, "settings": settings, "inputs": self.inputs})
 
     def is_current(self) -> bool:
-        """Whether this was done with these settings and inputs, and no file of it has been lost."""
+        """Whether it was done with these settings and inputs, and no file of it is lost."""
         return not self.why_out_of_date()
 
     def why_out_of_date(self) -> str:
-        """Why this must be made, in a few words; nothing where it is current."""
+        """The reason why this must be made, in a few words; "" if it is up to date."""
         started, done = (_read_record(self.directory / name) for name in RECORDS)
         record = done or started
         if record is None:
@@ -75,28 +75,23 @@ class Step:
         return f"{self.directory / lost[0]} is missing or was changed" if lost else ""
 
     def _differences(self, record: dict[str, Any]) -> Iterator[str]:
-        """What has changed since a record of this work was written."""
-        for name in sorted(record["settings"].keys() | self.settings.keys()):
-            old, new = (
-                json.dumps(settings.get(name, self.neutral.get(name)))
-                for settings in (record["settings"], self.settings)
-            )
-            if old != new:
-                yield f"{name} was {old}, now it is {new}"
+        """What has changed since a record was written."""
+        for name, old, new in changes(record["settings"], self.settings, self.neutral):
+            yield f"{name} was {json.dumps(old)}, now it is {json.dumps(new)}"
         for name in sorted(record["inputs"].keys() | self.inputs.keys()):
             if record["inputs"].get(name) != self.inputs.get(name):
                 yield f"'{name}' has changed"
         if record.get("name") != self.name:
-            yield f"'{record.get('name')}' was made there"
+            yield f"'{record.get('name')}' was made in this directory"
 
     @contextmanager
     def run(self, main: bool = True) -> Iterator[None]:
-        """Around the making: clears what other settings left, marks the output done at the end.
+        """Delete output of other settings, then mark the output of the block as done.
 
-        Output that the same settings left unfinished stays, so that the making can go on from it.
+        Unfinished output of the same settings stays, so that the step can resume.
 
         Args:
-            main: of several processes that make it together, one does the marking.
+            main: False in all but one of several processes that make the output together.
         """
         if not main:
             yield
@@ -106,8 +101,8 @@ class Step:
         try:
             yield
         except BaseException:
-            # What it has taken until here is counted when it goes on. If the disk is full, that
-            # is already being said.
+            # The time until here counts when the step resumes. If the disk is full, another error
+            # says so already.
             with suppress(OSError, UserError):
                 write_json(self.directory / "started.json", description | _seconds(begun))
             raise
@@ -115,30 +110,27 @@ class Step:
         write_json(self.directory / "done.json", done)
 
     def join_running(self, alone: bool) -> None:
-        """Before a part of the making, by one of several runs that know nothing of each other.
+        """Begin a part of the step, in one of several independent runs.
 
         Args:
-            alone: whether no other is at it; only then is anything cleared away.
-
-        Raises:
-            UserError: the others are at it with other settings.
+            alone: whether no other run works on it; only then output of other settings is deleted.
         """
         if alone:
             self._prepare()
         elif not self._was("started.json"):
             raise UserError(
-                f"{self.directory}: other runs are at work here with other settings or inputs; "
+                f"{self.directory}: other runs work here with other settings or inputs; "
                 "wait for them, or give another --exp-dir"
             )
 
     def _prepare(self) -> dict[str, Any]:
-        """Clear away what other settings left; say what is being made, and return that."""
+        """Delete output of other settings; write and return the description of this step."""
         started = self.directory / "started.json"
         spent = 0.0 if (self.directory / "done.json").exists() else self._spent()
         (self.directory / "done.json").unlink(missing_ok=True)
         if started.exists() and not self._was(started.name) and self.whole:
             self._clear()
-        for half_written in self.directory.rglob(TEMPORARY):  # a killed process left it
+        for half_written in self.directory.rglob(TEMPORARY):  # of a killed process
             half_written.unlink()
         description: dict[str, Any] = {
             "name": self.name,
@@ -152,14 +144,14 @@ class Step:
         return description
 
     def _spent(self) -> float:
-        """Seconds that this very work has taken before it was interrupted."""
+        """Seconds that this step ran before it was interrupted."""
         record = _read_record(self.directory / "started.json")
         return record.get("seconds", 0.0) if record and record["digest"] == self.digest else 0.0
 
     def _clear(self) -> None:
-        """Take away everything but `started.json`, so that a clearing that is killed is repeated.
+        """Delete everything but `started.json`, so that an interrupted deletion is repeated.
 
-        The directory itself stays: it may be a link to a larger disk.
+        The directory itself stays, because it may be a link to a larger disk.
         """
         for path in self.directory.iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -168,7 +160,7 @@ class Step:
                 path.unlink()
 
     def _files(self) -> dict[str, int | None]:
-        """Bytes in each file that was made, but for the records of this and smaller work."""
+        """Bytes of each file, without the records of this step and of smaller ones."""
         paths = [path for path in self.directory.rglob("*") if path.is_file()]
         paths = [path for path in paths if path.name not in RECORDS] + list(self.beside)
         return {os.path.relpath(path, self.directory): _size(path) for path in sorted(paths)}
@@ -179,7 +171,7 @@ class Step:
 
 
 def read_done(directory: Path) -> dict[str, Any] | None:
-    """What `done.json` records, or None where the work is not done."""
+    """The content of `done.json`, or None if the step is not done."""
     return _read_record(Path(directory) / "done.json")
 
 
@@ -188,12 +180,12 @@ def _seconds(begun: float) -> dict[str, float]:
 
 
 def _size(path: Path) -> int | None:
-    """Bytes in a file, or None where there is none."""
+    """Bytes of a file, or None if it is missing."""
     return path.stat().st_size if path.is_file() else None
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:
-    """A `done.json` or `started.json`; None where there is none, or none that can be read."""
+    """The content of a `done.json` or `started.json`; None if it is missing or damaged."""
     try:
         record = read_json(path)
     except UserError:
@@ -205,29 +197,40 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     return record if whole else None
 
 
-def require_done(directory: Path, name: str, settings: dict[str, Any], how: str) -> dict[str, Any]:
-    """What `done.json` records of finished work that is about to be read.
+def changes(
+    recorded: Mapping[str, Any], settings: Mapping[str, Any], neutral: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Settings that differ from those of a record: name, old value, new value.
 
     Args:
-        settings: those the work must have been done with.
-        how: what to run to do it, for the message.
+        neutral: values of settings that a record leaves out.
+    """
+    before, now = ({**neutral, **values} for values in (recorded, settings))
+    for name in sorted(recorded.keys() | settings.keys()):
+        old, new = before.get(name), now.get(name)
+        if json.dumps(old) != json.dumps(new) or (name in before) != (name in now):
+            yield name, old, new
 
-    Raises:
-        UserError: it is not done, or was done with other settings.
+
+def require_done(
+    directory: Path,
+    name: str,
+    settings: dict[str, Any],
+    how: str,
+    neutral: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The record of a finished step whose output is about to be read.
+
+    Args:
+        settings: those the step must have been done with.
+        how: what to run to do it, for the message.
+        neutral: as in `Step`.
     """
     done = read_done(directory)
     if done is None:
         raise UserError(f"{directory}: '{name}' is not done yet; run {how} first")
-    if done["settings"] != settings:
-        different = sorted(
-            key
-            for key in done["settings"].keys() | settings.keys()
-            if key not in done["settings"].keys() & settings.keys()
-            or done["settings"][key] != settings[key]
-        )
-        key = different[0]
+    for key, old, new in changes(done["settings"], settings, neutral or {}):
         raise UserError(
-            f"{directory}: '{name}' was done with {key}={done['settings'].get(key)}, now it is "
-            f"{settings.get(key)}; run {how} again"
+            f"{directory}: '{name}' was done with {key}={old}, now it is {new}; run {how} again"
         )
     return done

@@ -71,7 +71,7 @@ def test_a_member_that_is_refused(tmp_path, bad):
     folder = tmp_path / "in"
     folder.mkdir()
     archive = write(folder / "a.tar.gz", [*GOOD, bad])
-    expected = f"not unpacked: '{bad[0].name}' in it is no file or folder below Top/"
+    expected = f"not unpacked: its member '{bad[0].name}' is no file or folder below Top/"
     assert expected in refusal(archive, folder)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 

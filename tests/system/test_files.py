@@ -71,12 +71,12 @@ def test_several_that_came_in_together_keep_out_those_that_want_to_be_alone(tmp_
     with coming_in():
         with coming_in(), coming_in():
             assert alone == [True, False, False]
-        occupied = pytest.raises(UserError, match="another run is at work here")
+        occupied = pytest.raises(UserError, match="another run works here")
         with occupied, files.exclusive_lock(directory):
             pass
         with coming_in():
             pass
-    occupied = pytest.raises(UserError, match="another run is at work here")
+    occupied = pytest.raises(UserError, match="another run works here")
     with files.exclusive_lock(directory), occupied, coming_in():
         pass
     assert alone == [True, False, False, False]
@@ -167,7 +167,7 @@ def test_one_run_at_a_time_works_in_a_folder(tmp_path):
     folder = tmp_path / "exp"
     with files.exclusive_lock(folder):
         with (
-            pytest.raises(UserError, match="another run is at work here"),
+            pytest.raises(UserError, match="another run works here"),
             files.exclusive_lock(folder),
         ):
             pass
@@ -191,4 +191,4 @@ def test_in_turn_waits_for_the_one_before(tmp_path, capsys):
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
-    assert capsys.readouterr().out == f"  waiting for another run that fills {folder}\n"
+    assert capsys.readouterr().out == f"  waiting for another run to finish with {folder}\n"

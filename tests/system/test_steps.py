@@ -91,7 +91,7 @@ def test_it_says_why_it_must_be_made(work):
         work, settings={"oven.heat": 180, "sizes": (1, 2), "steam": True}
     ).why_out_of_date() == ("oven.heat was 200, now it is 180; steam was null, now it is true")
     assert replace(work, inputs={"dough": "d2"}).why_out_of_date() == "'dough' has changed"
-    assert replace(work, name="fry").why_out_of_date() == "'bake' was made there"
+    assert replace(work, name="fry").why_out_of_date() == "'bake' was made in this directory"
     (work.directory / "bread").write_text("crumbs")
     assert work.why_out_of_date() == f"{work.directory / 'bread'} is missing or was changed"
 
@@ -188,7 +188,7 @@ def test_runs_that_share_the_making_clear_only_what_is_no_others(work):
     other = replace(work, settings={"other": 1})
     with other.run():
         (work.directory / "old.txt").write_text("old")
-    with pytest.raises(UserError, match="other runs are at work here with other settings"):
+    with pytest.raises(UserError, match="other runs work here with other settings"):
         work.join_running(alone=False)
     assert (work.directory / "old.txt").exists() and other.is_current()
     work.join_running(alone=True)

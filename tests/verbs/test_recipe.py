@@ -246,7 +246,7 @@ def test_more_processes_asked_for_than_run(recipe, refusal):
         more = ["train.epochs=1"] if stage == "train" else ["soft_targets.kept_classes=7"]
         if stage == "distill":
             more = ["distill.hard_weight=0.3"]
-        assert "2 processes were asked for but 1 run" in refusal(recipe, stage, *more)
+        assert "--num-processes is 2, but 1 processes run" in refusal(recipe, stage, *more)
     assert recipe.files() == before
 
 

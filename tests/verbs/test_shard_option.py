@@ -84,14 +84,14 @@ def test_jobs_work_beside_one_another_and_beside_nothing_else(recipe, capfd):
         before, _ = shards(recipe), capfd.readouterr()
         assert job(recipe, "1/3", "soft_targets.temperature=7") == 2
         error = capfd.readouterr().err
-        assert "other runs are at work here with other settings" in error
+        assert "other runs work here with other settings" in error
         for stage, more in (("soft-targets", ()), ("train", ("train.epochs=1",))):
             assert recipe(stage, *more) == 2
-            assert "another run is at work here" in capfd.readouterr().err
+            assert "another run works here" in capfd.readouterr().err
         assert shards(recipe) == before
     with exclusive_lock(recipe.directory):
         assert job(recipe, "2/3") == 2
-        assert "another run is at work here" in capfd.readouterr().err
+        assert "another run works here" in capfd.readouterr().err
     assert job(recipe, "2/3", "soft_targets.temperature=7") == 0  # alone: it clears the others
     assert not half_written.exists() and 0 < len(shards(recipe)) < len(before)
 
@@ -172,7 +172,7 @@ def test_two_jobs_never_train_the_same_model(finished_recipe, tmp_path, capfd):
     (members / "01" / "done.json").unlink()
     with shared_lock(recipe.directory, members, lambda alone: None), exclusive_lock(members / "01"):
         assert TinyRecipe(recipe.directory, recipe.settings, ("--shard", "0/2"))("train") == 2
-    assert f"{members / '01'}: another run is at work here" in capfd.readouterr().err
+    assert f"{members / '01'}: another run works here" in capfd.readouterr().err
 
 
 def weights(folder):
