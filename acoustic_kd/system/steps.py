@@ -77,7 +77,8 @@ class Step:
     def _differences(self, record: dict[str, Any]) -> Iterator[str]:
         """What has changed since a record was written."""
         for name, old, new in changes(record["settings"], self.settings, self.neutral):
-            yield f"{name} was {json.dumps(old)}, now it is {json.dumps(new)}"
+            if old != new:
+                yield f"{name} was {json.dumps(old)}, now it is {json.dumps(new)}"
         for name in sorted(record["inputs"].keys() | self.inputs.keys()):
             if record["inputs"].get(name) != self.inputs.get(name):
                 yield f"'{name}' has changed"
@@ -205,10 +206,11 @@ def changes(
     Args:
         neutral: values of settings that a record leaves out.
     """
-    before, now = ({**neutral, **values} for values in (recorded, settings))
+    # Records hold lists where settings may have tuples.
+    before, now = ({**neutral, **json.loads(json.dumps(v))} for v in (recorded, settings))
     for name in sorted(recorded.keys() | settings.keys()):
         old, new = before.get(name), now.get(name)
-        if json.dumps(old) != json.dumps(new) or (name in before) != (name in now):
+        if old != new or (name in before) != (name in now):
             yield name, old, new
 
 
