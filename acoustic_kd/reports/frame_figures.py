@@ -114,7 +114,7 @@ class FrameFigures:
                 self.examples[phone] = Example(found, name, frame, int(targets[frame]), features)
 
     def as_json(self) -> dict[str, Any]:
-        """The figures of `frames.json` (docs/formats.md), but for the examples."""
+        """The figures of `frames.json` (docs/files.md), but for the examples."""
         total, phones = int(self.frames.sum()), self.inventory.phones
         return {
             "frames": total,

@@ -1,7 +1,7 @@
 """Writing a store of soft targets: shards, each with a manifest entry.
 
 Shard n holds the soft targets of the utterances of frame shard n. The file format is described in
-docs/soft-targets.md.
+docs/files.md.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from files_page import table_files
 
 from acoustic_kd import cli as cli
 from acoustic_kd.settings import Config, all_settings, load_config, settings_file
@@ -189,12 +190,11 @@ def spans(page: str) -> list[str]:
 
 
 def made_by_the_recipe(name: str) -> bool:
-    """Whether docs/formats.md has such a file of an experiment, or its folder."""
+    """Whether docs/files.md has such a file of an experiment, or its folder."""
     name = re.sub(r"^(EXP|EXP_DIR|exp/[\w-]+)/", "", name)
     folder = re.sub(r"/(started\.json|done\.json)?$", "", name)
-    rows = re.findall(r"^\| `([^`]+)` \|", PAGES["docs/formats.md"], re.MULTILINE)
-    for row in rows:
-        pattern = re.escape(row).replace("SPLIT", r"(\w+|SPLIT)").replace("NNNNN", r"(\d+|NNNNN)")
+    for file in table_files():
+        pattern = re.escape(file).replace("SPLIT", r"(\w+|SPLIT)").replace("NNNNN", r"(\d+|NNNNN)")
         pattern = pattern.replace("NN", r"(\d\d|NN)").replace("SYSTEM", r"([\w-]+|SYSTEM)")
         if re.fullmatch(pattern, name):
             return True

@@ -1,5 +1,5 @@
-"""docs/formats.md and docs/soft-targets.md: files written by the pages alone are read, and the
-recipe makes the files that the table names, and no others.
+"""docs/files.md: the package reads files that are written by the page alone, and the recipe writes
+the files of the table and no others.
 """
 
 import hashlib
@@ -12,12 +12,12 @@ import kaldifst
 import numpy as np
 import pytest
 import torch
-from formats_page import PAGE, table_patterns
+from files_page import PAGE, table_patterns
 from safetensors.numpy import load_file
 
 from acoustic_kd.cli import main
 from acoustic_kd.features.frames import Classes, read_frames
-from acoustic_kd.settings import ModelConfig
+from acoustic_kd.settings import NEUTRAL, ModelConfig
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.system.steps import read_done
 from acoustic_kd.training.model import build_model, load_model, save_model
@@ -54,7 +54,7 @@ def canonical(value):
 def write_soft_shard(path, p, ids, offsets, classes, inventory, kept=3, bits=8, block=4):
     """A shard of top-k soft targets [T, K] at temperature 2, and its manifest entry.
 
-    By docs/soft-targets.md, with NumPy and h5py alone; dense where `kept` is K.
+    By docs/files.md, with NumPy and h5py alone; dense where `kept` is K.
     """
     total, count = p.shape
     order = np.argsort(-p, axis=1, kind="stable")[:, :kept]
@@ -180,6 +180,11 @@ def test_records_are_as_the_page_says(finished_recipe):
         record = json.loads(path.read_text(encoding="utf-8"))
         assert list(record) == ["name", "digest", "settings", "inputs", "seconds", "files"]
         made = {key: record[key] for key in ("name", "settings", "inputs")}
+        made["settings"] = {
+            name: value
+            for name, value in record["settings"].items()
+            if name not in NEUTRAL or value != NEUTRAL[name]
+        }
         assert record["digest"] == hashlib.sha256(canonical(made)).hexdigest()
         for name, size in record["files"].items():
             assert (path.parent / name).stat().st_size == size

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tiny_recipe
-from formats_page import table_patterns
+from files_page import table_patterns
 
 from acoustic_kd.cli import main
 from acoustic_kd.corpora.utterances import SPLITS

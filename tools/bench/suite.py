@@ -7,7 +7,7 @@ Without an experiment (its stages to 'graph' done), or a text and a lexicon, tho
 are left out. The machine should do nothing else meanwhile.
 
 usage: tools/bench/suite.py [EXP_DIR] [--text novels.txt.gz --lexicon cmudict.dict]
-           [--threads 2] [--only NAME …] [--out bench] [--page docs/performance.md]
+           [--threads 2] [--only NAME …] [--out bench] [--page FILE]
 """
 
 import argparse

@@ -1,1 +1,1 @@
-"""The decoding graph HCLG, constructed without composition (docs/graph.md)."""
+"""The decoding graph HCLG, constructed without composition (docs/design.md)."""

@@ -1,4 +1,4 @@
-"""HCLG: the decoding graph of a language model, built in arrays (see docs/graph.md)."""
+"""HCLG: the decoding graph of a language model, built in arrays (see docs/design.md)."""
 
 import resource
 import sys
