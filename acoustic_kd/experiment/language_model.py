@@ -19,11 +19,17 @@ from acoustic_kd.experiment.words import (
     shortened_list,
     with_unknown_words,
 )
-from acoustic_kd.language.g2p import FORMAT
+from acoustic_kd.language.g2p import G2P_FORMAT
 from acoustic_kd.language.graphemes import clusters
 from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.language.ngrams import train_lm
-from acoustic_kd.language.pieces import PIECES, PieceModel, bare, single_clusters, train_pieces
+from acoustic_kd.language.pieces import (
+    PIECES_FILE,
+    PieceModel,
+    single_clusters,
+    train_pieces,
+    without_marks,
+)
 from acoustic_kd.language.text import TextFile, most_frequent
 from acoustic_kd.settings import Config
 from acoustic_kd.system.errors import UserError
@@ -62,7 +68,7 @@ def sources(config: Config) -> dict[str, str]:
     elif lm.text is not None:
         found["lm.text"] = file_sha256(Path(lm.text))
     guessing = found and config.align.unknown_words == "g2p" and not is_spelled(config)
-    return found | ({"g2p": str(FORMAT)} if guessing else {})
+    return found | ({"g2p": str(G2P_FORMAT)} if guessing else {})
 
 
 def check(config: Config) -> None:
@@ -255,7 +261,7 @@ def make_pieces(experiment: Experiment, text: Iterable[list[str]] | None, out: P
 
     Args:
         text: sentences of words; None: the train transcripts.
-        out: where `PIECES` goes.
+        out: where `PIECES_FILE` goes.
 
     Raises:
         UserError: there cannot be so many pieces, or so few.
@@ -263,16 +269,16 @@ def make_pieces(experiment: Experiment, text: Iterable[list[str]] | None, out: P
     lang, alphabet = experiment.config.lang, alphabet_of(experiment, "graph")
     train = read_manifest(experiment.path("corpus") / "train.jsonl")
     spoken = [(utterance.text or "").split() for utterance in train]
-    spelled = alphabet.spelled({word for words in spoken for word in words})
+    spelled = alphabet.spell_all({word for words in spoken for word in words})
     learnt = [[word for word in words if word in spelled] for words in spoken]
     content = train_pieces(filter(None, learnt), lang.pieces, lang.piece_model)
-    with atomic_path(out / PIECES) as temporary:
+    with atomic_path(out / PIECES_FILE) as temporary:
         temporary.write_bytes(content)
     model, sentences = PieceModel(content), spoken if text is None else text
     words = {word for sentence in sentences for word in sentence}
     singles = single_clusters(spelled)
     said = {
-        piece: alphabet.spell(*bare(piece))
+        piece: alphabet.spell(*without_marks(piece))
         for piece in sorted(singles.union(*map(model.split, words)))
     }
     lexicon = Lexicon({piece: (spelling,) for piece, spelling in said.items() if spelling})

@@ -12,10 +12,9 @@ from acoustic_kd.alignment.senones import read_inventory
 from acoustic_kd.corpora.utterances import Normalise, Utterance, read_manifest
 from acoustic_kd.experiment.aligning_models import AligningModels, find_models
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.language.g2p import FORMAT, cached_model
+from acoustic_kd.language.g2p import G2P_FORMAT, cached_model
 from acoustic_kd.language.g2p_search import Guess
-from acoustic_kd.language.graphemes import FORMAT as GRAPHEMES_FORMAT
-from acoustic_kd.language.graphemes import Alphabet
+from acoustic_kd.language.graphemes import SPELLING_FORMAT, Alphabet
 from acoustic_kd.language.lexicon import SILENCE, Lexicon
 from acoustic_kd.language.normalise import normalise_spelled
 from acoustic_kd.settings import Config
@@ -49,7 +48,7 @@ def _units(config: Config) -> str:
     if not is_spelled(config):
         return "phones"
     places = " by place" if config.lang.positions else ""
-    return f"graphemes {GRAPHEMES_FORMAT} {config.lang.case}{places}"
+    return f"graphemes {SPELLING_FORMAT} {config.lang.case}{places}"
 
 
 def check_spelled(experiment: Experiment) -> None:
@@ -137,7 +136,7 @@ def unknown_words_source(config: Config, lexicon: Lexicon, words: Iterable[str])
     """What the corpus stage records where it guesses pronunciations; nothing where it need not."""
     guessing = config.align.unknown_words == "g2p" and len(lexicon.entries) >= LEAST_WORDS
     unknown = guessing and any(word not in lexicon for word in words)
-    return {"g2p": str(FORMAT)} if unknown else {}
+    return {"g2p": str(G2P_FORMAT)} if unknown else {}
 
 
 def with_unknown_words(
@@ -198,7 +197,7 @@ def _with_spelled_words(
 ) -> Lexicon:
     """The lexicon, and after its words those of `words` that it lacks and that can be spelled."""
     new = sorted(word for word in words if word not in lexicon)
-    spelled = alphabet_of(experiment, stage).spelled(new)
+    spelled = alphabet_of(experiment, stage).spell_all(new)
     if left := [word for word in new if word not in spelled]:
         share = sum(words[word] for word in left) / words.total()
         print(

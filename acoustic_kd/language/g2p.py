@@ -23,8 +23,8 @@ from acoustic_kd.system.tensors import load_tensors, save_tensors
 
 ORDER = 6  # units; docs/lexicon-and-lm.md
 BEAM = 16  # hypotheses of a word kept at each letter; twice as many change nothing beyond chance
-FORMAT = 1  # raised when the same lexicon gives another model
-WORDS_AT_ONCE = 500
+G2P_FORMAT = 1  # raised when the same lexicon gives another model
+WORDS_PER_BATCH = 500
 ARRAYS = ("keys", "suffix", "logprob", "backoff")
 
 
@@ -62,8 +62,8 @@ class GraphoneModel:
         guesses: list[list[Guess]] = [[] for _ in words]
         letters = self.letters()
         known = [row for row, word in enumerate(words) if word and set(word) <= letters]
-        for start in range(0, len(known), WORDS_AT_ONCE):
-            rows = known[start : start + WORDS_AT_ONCE]
+        for start in range(0, len(known), WORDS_PER_BATCH):
+            rows = known[start : start + WORDS_PER_BATCH]
             for row, guess in zip(rows, search(self, [words[r] for r in rows], beam), strict=True):
                 guesses[row] = guess
         return guesses
@@ -169,7 +169,7 @@ def cached_model(lexicon: Lexicon, path: Path) -> GraphoneModel:
 
     Nothing else may be kept in the folder of `path`, and no other process be at work there.
     """
-    made_from = json_sha256([FORMAT, ORDER, list(lexicon.entries.items())])
+    made_from = json_sha256([G2P_FORMAT, ORDER, list(lexicon.entries.items())])
     model = read_model(path, made_from)
     if model is None:
         for half_written in path.parent.glob(TEMPORARY):  # a killed process left it

@@ -1,11 +1,11 @@
-"""Graphemes: what a word is spelled in, with Unicode's knowledge of scripts and no other.
+"""Graphemes as units of words, by Unicode's properties of characters alone.
 
-A cluster is the least part of a word that is not cut: a letter with the marks that change it, and
-the silent characters before it, or before such a mark. It is said as one grapheme, a Hangul
-syllable as its two or three letters.
+A cluster is the smallest part that a word is cut into: a letter with the marks that change it, and
+with the silent characters before it or before such a mark. It has one grapheme; a Hangul syllable
+has its two or three letters.
 
-A letter at a word's beginning, at its end or alone may be a unit of its own, as Kaldi's phones are:
-the E of TEN, the E of ONE and the letter E when it is spelled have little in common.
+A letter may be another unit at the beginning of a word, at its end, or alone, as in Kaldi's
+position-dependent phones: E sounds different in TEN, in ONE, and spelled alone.
 """
 
 import unicodedata
@@ -16,14 +16,14 @@ from functools import lru_cache
 from acoustic_kd.language.normalise import APOSTROPHE, INNER
 from acoustic_kd.system.errors import UserError
 
-FORMAT = 3  # of spellings; raised when other ones are found
-LEAST_SEEN = 20  # times in train: a rarer letter is said as the letter that it derives from
-ONE_IN = 10_000  # letters of train: a rarer place is not set apart; some hours must show it
-MOST = 300  # units: tables of all triphones grow with the cube
-BEGIN, END, ALONE = "_B", "_E", "_S"  # what letters set apart by their place are marked with
+SPELLING_FORMAT = 3  # raised when words get other spellings
+MIN_COUNT = 20  # in train; the base letter stands for a rarer letter
+RAREST_ONE_IN = 10_000  # letters of train; a letter in a rarer position is no unit
+MAX_UNITS = 300  # tables of all triphones grow with its cube
+BEGIN, END, ALONE = "_B", "_E", "_S"  # endings of positional units
 _SILENT = frozenset(APOSTROPHE + INNER)
 # Canonical combining classes of marks that change their letter: overlays, nuktas, voicing marks,
-# viramas, and from 200 on accents. Others are vowels and tones, which are said for themselves.
+# viramas; and from 200 on accents. The other marks are vowels and tones: units like letters.
 _CHANGING = frozenset((1, 7, 8, 9))
 
 
@@ -31,27 +31,26 @@ def _is_letter(character: str) -> bool:
     return unicodedata.category(character)[0] in "LMN"
 
 
-def _is_attached(character: str) -> bool:
+def _changes_letter(character: str) -> bool:
     place = unicodedata.combining(character)
     return place in _CHANGING or place >= 200
 
 
 def clusters(word: str) -> list[str]:
-    """The parts of a word that are not cut; joined they are the word.
+    """Cut a word into clusters; joined, they are the word.
 
     Returns:
-        Nothing where the word has no letter, begins with a mark that belongs to one, or has a
-        character that is neither letter, mark or digit nor one that words are written with: nobody
-        knows how to say it.
+        No clusters if the pronunciation is unknown: the word has no letter, begins with a mark that
+        changes a letter, or has a character other than letters, marks, digits and the silent ones.
     """
     parts: list[str] = []
     silent = ""
     for character in word:
         if character in _SILENT:
             silent += character
-        elif not _is_letter(character) or (not parts and _is_attached(character)):
+        elif not _is_letter(character) or (not parts and _changes_letter(character)):
             return []
-        elif _is_attached(character):
+        elif _changes_letter(character):
             parts[-1] += silent + character
             silent = ""
         else:
@@ -64,7 +63,7 @@ def clusters(word: str) -> list[str]:
 
 @lru_cache(maxsize=100_000)
 def graphemes(cluster: str) -> tuple[str, ...]:
-    """What a cluster is said as."""
+    """The graphemes of a cluster."""
     letter = "".join(character for character in cluster if character not in _SILENT)
     if "가" <= letter <= "힣":
         return tuple(unicodedata.normalize("NFD", letter))
@@ -72,23 +71,25 @@ def graphemes(cluster: str) -> tuple[str, ...]:
 
 
 class Alphabet:
-    """The units that have states of their own, and how words are spelled in them.
+    """The units that have HMM states, and the spelling of words in them.
 
-    A letter that comes less than `LEAST_SEEN` times in train is said as the letter it derives from
-    (É as E), if that one is there and more frequent; so is one that train lacks. What then remains
-    unknown has no spelling.
+    The base letter (E of É) stands for a letter with fewer than `MIN_COUNT` occurrences in train,
+    also none, if the base letter is more frequent. Words with letters that then remain unknown have
+    no spelling.
 
-    By place: `E_B` begins a word, `E_E` ends one, `E_S` is one; `E` is what remains, so also each
-    of these places where the letter comes less than `LEAST_SEEN` times, or is less than one in
-    `ONE_IN` letters. It comes as often itself, or nothing is set apart from it. If there were more
-    than `MOST` units, the rarest are not.
+    Positional units: `E_B` begins a word, `E_E` ends a word, `E_S` is a word; `E` stands for all
+    other positions. A positional unit has at least `MIN_COUNT` occurrences, and at least one in
+    `RAREST_ONE_IN` letters; and as many occurrences remain for `E`. Of more than `MAX_UNITS` units
+    the rarest positional ones are dropped.
 
     Attributes:
-        own: the units.
+        letters: the letters that have units.
+        positional: the positional units.
+        units: letters and positional units.
 
     Args:
-        words: of the train transcripts, with how often each comes.
-        positions: whether letters are set apart by their place.
+        words: the words of the train transcripts, with their counts.
+        positions: whether there are positional units.
     """
 
     def __init__(self, words: Counter[str], positions: bool = True) -> None:
@@ -97,83 +98,85 @@ class Alphabet:
             for cluster in clusters(word):
                 for grapheme in graphemes(cluster):
                     self.counts[grapheme] += count
-        letters = {letter for letter in self.counts if self._said_as(letter) == letter}
+        letters = {letter for letter in self.counts if self._substitute(letter) == letter}
         if not letters:
-            raise UserError("train: no word of the transcripts has letters to spell it in")
-        if len(letters) > MOST:
+            raise UserError("train: no word of the transcripts has letters; check the transcripts")
+        if len(letters) > MAX_UNITS:
             raise UserError(
-                f"train: {len(letters)} different letters, and lang.units makes each a unit with "
-                f"states of its own, at most {MOST}: such a script needs a pronouncing lexicon "
-                "(lang.units=phones), or transcripts in letters"
+                f"train: {len(letters)} different letters, but lang.units makes each a unit, at "
+                f"most {MAX_UNITS}; give a pronouncing lexicon (lang.units=phones), or transcripts "
+                "in a script with fewer letters"
             )
-        self.letters, self.apart = letters, set[str]()
+        self.letters, self.positional = letters, set[str]()
         if positions:
-            self.apart = self._set_apart(words)
-        self.own = self.letters | self.apart
+            self.positional = self._positional_units(words)
+        self.units = self.letters | self.positional
 
     @classmethod
     def of(cls, units: Collection[str]) -> "Alphabet":
-        """The one that has these units, and no others: those of trained models.
+        """The alphabet of trained models, which have these units.
 
-        A letter that came in one place alone there has no unit elsewhere.
+        A letter of which they have one positional unit alone has no spelling in other positions.
         """
-        found = cls.__new__(cls)
-        found.apart = {unit for unit in units if unit.endswith((BEGIN, END, ALONE))}
-        found.letters = {unit.partition("_")[0] for unit in units}
-        found.counts = Counter(dict.fromkeys(found.letters, LEAST_SEEN))
-        found.own = set(units)
-        return found
+        alphabet = cls.__new__(cls)
+        alphabet.positional = {unit for unit in units if unit.endswith((BEGIN, END, ALONE))}
+        alphabet.letters = {unit.partition("_")[0] for unit in units}
+        alphabet.counts = Counter(dict.fromkeys(alphabet.letters, MIN_COUNT))
+        alphabet.units = set(units)
+        return alphabet
 
-    def _said_as(self, letter: str) -> str:
+    def _substitute(self, letter: str) -> str:
+        """The base letter of a rare letter; any other letter itself."""
         base = unicodedata.normalize("NFD", letter)[:1]
         seen = self.counts[letter]
-        return base if seen < LEAST_SEEN and self.counts[base] > seen else letter
+        return base if seen < MIN_COUNT and self.counts[base] > seen else letter
 
-    def _set_apart(self, words: Counter[str]) -> set[str]:
-        """The units of letters in places where they are frequent enough."""
-        seen: dict[str, Counter[str]] = {letter: Counter() for letter in self.letters}
+    def _positional_units(self, words: Counter[str]) -> set[str]:
+        """The letters with marks of those positions in which they are frequent enough."""
+        counts: dict[str, Counter[str]] = {letter: Counter() for letter in self.letters}
         for word, count in words.items():
-            said = self._letters(word)
-            for letter, place in zip(said, places(len(said)), strict=True):
-                seen[letter][place] += count
-        found: Counter[str] = Counter()
-        least = max(LEAST_SEEN, self.counts.total() // ONE_IN)
-        for letter, counts in seen.items():
-            rest = counts.pop("", 0)
-            for place, count in sorted(counts.items(), key=lambda item: (item[1], item[0])):
-                if count < least or rest < least:
+            letters = self._letters(word)
+            for letter, mark in zip(letters, position_marks(len(letters)), strict=True):
+                counts[letter][mark] += count
+        frequent: Counter[str] = Counter()
+        min_count = max(MIN_COUNT, self.counts.total() // RAREST_ONE_IN)
+        for letter, by_mark in counts.items():
+            rest = by_mark.pop("", 0)
+            for mark, count in sorted(by_mark.items(), key=lambda item: (item[1], item[0])):
+                if count < min_count or rest < min_count:
                     rest += count
                 else:
-                    found[letter + place] = count
-        frequent = sorted(found, key=lambda unit: (-found[unit], unit))
-        return set(frequent[: MOST - len(self.letters)])
+                    frequent[letter + mark] = count
+        ranked = sorted(frequent, key=lambda unit: (-frequent[unit], unit))
+        return set(ranked[: MAX_UNITS - len(self.letters)])
 
     def _letters(self, text: str) -> list[str]:
-        return [self._said_as(g) for cluster in clusters(text) for g in graphemes(cluster)]
+        return [self._substitute(g) for cluster in clusters(text) for g in graphemes(cluster)]
 
     def spell(self, text: str, begins: bool = True, ends: bool = True) -> tuple[str, ...] | None:
-        """The units of a word, or of a run of its clusters; None where it has no spelling.
+        """The units of a word, or of some adjacent clusters of it; None without a spelling.
 
         Args:
-            begins, ends: whether it is a word's beginning, and its end.
+            begins, ends: whether a word begins, and ends, with `text`.
         """
-        said = self._letters(text)
-        if not said or not self.letters.issuperset(said):
+        letters = self._letters(text)
+        if not letters or not self.letters.issuperset(letters):
             return None
-        units = map("".join, zip(said, places(len(said), begins, ends), strict=True))
-        found = tuple(
-            unit if unit in self.apart else letter for unit, letter in zip(units, said, strict=True)
+        marks = position_marks(len(letters), begins, ends)
+        units = tuple(
+            letter + mark if letter + mark in self.positional else letter
+            for letter, mark in zip(letters, marks, strict=True)
         )
-        return found if self.own.issuperset(found) else None
+        return units if self.units.issuperset(units) else None
 
-    def spelled(self, words: Iterable[str]) -> dict[str, tuple[tuple[str, ...], ...]]:
-        """Word → its one pronunciation, of those that have a spelling, in their order."""
-        found = ((word, self.spell(word)) for word in words)
-        return {word: (spelling,) for word, spelling in found if spelling is not None}
+    def spell_all(self, words: Iterable[str]) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """Word → its only pronunciation, in the order of `words`, without words that have none."""
+        spellings = ((word, self.spell(word)) for word in words)
+        return {word: (spelling,) for word, spelling in spellings if spelling is not None}
 
 
-def places(count: int, begins: bool = True, ends: bool = True) -> list[str]:
-    """What letters are marked with, one after the other: BEGIN, END or ALONE, or nothing."""
+def position_marks(count: int, begins: bool = True, ends: bool = True) -> list[str]:
+    """The marks of `count` letters in turn: BEGIN, END, ALONE, or none."""
     if count == 1 and begins and ends:
         return [ALONE]
     marks = [""] * count

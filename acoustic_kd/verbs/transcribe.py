@@ -103,7 +103,7 @@ class Transcriber:
             spans = labels and align_words(labels, loglikes, self._transcripts)
             if spans is None:  # an unfinished last word: the labels' places say about when
                 spans = list(zip(np.append(0, places[:-1]), places, strict=True))
-            for run in self.join.runs(labels):
+            for run in self.join.word_slices(labels):
                 (word,), confidence = self.join(labels[run]), min(confidences[run])
                 span = spans[run][0][0], spans[run][-1][1]
                 start, end = (round((piece.start + n) * SHIFT_SECONDS, 2) for n in span)

@@ -14,13 +14,13 @@ from acoustic_kd.language.graphemes import Alphabet
 from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.language.ngrams import train_lm
 from acoustic_kd.language.pieces import (
-    MARK,
+    BOUNDARY,
     PieceModel,
-    bare,
     join_pieces,
     single_clusters,
     train_pieces,
-    word_runs,
+    without_marks,
+    word_slices,
 )
 
 TEXTS = {
@@ -46,14 +46,16 @@ class Spoken:
         model = PieceModel(train_pieces(sentences, letters + 6, "bpe"))
         text = [[p for word in sentence for p in model.split(word)] for sentence in sentences]
         self.pieces = single_clusters(words) | {piece for sentence in text for piece in sentence}
-        lexicon = Lexicon({p: (self.alphabet.spell(*bare(p)),) for p in sorted(self.pieces)})
+        lexicon = Lexicon(
+            {p: (self.alphabet.spell(*without_marks(p)),) for p in sorted(self.pieces)}
+        )
         train_lm(text, self.pieces, folder / "lm.arpa")
         self.senones = spelling.inventory(30, phones=("SIL", *lexicon.phones()))
         build_graph(lexicon, folder / "lm.arpa", self.senones, folder / "g")
         self.folder, self.rng = folder / "g", np.random.default_rng(0)
 
     def loglikes(self, words: list[str]) -> np.ndarray:
-        lexicon = Lexicon(self.alphabet.spelled(words))
+        lexicon = Lexicon(self.alphabet.spell_all(words))
         path = spelling.spell(words, self.senones, self.rng, lexicon=lexicon)
         return spelling.loglikes(path, self.senones.num_senones, 200.0)
 
@@ -76,11 +78,11 @@ def test_an_unseen_word_comes_out(language, tmp_path):
         assert join_pieces(spoken.heard(text.split())[0]) == text.split()
     exact = 0
     for word in unseen:
-        assert word not in known and MARK + word + MARK not in spoken.pieces
+        assert word not in known and BOUNDARY + word + BOUNDARY not in spoken.pieces
         pieces, letters = spoken.heard([word])
         assert letters == spoken.letters([word])  # what was said is what is written
         exact += join_pieces(pieces) == [word]
-        assert len(word_runs(pieces)) == len(join_pieces(pieces))
+        assert len(word_slices(pieces)) == len(join_pieces(pieces))
     assert exact or language == "chinese"  # where its words end nobody hears
 
 

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.language.graphemes import LEAST_SEEN, MOST, ONE_IN, Alphabet, clusters, graphemes
+from acoustic_kd.language.graphemes import (
+    MAX_UNITS,
+    MIN_COUNT,
+    RAREST_ONE_IN,
+    Alphabet,
+    clusters,
+    graphemes,
+)
 from acoustic_kd.language.normalise import normalise_spelled
 from acoustic_kd.system.errors import UserError
 
@@ -62,15 +69,15 @@ def test_parts_make_the_word_and_have_sounds(text):
 
 
 def test_rare_letters_are_said_as_those_they_derive_from():
-    often = {"ECHO": 10 * LEAST_SEEN, "ÖL": LEAST_SEEN, "CAFÉ": 1, "ZØ": 1}
+    often = {"ECHO": 10 * MIN_COUNT, "ÖL": MIN_COUNT, "CAFÉ": 1, "ZØ": 1}
     alphabet = Alphabet(Counter(often), positions=False)
     assert alphabet.spell("CAFÉ") == ("C", "A", "F", "E")
     assert alphabet.spell("ÖL") == ("Ö", "L")  # frequent enough
     assert alphabet.spell("ZØ") == ("Z", "Ø")  # rare, and derives from none
     assert alphabet.spell("ECHÔ") == ("E", "C", "H", "O")  # not in train
     assert alphabet.spell("МИР") is None and alphabet.spell("ŁE") is None
-    assert alphabet.own == set("ECHOÖLAFZØ")
-    assert alphabet.spelled(["МИР", "OLÉ", "ECHO", "5%"]) == {
+    assert alphabet.units == set("ECHOÖLAFZØ")
+    assert alphabet.spell_all(["МИР", "OLÉ", "ECHO", "5%"]) == {
         "OLÉ": (("O", "L", "E"),),
         "ECHO": (("E", "C", "H", "O"),),
     }
@@ -79,46 +86,46 @@ def test_rare_letters_are_said_as_those_they_derive_from():
 def test_an_alphabet_needs_letters_but_not_too_many():
     with pytest.raises(UserError, match="no word of the transcripts has letters"):
         Alphabet(Counter({"<UNK>": 3}))
-    han = "".join(map(chr, range(0x4E00, 0x4E00 + MOST + 1)))
-    with pytest.raises(UserError, match=f"{MOST + 1} different letters, .* at most {MOST}"):
+    han = "".join(map(chr, range(0x4E00, 0x4E00 + MAX_UNITS + 1)))
+    with pytest.raises(UserError, match=f"{MAX_UNITS + 1} different letters.*most {MAX_UNITS}"):
         Alphabet(Counter({han: 1}))
-    assert len(Alphabet(Counter({han[1:]: 1})).own) == MOST
+    assert len(Alphabet(Counter({han[1:]: 1})).units) == MAX_UNITS
     hangul = "".join(map(chr, range(0xAC00, 0xD7A4)))  # 11,172 syllables of 67 letters
-    assert len(Alphabet(Counter({hangul: 1})).own) == 67
+    assert len(Alphabet(Counter({hangul: 1})).units) == 67
 
 
 def test_letters_are_set_apart_by_their_place():
-    often, rare = 2 * LEAST_SEEN, LEAST_SEEN - 1
-    alphabet = Alphabet(Counter({"TEN": often, "NINE": often, "E": LEAST_SEEN, "NET": rare}))
+    often, rare = 2 * MIN_COUNT, MIN_COUNT - 1
+    alphabet = Alphabet(Counter({"TEN": often, "NINE": often, "E": MIN_COUNT, "NET": rare}))
     assert alphabet.spell("TEN") == ("T", "E", "N_E")  # T is too rare anywhere but here
     assert alphabet.spell("NINE") == ("N_B", "I", "N", "E_E")
     assert alphabet.spell("E") == ("E_S",) and alphabet.spell("ET") == ("E", "T")
     # A letter of which nothing would remain is not set apart where it is rarest.
-    assert Alphabet(Counter({"AB": often, "A": often + 1})).own == {"A", "A_S", "B"}
+    assert Alphabet(Counter({"AB": often, "A": often + 1})).units == {"A", "A_S", "B"}
     # Nor is one that is said as another; the marks follow the letter that it is said as.
     accents = Alphabet(Counter({"ETE": often, "ÉTÉ": 1}))
     assert accents.spell("ÉTÉ") == accents.spell("ETE") == ("E", "T", "E_E")
 
 
 def test_places_are_rare_where_letters_are_many():
-    words = Counter({"TENT": LEAST_SEEN, "O": 2 * LEAST_SEEN * ONE_IN})
-    assert Alphabet(words).own == {"T", "E", "N", "O"}
-    assert Alphabet(words, positions=False).own == {"T", "E", "N", "O"}
+    words = Counter({"TENT": MIN_COUNT, "O": 2 * MIN_COUNT * RAREST_ONE_IN})
+    assert Alphabet(words).units == {"T", "E", "N", "O"}
+    assert Alphabet(words, positions=False).units == {"T", "E", "N", "O"}
 
 
 def test_an_alphabet_of_the_units_of_trained_models():
-    words = Counter({"TEN": 2 * LEAST_SEEN, "NINE": 2 * LEAST_SEEN, "NÉE": 2 * LEAST_SEEN})
+    words = Counter({"TEN": 2 * MIN_COUNT, "NINE": 2 * MIN_COUNT, "NÉE": 2 * MIN_COUNT})
     first = Alphabet(words)
-    again = Alphabet.of(first.own)
-    assert again.own == first.own and again.spelled(words) == first.spelled(words)
+    again = Alphabet.of(first.units)
+    assert again.units == first.units and again.spell_all(words) == first.spell_all(words)
     assert again.spell("ÑE") == ("N_B", "E_E") and again.spell("BEE") is None
     begins = Alphabet.of({"J_B", "A", "A_E"})
     assert begins.spell("JA") == ("J_B", "A_E") and begins.spell("AJA") is None
 
 
 def test_parts_of_words_are_spelled_by_their_place():
-    alphabet = Alphabet(Counter({"NONON": LEAST_SEEN, "NO": LEAST_SEEN, "N": LEAST_SEEN}))
-    assert alphabet.own == {"N", "N_B", "N_E", "N_S", "O", "O_E"}
+    alphabet = Alphabet(Counter({"NONON": MIN_COUNT, "NO": MIN_COUNT, "N": MIN_COUNT}))
+    assert alphabet.units == {"N", "N_B", "N_E", "N_S", "O", "O_E"}
     assert alphabet.spell("NO", ends=False) == ("N_B", "O")
     assert alphabet.spell("NO", begins=False) == ("N", "O_E")
     assert alphabet.spell("N", begins=False, ends=False) == ("N",)
@@ -129,12 +136,12 @@ def test_parts_of_words_are_spelled_by_their_place():
 
 
 def test_only_the_most_frequent_are_set_apart_where_letters_are_many():
-    letters = [chr(0x4E00 + n) for n in range(MOST - 3)]
-    words = Counter({letter + letter + letter: LEAST_SEEN for letter in letters})
+    letters = [chr(0x4E00 + n) for n in range(MAX_UNITS - 3)]
+    words = Counter({letter + letter + letter: MIN_COUNT for letter in letters})
     words[letters[5] * 3] += 7
     alphabet = Alphabet(words)
-    assert len(alphabet.own) == MOST and alphabet.letters == set(letters)
-    assert {letters[5] + "_B", letters[5] + "_E"} < alphabet.apart
+    assert len(alphabet.units) == MAX_UNITS and alphabet.letters == set(letters)
+    assert {letters[5] + "_B", letters[5] + "_E"} < alphabet.positional
 
 
 LETTERS = st.text("ABÉ한글й", min_size=1, max_size=5)
@@ -149,10 +156,10 @@ def test_every_unit_is_frequent_or_its_letter_s_only_one(words, other):
     for word, count in words.items():
         for unit in alphabet.spell(word):
             seen[unit] += count
-    assert set(seen) == alphabet.own and not plain.apart
+    assert set(seen) == alphabet.units and not plain.positional
     for unit, count in seen.items():
         letter = unit.partition("_")[0]
-        assert count >= LEAST_SEEN or not any(u.startswith(f"{letter}_") for u in alphabet.own)
+        assert count >= MIN_COUNT or not any(u.startswith(f"{letter}_") for u in alphabet.units)
     for word in (*words, other.upper()):  # what has a spelling has it either way: the same letters
         said, bare = alphabet.spell(word), plain.spell(word)
         assert (said is None) == (bare is None)

@@ -9,10 +9,10 @@ from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.language.lexicon import SILENCE, read_lexicon
-from acoustic_kd.language.pieces import MARK, bare, single_clusters
+from acoustic_kd.language.pieces import BOUNDARY, single_clusters, without_marks
 from acoustic_kd.verbs.transcribe import Transcriber
 
-PIECES = ("lang.units=pieces", "lang.pieces=40")
+PIECES_FILE = ("lang.units=pieces", "lang.pieces=40")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def pieces(recipe, tmp_path_factory):
     copy = recipe.copy(tmp_path_factory.mktemp("pieces") / "exp")
     before = copy.files()
     for stage in STAGES:
-        assert copy(stage, *PIECES) == 0, stage
+        assert copy(stage, *PIECES_FILE) == 0, stage
     return copy, before
 
 
@@ -76,7 +76,7 @@ def test_the_graph_is_of_pieces(pieces):
     letters = set()
     for piece, (units,) in lexicon.entries.items():
         said = [unit.partition("_")[0] for unit in units]
-        assert "".join(said) == bare(piece)[0].replace("'", "")
+        assert "".join(said) == without_marks(piece)[0].replace("'", "")
         letters.update(said)
     assert single_clusters(letters) <= set(lexicon.entries)
     places = {"▁T": "T_B", "T": "T", "E▁": "E_E"}
@@ -88,27 +88,27 @@ def test_words_are_scored_and_transcribed(pieces):
     spoken = {u.id: u for u in said_words(recipe)}
     found = read_transcripts(recipe.directory / "decode" / "ensemble" / "test.txt")
     assert set(found) == set(spoken) and any(found.values())
-    assert not any(MARK in word for words in found.values() for word in words)
+    assert not any(BOUNDARY in word for words in found.values() for word in words)
     results = json.loads((recipe.directory / "results.json").read_text())
     words = sum(len(u.text.split()) for u in spoken.values())
     assert all(system["wer"]["test"]["words"] % words == 0 for system in results["systems"])
     transcriber = Transcriber(recipe.directory, "ensemble")
-    assert any(label.startswith(MARK) for label in transcriber.decoder.words)
+    assert any(label.startswith(BOUNDARY) for label in transcriber.decoder.words)
     for utterance in spoken.values():
         timed = transcriber.timed_words(utterance.audio)
         assert [word.word for word in timed] == transcriber.words(utterance.audio)
-        assert not any(MARK in word.word for word in timed)
+        assert not any(BOUNDARY in word.word for word in timed)
         times = [time for word in timed for time in (word.start, word.end)]
         assert times == sorted(times) and all(0 <= word.confidence <= 1 for word in timed)
 
 
 def test_the_same_again_gives_the_same(pieces, tmp_path, capfd):
     copy = pieces[0].copy(tmp_path / "exp")
-    assert copy("graph", *PIECES) == 0
+    assert copy("graph", *PIECES_FILE) == 0
     assert "  up to date" in capfd.readouterr().out
     before = copy.files()
     (copy.directory / "graph" / "done.json").unlink()
-    assert copy("graph", *PIECES) == 0
+    assert copy("graph", *PIECES_FILE) == 0
     after = copy.files()
     for name in ("graph/pieces.model", "graph/lexicon.txt", "graph/lm.arpa", "graph/HCLG.fst"):
         assert after[name][1] == before[name][1], name
@@ -122,7 +122,7 @@ def test_a_text_in_pieces(pieces, tmp_path, capfd):
     text = tmp_path / "text"
     texts = [u.text.lower() for u in said_words(copy, "train")]
     text.write_text("\n".join([*texts, "the zebra, “reads” 5% <unk>"]), encoding="utf-8")
-    assert copy("graph", *PIECES, f"lm.text={text}") == 0
+    assert copy("graph", *PIECES_FILE, f"lm.text={text}") == 0
     pronounced = read_lexicon(copy.directory / "graph" / "lexicon.txt")
     assert not any(set(piece) & set("%<>5") for piece in pronounced.entries)
     before = f"pieces of the text's {len({w for t in texts for w in t.split()})} words"
@@ -141,7 +141,7 @@ def test_trained_models_align_the_letters_that_they_know(recipe, tmp_path, capfd
     known = json.loads((first.directory / "senones" / "inventory.json").read_text())["phones"]
     assert set(read_lexicon(again.directory / "corpus" / "lexicon.txt").phones()) <= set(known)
     first.directory.rename(tmp_path / "away")  # what is aligned needs it no more
-    assert again("graph", *PIECES) == 0
+    assert again("graph", *PIECES_FILE) == 0
     own = json.loads((again.directory / "senones" / "inventory.json").read_text())["phones"]
     assert set(read_lexicon(again.directory / "graph" / "lexicon.txt").phones()) <= set(own)
     (tmp_path / "away").rename(first.directory)
@@ -157,7 +157,7 @@ def test_a_size_that_cannot_be_is_one_line(pieces, tmp_path, capfd, size):
     capfd.readouterr()
     assert copy("graph", "lang.units=pieces", f"lang.pieces={size}") == 2
     error = capfd.readouterr().err
-    assert error.count("\n") == 1 and f"setting 'lang.pieces' is {size}; sentencepiece" in error
+    assert error.count("\n") == 1 and f"setting 'lang.pieces' is {size}, but sentencepiece" in error
     assert not (copy.directory / "graph" / "pieces.model").exists()
 
 

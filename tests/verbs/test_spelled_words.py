@@ -8,7 +8,7 @@ import soundfile
 from tiny_recipe import TinyRecipe
 
 from acoustic_kd.corpora.utterances import SPLITS, read_manifest
-from acoustic_kd.language.graphemes import MOST
+from acoustic_kd.language.graphemes import MAX_UNITS
 from acoustic_kd.language.lexicon import EXACT_HEADER, read_lexicon
 
 ALIGNED = ("align.method=flat",)  # by what comes after the corpus stage
@@ -88,11 +88,11 @@ def test_graphemes_and_pieces_begin_alike(tmp_path, capfd):
 
 
 def test_too_many_letters_for_units(tmp_path, capfd):
-    han = "".join(map(chr, range(0x4E00, 0x4E00 + MOST + 1)))
+    han = "".join(map(chr, range(0x4E00, 0x4E00 + MAX_UNITS + 1)))
     recipe = written(tmp_path, TEXTS["thai"] | {"a": han}, "lang.units=pieces")
     assert recipe("corpus") == 2
     error = capfd.readouterr().err
-    assert error.count("\n") == 1 and f"at most {MOST}: such a script needs" in error
+    assert error.count("\n") == 1 and f"at most {MAX_UNITS}; give a pronouncing" in error
     assert not (recipe.directory / "corpus" / "lexicon.txt").exists()
 
 
