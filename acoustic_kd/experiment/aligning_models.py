@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.kaldi.archives import files_of
+from acoustic_kd.kaldi.archives import table_files
 from acoustic_kd.settings import Config, shaping_settings
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import file_sha256, json_sha256, sha256
@@ -82,7 +82,7 @@ def align_sources(config: Config) -> dict[str, str]:
     """
     for name in ("pdf_ali", "pdf_post"):
         if (given := getattr(config.align, name)) is not None:
-            return {name: json_sha256([file_sha256(path) for path in files_of(given)])}
+            return {name: json_sha256([file_sha256(path) for path in table_files(given)])}
     names = ALIGN_SETTINGS.get(config.align.method, ())
     defaults = shaping_settings(Config(), *names)
     chosen = shaping_settings(config, *names).items() if names else ()

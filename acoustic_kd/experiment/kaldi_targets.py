@@ -14,7 +14,7 @@ from acoustic_kd.corpora.utterances import SPLITS, Exclusion, read_manifest
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.outputs import check_kept, report_exclusions
 from acoustic_kd.features.frames import Classes, read_index
-from acoustic_kd.kaldi.archives import Table, files_of
+from acoustic_kd.kaldi.archives import Table, table_files
 from acoustic_kd.kaldi.objects import ALIGNMENT, POSTERIOR, integer_bytes, write_objects
 from acoustic_kd.kaldi.posteriors import best_classes, frames_as_here
 from acoustic_kd.settings import Config
@@ -165,7 +165,7 @@ def posterior_sources(config: Config) -> dict[str, str]:
 
 
 def _mark(given: str) -> str:
-    return json_sha256([size_and_ends_digest(path) for path in files_of(given)])
+    return json_sha256([size_and_ends_digest(path) for path in table_files(given)])
 
 
 # --- corpus -------------------------------------------------------------------------------------

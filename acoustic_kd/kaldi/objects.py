@@ -1,7 +1,7 @@
-"""What Kaldi's archives hold: integer vectors, matrices and posteriors, binary or text.
+"""Objects of Kaldi's archives: integer vectors, matrices and posteriors, binary or text.
 
-An archive is, for each utterance, its id, a space, and one object. A binary one begins with `\\0B`;
-a number of four bytes is the byte 4 and then the number, little-endian (`<n>` below):
+An archive has, for each utterance, its id, a space, and one object. A binary object begins with
+`\\0B`. `<n>` below is a number of four bytes: the byte 4, then the number, little-endian.
 
     integers           <T>, then each as <number>
     float matrix       `FM `, <rows>, <columns>, rows · columns float32; of doubles `DM `, float64
@@ -24,8 +24,8 @@ import numpy as np
 
 from acoustic_kd.system.files import atomic_path
 
-PIECE = 1 << 24  # bytes read at once: a damaged size must not ask for all memory
-LONGEST_KEY = 1024
+MAX_READ_BYTES = 1 << 24  # at once: a damaged size must not take all memory
+MAX_ID_BYTES = 1024
 _SPACE = b" \t\r\n"
 NUMBER = struct.Struct("<bi")
 INTEGERS = np.dtype([("size", "i1"), ("value", "<i4")])
@@ -33,15 +33,15 @@ PAIRS = np.dtype([("s", "i1"), ("class", "<i4"), ("z", "i1"), ("weight", "<f4")]
 
 
 class Damaged(ValueError):
-    """Bytes that are not what they should be; says what they are instead."""
+    """Bytes that are no object of the expected kind; the text says why."""
 
 
 @dataclass(frozen=True)
 class Sparse:
-    """Kaldi's `Posterior`: of each frame some classes with a weight each, as they were written.
+    """Kaldi's `Posterior`: for each frame some classes with their weights, in the stored order.
 
     Attributes:
-        offsets: int64 [T + 1], frame t is entries offsets[t] … offsets[t + 1] - 1.
+        offsets: int64 [T + 1]; frame t has the entries offsets[t] … offsets[t + 1] - 1.
         classes: int32 [N].
         weights: float32 [N].
     """
@@ -65,9 +65,9 @@ class Kind:
     """One kind of object.
 
     Attributes:
-        name: what messages call it.
-        binary: reads one after its `\\0B`; given True, passes over it and returns None.
-        text: reads one from its first line.
+        name: for messages.
+        binary: reads an object after its `\\0B`; given True, skips it and returns None.
+        text: reads an object from its first line.
     """
 
     name: str
@@ -76,15 +76,15 @@ class Kind:
 
 
 def read_key(file: BinaryIO) -> str | None:
-    """The id before an object; None at the end of the archive.
+    """Read the id before an object; None at the end of the archive.
 
-    White space before it is passed over. A line may end after it, in text: the object is empty.
+    White space before the id is skipped. A line may end after the id of an empty text object.
     """
     word = bytearray()
     while (byte := file.read(1)) and (byte not in _SPACE or not word):
         word += byte.strip(_SPACE)
-        if byte == b"\0" or len(word) > LONGEST_KEY:
-            raise Damaged("there is no utterance id where one should be")
+        if byte == b"\0" or len(word) > MAX_ID_BYTES:
+            raise Damaged("an utterance id is missing")
     if not word and not byte:
         return None
     if byte == b"\n":
@@ -94,18 +94,18 @@ def read_key(file: BinaryIO) -> str | None:
     except UnicodeDecodeError:
         name = ""
     if not name or not byte:
-        raise Damaged("there is no utterance id where one should be")
+        raise Damaged("an utterance id is missing")
     return name
 
 
 def read_object(file: BinaryIO, kind: Kind, skip: bool = False) -> Any:
-    """The object at this place of an archive.
+    """Read the object at the file's position.
 
     Args:
-        skip: go to its end without making anything of it.
+        skip: go to the end of the object instead of reading it.
 
     Raises:
-        Damaged: it is of another kind, or not whole.
+        Damaged: the object has another kind, or is incomplete.
     """
     first = file.read(1)
     try:
@@ -115,7 +115,7 @@ def read_object(file: BinaryIO, kind: Kind, skip: bool = False) -> Any:
             return kind.binary(file, skip)
     except Damaged:
         raise
-    except (ValueError, OverflowError):  # no numbers, or such as no file is large enough for
+    except (ValueError, OverflowError):  # no numbers, or impossibly large sizes
         pass
     raise Damaged(f"not {kind.name}")
 
@@ -123,25 +123,25 @@ def read_object(file: BinaryIO, kind: Kind, skip: bool = False) -> Any:
 # --- binary -------------------------------------------------------------------------------------
 
 
-def _take(file: BinaryIO, size: int) -> bytes:
+def _read_exactly(file: BinaryIO, size: int) -> bytes:
     pieces = []
-    while size > 0 and (piece := file.read(min(size, PIECE))):
+    while size > 0 and (piece := file.read(min(size, MAX_READ_BYTES))):
         pieces.append(piece)
         size -= len(piece)
     if size:
-        raise Damaged(f"it breaks off, {size} bytes short" if size > 0 else "a negative size")
+        raise Damaged(f"{size} bytes are missing at the end" if size > 0 else "a negative size")
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _pass_over(file: BinaryIO, size: int) -> None:
-    """Go on by so many bytes; the last one is read, so that a file that breaks off is noticed."""
+def _skip(file: BinaryIO, size: int) -> None:
+    """Skip some bytes; the last one is read, so that a truncated file is noticed."""
     if size > 0:
         file.seek(size - 1, 1)
-    _take(file, min(size, 1))
+    _read_exactly(file, min(size, 1))
 
 
 def _number(file: BinaryIO, what: str) -> int:
-    size, value = NUMBER.unpack(_take(file, NUMBER.size))
+    size, value = NUMBER.unpack(_read_exactly(file, NUMBER.size))
     if size != 4 or value < 0:
         raise Damaged(f"not {what}")
     return value
@@ -150,18 +150,18 @@ def _number(file: BinaryIO, what: str) -> int:
 def _integers(file: BinaryIO, skip: bool) -> np.ndarray | None:
     size = _number(file, "integers") * INTEGERS.itemsize
     if skip:
-        _pass_over(file, size)
+        _skip(file, size)
         return None
-    found = np.frombuffer(_take(file, size), INTEGERS)
-    if (found["size"] != 4).any():
+    numbers = np.frombuffer(_read_exactly(file, size), INTEGERS)
+    if (numbers["size"] != 4).any():
         raise Damaged("not integers")
-    return found["value"].astype(np.int32)
+    return numbers["value"].astype(np.int32)
 
 
 def _matrix(file: BinaryIO, skip: bool) -> np.ndarray | None:
     token = b""
     while not token.endswith(b" ") and len(token) < 4:
-        token += _take(file, 1)
+        token += _read_exactly(file, 1)
     if token in (b"CM ", b"CM2 ", b"CM3 "):
         return _compressed(file, token, skip)
     if token not in (b"FM ", b"DM "):
@@ -170,61 +170,61 @@ def _matrix(file: BinaryIO, skip: bool) -> np.ndarray | None:
     rows, columns = (_number(file, "a matrix") for _ in range(2))
     size = rows * columns * dtype.itemsize
     if skip:
-        _pass_over(file, size)
+        _skip(file, size)
         return None
-    return np.frombuffer(_take(file, size), dtype).astype(np.float32).reshape(rows, columns)
+    return np.frombuffer(_read_exactly(file, size), dtype).astype(np.float32).reshape(rows, columns)
 
 
 def _compressed(file: BinaryIO, token: bytes, skip: bool) -> np.ndarray | None:
-    """Kaldi's CompressedMatrix.
+    """Read Kaldi's CompressedMatrix.
 
-    `CM2` and `CM3` have a code of 16 or 8 bits an element, from the smallest value to the largest.
-    `CM` has 8 bits, and for each column its percentiles 0, 25, 75 and 100 in 16 bits: codes 0 … 64,
-    64 … 192 and 192 … 255 are what is between them. Its codes lie column by column.
+    `CM2` and `CM3` have a code of 16 or 8 bits for each element, linear between the smallest value
+    and the largest. `CM` has codes of 8 bits, column by column, and for each column its percentiles
+    0, 25, 75 and 100 in 16 bits; the codes 0 … 64, 64 … 192 and 192 … 255 are linear between them.
     """
-    low, span, rows, columns = struct.unpack("<ffii", _take(file, 16))
+    low, span, rows, columns = struct.unpack("<ffii", _read_exactly(file, 16))
     if rows < 0 or columns < 0:
         raise Damaged("a negative size")
     by_column = token == b"CM "
     size = rows * columns * (2 if token == b"CM2 " else 1) + (8 * columns if by_column else 0)
     if skip:
-        _pass_over(file, size)
+        _skip(file, size)
         return None
-    data = _take(file, size)
+    data = _read_exactly(file, size)
     if not by_column:
         dtype = np.dtype("<u2" if token == b"CM2 " else "u1")
         codes = np.frombuffer(data, dtype).reshape(rows, columns)
         return low + codes.astype(np.float32) * np.float32(span / np.iinfo(dtype).max)
-    marks = np.frombuffer(data, "<u2", 4 * columns).reshape(columns, 4, 1)
-    p0, p25, p75, p100 = np.moveaxis(low + marks * np.float32(span / 65535), 1, 0)
+    percentiles = np.frombuffer(data, "<u2", 4 * columns).reshape(columns, 4, 1)
+    p0, p25, p75, p100 = np.moveaxis(low + percentiles * np.float32(span / 65535), 1, 0)
     codes = np.frombuffer(data, "u1", offset=8 * columns).reshape(columns, rows)
     codes = codes.astype(np.float32)
     lower = p0 + (p25 - p0) * codes / 64
     middle = p25 + (p75 - p25) * (codes - 64) / 128
     upper = p75 + (p100 - p75) * (codes - 192) / 63
-    found = np.where(codes <= 64, lower, np.where(codes <= 192, middle, upper))
-    return np.ascontiguousarray(found.T, np.float32)
+    values = np.where(codes <= 64, lower, np.where(codes <= 192, middle, upper))
+    return np.ascontiguousarray(values.T, np.float32)
 
 
 def _posterior(file: BinaryIO, skip: bool) -> "np.ndarray | Sparse | None":
-    """A sparse posterior, or a matrix of them."""
-    first = _take(file, 1)
+    """Read a sparse posterior, or a matrix of posteriors."""
+    first = _read_exactly(file, 1)
     if first != b"\4":
         file.seek(-1, 1)
         return _matrix(file, skip)
-    (frames,) = struct.unpack("<i", _take(file, 4))
+    (frames,) = struct.unpack("<i", _read_exactly(file, 4))
     if frames < 0:
         raise Damaged("a negative size")
     counts, pairs = [], []
-    for _ in range(frames):  # where a frame ends is known when its first number is read
+    for _ in range(frames):  # the first number of a frame gives its length
         counts.append(_number(file, "posteriors"))
-        pairs.append(_take(file, counts[-1] * PAIRS.itemsize))
+        pairs.append(_read_exactly(file, counts[-1] * PAIRS.itemsize))
     if skip:
         return None
-    found = np.frombuffer(b"".join(pairs), PAIRS)
-    if (found["s"] != 4).any() or (found["z"] != 4).any():
+    entries = np.frombuffer(b"".join(pairs), PAIRS)
+    if (entries["s"] != 4).any() or (entries["z"] != 4).any():
         raise Damaged("not posteriors")
-    return _sparse(counts, found["class"].copy(), found["weight"].copy())
+    return _sparse(counts, entries["class"].copy(), entries["weight"].copy())
 
 
 def _sparse(counts: Any, classes: np.ndarray, weights: np.ndarray) -> Sparse:
@@ -240,35 +240,35 @@ def _text_integers(file: BinaryIO, line: bytes) -> np.ndarray:
 
 
 def _text_matrix(file: BinaryIO, line: bytes) -> np.ndarray:
-    """A matrix, from `[` to `]`."""
+    """Read a matrix, from `[` to `]`."""
     if not line.lstrip().startswith(b"["):
         raise Damaged("not a matrix in text")
     lines = [line.replace(b"[", b" ", 1)]
     while b"]" not in lines[-1]:
         lines.append(file.readline())
         if not lines[-1]:
-            raise Damaged("it breaks off before its ]")
+            raise Damaged("the closing ] is missing")
     last, _, rest = lines.pop().partition(b"]")
     if rest.strip():
-        raise Damaged("there is something after its ]")
+        raise Damaged("text after the closing ]")
     rows = [row for row in (text.split() for text in (*lines, last)) if row]
-    found = np.array(rows, np.float32)
-    return found if rows else found.reshape(0, 0)
+    matrix = np.array(rows, np.float32)
+    return matrix if rows else matrix.reshape(0, 0)
 
 
 def _text_posterior(file: BinaryIO, line: bytes) -> "np.ndarray | Sparse":
-    """`[ 1 0.5 2 0.5 ] [ 3 1 ]`; or a matrix, after whose `[` the line ends."""
+    """Read `[ 1 0.5 2 0.5 ] [ 3 1 ]`, or a matrix if the line ends after its first `[`."""
     if line.strip() == b"[":
         return _text_matrix(file, line)
     words = np.array(line.split(), bytes)
     opens, closes = (np.flatnonzero(words == bracket) for bracket in (b"[", b"]"))
     if len(opens) != len(closes):
-        raise Damaged("not posteriors: its brackets do not match")
+        raise Damaged("not posteriors: the brackets do not match")
     counts = closes - opens - 1
     numbers = words[(words != b"[") & (words != b"]")]
     nested = (opens[1:] < closes[:-1]).any()
     if nested or (counts < 0).any() or (counts % 2).any() or counts.sum() != len(numbers):
-        raise Damaged("not posteriors, which are [ class weight … ] for each frame")
+        raise Damaged("not posteriors: [ class weight … ] for each frame")
     classes, weights = numbers[0::2].astype(np.int32), numbers[1::2].astype(np.float32)
     return _sparse(counts // 2, classes, weights)
 
@@ -282,21 +282,21 @@ POSTERIOR = Kind("posteriors (a matrix, or classes and weights)", _posterior, _t
 
 
 def matrix_bytes(matrix: np.ndarray) -> bytes:
-    """[T, D] as it stands in a binary archive, in float32."""
+    """The bytes of [T, D] in a binary archive, in float32."""
     rows, columns = matrix.shape
     sizes = struct.pack("<bibi", 4, rows, 4, columns)
     return b"\0BFM " + sizes + np.ascontiguousarray(matrix, "<f4").tobytes()
 
 
 def integer_bytes(numbers: np.ndarray) -> bytes:
-    """[T] as it stands in a binary archive of alignments."""
+    """The bytes of [T] in a binary archive of alignments."""
     stored = np.full(len(numbers), 4, INTEGERS)
     stored["value"] = numbers
     return b"\0B" + NUMBER.pack(4, len(numbers)) + stored.tobytes()
 
 
 def write_objects(path: Path, objects: Iterable[tuple[str, bytes]]) -> int:
-    """Write (id, bytes of an object) pairs as an archive, whole or not at all; returns how many."""
+    """Write (id, bytes of an object) pairs as an archive, whole or not at all; return how many."""
     number = 0
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         for name, data in objects:
@@ -306,5 +306,5 @@ def write_objects(path: Path, objects: Iterable[tuple[str, bytes]]) -> int:
 
 
 def write_archive(path: Path, matrices: Iterable[tuple[str, np.ndarray]]) -> int:
-    """Write (id, [T, K]) pairs as float32, whole or not at all; returns how many."""
+    """Write (id, [T, K]) pairs as float32, whole or not at all; return their number."""
     return write_objects(path, ((name, matrix_bytes(matrix)) for name, matrix in matrices))

@@ -1,9 +1,9 @@
-"""A joint-sequence model: how a word that the lexicon lacks is probably said.
+"""Grapheme-to-phoneme conversion: probable pronunciations of words that the lexicon lacks.
 
 Bisani and Ney, *Joint-Sequence Models for Grapheme-to-Phoneme Conversion* (2008): the words of a
-lexicon, cut into units of letters and phones (`alignment`), are the sentences of an n-gram over
-units, here with modified Kneser-Ney smoothing. The pronunciations of a new word are the phones of
-the probable sentences whose letters spell it (`search`).
+lexicon, cut into units of letters and phones (`g2p_alignment`), are the sentences of an n-gram
+model over units, here with modified Kneser-Ney smoothing. The pronunciations of a new word are the
+phones of the probable sentences whose letters spell it (`g2p_search`).
 """
 
 import json
@@ -22,7 +22,7 @@ from acoustic_kd.system.files import TEMPORARY, json_sha256
 from acoustic_kd.system.tensors import load_tensors, save_tensors
 
 ORDER = 6  # units; docs/lexicon-and-lm.md
-BEAM = 16  # hypotheses of a word kept at each letter; twice as many change nothing beyond chance
+BEAM = 16  # hypotheses of a word at each letter; 32 give no significantly better result
 G2P_FORMAT = 1  # raised when the same lexicon gives another model
 WORDS_PER_BATCH = 500
 ARRAYS = ("keys", "suffix", "logprob", "backoff")
@@ -30,16 +30,17 @@ ARRAYS = ("keys", "suffix", "logprob", "backoff")
 
 @dataclass(frozen=True)
 class GraphoneModel:
-    """An n-gram over units.
+    """An n-gram model over units.
 
-    N-grams of each order are numbered from 0, G of them: see `decoding.lm.Ngrams`.
+    The G n-grams of each order are numbered from 0; see `ngrams.Ngrams`.
 
     Attributes:
         units: the vocabulary; unit u has the word id u + FIRST_UNIT.
         keys: for each order from 2 up, int64 [G], rising: (number of the prefix) × size + last id.
-        suffix: for each order from 1 up, int32 [G]: the number, one order below, without the first.
-        logprob: likewise, float32 [G], natural logarithms.
-        backoff: for each order below the highest, float32 [G].
+        suffix: for each order from 1 up, int32 [G]: number of the n-gram without its first unit,
+            one order below.
+        logprob: for each order from 1 up, float32 [G], natural logarithms.
+        backoff: for each order below the highest, float32 [G], natural logarithms.
     """
 
     units: list[Unit]
@@ -56,8 +57,8 @@ class GraphoneModel:
         """The probable pronunciations of each word, the most probable first.
 
         Returns:
-            A list a word, at most `beam` long; empty where a letter is unknown, or where its
-            letters together never stand for any phone.
+            A list for each word, of at most `beam` pronunciations; empty if a letter is unknown, or
+            if its letters never stand for any phone.
         """
         guesses: list[list[Guess]] = [[] for _ in words]
         letters = self.letters()
@@ -71,45 +72,45 @@ class GraphoneModel:
     def extend(
         self, depth: np.ndarray, context: np.ndarray, word: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The log probability of a word id after a context, and the context that follows.
+        """The log probability of a word id after a context, and the next context.
 
         Args:
             depth: int64 [H], the order of the context as an n-gram, below the model's.
-            context: int64 [H], its number.
-            word: int64 [H], what comes next.
+            context: int64 [H], the number of the context.
+            word: int64 [H], the next word id.
 
         Returns:
-            log probability float32 [H], and depth and context of the next, int64 [H].
+            Log probability, float32 [H], and depth and number of the next context, int64 [H].
         """
         highest, size = len(self.logprob), len(self.units) + FIRST_UNIT + 1
         score = np.zeros(len(word), np.float32)
         depth, context = depth.copy(), context.copy()
-        after_depth, after = np.ones_like(depth), word.copy()
+        next_depth, next_context = np.ones_like(depth), word.copy()
         for n in range(highest - 1, 0, -1):
-            at = np.flatnonzero(depth == n)
+            rows = np.flatnonzero(depth == n)
             keys = self.keys[n - 1]
-            wanted = context[at] * size + word[at]
-            place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-            hit = keys[place] == wanted
-            found, place = at[hit], place[hit]
-            score[found] += self.logprob[n][place]
-            depth[found] = -1  # done
-            longest = n + 1 == highest  # a context is shorter than the longest n-grams
-            after_depth[found] = n if longest else n + 1
-            after[found] = self.suffix[n][place] if longest else place
-            missed = at[~hit]
-            score[missed] += self.backoff[n - 1][context[missed]]
-            depth[missed] = n - 1
-            context[missed] = self.suffix[n - 1][context[missed]]
-        unseen = depth == 0
-        score[unseen] += self.logprob[0][word[unseen]]
-        return score, after_depth, after
+            wanted = context[rows] * size + word[rows]
+            number = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            is_known = keys[number] == wanted
+            known, number = rows[is_known], number[is_known]
+            score[known] += self.logprob[n][number]
+            depth[known] = -1  # finished
+            is_longest = n + 1 == highest  # a context is shorter than the longest n-grams
+            next_depth[known] = n if is_longest else n + 1
+            next_context[known] = self.suffix[n][number] if is_longest else number
+            unknown = rows[~is_known]
+            score[unknown] += self.backoff[n - 1][context[unknown]]
+            depth[unknown] = n - 1
+            context[unknown] = self.suffix[n - 1][context[unknown]]
+        without_context = depth == 0
+        score[without_context] += self.logprob[0][word[without_context]]
+        return score, next_depth, next_context
 
     def write(self, path: Path, made_from: str) -> None:
         """Write the model as safetensors; the same model gives the same bytes.
 
         Args:
-            made_from: digest of what it was made from, for `read_model`.
+            made_from: digest of the lexicon and of the settings, for `read_model`.
         """
         tensors = {
             f"{name}.{n}": array
@@ -121,15 +122,18 @@ class GraphoneModel:
 
 
 def train_model(lexicon: Lexicon, order: int = ORDER) -> GraphoneModel:
-    """Learn from every pronunciation of a lexicon; the same lexicon gives the same model.
+    """Train on every pronunciation of a lexicon; the same lexicon gives the same model.
 
     Args:
-        order: of the n-gram, 2 or more.
+        order: of the n-gram model, 2 or more.
     """
     rows = [(word, phones) for word in sorted(lexicon.entries) for phones in lexicon[word]]
     cuts = [cut for cut in align(rows) if cut is not None]
     if not cuts:
-        raise UserError("lexicon: nothing to learn from: every word has over two phones a letter")
+        raise UserError(
+            "lexicon: every word has more than two phones a letter; give another lexicon, or "
+            "align.unknown_words=exclude"
+        )
     units = sorted({unit for cut in cuts for unit in cut})
     names = {unit: f"{number:08d}" for number, unit in enumerate(units)}  # sorted like the units
     sentences = [[names[unit] for unit in cut] for cut in cuts]
@@ -149,10 +153,10 @@ def _log(values: np.ndarray) -> np.ndarray:
 
 
 def read_model(path: Path, made_from: str) -> GraphoneModel | None:
-    """Read what `GraphoneModel.write` wrote; None where it is missing, damaged or of other make."""
+    """Read a file of `GraphoneModel.write`; None if missing, damaged or made from other input."""
     try:
         tensors, metadata = load_tensors(path, "np")
-        found, rows = json.loads(metadata["model"])
+        digest, rows = json.loads(metadata["model"])
         names = sorted(tensors, key=lambda name: int(name.partition(".")[2]))
         arrays = {
             part: [tensors[name] for name in names if name.startswith(f"{part}.")]
@@ -161,13 +165,13 @@ def read_model(path: Path, made_from: str) -> GraphoneModel | None:
     except (UserError, TypeError, KeyError, ValueError):
         return None
     units = [Unit(letters, tuple(phones)) for letters, *phones in rows]
-    return GraphoneModel(units, **arrays) if found == made_from else None
+    return GraphoneModel(units, **arrays) if digest == made_from else None
 
 
 def cached_model(lexicon: Lexicon, path: Path) -> GraphoneModel:
-    """The model of a lexicon, from `path` if it is there; else it is trained and written there.
+    """The model of a lexicon: read from `path`, or trained and written there.
 
-    Nothing else may be kept in the folder of `path`, and no other process be at work there.
+    The folder of `path` must hold nothing else, and no other process may use it.
     """
     made_from = json_sha256([G2P_FORMAT, ORDER, list(lexicon.entries.items())])
     model = read_model(path, made_from)

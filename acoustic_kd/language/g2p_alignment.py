@@ -1,12 +1,12 @@
-"""Which phones each letter of a lexicon's words stands for, found by expectation maximisation.
+"""Align the letters of a lexicon's words with their phones by expectation maximisation.
 
-A word and its pronunciation are cut into the same number of pieces, one or two letters beside up
-to two phones: units such as `PH:F`, `X:K S` or `E:` (silent). Every way to cut counts as much as
-it is probable, where a cut's probability is the product of its units', and a unit's is its share
-of the expected counts: Jiampojamarn, Kondrak and Sherif, *Applying Many-to-Many Alignments and
-Hidden Markov Models to Letter-to-Phoneme Conversion* (2007), section 3.
+A word and its pronunciation are cut into units of one or two letters with up to two phones, such as
+`PH:F`, `X:K S` or `E:` (silent). Each way to cut is weighted by its probability, the product of the
+probabilities of its units; a unit's probability is its share of the expected counts. See
+Jiampojamarn, Kondrak and Sherif, *Applying Many-to-Many Alignments and Hidden Markov Models to
+Letter-to-Phoneme Conversion* (2007), section 3.
 
-Words of as many letters and phones are aligned together: N of them, with I letters and J phones.
+N words with the same numbers of letters (I) and phones (J) are aligned together.
 """
 
 from collections import defaultdict
@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-KINDS = ((1, 0), (1, 1), (1, 2), (2, 1))  # letters and phones of a unit; others are made of these
-MOST_LETTERS = 2  # of a unit
+UNIT_SIZES = ((1, 0), (1, 1), (1, 2), (2, 1))  # letters and phones of a unit
+MAX_UNIT_LETTERS = 2
 ITERATIONS = 10
 
 
 class Unit(NamedTuple):
-    """Letters, and the phones that they stand for together."""
+    """Letters, and the phones that they stand for."""
 
     letters: str
     phones: tuple[str, ...]
@@ -30,12 +30,12 @@ class Unit(NamedTuple):
 
 @dataclass
 class _Group:
-    """Words of as many letters and phones.
+    """Words with the same numbers of letters and phones.
 
     Attributes:
-        rows: [N] where they stand in the input.
-        units: for each kind (a, b), int32 [N, I - a + 1, J - b + 1]: the unit that begins at letter
-            i and phone j; None if the words are shorter than the kind.
+        rows: [N] their places in the input.
+        units: for each size (a, b), int32 [N, I - a + 1, J - b + 1]: the unit that begins at letter
+            i and phone j; None if the words are shorter than the unit.
     """
 
     rows: np.ndarray
@@ -49,16 +49,16 @@ def align(
     """Cut words and their pronunciations into units, in the most probable way.
 
     Args:
-        pronunciations: word and phones; a word may come several times.
+        pronunciations: word and phones; a word may occur several times.
         iterations: of expectation maximisation.
 
     Returns:
-        In the same order the units of each; None where no cut fits, as with abbreviations that
-        have more than two phones a letter.
+        The units of each pronunciation; None if it cannot be cut, as for abbreviations with more
+        than two phones a letter.
     """
     pronunciations = list(pronunciations)
     groups, units = _group(pronunciations)
-    weights = np.ones(len(units))  # at first every cut is as good as any other
+    weights = np.ones(len(units))  # at first all cuts are equally probable
     for _ in range(iterations):
         counts = sum((_expected(group, weights) for group in groups), start=np.zeros(len(units)))
         weights = counts / max(counts.sum(), 1e-300)
@@ -71,7 +71,7 @@ def align(
 
 
 def _group(pronunciations: list[tuple[str, Sequence[str]]]) -> tuple[list[_Group], list[Unit]]:
-    """Words by their lengths, with the number of every unit that they may be cut into."""
+    """Group words by their lengths, and number the units that they may be cut into."""
     letters = sorted({letter for word, _ in pronunciations for letter in word})
     phones = sorted({phone for _, spoken in pronunciations for phone in spoken})
     letter_ids = {letter: number for number, letter in enumerate(letters, start=1)}
@@ -98,13 +98,13 @@ def _group(pronunciations: list[tuple[str, Sequence[str]]]) -> tuple[list[_Group
 
 
 def _codes(words: np.ndarray, sounds: np.ndarray, base: int) -> list[np.ndarray | None]:
-    """For each kind a number that spells the unit at every place: see `_Group.units`.
+    """For each unit size, the code of the unit at every place; see `_Group.units`.
 
-    The letters, then the phones, from 1 up, 0 where there is none: as digits to base `base` for the
-    phones, and as large as need be for the letters.
+    A code consists of letters and phones numbered from 1, or 0 for none: two digits to base `base`
+    for the phones, and above them two of 24 bits for the letters.
     """
     codes: list[np.ndarray | None] = []
-    for a, b in KINDS:
+    for a, b in UNIT_SIZES:
         starts, ends = words.shape[1] - a + 1, sounds.shape[1] - b + 1
         if starts < 1 or ends < 1:
             codes.append(None)
@@ -120,7 +120,7 @@ def _codes(words: np.ndarray, sounds: np.ndarray, base: int) -> list[np.ndarray 
 
 
 def _units(codes: np.ndarray, letters: list[str], phones: list[str]) -> list[Unit]:
-    """What `_codes` spelled."""
+    """The units of some codes of `_codes`."""
     base = len(phones) + 1
     units = []
     for code in codes.tolist():
@@ -132,10 +132,10 @@ def _units(codes: np.ndarray, letters: list[str], phones: list[str]) -> list[Uni
 
 
 def _forward(group: _Group, weights: np.ndarray, best: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The weight of all cuts (or of the best one) of the first i letters and j phones.
+    """The weight of all cuts (or of the best cut) of the first i letters and j phones.
 
     Returns:
-        [I + 1, J + 1, N] weights, and int8, which kind the last unit of the best cut is.
+        [I + 1, J + 1, N] weights, and int8, the size of the best cut's last unit, as an index.
     """
     number, length, spoken = group.shape
     total = np.zeros((length + 1, spoken + 1, number))
@@ -144,21 +144,21 @@ def _forward(group: _Group, weights: np.ndarray, best: bool) -> tuple[np.ndarray
     scores = [None if u is None else weights[u].transpose(1, 2, 0).copy() for u in group.units]
     for i in range(1, length + 1):
         for j in range(spoken + 1):
-            here = total[i, j]
-            for kind, (a, b) in enumerate(KINDS):
-                if i < a or j < b or (own := scores[kind]) is None:
+            current = total[i, j]
+            for kind, (a, b) in enumerate(UNIT_SIZES):
+                if i < a or j < b or (unit_scores := scores[kind]) is None:
                     continue
-                score = total[i - a, j - b] * own[i - a, j - b]
+                score = total[i - a, j - b] * unit_scores[i - a, j - b]
                 if best:
-                    last[i, j][score > here] = kind
-                    np.maximum(here, score, out=here)
+                    last[i, j][score > current] = kind
+                    np.maximum(current, score, out=current)
                 else:
-                    here += score
+                    current += score
     return total, last
 
 
 def _expected(group: _Group, weights: np.ndarray) -> np.ndarray:
-    """How often each unit is expected in the group's words, [U]."""
+    """The expected count of each unit in the group's words, [U]."""
     _, length, spoken = group.shape
     before, _ = _forward(group, weights, best=False)
     after = np.zeros_like(before)
@@ -169,12 +169,12 @@ def _expected(group: _Group, weights: np.ndarray) -> np.ndarray:
     scores = [None if u is None else weights[u].transpose(1, 2, 0).copy() for u in group.units]
     for i in range(length - 1, -1, -1):
         for j in range(spoken, -1, -1):
-            for kind, (a, b) in enumerate(KINDS):
-                if i + a > length or j + b > spoken or (own := scores[kind]) is None:
+            for kind, (a, b) in enumerate(UNIT_SIZES):
+                if i + a > length or j + b > spoken or (unit_scores := scores[kind]) is None:
                     continue
-                passing = after[i + a, j + b] * own[i, j]
-                after[i, j] += passing
-                shares[kind][i, j] = passing * before[i, j]
+                through_unit = after[i + a, j + b] * unit_scores[i, j]
+                after[i, j] += through_unit
+                shares[kind][i, j] = through_unit * before[i, j]
     for units, share in zip(group.units, shares, strict=True):
         if units is not None:
             flat = units.transpose(1, 2, 0).ravel()
@@ -183,25 +183,24 @@ def _expected(group: _Group, weights: np.ndarray) -> np.ndarray:
 
 
 def _best(group: _Group, weights: np.ndarray) -> list[list[int]]:
-    """The units of each word's best cut; none where no cut fits."""
+    """The units of each word's best cut; an empty list if it cannot be cut."""
     number, length, spoken = group.shape
     total, last = _forward(group, weights, best=True)
-    every = np.arange(number)
+    rows = np.arange(number)
     i, j = np.full(number, length), np.full(number, spoken)
-    found = total[length, spoken] > 0
-    i[~found] = 0
+    i[total[length, spoken] == 0] = 0
     steps = []
-    sizes = np.array(KINDS)
-    while (going := i > 0).any():
-        kind = last[i, j, every]
+    sizes = np.array(UNIT_SIZES)
+    while (unfinished := i > 0).any():
+        kind = last[i, j, rows]
         a, b = sizes[kind].T
         step = np.full(number, -1)
         for k, units in enumerate(group.units):
-            chosen = going & (kind == k)
+            chosen = unfinished & (kind == k)
             if units is not None and chosen.any():
-                step[chosen] = units[every[chosen], i[chosen] - a[chosen], j[chosen] - b[chosen]]
+                step[chosen] = units[rows[chosen], i[chosen] - a[chosen], j[chosen] - b[chosen]]
         steps.append(step)
-        i, j = np.where(going, i - a, i), np.where(going, j - b, j)
+        i, j = np.where(unfinished, i - a, i), np.where(unfinished, j - b, j)
     if not steps:
         return [[] for _ in range(number)]
     table = np.stack(steps[::-1], axis=1)

@@ -1,6 +1,6 @@
 """Beam search for the units that spell words, letter by letter, many words at once.
 
-A hypothesis is a beginning of a word, cut into units. `H` of them stand in one row of arrays.
+A hypothesis is the beginning of a word, cut into units. Arrays hold `H` hypotheses.
 """
 
 import math
@@ -9,21 +9,21 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from acoustic_kd.language.g2p_alignment import MOST_LETTERS, Unit
+from acoustic_kd.language.g2p_alignment import MAX_UNIT_LETTERS, Unit
 from acoustic_kd.language.ngrams import BOS_ID, EOS_ID
 
 FIRST_UNIT = EOS_ID + 1  # the word id of unit 0 in the n-gram
 
 
 class Guess(NamedTuple):
-    """One pronunciation, and its share of the probability of all that the search kept."""
+    """A pronunciation, and its share of the probability of all that the search keeps."""
 
     phones: tuple[str, ...]
     share: float
 
 
 class Ngram(Protocol):
-    """What the search asks of an n-gram over units (`g2p.model.GraphoneModel`)."""
+    """What the search needs of an n-gram model over units (`g2p.GraphoneModel`)."""
 
     @property
     def units(self) -> list[Unit]: ...
@@ -37,9 +37,9 @@ class _Hypotheses(NamedTuple):
     """Beginnings of words.
 
     Attributes:
-        word: [H] which word.
-        depth, context: [H] of the n-gram.
-        node: [H] the last unit, as a number in the history; -1 at the start.
+        word: [H] index of the word.
+        depth, context: [H] of the n-gram model.
+        node: [H] number of the last unit in the history; -1 at the start.
         score: [H] log probability.
     """
 
@@ -49,12 +49,12 @@ class _Hypotheses(NamedTuple):
     node: np.ndarray
     score: np.ndarray
 
-    def at(self, chosen: np.ndarray) -> "_Hypotheses":
+    def select(self, chosen: np.ndarray) -> "_Hypotheses":
         return _Hypotheses(*(column[chosen] for column in self))
 
 
 class _Spelling:
-    """Which units have which letters, as word ids."""
+    """Letters → the word ids of the units that have them."""
 
     def __init__(self, units: list[Unit]) -> None:
         texts = [unit.letters for unit in units]
@@ -64,16 +64,16 @@ class _Spelling:
         self.count = np.bincount(number, minlength=len(self.numbers))
         self.first = np.cumsum(self.count) - self.count
 
-    def following(
+    def continuations(
         self, words: Sequence[str], which: np.ndarray, begin: int, width: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Every unit that may come next, `width` letters from letter `begin` on.
+        """Every unit that may be next, for the `width` letters from letter `begin`.
 
         Args:
             which: [H] the word of each hypothesis.
 
         Returns:
-            the hypothesis of each continuation, and its unit.
+            For each continuation the index of its hypothesis, and its unit.
         """
         texts = [word[begin : begin + width] for word in words]
         numbers = [self.numbers.get(text, -1) if len(text) == width else -1 for text in texts]
@@ -87,7 +87,7 @@ class _Spelling:
 
 
 class _History:
-    """The units of every hypothesis that ever was, each with a pointer to the one before it."""
+    """The units of all hypotheses, each with a pointer to the unit before it."""
 
     def __init__(self) -> None:
         self.parents: list[np.ndarray] = []
@@ -95,14 +95,14 @@ class _History:
         self.size = 0
 
     def add(self, parents: np.ndarray, units: np.ndarray) -> np.ndarray:
-        """Numbers of the new nodes."""
+        """Add nodes and return their numbers."""
         self.parents.append(parents)
         self.units.append(units)
         self.size += len(units)
         return np.arange(self.size - len(units), self.size)
 
     def phones(self, units: list[Unit], nodes: np.ndarray) -> list[tuple[str, ...]]:
-        """The phones on the way to each node."""
+        """The phones on the path to each node."""
         parent, unit = np.concatenate(self.parents), np.concatenate(self.units) - FIRST_UNIT
         spoken = []
         for node in nodes.tolist():
@@ -115,28 +115,28 @@ class _History:
 
 
 def search(model: Ngram, words: Sequence[str], beam: int) -> list[list[Guess]]:
-    """The probable pronunciations of each word (of known letters), the most probable first.
+    """Find the probable pronunciations of words of known letters, the most probable first.
 
     Args:
-        beam: how many hypotheses of a word are kept at each of its letters.
+        beam: number of hypotheses of a word that are kept at each of its letters.
     """
     spelling, history = _Spelling(model.units), _History()
     lengths = np.array([len(word) for word in words])
-    every, zero = np.arange(len(words)), np.zeros(len(words), np.int64)
+    rows, zero = np.arange(len(words)), np.zeros(len(words), np.int64)
     # The context is <s> alone: an n-gram of order 1, whose number is the word id.
-    start = _Hypotheses(every, zero + 1, zero + BOS_ID, zero - 1, np.zeros(len(words), np.float32))
-    waiting = [[start], *([] for _ in range(max(lengths) + MOST_LETTERS))]
+    start = _Hypotheses(rows, zero + 1, zero + BOS_ID, zero - 1, np.zeros(len(words), np.float32))
+    by_letters = [[start], *([] for _ in range(max(lengths) + MAX_UNIT_LETTERS))]
     ended = []
     for i in range(max(lengths) + 1):
-        here = _prune(_join(waiting[i] or [start.at(every[:0])]), beam)
-        ended.append(here.at(lengths[here.word] == i))
-        for width in range(1, MOST_LETTERS + 1):
-            source, unit = spelling.following(words, here.word, i, width)
-            before = here.at(source)
-            logprob, depth, context = model.extend(before.depth, before.context, unit)
-            nodes = history.add(before.node, unit)
-            waiting[i + width].append(
-                _Hypotheses(before.word, depth, context, nodes, before.score + logprob)
+        current = _prune(_join(by_letters[i] or [start.select(rows[:0])]), beam)
+        ended.append(current.select(lengths[current.word] == i))
+        for width in range(1, MAX_UNIT_LETTERS + 1):
+            source, unit = spelling.continuations(words, current.word, i, width)
+            old = current.select(source)
+            logprob, depth, context = model.extend(old.depth, old.context, unit)
+            nodes = history.add(old.node, unit)
+            by_letters[i + width].append(
+                _Hypotheses(old.word, depth, context, nodes, old.score + logprob)
             )
     end = _join(ended)
     logprob, _, _ = model.extend(end.depth, end.context, np.full(len(end.word), EOS_ID))
@@ -145,9 +145,9 @@ def search(model: Ngram, words: Sequence[str], beam: int) -> list[list[Guess]]:
     for word, spoken, score in zip(
         end.word.tolist(), phones, (end.score + logprob).tolist(), strict=True
     ):
-        if spoken:  # several cuts may say the same
+        if spoken:  # several cuts may have the same phones
             scores[word][spoken] = float(np.logaddexp(scores[word].get(spoken, -np.inf), score))
-    return [_guesses(found) for found in scores]
+    return [_guesses(word_scores) for word_scores in scores]
 
 
 def _join(parts: Iterable[_Hypotheses]) -> _Hypotheses:
@@ -155,15 +155,15 @@ def _join(parts: Iterable[_Hypotheses]) -> _Hypotheses:
 
 
 def _prune(hypotheses: _Hypotheses, beam: int) -> _Hypotheses:
-    """The best `beam` of each word; of equals the earlier ones."""
+    """Keep the best `beam` hypotheses of each word; of equally good ones the earlier."""
     order = np.lexsort((hypotheses.node, -hypotheses.score, hypotheses.word))
     word = hypotheses.word[order]
     rank = np.arange(len(word)) - np.searchsorted(word, word)
-    return hypotheses.at(order[rank < beam])
+    return hypotheses.select(order[rank < beam])
 
 
 def _guesses(scores: dict[tuple[str, ...], float]) -> list[Guess]:
-    """Pronunciations with their shares, the largest first, equals in the order of their phones."""
+    """Pronunciations with their shares, by decreasing share, then by their phones."""
     if not scores:
         return []
     total = float(np.logaddexp.reduce(list(scores.values())))

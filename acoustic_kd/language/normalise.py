@@ -1,41 +1,41 @@
-"""Transcripts as written → the words that are spelled: the one place where Unicode is normalised.
+"""Normalise transcripts: written text → words to spell. Unicode is normalised nowhere else.
 
-docs/lexicon-and-lm.md says what is done and why.
+docs/lexicon-and-lm.md gives the rules and their reasons.
 """
 
 import unicodedata
 
-# Said by nothing, but part of how a word is written. Apostrophes stay wherever they are.
-# Within a word; at its edges they are punctuation: stop, hyphens, middle dots, geresh, joiners.
+# Silent parts of a word's spelling: stop, hyphens, middle dots, geresh, joiners. At the edges of a
+# word they are punctuation.
 INNER = ".-\u2010\u00b7\u2027\u05f3\u05f4\u200c\u200d"
-APOSTROPHE = "'"
-_CURLY = "\u2019\u2018\u02bc\u02bb"  # within a word apostrophes, around it quotation marks
-# Punctuation that stands for something said, or marks what is no word: <unk>, [noise], 5%.
+APOSTROPHE = "'"  # kept everywhere
+_CURLY = "\u2019\u2018\u02bc\u02bb"  # apostrophes within a word, quotation marks around it
+# Punctuation that is spoken (5%), or that marks other things than words (<unk>, [noise]).
 _KEPT = frozenset("#%&*@/\\_()[]{}<>")
-# Typed for an apostrophe or a quotation mark; Unicode takes them for accents without a letter.
-_AS_TYPED = {"\u00b4": "\u2019", "\u1ffd": "\u2019", "`": "\u2018", "\u1fef": "\u2018"}
-# No sound, though Unicode calls them letters or marks: fillers, joiners, variants, tatweel.
+# Accents without a letter, which are typed for an apostrophe or a quotation mark.
+_LONE_ACCENTS = {"\u00b4": "\u2019", "\u1ffd": "\u2019", "`": "\u2018", "\u1fef": "\u2018"}
+# Letters and marks of Unicode without a sound: fillers, joiners, variants, tatweel.
 _SHAPELESS = frozenset("\u0640\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | frozenset(
     map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
 )
 _APOSTROPHES = str.maketrans(dict.fromkeys(_CURLY, APOSTROPHE))
 
 
-class _Places(dict):
-    """For `str.translate`: what becomes of a character, found once for each."""
+class _Replacements(dict):
+    """A table for `str.translate`, which is computed character by character when needed."""
 
     def __missing__(self, code: int) -> str:
-        self[code] = found = _place(chr(code))
-        return found
+        self[code] = _replacement(chr(code))
+        return self[code]
 
 
-def _place(character: str) -> str:
-    if character in _AS_TYPED:
-        return _AS_TYPED[character]
+def _replacement(character: str) -> str:
+    if character in _LONE_ACCENTS:
+        return _LONE_ACCENTS[character]
     if character in INNER:
         return character
-    plain = unicodedata.normalize("NFKC", character)  # of full-width ones and others
-    # But a full-width stop ends sentences, with no space after it.
+    plain = unicodedata.normalize("NFKC", character)  # of full-width forms, for example
+    # A full-width stop is excluded: it ends a sentence without a space after it.
     if len(plain) == 1 and plain in INNER.replace(".", "") + _CURLY + APOSTROPHE:
         return plain
     if plain in _KEPT:
@@ -44,25 +44,23 @@ def _place(character: str) -> str:
         return ""
     category = unicodedata.category(character)
     if category == "Cf":
-        return (
-            " " if character == "\u200b" else ""
-        )  # some scripts part words by a space of no width
+        return " " if character == "\u200b" else ""  # zero-width space: separates words
     return " " if category[0] in "PZ" else character
 
 
-_PLACES = _Places()
+_REPLACEMENTS = _Replacements()
 
 
 def normalise_spelled(text: str, case: str = "upper") -> str:
-    """Words with one space between them, as they are spelled; the same again changes nothing.
+    """Make upper-case words with one space between them; applied twice, it changes nothing more.
 
     Args:
-        case: of `config.CASES`: upper, as Unicode has it; turkic: likewise, but i is the small
-            letter of İ, and ı that of I (Turkish, Azerbaijani, Tatar and others in Latin script).
+        case: one of `settings.CASES`. upper: Unicode's upper case. turkic: the same, but İ for i,
+            and I for ı (Turkish, Azerbaijani, Tatar and others in Latin script).
     """
-    text = unicodedata.normalize("NFKC", text.translate(_PLACES))
+    text = unicodedata.normalize("NFKC", text.translate(_REPLACEMENTS))
     if case == "turkic":
         text = text.replace("i\u0307", "i").replace("i", "İ")
-    text = unicodedata.normalize("NFKC", text.upper()).translate(_PLACES)
+    text = unicodedata.normalize("NFKC", text.upper()).translate(_REPLACEMENTS)
     words = (word.strip(INNER + _CURLY).translate(_APOSTROPHES) for word in text.split())
     return " ".join(word for word in words if word.strip(INNER + APOSTROPHE))

@@ -124,7 +124,7 @@ def test_other_phones_and_letters():
 
 
 def test_nothing_to_learn():
-    with pytest.raises(UserError, match="nothing to learn from"):
+    with pytest.raises(UserError, match="every word has more than two phones"):
         train_model(Lexicon({"A": (("B", "C", "D"),)}))
 
 

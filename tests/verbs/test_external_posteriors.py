@@ -119,7 +119,7 @@ def test_archives_that_do_not_fit_are_refused(experiment, archives, capsys):
     path = experiment.directory.with_name("wrong.ark")
     wrong = {
         rf"'{first}' is not in it": [(n, table[n]) for n in others],
-        f"3 frames there, but {len(table[first])} here; they must": [(first, table[first][:3])],
+        f", but {len(table[first])} here; both must": [(first, table[first][:3])],
         "posteriors of 7 classes, but the frames have": [
             (first, np.full((len(table[first]), 7), 1 / 7))
         ],

@@ -177,7 +177,7 @@ def rewritten(path, change):
 @pytest.mark.parametrize(
     ("change", "more", "message"),
     [
-        (lambda labels: labels[:-1], (), r"'{0}'\): {1} frames there, but {2} here"),
+        (lambda labels: labels[:-1], (), r"'{0}'\): {1} frames in the archive, but {2} here"),
         (lambda labels: [*labels, 0, 0], (), "{2} here; .*align.snip_edges=false"),
         (lambda labels: [-1, *labels[1:]], (), r"'{0}'\): -1 is no pdf-id"),
         (lambda labels: [150, *labels[1:]], ("align.pdfs=150",), "150 is no pdf-id, .* 0 to 149;"),
@@ -204,7 +204,7 @@ def test_posteriors_of_no_frames_are_refused(tmp_path, text):
     path = tmp_path / "post.ark"
     path.write_text(text)
     config = Config(align=AlignConfig(method="kaldi", pdf_post=str(path)))
-    with pytest.raises(UserError, match=r"post\.ark \(utterance 'u'\): 0 frames there, but 3 here"):
+    with pytest.raises(UserError, match=r"post\.ark \(utterance 'u'\): 0 frames in .*, but 3 here"):
         pdfs._labels(Table(str(path), POSTERIOR), "u", 3, config)
 
 
