@@ -1,8 +1,8 @@
-"""Sound files → samples. `read_audio` is the one function that opens audio.
+"""The samples of a corpus' sound files; `recordings` reads other recordings.
 
 Two kinds of failure: an `AudioError` concerns one file (missing, damaged, empty), so a caller may
-leave that utterance out and count it; an `AudioFormatError` (sample rate, channels) would hit
-every file of the corpus alike, so it stops the run.
+exclude that utterance and count it; an `AudioFormatError` (sample rate, channels) probably concerns
+every file of the corpus, so it stops the run.
 """
 
 import struct
@@ -15,14 +15,14 @@ from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.system.errors import UserError
 
 RAW_RATE = 16000  # headerless files are AN4's: big-endian 16-bit samples at 16 kHz
-SEGMENT_SLACK = 0.5  # seconds by which a segment may end behind its recording, as in Kaldi
+SEGMENT_SLACK_SECONDS = 0.5  # from the end of a recording to that of a segment, as in Kaldi
 # Sizes that a program writes when it cannot seek back to the header of its output.
 _UNKNOWN_SIZES = range(0x7FFF0000, 0x100000000)
-_MEND = "fetch it again or take it out of the corpus"
+_FIX = "fetch it again or take it out of the corpus"
 
 
 class AudioError(UserError):
-    """One sound file cannot be used; others may be fine."""
+    """One sound file cannot be used; others may be usable."""
 
 
 class AudioFormatError(UserError):
@@ -41,13 +41,13 @@ def read_audio(utterance: Utterance, sample_rate: int) -> np.ndarray:
     """
     path = Path(utterance.audio)
     if not path.is_file():
-        raise AudioError(f"{path}: no such sound file; {_MEND}")
+        raise AudioError(f"{path}: no such sound file; {_FIX}")
     read = _read_raw if path.suffix == ".raw" else _read_with_header
     samples = read(path, utterance, sample_rate)
     if not len(samples):
-        raise AudioError(f"{path}: no samples in it; {_MEND}")
+        raise AudioError(f"{path}: has no samples; {_FIX}")
     if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: holds samples that are not numbers; {_MEND}")
+        raise AudioError(f"{path}: has samples that are not numbers; {_FIX}")
     clipped: np.ndarray = np.clip(samples, -1.0, 1.0)  # float files may overshoot
     return clipped
 
@@ -57,7 +57,7 @@ def _read_raw(path: Path, utterance: Utterance, sample_rate: int) -> np.ndarray:
         raise _wrong_rate(path, RAW_RATE, sample_rate)
     data = path.read_bytes()
     if len(data) % 2:
-        raise AudioError(f"{path}: truncated, half a sample at its end; {_MEND}")
+        raise AudioError(f"{path}: truncated, half a sample at its end; {_FIX}")
     samples = np.frombuffer(data, dtype=">i2").astype(np.float32) / 32768
     first, stop = _bounds(path, utterance, len(samples), sample_rate)
     return samples[first:stop]
@@ -79,7 +79,7 @@ def _read_with_header(path: Path, utterance: Utterance, sample_rate: int) -> np.
             samples: np.ndarray = file.read(stop - first, dtype="float32")
     except soundfile.LibsndfileError as error:
         raise AudioError(
-            f"{path}: damaged or not a sound file ({cause_of(error)}); {_MEND}"
+            f"{path}: damaged or not a sound file ({cause_of(error)}); {_FIX}"
         ) from None
     if len(samples) < stop - first:
         raise _truncated(path, stop - first, len(samples))
@@ -87,49 +87,49 @@ def _read_with_header(path: Path, utterance: Utterance, sample_rate: int) -> np.
 
 
 def cause_of(error: soundfile.LibsndfileError) -> str:
-    """What libsndfile says is wrong: some errors it knows by number alone."""
+    """The message of libsndfile, or its error code if it has no message."""
     return error.error_string.removeprefix("Error : ").strip(" .\n") or f"code {error.code}"
 
 
 def _bounds(path: Path, utterance: Utterance, frames: int, sample_rate: int) -> tuple[int, int]:
     """First sample of the utterance's segment and the one after its last.
 
-    Times are cut off at a sample, not rounded: so Kaldi does (featbin/extract-segments.cc), and a
-    sample more may be a frame more.
+    Times are truncated to a sample, not rounded, like Kaldi's (featbin/extract-segments.cc): one
+    sample more can be one frame more.
     """
     first = int((utterance.start or 0.0) * sample_rate)
     stop = frames if utterance.end is None else int(utterance.end * sample_rate)
-    if first >= frames > 0 or stop > frames + round(SEGMENT_SLACK * sample_rate):
+    if first >= frames > 0 or stop > frames + round(SEGMENT_SLACK_SECONDS * sample_rate):
         raise AudioError(
             f"{path}: {frames / sample_rate:.2f} s long, but segment '{utterance.id}' is from "
-            f"{utterance.start} to {utterance.end} s; mend the segment or {_MEND}"
+            f"{utterance.start} to {utterance.end} s; fix the segment or {_FIX}"
         )
     return first, min(stop, frames)
 
 
 def _check_length(path: Path, file: soundfile.SoundFile) -> None:
-    """Compare the length that the header promises with the size of the file.
+    """Compare the length in the header with the size of the file.
 
     libsndfile notices a FLAC file that ends early; in WAV and SPHERE files it silently adapts
-    the length to the bytes that are there.
+    the length to the size.
     """
     if file.frames == np.iinfo(np.int64).max:
-        raise AudioError(f"{path}: its header tells no length; rewrite it: sox {path} new.flac")
-    size = promised_bytes(path, file)
+        raise AudioError(f"{path}: its header has no length; rewrite it: sox {path} new.flac")
+    size = header_bytes(path, file)
     if size is not None and size > path.stat().st_size:
         raise _truncated(path, size, path.stat().st_size, "bytes")
 
 
-def promised_bytes(path: Path, file: soundfile.SoundFile) -> int | None:
-    """Size that the header of a WAV or SPHERE file promises; None for others, or if it does not."""
-    promised = {"WAV": _wav_bytes, "WAVEX": _wav_bytes, "NIST": _sphere_bytes}.get(file.format)
-    return promised(path) if promised else None
+def header_bytes(path: Path, file: soundfile.SoundFile) -> int | None:
+    """Size of a WAV or SPHERE file by its header; None for other files, or if it has no size."""
+    read = {"WAV": _wav_bytes, "WAVEX": _wav_bytes, "NIST": _sphere_bytes}.get(file.format)
+    return read(path) if read else None
 
 
 def _wav_bytes(path: Path) -> int | None:
-    """Size of a RIFF file according to its data chunk; None if that is not recorded."""
+    """Size of a RIFF file by its data chunk; None if the chunk has no size."""
     with path.open("rb") as file:
-        if file.read(4) != b"RIFF":  # RF64 and RIFX are rare: left to libsndfile
+        if file.read(4) != b"RIFF":  # RF64 and RIFX are rare: libsndfile checks them
             return None
         file.seek(12)
         while len(header := file.read(8)) == 8:
@@ -141,7 +141,7 @@ def _wav_bytes(path: Path) -> int | None:
 
 
 def _sphere_bytes(path: Path) -> int | None:
-    """Size of a NIST SPHERE file according to its header; None if that is not recorded."""
+    """Size of a NIST SPHERE file by its header; None if the header has no size."""
     with path.open("rb") as file:
         header = file.read(1024).decode("latin-1").split("\n")
     fields = {row[0]: row[2] for line in header if len(row := line.split()) == 3}
@@ -158,5 +158,5 @@ def _wrong_rate(path: Path, rate: int, wanted: int) -> AudioFormatError:
     )
 
 
-def _truncated(path: Path, promised: int, found: int, unit: str = "samples") -> AudioError:
-    return AudioError(f"{path}: truncated, {found} of {promised} {unit} are there; {_MEND}")
+def _truncated(path: Path, expected: int, actual: int, unit: str = "samples") -> AudioError:
+    return AudioError(f"{path}: truncated, has {actual} of {expected} {unit}; {_FIX}")

@@ -1,7 +1,7 @@
-"""Waveform → log-mel filterbanks, and their normalisation.
+"""Log-mel filterbanks of a waveform, at one or several vocal tract lengths.
 
 The paper's front end (section 4): 40 log-mel filterbank coefficients over 25 ms windows, one
-vector every 10 ms. Nothing is spliced here: windows are gathered on the device, in `model`.
+vector every 10 ms. Frames are not spliced here: `model.Splicer` does it on the device.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from acoustic_kd.system.torchaudio_functions import get_mel_banks
 
 SHIFT_SECONDS = 0.010
 PREEMPHASIS = 0.97
-FLOOR = torch.finfo(torch.float32).eps  # under the logarithm
-CACHED_FRAMES = 512  # that go through every step together while a core has them near
+MIN_ENERGY = torch.finfo(torch.float32).eps  # of a filter, before the logarithm
+CACHED_FRAMES = 512  # processed together, so that they stay in the cache of a core
 
 COPY = "#warp"  # between an utterance's id and the warp of a copy
 
@@ -28,17 +28,17 @@ def vtlp_id(utterance: str, warp: float) -> str:
 
 
 def original_id(copy: str) -> str:
-    """The utterance that a copy was made of; its alignment is the copy's too."""
+    """The id of the utterance that a copy was made from; the two have the same alignment."""
     return copy.partition(COPY)[0]
 
 
 def copy_mark(copy: str) -> str:
-    """What sets a copy's id apart from its original's; nothing where it is none."""
+    """The part of a copy's id after its original's; empty for an original."""
     return copy[len(original_id(copy)) :]
 
 
 def log_mel(waveform: np.ndarray, config: FeatureConfig, warp: float = 1.0) -> np.ndarray:
-    """Log-mel filterbanks of a waveform [T, D]: as `log_mels`, at one warp."""
+    """Log-mel filterbanks [T, D] of a waveform at one warp: see `log_mels`."""
     return log_mels(waveform, config, (warp,))[0]
 
 
@@ -47,9 +47,9 @@ def log_mels(
 ) -> list[np.ndarray]:
     """Log-mel filterbanks of a waveform at each warp, as Kaldi computes them, without dither.
 
-    The values are those of `torchaudio.compliance.kaldi.fbank`, which makes its filters anew at
-    each call and goes through memory twice as often; a warp moves the filters alone, so all of
-    them share one spectrum. `tools/bench/features.py` compares the two.
+    The values are those of `torchaudio.compliance.kaldi.fbank`, which constructs its filters in
+    each call and reads memory twice as often. A warp moves only the filters, so all warps share
+    one spectrum. `tools/bench/features.py` compares the two.
 
     Args:
         waveform: float32 [samples] in [-1, 1] at `config.sample_rate`.
@@ -63,25 +63,25 @@ def log_mels(
     size, shift = (int(config.sample_rate * s) for s in (WINDOW_SECONDS, SHIFT_SECONDS))
     if len(waveform) < size:
         return [np.zeros((0, config.mel_bins), np.float32) for _ in warps]
-    # Kaldi's features are those of 16-bit integers; its floor under the logarithm assumes it.
+    # Kaldi's samples are 16-bit integers, and its minimum energy assumes them.
     samples = torch.from_numpy(np.asarray(waveform, np.float32)) * 32768
     filters = [_filters(config, warp) for warp in warps]
-    found: list[list[Tensor]] = [[] for _ in warps]
+    blocks: list[list[Tensor]] = [[] for _ in warps]
     for frames in samples.unfold(0, size, shift).split(CACHED_FRAMES):
         power = _power(frames, config.transform_size)
-        for parts, banks in zip(found, filters, strict=True):
-            parts.append((power @ banks).clamp_(min=FLOOR).log_())
-    return [torch.cat(parts).numpy() for parts in found]
+        for log_energies, banks in zip(blocks, filters, strict=True):
+            log_energies.append((power @ banks).clamp_(min=MIN_ENERGY).log_())
+    return [torch.cat(log_energies).numpy() for log_energies in blocks]
 
 
 def _power(frames: Tensor, transform_size: int) -> Tensor:
     """The power spectrum of frames [T, samples], without the Nyquist frequency: [T, N/2].
 
-    Each frame loses its mean, is preemphasised, and goes under Kaldi's window.
+    Each frame has its mean removed, is preemphasised, and multiplied by Kaldi's window.
     """
     size = frames.shape[1]
     frames = frames - frames.mean(1, keepdim=True)
-    frames[:, 1:] -= PREEMPHASIS * frames[:, :-1]  # the right side is whole before any is changed
+    frames[:, 1:] -= PREEMPHASIS * frames[:, :-1]  # the right side is a copy
     frames[:, 0] -= PREEMPHASIS * frames[:, 0]
     window = torch.hann_window(size, periodic=False) ** 0.85
     spectrum = torch.fft.rfft(frames * window, n=transform_size)[:, : transform_size // 2]

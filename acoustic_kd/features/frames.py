@@ -8,7 +8,7 @@ A store is a directory of shards `shard-00000.h5`, `shard-00001.h5`, …, each w
     offsets    [U + 1] int64, utterance u is frames offsets[u] … offsets[u + 1] - 1
 
 with attributes `format`, `classes` (K) and `inventory` (hash of what the classes mean). An
-utterance is any run of frames that belong together; MNIST's digits are utterances of one frame.
+utterance is any sequence of frames; MNIST's digits are utterances of one frame.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import atomic_path
 
 FORMAT = "acoustic_kd frames 1"
-NO_TARGET = -1  # the target of a frame that is not transcribed, beside some that are; never stored
+NO_TARGET = -1  # target of a frame without a transcript, in memory only
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class FrameSequence:
-    """Frames that belong together: features [T, D] and targets [T] or None."""
+    """The frames of an utterance: features [T, D] and targets [T] or None."""
 
     id: str
     features: np.ndarray
@@ -50,7 +50,7 @@ class FrameSequence:
 
     @property
     def labels(self) -> np.ndarray:
-        """The targets of an utterance that must have them; a ValueError where it has none."""
+        """The targets; a ValueError if there are none."""
         if self.targets is None:
             raise ValueError(f"utterance '{self.id}' has no targets")
         return self.targets
@@ -66,12 +66,12 @@ def shard_paths(directory: Path) -> list[Path]:
 
 @contextmanager
 def open_shard(path: Path, expected_format: str) -> Iterator[h5py.File]:
-    """Open a shard for reading."""
+    """Open a shard for reading; damage is a UserError, also within the block."""
     try:
         with h5py.File(path, "r") as file:
-            found = file.attrs.get("format")
-            if found != expected_format:
-                raise UserError(f"{path}: format is {found!r}, expected '{expected_format}'")
+            stored = file.attrs.get("format")
+            if stored != expected_format:
+                raise UserError(f"{path}: format is {stored!r}, expected '{expected_format}'")
             yield file
     except (OSError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split()).split("(")[-1].strip(")'\"")
@@ -88,34 +88,34 @@ def write_store(
     shard_frames: int,
     dtype: str = "float16",
 ) -> int:
-    """Write a store of shards of about `shard_frames` frames each; returns the frames written."""
+    """Write a store of shards of about `shard_frames` frames; returns the number of frames."""
     total = number = frames = 0
-    held: list[FrameSequence] = []
+    pending: list[FrameSequence] = []
     for utterance in utterances:
-        held.append(utterance)
+        pending.append(utterance)
         frames += len(utterance.features)
         if frames >= shard_frames:
-            _write_shard(Path(directory) / f"shard-{number:05d}.h5", held, classes, dtype)
-            total, number, frames, held = total + frames, number + 1, 0, []
-    if held:
-        _write_shard(Path(directory) / f"shard-{number:05d}.h5", held, classes, dtype)
+            _write_shard(Path(directory) / f"shard-{number:05d}.h5", pending, classes, dtype)
+            total, number, frames, pending = total + frames, number + 1, 0, []
+    if pending:
+        _write_shard(Path(directory) / f"shard-{number:05d}.h5", pending, classes, dtype)
     return total + frames
 
 
-def _write_shard(path: Path, held: list[FrameSequence], classes: Classes, dtype: str) -> None:
-    lengths = [len(u.features) for u in held]
+def _write_shard(path: Path, utterances: list[FrameSequence], classes: Classes, dtype: str) -> None:
+    lengths = [len(u.features) for u in utterances]
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["classes"] = classes.count
         file.attrs["inventory"] = classes.inventory
-        features = np.concatenate([u.features for u in held])
+        features = np.concatenate([u.features for u in utterances])
         file.create_dataset("features", data=features.astype(dtype))
-        targets = [u.targets for u in held if u.targets is not None]
+        targets = [u.targets for u in utterances if u.targets is not None]
         if targets:
             if [len(t) for t in targets] != lengths:
                 raise ValueError("targets and features of an utterance differ in length")
             file.create_dataset("targets", data=np.concatenate(targets).astype(np.int32))
-        file.create_dataset("ids", data=[u.id for u in held], dtype=h5py.string_dtype())
+        file.create_dataset("ids", data=[u.id for u in utterances], dtype=h5py.string_dtype())
         file.create_dataset("offsets", data=np.concatenate([[0], np.cumsum(lengths)]))
 
 
@@ -131,7 +131,7 @@ def read_utterances(path: Path) -> Iterator[FrameSequence]:
 
 
 def count_frames(paths: list[Path]) -> int:
-    """The frames of some shards together, without reading them."""
+    """The number of frames of some shards, without reading them."""
     total = 0
     for path in paths:
         with open_shard(path, FORMAT) as file:
@@ -141,11 +141,11 @@ def count_frames(paths: list[Path]) -> int:
 
 @dataclass
 class Frames:
-    """Frames of whole shards in memory, ready for batches by frame number.
+    """Frames of whole shards in memory.
 
     Attributes:
-        features: [T, D], in the precision of the shards (unspliced: windows are for the device).
-        targets: int64 [T], UNKNOWN where a frame is not transcribed; None if no frame is.
+        features: [T, D], in the precision of the shards, without splicing.
+        targets: int64 [T], NO_TARGET for a frame without a transcript; None if all have none.
         ids: U utterance ids.
         offsets: int64 [U + 1].
         classes: what the targets mean.
@@ -162,7 +162,7 @@ class Frames:
 
     @property
     def labels(self) -> torch.Tensor:
-        """The targets of frames that must have them; a ValueError where they have none."""
+        """The targets; a ValueError if there are none."""
         if self.targets is None:
             raise ValueError("the frames have no targets")
         return self.targets
@@ -173,13 +173,13 @@ class Frames:
         return self.targets is not None and not bool((self.targets == NO_TARGET).any())
 
     def select(self, chosen: np.ndarray) -> "Frames":
-        """Some of the utterances: those where `chosen`, bool [U], holds."""
+        """The utterances for which `chosen`, bool [U], is true."""
         lengths = np.diff(self.offsets)
         kept = torch.from_numpy(np.repeat(chosen, lengths))
         return Frames(
             self.features[kept],
             None if self.targets is None else self.targets[kept],
-            [name for name, here in zip(self.ids, chosen, strict=True) if here],
+            [name for name, keep in zip(self.ids, chosen, strict=True) if keep],
             np.concatenate([[0], np.cumsum(lengths[chosen])]),
             self.classes,
         )
@@ -191,7 +191,7 @@ class Frames:
 
 
 def frame_index(lengths: Mapping[str, int], classes: Classes) -> Frames:
-    """Utterances of which the lengths are known alone: what soft targets are written and found by.
+    """`Frames` of known lengths without features, to write or look up soft targets.
 
     Args:
         lengths: utterance → its number of frames.
@@ -202,14 +202,14 @@ def frame_index(lengths: Mapping[str, int], classes: Classes) -> Frames:
 
 @dataclass(frozen=True)
 class Index:
-    """What some shards hold, without their frames.
+    """The contents of some shards, without their frames.
 
     Attributes:
         paths: the shards.
         labelled: of each shard, whether it has targets.
         sizes: of each shard, how many utterances it holds.
         ids: U utterance ids, shard after shard.
-        offsets: int64 [U + 1], where each begins among the frames of all shards.
+        offsets: int64 [U + 1], the first frame of each, counted through all shards.
         classes: what the targets mean.
         dimension: D.
         number_bytes: bytes of a stored feature.
@@ -231,7 +231,7 @@ class Index:
 
 
 def read_index(paths: Path | list[Path]) -> Index:
-    """Look through a store (its directory), or shards of one or several stores."""
+    """Read the index of a store (its directory), or of shards of one or several stores."""
     paths = paths if isinstance(paths, list) else shard_paths(paths)
     labelled, ids, lengths = [], [], []
     stores: dict[Path, bool] = {}  # store → whether it has targets
@@ -246,14 +246,14 @@ def read_index(paths: Path | list[Path]) -> Index:
             lengths.append(np.diff(file["offsets"][:]))
             dimension, number_bytes = file["features"].shape[1], file["features"].dtype.itemsize
     if len(kinds) > 1:
-        first, second = list(kinds.items())[:2]
+        (first, first_path), (second, path) = list(kinds.items())[:2]
         raise UserError(
-            f"{second[1]}: class inventory {second[0].inventory[:12]} ({second[0].count} classes) "
-            f"differs from {first[0].inventory[:12]} ({first[0].count}) in {first[1]}"
+            f"{path}: class inventory {second.inventory[:12]} ({second.count} classes) "
+            f"differs from {first.inventory[:12]} ({first.count}) in {first_path}"
         )
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
-    names = [name for part in ids for name in part]
-    sizes = [len(part) for part in ids]
+    names = [name for in_shard in ids for name in in_shard]
+    sizes = [len(in_shard) for in_shard in ids]
     kind = next(iter(kinds))
     return Index(paths, labelled, sizes, names, offsets, kind, dimension, number_bytes)
 
@@ -261,7 +261,7 @@ def read_index(paths: Path | list[Path]) -> Index:
 def read_frames(paths: Path | list[Path]) -> Frames:
     """Read a store (its directory), or shards of one or several stores, into memory.
 
-    Where one store has targets and another has none, the frames of the other are UNKNOWN.
+    Where one store has targets and another has none, the frames of the other have NO_TARGET.
     """
     index = read_index(paths)
     features, targets = [], []

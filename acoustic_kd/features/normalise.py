@@ -1,4 +1,4 @@
-"""Mean and variance of features, and what they are taken over."""
+"""Mean and variance normalisation of features, over speakers, utterances or all frames."""
 
 from collections.abc import Callable, Hashable, Iterable
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Moments:
-    """Mean and standard deviation of frames, gathered in float64 in one pass."""
+    """Mean and variance of frames, summed in float64 in one pass."""
 
     def __init__(self, dimension: int) -> None:
         self.count = 0
@@ -14,21 +14,21 @@ class Moments:
         self.squares = np.zeros(dimension)
 
     def add(self, frames: np.ndarray) -> None:
-        """Take in `frames` [T, D]."""
+        """Add `frames` [T, D]."""
         frames = frames.astype(np.float64)
         self.count += len(frames)
         self.sum += frames.sum(0)
         self.squares += np.square(frames).sum(0)
 
     def normalise(self, frames: np.ndarray) -> np.ndarray:
-        """`frames` [T, D] to zero mean and unit variance by these moments; float32."""
+        """Scale `frames` [T, D] to zero mean and unit variance by these moments; float32."""
         mean = self.sum / self.count
         variance = np.maximum(self.squares / self.count - np.square(mean), 1e-6)
         return ((frames - mean) / np.sqrt(variance)).astype(np.float32)
 
 
 def grouping(method: str) -> Callable[[str, str], str]:
-    """(utterance id, speaker) → the name of the group whose moments normalise the utterance.
+    """A function (utterance id, speaker) → group; the group's moments normalise the utterance.
 
     Args:
         method: the setting `features.normalise`.

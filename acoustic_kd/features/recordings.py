@@ -1,9 +1,8 @@
-"""A recording of any kind and length → log-mel frames, a block at a time.
+"""The log-mel frames of a recording of any format and length, a block at a time.
 
 Unlike the files of a corpus, which must all have one sample rate (`features/audio.py`), a recording
 may have another sample rate and several channels: it is resampled, and its channels are averaged.
-Blocks are cut and joined so that the frames are those of the whole: only they are held, 16 kB a
-second.
+The frames do not depend on the blocks. Only the frames stay in memory, 16 kB a second.
 """
 
 import math
@@ -16,15 +15,15 @@ import numpy as np
 import soundfile
 import torch
 
-from acoustic_kd.features.audio import RAW_RATE, AudioError, cause_of, promised_bytes
+from acoustic_kd.features.audio import RAW_RATE, AudioError, cause_of, header_bytes
 from acoustic_kd.features.fbank import SHIFT_SECONDS, log_mel
 from acoustic_kd.settings import WINDOW_SECONDS, FeatureConfig
 from acoustic_kd.system.torchaudio_functions import Resample
 
 BLOCK_SECONDS = 30
-LARGEST_FILTER = 1 << 25  # numbers in the filters of a resampling: rates with no common divisor
-# libsndfile estimates the length of these, so that fewer samples do not mean a truncated file.
-ESTIMATED = ("MP3", "MPEG", "OGG")
+MAX_FILTER_NUMBERS = 1 << 25  # of a resampling; rates with no common divisor need more
+# libsndfile estimates the length of these, so fewer samples do not mean a truncated file.
+ESTIMATED_LENGTH = ("MP3", "MPEG", "OGG")
 
 
 def recording_features(path: Path, config: FeatureConfig) -> np.ndarray:
@@ -32,49 +31,50 @@ def recording_features(path: Path, config: FeatureConfig) -> np.ndarray:
 
     Raises:
         AudioError: the file is missing, damaged, truncated, shorter than one window of 25 ms, or
-            holds no sound; its sample rate cannot be resampled.
+            silent; its sample rate cannot be resampled.
     """
-    frames = list(_frames(read_recording(path, config.sample_rate), config))
-    if not frames:
+    blocks = list(_frames(read_recording(path, config.sample_rate), config))
+    if not blocks:
         raise AudioError(f"{path}: shorter than one window of 25 ms")
-    found = np.concatenate(frames)
-    if (found == found[0]).all():  # nothing but zeros, or one value
-        raise AudioError(f"{path}: no sound in it, all samples are alike")
-    return found
+    frames = np.concatenate(blocks)
+    if (frames == frames[0]).all():
+        raise AudioError(f"{path}: no sound, because all samples are equal")
+    return frames
 
 
 def read_recording(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
     """The samples of a recording, block after block: float32 [samples] in [-1, 1], mono.
 
     Args:
-        path: of any format that libsndfile reads; `.raw` has no header, as in `features/audio.py`.
+        path: of any format that libsndfile reads, or `.raw` (see `features/audio.py`).
         sample_rate: hertz; a recording of another rate is resampled.
 
     Raises:
-        AudioError: as for `recording_features`.
+        AudioError: the file is missing, damaged or truncated, or its sample rate cannot be
+            resampled.
     """
     path = Path(path)
-    with _opened(path) as file:
+    with _open(path) as file:
         blocks = _blocks(path, file)
         yield from (
             blocks
             if file.samplerate == sample_rate
-            else _resampled(path, blocks, file.samplerate, sample_rate)
+            else _resample(path, blocks, file.samplerate, sample_rate)
         )
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+def _open(path: Path) -> Iterator[soundfile.SoundFile]:
     if not path.is_file():
         raise AudioError(f"{path}: no such sound file")
     raw = {"samplerate": RAW_RATE, "channels": 1, "format": "RAW", "subtype": "PCM_16"}
     try:
         headerless = {**raw, "endian": "BIG"} if path.suffix == ".raw" else {}
-        # As bytes: a name need not be UTF-8.
+        # As bytes, because a name need not be UTF-8.
         with soundfile.SoundFile(os.fsencode(path), **headerless) as file:
-            size, promised = path.stat().st_size, promised_bytes(path, file)
-            if promised is not None and promised > size:
-                raise AudioError(f"{path}: truncated, {size} of {promised} bytes are there")
+            size, expected = path.stat().st_size, header_bytes(path, file)
+            if expected is not None and expected > size:
+                raise AudioError(f"{path}: truncated, has {size} of {expected} bytes")
             yield file
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path}: damaged or not a sound file ({cause_of(error)})") from None
@@ -84,56 +84,56 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
 
 def _blocks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
     """Blocks of samples at the file's own rate."""
-    found = 0
+    count = 0
     while len(block := file.read(BLOCK_SECONDS * file.samplerate, "float32", always_2d=True)):
         if not np.isfinite(block).all():
-            raise AudioError(f"{path}: holds samples that are not numbers")
-        found += len(block)
+            raise AudioError(f"{path}: has samples that are not numbers")
+        count += len(block)
         yield np.clip(block.mean(1), -1.0, 1.0)  # float files may overshoot
-    if found < file.frames < np.iinfo(np.int64).max and file.format not in ESTIMATED:
-        raise AudioError(f"{path}: truncated, {found} of {file.frames} samples are there")
+    if count < file.frames < np.iinfo(np.int64).max and file.format not in ESTIMATED_LENGTH:
+        raise AudioError(f"{path}: truncated, has {count} of {file.frames} samples")
 
 
-def _resampled(
+def _resample(
     path: Path, blocks: Iterable[np.ndarray], rate: int, wanted: int
 ) -> Iterator[np.ndarray]:
-    """Blocks at another rate, as if all had been resampled at once.
+    """Blocks at another rate, equal to the whole recording at that rate.
 
-    Each is resampled with enough of its neighbours beside it for the filter, and what comes of
-    those is left out.
+    Each block is resampled with a margin on either side that covers the filter, and the result is
+    cut at the margins.
     """
     common = math.gcd(rate, wanted)
     period, new = rate // common, wanted // common  # `period` samples become `new`
-    if period * new > LARGEST_FILTER:
+    if period * new > MAX_FILTER_NUMBERS:
         raise AudioError(
-            f"{path}: {rate} Hz, which cannot be resampled to {wanted} Hz in little memory: "
+            f"{path}: {rate} Hz, and resampling it to {wanted} Hz takes too much memory: "
             f"sox {path} -r {wanted} new.wav"
         )
     resample = Resample(rate, wanted)
     margin = period * math.ceil(resample.width / period + 1)
-    held = np.zeros(margin, np.float32)  # a margin that is done, then what is to come
-    total = made = 0
+    pending = np.zeros(margin, np.float32)  # the margin before, then samples
+    total = written = 0
     for block in blocks:
-        held, total = np.concatenate([held, block]), total + len(block)
-        ready = (len(held) - 2 * margin) // period * period
+        pending, total = np.concatenate([pending, block]), total + len(block)
+        ready = (len(pending) - 2 * margin) // period * period
         if ready > 0:
-            found = resample(torch.from_numpy(held[: ready + 2 * margin])).numpy()
-            yield found[margin // period * new :][: ready // period * new]
-            made += ready // period * new
-            held = held[ready:]
-    left = math.ceil(total * new / period) - made
-    if left > 0:
-        ending = np.concatenate([held, np.zeros(2 * margin, np.float32)])
-        yield resample(torch.from_numpy(ending)).numpy()[margin // period * new :][:left]
+            resampled = resample(torch.from_numpy(pending[: ready + 2 * margin])).numpy()
+            yield resampled[margin // period * new :][: ready // period * new]
+            written += ready // period * new
+            pending = pending[ready:]
+    remaining = math.ceil(total * new / period) - written
+    if remaining > 0:
+        ending = np.concatenate([pending, np.zeros(2 * margin, np.float32)])
+        yield resample(torch.from_numpy(ending)).numpy()[margin // period * new :][:remaining]
 
 
 def _frames(blocks: Iterable[np.ndarray], config: FeatureConfig) -> Iterator[np.ndarray]:
-    """The frames of block after block; windows reach over from one block to the next."""
+    """The frames of block after block of samples; a window may lie in two blocks."""
     size, shift = (int(config.sample_rate * s) for s in (WINDOW_SECONDS, SHIFT_SECONDS))
-    held = np.zeros(0, np.float32)
+    pending = np.zeros(0, np.float32)
     for block in blocks:
-        held = np.concatenate([held, block])
-        if len(held) >= size:
-            found = log_mel(held, config)
-            yield found
-            held = held[len(found) * shift :]
+        pending = np.concatenate([pending, block])
+        if len(pending) >= size:
+            frames = log_mel(pending, config)
+            yield frames
+            pending = pending[len(frames) * shift :]

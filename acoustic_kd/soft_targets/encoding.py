@@ -1,20 +1,20 @@
-"""How a frame's soft target is stored: which classes, and in how many bits.
+"""Encodings of a frame's soft target: which classes are stored, and in how many bits.
 
-Four encodings, all in one flat layout: entries of one frame after those of another, an entry being
-a class and a code for its probability.
+Four encodings share one flat layout: the entries of frame after frame. An entry is a class and a
+code for its probability.
 
-    dense    all K classes, in their order, which goes without saying
+    dense    all K classes, in their order; the classes themselves are not stored
     top-k    the k most probable classes, most probable first
     top-p    as many of the most probable classes as hold the mass p, at least one, at most k
-    sampled  the distinct ones of k draws with replacement from the prediction itself; the stored
-             probability is (times drawn) / k, whose expectation is the true one (importance
+    sampled  the distinct classes of k draws with replacement from the prediction; the stored
+             probability is (times drawn) / k, with the true one as its expectation (importance
              sampling as in "Sparse Logit Sampling", 2025; the stored rows sum to 1, without a tail)
 
 At 16 bits a code is a float16 probability: relative error at most 2^-11 from 6.1e-5 up, absolute
 error at most 2^-25 below. At 8 bits it is logarithmic, p = 2^(-code / 16): code 0 is 1, 254 is
-1.7e-5, 255 is 0; the relative error is at most 2^(1/32) - 1 = 2.2 %. Such errors would drown the
-mass of the classes that were not kept, so at 8 bits it is stored too, as one more code a frame.
-Counts of draws are stored as they are, and exact.
+1.7e-5, 255 is 0; the relative error is at most 2^(1/32) - 1 = 2.2 %. Such errors exceed the mass of
+the classes that were not kept, so at 8 bits this mass is stored too, as one more code per frame.
+Counts of draws are exact.
 
 Shapes: B frames, K classes, k kept classes, N entries.
 """
@@ -28,19 +28,19 @@ from torch import Tensor
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256
 
-STEPS = 16  # codes to a factor of 2
-ZERO = 255  # the code of probability 0
-ROWS = 512  # frames that are drawn from at once: sums are taken in float64
+CODES_PER_OCTAVE = 16  # codes to a factor of 2
+ZERO_CODE = 255  # of probability 0
+DRAW_FRAMES = 512  # to draw from at once: the sums are in float64
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """Which classes are kept, and how.
+    """Which classes are kept, and the code of their probabilities.
 
     Attributes:
         name: one of `ENCODINGS`.
-        kept_classes: k of top-k, the most for top-p, the number of draws for sampled.
-        kept_mass: that top-p asks for.
+        kept_classes: k of top-k, the maximum of top-p, the number of draws of sampled.
+        kept_mass: p of top-p.
         bits: of a code, 16 or 8.
         seed: of the draws.
     """
@@ -52,17 +52,17 @@ class Encoding:
     seed: int = 0
 
     def of(self, count: int) -> "Encoding":
-        """The same for K = `count` classes, with what does not matter set to fixed values."""
+        """This encoding for K = `count` classes; values that have no effect get fixed values."""
         name, kept = self.name, self.kept_classes
         if name == "dense" or (name == "top-k" and kept >= count) or count == 1:
             name, kept = "dense", count
             if self.bits == 8 and count > 1 << 15:
                 raise UserError(
-                    f"dense soft targets of {count} classes need 16 bits: at 8 bits the smallest "
-                    "probability is 1.7e-5"
+                    f"dense soft targets of {count} classes need 16 bits, because at 8 bits the "
+                    "smallest probability is 1.7e-5; set soft_targets.bits=16"
                 )
         elif name == "top-p":
-            # All but one say as much as all: the last one's mass is what is missing.
+            # All classes but one say as much as all: the last one has the missing mass.
             kept = min(kept, count - 1)
         mass = self.kept_mass if name == "top-p" else 1.0
         return replace(
@@ -72,7 +72,7 @@ class Encoding:
 
     @property
     def varies(self) -> bool:
-        """Whether frames differ in how many entries they have."""
+        """Whether frames differ in their number of entries."""
         return self.name in ("top-p", "sampled")
 
     @property
@@ -81,19 +81,19 @@ class Encoding:
         return self.bits == 8 and self.name in ("top-k", "top-p")
 
     def arrays(self, count: int) -> dict[str, np.dtype]:
-        """The arrays that are stored for K = `count` classes, with their types."""
-        kinds = {}
+        """The stored arrays for K = `count` classes, with their types."""
+        dtypes = {}
         if self.varies:
-            kinds["counts"] = np.min_scalar_type(self.kept_classes)
+            dtypes["counts"] = np.min_scalar_type(self.kept_classes)
         if self.name != "dense":
-            kinds["classes"] = np.dtype(np.uint16 if count <= 1 << 16 else np.uint32)
+            dtypes["classes"] = np.dtype(np.uint16 if count <= 1 << 16 else np.uint32)
         if self.bits == 8:
-            kinds["codes"] = np.dtype(np.uint8)
+            dtypes["codes"] = np.dtype(np.uint8)
         else:
-            kinds["codes"] = np.dtype(np.uint16 if self.name == "sampled" else np.float16)
+            dtypes["codes"] = np.dtype(np.uint16 if self.name == "sampled" else np.float16)
         if self.has_tail:
-            kinds["tails"] = np.dtype(np.uint8)
-        return kinds
+            dtypes["tails"] = np.dtype(np.uint8)
+        return dtypes
 
     def __str__(self) -> str:
         text = {
@@ -107,10 +107,10 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Some frames as they are stored; None where the encoding has no such array.
+    """Encoded frames; None where the encoding has no such array.
 
     Attributes:
-        counts: int64 [B], entries of each frame.
+        counts: int64 [B], number of entries of each frame.
         classes: int64 [N].
         codes: [N], float16, uint8, or int64 numbers of draws.
         tails: uint8 [B], codes of the mass of the classes that were not kept.
@@ -123,29 +123,30 @@ class Encoded:
 
 
 def encode(probabilities: Tensor, encoding: Encoding, *key: int | str) -> Encoded:
-    """Encode predictions [B, K], on the device they are on.
+    """Encode predictions [B, K], on their device.
 
     Args:
-        encoding: that `of` K classes.
-        key: beside the seed, what the draws follow from: the same key gives the same draws.
+        encoding: for K classes (`Encoding.of`).
+        key: the same key and seed give the same draws.
     """
     if encoding.name == "dense":
         return Encoded(None, None, to_codes(probabilities, encoding.bits).flatten(), None)
     if encoding.name == "sampled":
         generator = torch.Generator().manual_seed(int(json_sha256([encoding.seed, *key])[:15], 16))
-        parts = [_draw(p, encoding.kept_classes, generator) for p in probabilities.split(ROWS)]
-        classes, times = (torch.cat(part) for part in zip(*parts, strict=True))
+        blocks = probabilities.split(DRAW_FRAMES)
+        drawn = [_draw(block, encoding.kept_classes, generator) for block in blocks]
+        classes, times = (torch.cat(tensors) for tensors in zip(*drawn, strict=True))
         kept = times > 0
         return Encoded(kept.sum(-1), classes[kept], times[kept], None)
     values, classes = probabilities.topk(encoding.kept_classes, dim=-1)
     kept = torch.ones_like(classes, dtype=torch.bool)
     if encoding.name == "top-p":
-        before = values.double().cumsum(-1) - values  # the mass of those more probable
+        before = values.double().cumsum(-1) - values  # the mass of the more probable classes
         kept = before < encoding.kept_mass
         kept[:, 0] = True
     tails = None
     if encoding.has_tail:
-        # Summed over the others themselves: 1 - Σ p would lose its digits.
+        # Summed over the other classes: 1 - Σ p would lose its digits.
         rest = probabilities.scatter(-1, classes, 0).sum(-1) + (values * ~kept).sum(-1)
         tails = to_codes(rest, 8)
     codes = to_codes(values[kept], encoding.bits)
@@ -156,34 +157,36 @@ def to_codes(probabilities: Tensor, bits: int) -> Tensor:
     """Codes of probabilities of any shape: float16, or logarithmic uint8."""
     if bits == 16:
         return probabilities.half()
-    return (-STEPS * probabilities.log2()).round().clamp(0, ZERO).to(torch.uint8)
+    codes = (-CODES_PER_OCTAVE * probabilities.log2()).round().clamp(0, ZERO_CODE)
+    return codes.to(torch.uint8)
 
 
 def from_codes(codes: Tensor) -> Tensor:
     """float32 probabilities of codes of any shape."""
     if codes.dtype != torch.uint8:
         return codes.float()
-    # Looked up, for powers take longer: there are only so many codes.
-    values = torch.exp2(torch.arange(ZERO + 1, device=codes.device) / -STEPS)
-    values[ZERO] = 0
+    # A table of the 256 codes is faster than a power for each number.
+    values = torch.exp2(torch.arange(ZERO_CODE + 1, device=codes.device) / -CODES_PER_OCTAVE)
+    values[ZERO_CODE] = 0
     return values[codes.int()]
 
 
 def _draw(probabilities: Tensor, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Distinct classes of draws with replacement from [B, K], and how often each was drawn.
+    """Draw classes from [B, K] with replacement, and count how often each was drawn.
 
     Returns:
-        int64 [B, draws] each, a row's distinct classes first; what follows was drawn 0 times.
+        Classes and counts, int64 [B, draws]; a row's distinct classes come first, the others have
+        count 0.
     """
-    # Drawn on the CPU, so that they are the same whatever the device.
+    # Drawn on the CPU, so that every device gives the same draws.
     uniform = torch.rand(
         len(probabilities), draws, dtype=torch.float64, generator=generator
     ).to(probabilities.device)  # fmt: skip
     sums = probabilities.double().cumsum(-1)
-    found = torch.searchsorted(sums, uniform * sums[:, -1:], right=True)
-    found = found.clamp_(max=probabilities.shape[-1] - 1).sort(-1).values
-    new = torch.ones_like(found, dtype=torch.bool)
-    new[:, 1:] = found[:, 1:] != found[:, :-1]
-    place = new.cumsum(-1) - 1
-    times = torch.zeros_like(found).scatter_add_(1, place, torch.ones_like(found))
-    return torch.zeros_like(found).scatter_(1, place, found), times
+    classes = torch.searchsorted(sums, uniform * sums[:, -1:], right=True)
+    classes = classes.clamp_(max=probabilities.shape[-1] - 1).sort(-1).values
+    is_new = torch.ones_like(classes, dtype=torch.bool)
+    is_new[:, 1:] = classes[:, 1:] != classes[:, :-1]
+    place = is_new.cumsum(-1) - 1
+    times = torch.zeros_like(classes).scatter_add_(1, place, torch.ones_like(classes))
+    return torch.zeros_like(classes).scatter_(1, place, classes), times

@@ -1,6 +1,6 @@
-"""The manifest entry beside each shard: `shard-00000.json` says what `shard-00000.h5` must be.
+"""The manifest entry beside each shard: `shard-00000.json` describes `shard-00000.h5`.
 
-It is written after the shard: a shard without it counts as not written.
+It is written after the shard: a shard without it counts as unfinished.
 """
 
 import math
@@ -17,14 +17,14 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256, read_json, sha256, write_json
 from acoustic_kd.system.memory import rows_per_block
 
-SAMPLED = 64  # frames of a block whose divergence is measured
-FLOOR = 2.0**-24  # mass of the classes that were not kept, at the least, when it is measured
+DIVERGENCE_FRAMES = 64  # of a block, about, whose divergence is measured
+MIN_TAIL = 2.0**-24  # mass of the classes that were not kept, when it is measured
 DIGITS = 6  # of the measured numbers
 
 
 @dataclass
 class Measured:
-    """Sums over the frames of a shard of what its encoding keeps."""
+    """Sums over the frames of a shard that measure the loss of its encoding."""
 
     frames: int = 0
     mass: float = 0.0
@@ -33,78 +33,79 @@ class Measured:
     divergence_frames: int = 0
 
     def add(self, probabilities: Tensor, decoded: SoftTargets) -> None:
-        """Take a block into account.
+        """Add a block.
 
         Args:
             probabilities: [B, K], the predictions.
-            decoded: theirs, encoded.
+            decoded: their soft targets.
         """
         total = len(probabilities)
         self.frames += total
         self.entropy += entropy(probabilities)
-        for part in torch.arange(total, device=probabilities.device).split(1024):
-            self.mass += float(kept_mass(probabilities[part[0] : part[-1] + 1], decoded, part))
-        chosen = torch.arange(0, total, max(1, total // SAMPLED), device=probabilities.device)
+        for frames in torch.arange(total, device=probabilities.device).split(1024):
+            block = probabilities[frames[0] : frames[-1] + 1]
+            self.mass += float(kept_mass(block, decoded, frames))
+        chosen = torch.arange(
+            0, total, max(1, total // DIVERGENCE_FRAMES), device=probabilities.device
+        )
         if decoded.encoding.name != "sampled":
             self.divergence += float(divergence(probabilities[chosen], decoded, chosen).sum())
             self.divergence_frames += len(chosen)
 
     def as_json(self) -> dict[str, Any]:
         """Means: kept mass (a share), entropy and KL(predictions ‖ decoded), in nats."""
-        frames, some = max(self.frames, 1), self.divergence_frames
+        frames, measured = max(self.frames, 1), self.divergence_frames
         return {
             "kept_mass": _rounded(self.mass / frames),
             "entropy": _rounded(self.entropy / frames),
-            "divergence": _rounded(self.divergence / some) if some else None,
-            "divergence_frames": some,
+            "divergence": _rounded(self.divergence / measured) if measured else None,
+            "divergence_frames": measured,
         }
 
 
 def entropy(probabilities: Tensor) -> float:
-    """The entropy of each row of [B, K], nats, summed over the rows."""
+    """The sum over rows of [B, K] of their entropy, in nats."""
     smallest = torch.finfo(probabilities.dtype).tiny  # 0 log 0 is 0
     total = sum(
-        float(part.clamp(min=smallest).log_().mul_(part).sum(-1).sum(dtype=torch.float64))
-        for part in probabilities.split(rows_per_block(probabilities))
+        float(block.clamp(min=smallest).log_().mul_(block).sum(-1).sum(dtype=torch.float64))
+        for block in probabilities.split(rows_per_block(probabilities))
     )
     return -total
 
 
 def kept_mass(probabilities: Tensor, decoded: SoftTargets, frames: Tensor) -> Tensor:
-    """Σ p [B, K] over the kept classes of `frames`, summed over them too."""
+    """Σ p [B, K] over the kept classes, summed over the frames."""
     classes, _ = decoded.batch(frames)
     if classes is None:
         return probabilities.sum(-1).sum(dtype=torch.float64)
     kept = probabilities.gather(-1, classes)
-    if decoded.counts is not None:  # a row is filled up with a class that it has already
-        filled = (
-            torch.arange(classes.shape[-1], device=frames.device) < decoded.counts[frames, None]
-        )
-        kept = kept * filled
+    if decoded.counts is not None:  # rows are padded with their first class
+        steps = torch.arange(classes.shape[-1], device=frames.device)
+        kept = kept * (steps < decoded.counts[frames, None])
     return kept.sum(-1).sum(dtype=torch.float64)
 
 
 def divergence(probabilities: Tensor, decoded: SoftTargets, frames: Tensor) -> Tensor:
     """KL(p ‖ decoded) of each frame, float64 [B], nats.
 
-    The mass that is missing is spread evenly over the classes that were not kept. It is infinite
-    for sampled ones, most of whose classes have probability 0.
+    The missing mass is spread evenly over the classes that were not kept. Sampled soft targets
+    have infinite divergence, because most of their classes have probability 0.
 
     Args:
         probabilities: [B, K], the predictions p for `frames`.
     """
     p = probabilities.double()
-    classes, found = decoded.batch(frames)
-    found = found.double()
+    classes, values = decoded.batch(frames)
+    values = values.double()
     if classes is None:
-        q = found.clamp(min=FLOOR)
+        q = values.clamp(min=MIN_TAIL)
     else:
         kept = torch.zeros_like(p, dtype=torch.bool).scatter_(-1, classes, True)
         others = (~kept).sum(-1, keepdim=True)
-        rest = (1 - found.sum(-1, keepdim=True)).clamp(min=FLOOR) / others.clamp(min=1)
-        # Added, because a padded entry has the class of a real one and probability 0.
-        q = torch.where(kept, 0.0, rest).scatter_add(-1, classes, found).clamp(min=2.0**-60)
-    # With q - p, which sum to nothing but for their rounding, no term is negative.
+        rest = (1 - values.sum(-1, keepdim=True)).clamp(min=MIN_TAIL) / others.clamp(min=1)
+        # scatter_add, because padding has the class of an entry and probability 0.
+        q = torch.where(kept, 0.0, rest).scatter_add(-1, classes, values).clamp(min=2.0**-60)
+    # With q - p, which sums to 0 up to rounding, no term is negative.
     return (torch.xlogy(p, p) - p * q.log() + q - p).sum(-1)
 
 
@@ -113,10 +114,10 @@ class Entry:
     """A manifest entry.
 
     Attributes:
-        header: as it must stand in the shard.
+        header: of the shard.
         sha256: of the file.
         bytes: its size.
-        measured: what the encoding keeps, `Measured.as_json`.
+        measured: see `Measured.as_json`.
     """
 
     header: Header
@@ -126,12 +127,12 @@ class Entry:
 
 
 def entry_path(shard: Path) -> Path:
-    """Where the manifest entry of a shard is."""
+    """The path of the manifest entry of a shard."""
     return Path(shard).with_suffix(".json")
 
 
 def write_entry(shard: Path, header: Header, measured: Measured) -> Entry:
-    """Write the manifest entry of a shard that has just been written."""
+    """Write the manifest entry of a new shard."""
     size = shard.stat().st_size
     entry = Entry(header, sha256(shard), size, measured.as_json())
     values = {"format": FORMAT, "file": shard.name, "bytes": size, "sha256": entry.sha256}
@@ -144,11 +145,11 @@ def write_entry(shard: Path, header: Header, measured: Measured) -> Entry:
 
 
 def read_entry(shard: Path) -> Entry:
-    """The manifest entry of a shard."""
+    """Read the manifest entry of a shard."""
     path = entry_path(shard)
     if not path.exists():
         raise UserError(
-            f"{shard}: there is no {path.name} beside it, so it was not finished; run soft-targets"
+            f"{shard}: {path.name} is missing, so the shard is unfinished; run soft-targets"
         )
     values = read_json(path)
     try:
@@ -162,12 +163,12 @@ def read_entry(shard: Path) -> Entry:
         return Entry(header, values["sha256"], values["bytes"], dict(values["measured"]))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(
-            f"{path}: not a manifest entry, or changed; delete it and run soft-targets again"
+            f"{path}: is damaged or was changed; delete it and run soft-targets again"
         ) from None
 
 
 def is_finished(shard: Path) -> bool:
-    """Whether a shard and its manifest entry are there, and fit together in size."""
+    """Whether a shard exists with the size in its manifest entry."""
     try:
         return Path(shard).stat().st_size == read_entry(shard).bytes
     except (OSError, UserError):
@@ -175,12 +176,12 @@ def is_finished(shard: Path) -> bool:
 
 
 def check_pair(shard: Path, header: Header, entry: Entry) -> None:
-    """Whether a shard's header is that of its manifest entry."""
-    inside, outside = header.as_json(), entry.header.as_json()
-    for key, value in inside.items():
-        if outside[key] != value:
+    """Refuse a shard whose header or size differs from its manifest entry."""
+    expected = entry.header.as_json()
+    for key, value in header.as_json().items():
+        if expected[key] != value:
             raise UserError(
-                f"{shard}: {key} is {value}, but {entry_path(shard).name} says {outside[key]}; "
+                f"{shard}: {key} is {value}, but {entry_path(shard).name} says {expected[key]}; "
                 "delete both and run soft-targets again"
             )
     size = Path(shard).stat().st_size

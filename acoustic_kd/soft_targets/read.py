@@ -1,4 +1,4 @@
-"""Reading a store of soft targets: found by utterance, every block checked."""
+"""Read soft targets from a store: looked up by utterance, every block checked."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from acoustic_kd.features.frames import Frames, Index, shard_paths
-from acoustic_kd.soft_targets.encoding import ZERO, Encoding
+from acoustic_kd.soft_targets.encoding import ZERO_CODE, Encoding
 from acoustic_kd.soft_targets.manifest import check_pair, read_entry
 from acoustic_kd.soft_targets.shard import Header, Shard, open_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets, as_signed_bits
@@ -22,30 +22,30 @@ def read_soft_targets(
     encoding: Encoding | None = None,
     shards: Iterable[Path] | None = None,
 ) -> SoftTargets:
-    """Read the soft targets of `frames`, found by utterance, in whatever order they were stored.
+    """Read the soft targets of `frames`, looked up by utterance; the order of the store is free.
 
-    Those that are stored dense, of a single member or of a geometric mean, may be read at another
-    temperature than they were made at: they are tempered again.
+    Dense soft targets of a single member or of a geometric mean can be read at another temperature
+    than they were stored at: they are tempered again.
 
     Args:
-        temperature: at which they will be learnt.
-        encoding: that they must have; None: whichever they have.
-        shards: where `find_soft_targets` found them; None: look into every shard.
+        temperature: of the loss.
+        encoding: required; None: any.
+        shards: from `find_soft_targets`; None: search every shard.
 
     Raises:
         UserError: an utterance is missing; frame count, classes, class inventory, temperature,
-            encoding or format differ from what training asks for, or between shards; a shard is
-            unfinished or damaged. Both sides, or the damaged block's utterances, are named.
+            encoding or format differ from those required, or between shards; a shard is
+            unfinished or damaged. The message has both values, or the damaged block's utterances.
     """
     gathered = _Gathered(len(frames))
     for shard, source, target, _ in _matching(directory, frames, temperature, encoding, shards):
         header = shard.header
-        for blocks in block_ranges(source, header):  # what is not learnt from need not be read
+        for blocks in block_ranges(source, header):  # no need to read the others
             span = slice(header.span(blocks[0]).start, header.span(blocks[-1]).stop)
-            here = (source >= span.start) & (source < span.stop)
-            every = int(here.sum()) == span.stop - span.start
+            inside = (source >= span.start) & (source < span.stop)
+            every = int(inside.sum()) == span.stop - span.start
             arrays = _read_blocks(shard, blocks)
-            gathered.add(arrays, header, source[here] - span.start, target[here], every)
+            gathered.add(arrays, header, source[inside] - span.start, target[inside], every)
     targets = gathered.targets(header, temperature)
     _check_zeros(directory, targets)
     return targets
@@ -53,12 +53,12 @@ def read_soft_targets(
 
 @dataclass(frozen=True)
 class ShardMatch:
-    """A shard of soft targets.
+    """A shard of soft targets that has some of the wanted utterances.
 
     Attributes:
-        path: of it.
-        utterances: int64, the numbers of those looked for that it holds.
-        frame_bytes: that a frame of it takes.
+        path: of the shard.
+        utterances: int64, the numbers of the wanted utterances in it.
+        frame_bytes: bytes of a frame in memory.
     """
 
     path: Path
@@ -69,7 +69,10 @@ class ShardMatch:
 def find_soft_targets(
     directory: Path, wanted: Index, temperature: float, encoding: Encoding | None = None
 ) -> list[ShardMatch]:
-    """Where the soft targets of some utterances are; but for the blocks, all is checked."""
+    """Find the shards that have the soft targets of some utterances.
+
+    It refuses what `read_soft_targets` refuses, except damaged blocks.
+    """
     return [
         ShardMatch(shard.path, utterances, shard.bytes / max(1, shard.header.frames))
         for shard, _, _, utterances in _matching(directory, wanted, temperature, encoding, None)
@@ -83,43 +86,46 @@ def _matching(
     encoding: Encoding | None,
     shards: Iterable[Path] | None,
 ) -> Iterator[tuple[Shard, np.ndarray, np.ndarray, np.ndarray]]:
-    """Each shard, open and checked, and what `_places` says of it."""
+    """Open and check each shard, and yield it with the result of `_match_frames`.
+
+    If an utterance is in no shard, the end of the iteration raises a UserError.
+    """
     rows = {name: number for number, name in enumerate(frames.ids)}
-    found = np.zeros(len(rows), bool)
-    one: tuple[Path, Header] | None = None
+    is_found = np.zeros(len(rows), bool)
+    first: tuple[Path, Header] | None = None
     for path in shard_paths(directory) if shards is None else shards:
         with open_soft_targets(path) as shard:
             header = shard.header
             _check(path, header, frames, temperature, encoding)
-            one = one or (path, header)
-            _check_alike(path, header, *one)
+            first = first or (path, header)
+            _check_same_store(path, header, *first)
             check_pair(path, header, read_entry(path))
-            source, target, utterances = _places(shard, rows, frames)
+            source, target, utterances = _match_frames(shard, rows, frames)
             yield shard, source, target, utterances
-        found[utterances] = True
-    missing = np.flatnonzero(~found)
+        is_found[utterances] = True
+    missing = np.flatnonzero(~is_found)
     if len(missing):
         raise UserError(
             f"{directory}: no soft targets for {len(missing)} of {len(frames.ids)} utterances, "
-            f"'{frames.ids[missing[0]]}' among them; run soft-targets on this transfer set"
+            f"such as '{frames.ids[missing[0]]}'; run soft-targets on this transfer set"
         )
 
 
 def block_ranges(frames: np.ndarray, header: Header) -> list[range]:
-    """The blocks that some frames of a shard are in, those beside one another together."""
+    """The blocks of some frames of a shard, as ranges of neighbouring blocks."""
     blocks = np.unique(frames // header.block_frames)
     runs = np.split(blocks, np.flatnonzero(np.diff(blocks) > 1) + 1)
     return [range(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)]
 
 
 class _Gathered:
-    """The wanted frames of shard after shard."""
+    """Collects the wanted frames of shard after shard."""
 
     def __init__(self, frames: int) -> None:
         self.first = np.zeros(frames, np.int64)
         self.by_frame: dict[str, np.ndarray] = {}
         self.flat: dict[str, list[np.ndarray]] = {}
-        self.there = 0  # rows, or entries if frames differ in how many they have
+        self.size = 0  # rows, or entries if frames differ in their number of entries
 
     def add(
         self,
@@ -129,10 +135,13 @@ class _Gathered:
         target: np.ndarray,
         every: bool,
     ) -> None:
-        """Add the frames `source` of what was read of a shard, which are the frames `target` here.
+        """Add frames of a shard.
 
         Args:
-            every: they are all that was read: in their order, as utterances of a shard follow it.
+            arrays: blocks of the shard.
+            source: int64 [n], the wanted frames in `arrays`.
+            target: int64 [n], their numbers in the result.
+            every: whether they are all frames of `arrays`; they are in the same order then.
         """
         for name in arrays.keys() & {"counts", "tails"}:
             stored = arrays[name][source]
@@ -147,16 +156,16 @@ class _Gathered:
             starts, total, chosen = np.arange(len(source)), len(source), source
         for name in arrays.keys() & {"classes", "codes"}:
             array = arrays[name]
-            if not every:  # a dense shard is large: it is copied only where it must be
+            if not every:  # a dense shard is large: avoid the copy
                 shape = (-1,) if header.encoding.varies else (-1, header.encoding.kept_classes)
                 array = array.reshape(shape)[chosen].reshape(-1)
             self.flat.setdefault(name, []).append(array)
-        self.first[target] = self.there + starts
-        self.there += total
+        self.first[target] = self.size + starts
+        self.size += total
 
     def targets(self, header: Header, temperature: float) -> SoftTargets:
-        """All that was added; nothing can be added afterwards."""
-        flat = {name: as_signed_bits(_joined(self.flat.pop(name))) for name in list(self.flat)}
+        """The soft targets of all frames; call it once, after the last `add`."""
+        flat = {name: as_signed_bits(_join(self.flat.pop(name))) for name in list(self.flat)}
         counts, tails = self.by_frame.get("counts"), self.by_frame.get("tails")
         width = header.encoding.kept_classes
         if counts is not None:
@@ -174,12 +183,12 @@ class _Gathered:
         )
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _join(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _read_blocks(shard: Shard, blocks: range) -> dict[str, np.ndarray]:
-    """The arrays of some neighbouring blocks of a shard, every block checked."""
+    """Read the arrays of neighbouring blocks of a shard, and check every block."""
     arrays, damaged = shard.read(blocks)
     if damaged is not None:
         raise UserError(
@@ -188,28 +197,30 @@ def _read_blocks(shard: Shard, blocks: range) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _places(
+def _match_frames(
     shard: Shard, rows: dict[str, int], frames: Frames | Index
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which frames of a shard are wanted, which of `frames` they are, and of which utterances.
+    """Match a shard with `frames` by utterance; the shard may have other utterances, too.
 
-    The store may cover more than this training uses: what it does not is left out.
+    Returns:
+        int64, the numbers of the wanted frames in the shard, their numbers in `frames`, and the
+        numbers in `frames` of their utterances.
     """
-    places = np.array([rows.get(name, -1) for name in shard.ids], np.int64)
-    here = np.flatnonzero(places >= 0)
-    there = places[here]
-    lengths, expected = np.diff(shard.offsets)[here], np.diff(frames.offsets)[there]
+    numbers = np.array([rows.get(name, -1) for name in shard.ids], np.int64)
+    in_shard = np.flatnonzero(numbers >= 0)
+    in_frames = numbers[in_shard]
+    lengths, expected = np.diff(shard.offsets)[in_shard], np.diff(frames.offsets)[in_frames]
     for number in np.flatnonzero(lengths != expected):
         raise UserError(
-            f"{shard.path}: utterance '{shard.ids[here[number]]}' has {lengths[number]} frames of "
-            f"soft targets but {expected[number]} of features; make the soft targets again"
+            f"{shard.path}: utterance '{shard.ids[in_shard[number]]}' has {lengths[number]} frames "
+            f"of soft targets but {expected[number]} of features; run soft-targets again"
         )
     steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     source, target = (
         np.repeat(starts, lengths) + steps
-        for starts in (shard.offsets[here], frames.offsets[there])
+        for starts in (shard.offsets[in_shard], frames.offsets[in_frames])
     )
-    return source, target, there
+    return source, target, in_frames
 
 
 def _check(
@@ -220,39 +231,39 @@ def _check(
     encoding: Encoding | None,
 ) -> None:
     classes = frames.classes
-    facts = [
+    values = [
         ("number of classes", header.num_classes, classes.count),
         ("class inventory", header.inventory, classes.inventory),
     ]
     if encoding is not None:
-        facts.append(("encoding", str(header.encoding), str(encoding.of(classes.count))))
-    again = ""
+        values.append(("encoding", str(header.encoding), str(encoding.of(classes.count))))
+    hint = ""
     single = len(header.members) == 1 or header.mean == "geometric"
     if not (single and header.encoding.name == "dense"):
-        again = "; only a geometric mean or a single member, stored dense, can be tempered again"
-        facts.append(("temperature", header.temperature, float(temperature)))
-    for what, found, expected in facts:
-        if found != expected:
-            hint = again if what == "temperature" else ""
-            raise UserError(f"{path}: {what} is {found}, but training asks for {expected}{hint}")
+        hint = "; only a geometric mean or a single member, stored dense, can be tempered again"
+        values.append(("temperature", header.temperature, float(temperature)))
+    for name, stored, required in values:
+        if stored != required:
+            hint = hint if name == "temperature" else ""
+            raise UserError(f"{path}: {name} is {stored}, but training needs {required}{hint}")
 
 
-def _check_alike(path: Path, header: Header, other_path: Path, other: Header) -> None:
-    """Whether two shards can be of one store."""
-    for what, found, expected in header.differences_from(other):
+def _check_same_store(path: Path, header: Header, first_path: Path, first: Header) -> None:
+    """Refuse a shard that cannot be of one store with the first one."""
+    for name, value, expected in header.differences_from(first):
         raise UserError(
-            f"{path}: {what} is {found}, but in {other_path.name} it is {expected}; make the soft "
-            "targets again"
+            f"{path}: {name} is {value}, but in {first_path.name} it is {expected}; run "
+            "soft-targets again"
         )
 
 
 def _check_zeros(directory: Path, targets: SoftTargets) -> None:
-    """Whether what was too small to be stored would matter at a higher temperature."""
-    zero = ZERO if targets.codes.dtype == torch.uint8 else 0
+    """Refuse a higher temperature where probabilities were too small to be stored."""
+    zero = ZERO_CODE if targets.codes.dtype == torch.uint8 else 0
     if targets.exponent < 1 and bool((targets.codes == zero).any()):
-        made = targets.exponent * targets.temperature
+        stored = targets.exponent * targets.temperature
         raise UserError(
-            f"{directory}: temperature is {made:g}, but training asks for {targets.temperature:g}, "
-            "at which probabilities that were too small to be stored would matter; make the soft "
-            "targets again"
+            f"{directory}: temperature is {stored:g}, but training needs {targets.temperature:g}, "
+            "at which probabilities that were too small to be stored would matter; run "
+            "soft-targets again"
         )

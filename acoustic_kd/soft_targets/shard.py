@@ -10,7 +10,7 @@
     starts   [blocks + 1]  int64, block b is entries starts[b] … starts[b + 1] - 1
     checks   [1 + blocks]  uint32, CRC-32 of header, ids, offsets and starts; then of each block
 
-and the attribute `format`. Nothing in it depends on when or where it was written.
+and the attribute `format`. The bytes do not depend on when or where they were written.
 """
 
 import json
@@ -31,26 +31,26 @@ from acoustic_kd.system.parallel import run_behind
 
 FORMAT = "acoustic_kd soft targets 2"
 STORE_FIELDS = ("num_classes", "inventory", "temperature", "mean", "weights", "members", "encoding")
-BY_FRAME = ("counts", "tails")  # the other arrays are by entry
-CHUNK = 1 << 16  # numbers that HDF5 keeps together
-MAX_NAMED = 5  # utterances of a damaged block that its message names
+BY_FRAME = ("counts", "tails")  # arrays with a number a frame; the others have one an entry
+HDF5_CHUNK = 1 << 16  # numbers
+MAX_NAMED = 5  # utterances of a damaged block in its message
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the soft targets of a shard are.
+    """The description of a shard's soft targets.
 
     Attributes:
         num_classes: K.
         inventory: hash of the classes.
         temperature: of the members' predictions.
-        mean: how they were averaged.
-        weights: of the members in it, None if equal.
-        members: their digests.
-        encoding: `of` K classes.
+        mean: arithmetic or geometric.
+        weights: of the members in the mean; None: equal.
+        members: digests of the members.
+        encoding: for K classes.
         frames: T.
         utterances: U.
-        block_frames: frames in a block, but for the last.
+        block_frames: frames in each block but the last.
     """
 
     num_classes: int
@@ -75,12 +75,12 @@ class Header:
         return slice(first, min(first + self.block_frames, self.frames))
 
     def differences_from(self, other: "Header") -> list[tuple[str, Any, Any]]:
-        """In what the two cannot be of one store: what, ours and theirs."""
-        pairs = [(name, getattr(self, name), getattr(other, name)) for name in STORE_FIELDS]
-        return [(name, ours, theirs) for name, ours, theirs in pairs if ours != theirs]
+        """The fields that must be equal in a store and differ: name, value, the other's value."""
+        fields = [(name, getattr(self, name), getattr(other, name)) for name in STORE_FIELDS]
+        return [(name, value, expected) for name, value, expected in fields if value != expected]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; the encoding's stand beside the others."""
+        """Plain values; the encoding's fields are beside the others."""
         values = asdict(self)
         encoding = values.pop("encoding")
         encoding["encoding"] = encoding.pop("name")
@@ -89,10 +89,10 @@ class Header:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Header":
-        """The header that gave `values`; they may hold others too.
+        """The header of the values of `as_json`; other values may be among them.
 
         Raises:
-            KeyError, TypeError: they are no header.
+            KeyError, TypeError: the values are not a header.
         """
         plain = {key: values[key] for key in cls.__dataclass_fields__ if key != "encoding"}
         plain["members"] = tuple(plain["members"])
@@ -104,7 +104,7 @@ class Header:
 def write_shard_file(
     path: Path, header: Header, ids: list[str], offsets: np.ndarray, blocks: Iterable[Encoded]
 ) -> None:
-    """Write a shard, block after block as they come.
+    """Write a shard, block after block.
 
     A block is written in a thread while the next one is made, so memory holds two at a time.
     """
@@ -118,15 +118,15 @@ def write_shard_file(
         file.create_dataset("offsets", data=np.asarray(offsets, np.int64))
         data = {}
         for name, kind in kinds.items():
-            most = header.frames * (1 if name in BY_FRAME else header.encoding.kept_classes)
-            chunks = (min(CHUNK, max(1, most)),)
+            size = header.frames * (1 if name in BY_FRAME else header.encoding.kept_classes)
+            chunks = (min(HDF5_CHUNK, max(1, size)),)
             data[name] = file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=chunks)
 
         def write(block: dict[str, np.ndarray]) -> None:
-            for name, part in block.items():
+            for name, values in block.items():
                 place = len(data[name])
-                data[name].resize((place + len(part),))
-                data[name][place:] = part
+                data[name].resize((place + len(values),))
+                data[name][place:] = values
             starts.append(len(data["codes"]))
             checks.append(_check(block.values()))
 
@@ -137,7 +137,7 @@ def write_shard_file(
 
 
 def _arrays(encoded: Encoded, kinds: dict[str, np.dtype]) -> dict[str, np.ndarray]:
-    """A block as it is stored."""
+    """The stored arrays of a block."""
     return {
         name: getattr(encoded, name).cpu().numpy().astype(kind, copy=False)
         for name, kind in kinds.items()
@@ -153,7 +153,7 @@ def _check(arrays: Iterable[np.ndarray]) -> int:
 
 
 def _check_of(text: str, ids: list[str], offsets: Iterable[int], starts: Iterable[int]) -> int:
-    """CRC-32 of everything but the blocks."""
+    """CRC-32 of everything except the blocks."""
     return zlib.crc32(json.dumps([text, ids, [*map(int, offsets)], [*map(int, starts)]]).encode())
 
 
@@ -162,7 +162,7 @@ class Shard:
 
     Attributes:
         path: of the file.
-        header: what it holds.
+        header: its description.
         ids: U utterance ids.
         offsets: int64 [U + 1].
         starts: int64 [blocks + 1].
@@ -179,20 +179,20 @@ class Shard:
             raise ValueError("the check sum of its header is wrong")
         self._kinds = self.header.encoding.arrays(self.header.num_classes)
         for name, empty in self.empty().items():
-            found = file[name]
-            if found.dtype != empty.dtype or found.shape != empty.shape:
+            data = file[name]
+            if data.dtype != empty.dtype or data.shape != empty.shape:
                 raise ValueError(
-                    f"'{name}' is {found.dtype} {found.shape}, not {empty.dtype} {empty.shape}"
+                    f"'{name}' is {data.dtype} {data.shape}, not {empty.dtype} {empty.shape}"
                 )
         self._data = {name: file[name] for name in self._kinds}
 
     @property
     def bytes(self) -> int:
-        """Of memory for the arrays of all blocks."""
+        """Memory that the arrays of all blocks take."""
         return sum(data.nbytes for data in self._data.values())
 
     def empty(self, blocks: range | None = None) -> dict[str, np.ndarray]:
-        """Arrays that hold neighbouring blocks (None: all), not filled."""
+        """Uninitialised arrays for neighbouring blocks (None: all)."""
         spans = {name: self._span(name, blocks) for name in self._kinds}
         return {
             name: np.empty(spans[name].stop - spans[name].start, kind)
@@ -200,25 +200,25 @@ class Shard:
         }
 
     def _span(self, name: str, blocks: range | None) -> slice:
-        """Where in an array neighbouring blocks (None: all) are."""
+        """The place of neighbouring blocks (None: all) in an array."""
         blocks = self.header.blocks if blocks is None else blocks
         if not blocks:
             return slice(0, 0)
         return slice(self.place(name, blocks[0]).start, self.place(name, blocks[-1]).stop)
 
     def place(self, name: str, number: int) -> slice:
-        """Where in an array a block is."""
+        """The place of a block in an array."""
         if name in BY_FRAME:
             return self.header.span(number)
         return slice(self.starts[number], self.starts[number + 1])
 
     def block(self, number: int) -> dict[str, np.ndarray] | None:
-        """The arrays of a block by name, or None if it is damaged."""
+        """Read the arrays of a block by name; None if it is damaged."""
         arrays = {name: data[self.place(name, number)] for name, data in self._data.items()}
         return arrays if _check(arrays.values()) == self._checks[1 + number] else None
 
     def read(self, blocks: range | None = None) -> tuple[dict[str, np.ndarray], int | None]:
-        """The arrays of neighbouring blocks (None: all) by name; the first damaged one's number."""
+        """Read neighbouring blocks (None: all); the arrays by name, and the first damaged block."""
         arrays = self.empty(blocks)
         starts = {name: self._span(name, blocks).start for name in arrays}
         for name, data in self._data.items():
@@ -226,21 +226,21 @@ class Shard:
                 data.read_direct(arrays[name], self._span(name, blocks))
         for number in self.header.blocks if blocks is None else blocks:
             places = {name: self.place(name, number) for name in arrays}
-            parts = (
+            block = (
                 array[places[name].start - starts[name] : places[name].stop - starts[name]]
                 for name, array in arrays.items()
             )
-            if _check(parts) != self._checks[1 + number]:
+            if _check(block) != self._checks[1 + number]:
                 return arrays, number
         return arrays, None
 
     def describe_damage(self, number: int) -> str:
-        """What to say of a damaged block: where it is, and which utterances it holds."""
+        """A message about a damaged block: its place, and its utterances."""
         span = self.header.span(number)
         inside = (self.offsets[:-1] < span.stop) & (self.offsets[1:] > span.start)
-        found = [f"'{self.ids[u]}'" for u in np.flatnonzero(inside)]
-        names = ", ".join(found[:MAX_NAMED])
-        more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+        ids = [f"'{self.ids[u]}'" for u in np.flatnonzero(inside)]
+        names = ", ".join(ids[:MAX_NAMED])
+        more = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
         return (
             f"{self.path}: block {number} (frames {span.start} to {span.stop - 1}) is damaged; it "
             f"holds utterances {names}{more}"
@@ -249,12 +249,12 @@ class Shard:
 
 @contextmanager
 def open_soft_targets(path: Path) -> Iterator[Shard]:
-    """Open a shard for reading."""
+    """Open a shard for reading; damage is a UserError, also within the block."""
     with open_shard(path, FORMAT) as file:
         try:
             shard = Shard(Path(path), file)
         except (UserError, OSError, KeyError, RuntimeError):
-            raise  # which the line above turns into one that names the file
+            raise  # `open_shard` names the file
         except Exception as error:  # damage can make HDF5 and JSON fail in many ways
             reason = " ".join(str(error).split())
             raise UserError(

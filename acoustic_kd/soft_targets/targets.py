@@ -1,4 +1,4 @@
-"""Soft targets in memory: encoded as in the store, decoded a batch at a time on the device."""
+"""Soft targets in memory: encoded like the store, decoded a batch at a time on the device."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,19 +12,19 @@ from acoustic_kd.soft_targets.encoding import Encoded, Encoding, encode, from_co
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """Soft targets, frame for frame those of a `Frames`.
+    """The soft targets of the frames of a `Frames`, in the same order.
 
     Attributes:
-        encoding: how they are encoded, `of` their classes.
-        temperature: at which they must be learnt.
-        first: int64 [T]; where a frame's entries are: their row if all frames have as many, else
-            the number of the first one.
-        counts: int32 [T], entries of each frame, or None if all have as many.
+        encoding: for the number of classes (`Encoding.of`).
+        temperature: for the loss.
+        first: int64 [T], the row of a frame's entries if all frames have the same number of
+            entries, else the number of its first entry.
+        counts: int32 [T], number of entries of each frame; None: all have the same.
         classes: int16 [N] (the bits of uint16) or int32 [N], or None if dense.
         codes: [N] float16, uint8, or int16 (the bits of uint16).
-        tails: uint8 [T], codes of the mass that was not kept, or None.
-        width: the most entries of a frame.
-        exponent: temperature when stored / `temperature`; only dense ones may be re-tempered.
+        tails: uint8 [T], codes of the mass of the classes that were not kept, or None.
+        width: the largest number of entries of a frame.
+        exponent: stored temperature / `temperature`; 1 unless dense.
     """
 
     encoding: Encoding
@@ -41,7 +41,7 @@ class SoftTargets:
         return len(self.first)
 
     def to(self, device: torch.device) -> "SoftTargets":
-        """The same on a device."""
+        """Copy the tensors to a device."""
         moved: dict[str, Any] = {
             name: value.to(device)
             for name, value in vars(self).items()
@@ -56,11 +56,10 @@ class SoftTargets:
             frames: int64 [B], on the device of the soft targets.
 
         Returns:
-            Classes int64 [B, k], or None where all are kept: then they are in their order, and the
-            loss is the dense one; and probabilities float32 [B, k]. Dense and sampled rows sum to
-            1; what others lack is the mass of the classes that were not kept. A frame with fewer
-            than k entries is filled up with its first class and probability 0, which changes
-            neither the loss nor which classes were kept.
+            Classes int64 [B, k], or None for all classes in their order (the dense loss); and
+            probabilities float32 [B, k]. Dense and sampled rows sum to 1; what other rows lack is
+            the mass of the classes that were not kept. A frame with fewer than k entries is padded
+            with its first class and probability 0, which does not change the loss.
         """
         rows, kept = self.first[frames], None
         if self.classes is None:
@@ -84,7 +83,7 @@ class SoftTargets:
             return classes, probabilities
         whole = probabilities.sum(-1, keepdim=True)
         if self.tails is None:
-            # Rounding may make too much of them, never a tail of less than nothing.
+            # Rounding may give a sum above 1; the tail must not be negative.
             return classes, probabilities / whole.clamp(min=1)
         return classes, probabilities / (whole + from_codes(self.tails[frames, None]))
 
@@ -97,17 +96,17 @@ class SoftTargets:
 def encode_in_memory(
     probabilities: Tensor, encoding: Encoding, temperature: float, *key: int | str
 ) -> SoftTargets:
-    """Encode predictions [T, K] without storing them; `key` as for `encode`."""
+    """Encode predictions [T, K] without storing them; `key` is that of `encode`."""
     encoding = encoding.of(probabilities.shape[-1])
-    return from_encoded(
+    return as_soft_targets(
         encode(probabilities, encoding, *key), encoding, temperature, len(probabilities)
     )
 
 
-def from_encoded(
+def as_soft_targets(
     encoded: Encoded, encoding: Encoding, temperature: float, total: int
 ) -> SoftTargets:
-    """Encoded predictions of `total` frames, ready to be decoded."""
+    """The soft targets of `total` frames from their encoded predictions."""
     counts = encoded.counts
     if counts is None:
         first = torch.arange(total, device=encoded.codes.device)
@@ -120,13 +119,13 @@ def from_encoded(
 
 
 def as_signed_bits(stored: np.ndarray) -> Tensor:
-    """Stored numbers as a tensor of the same bits; PyTorch indexes no uint16."""
+    """Stored numbers as a tensor with the same bits; PyTorch cannot index uint16."""
     kinds = {np.dtype(np.uint16): np.int16, np.dtype(np.uint32): np.int32}
     return torch.from_numpy(stored.view(kinds.get(stored.dtype, stored.dtype)))
 
 
 def _unsigned(numbers: Tensor) -> Tensor:
-    """int64 of what `signed` made."""
+    """The numbers of `as_signed_bits`, as int64."""
     if numbers.dtype == torch.int16:
         return numbers.long() & 0xFFFF
     return numbers.long()

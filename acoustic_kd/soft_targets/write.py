@@ -1,4 +1,4 @@
-"""Writing a store of soft targets: shards, each with a manifest entry.
+"""Write a store of soft targets: shards, each with a manifest entry.
 
 Shard n holds the soft targets of the utterances of frame shard n. The file format is described in
 docs/files.md.
@@ -16,16 +16,16 @@ from acoustic_kd.features.frames import Classes, Frames, frame_index
 from acoustic_kd.soft_targets.encoding import Encoded, Encoding, encode
 from acoustic_kd.soft_targets.manifest import Entry, Measured, entry_path, write_entry
 from acoustic_kd.soft_targets.shard import Header, write_shard_file
-from acoustic_kd.soft_targets.targets import from_encoded
+from acoustic_kd.soft_targets.targets import as_soft_targets
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import atomic_path
 
 DEFAULT = Encoding(bits=8)  # 20 classes and the mass of the others
-BLOCK = 4096  # frames that are predicted at once, and that share a check sum
+BLOCK_FRAMES = 4096  # predicted at once, with one check sum
 
 
-def blocks_of(frames: int, block: int = BLOCK) -> Iterator[Tensor]:
-    """The numbers of so many frames, int64 [B], block after block."""
+def blocks_of(frames: int, block: int = BLOCK_FRAMES) -> Iterator[Tensor]:
+    """The frame numbers from 0 to `frames` - 1, int64 [B], block after block."""
     return (torch.arange(n, min(n + block, frames)) for n in range(0, frames, block))
 
 
@@ -35,9 +35,9 @@ class Provenance:
 
     Attributes:
         temperature: of the members' predictions.
-        members: digests of the members that were averaged.
-        mean: how.
-        weights: of the members in the mean, None if equal.
+        members: digests of the averaged members.
+        mean: arithmetic or geometric.
+        weights: of the members in the mean; None: equal.
     """
 
     temperature: float
@@ -50,27 +50,27 @@ def write_shard(
     path: Path,
     frames: Frames,
     predictions: Iterable[Tensor],
-    origin: Provenance,
+    provenance: Provenance,
     encoding: Encoding,
-    block: int = BLOCK,
+    block: int = BLOCK_FRAMES,
 ) -> Entry:
-    """Write the soft targets of `frames` as one shard, then its manifest entry; returns that.
+    """Write the soft targets of `frames` as one shard, then its manifest entry; returns the entry.
 
     Args:
-        predictions: probabilities [B, K] at `origin.temperature` of block after block of frames,
-            taken one at a time. What the one before took to store is written meanwhile.
-        block: frames of each but the last.
+        predictions: probabilities [B, K] at `provenance.temperature` of block after block of
+            frames, read one at a time while the block before is written.
+        block: frames of each block but the last.
     """
     path = Path(path)
     encoding = encoding.of(frames.classes.count)
-    weights = origin.weights
+    weights = provenance.weights
     header = Header(
         num_classes=frames.classes.count,
         inventory=frames.classes.inventory,
-        temperature=float(origin.temperature),
-        mean=origin.mean,
+        temperature=float(provenance.temperature),
+        mean=provenance.mean,
         weights=None if weights is None else tuple(w / sum(weights) for w in weights),
-        members=origin.members,
+        members=provenance.members,
         encoding=encoding,
         frames=len(frames),
         utterances=len(frames.ids),
@@ -80,21 +80,21 @@ def write_shard(
 
     def encoded() -> Iterator[Encoded]:
         number = 0
-        for probabilities in predictions:  # nothing else may hold them: they are large
+        for probabilities in predictions:  # large: no other reference may keep them
             span = header.span(number)
             if not 0 < len(probabilities) == span.stop - span.start:
                 raise ValueError(f"block {number} has {len(probabilities)} frames, not {span}")
             _check_sums(path, frames, span.start, probabilities)
-            part = encode(probabilities, encoding, path.name, number)
-            decoded = from_encoded(part, encoding, header.temperature, len(probabilities))
-            measured.add(probabilities, decoded)
-            del probabilities, decoded
-            yield part
+            stored = encode(probabilities, encoding, path.name, number)
+            soft = as_soft_targets(stored, encoding, header.temperature, len(probabilities))
+            measured.add(probabilities, soft)
+            del probabilities, soft
+            yield stored
             number += 1
         if number < len(header.blocks):
             raise ValueError(f"there are predictions for {number} of {len(header.blocks)} blocks")
 
-    entry_path(path).unlink(missing_ok=True)  # else it would stand beside another shard
+    entry_path(path).unlink(missing_ok=True)  # it describes an older shard
     with atomic_path(path) as temporary:
         write_shard_file(temporary, header, frames.ids, frames.offsets, encoded())
     return write_entry(path, header, measured)
@@ -102,13 +102,13 @@ def write_shard(
 
 def _check_sums(path: Path, frames: Frames, first: int, probabilities: Tensor) -> None:
     sums = probabilities.sum(-1)
-    wrong = ((sums - 1).abs() < 0.01).logical_not_().nonzero()  # so put, NaN is wrong too
+    wrong = ((sums - 1).abs() < 0.01).logical_not_().nonzero()  # not >=: NaN is wrong too
     if len(wrong):
         frame = first + int(wrong[0])
         name = frames.ids[int(np.searchsorted(frames.offsets, frame, "right")) - 1]
         raise UserError(
             f"{path}: the prediction for frame {frame} (utterance '{name}') sums to "
-            f"{float(sums[wrong[0]]):g}, not 1; a member is spoilt"
+            f"{float(sums[wrong[0]]):g}, not 1; the member's output is invalid (NaN?)"
         )
 
 
@@ -127,72 +127,72 @@ def write_soft_targets(
     Args:
         directory: must not hold a store yet.
         lengths: utterance → its number of frames, at least 1.
-        predictions: probabilities [T, K] at the temperature, of utterance after utterance in that
-            order; taken one at a time.
-        members: names or digests of the classifiers whose predictions were averaged.
-        shard_frames: about how many frames go into a shard.
+        predictions: probabilities [T, K] at the temperature, of utterance after utterance in the
+            order of `lengths`; read one at a time.
+        members: names or digests of the averaged classifiers.
+        shard_frames: frames in a shard, about.
 
     Returns:
         The shards' manifest entries.
 
     Raises:
         UserError: the directory holds a store; predictions are missing, too many, of another
-            shape, or no distributions. Shards that are written by then stay, whole.
+            shape, or not distributions. Whole shards stay.
     """
     directory = Path(directory)
     if any(directory.glob("shard-*")):
-        raise UserError(f"{directory}: holds soft targets already; give another directory")
+        raise UserError(f"{directory}: holds soft targets already; use another directory")
     empty = [name for name, length in lengths.items() if length < 1]
     if empty:
         raise UserError(f"{directory}: utterance '{empty[0]}' has no frames; leave it out")
-    origin = Provenance(temperature, tuple(members))
-    coming, entries = iter(predictions), []
-    for number, part in enumerate(_parts(lengths, shard_frames)):
-        blocks = in_blocks(part, coming, classes.count, directory)
-        path = directory / f"shard-{number:05d}.h5"
-        entries.append(write_shard(path, frame_index(part, classes), blocks, origin, encoding))
-    if next(coming, None) is not None:
+    provenance = Provenance(temperature, tuple(members))
+    remaining, entries = iter(predictions), []
+    for number, in_shard in enumerate(_divide(lengths, shard_frames)):
+        blocks = in_blocks(in_shard, remaining, classes.count, directory)
+        path, frames = directory / f"shard-{number:05d}.h5", frame_index(in_shard, classes)
+        entries.append(write_shard(path, frames, blocks, provenance, encoding))
+    if next(remaining, None) is not None:
         raise UserError(f"{directory}: there are more predictions than the {len(lengths)} lengths")
     return entries
 
 
-def _parts(lengths: Mapping[str, int], shard_frames: int) -> Iterator[dict[str, int]]:
-    """The utterances of shard after shard."""
-    part: dict[str, int] = {}
+def _divide(lengths: Mapping[str, int], shard_frames: int) -> Iterator[dict[str, int]]:
+    """The utterances of shard after shard, with their lengths."""
+    in_shard: dict[str, int] = {}
     frames = 0
     for name, length in lengths.items():
-        part[name], frames = length, frames + length
+        in_shard[name], frames = length, frames + length
         if frames >= shard_frames:
-            yield part
-            part, frames = {}, 0
-    if part:
-        yield part
+            yield in_shard
+            in_shard, frames = {}, 0
+    if in_shard:
+        yield in_shard
 
 
 def in_blocks(
     lengths: dict[str, int], predictions: Iterator[Tensor], count: int, directory: Path
 ) -> Iterator[Tensor]:
-    """Blocks of the predictions of some utterances, for `write_shard`.
+    """The predictions of some utterances in blocks, for `write_shard`.
 
     Args:
         predictions: [T, K] of utterance after utterance, in the order of `lengths`.
-        directory: where they go, for messages.
+        directory: of the store, for messages.
     """
-    held: list[Tensor] = []
+    pending: list[Tensor] = []
     for name, length in lengths.items():
-        found = next(predictions, None)
-        if found is None:
+        prediction = next(predictions, None)
+        if prediction is None:
             raise UserError(f"{directory}: there is no prediction for utterance '{name}'")
-        if tuple(found.shape) != (length, count):
+        if tuple(prediction.shape) != (length, count):
             raise UserError(
-                f"{directory}: the prediction for utterance '{name}' is {list(found.shape)}, not "
-                f"{length} frames of {count} classes"
+                f"{directory}: the prediction for utterance '{name}' is {list(prediction.shape)}, "
+                f"not {length} frames of {count} classes"
             )
-        held.append(found.detach())
-        if sum(map(len, held)) >= BLOCK:
-            *whole, rest = torch.cat(held).split(BLOCK)
-            whole, rest = (whole, rest) if len(rest) < BLOCK else ([*whole, rest], rest[:0])
+        pending.append(prediction.detach())
+        if sum(map(len, pending)) >= BLOCK_FRAMES:
+            *whole, rest = torch.cat(pending).split(BLOCK_FRAMES)
+            whole, rest = (whole, rest) if len(rest) < BLOCK_FRAMES else ([*whole, rest], rest[:0])
             yield from whole
-            held = [rest.clone()]
-    if sum(map(len, held)):
-        yield torch.cat(held)
+            pending = [rest.clone()]
+    if sum(map(len, pending)):
+        yield torch.cat(pending)

@@ -7,6 +7,6 @@ from acoustic_kd.experiment.transfer_set import transfer_shards
 
 
 def run(experiment: Experiment) -> None:
-    """Train fresh models on the soft targets of the transfer set, and their control without."""
-    transfer_shards(experiment)  # refused before anything is begun
+    """Train new models on the soft targets of the transfer set, and their control without them."""
+    transfer_shards(experiment)  # an error of the transfer set stops the stage before training
     train_models(experiment, distilled_models(experiment))

@@ -1,4 +1,4 @@
-"""`acoustic-kd inspect`: what a store holds, and what is wrong with it."""
+"""`acoustic-kd inspect`: a summary of a store, and its problems."""
 
 import argparse
 import sys
@@ -12,19 +12,19 @@ from acoustic_kd.features.frames import open_shard, shard_paths
 from acoustic_kd.soft_targets import verify as soft_targets
 from acoustic_kd.system.errors import USAGE_ERROR, UserError
 
-BLOCK = 1 << 16  # frames that are looked at together
+BLOCK_FRAMES = 1 << 16  # checked together
 
 Rows = list[tuple[str, str]]
 
 
 def inspect(directory: Path, verify: bool) -> tuple[str, Rows, list[str]]:
-    """Look at a store.
+    """Summarise a store of soft targets or frames, and check it.
 
     Args:
         verify: read all of it.
 
     Returns:
-        A title, what the store holds as names and values, and what is wrong with it, a line each.
+        A title, the summary as names and values, and the problems, a line each.
     """
     if not Path(directory).is_dir():
         raise UserError(f"{directory}: no such folder")
@@ -32,15 +32,15 @@ def inspect(directory: Path, verify: bool) -> tuple[str, Rows, list[str]]:
         rows, problems = examine_frames(shard_paths(directory), verify)
         return f"frames in {directory}", rows, problems
     shards = soft_targets.all_shards(directory) or shard_paths(directory)
-    found = soft_targets.examine(directory, verify)
-    rows = found.rows()
-    if verify and not found.problems:
+    report = soft_targets.examine(directory, verify)
+    rows = report.rows()
+    if verify and not report.problems:
         rows.append(("verified", f"{len(shards)} shards, every check sum"))
-    return f"soft targets in {directory}", rows, found.problems
+    return f"soft targets in {directory}", rows, report.problems
 
 
 def _holds_frames(directory: Path) -> bool:
-    """Whether most shards say that they hold frames: any of them may be damaged."""
+    """Whether most shards have the format of frames; any of them may be damaged."""
     formats: list[bool] = []
     for path in sorted(Path(directory).glob("shard-*.h5")):
         try:
@@ -52,7 +52,7 @@ def _holds_frames(directory: Path) -> bool:
 
 
 def examine_frames(shards: list[Path], verify: bool) -> tuple[Rows, list[str]]:
-    """What a store of frames holds, and what is wrong with it; its shards have no check sums."""
+    """The summary of a store of frames, and its problems; the shards have no check sums."""
     problems: list[str] = []
     kinds: dict[tuple[str, ...], Path] = {}
     seen: dict[str, Path] = {}
@@ -60,7 +60,7 @@ def examine_frames(shards: list[Path], verify: bool) -> tuple[Rows, list[str]]:
     for path in shards:
         try:
             with open_shard(path, frames.FORMAT) as file:
-                problems += [f"{path}: {wrong}" for wrong in _frame_problems(file, verify)]
+                problems += [f"{path}: {text}" for text in _frame_problems(file, verify)]
                 features, inventory = file["features"], file.attrs["inventory"]
                 kind = (
                     f"{file.attrs['classes']:,} (inventory {inventory[:12]})",
@@ -76,16 +76,16 @@ def examine_frames(shards: list[Path], verify: bool) -> tuple[Rows, list[str]]:
             continue
         for name in ids:
             if name in seen:
-                problems.append(f"{path}: utterance '{name}' is in {seen[name].name} already")
+                problems.append(f"{path}: duplicate utterance '{name}', also in {seen[name].name}")
             seen[name] = path
         kinds.setdefault(kind, path)
         total, size = total + count, size + path.stat().st_size
     names = ("classes", "features", "targets")
-    for other, path in list(kinds.items())[1:]:
-        one, first = next(iter(kinds.items()))
-        for name, found, expected in zip(names, other, one, strict=True):
-            if found != expected:
-                problems.append(f"{path}: {name}: {found}, but in {first.name}: {expected}")
+    for values, path in list(kinds.items())[1:]:
+        first_values, first_path = next(iter(kinds.items()))
+        for name, value, expected in zip(names, values, first_values, strict=True):
+            if value != expected:
+                problems.append(f"{path}: {name}: {value}, but in {first_path.name}: {expected}")
     rows = [("shards", f"{len(shards)}"), ("utterances", f"{len(seen):,}")]
     rows.append(("frames", f"{total:,}"))
     rows += zip(names, next(iter(kinds), ()), strict=False)
@@ -96,7 +96,7 @@ def examine_frames(shards: list[Path], verify: bool) -> tuple[Rows, list[str]]:
 
 
 def _frame_problems(file: h5py.File, verify: bool) -> list[str]:
-    """What the parts of a shard of frames say against one another."""
+    """Contradictions between the arrays of a shard of frames."""
     features, offsets = file["features"], file["offsets"][:]
     count, problems = len(features), []
     if len(offsets) != len(file["ids"]) + 1:
@@ -107,26 +107,26 @@ def _frame_problems(file: h5py.File, verify: bool) -> list[str]:
         problems.append(f"{count} frames of features, but {len(file['targets'])} targets")
     if verify:
         targets, classes = file.get("targets", np.zeros(0)), int(file.attrs["classes"])
-        for first in range(0, count, BLOCK):
-            span = slice(first, first + BLOCK)
-            bad = np.flatnonzero(~np.isfinite(features[span]).all(1))
-            wrong = np.flatnonzero((targets[span] < 0) | (targets[span] >= classes))
-            if len(bad):
-                problems.append(f"the features of frame {first + bad[0]} are no numbers")
-            if len(wrong):
-                target = targets[first + wrong[0]]
-                problems.append(f"frame {first + wrong[0]} is of class {target}, of {classes}")
+        for first in range(0, count, BLOCK_FRAMES):
+            span = slice(first, first + BLOCK_FRAMES)
+            not_finite = np.flatnonzero(~np.isfinite(features[span]).all(1))
+            outside = np.flatnonzero((targets[span] < 0) | (targets[span] >= classes))
+            if len(not_finite):
+                problems.append(f"frame {first + not_finite[0]} has features that are not numbers")
+            if len(outside):
+                number = first + outside[0]
+                problems.append(f"frame {number} has target {targets[number]} of {classes} classes")
     return problems
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "What a store of soft targets or frames holds; ends with status 2 if anything "
-        "is wrong with it."
+        "Summarise a store of soft targets or frames, and check it; exit with status 2 if it has "
+        "problems."
     )
     parser.epilog = "Example: acoustic-kd inspect exp/an4/soft_targets --verify"
-    parser.add_argument("directory", type=Path, metavar="DIR", help="where the shards lie")
-    parser.add_argument("--verify", action="store_true", help="read all of it, compare check sums")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="directory of the shards")
+    parser.add_argument("--verify", action="store_true", help="read all shards, compare check sums")
 
 
 def run(options: argparse.Namespace) -> int:

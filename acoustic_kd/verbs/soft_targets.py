@@ -27,28 +27,29 @@ from acoustic_kd.training.model import make_splicer, use_bfloat16
 from acoustic_kd.training.processes import make_accelerator, wait
 
 
-def write_outside(
+def write_external(
     config: Config, todo: list[tuple[Path, Path]]
 ) -> Iterator[tuple[Path, int, Entry]]:
-    """Write some shards of soft targets: the mean of the outside models' tempered posteriors.
+    """Write shards of soft targets: the mean of the external models' tempered posteriors.
 
     Args:
-        todo: each one's frame shard and where it goes.
+        todo: frame shards, and the paths of their soft targets.
 
     Yields:
-        Where one has gone, its frames and its manifest entry.
+        A path, its number of frames and its manifest entry.
     """
     settings = config.soft_targets
     tables = [Table(given, POSTERIOR) for given in settings.external_posteriors]
     members = tuple(map(_mark, settings.external_posteriors))
-    origin = Provenance(settings.temperature, members, settings.mean, settings.weights)
+    provenance = Provenance(settings.temperature, members, settings.mean, settings.weights)
     for shard, target in todo:
         index = read_index([shard])
         lengths = dict(zip(index.ids, np.diff(index.offsets).tolist(), strict=True))
         predictions = _predictions(config, tables, lengths, index.classes.count)
         blocks = in_blocks(lengths, predictions, index.classes.count, target.parent)
         frames = frame_index(lengths, index.classes)
-        yield target, len(frames), write_shard(target, frames, blocks, origin, encoding_of(config))
+        entry = write_shard(target, frames, blocks, provenance, encoding_of(config))
+        yield target, len(frames), entry
     for table in tables:
         table.close()
 
@@ -58,7 +59,7 @@ def _predictions(
 ) -> Iterator[Tensor]:
     """The mean [T, K] of the tables, of utterance after utterance.
 
-    A copy at another vocal tract length is predicted as its original is.
+    A copy at another vocal tract length has the predictions of its original.
     """
     soft = config.soft_targets
     for name, length in lengths.items():
@@ -70,28 +71,28 @@ def _logits(config: Config, table: Table, name: str, length: int, classes: int) 
     where = f"{table.given} (utterance '{name}')"
     if name not in table:
         raise UserError(
-            f"{table.given}: utterance '{name}' is not in it; write posteriors of the whole "
-            "transfer set, under the ids that it has here"
+            f"{table.given}: utterance '{name}' is missing; write posteriors of the whole transfer "
+            "set, with the utterance ids of this corpus"
         )
-    found = table[name]
-    if isinstance(found, Sparse) and config.soft_targets.mean == "geometric":
+    stored = table[name]
+    if isinstance(stored, Sparse) and config.soft_targets.mean == "geometric":
         raise UserError(
-            f"{where}: classes that a sparse posterior does not name have probability 0, which no "
-            "geometric mean is taken of; give soft_targets.mean=arithmetic, or whole matrices"
+            f"{where}: classes that a sparse posterior lacks have probability 0, and the geometric "
+            "mean with 0 is 0; set soft_targets.mean=arithmetic, or give dense matrices"
         )
-    found = frames_as_here(found, length, config.align.snip_edges, where)
-    return log_posteriors(found, classes, where)
+    rows = frames_as_here(stored, length, config.align.snip_edges, where)
+    return log_posteriors(rows, classes, where)
 
 
 def run(experiment: Experiment) -> None:
-    """Average the members' tempered predictions over all that may be a transfer set."""
+    """Average the members' tempered predictions for every frame that can be in a transfer set."""
     accelerator = make_accelerator()
     shards = soft_target_shards(experiment)
     rank, world = accelerator.process_index, accelerator.num_processes
     todo = []
     for shard, target in experiment.share_of(shards)[rank::world]:
         if is_finished(target):
-            print(f"  {target.name}: there already")
+            print(f"  {target.name}: already written")
         else:
             todo.append((shard, target))
     write_soft_targets(experiment, todo, accelerator.device)
@@ -100,45 +101,45 @@ def run(experiment: Experiment) -> None:
     if experiment.share is None and missing:
         raise UserError(
             f"{experiment.path('soft-targets')}: {len(missing)} of {len(shards)} shards are "
-            f"missing, {missing[0]} among them; run soft-targets again"
+            f"missing, such as {missing[0]}; run soft-targets again"
         )
     if experiment.share is not None and accelerator.is_main_process:
-        rest = f"{len(missing)} are missing" if missing else "soft-targets without --shard ends it"
-        print(f"  {len(shards) - len(missing)} of {len(shards)} shards are there; {rest}")
+        more = f"{len(missing)} are missing" if missing else "finish with soft-targets, no --shard"
+        print(f"  {len(shards) - len(missing)} of {len(shards)} shards are finished; {more}")
 
 
 def write_soft_targets(
     experiment: Experiment, todo: list[tuple[Path, Path]], device: torch.device
 ) -> None:
-    """Write some shards.
+    """Write shards of soft targets.
 
     Args:
-        todo: each one's frame shard and where it goes.
-        device: that the members predict on.
+        todo: frame shards, and the paths of their soft targets.
+        device: of the members.
     """
     config, settings = experiment.config, experiment.config.soft_targets
     if settings.external_posteriors:
-        for target, count, entry in write_outside(config, todo):
-            _say_written(target, count, entry)
+        for target, count, entry in write_external(config, todo):
+            _report_written(target, count, entry)
         return
-    low = use_bfloat16(config.train.bfloat16, device)
+    bfloat16 = use_bfloat16(config.train.bfloat16, device)
     mean = Mean(settings.temperature, settings.mean, settings.weights)
     members = member_directories(experiment)
-    ensemble = Ensemble(members, mean, device, low, settings.memory_gb)
-    origin = Provenance(settings.temperature, ensemble.digests, settings.mean, settings.weights)
-    told = False
+    ensemble = Ensemble(members, mean, device, bfloat16, settings.memory_gb)
+    provenance = Provenance(settings.temperature, ensemble.digests, settings.mean, settings.weights)
+    already_reported = False
     # The next shard is read while the ensemble predicts this one.
     for target, frames in prefetch((target, read_frames([shard])) for shard, target in todo):
-        windows = make_splicer(config.model, frames.features, frames.offsets, low).to(device)
+        windows = make_splicer(config.model, frames.features, frames.offsets, bfloat16).to(device)
         predictions = ensemble.predictions(windows, blocks_of(len(frames)))
-        entry = write_shard(target, frames, predictions, origin, encoding_of(config))
-        if ensemble.plan and not (ensemble.plan.all_on_device or told):
-            told = True
-            print(f"  one member at a time in memory, {ensemble.plan.blocks} blocks through each")
-        _say_written(target, len(frames), entry)
+        entry = write_shard(target, frames, predictions, provenance, encoding_of(config))
+        if ensemble.plan and not (ensemble.plan.all_on_device or already_reported):
+            already_reported = True
+            print(f"  one member at a time in memory, for {ensemble.plan.blocks} blocks each")
+        _report_written(target, len(frames), entry)
 
 
-def _say_written(target: Path, frames: int, entry: Entry) -> None:
+def _report_written(target: Path, frames: int, entry: Entry) -> None:
     print(
         f"  {target.name}: {frames} frames of {entry.bytes / frames:.1f} bytes, the "
         f"kept classes hold {100 * entry.measured['kept_mass']:.1f} % of the mass",

@@ -235,7 +235,7 @@ def test_soft_targets_of_another_temperature_are_refused(tmp_path, frames):
     members = [train(tmp_path, Run("teacher", SMALL, None, seed)) for seed in (1, 2)]
     work = Step("soft", tmp_path / "soft", {}, {})
     net.write_soft_targets(Teacher("teacher", (1, 2), "arithmetic"), members, {2.0: work})
-    with pytest.raises(UserError, match="temperature is 2.0, but training asks for 3.0"):
+    with pytest.raises(UserError, match="temperature is 2.0, but training needs 3.0"):
         train(tmp_path, Run("student", SMALL, 3.0, 1), work.directory)
 
 

@@ -97,18 +97,18 @@ def test_keeping_as_many_classes_as_there_are_keeps_all_in_their_order(tmp_path)
 @pytest.mark.parametrize(
     ("frames", "temperature", "encoding", "message"),
     [
-        (make_frames(classes=Classes(8, "inventory-a")), 2.0, None, "of classes is 9, .*for 8"),
+        (make_frames(classes=Classes(8, "inventory-a")), 2.0, None, "of classes is 9, .*needs 8"),
         (make_frames(classes=Classes(9, "inventory-b")), 2.0, None, "inventory-a, .*inventory-b"),
-        (make_frames(), 3.0, None, "temperature is 2.0, .*for 3.0; only a geometric"),
+        (make_frames(), 3.0, None, "temperature is 2.0, .*needs 3.0; only a geometric"),
         (make_frames((4, 6, 1)), 2.0, None, "'b' has 7 frames of soft targets but 6 of features"),
         (make_frames(names=("a", "b", "z")), 2.0, None, "no soft targets for 1 of 3 .*'z'"),
         (
             make_frames(), 2.0, Encoding("top-k", 4, bits=8),
-            "encoding is top-k, k = 4, 16 bits, but training asks for top-k, k = 4, 8 bits",
+            "encoding is top-k, k = 4, 16 bits, but training needs top-k, k = 4, 8 bits",
         ),
         (
             make_frames(), 2.0, Encoding("sampled", 7),
-            "encoding is top-k, k = 4, 16 bits, .* asks for sampled, 7 draws, 16 bits",
+            "encoding is top-k, k = 4, 16 bits, .* needs sampled, 7 draws, 16 bits",
         ),
     ],
 )  # fmt: skip
@@ -133,7 +133,7 @@ def test_mismatches_name_both_sides(store, frames, temperature, encoding, messag
             r"weights is \(0.25, 0.75\), but in shard-00000.h5 it is None",
         ),
         (ORIGIN, Encoding("top-k", 3), "encoding is top-k, k = 3, .* in .* top-k, k = 4"),
-        (Provenance(4.0, ("m1", "m2")), TOP4, "temperature is 4.0, but training asks for 2.0"),
+        (Provenance(4.0, ("m1", "m2")), TOP4, "temperature is 4.0, but training needs 2.0"),
     ],
 )  # fmt: skip
 def test_shards_of_two_stores_do_not_mix(tmp_path, other, encoding, message):
@@ -151,10 +151,10 @@ def test_unfinished_and_exchanged_shards_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"members is .*'m2'\], but shard-00001.json .*'m3'\]"):
         read_soft_targets(tmp_path / "a", all_frames(), 2.0)
     entry.unlink()
-    with pytest.raises(UserError, match="shard-00001.h5: there is no shard-00001.json beside it"):
+    with pytest.raises(UserError, match="shard-00001.h5: shard-00001.json is missing"):
         read_soft_targets(tmp_path / "a", all_frames(), 2.0)
     entry.write_text("{}")
-    with pytest.raises(UserError, match="shard-00001.json: not a manifest entry"):
+    with pytest.raises(UserError, match="shard-00001.json: is damaged or was changed"):
         read_soft_targets(tmp_path / "a", all_frames(), 2.0)
     for path in (tmp_path / "b").glob("*.json"):
         path.write_text(path.read_text().replace("soft targets 2", "soft targets 1"))
@@ -196,7 +196,7 @@ def test_what_was_too_small_to_store_cannot_be_read_at_a_higher_temperature(tmp_
     frames = make_frames((2,), Classes(3, "h"), ("u",))
     path, origin = tmp_path / "shard-00000.h5", Provenance(2.0, ("a",))
     write_shard(path, frames, [table], origin, Encoding("dense"))
-    with pytest.raises(UserError, match="temperature is 2, but training asks for 3, at which"):
+    with pytest.raises(UserError, match="temperature is 2, but training needs 3, at which"):
         read_soft_targets(tmp_path, frames, 3.0)
     _, colder = read_soft_targets(tmp_path, frames, 1.0).batch(torch.arange(2))
     expected = torch.tensor([[1.0, 0.0, 0.0], [2 / 3, 1 / 6, 1 / 6]])
@@ -210,7 +210,7 @@ def test_what_was_too_small_to_store_cannot_be_read_at_a_higher_temperature(tmp_
 def test_any_other_is_refused_at_another_temperature(tmp_path, mean, members, encoding):
     write_mean(tmp_path, mean, 2.0, members, encoding)
     frames = make_frames((29,), names=("u",))
-    with pytest.raises(UserError, match="temperature is 2.0, but training asks for 5.0; only a"):
+    with pytest.raises(UserError, match="temperature is 2.0, but training needs 5.0; only a"):
         read_soft_targets(tmp_path, frames, 5.0)
 
 

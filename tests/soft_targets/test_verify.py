@@ -111,9 +111,9 @@ def test_lost_cut_and_exchanged_files_are_found_even_without_reading_all(tmp_pat
 
     shard = "shard-00001.h5"
     one = problems_after(lambda d: (d / shard).unlink())
-    assert one.endswith(f"{shard}: lost; shard-00001.json is there")
+    assert one.endswith(f"{shard}: is missing, but shard-00001.json exists")
     one = problems_after(lambda d: (d / "shard-00001.json").unlink())
-    assert "shard-00001.h5: there is no shard-00001.json beside it, so it was not finished" in one
+    assert "shard-00001.h5: shard-00001.json is missing, so the shard is unfinished" in one
     one = problems_after(lambda d: (d / shard).write_bytes((d / shard).read_bytes()[:-5]))
     size = (whole / shard).stat().st_size
     assert one.endswith(f"{shard}: {size - 5} bytes, but shard-00001.json says {size}")

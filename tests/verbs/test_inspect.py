@@ -59,8 +59,8 @@ def test_what_is_wrong_is_said_in_a_line_each(tmp_path, inspect):
     assert error == [
         f"acoustic-kd inspect: error: {tmp_path}/shard-00000.h5: block 0 (frames 0 to 4) is "
         "damaged; it holds utterances 'a', 'b'",
-        f"acoustic-kd inspect: error: {tmp_path}/shard-00002.h5: there is no shard-00002.json "
-        "beside it, so it was not finished; run soft-targets",
+        f"acoustic-kd inspect: error: {tmp_path}/shard-00002.h5: shard-00002.json is missing, "
+        "so the shard is unfinished; run soft-targets",
     ]
     assert inspect(tmp_path)[2] == error[1:]  # without reading all
 
@@ -118,13 +118,13 @@ def test_what_is_wrong_with_frames(frame_store, inspect):
     assert status == 2
     found = [line.removeprefix(f"acoustic-kd inspect: error: {frame_store}/") for line in error]
     assert found[:2] == [
-        "shard-00000.h5: the features of frame 3 are no numbers",
-        "shard-00000.h5: frame 12 is of class 5, of 5",
+        "shard-00000.h5: frame 3 has features that are not numbers",
+        "shard-00000.h5: frame 12 has target 5 of 5 classes",
     ]
     assert found[2].startswith("shard-00001.h5: not a readable HDF5 file (")
     assert found[3:] == [
         "shard-00002.h5: its offsets do not divide its 20 frames into utterances",
-        "shard-00002.h5: utterance 'u0' is in shard-00000.h5 already",
+        "shard-00002.h5: duplicate utterance 'u0', also in shard-00000.h5",
         "shard-00002.h5: classes: 6 (inventory inventory-a), but in shard-00000.h5: 5 (inventory "
         "inventory-a)",
     ]

@@ -178,7 +178,7 @@ def test_soft_targets_of_another_temperature_replace_the_old_ones(recipe, outcom
     shard = "soft_targets/shard-00003.h5"
     before = recipe.files()[shard]
     status, out, _ = outcome(recipe, "soft-targets", "soft_targets.temperature=3")
-    assert status == 0 and "there already" not in out
+    assert status == 0 and "already written" not in out
     assert recipe.files()[shard][1] != before[1]
 
 
@@ -327,7 +327,7 @@ SPOILERS = {
     "no such sound file": lambda path: path.unlink(),
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-2000]),
     "damaged or not a sound file": lambda path: path.write_bytes(b""),
-    "no samples in it": lambda path: soundfile.write(path, np.zeros(0), 16000),
+    "has no samples": lambda path: soundfile.write(path, np.zeros(0), 16000),
     "shorter than one window": lambda path: soundfile.write(path, np.zeros(399), 16000),
 }
 
@@ -454,7 +454,7 @@ def test_killed_soft_targets_go_on_to_the_same_bytes(recipe, outcome):
     early = {path.name: path.stat().st_mtime_ns for path in finished}
     assert 2 <= len(early) < len(whole) / 2 and not (folder / "done.json").exists()
     status, out, _ = outcome(recipe, "soft-targets")
-    assert status == 0 and out.count("there already") == len(early)
+    assert status == 0 and out.count("already written") == len(early)
     assert {path.name: path.read_bytes() for path in folder.glob("shard-*")} == whole
     assert {name: (folder / name).stat().st_mtime_ns for name in early} == early
     assert not list(folder.glob(".*"))

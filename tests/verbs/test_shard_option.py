@@ -48,13 +48,13 @@ def test_each_job_makes_its_share_and_a_run_without_one_ends_the_stage(
         assert read_done(folder_of(recipe)) is None
         if share != 1:
             there = len(shards(recipe)) // 2
-            assert f"{there} of {count} shards are there; {count - there} are missing" in out
+            assert f"{there} of {count} shards are finished; {count - there} are missing" in out
         assert recipe("distill", "distill.hard_weight=0.3") == 2
         assert "'soft-targets' is not done yet" in capfd.readouterr().err
-    assert f"{count} of {count} shards are there; soft-targets without --shard ends it" in out
+    assert f"{count} of {count} shards are finished; finish with soft-targets, no --shard" in out
     assert shards(recipe) == whole
     assert recipe("soft-targets") == 0
-    assert capfd.readouterr().out.count("there already") == count
+    assert capfd.readouterr().out.count("already written") == count
     assert shards(recipe) == whole
     for stage in ("soft-targets", "distill"):
         assert recipe(stage) == 0
@@ -69,7 +69,7 @@ def test_a_run_without_a_share_makes_what_jobs_left(recipe, finished_recipe, cap
     assert recipe("soft-targets") == 0
     out = capfd.readouterr().out
     count = len(shards(finished_recipe)) // 2
-    assert out.count("there already") == count // 2 and shards(recipe) == shards(finished_recipe)
+    assert out.count("already written") == count // 2 and shards(recipe) == shards(finished_recipe)
 
 
 def test_jobs_work_beside_one_another_and_beside_nothing_else(recipe, capfd):
@@ -107,7 +107,7 @@ def test_little_memory_changes_no_byte_and_too_little_is_an_error(recipe, finish
     needed = 1.01 * float(error.split()[-1])
     assert recipe("soft-targets", f"soft_targets.memory_gb={needed}") == 0
     out = capfd.readouterr().out
-    assert out.count("one member at a time in memory, 1 blocks through each") == 1
+    assert out.count("one member at a time in memory, for 1 blocks each") == 1
     assert shards(recipe) == shards(finished_recipe)
     assert recipe("distill") == 0  # the setting is not part of what they are
 

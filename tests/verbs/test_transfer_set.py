@@ -219,7 +219,7 @@ def test_a_lost_shard_is_made_again_and_the_jobs_of_an_array_share_the_work(reci
         shared = (*recipe.options, "--shard", share)
         assert TinyRecipe(recipe.directory, recipe.settings, shared)("soft-targets") == 0
     count = len(whole) // 2
-    assert f"{count} of {count} shards are there; soft-targets without" in capfd.readouterr().out
+    assert f"{count} of {count} shards are finished; finish with" in capfd.readouterr().out
     assert recipe("soft-targets") == 0
     assert {path.name: path.read_bytes() for path in folder.glob("shard-*")} == whole
     capfd.readouterr()

@@ -28,7 +28,7 @@ from acoustic_kd.features.frames import Classes, Frames
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.write import BLOCK, Provenance, blocks_of, write_shard
+from acoustic_kd.soft_targets.write import BLOCK_FRAMES, Provenance, blocks_of, write_shard
 from acoustic_kd.training.ensemble import Mean
 from acoustic_kd.training.ensemble_predictions import Ensemble
 from acoustic_kd.training.model import (
@@ -120,10 +120,10 @@ class Bench:
 
     def long_shard(self, encoding: Encoding, store: Path, frame_bytes: float) -> Frames:
         """Write the shard that is read; returns its frames."""
-        blocks = max(1, round(self.options.read_mb * 1e6 / frame_bytes / BLOCK))
-        frames = self.some_frames(blocks * BLOCK, 1)
+        blocks = max(1, round(self.options.read_mb * 1e6 / frame_bytes / BLOCK_FRAMES))
+        frames = self.some_frames(blocks * BLOCK_FRAMES, 1)
         ensemble = Ensemble(self.members, Mean(TEMPERATURE), self.device, self.low)
-        block = torch.arange(BLOCK) % len(self.frames)
+        block = torch.arange(BLOCK_FRAMES) % len(self.frames)
         (one,) = ensemble.predictions(self.windows, [block])
         origin = Provenance(TEMPERATURE, ensemble.digests)
         write_shard(
