@@ -1,14 +1,20 @@
-"""The loss against the paper's equations, in float64."""
+"""Both forms of the loss against the paper's equations and finite differences, in float64.
+
+`LOSSES` are the readable form and the fused one: what holds for the loss is tested for each.
+"""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
 
 from acoustic_kd.features.frames import NO_TARGET
+from acoustic_kd.system import memory
 from acoustic_kd.training.losses import (
     distillation_loss,
+    fused_loss,
     soft_cross_entropy,
     sparse_soft_cross_entropy,
 )
@@ -16,69 +22,120 @@ from acoustic_kd.training.losses import (
 TEMPERATURES = [1.0, 2.0, 5.0, 20.0]
 
 
-def draw(frames=5, classes=11, seed=0, scale=3.0):
+def readable(logits, soft, hard, temperature, weight=0.5, classes=None):
+    return distillation_loss(logits, soft, hard, temperature, weight, classes).sum()
+
+
+def fused(logits, soft, hard, temperature, weight=0.5, classes=None):
+    return fused_loss(logits, hard, weight, soft, temperature, classes)
+
+
+LOSSES = pytest.mark.parametrize("loss", [readable, fused])
+
+
+def draw(frames=7, classes=11, seed=0, scale=3.0, dtype=torch.float64):
+    """Logits of a model and of its teacher, and hard targets."""
     generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(frames, classes, generator=generator, dtype=torch.float64) * scale
-    teacher = torch.randn(frames, classes, generator=generator, dtype=torch.float64) * scale
-    return logits.requires_grad_(), teacher
+    logits, teacher = (
+        torch.randn(frames, classes, generator=generator, dtype=dtype) * scale for _ in range(2)
+    )
+    hard = torch.randint(classes, (frames,), generator=generator)
+    return logits.requires_grad_(), teacher, hard
 
 
-def gradient(loss, logits):
-    return torch.autograd.grad(loss.sum(), logits)[0]
+def value_and_gradient(loss, logits):
+    return loss.detach(), torch.autograd.grad(loss, logits)[0]
 
 
+def assert_same_loss(found, expected, logits, **tolerance):
+    """Two losses have the same value and gradient."""
+    for actual, wanted in zip(
+        value_and_gradient(found, logits), value_and_gradient(expected, logits), strict=True
+    ):
+        torch.testing.assert_close(actual, wanted, **tolerance)
+
+
+# --- the equations ------------------------------------------------------------------------------
+
+
+@LOSSES
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_gradient_of_the_soft_term_is_q_minus_p_over_t(temperature):
+def test_gradient_of_the_soft_term_is_q_minus_p_over_t(loss, temperature):
     """Paper equation 2: dC/dz_i = (q_i - p_i) / T, here times the factor T²."""
-    logits, teacher = draw()
+    logits, teacher, _ = draw()
     p = torch.softmax(teacher / temperature, -1)
     q = torch.softmax(logits.detach() / temperature, -1)
-    found = gradient(soft_cross_entropy(logits, p, temperature), logits)
+    _, found = value_and_gradient(loss(logits, p, None, temperature), logits)
     torch.testing.assert_close(found, temperature**2 * (q - p) / temperature, rtol=0, atol=1e-12)
 
 
+@LOSSES
 @pytest.mark.parametrize("sparse", [False, True])
-def test_at_high_temperature_the_gradient_matches_logits(sparse):
+def test_at_high_temperature_the_gradient_matches_logits(loss, sparse):
     """Paper equation 4: with zero-mean logits it tends to (z_i - v_i) / (N T²), times T²."""
-    logits, teacher = draw(classes=7)
+    logits, teacher, _ = draw(classes=7)
     teacher = teacher - teacher.mean(-1, keepdim=True)
     centred = logits.detach() - logits.detach().mean(-1, keepdim=True)
-    temperature = 1e5
-    p = torch.softmax(teacher / temperature, -1)
+    p, classes = torch.softmax(teacher / 1e5, -1), None
     if sparse:
-        top = p.topk(7, -1)
-        loss = sparse_soft_cross_entropy(logits, top.indices, top.values, temperature)
-    else:
-        loss = soft_cross_entropy(logits, p, temperature)
-    expected = (centred - teacher) / 7
-    torch.testing.assert_close(gradient(loss, logits), expected, rtol=1e-3, atol=1e-4)
+        p, classes = p.topk(7, -1)
+    _, found = value_and_gradient(loss(logits, p, None, 1e5, classes=classes), logits)
+    torch.testing.assert_close(found, (centred - teacher) / 7, rtol=1e-3, atol=1e-4)
 
 
 def test_t_squared_keeps_the_size_of_gradients():
-    """What it is for: the soft term's gradient hardly shrinks as the temperature rises."""
-    logits, teacher = draw(scale=0.5)
-    sizes = [
-        gradient(soft_cross_entropy(logits, torch.softmax(teacher / t, -1), t), logits).norm()
-        for t in (5.0, 50.0, 500.0)
-    ]
+    """The soft term's gradient hardly shrinks as the temperature rises."""
+    logits, teacher, _ = draw(scale=0.5)
+    sizes = []
+    for t in (5.0, 50.0, 500.0):
+        loss = soft_cross_entropy(logits, torch.softmax(teacher / t, -1), t).sum()
+        sizes.append(value_and_gradient(loss, logits)[1].norm())
     assert sizes[1] / sizes[2] == pytest.approx(1, abs=0.02)
     assert sizes[0] / sizes[2] == pytest.approx(1, abs=0.2)
 
 
+@LOSSES
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_value_against_an_independent_computation(temperature):
+def test_value_against_an_independent_computation(loss, temperature):
     """The whole loss, from exponentials in NumPy."""
-    logits, teacher = draw(seed=3)
-    hard = np.array([0, 3, 10, 5, 5])
+    logits, teacher, hard = draw(seed=3)
     z, v = logits.detach().numpy(), teacher.numpy()
     p, q = np.exp(v / temperature), np.exp(z / temperature)
     p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
     q1 = np.exp(z) / np.exp(z).sum(1, keepdims=True)
-    expected = -(temperature**2) * (p * np.log(q)).sum(1) - 0.5 * np.log(q1[np.arange(5), hard])
-    found = distillation_loss(
-        logits, torch.from_numpy(p), torch.from_numpy(hard), temperature, hard_weight=0.5
-    )
-    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-12)
+    expected = -(temperature**2) * (p * np.log(q)).sum(1) - 0.5 * np.log(q1[np.arange(7), hard])
+    found = loss(logits, torch.from_numpy(p), hard, temperature)
+    np.testing.assert_allclose(found.item(), expected.sum(), rtol=1e-12)
+
+
+@LOSSES
+@pytest.mark.parametrize("kept", [None, 4, 11])
+def test_the_gradient_is_that_of_finite_differences(loss, kept):
+    logits, teacher, hard = draw(frames=3)
+    p, classes = torch.softmax(teacher, -1), None
+    if kept is not None:
+        p, classes = p.topk(kept, -1)
+    _, gradient = value_and_gradient(loss(logits, p, hard, 2.0, classes=classes), logits)
+    for place in [(0, 0), (1, int(hard[1])), (2, 10)]:
+        step = torch.zeros_like(logits)
+        step[place] = 1e-5
+        up, down = (
+            loss(logits.detach() + sign * step, p, hard, 2.0, classes=classes) for sign in (1, -1)
+        )
+        assert float(up - down) / 2e-5 == pytest.approx(float(gradient[place]), rel=1e-6, abs=1e-8)
+
+
+@LOSSES
+@pytest.mark.parametrize("classes", [10, 1000])
+def test_a_uniform_prediction_costs_ln_k_in_each_term_of_each_frame(loss, classes):
+    """The classic bug divides one of the terms by K; a frame without transcript has one term."""
+    logits = torch.zeros(3, classes, dtype=torch.float64)
+    p = torch.softmax(torch.randn(3, classes, dtype=torch.float64), -1)
+    found = loss(logits, p, torch.tensor([5, NO_TARGET, 0]), 1.0, 0.5)
+    assert found.item() == pytest.approx(4 * np.log(classes), rel=1e-14)
+
+
+# --- sparse soft targets ------------------------------------------------------------------------
 
 
 @settings(max_examples=60)
@@ -89,15 +146,13 @@ def test_value_against_an_independent_computation(temperature):
     scale=st.floats(0.1, 40),
 )
 def test_sparse_with_all_classes_is_the_dense_loss(seed, classes, temperature, scale):
-    logits, teacher = draw(classes=classes, seed=seed, scale=scale)
+    logits, teacher, _ = draw(5, classes, seed, scale)
     p = torch.softmax(teacher / temperature, -1)
     order = torch.stack([torch.randperm(classes) for _ in range(len(p))])
     dense = soft_cross_entropy(logits, p, temperature)
     sparse = sparse_soft_cross_entropy(logits, order, p.gather(-1, order), temperature)
     torch.testing.assert_close(sparse, dense, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(
-        gradient(sparse, logits), gradient(dense, logits), rtol=1e-9, atol=1e-12
-    )
+    assert_same_loss(sparse.sum(), dense.sum(), logits, rtol=1e-9, atol=1e-12)
 
 
 @settings(max_examples=60)
@@ -106,7 +161,7 @@ def test_sparse_with_all_classes_is_the_dense_loss(seed, classes, temperature, s
 )
 def test_the_tail_is_one_bucket(seed, kept, temperature):
     """Sparse = cross-entropy over the k kept classes and one class that is all the others."""
-    logits, teacher = draw(seed=seed)
+    logits, teacher, _ = draw(5, seed=seed)
     p = torch.softmax(teacher / temperature, -1)
     q = torch.softmax(logits / temperature, -1)
     top = p.topk(kept, -1)
@@ -116,27 +171,32 @@ def test_the_tail_is_one_bucket(seed, kept, temperature):
     expected = temperature**2 * (rest - (top.values * q_kept.log()).sum(-1))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
     # The loss is least where the prediction has the right mass in each bucket.
-    assert float(gradient(found, logits).sum().abs()) < 1e-9
+    assert float(value_and_gradient(found.sum(), logits)[1].sum().abs()) < 1e-9
 
 
-def test_the_tail_of_a_certain_prediction_stays_finite():
-    logits = torch.zeros(1, 5, dtype=torch.float32)
-    logits[0, 2] = 200.0
+@LOSSES
+@pytest.mark.parametrize("certain", [50.0, 200.0, 2e4])
+@pytest.mark.parametrize("predicted", [0, 4])
+def test_a_certain_prediction_stays_finite_in_float32(loss, certain, predicted):
+    """Of a kept class, and of another one: the mass of the other side underflows."""
+    logits = torch.zeros(1, 6)
+    logits[0, predicted] = certain
+    precise = logits.double().requires_grad_()
     logits.requires_grad_()
-    loss = sparse_soft_cross_entropy(logits, torch.tensor([[2]]), torch.tensor([[0.9]]), 1.0)
-    assert torch.isfinite(loss).all()
-    assert torch.isfinite(gradient(loss, logits)).all()
-    assert loss.item() == pytest.approx(0.1 * 200, rel=0.02)
+    classes, p = torch.tensor([[0, 1]]), torch.tensor([[0.6, 0.3]])
+    value, gradient = value_and_gradient(loss(logits, p, None, 1.0, 0, classes), logits)
+    expected, slope = value_and_gradient(
+        readable(precise, p.double(), None, 1.0, 0, classes), precise
+    )
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient.double(), slope, rtol=1e-4, atol=1e-6)
 
 
-def test_without_hard_targets_only_the_soft_term_is_left():
-    logits, teacher = draw()
-    p = torch.softmax(teacher / 2, -1)
-    alone = soft_cross_entropy(logits, p, 2.0)
-    torch.testing.assert_close(distillation_loss(logits, p, None, 2.0, 0.5), alone)
+# --- frames without a transcript ----------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@LOSSES
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     known=st.lists(st.booleans(), min_size=1, max_size=9),
@@ -144,41 +204,102 @@ def test_without_hard_targets_only_the_soft_term_is_left():
     weight=st.sampled_from([0.0, 0.5, 3.0]),
     temperature=st.sampled_from(TEMPERATURES),
 )
-def test_a_frame_without_transcript_has_the_soft_term_alone(seed, known, kept, weight, temperature):
+def test_a_frame_without_transcript_has_the_soft_term_alone(
+    loss, seed, known, kept, weight, temperature
+):
     """In value and gradient, dense and sparse; the frames beside it notice nothing."""
-    logits, teacher = draw(frames=len(known), seed=seed)
-    top = torch.softmax(teacher / temperature, -1).topk(kept, -1)
-    classes, soft = (top.indices, top.values) if kept < 11 else (None, teacher.softmax(-1))
+    logits, teacher, hard = draw(frames=len(known), seed=seed)
+    soft, classes = torch.softmax(teacher / temperature, -1), None
+    if kept < 11:
+        soft, classes = soft.topk(kept, -1)
     known = torch.tensor(known)
-    hard = torch.randint(0, 11, (len(known),), generator=torch.Generator().manual_seed(seed))
-
-    def loss(targets):
-        return distillation_loss(logits, soft, targets, temperature, weight, classes)
-
-    mixed, whole, alone = loss(hard.masked_fill(~known, NO_TARGET)), loss(hard), loss(None)
-    expected = torch.where(known, whole, alone)
-    assert torch.equal(mixed, expected)
-    found, both = gradient(mixed, logits), gradient(whole, logits)
-    neither = gradient(alone, logits)
-    torch.testing.assert_close(
-        found, torch.where(known[:, None], both, neither), rtol=1e-12, atol=1e-15
+    mixed, whole, alone = (
+        value_and_gradient(loss(logits, soft, targets, temperature, weight, classes), logits)
+        for targets in (hard.masked_fill(~known, NO_TARGET), hard, None)
     )
+    terms = weight * cross_entropy(logits.detach(), hard, reduction="none")
+    torch.testing.assert_close(whole[0], alone[0] + terms.sum())
+    torch.testing.assert_close(mixed[0], alone[0] + terms[known].sum())
+    expected = torch.where(known[:, None], whole[1], alone[1])
+    torch.testing.assert_close(mixed[1], expected, rtol=1e-12, atol=1e-15)
 
 
-def test_the_loss_of_a_mixed_batch_in_numbers():
-    """A uniform prediction costs ln K in each term that there is."""
-    logits = torch.zeros(3, 8, dtype=torch.float64)
-    soft = torch.full((3, 8), 1 / 8, dtype=torch.float64)
-    loss = distillation_loss(logits, soft, torch.tensor([5, NO_TARGET, 0]), 1.0, 0.5)
-    expected = np.log(8) * np.array([1.5, 1.0, 1.5])
-    np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-14)
+# --- the fused form -----------------------------------------------------------------------------
 
 
-def test_both_terms_are_per_frame_and_do_not_depend_on_the_number_of_classes():
-    """A uniform prediction costs ln K in either term; the classic bug divides one of them by K."""
-    for classes in (10, 1000):
-        logits = torch.zeros(3, classes, dtype=torch.float64)
-        p = torch.softmax(torch.randn(3, classes, dtype=torch.float64), -1)
-        hard = torch.zeros(3, dtype=torch.long)
-        loss = distillation_loss(logits, p, hard, 1.0, 1.0)
-        torch.testing.assert_close(loss, torch.full_like(loss, 2 * np.log(classes)))
+def pad(classes, p, counts):
+    """Rows with only `counts` entries, padded with the first class and probability 0."""
+    kept = torch.arange(classes.shape[-1]) < counts[:, None]
+    return torch.where(kept, classes, classes[:, :1]), p * kept
+
+
+@settings(max_examples=80)
+@given(
+    seed=st.integers(0, 10_000),
+    classes=st.integers(2, 30),
+    share=st.floats(0, 1),
+    temperature=st.sampled_from([1.0, 2.0, 20.0]),
+    scale=st.floats(0.1, 30),
+    weight=st.sampled_from([0.0, 0.5, 3.0]),
+    ragged=st.booleans(),
+)
+def test_the_fused_loss_is_the_readable_one(
+    seed, classes, share, temperature, scale, weight, ragged
+):
+    logits, teacher, hard = draw(9, classes, seed, scale)
+    p, kept = torch.softmax(teacher, -1).topk(1 + int(share * (classes - 1)), -1)
+    if ragged and 1 < kept.shape[-1] < classes:  # with k = K there is no tail
+        generator = torch.Generator().manual_seed(seed)
+        kept, p = pad(kept, p, torch.randint(1, kept.shape[-1], (9,), generator=generator))
+    forms = (form(logits, p, hard, temperature, weight, kept) for form in (fused, readable))
+    assert_same_loss(*forms, logits, rtol=1e-6, atol=1e-8)
+
+
+def test_without_soft_targets_it_is_cross_entropy():
+    logits, _, hard = draw()
+    expected = cross_entropy(logits, hard, reduction="sum")
+    assert_same_loss(fused_loss(logits, hard), expected, logits)
+
+
+def test_sampled_targets_may_have_drawn_every_class():
+    logits, teacher, hard = draw(classes=3)
+    p = torch.softmax(teacher, -1)
+    padded = torch.tensor([0, 1, 2, 0]).expand(7, 4)
+    found = fused(logits, torch.cat([p, 0 * p[:, :1]], -1), hard, 2.0, classes=padded)
+    assert_same_loss(found, readable(logits, p, hard, 2.0), logits)
+
+
+def test_it_does_not_depend_on_how_many_rows_are_taken_at_once(monkeypatch):
+    logits, teacher, hard = draw(frames=23)
+    p, classes = torch.softmax(teacher, -1).topk(4, -1)
+    whole = fused(logits, p, hard, 2.0, classes=classes)
+    monkeypatch.setattr(memory, "CPU_BLOCK_NUMBERS", 30)  # two rows
+    assert_same_loss(fused(logits, p, hard, 2.0, classes=classes), whole, logits)
+
+
+def test_bfloat16_logits_have_the_loss_of_their_values():
+    logits, teacher, hard = draw(dtype=torch.float32)
+    p, classes = torch.softmax(teacher, -1).topk(4, -1)
+    low = logits.detach().bfloat16().requires_grad_()
+    high = low.detach().float().requires_grad_()
+    found, gradient = value_and_gradient(fused(low, p, hard, 2.0, classes=classes), low)
+    expected, slope = value_and_gradient(fused(high, p, hard, 2.0, classes=classes), high)
+    assert found.dtype == torch.float32 and gradient.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient, slope.bfloat16())
+
+
+def test_no_frames_have_no_loss():
+    logits = torch.zeros(0, 5, requires_grad=True)
+    value, gradient = value_and_gradient(
+        fused_loss(logits, torch.zeros(0, dtype=torch.int64)), logits
+    )
+    assert value == 0 and gradient.shape == (0, 5)
+
+
+def test_it_is_differentiated_once():
+    logits, teacher, hard = draw()
+    loss = fused(logits, torch.softmax(teacher, -1), hard, 2.0)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
