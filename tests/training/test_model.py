@@ -1,4 +1,4 @@
-"""The acoustic model: its shapes, its size, and what is said about files that do not fit."""
+"""The acoustic model: its shape, dropout and precision, and the errors of files that do not fit."""
 
 import json
 
@@ -10,35 +10,28 @@ from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.tensors import load_tensors, save_tensors
 from acoustic_kd.training.model import (
+    BFLOAT16_VARIABLE,
     AcousticModel,
+    Dropout,
     build_model,
     count_parameters,
     load_model,
+    logits_of,
     save_model,
+    use_bfloat16,
 )
 
 SMALL = ModelConfig(layers=2, width=8, dropout=0.25, left_frames=2, right_frames=1)
-
-
-def description(config=SMALL, dimension=3, classes=5):
-    return {
-        "model": {
-            "layers": config.layers,
-            "width": config.width,
-            "dropout": config.dropout,
-            "left_frames": config.left_frames,
-            "right_frames": config.right_frames,
-        },
-        "dimension": dimension,
-        "classes": classes,
-    }
+SETTINGS = {"layers": 2, "width": 8, "dropout": 0.25, "left_frames": 2, "right_frames": 1}
+DESCRIPTION = {"model": SETTINGS, "dimension": 3, "classes": 5}
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def saved(tmp_path):
     torch.manual_seed(3)
     model = build_model(SMALL, 3, 5)
-    save_model(tmp_path, model, description())
+    save_model(tmp_path, model, DESCRIPTION)
     return tmp_path, model
 
 
@@ -71,10 +64,13 @@ def test_fresh_weights_keep_the_scale_of_activations():
     assert all((layer.bias == 0).all() for layer in model.modules() if hasattr(layer, "bias"))
 
 
+# --- files --------------------------------------------------------------------------------------
+
+
 def test_round_trip(saved):
     folder, model = saved
     loaded, described = load_model(folder)
-    assert described == description() and not loaded.training
+    assert described == DESCRIPTION and not loaded.training
     windows = torch.randn(9, 12)
     assert torch.equal(loaded(windows), model.eval()(windows))
     for name, tensor in model.state_dict().items():
@@ -85,80 +81,157 @@ def test_round_trip(saved):
 def test_tensors_that_share_memory_or_lie_across_are_written(tmp_path):
     table = torch.arange(12.0).view(3, 4)
     save_tensors(tmp_path / "t.safetensors", {"across": table.T, "row": table[1]}, {"note": "x"})
-    found, metadata = load_tensors(tmp_path / "t.safetensors")
+    tensors, metadata = load_tensors(tmp_path / "t.safetensors")
     assert metadata == {"note": "x"}
-    assert torch.equal(found["across"], table.T) and torch.equal(found["row"], table[1])
+    assert torch.equal(tensors["across"], table.T) and torch.equal(tensors["row"], table[1])
 
 
-def error_of(folder):
-    with pytest.raises(UserError) as caught:
-        load_model(folder)
-    message = str(caught.value)
-    assert str(folder) in message and "\n" not in message
-    return message
+def described(**changes):
+    """Write another description."""
+
+    def change(weights, description):
+        description.write_text(json.dumps(DESCRIPTION | changes))
+
+    return change
 
 
-@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
-def test_a_missing_file(saved, name):
-    (saved[0] / name).unlink()
-    assert f"{saved[0] / name}: " in error_of(saved[0])
+def written(value):
+    return lambda weights, description: description.write_text(value)
 
 
-@pytest.mark.parametrize("size", [0, 5, 200, -1])
-def test_damaged_weights(saved, size):
-    path = saved[0] / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:size])
-    assert f"{path}: damaged" in error_of(saved[0])
+def cut(size):
+    return lambda weights, description: weights.write_bytes(weights.read_bytes()[:size])
 
 
-def test_a_folder_in_place_of_the_weights(saved):
-    path = saved[0] / "model.safetensors"
-    path.unlink()
-    path.mkdir()
-    assert f"{path}: " in error_of(saved[0])
+def without_bias(weights, description):
+    tensors = load_file(weights)
+    save_file({name: tensor for name, tensor in tensors.items() if name != "output.bias"}, weights)
 
 
-def test_weights_of_another_size(saved):
-    (saved[0] / "model.json").write_text(json.dumps(description(classes=6)))
-    assert "weights do not fit model.json" in error_of(saved[0])
-    wide = ModelConfig(layers=2, width=16, left_frames=2, right_frames=1)
-    (saved[0] / "model.json").write_text(json.dumps(description(wide)))
-    assert "weights do not fit model.json" in error_of(saved[0])
+def with_more(weights, description):
+    save_file(load_file(weights) | {"extra": torch.zeros(1)}, weights)
 
 
-def test_weights_that_are_missing_or_too_many(saved):
-    path = saved[0] / "model.safetensors"
-    tensors = load_file(path)
-    save_file({k: v for k, v in tensors.items() if k != "output.bias"}, path)
-    assert "output.bias" in error_of(saved[0])
-    save_file(tensors | {"extra": torch.zeros(1)}, path)
-    assert "extra" in error_of(saved[0])
+def a_folder(weights, description):
+    weights.unlink()
+    weights.mkdir()
 
 
-GOOD = description()
+WEIGHTS, MODEL = "model.safetensors: ", "model.json: "
+NO_MODEL = MODEL + "does not describe a model"
 
 
 @pytest.mark.parametrize(
-    "value",
+    ("spoil", "expected"),
     [
-        {},
-        [],
-        None,
-        "x",
-        {k: v for k, v in GOOD.items() if k != "classes"},
-        {k: v for k, v in GOOD.items() if k != "model"},
-        GOOD | {"model": GOOD["model"] | {"depth": 3}},
-        GOOD | {"model": 3},
-        GOOD | {"model": GOOD["model"] | {"width": "wide"}},
-        GOOD | {"classes": -1},
-        GOOD | {"dimension": None},
+        (lambda weights, description: description.unlink(), MODEL),
+        (lambda weights, description: weights.unlink(), WEIGHTS + "no such file"),
+        *((cut(size), WEIGHTS + "damaged") for size in (0, 5, 200, -1)),
+        (a_folder, WEIGHTS),
+        (described(classes=6), "weights do not fit model.json"),
+        (described(model=SETTINGS | {"width": 16}), "weights do not fit model.json"),
+        (without_bias, "output.bias"),
+        (with_more, "extra"),
+        *((written(text), NO_MODEL) for text in ("{}", "[]", "null", '"x"')),
+        (written(json.dumps({"model": SETTINGS, "dimension": 3})), NO_MODEL),
+        (written(json.dumps({"dimension": 3, "classes": 5})), NO_MODEL),
+        (described(model=SETTINGS | {"depth": 3}), NO_MODEL),
+        (described(model=3), NO_MODEL),
+        (described(model=SETTINGS | {"width": "wide"}), NO_MODEL),
+        (described(classes=-1), NO_MODEL),
+        (described(dimension=None), NO_MODEL),
+        (written('{"model": '), "not valid JSON"),
     ],
 )
-def test_a_description_that_describes_no_model(saved, value):
-    (saved[0] / "model.json").write_text(json.dumps(value))
-    assert f"{saved[0] / 'model.json'}: " in error_of(saved[0])
+def test_files_that_do_not_fit_are_refused_in_one_line(saved, spoil, expected):
+    folder, _ = saved
+    spoil(folder / "model.safetensors", folder / "model.json")
+    with pytest.raises(UserError) as caught:
+        load_model(folder)
+    message = str(caught.value)
+    assert message.startswith(str(folder)) and expected in message and "\n" not in message
 
 
-def test_a_description_that_is_no_json(saved):
-    (saved[0] / "model.json").write_text('{"model": ')
-    assert "not valid JSON" in error_of(saved[0])
+# --- dropout ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.2, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rate_and_scale(rate, dtype):
+    torch.manual_seed(0)
+    dropped = Dropout(rate)(torch.ones(1000, 999, dtype=dtype))
+    exact = round(256 * rate) / 256
+    share = (dropped == 0).double().mean().item()
+    # A million draws: five standard deviations of their mean.
+    assert share == pytest.approx(exact, abs=5 * (exact * (1 - exact) / 999_000) ** 0.5)
+    kept = dropped[dropped != 0]
+    assert (kept == kept[0]).all() and kept[0].item() == pytest.approx(1 / (1 - exact), rel=0.01)
+
+
+def test_no_pattern_along_rows_or_columns():
+    torch.manual_seed(1)
+    dropped = (Dropout(0.5)(torch.ones(2000, 512)) == 0).double()
+    assert dropped.mean(0).std() == pytest.approx((0.25 / 2000) ** 0.5, rel=0.2)
+    assert dropped.mean(1).std() == pytest.approx((0.25 / 512) ** 0.5, rel=0.2)
+
+
+def test_masks_follow_the_seed_and_evaluation_changes_nothing():
+    layer, units = Dropout(0.3), torch.randn(33, 7)
+    torch.manual_seed(5)
+    first = layer(units)
+    torch.manual_seed(5)
+    assert torch.equal(layer(units), first)
+    assert not torch.equal(layer(units), first)
+    assert layer.eval()(units) is units
+
+
+def test_the_gradient_passes_where_units_passed():
+    units = torch.randn(10, 10, requires_grad=True)
+    dropped = Dropout(0.4)(units)
+    dropped.sum().backward()
+    assert torch.equal(units.grad == 0, dropped == 0)
+
+
+# --- precision ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "variable", "capabilities", "expected"),
+    [
+        (None, "", {"avx2": True, "avx512_f": True}, False),
+        (None, "", {"avx512_bf16": True}, True),
+        (None, "", {"amx_bf16": True, "avx512_bf16": False}, True),
+        (None, "", {"bf16": True, "neon": True}, True),
+        (None, "", {}, False),
+        (None, "0", {"amx_bf16": True}, False),
+        (None, "1", {}, True),
+        (False, "1", {"amx_bf16": True}, False),
+        (True, "0", {}, True),
+    ],
+)
+def test_setting_before_environment_before_processor(
+    monkeypatch, setting, variable, capabilities, expected
+):
+    monkeypatch.setenv(BFLOAT16_VARIABLE, variable)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert use_bfloat16(setting, CPU) is expected
+    if setting is not None or variable:
+        assert use_bfloat16(setting, torch.device("cuda")) is expected
+
+
+def test_another_value_of_the_environment_variable_is_refused(monkeypatch):
+    monkeypatch.setenv(BFLOAT16_VARIABLE, "true")
+    message = f"^the environment variable {BFLOAT16_VARIABLE} is 'true'; set it to 0 or 1$"
+    with pytest.raises(UserError, match=message):
+        use_bfloat16(None, CPU)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_logits_are_float32_either_way(bfloat16):
+    torch.manual_seed(0)
+    model, windows = torch.nn.Linear(8, 3), torch.randn(4, 8)
+    logits = logits_of(model, windows.bfloat16() if bfloat16 else windows, bfloat16)
+    assert logits.dtype == torch.float32
+    exact = model(windows)
+    assert torch.equal(logits, exact) is not bfloat16
+    torch.testing.assert_close(logits, exact, rtol=0.05, atol=0.05)

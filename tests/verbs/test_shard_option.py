@@ -100,11 +100,10 @@ def test_little_memory_changes_no_byte_and_too_little_is_an_error(recipe, finish
     assert recipe("soft-targets", "soft_targets.memory_gb=1e-6") == 2
     error = capfd.readouterr().err
     assert error.startswith(
-        "acoustic-kd soft-targets: error: setting 'soft_targets.memory_gb' is 1e-06; one member at "
-        "a time and a block of "
+        "acoustic-kd soft-targets: error: setting 'soft_targets.memory_gb' is 1e-06; raise it to "
     )
     assert not shards(recipe)
-    needed = 1.01 * float(error.split()[-1])
+    needed = 1.01 * float(error.partition("raise it to ")[2].split()[0])
     assert recipe("soft-targets", f"soft_targets.memory_gb={needed}") == 0
     out = capfd.readouterr().out
     assert out.count("one member at a time in memory, for 1 blocks each") == 1
