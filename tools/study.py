@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Train members, a control and a distilled model for each row of a study, over several seeds.
+"""Train members, a control and a distilled model for each row of a study, with several seeds.
 
-A study is a YAML file: settings that all rows share, and for each row what it changes. Rows share
-what they have in common, such as the members. All that is made is in EXP, the table in study.md and
-the chart in study.svg there. A study measures dev alone, to choose settings; measure only the
-chosen settings on test. A study that was interrupted continues: run the same command again.
+A study is a YAML file: settings that all rows share, and for each row the settings that it changes.
+EXP receives the models, the table study.md and the chart study.svg. What rows have in common, such
+as members, is made once. A study measures dev alone, to choose settings; measure only the chosen
+settings on test. Run the same command again to resume an interrupted study.
 """
 
 import argparse
@@ -12,8 +12,10 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -39,7 +41,7 @@ from acoustic_kd.system.files import (
     write_json,
     write_text,
 )
-from acoustic_kd.system.parallel import Task, run_tasks
+from acoustic_kd.system.parallel import Task, cores, run_tasks, torch_threads
 from acoustic_kd.system.steps import read_done
 from acoustic_kd.system.yaml_dataclasses import read_yaml
 from acoustic_kd.training.ensemble import Mean
@@ -48,34 +50,30 @@ from acoustic_kd.training.model import make_splicer, use_bfloat16
 from study_table import T95, around_section, chart, table, write_section
 
 PROGRAM = "tools/study.py"
-DATA = ("corpus", "features", "align", "senones", "frames", "copies")
+DATA_STAGES = ("corpus", "features", "align", "senones", "frames", "copies")
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study, as its YAML file has it.
+    """A study's YAML file.
 
     Attributes:
-        title: what all rows share, in words.
-        config: settings of the package by name, or a file.
+        title: a description of what all rows share.
+        config: name of the package's settings, or a file.
         settings: `group.key` → value, of all rows.
-        seeds: how many experiments each row has.
-        rows: factor → name of a row → what the row changes.
+        seeds: number of experiments of each row.
+        rows: factor → name of a row → the settings that it changes.
     """
 
     title: str
     config: str
     settings: dict[str, Any]
     seeds: int
-    rows: dict[str, dict[str, dict[str, Any]]]
+    rows: dict[str, dict[str, dict[str, Any] | None]]
 
 
 def read_study(path: Path) -> Study:
-    """Read a study.
-
-    Raises:
-        UserError: the file is not a study.
-    """
+    """Read and check a study."""
     values = read_yaml(path)
     names = [field.name for field in fields(Study)]
     if not isinstance(values, dict) or sorted(values) != sorted(names):
@@ -98,9 +96,11 @@ def main(arguments: list[str] | None = None) -> int:
         prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml")
-    parser.add_argument("--exp-dir", type=Path, metavar="DIR", help="default: exp/study-NAME")
-    parser.add_argument("--data-dir", metavar="DIR", help="where the corpus is")
-    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="default: one a core")
+    parser.add_argument("--exp-dir", type=Path, metavar="EXP", help="default: exp/study-NAME")
+    parser.add_argument("--data-dir", metavar="DIR", help="directory of the corpus")
+    parser.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="processes (default: one per core)"
+    )
     parser.add_argument(
         "--docs",
         type=Path,
@@ -108,51 +108,50 @@ def main(arguments: list[str] | None = None) -> int:
         help="also write the table between FILE's markers and the chart into pictures/ beside it",
     )
     options = parser.parse_args(arguments)
-    return exit_status(PROGRAM, lambda: _run(options))
+    return exit_status(PROGRAM, lambda: run_study(options))
 
 
-def _run(options: argparse.Namespace) -> None:
-    study = read_study(options.study)
+def run_study(options: argparse.Namespace) -> None:
+    """Make all rows; write and print the table."""
+    study, name = read_study(options.study), options.study.stem
     if options.jobs < 0:
-        raise UserError(f"--jobs is {options.jobs}; it must be 0 (one a core) or more")
+        raise UserError(f"--jobs is {options.jobs}; it must be 0 (one per core) or more")
     if options.docs:
-        around_section(options.docs, options.study.stem)  # before hours of training
-    out = options.exp_dir or Path("exp") / f"study-{options.study.stem}"
+        around_section(options.docs, name)  # checks the markers before hours of training
+    out = options.exp_dir or Path("exp") / f"study-{name}"
     with exclusive_lock(out):
-        runs = {
-            (factor, name): [
-                _experiment(study, settings or {}, seed, out, options.data_dir)
+        experiments = {
+            (factor, row): [
+                make_experiment(study, settings or {}, seed, out, options.data_dir)
                 for seed in range(study.seeds)
             ]
             for factor, rows in study.rows.items()
-            for name, settings in rows.items()
+            for row, settings in rows.items()
         }
-        make([one for group in runs.values() for one in group], options.jobs)
+        make_all([experiment for row in experiments.values() for experiment in row], options.jobs)
         rows = [
-            {"factor": factor, "name": name, **figures(group)}
-            for (factor, name), group in runs.items()
+            {"factor": factor, "name": row} | figures(of_row)
+            for (factor, row), of_row in experiments.items()
         ]
         results = {"title": study.title, "seeds": study.seeds, "rows": rows}
         words = [PROGRAM, str(options.study)] + (["--data-dir", "DIR"] if options.data_dir else [])
-        text = table(results, shlex.join(words))
+        text, picture = table(results, shlex.join(words)), chart(results)
         write_json(out / "study.json", results)
         write_text(out / "study.md", text)
-        write_text(out / "study.svg", chart(results))
+        write_text(out / "study.svg", picture)
     print(text)
     if options.docs:
-        write_section(options.docs, options.study.stem, text)
-        pictures = options.docs.parent / "pictures"
-        pictures.mkdir(exist_ok=True)
-        write_text(pictures / f"study-{options.study.stem}.svg", chart(results))
+        write_section(options.docs, name, text)
+        write_text(options.docs.parent / "pictures" / f"study-{name}.svg", picture)
 
 
-def _experiment(
-    study: Study, row: dict[str, Any], seed: int, out: Path, data: str | None
+def make_experiment(
+    study: Study, row: dict[str, Any], seed: int, out: Path, data_dir: str | None
 ) -> Experiment:
-    """A row with one seed: an experiment whose stages are links to what rows share."""
+    """The experiment of a row with one seed; its stages are links to directories in EXP/shared."""
     settings = {**study.settings, **row, "train.seed": 10_000 * seed}
-    if data is not None:
-        settings["corpus.data_dir"] = data
+    if data_dir is not None:
+        settings["corpus.data_dir"] = data_dir
     overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
     config = load_config(settings_file(Path(study.config)), overrides)
     if not config.distill.hard_baseline:
@@ -162,116 +161,136 @@ def _experiment(
     return Experiment(config, out / "rows" / json_sha256(overrides)[:16], STAGES)
 
 
-def make(experiments: list[Experiment], jobs: int) -> None:
+def make_all(experiments: Sequence[Experiment], jobs: int) -> None:
     """Make what is missing of all experiments; what has the same digest is made once."""
     for experiment in experiments:
-        for stage in DATA:
-            _share(experiment, stage)
+        for stage in DATA_STAGES:
+            share_stage(experiment, stage)
             if not experiment.step(stage).is_current():
                 print(f"{stage}:", flush=True)
                 run_stage(experiment, stage)
-    for stage, parts in (
-        ("train", lambda one: one.config.train.members),
-        ("soft-targets", lambda one: 1),
-    ):
-        seen: dict[Path, Experiment] = {}
-        for experiment in experiments:
-            seen.setdefault(_share(experiment, stage), experiment)
-        tasks = [
-            Task(f"{path.name} {part}", _part, (one, stage, part, parts(one)))
-            for path, one in seen.items()
-            if not one.work(stage).is_current()
-            for part in range(parts(one))
-        ]
-        _in_workers(tasks, jobs)
-        for one in seen.values():
-            run_stage(one, stage)
-    models: dict[Path, Task] = {}
+    make_stage("train", experiments, jobs)
+    make_stage("soft-targets", experiments, jobs)
+    train_distilled_models(experiments, jobs)
+    measure_ensembles(experiments, jobs)
+
+
+def make_stage(stage: str, experiments: Sequence[Experiment], jobs: int) -> None:
+    """Train the members or write the soft targets of all experiments; a member is one task."""
+    shared = {share_stage(experiment, stage): experiment for experiment in experiments}
+    tasks = []
+    for path, experiment in shared.items():
+        parts = experiment.config.train.members if stage == "train" else 1
+        if not experiment.step(stage).is_current():
+            tasks += [
+                Task(f"{path.name} {part}", make_part, (experiment, stage, part, parts))
+                for part in range(parts)
+            ]
+    run_in_workers(tasks, jobs)
+    for experiment in shared.values():
+        run_stage(experiment, stage)  # marks a stage that was made in parts as done
+
+
+def train_distilled_models(experiments: Sequence[Experiment], jobs: int) -> None:
+    """Train the distilled models and controls of all experiments."""
+    tasks: dict[Path, Task] = {}
     for experiment in experiments:
-        of_stage = distilled_models(experiment)
-        for number, model in enumerate(of_stage):
-            work = model.step
-            place = _link(work.directory, experiment, f"model-{work.digest[:16]}")
-            if not work.is_current():
-                models.setdefault(
-                    place, Task(place.name, _part, (experiment, "distill", number, len(of_stage)))
-                )
-    _in_workers(list(models.values()), jobs)
-    ensembles = {}
-    for experiment in experiments:
-        file = experiment.path("train").resolve() / "dev.json"
-        if not file.exists():
-            ensembles[file] = Task(str(file), measure_ensemble, (experiment, file))
-    _in_workers(list(ensembles.values()), jobs)
+        models = distilled_models(experiment)
+        for number, model in enumerate(models):
+            name = f"model-{model.step.digest[:16]}"
+            path = link_to_shared(model.step.directory, experiment, name)
+            if not model.step.is_current():
+                tasks[path] = Task(name, make_part, (experiment, "distill", number, len(models)))
+    run_in_workers(list(tasks.values()), jobs)
 
 
-def _share(experiment: Experiment, stage: str) -> Path:
-    """Let a stage's folder be a link to what all rows with its digest share; returns that."""
-    work = experiment.step(stage)
-    return _link(work.directory, experiment, f"{stage}-{work.digest[:16]}")
+def measure_ensembles(experiments: Sequence[Experiment], jobs: int) -> None:
+    """Write the dev frame accuracy of all ensembles."""
+    shared = {experiment.path("train").resolve(): experiment for experiment in experiments}
+    run_in_workers(
+        [
+            Task(path.name, measure_ensemble, (experiment, path / "dev.json"))
+            for path, experiment in shared.items()
+            if not (path / "dev.json").exists()
+        ],
+        jobs,
+    )
 
 
-def _link(folder: Path, experiment: Experiment, name: str) -> Path:
+def share_stage(experiment: Experiment, stage: str) -> Path:
+    """Link a stage's directory to the one that rows of the same digest share; returns that."""
+    step = experiment.step(stage)
+    return link_to_shared(step.directory, experiment, f"{stage}-{step.digest[:16]}")
+
+
+def link_to_shared(directory: Path, experiment: Experiment, name: str) -> Path:
+    """Make a directory of an experiment a link to EXP/shared/NAME; returns the latter."""
     target = experiment.directory.parent.parent / "shared" / name
     target.mkdir(parents=True, exist_ok=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if not folder.is_symlink():
-        folder.symlink_to(os.path.relpath(target, folder.parent))
-    elif folder.resolve() != target.resolve():
-        folder.unlink()
-        folder.symlink_to(os.path.relpath(target, folder.parent))
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    if directory.resolve() != target.resolve():
+        directory.unlink(missing_ok=True)
+        directory.symlink_to(os.path.relpath(target, directory.parent))
     return target.resolve()
 
 
-def _in_workers(tasks: list[Task], jobs: int) -> None:
-    for number, (task, line) in enumerate(run_tasks(tasks, jobs), start=1):
-        print(f"{number}/{len(tasks)} {line or task.name}", flush=True)
+def run_in_workers(tasks: list[Task], jobs: int) -> None:
+    """Run tasks, each on one core: in worker processes, or in this process if there is one job."""
+    if (jobs or cores()) > 1:
+        results = run_tasks(tasks, jobs)
+    else:
+        results = ((task, task.function(*task.arguments)) for task in tasks)
+    with torch_threads(1):
+        for number, (_, line) in enumerate(results, start=1):
+            print(f"{number}/{len(tasks)} {line}", flush=True)
 
 
-def _part(experiment: Experiment, stage: str, part: int, parts: int) -> str:
-    """Make one part of a stage, in a worker process."""
+def make_part(experiment: Experiment, stage: str, part: int, parts: int) -> str:
+    """Make one part of a stage; returns a line for the terminal."""
     share = (part, parts) if parts > 1 else None
     run_stage(replace(experiment, share=share), stage)
     return f"{stage} {part + 1}/{parts} of {experiment.directory.name}"
 
 
 def measure_ensemble(experiment: Experiment, file: Path) -> str:
-    """Write the dev frame accuracy of the ensemble, in percent, into `file`."""
+    """Write the ensemble's frame accuracy on dev, in percent; returns a line for the terminal."""
     config, dev = experiment.config, read_frames(experiment.path("frames") / "dev")
     device = torch.device("cpu")
     low = use_bfloat16(config.train.bfloat16, device)
     ensemble = Ensemble(member_directories(experiment), Mean(1.0), device, low)
     windows = make_splicer(config.model, dev.features, dev.offsets, low)
-    right, first = 0, 0
-    for block in ensemble.predictions(windows, blocks_of(len(dev))):
-        right += int((block.argmax(-1) == dev.labels[first : first + len(block)]).sum())
-        first += len(block)
-    write_json(file, {"dev": 100 * right / len(dev)})
+    blocks = ensemble.predictions(windows, blocks_of(len(dev)))
+    correct = torch.cat([block.argmax(-1) for block in blocks]) == dev.labels
+    write_json(file, {"dev": 100 * int(correct.sum()) / len(dev)})
     return f"ensemble of {experiment.directory.name}"
 
 
-def figures(experiments: list[Experiment]) -> dict[str, Any]:
-    """The figures of a row: of each, one value a seed."""
-    found: dict[str, Any] = {"members": [], "ensemble": [], "control": [], "distilled": []}
-    found |= {"seconds": [], "bytes": [], "teacher_seconds": [], "epochs": 0}
-    for experiment in experiments:
-        models = member_directories(experiment)
-        found["members"].append(sum(map(dev_accuracy, models)) / len(models))
-        found["ensemble"].append(read_json(experiment.path("train") / "dev.json")["dev"])
-        control, distilled = control_directory(experiment), distilled_directories(experiment)[0]
-        found["control"].append(dev_accuracy(control))
-        found["distilled"].append(dev_accuracy(distilled))
-        found["seconds"].append(read_done(distilled)["seconds"])
-        soft = experiment.path("soft-targets")
-        made = read_done(soft)["seconds"] + read_done(experiment.path("copies"))["seconds"]
-        found["teacher_seconds"].append(made)
-        found["bytes"].append(sum(path.stat().st_size for path in soft.glob("*.h5")))
-    found["epochs"] = len(read_jsonl(distilled / "metrics.jsonl"))
-    return found
+def figures(experiments: Sequence[Experiment]) -> dict[str, Any]:
+    """The figures of a row: one value per seed for each, and the number of epochs."""
+    seeds = [figures_of_seed(experiment) for experiment in experiments]
+    directory = distilled_directories(experiments[-1])[0]
+    return {name: [values[name] for values in seeds] for name in seeds[0]} | {
+        "epochs": len(read_jsonl(directory / "metrics.jsonl"))
+    }
+
+
+def figures_of_seed(experiment: Experiment) -> dict[str, float]:
+    """Frame accuracies on dev in percent, seconds, and bytes of soft targets."""
+    distilled, soft = distilled_directories(experiment)[0], experiment.path("soft-targets")
+    copies_seconds = read_done(experiment.path("copies"))["seconds"]
+    return {
+        "members": fmean(map(dev_accuracy, member_directories(experiment))),
+        "ensemble": read_json(experiment.path("train") / "dev.json")["dev"],
+        "control": dev_accuracy(control_directory(experiment)),
+        "distilled": dev_accuracy(distilled),
+        "seconds": read_done(distilled)["seconds"],
+        "bytes": sum(path.stat().st_size for path in soft.glob("*.h5")),
+        "teacher_seconds": read_done(soft)["seconds"] + copies_seconds,
+    }
 
 
 def dev_accuracy(directory: Path) -> float:
-    """Frame accuracy on dev, percent, of the weights that a model kept."""
+    """Frame accuracy on dev, in percent, of the weights that a model kept."""
     best = read_json(directory / "model.json")["best_dev_frame_accuracy"]
     return best or read_jsonl(directory / "metrics.jsonl")[-1]["dev_frame_accuracy"]
 

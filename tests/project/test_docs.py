@@ -80,15 +80,13 @@ def check_verb(words: list[str]) -> None:
 def check_tool(path: str, words: list[str]) -> None:
     """A tool: each option stands in its parser, or is one of an experiment's or a benchmark's."""
     text = (ROOT / path).read_text(encoding="utf-8")
-    for word in words:  # a benchmark that another one runs
-        if word.endswith(".py"):
-            text += (ROOT / path).with_name(word).read_text(encoding="utf-8")
-    if "parser_of" in text:
-        text += (ROOT / "tools/bench/tables.py").read_text(encoding="utf-8")
+    if "bench.main" in text:  # the parameters of the script's `measure` are its options
+        text += (ROOT / "tools/bench/bench.py").read_text(encoding="utf-8")
     for word in words:
         if word.startswith("--"):
             shared = "add_experiment" in text and word in ("--config", "--exp-dir", "--data-dir")
-            assert shared or f'"{word}"' in text, f"{path} has no {word}"
+            parameter = f" {word[2:].replace('-', '_')}: "
+            assert shared or f'"{word}"' in text or parameter in text, f"{path} has no {word}"
 
 
 def check(words: list[str]) -> None:

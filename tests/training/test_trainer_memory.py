@@ -10,7 +10,7 @@ import tiny_training
 import torch
 
 from acoustic_kd.system import memory as memory
-from bench.memory_watch import Memory
+from bench import TensorMemory
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -24,10 +24,10 @@ def test_logits_need_no_more_memory_than_they_are_given(tmp_path, monkeypatch, s
     for limit in (10.0, 0.1):
         train = replace(tiny_training.TRAIN, epochs=1, batch_frames=601, max_logits_mb=limit)
         subject = tiny_training.trainer(tmp_path / str(limit), soft, train)
-        with Memory(lambda found: found.ndim == 2 and found.shape[-1] == 300) as counted:
+        with TensorMemory(lambda t: t.ndim == 2 and t.shape[-1] == 300) as counted:
             subject._reset_counters()
             subject._step(torch.arange(601), 601, 1)
-        most[limit] = counted.most
+        most[limit] = counted.peak_bytes
     assert most[10.0] > 2 * 4 * 300 * 601
     # Beside them a few rows, and the gradient of the output's weights: a part's and the sum.
     assert most[0.1] < 0.1e6 + 8 * 4 * 300 + 2 * 4 * 300 * 33

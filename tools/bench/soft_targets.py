@@ -1,34 +1,27 @@
 #!/usr/bin/env python3
-"""How near writing and reading soft targets come to what bounds them.
+"""Speed of writing and reading soft targets, beside its bounds.
 
-For each encoding: frames per second of writing (windows, members, mean, encoding, what is measured,
-check sums, HDF5, SHA-256, the manifest entry), those of the members' forward passes alone on the
-same frames in the same blocks, and the ratio of the two; gigabytes per second of reading (every
-check made), those of reading the same file plainly, both from the cache, and the ratio; and frames
-per second of decoding batches. What is read is a shard of `--read-mb` or more, the first block's
-predictions over and over. All are measured in turn, several times; the best counts.
-
-usage: tools/bench/soft_targets.py [--classes 2000] [--width 512] [--layers 4] [--members 2]
-           [--frames 8192] [--kept 20] [--encodings top-k-16 top-p-16 sampled-16 dense-16 top-k-8]
-           [--read-mb 16] [--memory-gb GB] [--threads 1]
-           [--json FILE]
+For each encoding: frames per second of writing (windows, members, mean, encoding, statistics, check
+sums, HDF5, SHA-256, manifest entry), beside the members' forward passes alone on the same blocks;
+gigabytes per second of reading with every check, beside reading the same file plainly, both from
+the page cache; and frames per second of decoding batches. The shard that is read has --read-mb or
+more: the first block's predictions, repeated. The best of several passes counts.
 """
 
-import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from tables import Table, parser_of
 
+import bench
 from acoustic_kd.features.frames import Classes, Frames
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.write import BLOCK_FRAMES, Provenance, blocks_of, write_shard
+from acoustic_kd.soft_targets.write import BLOCK, Provenance, blocks_of, write_shard
 from acoustic_kd.training.ensemble import Mean
 from acoustic_kd.training.ensemble_predictions import Ensemble
 from acoustic_kd.training.model import (
@@ -40,118 +33,82 @@ from acoustic_kd.training.model import (
     use_bfloat16,
 )
 
-BINS, UTTERANCE = 40, 512  # features a frame, frames an utterance
-TEMPERATURE, REPEATS = 2.0, 3
+BINS, UTTERANCE_FRAMES = 40, 512
+BATCH_FRAMES, DECODED_BATCHES = 512, 64
+TEMPERATURE, PASSES = 2.0, 3
+ENCODINGS = ("top-k-16", "top-p-16", "sampled-16", "dense-16", "top-k-8")
 COLUMNS = {
-    "encoding": "encoding|", "written": "frames/s written|,.0f",
+    "encoding": "encoding", "written": "frames/s written|,.0f",
     "forward": "of the forward passes alone|,.0f", "write_share": "share|.2f",
     "frame_bytes": "bytes a frame|,.0f", "read": "GB/s read|.2f", "plain": "read plainly|.2f",
     "read_share": "share|.2f", "decoded": "frames/s decoded|,.0f",
 }  # fmt: skip
-BATCH, DECODED = 512, 64  # frames of a batch, batches that are decoded
 
 
-class Bench:
-    """Members and frames to predict, and what is measured on them."""
+def measure(
+    *,
+    classes: int = 2000,
+    width: int = 512,
+    layers: int = 4,
+    members: int = 2,
+    frames: int = 8192,
+    kept: int = 20,
+    encodings: Sequence[str] = ENCODINGS,
+    read_mb: float = 16,
+    memory_gb: float | None = None,
+) -> Iterator[bench.Row]:
+    """Yield a row for each encoding."""
+    with tempfile.TemporaryDirectory() as folder:
+        benchmark = Benchmark(Path(folder), classes, ModelConfig(layers, width), members, frames)
+        for name in encodings:
+            yield benchmark.row(name, kept, read_mb, memory_gb)
 
-    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
-        self.options, self.folder = options, folder
+
+class Benchmark:
+    """Random members and frames, and what is measured on them."""
+
+    def __init__(
+        self, folder: Path, classes: int, model: ModelConfig, members: int, num_frames: int
+    ) -> None:
+        self.folder, self.classes, self.model = folder, classes, model
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.low = use_bfloat16(None, self.device)
-        self.model = ModelConfig(layers=options.layers, width=options.width)
-        self.members = [self.member(number) for number in range(options.members)]
-        self.frames = frames = self.some_frames(options.frames, BINS)
+        self.members = [self.make_member(number) for number in range(members)]
+        self.frames = frames = self.random_frames(num_frames, BINS)
         windows = make_splicer(self.model, frames.features, frames.offsets, self.low)
         self.windows = windows.to(self.device)
 
-    def some_frames(self, total: int, bins: int) -> Frames:
-        """Frames of noise."""
-        offsets = np.append(np.arange(0, total, UTTERANCE), total)
-        ids = [f"u{number}" for number in range(len(offsets) - 1)]
-        features = torch.randn(total, bins, generator=torch.Generator().manual_seed(0))
-        return Frames(features, None, ids, offsets, Classes(self.options.classes, "bench"))
-
-    def member(self, number: int) -> Path:
-        """A fresh model; its logits are spread so that a few classes hold most of the mass."""
+    def make_member(self, number: int) -> Path:
+        """Write an untrained model whose logits spread so that few classes have most mass."""
         torch.manual_seed(number)
-        folder, model = (
-            self.folder / f"{number}",
-            build_model(self.model, BINS, self.options.classes),
-        )
-        torch.nn.init.normal_(model.output.weight, std=4 / self.options.width**0.5)
-        described = {"model": vars(self.model), "dimension": BINS, "digest": f"{number}"}
-        save_model(folder, model, described | {"classes": self.options.classes})
+        folder = self.folder / f"{number}"
+        model = build_model(self.model, BINS, self.classes)
+        torch.nn.init.normal_(model.output.weight, std=4 / self.model.width**0.5)
+        description = {"model": vars(self.model), "dimension": BINS, "digest": f"{number}"}
+        save_model(folder, model, description | {"classes": self.classes})
         return folder
 
-    def forward(self) -> float:
-        """Seconds of the members' forward passes."""
-        kind = torch.bfloat16 if self.low else torch.float32
-        members = [load_model(folder)[0].to(self.device, kind) for folder in self.members]
+    def random_frames(self, total: int, bins: int) -> Frames:
+        """Frames of noise."""
+        offsets = np.append(np.arange(0, total, UTTERANCE_FRAMES), total)
+        ids = [f"u{number}" for number in range(len(offsets) - 1)]
+        features = torch.randn(total, bins, generator=torch.Generator().manual_seed(0))
+        return Frames(features, None, ids, offsets, Classes(self.classes, "bench"))
 
-        @torch.inference_mode()
-        def passes() -> None:
-            for numbers in blocks_of(len(self.frames)):
-                windows = self.windows(numbers.to(self.device))
-                for member in members:
-                    logits_of(member, windows, self.low)
-
-        return self.seconds(passes)
-
-    def writing(self, encoding: Encoding, store: Path) -> float:
-        """Seconds of writing; the members are there beforehand."""
-        mean, memory = Mean(TEMPERATURE), self.options.memory_gb
-        ensemble = Ensemble(self.members, mean, self.device, self.low, memory)
-        next(ensemble.predictions(self.windows, blocks_of(len(self.frames))))
-        origin = Provenance(TEMPERATURE, ensemble.digests)
-
-        def write() -> None:
-            predictions = ensemble.predictions(self.windows, blocks_of(len(self.frames)))
-            write_shard(store / "shard-00000.h5", self.frames, predictions, origin, encoding)
-
-        return self.seconds(write)
-
-    def seconds(self, action: Callable[[], object]) -> float:
-        """Seconds of one call, on the device too."""
-        begun = time.perf_counter()
-        action()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - begun
-
-    def long_shard(self, encoding: Encoding, store: Path, frame_bytes: float) -> Frames:
-        """Write the shard that is read; returns its frames."""
-        blocks = max(1, round(self.options.read_mb * 1e6 / frame_bytes / BLOCK_FRAMES))
-        frames = self.some_frames(blocks * BLOCK_FRAMES, 1)
-        ensemble = Ensemble(self.members, Mean(TEMPERATURE), self.device, self.low)
-        block = torch.arange(BLOCK_FRAMES) % len(self.frames)
-        (one,) = ensemble.predictions(self.windows, [block])
-        origin = Provenance(TEMPERATURE, ensemble.digests)
-        write_shard(
-            store / "shard-00000.h5", frames, (one for _ in range(blocks)), origin, encoding
-        )
-        return frames
-
-    def reading(self, store: Path, frames: Frames) -> tuple[float, float, float]:
-        """Seconds of reading, of reading the bytes plainly, and of decoding in batches."""
-        path = store / "shard-00000.h5"
-        plain = self.seconds(path.read_bytes)
-        read = self.seconds(lambda: read_soft_targets(store, frames, TEMPERATURE))
-        soft = read_soft_targets(store, frames, TEMPERATURE).to(self.device)
-        order = torch.randperm(len(soft), generator=torch.Generator().manual_seed(1))
-        batches = order.to(self.device).split(BATCH)[:DECODED]
-        decode = self.seconds(lambda: [soft.batch(batch) for batch in batches])
-        return read, plain, decode / sum(map(len, batches))
-
-    def row(self, name: str) -> dict:
-        """The row of the table for an encoding."""
+    def row(self, name: str, kept: int, read_mb: float, memory_gb: float | None) -> bench.Row:
+        """Measure an encoding; returns its row of the table."""
         kind, _, bits = name.rpartition("-")
-        encoding = Encoding(kind, self.options.kept, bits=int(bits))
+        encoding = Encoding(kind, kept, bits=int(bits))
         short, long = self.folder / name, self.folder / f"{name}-long"
-        written = [(self.forward(), self.writing(encoding, short)) for _ in range(REPEATS)]
+        passes = [
+            (self.time_forward(), self.time_writing(encoding, short, memory_gb))
+            for _ in range(PASSES)
+        ]
+        forward, write = (min(column) for column in zip(*passes, strict=True))
         total, size = len(self.frames), (short / "shard-00000.h5").stat().st_size
-        frames = self.long_shard(encoding, long, size / total)
-        times = [self.reading(long, frames) for _ in range(2 * REPEATS)]
-        forward, write = (min(column) for column in zip(*written, strict=True))
+        blocks = max(1, round(read_mb * 1e6 / (size / total) / BLOCK))
+        frames = self.write_long_shard(encoding, long, blocks)
+        times = [self.time_reading(long, frames) for _ in range(2 * PASSES)]
         read, plain, decode = (min(column) for column in zip(*times, strict=True))
         read_bytes = (long / "shard-00000.h5").stat().st_size
         return {
@@ -166,30 +123,65 @@ class Bench:
             "decoded": 1 / decode,
         }
 
+    def time_forward(self) -> float:
+        """Seconds of the members' forward passes."""
+        kind = torch.bfloat16 if self.low else torch.float32
+        members = [load_model(folder)[0].to(self.device, kind) for folder in self.members]
 
-def main() -> None:
-    """Print the table."""
-    parser = parser_of(__doc__)
-    parser.add_argument("--classes", type=int, default=2000)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--members", type=int, default=2)
-    parser.add_argument("--frames", type=int, default=8192)
-    parser.add_argument("--kept", type=int, default=20)
-    parser.add_argument(
-        "--encodings",
-        nargs="+",
-        default=["top-k-16", "top-p-16", "sampled-16", "dense-16", "top-k-8"],
-    )
-    parser.add_argument("--read-mb", type=float, default=16)
-    parser.add_argument("--memory-gb", type=float)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as folder, Table(COLUMNS, options.json) as table:
-        bench = Bench(options, Path(folder))
-        for name in options.encodings:
-            table.add(bench.row(name))
+        @torch.inference_mode()
+        def forward() -> None:
+            for numbers in blocks_of(len(self.frames)):
+                windows = self.windows(numbers.to(self.device))
+                for member in members:
+                    logits_of(member, windows, self.low)
+
+        return self.seconds(forward)
+
+    def time_writing(self, encoding: Encoding, store: Path, memory_gb: float | None) -> float:
+        """Seconds of writing a shard; the members are loaded beforehand."""
+        ensemble = self.ensemble(memory_gb)
+        next(ensemble.predictions(self.windows, blocks_of(len(self.frames))))
+        origin = Provenance(TEMPERATURE, ensemble.digests)
+
+        def write() -> None:
+            predictions = ensemble.predictions(self.windows, blocks_of(len(self.frames)))
+            write_shard(store / "shard-00000.h5", self.frames, predictions, origin, encoding)
+
+        return self.seconds(write)
+
+    def ensemble(self, memory_gb: float | None = None) -> Ensemble:
+        """The members' ensemble on the device."""
+        return Ensemble(self.members, Mean(TEMPERATURE), self.device, self.low, memory_gb)
+
+    def write_long_shard(self, encoding: Encoding, store: Path, blocks: int) -> Frames:
+        """Write the shard that is read; returns its frames."""
+        frames = self.random_frames(blocks * BLOCK, 1)
+        ensemble = self.ensemble()
+        numbers = torch.arange(BLOCK) % len(self.frames)
+        (block,) = ensemble.predictions(self.windows, [numbers])
+        origin = Provenance(TEMPERATURE, ensemble.digests)
+        predictions = (block for _ in range(blocks))
+        write_shard(store / "shard-00000.h5", frames, predictions, origin, encoding)
+        return frames
+
+    def time_reading(self, store: Path, frames: Frames) -> tuple[float, float, float]:
+        """Seconds of reading a store, of reading its bytes plainly, of decoding a frame."""
+        plain = self.seconds((store / "shard-00000.h5").read_bytes)
+        read = self.seconds(lambda: read_soft_targets(store, frames, TEMPERATURE))
+        soft = read_soft_targets(store, frames, TEMPERATURE).to(self.device)
+        order = torch.randperm(len(soft), generator=torch.Generator().manual_seed(1))
+        batches = order.to(self.device).split(BATCH_FRAMES)[:DECODED_BATCHES]
+        decode = self.seconds(lambda: [soft.batch(batch) for batch in batches])
+        return read, plain, decode / sum(map(len, batches))
+
+    def seconds(self, action: Callable[[], object]) -> float:
+        """Seconds of one call, the device's work included."""
+        begin = time.perf_counter()
+        action()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - begin
 
 
 if __name__ == "__main__":
-    main()
+    bench.main(measure, COLUMNS)

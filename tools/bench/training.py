@@ -1,78 +1,88 @@
 #!/usr/bin/env python3
-"""How much of the matrix products' speed training reaches, for small nets and large.
+"""Speed of training beside the matrix products alone and beside a tutorial's loop.
 
-For each net, frames per second of the training loop, those that the bare matrix products of its
-forward and backward pass would allow, and the ratio of the two. The loop is the whole of it: frames
-and soft targets of real shards, windows, loss, gradient, optimiser. The products are of the same
-shapes and in the same type; they are measured before and after the loop, and the best counts on
-either side. The peer is the loop that a tutorial has: a DataLoader over windows and dense soft
-targets that were put together before, cross-entropy, KL divergence, AdamW. A GPU is used if there
-is one.
+For each network: frames per second of the whole training loop (frames and soft targets from shards,
+windows, loss, gradient, optimiser); of the matrix products of its forward and backward passes alone
+(the same shapes and type, measured before and after the loop, the best counts); and of a tutorial's
+loop: a DataLoader over windows and dense soft targets prepared beforehand, cross-entropy, KL
+divergence, AdamW. A GPU is used if there is one.
 
-With `--models N` only whole trainings of two epochs are timed: N models one after another, each
-with all the threads, and N side by side in processes that share the threads.
-
-usage: tools/bench/training.py [--nets 2x300:10 2x800:10 2x1200:10 4x512:700] [--batch 128]
-           [--kept 20] [--steps 100] [--models N] [--threads 1] [--json FILE]
-
-A net is LAYERSxWIDTH:CLASSES. With 10 classes its frames are as MNIST's: one of 784 values, dense
-soft targets. Others are as speech: windows of 26 frames of 40 values, k classes kept. The paper's:
+A network is LAYERSxWIDTH:CLASSES. With 10 classes its frames are MNIST's: 784 values, dense soft
+targets. Others are speech: windows of 26 frames of 40 values, k classes kept. The paper's networks:
 
        tools/bench/training.py --nets 8x2560:5000 8x2560:14000 --batch 1024 --steps 4 --threads 2
 """
 
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from tables import Table, best_time, parser_of
 from torch.utils.data import DataLoader, TensorDataset
 
+import bench
 from acoustic_kd.features.frames import Classes, FrameSequence, read_frames, write_store
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.write import Provenance, blocks_of, write_shard
-from acoustic_kd.system.parallel import mapping, torch_threads
 from acoustic_kd.training.model import build_model, make_splicer, use_bfloat16
 from acoustic_kd.training.processes import make_accelerator
 from acoustic_kd.training.schedule import TrainingRun
 from acoustic_kd.training.trainer import Trainer
 
-MNIST_CLASSES, UTTERANCE, TEMPERATURE = 10, 512, 2.0
-EPOCHS = 3  # the first is not counted
+MNIST_CLASSES, UTTERANCE_FRAMES, TEMPERATURE = 10, 512, 2.0
+EPOCHS = 3  # the first is a warm-up
+NETS = ("2x300:10", "2x800:10", "2x1200:10", "4x512:700")
 COLUMNS = {
-    "net": "net|", "batch": "batch|", "type": "type|", "speed": "frames/s|,.0f",
+    "net": "net", "batch": "batch", "type": "type", "speed": "frames/s|,.0f",
     "bound": "of the matrix products alone|,.0f", "share": "share|.2f",
     "plain": "of a tutorial's loop|,.0f", "gain": "gain|.2f",
 }  # fmt: skip
 
-MODELS_COLUMNS = {
-    "net": "net|", "batch": "batch|", "type": "type|", "models": "models|",
-    "turns": "one after another, s|.1f", "side": "side by side, s|.1f", "ratio": "ratio|.2f",
-}  # fmt: skip
+
+def measure(
+    *, nets: Sequence[str] = NETS, batch: int = 128, steps: int = 100, kept: int = 20
+) -> Iterator[bench.Row]:
+    """Yield a row for each network; `steps` are those of an epoch."""
+    for text in nets:
+        with tempfile.TemporaryDirectory() as name:
+            net = Net.parse(text, batch, Path(name))
+            net.write_data(steps, kept)
+            bounds = [product_speed(net)]
+            speed = max(epoch["frames_per_second"] for epoch in net.train(EPOCHS)[1:])
+            bounds.append(product_speed(net))
+            plain = plain_speed(net)
+        row = {"net": text, "batch": batch, "type": net.type_name, "speed": speed}
+        row |= {"bound": max(bounds), "share": speed / max(bounds)}
+        yield row | {"plain": plain, "gain": speed / plain}
 
 
 @dataclass(frozen=True)
 class Net:
-    """A shape of net, and the frames it sees."""
+    """The shape of a network, its batch size and its training data.
+
+    Attributes:
+        folder: where its frames, soft targets and models are.
+    """
 
     layers: int
     width: int
     classes: int
+    batch: int
+    folder: Path
 
     @classmethod
-    def of(cls, text: str) -> "Net":
-        """From LAYERSxWIDTH:CLASSES."""
+    def parse(cls, text: str, batch: int, folder: Path) -> "Net":
+        """Read LAYERSxWIDTH:CLASSES."""
         shape, _, classes = text.partition(":")
         layers, _, width = shape.partition("x")
-        return cls(int(layers), int(width), int(classes))
+        return cls(int(layers), int(width), int(classes), batch, folder)
 
     @property
     def is_mnist(self) -> bool:
@@ -93,76 +103,88 @@ class Net:
         window = self.model.left_frames + 1 + self.model.right_frames
         return [window * self.bins, *[self.width] * self.layers, self.classes]
 
+    @property
+    def device(self) -> torch.device:
+        return make_accelerator().device
 
-def write_data(net: Net, frames: int, kept: int, folder: Path) -> None:
-    """Shards of frames and of soft targets, of noise."""
-    rng = np.random.default_rng(0)
-    utterances = (
-        FrameSequence(
-            f"u{first}",
-            rng.random((min(UTTERANCE, frames - first), net.bins), np.float32),
-            rng.integers(net.classes, size=min(UTTERANCE, frames - first)),
+    @property
+    def kind(self) -> torch.dtype:
+        """The type of the matrix products."""
+        return torch.bfloat16 if use_bfloat16(None, self.device) else torch.float32
+
+    @property
+    def type_name(self) -> str:
+        return str(self.kind).removeprefix("torch.")
+
+    def write_data(self, steps: int, kept: int) -> None:
+        """Write random frames and soft targets for an epoch of `steps`."""
+        frames = steps * self.batch
+        rng = np.random.default_rng(0)
+        lengths = (
+            (n, min(UTTERANCE_FRAMES, frames - n)) for n in range(0, frames, UTTERANCE_FRAMES)
         )
-        for first in range(0, frames, UTTERANCE)
-    )
-    write_store(folder / "frames", utterances, Classes(net.classes, "bench"), frames)
-    generator = torch.Generator().manual_seed(0)
-    stored = read_frames(folder / "frames")
-    predictions = (
-        torch.softmax(4 * torch.randn(len(block), net.classes, generator=generator), -1)
-        for block in blocks_of(frames)
-    )
-    (folder / "soft").mkdir()
-    encoding = Encoding("dense") if net.is_mnist else Encoding("top-k", kept)
-    origin = Provenance(TEMPERATURE, ("bench",))
-    write_shard(folder / "soft" / "shard-00000.h5", stored, predictions, origin, encoding)
+        utterances = (
+            FrameSequence(
+                f"u{first}",
+                rng.random((length, self.bins), np.float32),
+                rng.integers(self.classes, size=length),
+            )
+            for first, length in lengths
+        )
+        write_store(self.folder / "frames", utterances, Classes(self.classes, "bench"), frames)
+        generator = torch.Generator().manual_seed(0)
+        predictions = (
+            torch.softmax(4 * torch.randn(len(block), self.classes, generator=generator), -1)
+            for block in blocks_of(frames)
+        )
+        (self.folder / "soft").mkdir()
+        encoding = Encoding("dense") if self.is_mnist else Encoding("top-k", kept)
+        shard, origin = self.folder / "soft" / "shard-00000.h5", Provenance(TEMPERATURE, ("bench",))
+        write_shard(shard, read_frames(self.folder / "frames"), predictions, origin, encoding)
+
+    def train(self, epochs: int, number: int = 1) -> list[dict]:
+        """Train model `number`; returns its metrics by epoch."""
+        frames = read_frames(self.folder / "frames")
+        soft = read_soft_targets(self.folder / "soft", frames, TEMPERATURE)
+        settings = TrainConfig(epochs=epochs, batch_frames=self.batch, schedule="cosine")
+        job = TrainingRun(f"{self}", number, self.model, settings, 0.5, "bench", report=1000)
+        directory = self.folder / f"{number:02d}"
+        return Trainer(job, directory, frames, None, soft, make_accelerator()).run()
 
 
-def loop_speed(net: Net, batch: int, folder: Path) -> float:
-    """Frames per second of the training loop, the best of several epochs."""
-    history = train(net, batch, folder, EPOCHS)
-    return max(epoch["frames_per_second"] for epoch in history[1:])
+def product_speed(net: Net) -> float:
+    """Frames per second of the matrix products alone."""
+    seconds, options = 0.0, {"dtype": net.kind, "device": net.device}
+    for number, (fan_in, fan_out) in enumerate(pairwise(net.sizes)):
+        x = torch.rand(net.batch, fan_in, **options)
+        w = torch.rand(fan_out, fan_in, **options)
+        g = torch.rand(net.batch, fan_out, **options)
+        seconds += bench.best_time(lambda x=x, w=w: x @ w.T)
+        seconds += bench.best_time(lambda x=x, g=g: g.T @ x)
+        if number:  # the gradient with respect to the inputs is not needed
+            seconds += bench.best_time(lambda w=w, g=g: g @ w)
+    return net.batch / seconds
 
 
-def train(net: Net, batch: int, folder: Path, epochs: int, number: int = 1) -> list[dict]:
-    """Train model `number` on the shards in `folder`; its metrics by epoch."""
-    frames = read_frames(folder / "frames")
-    soft = read_soft_targets(folder / "soft", frames, TEMPERATURE)
-    settings = TrainConfig(epochs=epochs, batch_frames=batch, schedule="cosine")
-    job = TrainingRun(f"{net}", number, net.model, settings, 0.5, "bench", report=1000)
-    directory = folder / f"{number:02d}"
-    return Trainer(job, directory, frames, None, soft, make_accelerator()).run()
-
-
-def seconds_of_models(net: Net, batch: int, folder: Path, models: int, jobs: int) -> float:
-    """Seconds of several trainings, so many at a time; the threads are divided among them."""
-    threads, work = max(1, torch.get_num_threads() // jobs), partial(train, net, batch, folder, 2)
-    with torch_threads(threads), mapping(models, jobs, torch.set_num_threads, (threads,)) as over:
-        for _ in range(2):  # the first time warms up
-            begun = time.perf_counter()
-            list(over(work, range(models), "training"))
-    return time.perf_counter() - begun
-
-
-def plain_speed(net: Net, batch: int, folder: Path, kind: torch.dtype) -> float:
-    """Frames per second of the loop that one would write first, the best of several epochs."""
-    device = make_accelerator().device
-    frames = read_frames(folder / "frames")
-    soft = read_soft_targets(folder / "soft", frames, TEMPERATURE)
+def plain_speed(net: Net) -> float:
+    """Frames per second of a tutorial's loop, the best of several epochs."""
+    device, kind = net.device, net.kind
+    frames = read_frames(net.folder / "frames")
+    soft = read_soft_targets(net.folder / "soft", frames, TEMPERATURE)
     numbers = torch.arange(len(frames))
     splice = make_splicer(net.model, frames.features, frames.offsets, False)
-    windows = torch.cat([splice(part) for part in numbers.split(batch)]).float()
+    windows = torch.cat([splice(part) for part in numbers.split(net.batch)]).float()
     classes, dense = soft.batch(numbers)
     dense = dense.half()
     if classes is not None:
         dense = torch.zeros(len(frames), net.classes).half().scatter_(-1, classes, dense)
     items = TensorDataset(windows, frames.labels, dense)
-    loader = DataLoader(items, batch, shuffle=True, pin_memory=device.type == "cuda")
+    loader = DataLoader(items, net.batch, shuffle=True, pin_memory=device.type == "cuda")
     model = build_model(net.model, net.bins, net.classes).to(device)
     optimizer = torch.optim.AdamW(model.parameters())
     speeds = []
     for _ in range(EPOCHS):
-        begun = time.perf_counter()
+        begin = time.perf_counter()
         for inputs, labels, targets in loader:
             with torch.autocast(device.type, kind, enabled=kind != torch.float32):
                 logits = model(inputs.to(device))
@@ -174,73 +196,9 @@ def plain_speed(net: Net, batch: int, folder: Path, kind: torch.dtype) -> float:
             optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        speeds.append(len(frames) / (time.perf_counter() - begun))
+        speeds.append(len(frames) / (time.perf_counter() - begin))
     return max(speeds[1:])
 
 
-def bound(net: Net, batch: int, device: torch.device, kind: torch.dtype) -> float:
-    """Frames per second of the matrix products alone."""
-    seconds = 0.0
-    for number, (fan_in, fan_out) in enumerate(pairwise(net.sizes)):
-        x = torch.rand(batch, fan_in, dtype=kind, device=device)
-        w = torch.rand(fan_out, fan_in, dtype=kind, device=device)
-        g = torch.rand(batch, fan_out, dtype=kind, device=device)
-        seconds += best_time(lambda x=x, w=w: x @ w.T)
-        seconds += best_time(lambda x=x, g=g: g.T @ x)
-        if number:  # nothing asks for the gradient by the frames themselves
-            seconds += best_time(lambda w=w, g=g: g @ w)
-    return batch / seconds
-
-
-def measure(text: str, batch: int, steps: int, kept: int) -> dict:
-    """A row of the table."""
-    net, device = Net.of(text), make_accelerator().device
-    kind = torch.bfloat16 if use_bfloat16(None, device) else torch.float32
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_data(net, batch * steps, kept, folder)
-        limits = [bound(net, batch, device, kind)]
-        speed = loop_speed(net, batch, folder)
-        limits.append(bound(net, batch, device, kind))
-        plain = plain_speed(net, batch, folder, kind)
-    limit = max(limits)
-    row = {"net": text, "batch": batch, "type": str(kind).removeprefix("torch.")}
-    row |= {"speed": speed, "bound": limit, "share": speed / limit}
-    return row | {"plain": plain, "gain": speed / plain}
-
-
-def measure_models(text: str, batch: int, steps: int, kept: int, models: int) -> dict:
-    """A row of the table of several models."""
-    net, device = Net.of(text), make_accelerator().device
-    kind = torch.bfloat16 if use_bfloat16(None, device) else torch.float32
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_data(net, batch * steps, kept, folder)
-        turns, side = (seconds_of_models(net, batch, folder, models, n) for n in (1, models))
-    row = {"net": text, "batch": batch, "type": str(kind).removeprefix("torch."), "models": models}
-    return row | {"turns": turns, "side": side, "ratio": turns / side}
-
-
-def main() -> None:
-    """Print the table."""
-    parser = parser_of(__doc__)
-    parser.add_argument(
-        "--nets", nargs="+", default=["2x300:10", "2x800:10", "2x1200:10", "4x512:700"]
-    )
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=100, help="an epoch")
-    parser.add_argument("--kept", type=int, default=20)
-    parser.add_argument("--models", type=int, help="trained one after another and side by side")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    with Table(MODELS_COLUMNS if options.models else COLUMNS, options.json) as table:
-        for net in options.nets:
-            arguments = net, options.batch, options.steps, options.kept
-            if options.models:
-                table.add(measure_models(*arguments, options.models))
-            else:
-                table.add(measure(*arguments))
-
-
 if __name__ == "__main__":
-    main()
+    bench.main(measure, COLUMNS)

@@ -1,21 +1,16 @@
 #!/usr/bin/env python3
-"""How the cost of the phonetic decision tree grows with the speech it is grown from.
+"""Cost of the phonetic decision tree by amount of speech.
 
-An eighth of an experiment's train utterances, a quarter, a half, all of them: hours, triphone
-states seen, processor seconds of gathering their statistics (also for an hour of speech) and of
-growing the tree, senones, and the peak memory of a process that does nothing else.
-
-usage: tools/bench/tree.py EXP_DIR [--shares 0.125 0.25 0.5 1] [--leaves 1500] [--json FILE]
+For an eighth, a quarter, half and all of an experiment's train utterances: hours, triphone states
+seen, processor seconds of collecting their statistics (also per hour of speech) and of growing the
+tree, senones, and the peak memory of a process that does nothing else.
 """
 
-import argparse
-import multiprocessing
 import time
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tables import Table
-
+import bench
 from acoustic_kd.alignment.segmentation import read_segmentations
 from acoustic_kd.alignment.tree import Statistics, build_tree
 from acoustic_kd.decoding.graph.compile import peak_memory
@@ -30,51 +25,43 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def measure(experiment: Path, share: float, leaves: int, min_frames: int) -> dict:
-    """One share of the utterances."""
+def measure(
+    experiment: Path,
+    *,
+    shares: Sequence[float] = (0.125, 0.25, 0.5, 1.0),
+    leaves: int = 1500,
+    min_frames: int = 60,
+) -> Iterator[bench.Row]:
+    """Yield a row for each share of the utterances."""
+    for share in shares:
+        yield bench.in_new_process(grow, experiment, share, leaves, min_frames)
+
+
+def grow(experiment: Path, share: float, leaves: int, min_frames: int) -> bench.Row:
+    """Grow the tree from a share of the aligned utterances."""
     segmentations = {s.id: s for s in read_segmentations(experiment / "align" / "train.jsonl")}
-    statistics = Statistics(
-        (SILENCE, *read_lexicon(experiment / "corpus" / "lexicon.txt").phones())
-    )
+    phones = read_lexicon(experiment / "corpus" / "lexicon.txt").phones()
+    statistics = Statistics((SILENCE, *phones))
     stored = (u for p in shard_paths(experiment / "frames" / "train") for u in read_utterances(p))
-    heard = [u for u in stored if u.id in segmentations]
-    heard = list(islice(heard, round(share * len(heard))))
-    begun = time.process_time()
-    for utterance in heard:
+    aligned = [u for u in stored if u.id in segmentations]
+    aligned = aligned[: round(share * len(aligned))]
+    begin = time.process_time()
+    for utterance in aligned:
         statistics.add(segmentations[utterance.id], utterance.features)
-    gathered = time.process_time()
+    collected = time.process_time()
     inventory = build_tree(statistics, leaves, min_frames)
-    ended = time.process_time()
-    hours = sum(len(u.features) for u in heard) * SHIFT_SECONDS / 3600
+    end = time.process_time()
+    hours = sum(len(u.features) for u in aligned) * SHIFT_SECONDS / 3600
     return {
         "hours": hours,
         "contexts": len(statistics.keys),
-        "gathering": gathered - begun,
-        "an_hour": (gathered - begun) / hours,
-        "growing": ended - gathered,
+        "gathering": collected - begin,
+        "an_hour": (collected - begin) / hours,
+        "growing": end - collected,
         "senones": inventory.num_senones,
         "peak_gib": peak_memory() / 2**30,
     }
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("experiment", type=Path, help="its stage 'frames' is done")
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.125, 0.25, 0.5, 1.0])
-    parser.add_argument("--leaves", type=int, default=1500)
-    parser.add_argument("--min-frames", type=int, default=60)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    fresh = multiprocessing.get_context("spawn")
-    with Table(COLUMNS, options.json) as table:
-        for share in options.shares:
-            arguments = options.experiment, share, options.leaves, options.min_frames
-            with fresh.Pool(1) as pool:
-                table.add(pool.apply(measure, arguments))
-
-
 if __name__ == "__main__":
-    main()
+    bench.main(measure, COLUMNS)
