@@ -7,12 +7,14 @@ bootstrap over the test utterances, drawn alike for all systems, so that what an
 utterance does to all of them cancels in a comparison.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import kaldialign
 import numpy as np
 
+from acoustic_kd.decoding.error_listing import NOTHING
 from acoustic_kd.decoding.scoring import Score, error_counts, pooled, replicate
 from acoustic_kd.decoding.workers import DecodingResult
 from acoustic_kd.features.fbank import SHIFT_SECONDS
@@ -220,6 +222,36 @@ def _share(rates: np.ndarray) -> float | None:
     """
     one, ensemble, distilled = rates
     return float((one - distilled) / (one - ensemble)) if ensemble < one else None
+
+
+def count_new_words(
+    references: Mapping[str, Sequence[str]],
+    transcripts: Mapping[str, Mapping[str, Sequence[str]]],
+    unseen: Collection[str],
+) -> dict[str, Any]:
+    """Test words that a system has not seen in training, and how many it recognised.
+
+    Args:
+        references: test utterance → words.
+        transcripts: system → test utterance → recognised words.
+        unseen: words that neither the train transcripts nor the language model's text have.
+    """
+    words = [word for reference in references.values() for word in reference]
+    affected = [name for name, words in references.items() if not set(unseen).isdisjoint(words)]
+    return {
+        "words": len(words),
+        "new": sum(word in unseen for word in words),
+        "right": {
+            system: sum(
+                expected == word and word in unseen
+                for name in affected
+                for expected, word in kaldialign.align(
+                    list(references[name]), list(recognised[name]), NOTHING
+                )
+            )
+            for system, recognised in transcripts.items()
+        },
+    }
 
 
 def last_epoch_gain(history: Iterable[Mapping[str, Any]]) -> float | None:

@@ -140,11 +140,24 @@ def transfer_set_summary(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def new_word_summary(results: Mapping[str, Any]) -> list[str]:
+    """How many test words are new, and how many of them were recognised; nothing if none is."""
+    counts = results.get("new_words", {})
+    if not counts.get("new"):
+        return []
+    right = ", ".join(f"{name} {count}" for name, count in counts["right"].items())
+    return [
+        f"new words: {counts['new']} of {counts['words']} test words are neither in the train "
+        f"transcripts nor in the language model's text; recognised: {right}"
+    ]
+
+
 def sentences(results: Mapping[str, Any]) -> list[str]:
     """All that is said below the tables."""
     return [
         *gain_summary(results),
         *transfer_set_summary(results),
+        *new_word_summary(results),
         *training_sentences(results),
         *precision_sentences(results),
     ]

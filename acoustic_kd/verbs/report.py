@@ -1,14 +1,23 @@
 """The report stage: results.json, the table and report.html."""
 
+from pathlib import Path
+
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.model_training import count_workers
 from acoustic_kd.experiment.models import systems
 from acoustic_kd.experiment.transfer_set import transfer_frames
+from acoustic_kd.experiment.words import normaliser
 from acoustic_kd.features.frames import count_frames, shard_paths
+from acoustic_kd.language.text import TextFile
 from acoustic_kd.reports.pages import report_page
-from acoustic_kd.reports.results import Measurement, last_epoch_gain, make_results
+from acoustic_kd.reports.results import (
+    Measurement,
+    count_new_words,
+    last_epoch_gain,
+    make_results,
+)
 from acoustic_kd.reports.tables import markdown, terminal_table
 from acoustic_kd.settings import shaping_settings
 from acoustic_kd.system.files import json_sha256, read_json, read_jsonl, write_json, write_text
@@ -42,6 +51,9 @@ def run(experiment: Experiment) -> None:
         experiment.config.train.members,
         {u.id: u.speaker for u in manifest},
     )
+    unseen = unseen_words(experiment, {word for words in references.values() for word in words})
+    if unseen is not None:
+        results["new_words"] = count_new_words(references, transcripts, unseen)
     results["transfer_set"] = transfer_frames(experiment)
     results["last_epoch_gains"] = {n: gain for n, gain in gains.items() if gain is not None}
     results["bfloat16"] = described["baseline"][0]["bfloat16"]
@@ -53,6 +65,21 @@ def run(experiment: Experiment) -> None:
     write_text(experiment.directory / "report.html", page)
     print(terminal_table(results))
     print(f"  in {experiment.directory / 'report.html'}, results.md and results.json beside it")
+
+
+def unseen_words(experiment: Experiment, words: set[str]) -> set[str] | None:
+    """Those words that neither the train transcripts nor `lm.text` have; None with `lm.arpa`."""
+    lm, unseen = experiment.config.lm, set(words)
+    if lm.arpa is not None:
+        return None
+    for utterance in read_manifest(experiment.path("corpus") / "train.jsonl"):
+        unseen.difference_update((utterance.text or "").split())
+    if lm.text is not None and unseen:
+        for sentence in TextFile(Path(lm.text), "lm.text", normaliser(experiment.config)):
+            unseen.difference_update(sentence)
+            if not unseen:
+                break
+    return unseen
 
 
 def _minutes(experiment: Experiment) -> dict[str, float]:

@@ -3,16 +3,20 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from html_pages import every, read_page, section, tables
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acoustic_kd.corpora.utterances import read_manifest
+from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.reports.frame_sections import MISSING, confusion_picture, pooled
 from acoustic_kd.reports.pages import report_page
 from acoustic_kd.reports.results import Measurement
 from acoustic_kd.reports.sentences import differing_sentences, mark_errors
+from acoustic_kd.verbs.report import unseen_words
 
 SYSTEMS = ("baseline", "control", "ensemble", "distilled")
 HOSTILE = '<script>alert("1")</script>&lt;"><img src=x onerror=alert(1)>{{7*7}}'
@@ -93,6 +97,31 @@ def test_frame_figures_agree_with_what_was_measured(folder, page, results):
             assert label == sorted(label, reverse=True)  # warmer is flatter
     phones = {row[0] for row in tables(section(page, "confusions"))[0][1:]}
     assert phones == set(found["phones"])
+
+
+def test_new_words_are_those_that_train_lacks(folder, results):
+    train, test = (
+        [word for u in read_manifest(folder / "corpus" / f"{split}.jsonl") for word in words_of(u)]
+        for split in ("train", "test")
+    )
+    assert results["new_words"]["new"] == sum(word not in set(train) for word in test)
+
+
+def test_words_of_the_language_models_text_are_not_new(folder, tmp_path):
+    experiment = open_experiment(folder)
+    (tmp_path / "text").write_text("ZEBRAS SLEEP\nGNUS SLEEP\n", encoding="utf-8")
+
+    def unseen(**lm):
+        config = replace(experiment.config, lm=replace(experiment.config.lm, **lm))
+        return unseen_words(replace(experiment, config=config), {"ZEBRAS", "GNUS", "EMUS"})
+
+    assert unseen() == {"ZEBRAS", "GNUS", "EMUS"}
+    assert unseen(text=str(tmp_path / "text")) == {"EMUS"}
+    assert unseen(arpa="lm.arpa") is None
+
+
+def words_of(utterance):
+    return (utterance.text or "").split()
 
 
 def test_curves_and_soft_targets_are_those_of_the_files(folder, page):

@@ -8,6 +8,7 @@ import pytest
 from measurements import RIGHT, WORDS, measurement, results_of
 
 from acoustic_kd.reports.results import (
+    count_new_words,
     differences,
     kind_pairs,
     last_epoch_gain,
@@ -16,6 +17,7 @@ from acoustic_kd.reports.tables import (
     difference_table,
     gain_summary,
     markdown,
+    new_word_summary,
     table_rows,
     terminal_table,
     training_sentences,
@@ -253,6 +255,20 @@ def test_enough_speakers_are_drawn_instead_of_utterances():
         other = narrow["pairs"][name]
         assert pair["points"] == pytest.approx(other["points"])
         assert np.ptp(pair["ci95"]) > 2 * np.ptp(other["ci95"])
+
+
+def test_new_words_are_counted_and_told_if_there_are_any(results):
+    references = {"a": ["THE", "ZEBRA", "SAT"], "b": ["GNU"], "c": ["THE", "CAT"], "d": ["EMU"]}
+    member = {"a": ["THE", "ZEBRA", "SAD"], "b": ["THE"], "c": ["THE", "CAT", "GNU"], "d": []}
+    transcripts = {"member-01": member, "ensemble": references}
+    counts = count_new_words(references, transcripts, {"ZEBRA", "GNU", "EMU"})
+    assert counts == {"words": 7, "new": 3, "right": {"member-01": 1, "ensemble": 3}}
+    summary = new_word_summary({"new_words": counts})
+    assert "3 of 7 test words" in summary[0] and "member-01 1, ensemble 3" in summary[0]
+    assert summary[0] in markdown(results | {"new_words": counts})
+    none = count_new_words(references, transcripts, set())
+    assert none == {"words": 7, "new": 0, "right": {"member-01": 0, "ensemble": 0}}
+    assert new_word_summary({"new_words": none}) == new_word_summary(results) == []
 
 
 def test_each_speaker_has_a_row(results):
