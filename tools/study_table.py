@@ -5,7 +5,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from acoustic_kd.reports.charts import document, element, line, step, text
-from acoustic_kd.reports.tables import markdown_table
+from acoustic_kd.reports.tables import as_markdown
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_text
 
@@ -32,7 +32,7 @@ def table(results: dict[str, Any], command: str) -> str:
             factor = row["factor"]
             rows.append([f"**{factor}**", *[""] * (len(HEADING) - 1)])
         rows.append([row["name"], *_cells(row)])
-    return "\n".join(["```sh", command, "```", "", about, "", *markdown_table(rows), ""])
+    return "\n".join(["```sh", command, "```", "", about, "", *as_markdown(rows), ""])
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

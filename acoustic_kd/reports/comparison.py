@@ -16,7 +16,7 @@ from acoustic_kd.reports.frame_sections import STYLES
 from acoustic_kd.reports.page import NONE, Note, Part, Picture, Section, Table
 from acoustic_kd.reports.results import differences
 from acoustic_kd.reports.sections import difference_part, gain_pictures, system_rows
-from acoustic_kd.reports.tables import table_rows
+from acoustic_kd.reports.tables import wer_first
 
 FOLD = "corpus.fold"  # the setting in which folds differ
 
@@ -54,7 +54,7 @@ def _inventory(experiment: ExperimentFiles) -> str | None:
 
 def comparison_parts(experiments: Sequence[ExperimentFiles]) -> list[Part]:
     """The systems in a table, and their figures on test in pictures."""
-    table = side_by_side(experiments, lambda experiment: table_rows(experiment.results))
+    table = side_by_side(experiments, lambda experiment: wer_first(experiment.results))
     legend = list(STYLES.items())
     note = "Filled, with the figure at the end: the distilled models."
     parts: list[Part] = [Table(table), Note(note)]

@@ -3,7 +3,9 @@
 All are made of one list of sections; a report is a comparison of one experiment.
 """
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ from acoustic_kd.reports import comparison, frame_sections, model_sections, sect
 from acoustic_kd.reports.experiment_files import ExperimentFiles, read_experiment, short_names
 from acoustic_kd.reports.page import Section, render
 from acoustic_kd.reports.sentences import sentences_section
-from acoustic_kd.reports.tables import gain_summary, sentences
+from acoustic_kd.reports.tables import gain_summary, headline, sentences
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_text
+from acoustic_kd.version import __version__
 
 MIN_COMPARED = 2  # experiments
 MakeSection = Callable[[Sequence[ExperimentFiles]], Section]
@@ -66,21 +69,25 @@ def report_page(directories: Sequence[Path], results: Mapping[str, Any]) -> str:
         results: the contents of its `results.json`, or pooled over the folds.
     """
     experiment = ExperimentFiles(Path(directories[0]).resolve().name, directories, results)
-    title = f"{results['corpus']}: {', '.join(s['name'] for s in results['systems'])}"
-    if len(directories) > 1:
-        title += f" over {len(directories)} folds"
     lead = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences(results)]
-    return make_page(title, lead, [experiment])
+    return make_page(headline(results), [_made_by(results.get("command", "")), *lead], [experiment])
 
 
-def comparison_page(experiments: Sequence[ExperimentFiles]) -> str:
+def _made_by(command: str) -> str:
+    """Date, version and command."""
+    made = f"Made on {date.today():%Y-%m-%d} by acoustic-kd {__version__}"
+    return f"{made}: {command}" if command else f"{made}."
+
+
+def comparison_page(experiments: Sequence[ExperimentFiles], command: str = "") -> str:
     """Several experiments side by side."""
     names = [experiment.name for experiment in experiments]
     lead = [
         f"{experiment.name}: {' '.join(f'{line}.' for line in gain_summary(experiment.results))}"
         for experiment in experiments
     ]
-    return make_page(f"{', '.join(names[:-1])} and {names[-1]} compared", lead, experiments)
+    title = f"{', '.join(names[:-1])} and {names[-1]} compared"
+    return make_page(title, [_made_by(command), *lead], experiments)
 
 
 def compare(directories: Sequence[Path], out: Path) -> None:
@@ -91,4 +98,5 @@ def compare(directories: Sequence[Path], out: Path) -> None:
         raise UserError(f"--out is {out}, a folder; give the name of a file, such as compare.html")
     names = short_names([directory.resolve() for directory in directories])
     pairs = zip(directories, names, strict=True)
-    write_text(out, comparison_page([read_experiment(*pair) for pair in pairs]))
+    command = shlex.join(["acoustic-kd", "compare", *map(str, directories), "--out", str(out)])
+    write_text(out, comparison_page([read_experiment(*pair) for pair in pairs], command))

@@ -14,7 +14,7 @@ from acoustic_kd.reports.tables import (
     difference_caption,
     difference_table,
     speaker_table,
-    table_rows,
+    wer_first,
 )
 
 
@@ -33,7 +33,7 @@ def results_section(experiment: ExperimentFiles) -> Section:
         )
     ]
     parts: list[Part] = [
-        Table(table_rows(results), RESULTS_CAPTION),
+        Table(wer_first(results), RESULTS_CAPTION),
         *pictures,
         *gain_pictures({"": results}),
         difference_part(results["differences"]),
@@ -126,9 +126,8 @@ def speakers_section(experiment: ExperimentFiles) -> Section:
 def settings_section(experiment: ExperimentFiles) -> Section:
     """The command and the settings, of folds those that all have in common."""
     title = "Settings of all folds" if len(experiment.directories) > 1 else "Settings"
-    command = experiment.results.get("command")
-    parts: list[Part] = [Note(f"Command: {command}")] if command else []
-    parts.append(Note(f"Digest of the settings: {experiment.results['config_digest']}"))
+    digest = experiment.results["config_digest"]
+    parts: list[Part] = [Note(f"Digest of the settings: {digest}")]
     if experiment.settings:
         table = [[key, str(value)] for key, value in sorted(experiment.settings.items())]
         parts.append(Table([["setting", "value"], *table]))

@@ -69,6 +69,29 @@ def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def wer_first(results: Mapping[str, Any]) -> list[list[str]]:
+    """`table_rows` with test before dev and WER first: a phone shows the first columns alone."""
+    return [[row[n] for n in (0, 5, 6, 3, 4, 2, 1)] for row in table_rows(results)]
+
+
+def headline(results: Mapping[str, Any]) -> str:
+    """What was measured, in a line: the distilled model beside the ensemble and a member."""
+    systems = {system["name"]: system for system in results["systems"]}
+    distilled, ensemble, member = (
+        (
+            f"{systems[kind]['frame_accuracy']['test']:.1f} %",
+            f"{systems[kind]['wer']['test']['percent']:.1f} %",
+        )
+        for kind in ("distilled", "ensemble", "baseline")
+    )
+    folds = f" over {results['folds']} folds" if "folds" in results else ""
+    return (
+        f"{results['corpus']}{folds}: the distilled model has {distilled[0]} frame accuracy and "
+        f"{distilled[1]} WER (ensemble: {' and '.join(ensemble)}; one member: "
+        f"{' and '.join(member)})"
+    )
+
+
 MEASURES = {"frame_accuracy": "frame accuracy", "wer": "WER"}
 
 

@@ -84,5 +84,10 @@ def tables(page: Element) -> list[list[list[str]]]:
 
 
 def section(page: Element, name: str) -> Element:
-    (found,) = (e for e in every(page) if e.attributes.get("id") == name)
-    return found
+    (element,) = (e for e in every(page) if e.attributes.get("id") == name)
+    return element
+
+
+def notes(page: Element, name: str) -> list[str]:
+    """The paragraphs of a section."""
+    return [note.text() for note in section(page, name).all("p")]

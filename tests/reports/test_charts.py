@@ -3,13 +3,29 @@
 import re
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.reports.charts import MARKS, WIDTH, Row, Series, lines, rows, tempered
+from acoustic_kd.reports.charts import (
+    MARKS,
+    WIDTH,
+    Row,
+    Series,
+    document,
+    element,
+    line,
+    lines,
+    polyline,
+    rows,
+    step,
+    tempered,
+    text,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
+WORDS = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs", "Cc"]))
 VALUES = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 4))
 
 
@@ -42,7 +58,7 @@ def parse(svg):
 def test_lines_of_any_values_lie_on_the_picture(points):
     series = [Series(f"<{n}> & more", found, n) for n, found in enumerate(points)]
     root = parse(lines("a < b", "x", "y", series))
-    labels = [text.text for text in root.iter(f"{SVG}text")]
+    labels = [label.text for label in root.iter(f"{SVG}text")]
     assert all(one.label in labels for one in series)
     assert len(list(root.iter(f"{SVG}polyline"))) == len(series)
 
@@ -56,7 +72,7 @@ def test_rows_of_any_values_lie_on_the_picture(found):
     ]
     for beside in (0, 50):
         root = parse(rows("rows", "%", entries, [("one", 0)], 2, beside))
-        labels = [text.text for text in root.iter(f"{SVG}text")]
+        labels = [label.text for label in root.iter(f"{SVG}text")]
         assert all(entry.label in labels for entry in entries)
         assert f"{found[0][0]:.2f}" in labels
 
@@ -83,7 +99,32 @@ def test_series_are_told_apart_without_colour():
 
 def test_probabilities_are_written_beside_their_bars():
     root = parse(tempered("t", (1.0, 5.0), {"B_1.2": [0.9, 0.3], "P_1.7": [2e-5, 0.1]}, "B_1.2"))
-    texts = [text.text for text in root.iter(f"{SVG}text")]
+    texts = [label.text for label in root.iter(f"{SVG}text")]
     assert texts == ["T = 1", "T = 5", "B_1.2", "0.900", "0.300", "P_1.7", "2e-05", "0.100"]
     wide = [float(bar.get("width")) for bar in root.iter(f"{SVG}rect")]
     assert wide[0] == wide[1] and wide[3] == pytest.approx(wide[1] / 3, abs=0.1)
+
+
+@given(WORDS, WORDS)
+def test_text_and_attributes_are_escaped(words, label):
+    picture = document(10, 20, [text(1, 2, words), "<g/>"], aria_label=label)
+    root = ET.fromstring(picture)  # noqa: S314
+    assert root.get("aria-label") == label and root.get("viewBox") == "0 0 10 20"
+    assert [child.tag.rpartition("}")[2] for child in root] == ["text", "g"]
+    assert (root[0].text or "") == words
+
+
+def test_numbers_are_short_and_what_is_none_is_left_out():
+    assert element("a", b_c=1.0, class_="x", d=None, e=2) == '<a b-c="1" class="x" e="2"/>'
+    assert line(0.04, np.float64(1.25), 3, 4) == '<line x1="0" y1="1.2" x2="3" y2="4"/>'
+    assert (
+        polyline([(1, 2.06)], stroke="red")
+        == '<polyline points="1.0,2.1" fill="none" stroke="red"/>'
+    )
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"), [(1.0, 0.5), (4, 1), (0.08, 0.02), (900, 500), (20, 5), (0.4, 0.1)]
+)
+def test_ticks_are_at_round_distances(span, expected):
+    assert step(span) == pytest.approx(expected)

@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 
 from acoustic_kd.alignment.senones import Leaf, SenoneInventory
 from acoustic_kd.reports.frame_figures import BINS, SENONES, SURE, FrameFigures, expected_error
+from acoustic_kd.reports.frame_sections import confusion_picture, pooled
 
 PHONES = ("SIL", "B", "P")
 # Not in the order of the phones: two senones of P, one of SIL, two of B.
@@ -134,3 +136,36 @@ def test_examples_are_shown_with_their_tempered_predictions(figures):
             assert at_four == pytest.approx(expected[senone], rel=1e-3)
             assert at_one == pytest.approx(predict(example, 1.0)[senone], rel=1e-3)
         assert next(iter(row["senones"])) == row["senone"]  # the label is the most probable
+
+
+def test_the_most_confused_phones_come_first():
+    def phone(frames, taken, mass):
+        return {"frames": frames, "right": 0, "taken_for": taken, "mass": mass}
+
+    picture = confusion_picture(
+        {
+            "phones": {
+                "B": phone(100, {"B": 60, "P": 40}, {"B": 0.5, "P": 0.3, "D": 0.2}),
+                "S": phone(100, {"S": 100}, {"S": 0.75, "Z": 0.25}),
+                "ZH": phone(3, {"S": 3}, {"S": 1.0}),  # too few frames to tell
+            }
+        }
+    )
+    found = [text for text in re.findall(r">([^<]+)</text>", picture.svg) if ", " in text]
+    assert [pair for pair in found if "%" not in pair] == ["B, P", "S, Z", "B, D"]
+    assert confusion_picture({"phones": {"S": phone(100, {"S": 100}, {"S": 1.0})}}) is None
+
+
+def test_figures_of_several_models_are_pooled():
+    def figures(right, surprise):
+        bins = [{"frames": 10, "right": right, "confidence": 5.0}]
+        phones = {"B": {"frames": 10, "right": right, "taken_for": {}, "mass": {}}}
+        return {
+            "frames": 10, "right": right, "cross_entropy": surprise, "real_time_factor": 0.5,
+            "bins": bins, "phones": phones,
+        }  # fmt: skip
+
+    found = pooled([figures(4, 1.0), figures(6, 2.0)])
+    assert (found["frames"], found["right"], found["cross_entropy"]) == (20, 10, 1.5)
+    assert found["bins"] == [{"frames": 20, "right": 10, "confidence": 10.0}]
+    assert found["phones"]["B"] == {"frames": 20, "right": 10}
