@@ -1,8 +1,8 @@
-"""Biases that a transfer set without some classes leaves wrong, put right (paper section 3).
+"""Correct the biases of a net whose transfer set lacks some classes (paper section 3).
 
 Where a class is missing from the transfer set, or only a few are there, the distilled net still
 knows from the soft targets what the others look like; but its biases follow how often classes occur
-in the transfer set. One number, added to the logits of the classes concerned, mends that.
+in the transfer set. One number, added to the logits of the classes concerned, corrects that.
 
 Shapes: N images, K classes.
 """
@@ -10,7 +10,7 @@ Shapes: N images, K classes.
 import torch
 from torch import Tensor
 
-LARGEST = 100.0  # shifts are looked for between this and its negative
+MAX_SHIFT = 100.0  # either way
 
 
 def shifted(logits: Tensor, classes: tuple[int, ...], shift: float) -> Tensor:
@@ -32,7 +32,7 @@ def prior_shift(
         logits: [N, K], of the transfer set.
         prior: of the classes together, in the task the net is made for; between 0 and 1.
     """
-    low, high = -LARGEST, LARGEST
+    low, high = -MAX_SHIFT, MAX_SHIFT
     while high - low > 1e-4:  # the mean probability grows with the shift
         middle = (low + high) / 2
         moved = shifted(logits, classes, middle)
@@ -59,10 +59,10 @@ def best_shift(logits: Tensor, labels: Tensor, classes: tuple[int, ...]) -> floa
     margins, order = (best_out.values - best_in.values).sort()
     change = (best_in.indices != labels).long() - (best_out.indices != labels).long()
     errors = torch.cat([torch.zeros(1, dtype=torch.long), change[order].cumsum(0)])
-    ends = margins.new_tensor([-LARGEST, LARGEST])
-    edges = torch.cat([ends[:1], margins.clamp(-LARGEST, LARGEST), ends[1:]])
+    ends = margins.new_tensor([-MAX_SHIFT, MAX_SHIFT])
+    edges = torch.cat([ends[:1], margins.clamp(-MAX_SHIFT, MAX_SHIFT), ends[1:]])
     middles = (edges[:-1] + edges[1:]) / 2
-    # Between equal margins there is no shift that takes the one and not the other.
+    # No shift lies between equal margins.
     possible = edges[1:] > edges[:-1]
     fewest = errors[possible].min()
     candidates = middles[possible & (errors == fewest)]

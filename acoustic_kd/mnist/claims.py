@@ -13,8 +13,8 @@ from acoustic_kd.mnist.results import (
     comparability_warning,
     errors_of,
     grid,
+    nets_of,
     percent_wrong,
-    row_of,
     spread,
 )
 from acoustic_kd.reports.tables import plus_minus
@@ -43,7 +43,7 @@ def _counts(results: dict[str, Any]) -> list[dict[str, Any]]:
     """The numbers of errors, in the paper those of a single net each."""
     found = []
     for row in COUNTED:
-        nets = row_of(results, row)
+        nets = nets_of(results, row)
         if not nets or nets[0]["paper"] is None:
             continue
         errors, paper = np.array(errors_of(nets)), nets[0]["paper"]
@@ -63,7 +63,7 @@ def _counts(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def gap(results: dict[str, Any]) -> list[dict[str, Any]]:
     """How much of the way from the hard targets' errors to the teacher's is gone."""
-    nets = [row_of(results, row) for row in COUNTED]
+    nets = [nets_of(results, row) for row in COUNTED]
     if not all(row and row[0]["paper"] is not None for row in nets):
         return []
     rows = [np.array(errors_of(row)) for row in nets]
@@ -129,7 +129,7 @@ def _narrow(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _threes(results: dict[str, Any]) -> list[dict[str, Any]]:
     """A net that was shown no 3 knows threes."""
-    nets = row_of(results, "no-threes")
+    nets = nets_of(results, "no-threes")
     if not nets:
         return []
     right = {how: _mean(100 - percent_wrong(nets, how, [3])) for how in bias_corrections(nets)}
@@ -148,7 +148,7 @@ def _threes(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _sevens_eights(results: dict[str, Any]) -> list[dict[str, Any]]:
     """A net that was shown 7s and 8s alone knows the other digits."""
-    nets = row_of(results, "sevens-eights")
+    nets = nets_of(results, "sevens-eights")
     if not nets or "corrected" not in nets[0]:
         return []
     wrong = {how: percent_wrong(nets, how, range(10)) for how in bias_corrections(nets)}
@@ -162,7 +162,7 @@ def _sevens_eights(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _means(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Of several teachers either mean serves."""
-    one, other = (np.array(errors_of(row_of(results, row))) for row in ("arithmetic", "geometric"))
+    one, other = (np.array(errors_of(nets_of(results, row))) for row in ("arithmetic", "geometric"))
     if not len(one) or not len(other):
         return []
     difference, holds = float(one.mean() - other.mean()), None

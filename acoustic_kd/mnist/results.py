@@ -29,7 +29,7 @@ def comparability_warning(results: dict[str, Any]) -> str:
     return " ".join(found)
 
 
-def rows_of(results: dict[str, Any], *experiments: int) -> list[list[dict[str, Any]]]:
+def nets_by_variant(results: dict[str, Any], *experiments: int) -> list[list[dict[str, Any]]]:
     """The nets of some experiments, those of one row and temperature together."""
     found: dict[tuple, list[dict[str, Any]]] = {}
     for experiment in experiments:
@@ -39,7 +39,7 @@ def rows_of(results: dict[str, Any], *experiments: int) -> list[list[dict[str, A
     return list(found.values())
 
 
-def row_of(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def nets_of(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [net for net in results["nets"] if net["row"] == name]
 
 

@@ -1,4 +1,4 @@
-"""One net of the experiment: its soft targets written, itself trained, its errors counted.
+"""Write soft targets, train a net, count its errors.
 
 These functions run in worker processes; `load` gives each the frames once.
 """
@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from acoustic_kd.features.frames import Frames, read_frames
 from acoustic_kd.mnist.bias_correction import best_shift, prior_shift, shifted
 from acoustic_kd.mnist.data import SIDE
-from acoustic_kd.mnist.variants import DIGITS, Run, Teacher, Variant
+from acoustic_kd.mnist.variants import DIGITS, Teacher, Variant, VariantRun
 from acoustic_kd.soft_targets.encoding import Encoding
-from acoustic_kd.soft_targets.manifest import is_finished
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.soft_targets.write import Provenance, blocks_of, write_shard
@@ -31,7 +30,7 @@ from acoustic_kd.training.schedule import TrainingRun
 from acoustic_kd.training.trainer import Trainer
 
 BATCH = 4096  # images predicted at once
-SHARD = "shard-00000.h5"  # that holds all of one teacher's soft targets at a temperature
+SHARD = "shard-00000.h5"  # all soft targets of one teacher at a temperature
 
 _frames: dict[str, Frames] = {}
 
@@ -45,7 +44,7 @@ def load(folder: Path) -> None:
 def jitter(pixels: int) -> Callable[[Tensor], Tensor]:
     """A function that moves each image [784] of a batch by up to `pixels` each way, at random.
 
-    What it moves in is background. With 2, as in the paper, an image has 25 places.
+    The pixels that move in are background. With 2, as in the paper, an image has 25 places.
     """
 
     def move(images: Tensor) -> Tensor:
@@ -65,63 +64,63 @@ def subset(frames: Frames, digits: tuple[int, ...]) -> Frames:
     return frames.select(torch.isin(frames.labels, torch.tensor(digits)).numpy())
 
 
-def train_net(run: Run, work: Step, soft: Path | None, report: int) -> float:
-    """Train one net and count its errors, unless that is done; returns the seconds it took.
+def train_net(run: VariantRun, step: Step, soft: Path | None, report: int) -> float:
+    """Train one net and count its errors, unless it is up to date; returns the seconds it took.
 
     Args:
-        soft: directory of its soft targets.
-        report: a line on the terminal every so many epochs.
+        soft: directory of its soft targets; None: hard targets.
+        report: epochs between lines on the terminal.
     """
     begun = time.monotonic()
-    if work.is_current():
+    if step.is_current():
         return 0.0
-    row = run.settings
-    frames = subset(_frames["train"], row.digits)
+    variant = run.settings
+    frames = subset(_frames["train"], variant.digits)
     targets = None
     if soft is not None and run.temperature is not None:
         targets = read_soft_targets(soft, frames, run.temperature)
-    # The seeds of different rows differ, so that nothing but the targets ties two nets together.
-    seed = seed_of("mnist", run.row, run.seed)
-    job = TrainingRun(run.name, seed, row.model, row.train, row.hard_weight, work.digest, report)
-    augment = jitter(row.jitter) if row.jitter else None
-    with work.run():
-        trainer = Trainer(job, work.directory, frames, None, targets, make_accelerator(), augment)
+    # Each variant has seeds of its own: only the targets tie two nets together.
+    seed = seed_of("mnist", run.variant, run.seed)
+    training = TrainingRun(
+        run.name, seed, variant.model, variant.train, variant.hard_weight, step.digest, report
+    )
+    augment = jitter(variant.jitter) if variant.jitter else None
+    with step.run():
+        trainer = Trainer(
+            training, step.directory, frames, None, targets, make_accelerator(), augment
+        )
         history = trainer.run()
-        model = load_model(work.directory)[0].to(trainer.accelerator.device)
+        model = load_model(step.directory)[0].to(trainer.accelerator.device)
         result = measure(model, run, frames, targets)
         speeds = sorted(epoch["frames_per_second"] for epoch in history)
         result["frames_per_second"] = speeds[len(speeds) // 2]
         result["parameters"] = trainer.parameters
         result["train_loss"] = history[-1]["train_loss"]
-        write_json(work.directory / "result.json", result)
+        write_json(step.directory / "result.json", result)
     return time.monotonic() - begun
 
 
-def write_soft_targets(teacher: Teacher, members: list[Step], works: dict[float, Step]) -> None:
+def write_soft_targets(teacher: Teacher, members: list[Step], steps: dict[float, Step]) -> None:
     """Average the members' predictions for all train images, at each temperature.
 
     Args:
-        members: their training.
-        works: temperature → the writing of its soft targets.
+        members: the steps that train them.
+        steps: temperature → the step that writes its soft targets.
     """
-    missing = {
-        t: work
-        for t, work in works.items()
-        if not (work.is_current() and is_finished(work.directory / SHARD))
-    }
+    missing = {t: step for t, step in steps.items() if not step.is_current()}
     if not missing:
         return
     frames = _frames["train"]
     device = make_accelerator().device
     logits = [predict(load_model(m.directory)[0].to(device), frames) for m in members]
-    for temperature, work in missing.items():
-        origin = Provenance(temperature, tuple(m.digest for m in members), teacher.mean)
+    for temperature, step in missing.items():
+        provenance = Provenance(temperature, tuple(m.digest for m in members), teacher.mean)
         means = (
-            mean_of((one[numbers] for one in logits), temperature, teacher.mean)
+            mean_of((member[numbers] for member in logits), temperature, teacher.mean)
             for numbers in blocks_of(len(frames))
         )
-        with work.run():
-            write_shard(work.directory / SHARD, frames, means, origin, Encoding("dense"))
+        with step.run():
+            write_shard(step.directory / SHARD, frames, means, provenance, Encoding("dense"))
 
 
 @torch.inference_mode()
@@ -135,9 +134,9 @@ def predict(model: nn.Module, frames: Frames) -> Tensor:
 
 
 def measure(
-    model: nn.Module, run: Run, transfer: Frames, soft: SoftTargets | None
+    model: nn.Module, run: VariantRun, transfer: Frames, soft: SoftTargets | None
 ) -> dict[str, Any]:
-    """What a net does on the test images, before and after its biases are corrected.
+    """A net's confusions on the test images, before and after its biases are corrected.
 
     Args:
         transfer: the images it was trained on.
@@ -149,19 +148,19 @@ def measure(
     if run.settings.correct:
         shifts = bias_shifts(run, logits, predict(model, transfer), soft)
         result["corrected"] = {
-            how: {
+            method: {
                 "shift": shift,
                 "confusion": confusion(shifted(logits, run.settings.correct, shift), test.labels),
             }
-            for how, shift in shifts.items()
+            for method, shift in shifts.items()
         }
     return result
 
 
 def bias_shifts(
-    run: Run, test: Tensor, transfer: Tensor, soft: SoftTargets | None
+    run: VariantRun, test: Tensor, transfer: Tensor, soft: SoftTargets | None
 ) -> dict[str, float]:
-    """The shifts of the biases of `run.settings.correct`, by how they are found.
+    """Shifts of the biases of the classes `run.settings.correct`, by each method.
 
     Args:
         test: logits [N, K] of the test images.

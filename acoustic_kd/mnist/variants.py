@@ -1,4 +1,4 @@
-"""The rows of the experiment: which nets are trained, on which targets, how often."""
+"""The variants of the experiment: which nets are trained, on which targets, how often."""
 
 import re
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ class Variant:
 
     Attributes:
         experiment: its number in the report.
-        title: what the report calls it.
-        paper: the paper's errors of 10,000, where it has them.
+        title: its name in the report.
+        paper: the errors of 10,000 that the paper gives, if it does.
         seeds: how many nets, numbered from 1.
         max_norm, weight_decay: as in `TrainConfig`.
         jitter: training images are moved by up to so many pixels each way, at random.
-        teacher: the row that gives the soft targets; null: the net learns the hard ones.
-        members: of the teacher row are averaged; with one, net n learns from teacher n.
+        teacher: the variant that gives the soft targets; null: the net learns the hard ones.
+        members: of the teacher variant are averaged; with one, net n learns from teacher n.
         mean: how they are averaged.
         temperatures: of the soft targets, a net each.
         hard_weight: of the hard targets beside the soft ones.
@@ -74,135 +74,136 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One net of a row.
+class VariantRun:
+    """One net of a variant.
 
     Attributes:
-        row: the row's name.
+        variant: the variant's name.
         temperature: of its soft targets; None for hard ones.
         seed: from 1.
     """
 
-    row: str
+    variant: str
     settings: Variant
     temperature: float | None
     seed: int
 
     @property
     def name(self) -> str:
-        """Where it lies under the experiment's runs."""
+        """Its directory under `runs` of the experiment."""
         middle = "" if self.temperature is None else f"T{self.temperature:g}/"
-        return f"{self.row}/{middle}{self.seed:02d}"
+        return f"{self.variant}/{middle}{self.seed:02d}"
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Whose predictions a net learns: the nets `seeds` of a row, averaged."""
+    """The nets `seeds` of a variant, whose averaged predictions are soft targets."""
 
-    row: str
+    variant: str
     seeds: tuple[int, ...]
     mean: str
 
     @property
     def name(self) -> str:
-        """Where its soft targets lie."""
+        """The directory of its soft targets under `soft_targets` of the experiment."""
         seeds = "+".join(f"{seed:02d}" for seed in self.seeds)
-        return f"{self.row}-{seeds}" + ("" if len(self.seeds) == 1 else f"-{self.mean}")
+        return f"{self.variant}-{seeds}" + ("" if len(self.seeds) == 1 else f"-{self.mean}")
 
 
-def read_rows(path: Path, full: bool) -> dict[str, Variant]:
-    """The rows of a settings file: all of them, or those of `quick` with its settings.
-
-    Raises:
-        UserError: the file is missing or malformed, or a setting is unknown or out of range.
-    """
+def read_variants(path: Path, full: bool) -> dict[str, Variant]:
+    """The variants of a settings file: all of them, or those of `quick` with its settings."""
     values = read_yaml(path)
-    if not isinstance(values, dict) or set(values) != {"rows", "quick"}:
-        raise UserError(f"{path}: expected the mappings 'rows' and 'quick' and nothing else")
-    settings, quick = (_by_name(path, part, values[part]) for part in ("rows", "quick"))
-    rows = {name: _row(path, f"rows.{name}", row) for name, row in settings.items()}
+    if not isinstance(values, dict) or set(values) != {"variants", "quick"}:
+        raise UserError(f"{path}: expected the mappings 'variants' and 'quick' and nothing else")
+    settings, quick = (_by_name(path, part, values[part]) for part in ("variants", "quick"))
+    variants = {
+        name: _read_variant(path, f"variants.{name}", values) for name, values in settings.items()
+    }
     if not full:
         for name in quick:
-            if name not in rows:
-                raise UserError(f"{path}: quick.{name} is no row; rows are {', '.join(rows)}")
-        rows = {
-            name: _row(path, f"quick.{name}", settings[name] | changes)
+            if name not in variants:
+                known = ", ".join(variants)
+                raise UserError(f"{path}: quick.{name}: no such variant; give one of {known}")
+        variants = {
+            name: _read_variant(path, f"quick.{name}", settings[name] | changes)
             for name, changes in quick.items()
         }
-    if not rows:
-        raise UserError(f"{path}: there are no {'rows' if full else 'quick rows'}")
-    for name, row in rows.items():
-        _check(path, name, row, rows)
-    return rows
+    if not variants:
+        raise UserError(f"{path}: no {'variants' if full else 'quick variants'}; give at least one")
+    for name, variant in variants.items():
+        _check(path, name, variant, variants)
+    return variants
 
 
 def _by_name(path: Path, part: str, values: Any) -> dict[str, dict[str, Any]]:
-    """A mapping of names to settings, checked to be one."""
+    """Check that `values` is a mapping of names to settings."""
     if not isinstance(values, dict):
-        raise UserError(f"{path}: {part} must be a mapping of rows")
-    for name, row in values.items():
+        raise UserError(f"{path}: {part} must be a mapping of variants")
+    for name, variant in values.items():
         if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9-]+", name):
             raise UserError(
-                f"{path}: {part}.{name}: a row's name is of lower-case letters, digits and hyphens"
+                f"{path}: {part}.{name}: give the variant a name of lower-case letters, digits "
+                "and hyphens"
             )
-        if row is not None and not isinstance(row, dict):
+        if variant is not None and not isinstance(variant, dict):
             raise UserError(f"{path}: {part}.{name} must be a mapping of settings")
-    return {name: row or {} for name, row in values.items()}
+    return {name: variant or {} for name, variant in values.items()}
 
 
-def _row(path: Path, name: str, values: Any) -> Variant:
-    row = fill(Variant, values, str(path), f"{name}.", ())
-    for part, settings in (("model", row.model), ("train", row.train)):
+def _read_variant(path: Path, name: str, values: Any) -> Variant:
+    variant = fill(Variant, values, str(path), f"{name}.", ())
+    for part, settings in (("model", variant.model), ("train", variant.train)):
         for key, value in vars(settings).items():
             try:
                 check_values({f"{part}.{key}": value})
             except UserError as error:
                 text = str(error).replace(f"{part}.{key}", f"{name}.{key}")
                 raise UserError(f"{path}: {text}") from None
-    return row
+    return variant
 
 
-def _check(path: Path, name: str, row: Variant, rows: dict[str, Variant]) -> None:
-    """Raise a UserError for what a row asks for and cannot have."""
-    digits = set(range(DIGITS))
+def _check(path: Path, name: str, variant: Variant, variants: dict[str, Variant]) -> None:
+    """Raise a UserError if settings of a variant contradict each other or those of its teacher."""
+    digits, teacher = set(range(DIGITS)), variants.get(variant.teacher or "")
     wrong = None
-    if row.seeds < 1:
+    if variant.seeds < 1:
         wrong = "seeds must be 1 or more"
-    elif row.mean not in (means := choices("soft_targets.mean")):
-        wrong = f"mean is '{row.mean}'; it must be {' or '.join(means)}"
-    elif not row.digits or not set(row.digits) <= digits or not set(row.correct) <= digits:
+    elif variant.mean not in (means := choices("soft_targets.mean")):
+        wrong = f"mean is '{variant.mean}'; it must be {' or '.join(means)}"
+    elif not variant.digits or not digits.issuperset([*variant.digits, *variant.correct]):
         wrong = "digits and correct must be among 0 … 9"
-    elif set(row.correct) == digits:
-        wrong = "correct must leave a class as it is: only differences of biases matter"
-    elif not all(0 < t < float("inf") for t in row.temperatures) or not row.temperatures:
+    elif set(variant.correct) == digits:
+        wrong = "correct must leave out a class: only differences of biases matter"
+    elif not all(0 < t < float("inf") for t in variant.temperatures) or not variant.temperatures:
         wrong = "temperatures must be greater than 0"
-    elif len({f"{t:g}" for t in row.temperatures}) < len(row.temperatures):
+    elif len({f"{t:g}" for t in variant.temperatures}) < len(variant.temperatures):
         wrong = "temperatures must differ, in six digits"
-    elif not 0 <= row.hard_weight < float("inf") or not 0 <= row.jitter <= 10:
+    elif not 0 <= variant.hard_weight < float("inf") or not 0 <= variant.jitter <= 10:
         wrong = "hard_weight must be 0 or more, jitter 0 to 10 pixels"
-    elif row.teacher is not None and row.teacher not in rows:
-        wrong = f"teacher '{row.teacher}' is no row of this run"
-    elif row.teacher is not None and rows[row.teacher].teacher is not None:
-        wrong = f"teacher '{row.teacher}' is itself distilled"
-    elif row.teacher is not None and not 1 <= row.members <= rows[row.teacher].seeds:
-        wrong = f"members must be 1 to {rows[row.teacher].seeds}, the seeds of its teacher"
+    elif variant.teacher is not None and teacher is None:
+        wrong = f"teacher '{variant.teacher}' is no variant of this run"
+    elif teacher is not None and teacher.teacher is not None:
+        wrong = f"teacher '{variant.teacher}' is itself distilled"
+    elif teacher is not None and not 1 <= variant.members <= teacher.seeds:
+        wrong = f"members must be 1 to {teacher.seeds}, the seeds of its teacher"
     if wrong:
-        raise UserError(f"{path}: row '{name}': {wrong}")
+        raise UserError(f"{path}: variant '{name}': {wrong}")
 
 
-def runs_of(rows: dict[str, Variant]) -> Iterator[Run]:
-    """Every net of every row."""
-    for name, row in rows.items():
-        for temperature in row.temperatures if row.teacher is not None else (None,):
-            for seed in range(1, row.seeds + 1):
-                yield Run(name, replace(row), temperature, seed)
+def runs_of(variants: dict[str, Variant]) -> Iterator[VariantRun]:
+    """Every net of every variant."""
+    for name, variant in variants.items():
+        for temperature in variant.temperatures if variant.teacher is not None else (None,):
+            for seed in range(1, variant.seeds + 1):
+                yield VariantRun(name, replace(variant), temperature, seed)
 
 
-def teacher_of(run: Run, rows: dict[str, Variant]) -> Teacher | None:
-    """Whose predictions a net learns, or None."""
-    row = run.settings
-    if row.teacher is None:
+def teacher_of(run: VariantRun, variants: dict[str, Variant]) -> Teacher | None:
+    """The teacher of a net, or None."""
+    variant = run.settings
+    if variant.teacher is None:
         return None
-    if row.members > 1:
-        return Teacher(row.teacher, tuple(range(1, row.members + 1)), row.mean)
-    return Teacher(row.teacher, ((run.seed - 1) % rows[row.teacher].seeds + 1,), "arithmetic")
+    if variant.members > 1:
+        return Teacher(variant.teacher, tuple(range(1, variant.members + 1)), variant.mean)
+    seed = (run.seed - 1) % variants[variant.teacher].seeds + 1
+    return Teacher(variant.teacher, (seed,), "arithmetic")

@@ -8,7 +8,7 @@ from acoustic_kd.experiment.options import displayed_path
 from acoustic_kd.settings import settings_file
 from acoustic_kd.system.errors import UserError
 
-MNIST = Path("mnist")  # the name of its rows in the package
+MNIST = Path("mnist")  # settings in the package
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -16,14 +16,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Example: acoustic-kd mnist --data-dir path/to/mnist --full"
     parser.add_argument(
         "--config", type=Path, metavar="NAME_OR_FILE", default=MNIST,
-        help="the rows of the experiment (default: %(default)s, in the package)",
+        help="the variants of the experiment (default: %(default)s, in the package)",
     )  # fmt: skip
-    parser.add_argument("--full", action="store_true", help="all rows, at full length")
+    parser.add_argument("--full", action="store_true", help="all variants, at full length")
     parser.add_argument(
-        "--exp-dir", type=Path, metavar="DIR", help="where everything goes (default: exp/mnist…)"
+        "--exp-dir", type=Path, metavar="DIR", help="output directory (default: exp/mnist…)"
     )
     parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="where MNIST's four files lie (else download)"
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of MNIST's four files (default: download)",
     )
     parser.add_argument(
         "--dev", action="store_true",
@@ -41,18 +44,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from acoustic_kd.mnist.experiment import run_experiment
     from acoustic_kd.mnist.report import terminal_summary, write_report
-    from acoustic_kd.mnist.variants import read_rows
+    from acoustic_kd.mnist.variants import read_variants
 
     if options.jobs < 0:
         raise UserError(f"--jobs is {options.jobs}; it must be 0 (one a core) or more")
-    rows = read_rows(settings_file(options.config), options.full)
+    variants = read_variants(settings_file(options.config), options.full)
     name = "mnist" + ("-full" if options.full else "") + ("-dev" if options.dev else "")
     directory = options.exp_dir or Path("exp") / name
     words = ["recipes/mnist.sh", "--data-dir", "DIR"] if options.data_dir else ["recipes/mnist.sh"]
     words += [] if options.config == MNIST else ["--config", displayed_path(options.config)]
     words += [f"--{flag}" for flag in ("full", "dev") if getattr(options, flag)]
     command = shlex.join(words)
-    results = run_experiment(rows, directory, options.data_dir, options.dev, options.jobs, command)
+    results = run_experiment(
+        variants, directory, options.data_dir, options.dev, options.jobs, command
+    )
     write_report(results, directory)
     print(terminal_summary(results))
     print(f"  in {directory / 'results.md'} and results.json beside it")

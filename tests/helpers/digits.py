@@ -12,8 +12,8 @@ from acoustic_kd.mnist.data import Digits, Mnist
 from acoustic_kd.mnist.experiment import CLASSES
 from acoustic_kd.system.parallel import Task
 
-ROWS = """
-rows:
+VARIANTS = """
+variants:
   teacher:
     {experiment: 1, title: the teachers, paper: 67, seeds: 2, width: 24, dropout: 0.2,
      input_dropout: 0.1, max_norm: 2.0, jitter: 1, epochs: 5, batch_frames: 50,

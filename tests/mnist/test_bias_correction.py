@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from acoustic_kd.mnist.bias_correction import LARGEST, best_shift, prior_shift, shifted
+from acoustic_kd.mnist.bias_correction import MAX_SHIFT, best_shift, prior_shift, shifted
 
 
 @st.composite
@@ -32,7 +32,7 @@ def margins(logits, classes):
 
 def intervals(logits, classes):
     """The middles of all intervals of shifts within which no image changes its class."""
-    edges = np.array([-LARGEST, *margins(logits, classes), LARGEST])
+    edges = np.array([-MAX_SHIFT, *margins(logits, classes), MAX_SHIFT])
     return (edges[1:] + edges[:-1]) / 2
 
 
@@ -51,14 +51,6 @@ def test_no_shift_has_fewer_errors_than_the_best(case):
     best = [m for m, count in zip(middles, counts, strict=True) if count == min(counts)]
     # In the middle of an interval, and of all such the nearest to no shift at all.
     assert shift in best and abs(shift) == min(np.abs(best))
-
-
-@given(labelled(st.integers(-20_000, 20_000).map(lambda n: n / 1024)))
-def test_the_best_shift_is_never_worse_than_none(case):
-    logits, labels, classes = case
-    assume(0 not in margins(logits, classes))  # where the first of two equal logits counts
-    fewest = errors(logits, labels, classes, best_shift(logits, labels, classes))
-    assert fewest <= errors(logits, labels, classes, 0.0)
 
 
 def test_a_shift_short_of_the_largest_is_found_though_its_interval_goes_beyond():
@@ -102,12 +94,6 @@ def test_after_the_shift_the_mean_probability_is_the_prior(
     assert prior_shift(logits.double(), classes, prior, temperature) == pytest.approx(
         shift, abs=1e-3
     )
-
-
-def test_the_shift_grows_with_the_prior():
-    logits = torch.randn(100, 10, generator=torch.Generator().manual_seed(3))
-    shifts = [prior_shift(logits, (3,), prior, 5.0) for prior in (0.01, 0.05, 0.1, 0.2, 0.5, 0.9)]
-    assert shifts == sorted(shifts) and len(set(shifts)) == len(shifts)
 
 
 def test_the_shift_undoes_a_bias_whatever_it_was():

@@ -181,7 +181,7 @@ def test_wrong_md5_is_refused(tmp_path, write, contents):
     write(tmp_path)
     good = md5(contents[LABELS])
     (tmp_path / LABELS).write_bytes(contents[LABELS][:-1])
-    message = rf"{LABELS}: md5 is [0-9a-f]{{32}}, expected {good}; delete it and get it again"
+    message = rf"{LABELS}: md5 is [0-9a-f]{{32}}, expected {good}; delete it and download it again"
     with pytest.raises(UserError, match=message):
         data.read_mnist(tmp_path, tmp_path / "cache")
     with pytest.raises(UserError, match=message):
@@ -260,7 +260,7 @@ def test_next_mirror_goes_on(tmp_path, mirrors, contents, failure):
 
 @pytest.mark.parametrize("most, reason", [(9, "more than 9 bytes"), (100, "md5 is .*, expected")])
 def test_bad_download_leaves_nothing(tmp_path, mirrors, monkeypatch, no_mlxtend, most, reason):
-    monkeypatch.setattr(data, "MOST_BYTES", most)
+    monkeypatch.setattr(data, "MAX_FILE_BYTES", most)
     mirrors.serve = lambda url: b"x" * 20
     with pytest.raises(UserError, match=reason):
         data.read_mnist(None, tmp_path / "cache")

@@ -1,17 +1,15 @@
 """The MNIST report: claims where the truth is known, tables' numbers, rows that are absent."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+import write_results
 from acoustic_kd.mnist.claims import claims
 from acoustic_kd.mnist.report import section, terminal_summary, write_report
 
-TOOL = Path(__file__).parents[2] / "tools" / "write_results.py"
 TEMPERATURES = (1, 2, 2.5, 3, 4, 5, 8, 10, 14, 20)
 PLACES = {  # row → experiment, title, paper
     "cumbersome": (1, "2×1200", 67.0),
@@ -298,51 +296,17 @@ def test_the_terminal_summary():
     assert not any(line != line.rstrip() for line in lines)
 
 
-@pytest.fixture
-def tool(tmp_path, monkeypatch):
-    """tools/write_results.py, writing into a folder of its own."""
-    spec = importlib.util.spec_from_file_location("results_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "TARGET", tmp_path / "recipes" / "RESULTS.md")
-    return module
-
-
-def test_the_results_of_all_recipes(tool, tmp_path, monkeypatch):
+def test_the_results_of_all_recipes_have_a_section_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(write_results, "TARGET", tmp_path / "recipes" / "RESULTS.md")
     experiment = tmp_path / "exp"
     experiment.mkdir()
     (experiment / "results.json").write_text(json.dumps(results(ALL, comparable=False)))
     (experiment / "temperatures.svg").write_text("<svg/>")
-    tool.TARGET.parent.mkdir()
     monkeypatch.setattr(sys, "argv", ["write_results.py", str(experiment)])
-    assert tool.main() == 0
-    text = tool.TARGET.read_text()
-    assert "\n## mnist\n\n```sh\nrecipes/mnist.sh --full\n```\n\nThese figures are of MNIST" in text
-    assert "![Errors against the temperature of the soft targets.](pictures/mnist-temp" in text
-    assert "soft-targets.svg" not in text
-    pictures = tool.TARGET.parent / "pictures"
+    assert write_results.main() == 0
+    text = write_results.TARGET.read_text()
+    assert "\n## mnist\n\n```sh\nrecipes/mnist.sh --full\n```\n\n" in text
+    assert "(pictures/mnist-temperatures.svg)" in text and "soft-targets.svg" not in text
+    pictures = write_results.TARGET.parent / "pictures"
     assert [path.name for path in pictures.iterdir()] == ["mnist-temperatures.svg"]
-    assert f"123 core-minutes of training in all on {tool.machine()}.\n" in text
-
-
-def test_an_experiment_without_results_is_named(tool, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["write_results.py", str(tmp_path)])
-    assert tool.main() == 2
-    assert str(tmp_path) in capsys.readouterr().err and not tool.TARGET.exists()
-
-
-def test_results_of_other_experiments_stay_as_they_are(tool, tmp_path, monkeypatch):
-    experiment = tmp_path / "exp"
-    experiment.mkdir()
-    (experiment / "results.json").write_text(json.dumps(results(ALL)))
-    monkeypatch.setattr(sys, "argv", ["write_results.py", str(experiment)])
-    parts = "## demo\n\n| a |\n|---|\n\n- b\n", "## mnist\n\noutdated\n", "## an4\n\nc\n"
-    tool.TARGET.parent.mkdir()
-    tool.TARGET.write_text("\n".join([tool.HEAD, *parts]))
-    assert tool.main() == 0
-    first = tool.TARGET.read_text()
-    assert parts[0] in first and parts[2] in first and "outdated" not in first
-    headings = [line for line in first.splitlines() if line.startswith("## ")]
-    assert headings == ["## demo", "## mnist", "## an4"]
-    assert tool.main() == 0
-    assert tool.TARGET.read_text() == first
+    assert f"123 core-minutes of training in all on {write_results.machine()}.\n" in text

@@ -1,6 +1,5 @@
 """One net of the experiment: jitter, subsets of the images, and what is counted."""
 
-import json
 from itertools import product
 from pathlib import Path
 
@@ -9,15 +8,15 @@ import pytest
 import torch
 from digits import make_digits, make_frames
 
-from acoustic_kd.mnist import train_net as net
+from acoustic_kd.mnist import train_net
 from acoustic_kd.mnist.bias_correction import shifted
-from acoustic_kd.mnist.variants import Run, Teacher, Variant
+from acoustic_kd.mnist.variants import Teacher, Variant, VariantRun
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.targets import encode_in_memory
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.steps import Step, read_done
+from acoustic_kd.system.steps import Step
 from acoustic_kd.training.ensemble import mean_of
 from acoustic_kd.training.model import build_model, load_model
 
@@ -28,7 +27,7 @@ def frames(monkeypatch):
     made = {
         name: make_frames(make_digits(n, n), name) for name, n in (("train", 200), ("test", 60))
     }
-    monkeypatch.setattr(net, "_frames", made)
+    monkeypatch.setattr(train_net, "_frames", made)
     return made
 
 
@@ -59,7 +58,7 @@ def test_every_image_goes_to_one_of_its_places_and_all_places_occur(pixels, dtyp
     torch.manual_seed(1)
     images = torch.rand(4, 784).to(dtype)
     before = images.clone()
-    moved = net.jitter(pixels)(images.repeat(300, 1))
+    moved = train_net.jitter(pixels)(images.repeat(300, 1))
     assert moved.shape == (1200, 784) and moved.dtype == dtype and torch.equal(images, before)
     counts, ways = [], []
     for number, image in enumerate(images.float().numpy()):
@@ -76,10 +75,10 @@ def test_every_image_goes_to_one_of_its_places_and_all_places_occur(pixels, dtyp
 def test_jitter_follows_the_seed():
     images = torch.rand(50, 784)
     torch.manual_seed(7)
-    first = net.jitter(2)(images)
-    second = net.jitter(2)(images)
+    first = train_net.jitter(2)(images)
+    second = train_net.jitter(2)(images)
     torch.manual_seed(7)
-    assert torch.equal(net.jitter(2)(images), first) and not torch.equal(second, first)
+    assert torch.equal(train_net.jitter(2)(images), first) and not torch.equal(second, first)
 
 
 # --- which images -------------------------------------------------------------------------------
@@ -88,7 +87,7 @@ def test_jitter_follows_the_seed():
 @pytest.mark.parametrize("digits", [(7, 8), (0, 1, 2, 4, 5, 6, 7, 8, 9), (3,)])
 def test_a_subset_has_exactly_its_digits_under_their_ids(frames, digits):
     whole = frames["train"]
-    part = net.subset(whole, digits)
+    part = train_net.subset(whole, digits)
     chosen = [n for n, label in enumerate(whole.targets.tolist()) if label in digits]
     assert len(part) == len(chosen) == 20 * len(digits)
     assert part.ids == [whole.ids[n] for n in chosen]
@@ -98,7 +97,7 @@ def test_a_subset_has_exactly_its_digits_under_their_ids(frames, digits):
 
 
 def test_all_digits_are_all_images_in_their_order(frames):
-    assert net.subset(frames["train"], tuple(reversed(range(10)))) is frames["train"]
+    assert train_net.subset(frames["train"], tuple(reversed(range(10)))) is frames["train"]
 
 
 # --- what is counted ----------------------------------------------------------------------------
@@ -107,55 +106,56 @@ def test_all_digits_are_all_images_in_their_order(frames):
 def test_confusion_counts_what_is_taken_for_what():
     taken = torch.tensor([0, 0, 3, 9, 9, 9])
     labels = torch.tensor([0, 3, 3, 9, 9, 4])
-    table = net.confusion(torch.nn.functional.one_hot(taken, 10).float(), labels)
+    table = train_net.confusion(torch.nn.functional.one_hot(taken, 10).float(), labels)
     expected = np.zeros((10, 10), int)
-    for true, found in zip(labels.tolist(), taken.tolist(), strict=True):
-        expected[true, found] += 1
+    np.add.at(expected, (labels.numpy(), taken.numpy()), 1)
     assert table == expected.tolist() and expected[9, 9] == 2 and expected[3, 0] == 1
 
 
 def test_predictions_do_not_depend_on_how_many_are_made_at_once(frames, model, monkeypatch):
-    whole = net.predict(model, frames["test"])
+    whole = train_net.predict(model, frames["test"])
     assert whole.shape == (60, 10) and whole.dtype == torch.float32
-    monkeypatch.setattr(net, "BATCH", 7)
-    torch.testing.assert_close(net.predict(model, frames["test"]), whole, rtol=0.02, atol=0.02)
+    monkeypatch.setattr(train_net, "BATCH", 7)
+    torch.testing.assert_close(
+        train_net.predict(model, frames["test"]), whole, rtol=0.02, atol=0.02
+    )
 
 
 def test_without_classes_to_correct_the_confusion_is_all(frames, model):
-    result = net.measure(model, Run("hard", Variant(), None, 1), frames["train"], None)
-    logits = net.predict(model, frames["test"])
-    assert result == {"confusion": net.confusion(logits, frames["test"].targets)}
+    result = train_net.measure(model, VariantRun("hard", Variant(), None, 1), frames["train"], None)
+    logits = train_net.predict(model, frames["test"])
+    assert result == {"confusion": train_net.confusion(logits, frames["test"].targets)}
     assert np.sum(result["confusion"]) == 60
 
 
 @pytest.mark.parametrize("temperature", [None, 5.0])
 def test_corrections_shift_the_classes_they_name(frames, model, temperature):
-    row = Variant(digits=(0, 1, 2, 4, 5, 6, 9), correct=(7, 8))
-    transfer = net.subset(frames["train"], row.digits)
+    variant = Variant(digits=(0, 1, 2, 4, 5, 6, 9), correct=(7, 8))
+    transfer = train_net.subset(frames["train"], variant.digits)
     soft = None
     if temperature is not None:  # of a teacher with logits of its own, all classes kept
         torch.manual_seed(3)
         teacher = 4 * torch.randn(len(transfer), 10)
         soft = encode_in_memory((teacher / temperature).softmax(-1), Encoding("dense"), temperature)
-    result = net.measure(model, Run("some", row, temperature, 1), transfer, soft)
+    result = train_net.measure(model, VariantRun("some", variant, temperature, 1), transfer, soft)
     assert set(result) == {"confusion", "corrected"}
     assert set(result["corrected"]) == {"prior", "test"} | ({"teacher"} if soft else set())
-    logits, labels = net.predict(model, frames["test"]), frames["test"].targets
+    logits, labels = train_net.predict(model, frames["test"]), frames["test"].targets
     for corrected in result["corrected"].values():
         moved = logits.clone()
         moved[:, [7, 8]] += corrected["shift"]
-        assert corrected["confusion"] == net.confusion(moved, labels)
+        assert corrected["confusion"] == train_net.confusion(moved, labels)
     fewest = np.trace(result["corrected"]["test"]["confusion"])
     assert fewest >= np.trace(result["confusion"])
     assert fewest >= np.trace(result["corrected"]["prior"]["confusion"])
     # The prior is theirs among all train images; the shift is found on the transfer set alone.
-    moved = net.predict(model, transfer).clone()
+    moved = train_net.predict(model, transfer).clone()
     moved[:, [7, 8]] += result["corrected"]["prior"]["shift"]
     mass = (moved.double() / (temperature or 1)).softmax(-1)[:, [7, 8]].sum(-1).mean()
     assert float(mass) == pytest.approx(0.2, abs=1e-3)
     if soft:  # and the teacher's is what it gives them at temperature 1
         moved = shifted(
-            net.predict(model, transfer), (7, 8), result["corrected"]["teacher"]["shift"]
+            train_net.predict(model, transfer), (7, 8), result["corrected"]["teacher"]["shift"]
         )
         found, given = (z.softmax(-1)[:, [7, 8]].sum(-1).mean() for z in (moved, teacher))
         assert float(found) == pytest.approx(float(given), abs=1e-3)
@@ -164,42 +164,48 @@ def test_corrections_shift_the_classes_they_name(frames, model, temperature):
 # --- training and soft targets ------------------------------------------------------------------
 
 
-def work_of(folder: Path, run: Run) -> Step:
-    return Step(run.name, folder / run.name, {"seed": run.seed, "row": run.row}, {})
+def step_of(folder: Path, run: VariantRun) -> Step:
+    return Step(run.name, folder / run.name, {"seed": run.seed, "row": run.variant}, {})
 
 
-def train(folder: Path, run: Run, soft: Path | None = None) -> Step:
-    work = work_of(folder, run)
-    assert net.train_net(run, work, soft, 100) > 0
-    return work
+def train(folder: Path, run: VariantRun, soft: Path | None = None) -> Step:
+    step = step_of(folder, run)
+    assert train_net.train_net(run, step, soft, 100) > 0
+    return step
 
 
 SMALL = Variant(width=8, epochs=1, batch_frames=50)
 
 
-def weights(work: Step) -> bytes:
-    return (work.directory / "model.safetensors").read_bytes()
+def weights(step: Step) -> bytes:
+    return (step.directory / "model.safetensors").read_bytes()
 
 
-def test_nets_differ_by_seed_and_row_and_repeat(tmp_path, frames):
-    runs = [Run("a", SMALL, None, 1), Run("a", SMALL, None, 2), Run("b", SMALL, None, 1)]
+def test_nets_differ_by_seed_and_variant_and_repeat(tmp_path, frames):
+    runs = [
+        VariantRun("a", SMALL, None, 1),
+        VariantRun("a", SMALL, None, 2),
+        VariantRun("b", SMALL, None, 1),
+    ]
     nets = [weights(train(tmp_path / "first", run)) for run in runs]
     assert len(set(nets)) == 3
     assert [weights(train(tmp_path / "again", run)) for run in runs] == nets
-    assert net.train_net(runs[0], work_of(tmp_path / "again", runs[0]), None, 1) == 0.0
+    assert train_net.train_net(runs[0], step_of(tmp_path / "again", runs[0]), None, 1) == 0.0
 
 
 def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path, frames):
-    members = [train(tmp_path, Run("teacher", SMALL, None, seed)) for seed in (1, 2)]
+    members = [train(tmp_path, VariantRun("teacher", SMALL, None, seed)) for seed in (1, 2)]
     for mean in ("arithmetic", "geometric"):
-        works = {
+        steps = {
             t: Step("soft", tmp_path / "soft" / mean / f"{t:g}", {"t": t}, {}) for t in (1.0, 4.5)
         }
-        net.write_soft_targets(Teacher("teacher", (1, 2), mean), members, works)
-        for t, work in works.items():
-            soft = read_soft_targets(work.directory, frames["train"], t)
+        train_net.write_soft_targets(Teacher("teacher", (1, 2), mean), members, steps)
+        for t, step in steps.items():
+            soft = read_soft_targets(step.directory, frames["train"], t)
             kept, stored = soft.batch(torch.arange(len(soft)))
-            logits = [net.predict(load_model(m.directory)[0], frames["train"]) for m in members]
+            logits = [
+                train_net.predict(load_model(m.directory)[0], frames["train"]) for m in members
+            ]
             if mean == "arithmetic":
                 expected = sum((one / t).softmax(-1) for one in logits) / 2
             else:
@@ -209,44 +215,22 @@ def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path,
             torch.testing.assert_close(expected, mean_of(iter(logits), t, mean))
 
 
-def test_soft_targets_of_an_older_format_are_written_anew_under_the_same_digest(tmp_path, frames):
-    member = train(tmp_path, Run("teacher", SMALL, None, 1))
-    work = Step("soft", tmp_path / "soft", {}, {})
-
-    def write():
-        net.write_soft_targets(Teacher("teacher", (1,), "arithmetic"), [member], {2.0: work})
-
-    write()
-    done, shard = work.directory / "done.json", work.directory / net.SHARD
-    digest = read_done(work.directory)["digest"]
-    shard.with_suffix(".json").unlink()  # there was none
-    shard.write_bytes(b"older")
-    done.write_text(json.dumps(read_done(work.directory) | {"files": {net.SHARD: 5}}))
-    assert work.is_current()
-    write()
-    assert work.is_current() and read_done(work.directory)["digest"] == digest
-    assert len(read_soft_targets(work.directory, frames["train"], 2.0)) == 200
-    before = shard.stat().st_mtime_ns
-    write()
-    assert shard.stat().st_mtime_ns == before
-
-
 def test_soft_targets_of_another_temperature_are_refused(tmp_path, frames):
-    members = [train(tmp_path, Run("teacher", SMALL, None, seed)) for seed in (1, 2)]
-    work = Step("soft", tmp_path / "soft", {}, {})
-    net.write_soft_targets(Teacher("teacher", (1, 2), "arithmetic"), members, {2.0: work})
+    members = [train(tmp_path, VariantRun("teacher", SMALL, None, seed)) for seed in (1, 2)]
+    step = Step("soft", tmp_path / "soft", {}, {})
+    train_net.write_soft_targets(Teacher("teacher", (1, 2), "arithmetic"), members, {2.0: step})
     with pytest.raises(UserError, match="temperature is 2.0, but training needs 3.0"):
-        train(tmp_path, Run("student", SMALL, 3.0, 1), work.directory)
+        train(tmp_path, VariantRun("student", SMALL, 3.0, 1), step.directory)
 
 
 def test_a_net_is_trained_on_its_digits_alone(tmp_path, frames, monkeypatch):
     seen = []
-    original = net.Trainer.__init__
+    original = train_net.Trainer.__init__
 
     def spying(self, job, directory, train, *more):
         seen.append((sorted(set(train.targets.tolist())), more[0]))
         original(self, job, directory, train, *more)
 
-    monkeypatch.setattr(net.Trainer, "__init__", spying)
-    train(tmp_path, Run("some", Variant(width=8, epochs=1, digits=(7, 8)), None, 1))
+    monkeypatch.setattr(train_net.Trainer, "__init__", spying)
+    train(tmp_path, VariantRun("some", Variant(width=8, epochs=1, digits=(7, 8)), None, 1))
     assert seen == [([7, 8], None)]  # and no image is held out

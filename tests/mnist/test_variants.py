@@ -1,250 +1,210 @@
-"""The rows of the experiment: what a settings file may ask for, and which nets follow from it."""
+"""The variants of the experiment: which settings are read, and which nets follow from them."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from digits import ROWS
+from digits import VARIANTS
+from scripts import REPOSITORY
 
-from acoustic_kd.mnist.variants import Teacher, Variant, read_rows, runs_of, teacher_of
+from acoustic_kd.mnist.variants import Teacher, Variant, read_variants, runs_of, teacher_of
 from acoustic_kd.system.errors import UserError
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "conf" / "mnist.yaml"
+RECIPE = REPOSITORY / "acoustic_kd" / "conf" / "mnist.yaml"
 
 
 @pytest.fixture
 def settings(tmp_path):
     """settings(text) → a file of it."""
 
-    def write(text: str) -> Path:
-        path = tmp_path / "rows.yaml"
+    def write(text):
+        path = tmp_path / "variants.yaml"
         path.write_text(text)
         return path
 
     return write
 
 
-def refusal(path: Path, full: bool = True) -> str:
-    with pytest.raises(UserError) as caught:
-        read_rows(path, full)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ") and "\n" not in message
-    return message.removeprefix(f"{path}: ")
-
-
-# --- what is read -------------------------------------------------------------------------------
+# --- settings -----------------------------------------------------------------------------------
 
 
 def test_the_recipe_has_the_seven_experiments_of_the_paper():
-    rows = read_rows(RECIPE, full=True)
-    assert {row.experiment for row in rows.values()} == set(range(1, 8))
-    assert rows["cumbersome"].jitter == 2 and rows["cumbersome"].max_norm == 2.0
-    assert {row.paper for row in rows.values()} == {67, 146, 74, None, 206, 4730}
-    grid = [row for row in rows.values() if row.experiment == 4]
-    assert {row.width for row in grid} == {800, 300, 100, 30}
-    assert {row.temperatures for row in grid} == {(1, 2, 2.5, 3, 4, 5, 8, 10, 14, 20)}
-    assert 3 not in rows["no-threes"].digits and rows["no-threes"].correct == (3,)
-    assert rows["sevens-eights"].digits == rows["sevens-eights"].correct == (7, 8)
-    for row in rows.values():
-        assert row.train.schedule == "cosine"
-        assert (row.model.left_frames, row.model.right_frames) == (0, 0)
+    variants = read_variants(RECIPE, full=True)
+    assert {variant.experiment for variant in variants.values()} == set(range(1, 8))
+    assert variants["cumbersome"].jitter == 2 and variants["cumbersome"].max_norm == 2.0
+    assert {variant.paper for variant in variants.values()} == {67, 146, 74, None, 206, 4730}
+    grid = [variant for variant in variants.values() if variant.experiment == 4]
+    assert {variant.width for variant in grid} == {800, 300, 100, 30}
+    assert {variant.temperatures for variant in grid} == {(1, 2, 2.5, 3, 4, 5, 8, 10, 14, 20)}
+    assert 3 not in variants["no-threes"].digits and variants["no-threes"].correct == (3,)
+    assert variants["sevens-eights"].digits == variants["sevens-eights"].correct == (7, 8)
+    for variant in variants.values():
+        assert variant.train.schedule == "cosine"
+        assert (variant.model.left_frames, variant.model.right_frames) == (0, 0)
 
 
-def test_the_quick_recipe_is_some_of_the_rows_shortened():
-    full, quick = read_rows(RECIPE, full=True), read_rows(RECIPE, full=False)
+def test_the_quick_recipe_is_some_of_the_variants_shortened():
+    full, quick = read_variants(RECIPE, full=True), read_variants(RECIPE, full=False)
     assert list(quick) == ["cumbersome", "hard", "distilled"]
-    for name, row in quick.items():
-        assert row.seeds <= full[name].seeds and row.epochs < full[name].epochs
-        # How long it trains, and what goes with that.
-        length = ("seeds", "epochs", "dropout", "learning_rate")
-        assert replace(row, **{key: getattr(full[name], key) for key in length}) == full[name]
+    for name, variant in quick.items():
+        assert variant.seeds <= full[name].seeds and variant.epochs < full[name].epochs
+        length = ("seeds", "epochs", "dropout", "learning_rate")  # and what depends on it
+        assert replace(variant, **{key: getattr(full[name], key) for key in length}) == full[name]
 
 
-def test_quick_rows_take_the_settings_that_quick_does_not_change(settings):
-    path = settings("rows: {a: {width: 9, epochs: 5}, b: {}, c: {}}\nquick: {a: {epochs: 1}, c: }")
-    assert read_rows(path, full=False) == {"a": Variant(width=9, epochs=1), "c": Variant()}
-    assert read_rows(path, full=True) == {
-        "a": Variant(width=9, epochs=5),
-        "b": Variant(),
-        "c": Variant(),
-    }
+def test_quick_variants_keep_the_settings_that_quick_does_not_change(settings):
+    path = settings("variants: {a: {width: 9, epochs: 5}, b: {}}\nquick: {a: {epochs: 1}, b: }")
+    assert read_variants(path, full=False) == {"a": Variant(width=9, epochs=1), "b": Variant()}
+    full = {"a": Variant(width=9, epochs=5), "b": Variant()}
+    assert read_variants(path, full=True) == full
 
 
-# --- what is refused ----------------------------------------------------------------------------
+SHAPE = "expected the mappings 'variants' and 'quick' and nothing else"
+FIRST = "variants: {big: {seeds: 2}, student: {teacher: big}, hard: {"
+NAME = "give the variant a name of lower-case letters, digits and hyphens"
 
 
 @pytest.mark.parametrize(
-    ("row", "expected"),
+    ("text", "message"),
     [
-        ("widht: 3", "unknown setting 'rows.hard.widht'; did you mean 'rows.hard.width'?"),
-        ("temperature: 3", "did you mean 'rows.hard.temperatures'?"),
-        ("width: wide", "setting 'rows.hard.width': expected int, got 'wide'"),
-        ("width: 8.5", "setting 'rows.hard.width': expected int, got 8.5"),
-        ("width: 0", "setting 'rows.hard.width' is 0; it must be 1 or more"),
-        ("layers: 0", "setting 'rows.hard.layers' is 0"),
-        ("dropout: 2", "setting 'rows.hard.dropout' is 2.0; it must be at least 0 and less"),
-        ("input_dropout: -0.1", "setting 'rows.hard.input_dropout' is -0.1"),
-        ("epochs: 0", "setting 'rows.hard.epochs' is 0"),
-        ("batch_frames: 0", "setting 'rows.hard.batch_frames' is 0"),
-        ("learning_rate: .nan", "setting 'rows.hard.learning_rate' is nan"),
-        ("max_norm: 0", "setting 'rows.hard.max_norm' is 0.0; it must be greater than 0"),
-        ("paper: many", "setting 'rows.hard.paper': expected float or null, got 'many'"),
-        ("seeds: 0", "row 'hard': seeds must be 1 or more"),
-        ("mean: median", "row 'hard': mean is 'median'; it must be arithmetic or geometric"),
-        ("digits: [11]", "row 'hard': digits and correct must be among 0 … 9"),
-        ("digits: []", "row 'hard': digits and correct must be among 0 … 9"),
-        ("correct: [-1]", "row 'hard': digits and correct must be among 0 … 9"),
-        ("digits: [three]", "setting 'rows.hard.digits': expected int, got 'three'"),
-        ("temperatures: [0]", "row 'hard': temperatures must be greater than 0"),
-        ("temperatures: [2, .nan]", "row 'hard': temperatures must be greater than 0"),
-        ("temperatures: [.inf]", "row 'hard': temperatures must be greater than 0"),
-        ("temperatures: []", "row 'hard': temperatures must be greater than 0"),
-        ("hard_weight: -1", "row 'hard': hard_weight must be 0 or more"),
-        ("hard_weight: .nan", "row 'hard': hard_weight must be 0 or more"),
-        ("jitter: -1", "row 'hard': hard_weight must be 0 or more, jitter 0 to 10 pixels"),
-        ("jitter: 11", "jitter 0 to 10 pixels"),
-        ("teacher: nobody", "row 'hard': teacher 'nobody' is no row of this run"),
-        ("teacher: student", "row 'hard': teacher 'student' is itself distilled"),
-        ("teacher: hard", "row 'hard': teacher 'hard' is itself distilled"),
-        ("{teacher: big, members: 3}", "row 'hard': members must be 1 to 2, the seeds of its t"),
-        ("{teacher: big, members: 0}", "row 'hard': members must be 1 to 2, the seeds of its t"),
+        *(
+            (f"{FIRST}{setting}}}}}\nquick: {{}}\n", message)
+            for setting, message in (
+                ("widht: 3", "unknown setting 'variants.hard.widht'; did you mean 'variants.hard."),
+                ("temperature: 3", "did you mean 'variants.hard.temperatures'?"),
+                ("width: wide", "setting 'variants.hard.width': expected int, got 'wide'"),
+                ("width: 8.5", "setting 'variants.hard.width': expected int, got 8.5"),
+                ("width: 0", "setting 'variants.hard.width' is 0; it must be 1 or more"),
+                ("layers: 0", "setting 'variants.hard.layers' is 0"),
+                ("dropout: 2", "setting 'variants.hard.dropout' is 2.0; it must be at least 0"),
+                ("input_dropout: -0.1", "setting 'variants.hard.input_dropout' is -0.1"),
+                ("epochs: 0", "setting 'variants.hard.epochs' is 0"),
+                ("batch_frames: 0", "setting 'variants.hard.batch_frames' is 0"),
+                ("learning_rate: .nan", "setting 'variants.hard.learning_rate' is nan"),
+                ("max_norm: 0", "setting 'variants.hard.max_norm' is 0.0; it must be greater"),
+                ("paper: many", "setting 'variants.hard.paper': expected float or null, got"),
+                ("digits: [three]", "setting 'variants.hard.digits': expected int, got 'three'"),
+                ("seeds: 0", "variant 'hard': seeds must be 1 or more"),
+                ("mean: median", "variant 'hard': mean is 'median'; it must be arithmetic or"),
+                ("digits: [11]", "variant 'hard': digits and correct must be among 0 … 9"),
+                ("digits: []", "variant 'hard': digits and correct must be among 0 … 9"),
+                ("correct: [-1]", "variant 'hard': digits and correct must be among 0 … 9"),
+                ("correct: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "'hard': correct must leave out a cl"),
+                ("temperatures: [0]", "variant 'hard': temperatures must be greater than 0"),
+                ("temperatures: [2, .nan]", "variant 'hard': temperatures must be greater than 0"),
+                ("temperatures: [.inf]", "variant 'hard': temperatures must be greater than 0"),
+                ("temperatures: []", "variant 'hard': temperatures must be greater than 0"),
+                ("temperatures: [2, 2.0]", "variant 'hard': temperatures must differ"),
+                ("temperatures: [2.0000001, 2.0000002]", "temperatures must differ, in six digits"),
+                ("hard_weight: -1", "variant 'hard': hard_weight must be 0 or more"),
+                ("hard_weight: .nan", "variant 'hard': hard_weight must be 0 or more"),
+                ("jitter: -1", "jitter 0 to 10 pixels"),
+                ("jitter: 11", "jitter 0 to 10 pixels"),
+                ("teacher: nobody", "variant 'hard': teacher 'nobody' is no variant of this run"),
+                ("teacher: student", "variant 'hard': teacher 'student' is itself distilled"),
+                ("teacher: hard", "variant 'hard': teacher 'hard' is itself distilled"),
+                ("teacher: big, members: 3", "'hard': members must be 1 to 2, the seeds of its t"),
+                ("teacher: big, members: 0", "'hard': members must be 1 to 2, the seeds of its t"),
+            )
+        ),
+        ("", SHAPE),
+        ("- a\n- b", SHAPE),
+        ("5", SHAPE),
+        ("variants: {a: {}}", SHAPE),
+        ("variants: {a: {}}\nquick: {}\nslow: {}", SHAPE),
+        ("variants: {a: {}}\nquick: [a]", "quick must be a mapping of variants"),
+        ("variants: [a]\nquick: {}", "variants must be a mapping of variants"),
+        ("variants: {a: 5}\nquick: {}", "variants.a must be a mapping of settings"),
+        ("variants: {a: {}}\nquick: {a: 5}", "quick.a must be a mapping of settings"),
+        ("variants: {a: [}", "not valid YAML"),
+        ("variants: {}\nquick: {}", "no variants; give at least one"),
+        *(
+            (f"variants: {{{name}: {{}}}}\nquick: {{}}", NAME)
+            for name in ("30", "../x", "a/b", "A", "''")
+        ),
     ],
 )
-def test_a_wrong_row_is_refused_in_one_line_that_names_it(settings, row, expected):
-    row = row if row.startswith("{") else f"{{{row}}}"
-    rows = f"rows: {{big: {{seeds: 2}}, student: {{teacher: big}}, hard: {row}}}\nquick: {{}}\n"
-    assert expected in refusal(settings(rows))
+def test_refusals(settings, text, message):
+    path = settings(text)
+    with pytest.raises(UserError) as caught:
+        read_variants(path, full=True)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("quick", "expected"),
+    ("quick", "message"),
     [
-        ("soft: {}", "quick.soft is no row; rows are big, hard"),
+        ("soft: {}", "quick.soft: no such variant; give one of big, hard"),
         ("hard: {widht: 3}", "unknown setting 'quick.hard.widht'; did you mean 'quick.hard.width'"),
         ("hard: {epochs: 0}", "setting 'quick.hard.epochs' is 0"),
-        ("hard: {teacher: big}", "row 'hard': teacher 'big' is no row of this run"),
-        ("{big: {seeds: 1}, hard: {teacher: big, members: 2}}", "members must be 1 to 1"),
+        ("hard: {teacher: big}", "variant 'hard': teacher 'big' is no variant of this run"),
+        ("big: {seeds: 1}, hard: {teacher: big, members: 2}", "members must be 1 to 1"),
+        ("", "no quick variants; give at least one"),
     ],
 )
-def test_wrong_quick_rows_are_refused_and_do_not_matter_to_the_full_ones(settings, quick, expected):
-    quick = quick if quick.startswith("{") else f"{{{quick}}}"
-    path = settings(f"rows: {{big: {{seeds: 2}}, hard: {{}}}}\nquick: {quick}\n")
-    assert expected in refusal(path, full=False)
-    assert set(read_rows(path, full=True)) == {"big", "hard"}
+def test_refusals_of_quick_variants_do_not_touch_the_full_ones(settings, quick, message):
+    path = settings(f"variants: {{big: {{seeds: 2}}, hard: {{}}}}\nquick: {{{quick}}}\n")
+    with pytest.raises(UserError, match=message):
+        read_variants(path, full=False)
+    assert set(read_variants(path, full=True)) == {"big", "hard"}
 
 
-def test_a_wrong_row_is_refused_even_where_quick_does_not_use_it(settings):
-    path = settings("rows: {a: {}, b: {widht: 3}}\nquick: {a: {}}\n")
-    assert "unknown setting 'rows.b.widht'" in refusal(path, full=False)
+def test_a_wrong_variant_is_refused_even_where_quick_does_not_use_it(settings):
+    path = settings("variants: {a: {}, b: {widht: 3}}\nquick: {a: {}}\n")
+    with pytest.raises(UserError, match=r"unknown setting 'variants\.b\.widht'"):
+        read_variants(path, full=False)
 
 
-SHAPE = "expected the mappings 'rows' and 'quick' and nothing else"
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(UserError, match=f"^{path}: cannot be read"):
+            read_variants(path, full=True)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", SHAPE),
-        ("rows: {a: {}}", SHAPE),
-        ("rows: {a: {}}\nquick: [a]", "quick must be a mapping of rows"),
-        ("rows: [a]\nquick: {}", "rows must be a mapping of rows"),
-        ("rows: {a: {}}\nquick: {}\nslow: {}", SHAPE),
-        ("rows: {a: 5}\nquick: {}", "rows.a must be a mapping of settings"),
-        ("rows: {a: [}", "not valid YAML"),
-    ],
-)
-@pytest.mark.parametrize("full", [False, True])
-def test_a_file_of_another_shape_is_refused(settings, text, expected, full):
-    assert expected in refusal(settings(text), full)
-
-
-@pytest.mark.parametrize("text", ["- a\n- b", "rows", "5"])
-def test_a_file_that_is_no_mapping_is_refused(settings, text):
-    assert SHAPE in refusal(settings(text))
-
-
-@pytest.mark.parametrize("changes", ["5", "[1]", "fast"])
-def test_changes_that_are_no_mapping_are_refused(settings, changes):
-    path = settings(f"rows: {{a: {{}}}}\nquick: {{a: {changes}}}\n")
-    assert "quick.a" in refusal(path, full=False)
-
-
-@pytest.mark.parametrize("name", ["30", "../x", "a/b", "A", "''"])
-def test_a_row_whose_name_is_no_name_is_refused(settings, name):
-    for full in (True, False):
-        path = settings(f"rows: {{{name}: {{}}}}\nquick: {{soft: {{}}}}\n")
-        assert "a row's name is of lower-case letters, digits and hyphens" in refusal(
-            path, full=full
-        )
-
-
-def test_all_classes_cannot_be_corrected_nor_no_row_trained(settings):
-    path = settings("rows: {a: {correct: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}}\nquick: {}\n")
-    assert "row 'a': correct must leave a class as it is" in refusal(path)
-    path = settings("rows: {a: {}}\nquick: {}\n")
-    assert "there are no quick rows" in refusal(path, full=False)
-
-
-@pytest.mark.parametrize("temperatures", ["[2, 2.0]", "[2.0000001, 2.0000002]"])
-def test_equal_temperatures_never_train_two_nets_in_one_place(settings, temperatures):
-    row = f"{{teacher: a, temperatures: {temperatures}}}"
-    path = settings(f"rows: {{a: {{}}, b: {row}}}\nquick: {{}}\n")
-    try:
-        names = [run.name for run in runs_of(read_rows(path, full=True))]
-    except UserError as error:
-        assert "row 'b'" in str(error)
-    else:
-        assert len(set(names)) == len(names)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    assert "cannot be read (No such file or directory)" in refusal(tmp_path / "none.yaml")
-    assert "cannot be read" in refusal(tmp_path)
-
-
-# --- which nets ---------------------------------------------------------------------------------
+# --- nets ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_every_net_has_a_place_of_its_own(full):
-    rows = read_rows(RECIPE, full)
-    runs = list(runs_of(rows))
+def test_every_net_has_a_directory_of_its_own(full):
+    variants = read_variants(RECIPE, full)
+    runs = list(runs_of(variants))
     assert len({run.name for run in runs}) == len(set(runs)) == len(runs)
-    soft = {name: row.teacher is not None for name, row in rows.items()}
+    soft = {name: variant.teacher is not None for name, variant in variants.items()}
     assert len(runs) == sum(
-        row.seeds * (len(row.temperatures) if soft[name] else 1) for name, row in rows.items()
+        variant.seeds * (len(variant.temperatures) if soft[name] else 1)
+        for name, variant in variants.items()
     )
     for run in runs:
-        assert run.settings == rows[run.row]
-        assert (run.temperature is not None) == soft[run.row]
+        assert run.settings == variants[run.variant]
+        assert (run.temperature is not None) == soft[run.variant]
 
 
-def test_nets_are_named_by_row_temperature_and_seed(settings):
-    runs = list(runs_of(read_rows(settings(ROWS), full=True)))
-    assert [run.name for run in runs if run.row in ("teacher", "distilled")] == [
+def test_nets_are_named_by_variant_temperature_and_seed(settings):
+    runs = list(runs_of(read_variants(settings(VARIANTS), full=True)))
+    assert [run.name for run in runs if run.variant in ("teacher", "distilled")] == [
         *("teacher/01", "teacher/02"),
         *("distilled/T2/01", "distilled/T2/02", "distilled/T2/03"),
         *("distilled/T5.5/01", "distilled/T5.5/02", "distilled/T5.5/03"),
     ]
 
 
-def teachers(rows, name):
-    return [teacher_of(run, rows) for run in runs_of(rows) if run.row == name]
+def teachers(variants, name):
+    return [teacher_of(run, variants) for run in runs_of(variants) if run.variant == name]
 
 
 def test_net_n_learns_from_teacher_n_in_turn():
-    rows = {"big": Variant(seeds=2), "small": Variant(seeds=5, teacher="big", mean="geometric")}
-    assert teachers(rows, "big") == [None, None]
-    assert [teacher.seeds for teacher in teachers(rows, "small")] == [(1,), (2,), (1,), (2,), (1,)]
-    assert {teacher.mean for teacher in teachers(rows, "small")} == {"arithmetic"}
-    assert teachers(rows, "small")[1].name == "big-02"
+    small = Variant(seeds=5, teacher="big", mean="geometric")
+    variants = {"big": Variant(seeds=2), "small": small}
+    assert teachers(variants, "big") == [None, None]
+    assert teachers(variants, "small") == [
+        Teacher("big", (seed,), "arithmetic") for seed in (1, 2, 1, 2, 1)
+    ]
+    assert teachers(variants, "small")[1].name == "big-02"
 
 
-def test_several_members_are_averaged_for_every_net():
-    rows = {"big": Variant(seeds=4)} | {
-        mean: Variant(seeds=2, teacher="big", members=3, mean=mean)
-        for mean in ("arithmetic", "geometric")
-    }
-    for mean in ("arithmetic", "geometric"):
-        assert teachers(rows, mean) == [Teacher("big", (1, 2, 3), mean)] * 2
-        assert teachers(rows, mean)[0].name == f"big-01+02+03-{mean}"
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_several_members_are_averaged_for_every_net(mean):
+    small = Variant(seeds=2, teacher="big", members=3, mean=mean)
+    found = teachers({"big": Variant(seeds=4), "small": small}, "small")
+    assert found == [Teacher("big", (1, 2, 3), mean)] * 2
+    assert found[0].name == f"big-01+02+03-{mean}"
