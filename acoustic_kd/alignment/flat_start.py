@@ -6,19 +6,19 @@ needs. So training that was interrupted resumes with the same bits.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from acoustic_kd.alignment.gmm import fit, gather, shares, split
 from acoustic_kd.alignment.gmm_aligner import FlatAligner, Iteration, find_outliers, read_iteration
-from acoustic_kd.alignment.segmentation import STATES
 from acoustic_kd.alignment.senones import SenoneInventory
 from acoustic_kd.alignment.viterbi import Transcripts
+from acoustic_kd.decoding.graph.contexts import STATES
 from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.language.lexicon import SILENCE, Lexicon
-from acoustic_kd.system.parallel import mapping
+from acoustic_kd.system.parallel import progress, worker_map
 
 WINDOW = 21  # frames over which loudness is averaged: a plosive's closure is no pause
 THRESHOLD = 0.4  # of the way from the faint frames' loudness to the loud ones'
@@ -86,54 +86,61 @@ class _Aligned:
     count: int
 
 
-_lexicon: Lexicon
-_inventory: SenoneInventory
-_texts: dict[str, list[str]]
+class ShardAligner:
+    """Aligns shards of utterances with the model of the last iteration.
 
+    Args:
+        model: the file of the model, written again by each iteration.
+        lexicon: pronunciations.
+        inventory: the senones.
+        texts: utterance → its words.
+    """
 
-def _start(lexicon: Lexicon, inventory: SenoneInventory, texts: dict[str, list[str]]) -> None:
-    global _lexicon, _inventory, _texts
-    _lexicon, _inventory, _texts = lexicon, inventory, texts
-    _aligner.cache_clear()
-    _transcripts.cache_clear()
+    def __init__(
+        self,
+        model: Path,
+        lexicon: Lexicon,
+        inventory: SenoneInventory,
+        texts: dict[str, list[str]],
+    ) -> None:
+        self._model, self._lexicon, self._inventory = model, lexicon, inventory
+        self._texts = texts
+        self._transcripts: Transcripts | None = None  # with graphs, for as long as durations stay
 
+    def aligner(self) -> FlatAligner:
+        """The aligner with the model of the last iteration."""
+        trained, kept = read_iteration(self._model), self._transcripts
+        if kept is None or not np.array_equal(kept.durations, trained.durations):
+            kept = Transcripts(self._lexicon, self._inventory, trained.durations, keep=True)
+        self._transcripts = kept
+        return FlatAligner(trained.mixtures, kept)
 
-@lru_cache(maxsize=1)
-def _aligner(path: Path, number: int) -> FlatAligner:
-    """That of the last round, read once a round and process."""
-    found = read_iteration(path)
-    return FlatAligner(found.mixtures, _transcripts(found.durations.tobytes()))
-
-
-@lru_cache(maxsize=1)
-def _transcripts(durations: bytes) -> Transcripts:
-    return Transcripts(_lexicon, _inventory, np.frombuffer(durations), keep=True)
-
-
-def _align_shard(item: tuple[Path, Path, int, frozenset[str]]) -> _Aligned:
-    shard, model, number, left_out = item
-    aligner, count = _aligner(model, number), _inventory.num_senones
-    learnt: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    visits, scores, total, frames = np.zeros(count), [], 0.0, 0
-    for utterance in read_utterances(shard):
-        path, components, loglikes = aligner.align(_texts[utterance.id], utterance.features)
-        scores.append(aligner.score(path, loglikes))
-        total += float(loglikes[np.arange(len(path)), path].sum(dtype=np.float64))
-        frames += len(path)
-        if utterance.id not in left_out:
-            states = learnt_states(path, aligner.silent)
-            learnt.append((utterance.features, states, shares(components, states)))
-            begins = np.flatnonzero(np.diff(path, prepend=-1))
-            kept = begins[states[begins] == path[begins]]  # one that is lost has no frames
-            visits += np.bincount(path[kept], minlength=count)
-    number_of, dimension = aligner.mixtures.means.shape[1:]
-    moments = np.zeros((count, number_of, 1 + 2 * dimension))
-    occupied = np.zeros(count)
-    if learnt:
-        features, states, share = (np.concatenate(parts) for parts in zip(*learnt, strict=True))
-        moments = gather(features, states, share, count)
-        occupied += np.bincount(states, minlength=count)
-    return _Aligned(moments, occupied, visits, scores, total, frames)
+    def align(self, item: tuple[Path, frozenset[str]]) -> _Aligned:
+        """Align the utterances of a shard; those of the set are not learnt from."""
+        shard, left_out = item
+        aligner, count = self.aligner(), self._inventory.num_senones
+        learnt: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        visits, scores, total, frames = np.zeros(count), [], 0.0, 0
+        for utterance in read_utterances(shard):
+            words = self._texts[utterance.id]
+            path, components, loglikes = aligner.align(words, utterance.features)
+            scores.append(aligner.score(path, loglikes))
+            total += float(loglikes[np.arange(len(path)), path].sum(dtype=np.float64))
+            frames += len(path)
+            if utterance.id not in left_out:
+                states = learnt_states(path, aligner.silent)
+                learnt.append((utterance.features, states, shares(components, states)))
+                begins = np.flatnonzero(np.diff(path, prepend=-1))
+                kept = begins[states[begins] == path[begins]]  # one that is lost has no frames
+                visits += np.bincount(path[kept], minlength=count)
+        number_of, dimension = aligner.mixtures.means.shape[1:]
+        moments = np.zeros((count, number_of, 1 + 2 * dimension))
+        occupied = np.zeros(count)
+        if learnt:
+            features, states, share = (np.concatenate(parts) for parts in zip(*learnt, strict=True))
+            moments = gather(features, states, share, count)
+            occupied += np.bincount(states, minlength=count)
+        return _Aligned(moments, occupied, visits, scores, total, frames)
 
 
 def learnt_states(path: np.ndarray, silent: np.ndarray) -> np.ndarray:
@@ -201,13 +208,15 @@ def train_rounds(
     found = read_iteration(model)
     names = [utterance.id for shard in shards for utterance in read_utterances(shard)]
     learnt = {name: texts[name] for name in names}  # each process has them: not all of train's
-    with mapping(len(shards), 0, _start, (lexicon, inventory, learnt)) as over:
+    state = partial(ShardAligner, model, lexicon, inventory, learnt)
+    with worker_map(len(shards), state=state) as over:
         while not found.finished:
             number = len(found.history) + 1
             outliers = _outliers(found.scores, spreads)
             left_out = frozenset(n for n, bad in zip(names, outliers, strict=True) if bad)
-            items = [(shard, model, number, left_out) for shard in shards]
-            results = list(over(_align_shard, items, f"round {number}"))
+            items = [(shard, left_out) for shard in shards]
+            aligned = over(ShardAligner.align, items)
+            results = list(progress(aligned, f"round {number}", len(shards)))
             found = _next(found, results, rounds, gaussians, len(left_out))
             found.write(model)
             yield found

@@ -1,17 +1,26 @@
 """The segmentation of an utterance into HMM states: what every aligner returns."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
+from acoustic_kd.corpora.utterances import Utterance
+from acoustic_kd.decoding.graph.contexts import STATES
+from acoustic_kd.features.audio import AudioError
 from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import jsonl_rows, write_jsonl
+from acoustic_kd.system.parallel import map_ordered
 
-STATES = 3  # HMM states of every phone
+NO_TRANSCRIPT = "it has no transcript (such speech belongs in a split 'untranscribed')"
+
+Alignment = TypeVar("Alignment")
+# From an utterance, its words and data that its frames come from; may raise AlignmentFailure.
+AlignUtterance = Callable[[Utterance, list[str], Any], Alignment]
 
 
 class AlignmentFailure(Exception):
@@ -84,3 +93,35 @@ def read_segmentations(path: Path) -> list[Segmentation]:
         except (AttributeError, KeyError, TypeError, ValueError):
             raise UserError(f"{path}:{number}: not a segmentation of an utterance") from None
     return segmentations
+
+
+def align_all(
+    state: Callable[[], AlignUtterance[Alignment]],
+    split: str,
+    items: Iterable[tuple[Utterance, Any]],
+    total: int,
+) -> Iterator[tuple[str, Alignment | str]]:
+    """Align the utterances of a split in several processes.
+
+    Args:
+        state: importable; makes the function that aligns, once in each process.
+        split: for the progress bar.
+        items: utterances, each with the data that the function aligns.
+        total: about how many utterances.
+
+    Yields:
+        The id of each utterance, with its alignment or the reason why there is none.
+    """
+    return map_ordered(_align_one, items, f"align {split}", total, state=state)
+
+
+def _align_one(
+    align: AlignUtterance[Alignment], item: tuple[Utterance, Any]
+) -> tuple[str, Alignment | str]:
+    utterance, data = item
+    if utterance.text is None:
+        return utterance.id, NO_TRANSCRIPT
+    try:
+        return utterance.id, align(utterance, utterance.text.split(), data)
+    except (AudioError, AlignmentFailure) as error:
+        return utterance.id, str(error)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.alignment.segmentation import STATES, Segmentation
+from acoustic_kd.alignment.segmentation import Segmentation
+from acoustic_kd.decoding.graph.contexts import STATES
 from acoustic_kd.features.frames import Classes
 from acoustic_kd.language.lexicon import SILENCE
 from acoustic_kd.system.errors import UserError

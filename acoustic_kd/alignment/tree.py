@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from acoustic_kd.alignment.segmentation import STATES, Segmentation
+from acoustic_kd.alignment.segmentation import Segmentation
 from acoustic_kd.alignment.senones import Leaf, SenoneInventory
+from acoustic_kd.decoding.graph.contexts import STATES
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.torchaudio_functions import compute_deltas, create_dct
 

@@ -11,14 +11,13 @@ import kaldifst
 import numpy as np
 
 from acoustic_kd.alignment.segmentation import (
-    STATES,
     AlignmentFailure,
     Segmentation,
     check_transcript,
 )
 from acoustic_kd.alignment.senones import SenoneInventory
 from acoustic_kd.decoding.graph.compile import compile_graph
-from acoustic_kd.decoding.graph.contexts import Contexts, Inventory, contexts_of
+from acoustic_kd.decoding.graph.contexts import STATES, Contexts, Inventory, contexts_of
 from acoustic_kd.decoding.graph.fst import to_kaldifst
 from acoustic_kd.decoding.graph.grammar import linear_grammar
 from acoustic_kd.decoding.graph.hmm_states import self_loop_probability
@@ -44,7 +43,8 @@ class Transcripts:
         durations: np.ndarray | None = None,
         keep: bool = False,
     ) -> None:
-        self.lexicon, self.inventory, self._durations = lexicon, inventory, durations
+        self.lexicon, self.inventory = lexicon, inventory
+        self.durations = np.full(inventory.num_senones, 2.0) if durations is None else durations
         self._contexts = contexts_of(inventory)  # once, not once a transcript
         self._kept: dict[str, kaldifst.StdVectorFst] | None = {} if keep else None
 
@@ -81,7 +81,7 @@ class Transcripts:
         text = " ".join(words)
         if self._kept is not None and text in self._kept:
             return self._kept[text]
-        inventory, durations = self.inventory, self._durations
+        inventory, durations = self.inventory, self.durations
         graph = alignment_graph(self.lexicon, words, inventory, durations, contexts=self._contexts)
         if self._kept is not None:
             self._kept[text] = graph

@@ -7,12 +7,13 @@ leave it.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from acoustic_kd.decoding.search import DEFAULTS, Decoder, SearchSettings
-from acoustic_kd.system.parallel import ordered_results, worker_pool
+from acoustic_kd.system.parallel import worker_map
 
 
 @dataclass(frozen=True)
@@ -55,33 +56,17 @@ def decoding(
     Raises:
         UserError: the graph's folder is incomplete or damaged.
     """
-    if jobs <= 1:
-        decoder = Decoder(graph_dir, settings)
-        yield lambda items, weights: {
-            name: _recognise(decoder, name, loglikes, weights) for name, loglikes in items
-        }
-        return
-    Decoder(graph_dir, settings)  # a damaged graph is reported at once
-    with worker_pool(jobs, _start_worker, (graph_dir, settings)) as pool:
+    # A matrix of log-likelihoods may take tens of megabytes: few wait for their turn.
+    with worker_map(jobs, jobs, partial(Decoder, graph_dir, settings), ahead=2) as over:
         yield lambda items, weights: dict(
-            ordered_results(pool, _work, ((*item, weights) for item in items), 2 * jobs)
+            over(_recognise, ((name, loglikes, weights) for name, loglikes in items))
         )
 
 
 def _recognise(
-    decoder: Decoder, name: str, loglikes: np.ndarray, weights: Weights
-) -> DecodingResult:
+    decoder: Decoder, item: tuple[str, np.ndarray, Weights]
+) -> tuple[str, DecodingResult]:
+    name, loglikes, weights = item
     lattice = decoder.lattice(loglikes, name)
     words = lattice.best_of_all(weights)
-    return DecodingResult(words, lattice.num_frames, lattice.reached_final, lattice.seconds)
-
-
-_worker: list[Decoder] = []  # the graph of this process, loaded once
-
-
-def _start_worker(graph_dir: Path, settings: SearchSettings) -> None:
-    _worker.append(Decoder(graph_dir, settings))
-
-
-def _work(item: tuple[str, np.ndarray, Weights]) -> tuple[str, DecodingResult]:
-    return item[0], _recognise(_worker[0], *item)
+    return name, DecodingResult(words, lattice.num_frames, lattice.reached_final, lattice.seconds)

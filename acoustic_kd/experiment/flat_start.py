@@ -5,35 +5,41 @@ docs/alignment.md
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from acoustic_kd.alignment.flat_start import equal_states, first_round, train_rounds
-from acoustic_kd.alignment.gmm_aligner import FlatAligner, Iteration, find_outliers, read_iteration
-from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation
+from acoustic_kd.alignment.gmm_aligner import FlatAligner, Iteration, lowest_score, read_iteration
+from acoustic_kd.alignment.segmentation import (
+    AlignmentFailure,
+    AlignUtterance,
+    Segmentation,
+    align_all,
+)
 from acoustic_kd.alignment.senones import SenoneInventory, monophones
 from acoustic_kd.alignment.tree import cepstra
 from acoustic_kd.alignment.viterbi import Transcripts
 from acoustic_kd.corpora.utterances import Utterance, read_manifest
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.outputs import normalised
+from acoustic_kd.experiment.outputs import normalised, with_frames
 from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import shard_paths, write_store
 from acoustic_kd.language.lexicon import SILENCE, Lexicon
 from acoustic_kd.settings import AlignConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256, write_jsonl
-from acoustic_kd.system.parallel import map_stream, progress
+from acoustic_kd.system.parallel import progress
 
 SHARD_FRAMES = 12_000  # two minutes: enough shards of an hour for every core to have some
 HOUR = 360_000  # frames
 
-Found = tuple[str, Segmentation | str, float]  # utterance; its segmentation, or why none; score
-Result = tuple[str, Segmentation | str]
+Result = tuple[str, Segmentation | str]  # the id of an utterance; its segmentation, or why none
 
 
-def start_flat(
+def align_from_flat_start(
     experiment: Experiment, lexicon: Lexicon
 ) -> Callable[[str, list[Utterance]], Iterator[Result]]:
     """Train the small model on the train split; what it gives aligns each split."""
@@ -48,11 +54,14 @@ def start_flat(
     if not (found := read_iteration(model)).finished:
         found = _train(config, shard_paths(store), model, lexicon, inventory, texts)
     scores: list[dict] = []
+    state = partial(_flat, found, lexicon, inventory)
 
     def align(split: str, utterances: list[Utterance]) -> Iterator[Result]:
-        results = list(_align_split(experiment, split, utterances, (found, lexicon, inventory)))
-        known = ((name, score) for name, _, score in results if np.isfinite(score))
-        scores.extend({"id": n, "split": split, "score": round(s, 3)} for n, s in known)
+        items = with_frames(experiment, split, utterances)
+        results = list(align_all(state, split, items, len(utterances)))
+        for name, result in results:
+            if isinstance(result, ScoredSegmentation):
+                scores.append({"id": name, "split": split, "score": round(result.score, 3)})
         write_jsonl(out / "scores.jsonl", sorted(scores, key=lambda row: row["score"]))
         yield from without_outliers(split, results, config.outlier_threshold)
         shutil.rmtree(store, ignore_errors=True)
@@ -127,60 +136,51 @@ def _first(transcripts: Transcripts, word: str) -> tuple[str, ...]:
     return min(transcripts.lexicon[word], key=len)
 
 
-# --- alignment of everything with the model that was learnt ---------------------------------------
-
-_aligner: FlatAligner
+# --- alignment of all splits with the trained model -----------------------------------------------
 
 
-def _start(found: Iteration, lexicon: Lexicon, inventory: SenoneInventory) -> None:
-    global _aligner
-    transcripts = Transcripts(lexicon, inventory, found.durations)
-    _aligner = FlatAligner(found.mixtures, transcripts)
+@dataclass(frozen=True)
+class ScoredSegmentation:
+    """A segmentation and how well the utterance fits it, as `score_path`."""
+
+    segmentation: Segmentation
+    score: float
 
 
-def _align(item: tuple[Utterance, Frames]) -> Found:
-    utterance, frames = item
-    if utterance.text is None:
-        return utterance.id, NO_TRANSCRIPT, np.nan
-    try:
-        path, _, loglikes = _aligner.align(utterance.text.split(), cepstra(frames.features))
-    except AlignmentFailure as error:
-        return utterance.id, str(error), np.nan
-    segmentation = _aligner.transcripts.inventory.segmentation(utterance.id, path)
-    return utterance.id, segmentation, _aligner.score(path, loglikes)
+def _flat(
+    trained: Iteration, lexicon: Lexicon, inventory: SenoneInventory
+) -> AlignUtterance[ScoredSegmentation]:
+    aligner = FlatAligner(trained.mixtures, Transcripts(lexicon, inventory, trained.durations))
+
+    def align(utterance: Utterance, words: list[str], frames: np.ndarray) -> ScoredSegmentation:
+        path, _, loglikes = aligner.align(words, cepstra(frames))
+        segmentation = inventory.segmentation(utterance.id, path)
+        return ScoredSegmentation(segmentation, aligner.score(path, loglikes))
+
+    return align
 
 
-NO_TRANSCRIPT = "it has no transcript (such speech belongs in a split 'untranscribed')"
+def without_outliers(
+    split: str, results: list[tuple[str, ScoredSegmentation | str]], threshold: float | None
+) -> Iterator[Result]:
+    """The segmentations; of train, a reason instead of those that fit far worse than the others.
 
-
-def _align_split(
-    experiment: Experiment,
-    split: str,
-    utterances: list[Utterance],
-    arguments: tuple[Iteration, Lexicon, SenoneInventory],
-) -> Iterator[Found]:
-    known = {utterance.id: utterance for utterance in utterances}
-    items = ((known[u.id], u) for u in normalised(experiment, split) if u.id in known)
-    return map_stream(_align, items, f"align {split}", len(utterances), 0, _start, arguments)
-
-
-def without_outliers(split: str, results: list[Found], spreads: float | None) -> Iterator[Result]:
-    """The results; of train, reasons instead of segmentations that fit far worse than others.
-
-    Dev and test are what systems are measured on: an utterance is not left out there for being
-    hard.
+    Nothing is left out of dev and test for being hard, because systems are measured on them.
     """
-    scores = np.array([score for _, _, score in results])
-    outliers = np.zeros(len(scores), bool)
-    if split == "train" and spreads is not None:
-        outliers = find_outliers(scores, spreads)
-    middle = np.nanmedian(scores) if np.isfinite(scores).any() else np.nan
-    for (name, segmentation, score), outlier in zip(results, outliers, strict=True):
-        if outlier:
+    aligned = [result for _, result in results if isinstance(result, ScoredSegmentation)]
+    scores = np.array([result.score for result in aligned])
+    lowest = -np.inf
+    if split == "train" and threshold is not None:
+        lowest = lowest_score(scores, threshold)
+    for name, result in results:
+        if isinstance(result, str):
+            yield name, result
+        elif result.score < lowest:
             reason = (
-                f"it does not sound like its transcript: its alignment scores {score:.2f} a frame,"
-                f" half of {split} {middle:.2f} or better (setting 'align.outlier_threshold')"
+                f"it does not sound like its transcript: its alignment scores {result.score:.2f} a "
+                f"frame, half of {split} {np.median(scores):.2f} or better (setting "
+                "'align.outlier_threshold')"
             )
             yield name, reason
         else:
-            yield name, segmentation
+            yield name, result.segmentation

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from acoustic_kd.alignment.senones import SenoneInventory, read_inventory
-from acoustic_kd.corpora.utterances import Exclusion, check_excluded, read_manifest
+from acoustic_kd.corpora.utterances import Exclusion, Utterance, check_excluded, read_manifest
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.features.fbank import copy_mark, original_id
 from acoustic_kd.features.frames import Classes, read_utterances, shard_paths
@@ -92,6 +92,19 @@ def stored_frames(directory: Path) -> Iterator[Frames]:
 def normalised(experiment: Experiment, split: str) -> Iterator[Frames]:
     """The frames of a split, normalised over each group of `features.normalise`."""
     return normalised_store(experiment, experiment.path("features"), split)
+
+
+def with_frames(
+    experiment: Experiment, split: str, utterances: list[Utterance]
+) -> Iterator[tuple[Utterance, np.ndarray]]:
+    """The utterances that have features, each with its normalised frames [T, D].
+
+    Copies at other vocal tract lengths are left out: they have the alignment of their original.
+    """
+    by_id = {utterance.id: utterance for utterance in utterances}
+    for frames in normalised(experiment, split):
+        if frames.id in by_id:
+            yield by_id[frames.id], frames.features
 
 
 def normalised_store(experiment: Experiment, features: Path, split: str) -> Iterator[Frames]:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from acoustic_kd.alignment.segmentation import STATES
 from acoustic_kd.alignment.senones import read_inventory
 from acoustic_kd.corpora.utterances import Normalise, Utterance, read_manifest
+from acoustic_kd.decoding.graph.contexts import STATES
 from acoustic_kd.experiment.aligning_models import AligningModels, find_models
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.language.g2p import G2P_FORMAT, cached_model

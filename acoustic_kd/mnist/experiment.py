@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def _train(
     tasks, steps = plan(variants, directory, frames)
     names = {run.name: run for run in steps}
     bar = progress((), "all nets", round(sum(task.cost for task in tasks)), unit="TFLOP")
-    for task, seconds in run_tasks(tasks, jobs, train_net.load, (frames.directory,)):
+    for task, seconds in run_tasks(tasks, jobs, partial(train_net.load, frames.directory)):
         bar.update(round(task.cost))
         if task.name in names:
             errors = count_errors(_result(steps[names[task.name]])["confusion"])

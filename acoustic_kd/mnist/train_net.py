@@ -1,6 +1,6 @@
 """Write soft targets, train a net, count its errors.
 
-These functions run in worker processes; `load` gives each the frames once.
+These functions run in worker processes; `load` reads the frames once in each.
 """
 
 import time
@@ -32,13 +32,12 @@ from acoustic_kd.training.trainer import Trainer
 BATCH = 4096  # images predicted at once
 SHARD = "shard-00000.h5"  # all soft targets of one teacher at a temperature
 
-_frames: dict[str, Frames] = {}
+SplitFrames = dict[str, Frames]  # of "train" and "test"
 
 
-def load(folder: Path) -> None:
+def load(folder: Path) -> SplitFrames:
     """Read the frames that every net of this process is trained and measured on."""
-    for split in ("train", "test"):
-        _frames[split] = read_frames(folder / split)
+    return {split: read_frames(folder / split) for split in ("train", "test")}
 
 
 def jitter(pixels: int) -> Callable[[Tensor], Tensor]:
@@ -64,7 +63,9 @@ def subset(frames: Frames, digits: tuple[int, ...]) -> Frames:
     return frames.select(torch.isin(frames.labels, torch.tensor(digits)).numpy())
 
 
-def train_net(run: VariantRun, step: Step, soft: Path | None, report: int) -> float:
+def train_net(
+    split_frames: SplitFrames, run: VariantRun, step: Step, soft: Path | None, report: int
+) -> float:
     """Train one net and count its errors, unless it is up to date; returns the seconds it took.
 
     Args:
@@ -75,7 +76,7 @@ def train_net(run: VariantRun, step: Step, soft: Path | None, report: int) -> fl
     if step.is_current():
         return 0.0
     variant = run.settings
-    frames = subset(_frames["train"], variant.digits)
+    frames = subset(split_frames["train"], variant.digits)
     targets = None
     if soft is not None and run.temperature is not None:
         targets = read_soft_targets(soft, frames, run.temperature)
@@ -91,7 +92,7 @@ def train_net(run: VariantRun, step: Step, soft: Path | None, report: int) -> fl
         )
         history = trainer.run()
         model = load_model(step.directory)[0].to(trainer.accelerator.device)
-        result = measure(model, run, frames, targets)
+        result = measure(split_frames, model, run, frames, targets)
         speeds = sorted(epoch["frames_per_second"] for epoch in history)
         result["frames_per_second"] = speeds[len(speeds) // 2]
         result["parameters"] = trainer.parameters
@@ -100,7 +101,9 @@ def train_net(run: VariantRun, step: Step, soft: Path | None, report: int) -> fl
     return time.monotonic() - begun
 
 
-def write_soft_targets(teacher: Teacher, members: list[Step], steps: dict[float, Step]) -> None:
+def write_soft_targets(
+    split_frames: SplitFrames, teacher: Teacher, members: list[Step], steps: dict[float, Step]
+) -> None:
     """Average the members' predictions for all train images, at each temperature.
 
     Args:
@@ -110,7 +113,7 @@ def write_soft_targets(teacher: Teacher, members: list[Step], steps: dict[float,
     missing = {t: step for t, step in steps.items() if not step.is_current()}
     if not missing:
         return
-    frames = _frames["train"]
+    frames = split_frames["train"]
     device = make_accelerator().device
     logits = [predict(load_model(m.directory)[0].to(device), frames) for m in members]
     for temperature, step in missing.items():
@@ -142,11 +145,11 @@ def measure(
         transfer: the images it was trained on.
         soft: its soft targets for them.
     """
-    test = _frames["test"]
+    test = split_frames["test"]
     logits = predict(model, test)
     result: dict[str, Any] = {"confusion": confusion(logits, test.labels)}
     if run.settings.correct:
-        shifts = bias_shifts(run, logits, predict(model, transfer), soft)
+        shifts = bias_shifts(split_frames, run, logits, predict(model, transfer), soft)
         result["corrected"] = {
             method: {
                 "shift": shift,
@@ -168,7 +171,7 @@ def bias_shifts(
         soft: soft targets of the transfer set.
     """
     classes = run.settings.correct
-    labels = _frames["train"].labels
+    labels = split_frames["train"].labels
     share = float(torch.isin(labels, torch.tensor(classes)).float().mean())
     shifts = {"prior": prior_shift(transfer, classes, share, run.temperature or 1.0)}
     if soft is not None:
@@ -177,7 +180,7 @@ def bias_shifts(
         teacher = (probabilities.log() * soft.temperature).softmax(-1)
         share = float(teacher[:, list(classes)].sum(-1).mean())
         shifts["teacher"] = prior_shift(transfer, classes, share, 1.0)
-    return shifts | {"test": best_shift(test, _frames["test"].labels, classes)}
+    return shifts | {"test": best_shift(test, split_frames["test"].labels, classes)}
 
 
 def confusion(logits: Tensor, labels: Tensor) -> list[list[int]]:

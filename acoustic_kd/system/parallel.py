@@ -17,6 +17,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -90,95 +91,55 @@ def run_behind(function: Callable[[Item], object], items: Iterable[Item]) -> Non
 
 
 def map_ordered(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
+    function: Callable[..., Result],
+    items: Iterable[Any],
     description: str,
+    total: int | None = None,
     jobs: int = 0,
-    initializer: Callable[..., None] | None = None,
-    arguments: tuple[Any, ...] = (),
+    state: Callable[[], Any] | None = None,
 ) -> Generator[Result, None, None]:
-    """`function` of each item, in order, over `jobs` processes (0: one a core).
+    """`function` of each item, in order, over `jobs` processes (0: one a core); shows progress.
 
-    `function` and `initializer` must be importable (defined at the top of a module).
-
-    Raises:
-        UserError: a process died.
+    Args:
+        function: importable (defined at the top of a module), or a partial of such a function.
+        items: taken as they are needed, so they need not fit in memory together.
+        total: about how many items there are; default `len(items)`.
+        state: makes the first argument of `function`, once in each process.
     """
-    with mapping(len(items), jobs, initializer, arguments) as over:
-        yield from over(function, items, description)
+    total = len(items) if total is None and isinstance(items, Sequence) else total or 0
+    with worker_map(total, jobs, state) as over:
+        yield from progress(over(function, items), description, total)
 
 
 @contextmanager
-def mapping(
-    most: int,
-    jobs: int = 0,
-    initializer: Callable[..., None] | None = None,
-    arguments: tuple[Any, ...] = (),
-) -> Iterator[Callable[[Callable[[Item], Result], Sequence[Item], str], Iterator[Result]]]:
-    """`map_ordered` for several rounds of work in the same processes: they take seconds to start.
+def worker_map(
+    most: int, jobs: int = 0, state: Callable[[], Any] | None = None, ahead: int = 16
+) -> Iterator[Callable[[Callable[..., Result], Iterable[Any]], Iterator[Result]]]:
+    """`map_ordered` for several calls in the same processes, because they take seconds to start.
 
-    Yields a function of a function, its items and their description.
+    Yields a function that takes a function and its items and gives the results in order. One
+    process is this one.
 
     Args:
-        most: items in a round.
-
-    Raises:
-        UserError: a process died.
+        most: items of a call; no more processes are started.
+        jobs, state: as for `map_ordered`.
+        ahead: items a process that may be read before the first of their results is used.
     """
     jobs = min(jobs or cores(), most)
     if jobs <= 1:
-        if initializer is not None:
-            initializer(*arguments)
-        yield lambda function, items, description: iter(
-            progress(map(function, items), description, len(items))
-        )
+        made = [] if state is None else [state()]
+        yield lambda function, items: map(partial(function, *made), items)
         return
-    with worker_pool(jobs, initializer, arguments) as pool:
-
-        def over(
-            function: Callable[[Item], Result], items: Sequence[Item], description: str
-        ) -> Iterator[Result]:
-            chunk = max(1, min(16, len(items) // (4 * jobs)))
-            results = pool.map(function, items, chunksize=chunk)
-            yield from progress(results, description, len(items))
-
-        yield over
+    with _worker_pool(jobs, state) as pool:
+        yield lambda function, items: _ordered_results(pool, function, items, ahead * jobs)
 
 
-def map_stream(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    description: str,
-    total: int,
-    jobs: int = 0,
-    initializer: Callable[..., None] | None = None,
-    arguments: tuple[Any, ...] = (),
+def _ordered_results(
+    pool: ProcessPoolExecutor, function: Callable[..., Result], items: Iterable[Any], most: int
 ) -> Iterator[Result]:
-    """Like `map_ordered`, for items that need not fit in memory together: they are taken as needed.
-
-    Args:
-        total: about how many there are.
-
-    Raises:
-        UserError: a process died.
-    """
-    jobs = min(jobs or cores(), total)
-    if jobs <= 1:
-        if initializer is not None:
-            initializer(*arguments)
-        yield from progress(map(function, items), description, total)
-        return
-    with worker_pool(jobs, initializer, arguments) as pool:
-        yield from progress(ordered_results(pool, function, items, 4 * jobs), description, total)
-
-
-def ordered_results(
-    pool: ProcessPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], most: int
-) -> Iterator[Result]:
-    """Results in order; at most so many items wait for their turn."""
     waiting: deque[Future[Result]] = deque()
     for item in items:
-        waiting.append(pool.submit(function, item))
+        waiting.append(pool.submit(_call, function, item))
         if len(waiting) >= most:
             yield waiting.popleft().result()
     while waiting:
@@ -186,10 +147,8 @@ def ordered_results(
 
 
 @contextmanager
-def worker_pool(
-    jobs: int, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-) -> Iterator[ProcessPoolExecutor]:
-    """Processes to work in; they end with the block, whatever they are at.
+def _worker_pool(jobs: int, state: Callable[[], Any] | None) -> Iterator[ProcessPoolExecutor]:
+    """Processes for `_call`; they end with the block, whatever they are doing.
 
     They are started afresh rather than forked, because a forked copy of a program that holds
     threads or a GPU can hang. Ctrl-C is left to this process, and they end when it does.
@@ -197,9 +156,9 @@ def worker_pool(
     Raises:
         UserError: one of them died.
     """
-    others = set(multiprocessing.active_children())
+    earlier = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, context, _start, (initializer, arguments))
+    pool = ProcessPoolExecutor(jobs, context, _start, (state,))
     try:
         with defer_ctrl_c():
             for _ in range(jobs):
@@ -211,9 +170,36 @@ def worker_pool(
             "the program fewer cores (taskset), and run the same command again"
         ) from None
     finally:
-        for process in set(multiprocessing.active_children()) - others:
+        for process in set(multiprocessing.active_children()) - earlier:
             process.terminate()
         pool.shutdown(cancel_futures=True)
+
+
+# In a worker process: the first arguments of what `_call` calls, made by the first call, so that an
+# error in making them is raised like any other.
+_state: Callable[[], list[Any]] = list
+
+
+def _call(function: Callable[..., Result], *arguments: Any) -> Result:
+    return function(*_state(), *arguments)
+
+
+def _start(state: Callable[[], Any] | None) -> None:
+    import torch
+
+    global _state
+    if state is not None:
+        _state = cache(lambda: [state()])
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)  # the processes share the cores among themselves
+    # Else tqdm makes a lock between processes, which a process that is killed leaves behind.
+    tqdm.set_lock(threading.RLock())
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager
@@ -223,37 +209,20 @@ def defer_ctrl_c() -> Iterator[None]:
     They inherit the mask. Here it is not enough: another thread may take the signal, and Python
     then raises KeyboardInterrupt in the midst of starting a process.
     """
-    came: list[int] = []
+    received: list[int] = []
     handler = signal.getsignal(signal.SIGINT)
     handles = callable(handler) and threading.current_thread() is threading.main_thread()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     if handles:
-        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+        signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
     try:
         yield
     finally:
         if handles:
             signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    if came:
+    if received:
         signal.raise_signal(signal.SIGINT)
-
-
-def _start(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    import torch
-
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)  # the processes share the cores among themselves
-    # Else tqdm makes a lock between processes, which one that is ended leaves behind.
-    tqdm.set_lock(threading.RLock())
-    if initializer is not None:
-        initializer(*arguments)
-
-
-def _end_with_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
 
 
 @dataclass(frozen=True)
@@ -275,39 +244,34 @@ class Task:
 
 
 def run_tasks(
-    tasks: Sequence[Task],
-    jobs: int = 0,
-    initializer: Callable[..., None] | None = None,
-    arguments: tuple[Any, ...] = (),
+    tasks: Sequence[Task], jobs: int = 0, state: Callable[[], Any] | None = None
 ) -> Iterator[tuple[Task, Any]]:
     """Each task with its result, as they are done, over `jobs` processes (0: one a core).
 
-    Of the tasks that can start, the one with the longest way to the end behind it goes first, so
-    that the processes end together.
+    Of the tasks that can start, the first is the one that the most costly chain of tasks depends
+    on, so that the processes end together.
 
     Args:
-        tasks: a task comes after those it needs.
-
-    Raises:
-        UserError: a process died, or a task raised it.
+        tasks: in an order in which each comes after those it needs.
+        state: makes the first argument of every task's function, once in each process.
     """
-    ways: dict[str, float] = {}
+    chain_cost: dict[str, float] = {}  # of a task and the costliest chain of those that need it
     for task in reversed(tasks):
-        ways[task.name] = way = ways.get(task.name, 0.0) + task.cost
+        chain_cost[task.name] = cost = chain_cost.get(task.name, 0.0) + task.cost
         for name in task.needs:
-            ways[name] = max(ways.get(name, 0.0), way)
-    waiting = sorted(tasks, key=lambda task: -ways[task.name])
+            chain_cost[name] = max(chain_cost.get(name, 0.0), cost)
+    waiting = sorted(tasks, key=lambda task: -chain_cost[task.name])
     done: set[str] = set()
     jobs = min(jobs or cores(), len(tasks))
     if not jobs:
         return
-    with worker_pool(jobs, initializer, arguments) as pool:
+    with _worker_pool(jobs, state) as pool:
         running: dict[Future[Any], Task] = {}
         while waiting or running:
             ready = [task for task in waiting if done.issuperset(task.needs)]
             for task in ready[: jobs - len(running)]:
                 waiting.remove(task)
-                running[pool.submit(task.function, *task.arguments)] = task
+                running[pool.submit(_call, task.function, *task.arguments)] = task
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 task = running.pop(future)

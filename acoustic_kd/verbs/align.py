@@ -1,40 +1,45 @@
 """The align stage: every transcribed utterance into the HMM states of its phones.
 
 With the model inside pocketsphinx's wheel, with models that an earlier experiment trained, or from
-a flat start; or it takes alignments of Kaldi's.
+a flat start; or it takes Kaldi's alignments.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
 from acoustic_kd.alignment.dnn import DnnAligner
 from acoustic_kd.alignment.pocketsphinx import SAMPLE_RATE, PocketsphinxAligner
-from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation, write_segmentations
+from acoustic_kd.alignment.segmentation import (
+    AlignUtterance,
+    Segmentation,
+    align_all,
+    write_segmentations,
+)
 from acoustic_kd.alignment.senones import read_inventory
 from acoustic_kd.corpora.utterances import SPLITS, Exclusion, Utterance, read_manifest
 from acoustic_kd.experiment.aligning_models import AligningModels, check_same_features, find_models
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.flat_start import NO_TRANSCRIPT, start_flat
+from acoustic_kd.experiment.flat_start import align_from_flat_start
 from acoustic_kd.experiment.kaldi_targets import run_pdf_align, takes_pdfs
 from acoustic_kd.experiment.outputs import (
     LEXICON,
     check_kept,
-    normalised,
     read_statistics,
     report_exclusions,
+    with_frames,
 )
 from acoustic_kd.experiment.words import spoken_words
-from acoustic_kd.features.audio import AudioError, read_audio
-from acoustic_kd.features.frames import FrameSequence as Frames
+from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.frames import read_index
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.parallel import map_ordered, map_stream
 from acoustic_kd.training.model import load_model, use_bfloat16
 
-Result = tuple[str, Segmentation | str]  # utterance; how it is segmented, or why it is not
+# From a split and its utterances, the id of each and its segmentation, or why there is none.
+AlignSplit = Callable[[str, list[Utterance]], Iterator[tuple[str, Segmentation | str]]]
 
 
 def run(experiment: Experiment) -> None:
@@ -44,117 +49,74 @@ def run(experiment: Experiment) -> None:
     corpus, out = experiment.path("corpus"), experiment.path("align")
     splits = {split: read_manifest(corpus / f"{split}.jsonl") for split in SPLITS}
     lexicon = read_lexicon(corpus / LEXICON).restricted_to(set(spoken_words(splits)))
-    methods = {"pocketsphinx": _with_pocketsphinx, "dnn": _with_dnn, "flat": start_flat}
+    methods: dict[str, Callable[[Experiment, Lexicon], AlignSplit]] = {
+        "pocketsphinx": _with_pocketsphinx,
+        "dnn": _with_dnn,
+        "flat": align_from_flat_start,
+    }
     align = methods[experiment.config.align.method](experiment, lexicon)
     excluded: list[Exclusion] = []
     for split, utterances in splits.items():
         results = list(align(split, utterances))
-        aligned = [found for _, found in results if isinstance(found, Segmentation)]
-        failed = [Exclusion(name, split, why) for name, why in results if isinstance(why, str)]
-        excluded += failed
+        aligned = [result for _, result in results if isinstance(result, Segmentation)]
+        excluded += [
+            Exclusion(name, split, reason) for name, reason in results if isinstance(reason, str)
+        ]
         check_kept(out, split, len(aligned), excluded, experiment.config.align.max_failed)
         write_segmentations(out / f"{split}.jsonl", aligned)
     report_exclusions(out, excluded)
 
 
-Align = Callable[[str, list[Utterance]], Iterator[Result]]  # of a split and its utterances
-
-
-def _words(utterance: Utterance) -> list[str]:
-    if utterance.text is None:
-        raise AlignmentFailure(NO_TRANSCRIPT)
-    return utterance.text.split()
-
-
-# --- pocketsphinx -------------------------------------------------------------------------------
-
-_pocketsphinx: PocketsphinxAligner
-
-
-def _start_pocketsphinx(lexicon: Lexicon) -> None:
-    global _pocketsphinx
-    _pocketsphinx = PocketsphinxAligner(lexicon)
-
-
-def _align_audio(item: tuple[Utterance, int]) -> Result:
-    """The segmentation of one utterance over its number of frames, or why there is none."""
-    utterance, frames = item
-    try:
-        words, waveform = _words(utterance), read_audio(utterance, SAMPLE_RATE)
-        found = _pocketsphinx.align(utterance.id, words, waveform)
-        return utterance.id, found.resized_to(frames)
-    except (AudioError, AlignmentFailure) as error:
-        return utterance.id, str(error)
-
-
-def _with_pocketsphinx(experiment: Experiment, lexicon: Lexicon) -> Align:
-    PocketsphinxAligner(lexicon)  # a foreign phone is one error here, not one a process
-
-    def align(split: str, utterances: list[Utterance]) -> Iterator[Result]:
+def _with_pocketsphinx(experiment: Experiment, lexicon: Lexicon) -> AlignSplit:
+    def align(split: str, utterances: list[Utterance]) -> Iterator[tuple[str, Segmentation | str]]:
         lengths = read_index(experiment.path("features") / split).lengths
-        items = [(u, lengths[u.id]) for u in utterances if u.id in lengths]
-        title = f"align {split}"
-        return map_ordered(_align_audio, items, title, 0, _start_pocketsphinx, (lexicon,))
+        items = ((u, lengths[u.id]) for u in utterances if u.id in lengths)
+        return align_all(partial(_pocketsphinx, lexicon), split, items, len(utterances))
 
     return align
 
 
-# --- trained models -----------------------------------------------------------------------------
+def _pocketsphinx(lexicon: Lexicon) -> AlignUtterance[Segmentation]:
+    aligner = PocketsphinxAligner(lexicon)
 
-_dnn: DnnAligner
+    def align(utterance: Utterance, words: list[str], num_frames: int) -> Segmentation:
+        waveform = read_audio(utterance, SAMPLE_RATE)
+        return aligner.align(utterance.id, words, waveform).resized_to(num_frames)
+
+    return align
 
 
-def load_aligner(found: AligningModels, lexicon: Lexicon, bfloat16: bool | None) -> DnnAligner:
-    """The aligner that some trained models make.
+def _with_dnn(experiment: Experiment, lexicon: Lexicon) -> AlignSplit:
+    models = find_models(experiment.config.align.model or "")
+    check_same_features(models, experiment.config)
+    print(f"  with {models.name}")
+    state = partial(_dnn, models, lexicon, experiment.config.train.bfloat16)
 
-    Args:
-        bfloat16: as `train.bfloat16`.
+    def align(split: str, utterances: list[Utterance]) -> Iterator[tuple[str, Segmentation | str]]:
+        items = with_frames(experiment, split, utterances)
+        return align_all(state, split, items, len(utterances))
 
-    Raises:
-        UserError: a file is missing or damaged, the models are of other senones than lie there, or
-            the lexicon has a phone that they do not know.
-    """
-    loaded = [load_model(directory) for directory in found.models]
-    inventory = read_inventory(found.inventory)
-    log_prior, durations = read_statistics(found.frames)
-    for directory, (_, description) in zip(found.models, loaded, strict=True):
-        here = description.get("inventory"), description["classes"]
-        if here != (inventory.classes.inventory, len(log_prior)):
+    return align
+
+
+def _dnn(
+    models: AligningModels, lexicon: Lexicon, bfloat16: bool | None
+) -> AlignUtterance[Segmentation]:
+    aligner = _load_aligner(models, lexicon, bfloat16)
+    return lambda utterance, words, frames: aligner.align(utterance.id, words, frames)
+
+
+def _load_aligner(models: AligningModels, lexicon: Lexicon, bfloat16: bool | None) -> DnnAligner:
+    loaded = [load_model(directory) for directory in models.models]
+    inventory = read_inventory(models.inventory)
+    log_prior, durations = read_statistics(models.frames)
+    for directory, (_, description) in zip(models.models, loaded, strict=True):
+        trained_on = description.get("inventory"), description["classes"]
+        if trained_on != (inventory.classes.inventory, len(log_prior)):
             raise UserError(
-                f"{directory}: was trained on other senones than {found.inventory} has now; run "
+                f"{directory}: was trained on other senones than {models.inventory} has now; run "
                 "that experiment to its end, or give another 'align.model'"
             )
-    models, config = [model for model, _ in loaded], ModelConfig(**loaded[0][1]["model"])
-    low = use_bfloat16(bfloat16, torch.device("cpu"))
-    return DnnAligner(models, config, inventory, log_prior, durations, lexicon, low)
-
-
-def _start_dnn(found: AligningModels, lexicon: Lexicon, bfloat16: bool | None) -> None:
-    global _dnn
-    _dnn = load_aligner(found, lexicon, bfloat16)
-
-
-def _align_frames(item: tuple[Utterance, Frames]) -> Result:
-    """The segmentation of one utterance, or why there is none."""
-    utterance, frames = item
-    try:
-        return utterance.id, _dnn.align(utterance.id, _words(utterance), frames.features)
-    except AlignmentFailure as error:
-        return utterance.id, str(error)
-
-
-def _with_dnn(experiment: Experiment, lexicon: Lexicon) -> Align:
-    found = find_models(experiment.config.align.model or "")
-    check_same_features(found, experiment.config)
-    arguments = found, lexicon, experiment.config.train.bfloat16
-    load_aligner(*arguments)  # what is wrong is one error here, not one a process
-    print(f"  with {found.name}")
-
-    def align(split: str, utterances: list[Utterance]) -> Iterator[Result]:
-        known = {utterance.id: utterance for utterance in utterances}
-        # A copy at another vocal tract length is not among them: its original's alignment is its.
-        items = ((known[u.id], u) for u in normalised(experiment, split) if u.id in known)
-        title, total = f"align {split}", len(utterances)
-        return map_stream(_align_frames, items, title, total, 0, _start_dnn, arguments)
-
-    return align
+    networks, config = [model for model, _ in loaded], ModelConfig(**loaded[0][1]["model"])
+    in_bfloat16 = use_bfloat16(bfloat16, torch.device("cpu"))
+    return DnnAligner(networks, config, inventory, log_prior, durations, lexicon, in_bfloat16)

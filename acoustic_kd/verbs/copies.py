@@ -6,6 +6,7 @@ model, and the control, learns from one copy of each utterance. docs/corpora.md
 
 import shutil
 from contextlib import closing
+from functools import partial
 
 from acoustic_kd.corpora.utterances import Utterance, read_manifest
 from acoustic_kd.experiment.experiment import Experiment
@@ -27,13 +28,6 @@ from acoustic_kd.system.parallel import map_ordered, progress
 
 UNNORMALISED = "unnormalised"  # a folder of the stage, removed at its end
 
-_config: FeatureConfig
-
-
-def _start(config: FeatureConfig) -> None:
-    global _config
-    _config = config
-
 
 def run(experiment: Experiment) -> None:
     """Write the normalised frames of the copies; each has the targets of its original."""
@@ -53,17 +47,17 @@ def _write_unnormalised(experiment: Experiment, split: str) -> None:
     heard = set(read_index(experiment.path("features") / split).ids)
     manifest = read_manifest(experiment.path("corpus") / f"{split}.jsonl")
     items = [utterance for utterance in manifest if utterance.id in heard]
-    work = map_ordered(_copies, items, f"copies of {split}", 0, _start, (config.features,))
+    work = map_ordered(partial(_copies, config.features), items, f"copies of {split}")
     folder = experiment.path("copies") / UNNORMALISED / split
     with closing(work):
         copies = (copy for found in work for copy in found)
         write_store(folder, copies, UNLABELLED, config.frames.shard_frames, "float32")
 
 
-def _copies(utterance: Utterance) -> list[Frames]:
+def _copies(config: FeatureConfig, utterance: Utterance) -> list[Frames]:
     """The copies of one utterance, before normalisation."""
-    warps = _config.transfer_vtlp_warps
-    features = log_mels(read_audio(utterance, _config.sample_rate), _config, warps)
+    warps = config.transfer_vtlp_warps
+    features = log_mels(read_audio(utterance, config.sample_rate), config, warps)
     return [
         Frames(vtlp_id(utterance.id, warp), copy, None)
         for warp, copy in zip(warps, features, strict=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,22 +25,17 @@ from acoustic_kd.system.parallel import map_ordered
 
 # --- features -----------------------------------------------------------------------------------
 
-_features: FeatureConfig
 
-
-def _start_features(config: FeatureConfig) -> None:
-    global _features
-    _features = config
-
-
-def _extract(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | str:
+def _extract(
+    config: FeatureConfig, item: tuple[Utterance, tuple[float, ...]]
+) -> list[Frames] | str:
     """The frames of one utterance at each warp, or why there are none."""
     utterance, warps = item
     try:
-        samples = read_audio(utterance, _features.sample_rate)
+        samples = read_audio(utterance, config.sample_rate)
     except AudioError as error:
         return str(error)
-    copies = log_mels(samples, _features, warps)
+    copies = log_mels(samples, config, warps)
     if not len(copies[0]):
         return f"{utterance.audio}: shorter than one window of 25 ms"
     named = zip(warps, copies, strict=True)
@@ -73,8 +69,9 @@ def run(experiment: Experiment) -> None:
         for utterance in utterances
     ]
     # One round for all splits: processes take seconds to start.
-    find = _take if corpora.has_features(config.corpus) else _extract
-    work = map_ordered(find, items, "features", 0, _start_features, (config.features,))
+    has_features = corpora.has_features(config.corpus)
+    find = _take if has_features else partial(_extract, config.features)
+    work = map_ordered(find, items, "features")
     with closing(work) as results:
         same = SameDimension()
         for split, utterances in splits.items():

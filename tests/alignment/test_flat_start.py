@@ -8,6 +8,7 @@ import pytest
 from acoustic_kd.alignment import flat_start as rounds
 from acoustic_kd.alignment.flat_start import (
     LONGEST,
+    ShardAligner,
     equal_states,
     first_round,
     learnt_states,
@@ -76,7 +77,7 @@ def test_states_are_found_without_being_told(start):
     model = begin("a")
     *_, last = train(shards, model, texts)
     assert last.finished and len(last.history) <= 12
-    aligner = rounds._aligner(model, 99)
+    aligner = ShardAligner(model, LEXICON, INVENTORY, texts).aligner()
     right = total = 0
     for shard in shards:
         for utterance in rounds.read_utterances(shard):
@@ -155,11 +156,10 @@ def test_a_phone_that_has_lost_all_its_frames_has_a_duration(start, monkeypatch)
         mixtures=SimpleNamespace(means=np.zeros((count, 1, D))),
     )
     utterance = FrameSequence("u", np.zeros((len(path), D), np.float32), None)
-    monkeypatch.setattr(rounds, "_aligner", lambda *which: aligner)
+    monkeypatch.setattr(ShardAligner, "aligner", lambda self: aligner)
     monkeypatch.setattr(rounds, "read_utterances", lambda shard: [utterance])
-    monkeypatch.setattr(rounds, "_inventory", INVENTORY, raising=False)
-    monkeypatch.setattr(rounds, "_texts", texts, raising=False)
-    found = rounds._align_shard((shards[0], begin("lost"), 1, frozenset()))
+    shard_aligner = ShardAligner(begin("lost"), LEXICON, INVENTORY, texts)
+    found = shard_aligner.align((shards[0], frozenset()))
     assert found.frames.sum() == len(path)
     durations = rounds._mean(found.frames, found.visits)
     assert durations[[3, 4, 5]].tolist() == [5, 2, 6]

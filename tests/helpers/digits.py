@@ -62,14 +62,14 @@ def make_frames(digits: Digits, name: str = "train") -> Frames:
 
 
 def run_here(
-    tasks: Sequence[Task], jobs: int, initializer: Callable[..., None], arguments: tuple[Any, ...]
+    tasks: Sequence[Task], jobs: int, state: Callable[[], Any]
 ) -> Iterator[tuple[Task, Any]]:
     """`run_tasks` in this process, which saves the start of others: each task in its turn."""
-    initializer(*arguments)
+    made = state()
     done: set[str] = set()
     for task in tasks:
         assert done.issuperset(task.needs), f"{task.name} comes before what it needs"
-        yield task, task.function(*task.arguments)
+        yield task, task.function(made, *task.arguments)
         done.add(task.name)
 
 

@@ -39,7 +39,6 @@ def run_on(mnist, variants, directory, dev=False, jobs=1, tasks=None):
         patch.setattr(experiment, "read_mnist", lambda data_dir, cache: mnist)
         if tasks is not None:
             patch.setattr(experiment, "run_tasks", tasks)
-            patch.setattr(train_net, "_frames", {})
         return run_experiment(variants, directory, None, dev, jobs, COMMAND)
 
 

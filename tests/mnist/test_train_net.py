@@ -22,12 +22,11 @@ from acoustic_kd.training.model import build_model, load_model
 
 
 @pytest.fixture
-def frames(monkeypatch):
+def frames():
     """What a worker process has loaded."""
-    made = {
+    return {
         name: make_frames(make_digits(n, n), name) for name, n in (("train", 200), ("test", 60))
     }
-    monkeypatch.setattr(train_net, "_frames", made)
     return made
 
 
@@ -122,7 +121,7 @@ def test_predictions_do_not_depend_on_how_many_are_made_at_once(frames, model, m
 
 
 def test_without_classes_to_correct_the_confusion_is_all(frames, model):
-    result = train_net.measure(model, VariantRun("hard", Variant(), None, 1), frames["train"], None)
+    result = train_net.measure(frames, model, VariantRun("hard", Variant(), None, 1), frames["train"], None)
     logits = train_net.predict(model, frames["test"])
     assert result == {"confusion": train_net.confusion(logits, frames["test"].targets)}
     assert np.sum(result["confusion"]) == 60
@@ -137,7 +136,7 @@ def test_corrections_shift_the_classes_they_name(frames, model, temperature):
         torch.manual_seed(3)
         teacher = 4 * torch.randn(len(transfer), 10)
         soft = encode_in_memory((teacher / temperature).softmax(-1), Encoding("dense"), temperature)
-    result = train_net.measure(model, VariantRun("some", variant, temperature, 1), transfer, soft)
+    result = train_net.measure(frames, model, VariantRun("some", variant, temperature, 1), transfer, soft)
     assert set(result) == {"confusion", "corrected"}
     assert set(result["corrected"]) == {"prior", "test"} | ({"teacher"} if soft else set())
     logits, labels = train_net.predict(model, frames["test"]), frames["test"].targets
@@ -168,9 +167,9 @@ def step_of(folder: Path, run: VariantRun) -> Step:
     return Step(run.name, folder / run.name, {"seed": run.seed, "row": run.variant}, {})
 
 
-def train(folder: Path, run: VariantRun, soft: Path | None = None) -> Step:
+def train(frames, folder: Path, run: VariantRun, soft: Path | None = None) -> Step:
     step = step_of(folder, run)
-    assert train_net.train_net(run, step, soft, 100) > 0
+    assert train_net.train_net(frames, run, step, soft, 100) > 0
     return step
 
 
@@ -187,19 +186,19 @@ def test_nets_differ_by_seed_and_variant_and_repeat(tmp_path, frames):
         VariantRun("a", SMALL, None, 2),
         VariantRun("b", SMALL, None, 1),
     ]
-    nets = [weights(train(tmp_path / "first", run)) for run in runs]
+    nets = [weights(train(frames, tmp_path / "first", run)) for run in runs]
     assert len(set(nets)) == 3
-    assert [weights(train(tmp_path / "again", run)) for run in runs] == nets
-    assert train_net.train_net(runs[0], step_of(tmp_path / "again", runs[0]), None, 1) == 0.0
+    assert [weights(train(frames, tmp_path / "again", run)) for run in runs] == nets
+    assert train_net.train_net(frames, runs[0], step_of(tmp_path / "again", runs[0]), None, 1) == 0.0
 
 
 def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path, frames):
-    members = [train(tmp_path, VariantRun("teacher", SMALL, None, seed)) for seed in (1, 2)]
+    members = [train(frames, tmp_path, VariantRun("teacher", SMALL, None, seed)) for seed in (1, 2)]
     for mean in ("arithmetic", "geometric"):
         steps = {
             t: Step("soft", tmp_path / "soft" / mean / f"{t:g}", {"t": t}, {}) for t in (1.0, 4.5)
         }
-        train_net.write_soft_targets(Teacher("teacher", (1, 2), mean), members, steps)
+        train_net.write_soft_targets(frames, Teacher("teacher", (1, 2), mean), members, steps)
         for t, step in steps.items():
             soft = read_soft_targets(step.directory, frames["train"], t)
             kept, stored = soft.batch(torch.arange(len(soft)))
@@ -216,11 +215,11 @@ def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path,
 
 
 def test_soft_targets_of_another_temperature_are_refused(tmp_path, frames):
-    members = [train(tmp_path, VariantRun("teacher", SMALL, None, seed)) for seed in (1, 2)]
+    members = [train(frames, tmp_path, VariantRun("teacher", SMALL, None, seed)) for seed in (1, 2)]
     step = Step("soft", tmp_path / "soft", {}, {})
-    train_net.write_soft_targets(Teacher("teacher", (1, 2), "arithmetic"), members, {2.0: step})
+    train_net.write_soft_targets(frames, Teacher("teacher", (1, 2), "arithmetic"), members, {2.0: step})
     with pytest.raises(UserError, match="temperature is 2.0, but training needs 3.0"):
-        train(tmp_path, VariantRun("student", SMALL, 3.0, 1), step.directory)
+        train(frames, tmp_path, VariantRun("student", SMALL, 3.0, 1), step.directory)
 
 
 def test_a_net_is_trained_on_its_digits_alone(tmp_path, frames, monkeypatch):
@@ -232,5 +231,5 @@ def test_a_net_is_trained_on_its_digits_alone(tmp_path, frames, monkeypatch):
         original(self, job, directory, train, *more)
 
     monkeypatch.setattr(train_net.Trainer, "__init__", spying)
-    train(tmp_path, VariantRun("some", Variant(width=8, epochs=1, digits=(7, 8)), None, 1))
+    train(frames, tmp_path, VariantRun("some", Variant(width=8, epochs=1, digits=(7, 8)), None, 1))
     assert seen == [([7, 8], None)]  # and no image is held out

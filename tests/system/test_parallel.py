@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,38 +19,33 @@ from acoustic_kd.system.parallel import (
     cores,
     defer_ctrl_c,
     map_ordered,
-    map_stream,
-    mapping,
     prefetch,
     run_behind,
     run_tasks,
+    worker_map,
 )
 
-offset = 0
+
+def offset(value):
+    """The state of a process: an offset, and which process made it."""
+    return value, os.getpid()
 
 
-def set_offset(value):
-    global offset
-    offset = value
+def no_offset():
+    raise UserError("the state cannot be made")
 
 
-def shifted(number):
+def shifted(state, number):
     time.sleep(0.002 * (number % 3))
-    return number + offset, os.getpid()
+    value, process = state
+    assert process == os.getpid()
+    return number + value, process
 
 
 def dies(number):
     if number == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_several_rounds_of_work_in_the_same_processes(jobs):
-    with mapping(9, jobs, set_offset, (100,)) as over:
-        rounds = [list(over(shifted, range(9), "round")) for _ in range(2)]
-    assert [[value for value, _ in found] for found in rounds] == 2 * [list(range(100, 109))]
-    assert len({process for found in rounds for _, process in found}) <= jobs
 
 
 def fails(number):
@@ -64,46 +60,47 @@ def sleeps(number):
 
 
 def test_one_process_is_this_one():
-    results = list(map_ordered(shifted, range(5), "", 1, set_offset, (100,)))
+    results = list(map_ordered(shifted, range(5), "", jobs=1, state=partial(offset, 100)))
     assert results == [(100 + n, os.getpid()) for n in range(5)]
-    assert list(map_ordered(shifted, [], "", 4)) == []
+    assert list(map_ordered(fails, [], "", jobs=4)) == []
+    assert list(map_ordered(fails, iter([]), "", 0, 4)) == []
     assert cores() >= 1
 
 
-def test_a_stream_in_this_process_is_read_no_further_than_it_is_used():
+def test_this_process_reads_items_no_further_than_it_uses_them():
     taken = []
     items = (taken.append(n) or n for n in range(1000))
-    results = map_stream(shifted, items, "", 1000, 1, set_offset, (100,))
+    results = map_ordered(shifted, items, "", 1000, 1, partial(offset, 100))
     assert [next(results)[0] for _ in range(3)] == [100, 101, 102]
     assert taken == [0, 1, 2]
-    assert list(map_stream(shifted, iter([]), "", 0, 4)) == []
 
 
 @pytest.mark.slow
-def test_a_stream_over_processes_is_in_order_and_read_only_a_little_ahead():
-    taken = []
-    items = (taken.append(n) or n for n in range(50))
-    results = map_stream(shifted, items, "", 50, 2, set_offset, (1000,))
-    first = next(results)
-    assert first[0] == 1000 and first[1] != os.getpid() and len(taken) <= 8
-    assert [number for number, _ in results] == list(range(1001, 1050))
-    with pytest.raises(UserError, match="^number 5 is no good$"):
-        list(map_stream(fails, iter(range(50)), "", 50, 2))
+def test_several_calls_in_the_same_processes_are_in_order_and_read_a_little_ahead():
+    taken, processes = [], set()
+    with worker_map(50, 2, partial(offset, 1000), ahead=4) as over:
+        for _ in range(2):
+            taken.clear()
+            results = over(shifted, (taken.append(n) or n for n in range(50)))
+            assert next(results)[0] == 1000 and len(taken) <= 8
+            numbers, pids = zip(*results, strict=True)
+            assert numbers == tuple(range(1001, 1050))
+            processes.update(pids)
+    assert len(processes) <= 2 and os.getpid() not in processes
 
 
 @pytest.mark.slow
-def test_results_and_errors_come_in_order_from_several_processes():
-    results = list(map_ordered(shifted, range(50), "", 2, set_offset, (1000,)))
-    assert [number for number, _ in results] == list(range(1000, 1050))
-    assert os.getpid() not in {process for _, process in results}
-    with pytest.raises(UserError, match="^number 5 is no good$"):
-        list(map_ordered(fails, range(50), "", 2))
-
-
-@pytest.mark.slow
-def test_a_process_that_dies_ends_the_work():
-    with pytest.raises(UserError, match="a worker process died, perhaps for lack of memory"):
-        list(map_ordered(dies, range(50), "", 2))
+@pytest.mark.parametrize(
+    ("function", "state", "message"),
+    [
+        (fails, None, "^number 5 is no good$"),
+        (fails, no_offset, "^the state cannot be made$"),
+        (dies, None, "a worker process died, perhaps for lack of memory"),
+    ],
+)
+def test_an_error_in_a_process_and_its_death_end_the_work(function, state, message):
+    with pytest.raises(UserError, match=message):
+        list(map_ordered(function, range(50), "", jobs=2, state=state))
 
 
 PROGRAM = """
@@ -112,7 +109,7 @@ sys.path[:0] = {tests!r}
 from test_parallel import map_ordered, sleeps
 if __name__ == "__main__":
     try:
-        for number in map_ordered(sleeps, range(1000), "", 2):
+        for number in map_ordered(sleeps, range(1000), "", jobs=2):
             print(number, flush=True)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -177,9 +174,9 @@ def test_tasks_wait_for_those_they_need_and_the_longest_way_goes_first():
         Task("after long", shifted, (3,), ("long",), cost=5),
         Task("last", shifted, (4,), ("short", "after long"), cost=1),
     ]
-    found = [(task.name, result[0]) for task, result in run_tasks(tasks, 1, set_offset, (10,))]
+    found = [(task.name, result[0]) for task, result in run_tasks(tasks, 1, partial(offset, 10))]
     assert found == [("long", 12), ("after long", 13), ("short", 11), ("last", 14)]
-    results = [result for _, result in run_tasks(tasks, 2, set_offset, (0,))]
+    results = [result for _, result in run_tasks(tasks, 2, partial(offset, 0))]
     assert sorted(number for number, _ in results) == [1, 2, 3, 4]
     assert list(run_tasks([], 2)) == []
 

@@ -15,7 +15,7 @@ from acoustic_kd.alignment.segmentation import Segmentation, read_segmentations
 from acoustic_kd.corpora.demo_sentences import vocabulary
 from acoustic_kd.corpora.load import load
 from acoustic_kd.corpora.utterances import SPLITS, Utterance
-from acoustic_kd.experiment.flat_start import without_outliers
+from acoustic_kd.experiment.flat_start import ScoredSegmentation, without_outliers
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.language.lexicon import SILENCE, read_lexicon, write_lexicon
 from acoustic_kd.settings import CorpusConfig
@@ -183,8 +183,8 @@ def test_too_many_are_all_named_and_nothing_is_learnt_again(aligned, tmp_path, c
 
 def test_what_systems_are_measured_on_is_never_left_out():
     segmented = Segmentation("u", ("AA",), np.ones((1, 3), int))
-    results = [(f"u{n}", segmented, -2.0) for n in range(9)]
-    results += [("bad", segmented, -20.0), ("none", "the transcript is empty", np.nan)]
+    results = [(f"u{n}", ScoredSegmentation(segmented, -2.0)) for n in range(9)]
+    results += [("bad", ScoredSegmentation(segmented, -20.0)), ("none", "the transcript is empty")]
 
     def left_out(split, spreads=6.0):
         found = without_outliers(split, results, spreads)
