@@ -26,9 +26,6 @@ class DnnAligner:
         inventory: the senones they know.
         log_prior, durations: [K] of the senones, as `read_statistics` gives them.
         bfloat16: multiply matrices in bfloat16.
-
-    Raises:
-        UserError: the lexicon has a phone that the inventory lacks.
     """
 
     def __init__(

@@ -53,11 +53,7 @@ class Iteration:
 
 
 def read_iteration(path: Path) -> Iteration:
-    """Read what `Round.write` wrote.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
+    """Read what `Round.write` wrote."""
     arrays, metadata = load_tensors(path, "np")
     try:
         notes = json.loads(metadata["round"])

@@ -23,11 +23,7 @@ def bundled_lexicon() -> Path:
 
 
 class PocketsphinxAligner:
-    """Aligns utterances to the three states of each phone.
-
-    Raises:
-        UserError: the lexicon has a phone that pocketsphinx's English model lacks.
-    """
+    """Aligns utterances to the three states of each phone."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         foreign = [phone for phone in lexicon.phones() if phone not in CMU_PHONES]

@@ -77,11 +77,7 @@ def write_segmentations(path: Path, segmentations: list[Segmentation]) -> None:
 
 
 def read_segmentations(path: Path) -> list[Segmentation]:
-    """Read what `write_segmentations` wrote.
-
-    Raises:
-        UserError: the file is missing, or a line is malformed (it is named).
-    """
+    """Read what `write_segmentations` wrote."""
     segmentations = []
     for number, row in enumerate(jsonl_rows(path), start=1):
         try:

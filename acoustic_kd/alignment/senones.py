@@ -56,11 +56,7 @@ class SenoneInventory:
 
     @cached_property
     def table(self) -> np.ndarray:
-        """int32 [P, P, P, 3]: left phone, centre phone, right phone, HMM state → senone.
-
-        Raises:
-            UserError: the leaves do not cover every context.
-        """
+        """int32 [P, P, P, 3]: left phone, centre phone, right phone, HMM state → senone."""
         count = len(self.phones)
         table = np.full((count, count, count, STATES), -1, np.int32)
         for senone, leaf in enumerate(self.leaves):
@@ -89,9 +85,6 @@ class SenoneInventory:
 
         Returns:
             int64 [N, 3]: left, centre and right phone of each of the N phones.
-
-        Raises:
-            UserError: a phone is not in the inventory.
         """
         try:
             numbers = np.array([self.index[phone] for phone in phones], np.int64)
@@ -147,11 +140,7 @@ def monophones(phones: tuple[str, ...]) -> SenoneInventory:
 
 
 def read_inventory(path: Path) -> SenoneInventory:
-    """Read what `SenoneInventory.write` wrote.
-
-    Raises:
-        UserError: the file is missing, malformed or of another format.
-    """
+    """Read what `SenoneInventory.write` wrote."""
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise UserError(f"{path}: not a senone inventory ('{FORMAT}')")

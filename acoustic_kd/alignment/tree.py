@@ -192,11 +192,7 @@ class _Grower:
 
 
 def build_tree(statistics: Statistics, leaves: int, min_frames: int) -> SenoneInventory:
-    """Grow the tree to `leaves` senones, or as many as leaves of `min_frames` frames allow.
-
-    Raises:
-        UserError: fewer leaves are asked for than there are phone states.
-    """
+    """Grow the tree to `leaves` senones, or as many as leaves of `min_frames` frames allow."""
     statistics.merge()
     phones = statistics.phones
     if leaves < STATES * len(phones):

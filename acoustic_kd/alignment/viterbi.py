@@ -102,9 +102,6 @@ def alignment_graph(
 
     Args:
         contexts: of the inventory, where they are known; finding them takes longer than the rest.
-
-    Raises:
-        UserError: as `build_graph`.
     """
     loop = self_loop_probability(mean_duration, inventory.num_senones)
     grammar = linear_grammar(words)

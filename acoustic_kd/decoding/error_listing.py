@@ -17,11 +17,7 @@ Pairs = list[tuple[str, str]]  # reference and hypothesis
 
 
 def write_alignments(path: Path, references: Transcripts, hypotheses: Transcripts) -> None:
-    """Write the totals, one block an utterance, and what was most often taken for what.
-
-    Raises:
-        UserError: a reference has no hypothesis.
-    """
+    """Write the totals, one block an utterance, and what was most often taken for what."""
     check_hypotheses(references, hypotheses)
     aligned = {
         name: kaldialign.align(list(reference), list(hypotheses[name]), NOTHING)

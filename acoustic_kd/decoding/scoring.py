@@ -74,11 +74,7 @@ class Tuning:
 
 
 def score(references: Transcripts, hypotheses: Transcripts) -> Score:
-    """Word error rate of `hypotheses`; the same input gives the same interval.
-
-    Raises:
-        UserError: a reference has no hypothesis, or the references have no words.
-    """
+    """Word error rate of `hypotheses`; the same input gives the same interval."""
     return pooled(error_counts(references, hypotheses))
 
 
@@ -101,11 +97,7 @@ def pooled(counts: np.ndarray) -> Score:
 
 
 def grid_of(lm_weights: Sequence[float], penalties: Sequence[float]) -> list[tuple[float, float]]:
-    """All pairs of an LM weight and a word insertion penalty, in the order that `tune` expects.
-
-    Raises:
-        UserError: there are none.
-    """
+    """All pairs of an LM weight and a word insertion penalty, in the order that `tune` expects."""
     settings = [(weight, penalty) for weight in lm_weights for penalty in penalties]
     if not settings:
         raise UserError("tuning: give at least one LM weight and one word insertion penalty")
@@ -126,9 +118,6 @@ def tune(
     Args:
         hypotheses: utterance → what was recognised at each pair of `grid_of` the two.
         join: what the graph's labels are → words.
-
-    Raises:
-        UserError: as `score`; no settings to choose from.
     """
     settings = grid_of(lm_weights, penalties)
     check_hypotheses(references, hypotheses)
@@ -157,11 +146,7 @@ def tune(
 
 
 def read_transcripts(path: Path) -> dict[str, list[str]]:
-    """Utterance → words, from Kaldi's text format.
-
-    Raises:
-        UserError: the file is missing.
-    """
+    """Utterance → words, from Kaldi's text format."""
     lines = (line.split() for _, line in read_lines(path))
     return {fields[0]: fields[1:] for fields in lines}
 

@@ -55,11 +55,7 @@ DEFAULTS = SearchSettings()
 
 
 class Decoder:
-    """Decodes utterances with one graph.
-
-    Raises:
-        UserError: the graph's folder is incomplete or damaged.
-    """
+    """Decodes utterances with one graph."""
 
     def __init__(self, graph_dir: Path, settings: SearchSettings = DEFAULTS) -> None:
         self.graph, self.settings = SearchGraph(graph_dir), settings
@@ -79,10 +75,6 @@ class Decoder:
             loglikes: [T, K] log-likelihoods of the senones (log posterior minus log prior), not
                 scaled.
             name: for error messages.
-
-        Raises:
-            UserError: K is not the graph's, a value is not finite, or the lattice would not fit
-                in memory.
         """
         began = time.perf_counter()
         self._check(loglikes, name)

@@ -18,9 +18,6 @@ class SearchGraph:
         fst: states and arcs; arcs are sorted by state and input label, so that each state's
             epsilon arcs come first. Input labels are senone + 1.
         rank: [S] the longest run of epsilon arcs into each state: the order to follow them in.
-
-    Raises:
-        UserError: the graph's folder is incomplete or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,11 +34,7 @@ class SearchGraph:
 
 
 def epsilon_ranks(fst: FstRecords) -> np.ndarray:
-    """[S] the longest run of epsilon arcs into each state.
-
-    Raises:
-        UserError: there is a cycle of epsilon arcs.
-    """
+    """[S] the longest run of epsilon arcs into each state."""
     state = fst.states.view(STATE)[:, 0]
     source = np.flatnonzero(state["ieps"])
     size = state["ieps"][source]

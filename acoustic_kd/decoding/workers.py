@@ -52,9 +52,6 @@ def decoding(
         settings: limits of the search.
         jobs: processes, which end with the block. They share the graph, which stays on disk; each
             takes nine bytes a state of it beside.
-
-    Raises:
-        UserError: the graph's folder is incomplete or damaged.
     """
     # A matrix of log-likelihoods may take tens of megabytes: few wait for their turn.
     with worker_map(jobs, jobs, partial(Decoder, graph_dir, settings), ahead=2) as over:

@@ -53,11 +53,7 @@ class AligningModels:
 
 
 def find_models(model: str) -> AligningModels:
-    """What `align.model` names.
-
-    Raises:
-        UserError: it is neither an experiment whose members are trained nor one of its models.
-    """
+    """What `align.model` names."""
     path = Path(model)
     if (path / "model.json").is_file():
         return AligningModels(path.absolute().parent.parent, (path,))
@@ -76,9 +72,6 @@ def align_sources(config: Config) -> dict[str, str]:
 
     And settings of other stages that shape the alignment, where they are not the defaults: so what
     was made with these stays current.
-
-    Raises:
-        UserError: as for `find_models`; a file is missing.
     """
     for name in ("pdf_ali", "pdf_post"):
         if (given := getattr(config.align, name)) is not None:
@@ -107,11 +100,7 @@ def _content(path: Path) -> str:
 
 
 def check_same_features(found: AligningModels, config: Config) -> None:
-    """Are the frames that the models were trained on of the same kind as this experiment's?
-
-    Raises:
-        UserError: a setting differs, or nothing says what it was.
-    """
+    """Are the frames that the models were trained on of the same kind as this experiment's?"""
     then: dict[str, Any] = {}
     for stage in ("features", "frames"):
         record = read_done(found.experiment / stage)

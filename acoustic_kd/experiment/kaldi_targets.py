@@ -44,12 +44,7 @@ def check_has_tree(experiment: Experiment) -> None:
 
 
 def run_pdf_align(experiment: Experiment) -> None:
-    """Write the pdf-id of every frame of each split, one archive a split, as far as given.
-
-    Raises:
-        UserError: an utterance has another number of frames, or no pdf-ids; too many have none. A
-            test split of which nothing is aligned stays without.
-    """
+    """Write the pdf-id of every frame of each split, one archive a split, as far as given."""
     config, out = experiment.config.align, experiment.path("align")
     if config.pdf_ali is not None:
         table = Table(config.pdf_ali, ALIGNMENT)
@@ -155,11 +150,7 @@ class PdfLabels:
 
 
 def posterior_sources(config: Config) -> dict[str, str]:
-    """What is known of each model's archives without reading them whole, if there are any.
-
-    Raises:
-        UserError: they are not there.
-    """
+    """What is known of each model's archives without reading them whole, if there are any."""
     given = enumerate(config.soft_targets.external_posteriors, start=1)
     return {f"posteriors {number}": _mark(archives) for number, archives in given}
 

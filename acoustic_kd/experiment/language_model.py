@@ -99,10 +99,6 @@ def make_language_model(experiment: Experiment, lexicon: Lexicon, out: Path) -> 
     Args:
         lexicon: that of the corpus stage.
         out: where a model that is trained goes.
-
-    Raises:
-        UserError: the model or the text is damaged or cannot be had, or has nothing in common with
-            the lexicon or the dev split.
     """
     lm = experiment.config.lm
     if lm.arpa is not None:
@@ -198,11 +194,7 @@ def _check_known(text: TextFile, counts: Counter[str], lexicon: Lexicon) -> None
 
 
 def _report_unknown(experiment: Experiment, model: LanguageModel) -> None:
-    """Say how many words of dev and test cannot be recognised, or only piece by piece.
-
-    Raises:
-        UserError: all of those of dev.
-    """
+    """Say how many words of dev and test cannot be recognised, or only piece by piece."""
     for split in EVALUATION_SPLITS:
         texts = [u.text or "" for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")]
         words = " ".join(texts).split()
@@ -261,10 +253,7 @@ def make_pieces(experiment: Experiment, text: Iterable[list[str]] | None, out: P
 
     Args:
         text: sentences of words; None: the train transcripts.
-        out: where `PIECES_FILE` goes.
-
-    Raises:
-        UserError: there cannot be so many pieces, or so few.
+        out: the folder that `PIECES_FILE` is written to.
     """
     lang, alphabet = experiment.config.lang, alphabet_of(experiment, "graph")
     train = read_manifest(experiment.path("corpus") / "train.jsonl")

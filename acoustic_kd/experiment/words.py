@@ -52,11 +52,7 @@ def _units(config: Config) -> str:
 
 
 def check_spelled(experiment: Experiment) -> None:
-    """Are the words of the corpus stage made of what the settings say?
-
-    Raises:
-        UserError: no.
-    """
+    """Are the words of the corpus stage made of what the settings say?"""
     then = experiment.done("corpus")["inputs"].get("units", "phones")
     now = _units(experiment.config)
     if then != now:
@@ -78,9 +74,6 @@ def alphabet_of(experiment: Experiment, stage: str) -> Alphabet:
     Args:
         stage: "corpus": the graphemes of the train transcripts, or those of the models that align
             them; "graph": those that have senones.
-
-    Raises:
-        UserError: they are too many, or none; or these models' words are spelled otherwise.
     """
     config = experiment.config
     if stage == "graph":
@@ -105,11 +98,7 @@ def _in_units_of(inventory: Path) -> Alphabet:
 
 
 def check_leaves(config: Config, lexicon: Lexicon) -> None:
-    """Are there senones enough for the letters? Asked before anything is aligned.
-
-    Raises:
-        UserError: there are not.
-    """
+    """Are there senones enough for the letters? Asked before anything is aligned."""
     states = STATES * (1 + len(lexicon.phones()))
     if config.senones.leaves < states:
         raise UserError(

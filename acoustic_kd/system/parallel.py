@@ -152,9 +152,6 @@ def _worker_pool(jobs: int, state: Callable[[], Any] | None) -> Iterator[Process
 
     They are started afresh rather than forked, because a forked copy of a program that holds
     threads or a GPU can hang. Ctrl-C is left to this process, and they end when it does.
-
-    Raises:
-        UserError: one of them died.
     """
     earlier = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")

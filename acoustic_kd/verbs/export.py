@@ -45,10 +45,6 @@ def export(directory: Path, out: Path, model: str = DEFAULT_MODEL) -> float:
 
     Returns:
         The greatest difference of a log posterior on dev.
-
-    Raises:
-        UserError: the packages are missing, the experiment is not decoded, the model is too large
-            for one file, or the two differ by more than `TOLERANCE`; then nothing is written.
     """
     onnx, runtime = _packages()
     experiment = open_experiment(directory)

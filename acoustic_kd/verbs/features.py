@@ -107,11 +107,7 @@ class SameDimension:
         self._first: Frames | None = None
 
     def check(self, frames: Frames) -> Frames:
-        """The same frames.
-
-        Raises:
-            UserError: others before them had another number.
-        """
+        """The same frames."""
         self._first = self._first or frames
         here, there = frames.features.shape[1], self._first.features.shape[1]
         if here != there:

@@ -47,9 +47,6 @@ def write_posteriors(
 
     Args:
         likelihoods: log-likelihoods instead, that is, less the log priors (as the recipe decodes).
-
-    Raises:
-        UserError: the model is not trained, or there is no such split or model.
     """
     trained = "distill" if model.startswith("distilled") else "train"
     experiment = open_experiment(directory, trained)

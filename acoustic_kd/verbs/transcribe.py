@@ -56,9 +56,6 @@ class Transcriber:
     Args:
         directory: the experiment's.
         model: `distilled/01`, `members/01` or `ensemble`.
-
-    Raises:
-        UserError: the experiment is not decoded yet, has no such model, or a file is damaged.
     """
 
     def __init__(self, directory: Path, model: str = DEFAULT_MODEL) -> None:
@@ -168,9 +165,6 @@ def transcribe(
     """Print the words of each recording, a line each; returns how many could not be transcribed.
 
     What is wrong with one of them is said on standard error, and the others go on.
-
-    Raises:
-        UserError: as `Transcriber`.
     """
     transcriber = Transcriber(directory, model)
     failed = 0

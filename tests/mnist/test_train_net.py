@@ -27,7 +27,6 @@ def frames():
     return {
         name: make_frames(make_digits(n, n), name) for name, n in (("train", 200), ("test", 60))
     }
-    return made
 
 
 @pytest.fixture

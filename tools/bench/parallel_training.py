@@ -15,7 +15,7 @@ import torch
 from training import Net
 
 import bench
-from acoustic_kd.system.parallel import mapping, torch_threads
+from acoustic_kd.system.parallel import torch_threads, worker_map
 
 COLUMNS = {
     "net": "net", "batch": "batch", "type": "type", "models": "models",
@@ -41,13 +41,19 @@ def measure(
         yield row | {"turns": turns, "side": side, "ratio": turns / side}
 
 
+def train_on_threads(threads: int, net: Net, number: int) -> None:
+    """Train model `number` for two epochs on a number of threads."""
+    with torch_threads(threads):
+        net.train(2, number)
+
+
 def seconds_of_models(net: Net, models: int, jobs: int) -> float:
     """Seconds of several trainings, `jobs` at a time; the jobs share the threads."""
-    threads, train = max(1, torch.get_num_threads() // jobs), partial(net.train, 2)
-    with torch_threads(threads), mapping(models, jobs, torch.set_num_threads, (threads,)) as over:
+    work = partial(train_on_threads, max(1, torch.get_num_threads() // jobs), net)
+    with worker_map(models, jobs) as over:
         for _ in range(2):  # the first time is a warm-up
             begin = time.perf_counter()
-            list(over(train, range(models), "training"))
+            list(over(work, range(models)))
     return time.perf_counter() - begin
 
 

@@ -50,10 +50,6 @@ def build_graph(
     Returns:
         The contents of `graph.json`: numbers of words, n-grams, states, arcs, senones; megabytes of
         HCLG.fst; seconds spent, and the most memory in GiB that this process has held until then.
-
-    Raises:
-        UserError: the ARPA file is damaged, one of its words is not in the lexicon, or the
-            lexicon's phones are not the inventory's.
     """
     began = time.monotonic()
     loop = self_loop_probability(mean_duration, inventory.num_senones)
@@ -102,9 +98,6 @@ def compile_graph(
         self_loop: [K] self-loop probabilities.
         silence_probability: as in `build_graph`.
         contexts: of the inventory, where they are known.
-
-    Raises:
-        UserError: as `build_graph`.
     """
     if not 0 < silence_probability < 1:
         raise UserError(f"silence_probability: {silence_probability} is not between 0 and 1")

@@ -82,11 +82,7 @@ class FstRecords:
 
 
 def map_fst(path: Path) -> FstRecords:
-    """Map a `ConstFst` file into memory, to be read only.
-
-    Raises:
-        UserError: the file is missing or is no such file.
-    """
+    """Map a `ConstFst` file into memory, to be read only."""
     try:
         with Path(path).open("rb") as file:
             # Filling the map at once is several times as fast as page by page at first use.
@@ -109,11 +105,7 @@ def map_fst(path: Path) -> FstRecords:
 
 
 def read_fst(path: Path) -> FstArrays:
-    """Read a `ConstFst` file into arrays of one's own.
-
-    Raises:
-        UserError: as `map_fst`.
-    """
+    """Read a `ConstFst` file into arrays of one's own."""
     fst = map_fst(path)
     state = fst.states.view(STATE)[:, 0]
     source = np.repeat(np.arange(len(state)), state["arcs"])

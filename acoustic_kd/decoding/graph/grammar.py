@@ -78,10 +78,6 @@ def read_grammar(path: Path, left_out: Collection[str] = ()) -> Grammar:
 
     Args:
         left_out: words whose n-grams are passed over.
-
-    Raises:
-        UserError: the file is missing or damaged, has no words, does not say how sentences begin
-            and end, or has an n-gram twice.
     """
     words, sections = _read(Path(path), {*UNKNOWN_WORDS, *left_out})
     bos, eos = len(words) + 1, len(words) + 2

@@ -53,11 +53,7 @@ class Pronunciations:
 def pronunciations_of(
     lexicon: Lexicon, words: Sequence[str], phones: Sequence[str]
 ) -> Pronunciations:
-    """Put the pronunciations of `words` (labels 1, 2, …) into arrays.
-
-    Raises:
-        UserError: a word is not in the lexicon, or a phone is not among `phones`.
-    """
+    """Put the pronunciations of `words` (labels 1, 2, …) into arrays."""
     _check(lexicon, words, phones)
     number = {phone: index for index, phone in enumerate(phones)}
     spelled = [[tuple(number[p] for p in pron) for pron in lexicon[word]] for word in words]
