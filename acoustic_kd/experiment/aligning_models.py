@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS
 from acoustic_kd.kaldi.archives import table_files
 from acoustic_kd.settings import Config, shaping_settings
 from acoustic_kd.system.errors import UserError
@@ -37,7 +38,7 @@ class AligningModels:
     @property
     def inventory(self) -> Path:
         """The senones."""
-        return self.experiment / "senones" / "inventory.json"
+        return self.experiment / INVENTORY
 
     @property
     def frames(self) -> Path:
@@ -83,7 +84,7 @@ def align_sources(config: Config) -> dict[str, str]:
     if config.align.model is None:
         return sources
     found = find_models(config.align.model)
-    files = [found.inventory, found.frames / "statistics.json"]
+    files = [found.inventory, found.frames / STATISTICS]
     files += [
         model / name for model in found.models for name in ("model.json", "model.safetensors")
     ]

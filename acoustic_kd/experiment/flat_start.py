@@ -22,9 +22,9 @@ from acoustic_kd.alignment.segmentation import (
 from acoustic_kd.alignment.senones import SenoneInventory, monophones
 from acoustic_kd.alignment.tree import cepstra
 from acoustic_kd.alignment.viterbi import Transcripts
-from acoustic_kd.corpora.utterances import Utterance, read_manifest
+from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.outputs import normalised, with_frames
+from acoustic_kd.experiment.outputs import normalised, read_split, with_frames
 from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import shard_paths, write_store
 from acoustic_kd.language.lexicon import SILENCE, Lexicon
@@ -45,7 +45,7 @@ def align_from_flat_start(
     """Train the small model on the train split; what it gives aligns each split."""
     config, out = experiment.config.align, experiment.path("align") / "flat"
     inventory = monophones((SILENCE, *lexicon.phones()))
-    train = read_manifest(experiment.path("corpus") / "train.jsonl")
+    train = read_split(experiment, "train")
     texts = {u.id: u.text.split() for u in train if u.text is not None}
     model, store = out / "model.safetensors", out / "cepstra"
     if not model.is_file():

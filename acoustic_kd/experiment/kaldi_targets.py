@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.corpora.utterances import SPLITS, Exclusion, read_manifest
+from acoustic_kd.corpora.utterances import SPLITS, Exclusion
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.outputs import check_kept, report_exclusions
+from acoustic_kd.experiment.outputs import INVENTORY, check_kept, read_split, report_exclusions
 from acoustic_kd.features.frames import Classes, read_index
 from acoustic_kd.kaldi.archives import Table, table_files
 from acoustic_kd.kaldi.objects import ALIGNMENT, POSTERIOR, integer_bytes, write_objects
@@ -52,7 +52,7 @@ def run_pdf_align(experiment: Experiment) -> None:
         table = Table(config.pdf_post or "", POSTERIOR)
     excluded: list[Exclusion] = []
     for split in SPLITS:
-        utterances = read_manifest(experiment.path("corpus") / f"{split}.jsonl")
+        utterances = read_split(experiment, split)
         known = {u.id for u in utterances if u.id in table}
         failed = [
             Exclusion(u.id, split, f"not in {table.given}") for u in utterances if u.id not in known
@@ -103,17 +103,13 @@ def run_pdf_senones(experiment: Experiment) -> None:
     value = {
         "format": FORMAT, "pdfs": given or count, "alignment": file_sha256(paths["train"])
     }  # fmt: skip
-    write_json(_inventory(experiment), value)
+    write_json(experiment.directory / INVENTORY, value)
     if given is None:
         print(f"  {count} pdf-ids, by the largest in the alignments (align.pdfs says how many)")
         if least:
             print("  (no frame is of 0: are these transition-ids, to be put through ali-to-pdf?)")
     else:
         print(f"  {given} pdf-ids")
-
-
-def _inventory(experiment: Experiment) -> Path:
-    return experiment.path("senones") / "inventory.json"
 
 
 def _stored(path: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -128,7 +124,7 @@ class PdfLabels:
     """The pdf-ids of a split's frames, as `label.SenoneLabels`."""
 
     def __init__(self, experiment: Experiment, split: str) -> None:
-        value = read_json(_inventory(experiment))
+        value = read_json(experiment.directory / INVENTORY)
         self.classes = Classes(int(value["pdfs"]), json_sha256(value)[:32])
         self._found = dict(_stored(experiment.path("align") / f"{split}.ark"))
 

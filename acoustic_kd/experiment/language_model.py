@@ -9,9 +9,10 @@ from pathlib import Path
 
 from acoustic_kd.corpora.load import librispeech_dir
 from acoustic_kd.corpora.openslr import LANGUAGE_MODELS, fetch_file, language_model_file
-from acoustic_kd.corpora.utterances import EVALUATION_SPLITS, read_manifest
+from acoustic_kd.corpora.utterances import EVALUATION_SPLITS
 from acoustic_kd.decoding.graph.compile import arpa_words
 from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.outputs import read_split
 from acoustic_kd.experiment.words import (
     alphabet_of,
     is_spelled,
@@ -140,7 +141,7 @@ def _trained(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageMod
     lm, text = experiment.config.lm, _text(experiment)
     sentences: Iterable[list[str]]
     if text is None:
-        train = read_manifest(experiment.path("corpus") / "train.jsonl")
+        train = read_split(experiment, "train")
         sentences = [u.text.split() for u in train if u.text]
         counts = Counter(word for sentence in sentences for word in sentence if word in lexicon)
         vocabulary = most_frequent(counts, lm.vocabulary)
@@ -196,7 +197,7 @@ def _check_known(text: TextFile, counts: Counter[str], lexicon: Lexicon) -> None
 def _report_unknown(experiment: Experiment, model: LanguageModel) -> None:
     """Say how many words of dev and test cannot be recognised, or only piece by piece."""
     for split in EVALUATION_SPLITS:
-        texts = [u.text or "" for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")]
+        texts = [u.text or "" for u in read_split(experiment, split)]
         words = " ".join(texts).split()
         unknown = [word for word in words if not model.knows(word)]
         if split == "dev" and words and len(unknown) == len(words):
@@ -256,7 +257,7 @@ def make_pieces(experiment: Experiment, text: Iterable[list[str]] | None, out: P
         out: the folder that `PIECES_FILE` is written to.
     """
     lang, alphabet = experiment.config.lang, alphabet_of(experiment, "graph")
-    train = read_manifest(experiment.path("corpus") / "train.jsonl")
+    train = read_split(experiment, "train")
     spoken = [(utterance.text or "").split() for utterance in train]
     spelled = alphabet.spell_all({word for words in spoken for word in words})
     learnt = [[word for word in words if word in spelled] for words in spoken]

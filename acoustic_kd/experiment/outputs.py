@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from acoustic_kd.alignment.segmentation import Segmentation, read_segmentations
 from acoustic_kd.alignment.senones import SenoneInventory, read_inventory
 from acoustic_kd.corpora.utterances import Exclusion, Utterance, check_excluded, read_manifest
 from acoustic_kd.experiment.experiment import Experiment
@@ -24,10 +25,22 @@ def graph_lexicon(experiment: Experiment) -> Lexicon:
     return read_lexicon(own if own.is_file() else experiment.path("corpus") / LEXICON)
 
 
-STATISTICS = "statistics.json"
+INVENTORY = Path("senones", "inventory.json")  # in the directory of an experiment
+STATISTICS = "statistics.json"  # in the directory of the frames stage
+LEXICON = "lexicon.txt"  # in those of the corpus stage and the graph stage
 
 UNLABELLED = Classes(0, "")
-LEXICON = "lexicon.txt"
+
+
+def read_split(experiment: Experiment, split: str) -> list[Utterance]:
+    """The utterances of a split, as the corpus stage wrote them."""
+    return read_manifest(experiment.path("corpus") / f"{split}.jsonl")
+
+
+def read_aligned(experiment: Experiment, split: str) -> dict[str, Segmentation]:
+    """Utterance → its segmentation, as the align stage wrote it."""
+    segmentations = read_segmentations(experiment.path("align") / f"{split}.jsonl")
+    return {segmentation.id: segmentation for segmentation in segmentations}
 
 
 # --- frames -------------------------------------------------------------------------------------
@@ -35,7 +48,7 @@ LEXICON = "lexicon.txt"
 
 def inventory_of(experiment: Experiment) -> SenoneInventory:
     """The experiment's senones."""
-    return read_inventory(experiment.path("senones") / "inventory.json")
+    return read_inventory(experiment.directory / INVENTORY)
 
 
 def frame_targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
@@ -115,10 +128,8 @@ def normalised_store(experiment: Experiment, features: Path, split: str) -> Iter
     method = experiment.config.features.normalise
     group = grouping(method)
     source = "train" if method == "global" else split
-    manifest = experiment.path("corpus")
     speakers = {
-        name: {u.id: u.speaker for u in read_manifest(manifest / f"{name}.jsonl")}
-        for name in {source, split}
+        name: {u.id: u.speaker for u in read_split(experiment, name)} for name in {source, split}
     }
 
     def key(name: str, part: str) -> tuple[str, str]:

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from acoustic_kd.alignment.senones import read_inventory
-from acoustic_kd.corpora.utterances import Normalise, Utterance, read_manifest
+from acoustic_kd.corpora.utterances import Normalise, Utterance
 from acoustic_kd.decoding.graph.contexts import STATES
 from acoustic_kd.experiment.aligning_models import AligningModels, find_models
 from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.outputs import INVENTORY, read_split
 from acoustic_kd.language.g2p import G2P_FORMAT, cached_model
 from acoustic_kd.language.g2p_search import Guess
 from acoustic_kd.language.graphemes import SPELLING_FORMAT, Alphabet
@@ -77,7 +78,7 @@ def alphabet_of(experiment: Experiment, stage: str) -> Alphabet:
     """
     config = experiment.config
     if stage == "graph":
-        return _in_units_of(experiment.path("senones") / "inventory.json")
+        return _in_units_of(experiment.directory / INVENTORY)
     if config.align.method == "dnn":
         model = _model(config)
         then = (read_done(model.experiment / "corpus") or {}).get("inputs", {})
@@ -88,8 +89,8 @@ def alphabet_of(experiment: Experiment, stage: str) -> Alphabet:
                 f"and the settings of 'lang' say {asked}; the models that align must know the same"
             )
         return _in_units_of(model.inventory)
-    path = experiment.path("corpus") / "train.jsonl"
-    words = Counter(w for u in read_manifest(path) for w in (u.text or "").split())
+    train = read_split(experiment, "train")
+    words = Counter(w for u in train for w in (u.text or "").split())
     return Alphabet(words, config.lang.positions)
 
 

@@ -18,7 +18,7 @@ from acoustic_kd.alignment.segmentation import (
     write_segmentations,
 )
 from acoustic_kd.alignment.senones import read_inventory
-from acoustic_kd.corpora.utterances import SPLITS, Exclusion, Utterance, read_manifest
+from acoustic_kd.corpora.utterances import SPLITS, Exclusion, Utterance
 from acoustic_kd.experiment.aligning_models import AligningModels, check_same_features, find_models
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.flat_start import align_from_flat_start
@@ -26,6 +26,7 @@ from acoustic_kd.experiment.kaldi_targets import run_pdf_align, takes_pdfs
 from acoustic_kd.experiment.outputs import (
     LEXICON,
     check_kept,
+    read_split,
     read_statistics,
     report_exclusions,
     with_frames,
@@ -46,9 +47,11 @@ def run(experiment: Experiment) -> None:
     """Segment every utterance into the HMM states of its phones."""
     if takes_pdfs(experiment.config):
         return run_pdf_align(experiment)
-    corpus, out = experiment.path("corpus"), experiment.path("align")
-    splits = {split: read_manifest(corpus / f"{split}.jsonl") for split in SPLITS}
-    lexicon = read_lexicon(corpus / LEXICON).restricted_to(set(spoken_words(splits)))
+    out = experiment.path("align")
+    splits = {split: read_split(experiment, split) for split in SPLITS}
+    lexicon = read_lexicon(experiment.path("corpus") / LEXICON).restricted_to(
+        set(spoken_words(splits))
+    )
     methods: dict[str, Callable[[Experiment, Lexicon], AlignSplit]] = {
         "pocketsphinx": _with_pocketsphinx,
         "dnn": _with_dnn,

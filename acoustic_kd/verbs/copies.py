@@ -8,9 +8,9 @@ import shutil
 from contextlib import closing
 from functools import partial
 
-from acoustic_kd.corpora.utterances import Utterance, read_manifest
+from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.outputs import UNLABELLED, normalised_store
+from acoustic_kd.experiment.outputs import UNLABELLED, normalised_store, read_split
 from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.fbank import log_mels, original_id, vtlp_id
@@ -45,8 +45,7 @@ def _write_unnormalised(experiment: Experiment, split: str) -> None:
     """Write the copies of every utterance of a split that has features."""
     config = experiment.config
     heard = set(read_index(experiment.path("features") / split).ids)
-    manifest = read_manifest(experiment.path("corpus") / f"{split}.jsonl")
-    items = [utterance for utterance in manifest if utterance.id in heard]
+    items = [u for u in read_split(experiment, split) if u.id in heard]
     work = map_ordered(partial(_copies, config.features), items, f"copies of {split}")
     folder = experiment.path("copies") / UNNORMALISED / split
     with closing(work):

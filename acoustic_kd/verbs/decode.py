@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from acoustic_kd.alignment.senones import read_inventory
-from acoustic_kd.corpora.utterances import EVALUATION_SPLITS, read_manifest
+from acoustic_kd.corpora.utterances import EVALUATION_SPLITS
 from acoustic_kd.decoding.error_listing import write_alignments
 from acoustic_kd.decoding.scoring import grid_of, score, tune
 from acoustic_kd.decoding.search import SearchSettings
 from acoustic_kd.decoding.workers import Decode, decoding
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import Recogniser, System, systems
-from acoustic_kd.experiment.outputs import frame_targets, normalised
+from acoustic_kd.experiment.outputs import frame_targets, inventory_of, normalised, read_split
 from acoustic_kd.features.frames import FrameSequence
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.reports.frame_figures import TEMPERATURES, Example, FrameFigures
@@ -31,8 +30,6 @@ from acoustic_kd.training.model import count_parameters, load_model
 
 # Weights × processes of the search: below it one thread of the acoustic model keeps them all busy.
 SMALL = 16_000_000
-
-# --- decode -------------------------------------------------------------------------------------
 
 
 def run(experiment: Experiment) -> None:
@@ -70,7 +67,7 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
     weights_in_all = sum(map(count_parameters, recogniser.models))
     weights: tuple[float, float] | None = None
     result = Measurement(system.name, system.kind)
-    figures = FrameFigures(read_inventory(experiment.path("senones") / "inventory.json"))
+    figures = FrameFigures(inventory_of(experiment))
     for split in EVALUATION_SPLITS:
         title = f"{system.name} {split}"
         utterances = progress(normalised(experiment, split), title, unit="utt")
@@ -80,7 +77,7 @@ def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -
         tried = grid_of(*grid) if weights is None else [weights]
         with threads_beside_search(weights_in_all, config.jobs or cores()):
             decoded = decode(_likelihoods(recogniser, utterances, accuracy), tried)
-        texts = {u.id: u.text for u in read_manifest(experiment.path("corpus") / f"{split}.jsonl")}
+        texts = {u.id: u.text for u in read_split(experiment, split)}
         references = {name: (texts[name] or "").split() for name in decoded}
         if weights is None:
             found = {name: utterance.words for name, utterance in decoded.items()}

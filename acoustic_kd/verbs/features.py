@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from acoustic_kd.corpora import load as corpora
-from acoustic_kd.corpora.utterances import Exclusion, Utterance, check_excluded, read_manifest
+from acoustic_kd.corpora.utterances import Exclusion, Utterance, check_excluded
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.outputs import UNLABELLED, report_exclusions
+from acoustic_kd.experiment.outputs import UNLABELLED, read_split, report_exclusions
 from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits
 from acoustic_kd.features.audio import AudioError, read_audio
 from acoustic_kd.features.fbank import log_mels, vtlp_id
@@ -22,8 +22,6 @@ from acoustic_kd.kaldi.objects import MATRIX
 from acoustic_kd.settings import FeatureConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.parallel import map_ordered
-
-# --- features -----------------------------------------------------------------------------------
 
 
 def _extract(
@@ -59,10 +57,7 @@ def run(experiment: Experiment) -> None:
     config = experiment.config
     grouping(config.features.normalise)  # a wrong setting is found before the work, not after
     out, excluded = experiment.path("features"), []
-    splits = {
-        split: read_manifest(experiment.path("corpus") / f"{split}.jsonl")
-        for split in all_splits(experiment)
-    }
+    splits = {split: read_split(experiment, split) for split in all_splits(experiment)}
     items = [
         (utterance, config.features.vtlp_warps if split in TRAINING_SPLITS else (1.0,))
         for split, utterances in splits.items()

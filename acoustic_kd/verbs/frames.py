@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from acoustic_kd.alignment.segmentation import read_segmentations
 from acoustic_kd.corpora.utterances import SPLITS, UNTRANSCRIBED
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import PdfLabels, takes_pdfs
-from acoustic_kd.experiment.outputs import STATISTICS, inventory_of, normalised
+from acoustic_kd.experiment.outputs import STATISTICS, inventory_of, normalised, read_aligned
 from acoustic_kd.experiment.transfer_set import all_splits
 from acoustic_kd.features.fbank import original_id
 from acoustic_kd.features.frames import Classes, write_store
@@ -26,23 +25,22 @@ class SenoneLabels:
 
     def __init__(self, experiment: Experiment, split: str) -> None:
         self._inventory = inventory_of(experiment)
-        found = read_segmentations(experiment.path("align") / f"{split}.jsonl")
-        self._found = {s.id: s for s in found}
+        self._segmentations = read_aligned(experiment, split)
         self.classes = self._inventory.classes
 
     def __contains__(self, name: str) -> bool:
-        return name in self._found
+        return name in self._segmentations
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
+        return iter(self._segmentations)
 
     def targets(self, name: str) -> np.ndarray:
         """The senone of every frame, int32 [T]."""
-        return self._inventory.targets(self._found[name])
+        return self._inventory.targets(self._segmentations[name])
 
     def visits(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The senones an utterance passes through, int32 [N], and frames in each, int64."""
-        return self._inventory.visits(self._found[name])
+        return self._inventory.visits(self._segmentations[name])
 
 
 def run(experiment: Experiment) -> None:

@@ -1,14 +1,11 @@
 """The senones stage: the phonetic decision tree."""
 
-from acoustic_kd.alignment.segmentation import read_segmentations
 from acoustic_kd.alignment.tree import Statistics, build_tree
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import run_pdf_senones, takes_pdfs
-from acoustic_kd.experiment.outputs import LEXICON, normalised
+from acoustic_kd.experiment.outputs import INVENTORY, LEXICON, normalised, read_aligned
 from acoustic_kd.language.lexicon import SILENCE, read_lexicon
 from acoustic_kd.system.parallel import progress
-
-# --- senones ------------------------------------------------------------------------------------
 
 
 def run(experiment: Experiment) -> None:
@@ -16,7 +13,7 @@ def run(experiment: Experiment) -> None:
     if takes_pdfs(experiment.config):
         return run_pdf_senones(experiment)
     config = experiment.config.senones
-    segmentations = {s.id: s for s in read_segmentations(experiment.path("align") / "train.jsonl")}
+    segmentations = read_aligned(experiment, "train")
     lexicon = read_lexicon(experiment.path("corpus") / LEXICON)
     statistics = Statistics((SILENCE, *lexicon.phones()))
     frames = progress(normalised(experiment, "train"), "tree statistics", unit="utt")
@@ -24,7 +21,7 @@ def run(experiment: Experiment) -> None:
         if utterance.id in segmentations:
             statistics.add(segmentations[utterance.id], utterance.features)
     inventory = build_tree(statistics, config.leaves, config.min_frames)
-    inventory.write(experiment.path("senones") / "inventory.json")
+    inventory.write(experiment.directory / INVENTORY)
     print(
         f"  {inventory.num_senones} senones from {len(statistics.keys)} triphone states seen of "
         f"{len(inventory.phones)} phones"
