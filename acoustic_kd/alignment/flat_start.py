@@ -4,6 +4,7 @@ The model of each iteration is written to a file that appears whole, with all th
 needs. So training that was interrupted resumes with the same bits.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.alignment.gmm import fit, gather, shares, split
+from acoustic_kd.alignment.gmm import accumulate, estimate, responsibilities, split
 from acoustic_kd.alignment.gmm_aligner import FlatAligner, Iteration, find_outliers, read_iteration
 from acoustic_kd.alignment.senones import SenoneInventory
 from acoustic_kd.alignment.viterbi import Transcripts
@@ -20,29 +21,29 @@ from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.language.lexicon import SILENCE, Lexicon
 from acoustic_kd.system.parallel import progress, worker_map
 
-WINDOW = 21  # frames over which loudness is averaged: a plosive's closure is no pause
-THRESHOLD = 0.4  # of the way from the faint frames' loudness to the loud ones'
-FAINT, LOUD = 10, 90  # percentiles that those are
-ENDS = STATES  # frames at each end that are silence whatever they sound like
+LOUDNESS_WINDOW_FRAMES = 21  # longer than the closure of a plosive, which is not a pause
+FAINT_PERCENTILE, LOUD_PERCENTILE = 10, 90  # of the loudness of an utterance's frames
+LOUD_THRESHOLD_SHARE = 0.4  # of the way from the faint percentile to the loud one
+SILENT_END_FRAMES = STATES  # at each end of an utterance, whatever they sound like
 
 
 def loud_frames(features: np.ndarray) -> np.ndarray:
-    """Which frames of an utterance's log-mels [T, D] are loud, bool [T]: speech, at a guess."""
+    """Which frames of an utterance's log-mels [T, D] are loud and so probably speech, bool [T]."""
     energy = features.mean(axis=1)
     sums = np.concatenate([[0.0], np.cumsum(energy, dtype=np.float64)])
     place = np.arange(len(energy))
-    first = np.maximum(place - WINDOW // 2, 0)
-    last = np.minimum(place + WINDOW // 2 + 1, len(energy))
+    first = np.maximum(place - LOUDNESS_WINDOW_FRAMES // 2, 0)
+    last = np.minimum(place + LOUDNESS_WINDOW_FRAMES // 2 + 1, len(energy))
     smooth = (sums[last] - sums[first]) / (last - first)
-    faint, loud = np.percentile(smooth, [FAINT, LOUD])
-    return smooth >= faint + THRESHOLD * (loud - faint)
+    faint, loud = np.percentile(smooth, [FAINT_PERCENTILE, LOUD_PERCENTILE])
+    return smooth >= faint + LOUD_THRESHOLD_SHARE * (loud - faint)
 
 
-def equal_states(features: np.ndarray, phones: np.ndarray) -> np.ndarray:
-    """The HMM state of every frame, were all states of all phones equally long.
+def equal_segments(features: np.ndarray, phones: np.ndarray) -> np.ndarray:
+    """The HMM state of every frame if all states of all phones last equally long.
 
-    Faint frames are silence, whose states (phone 0) take turns. Where that leaves fewer frames
-    than the phones have states, the phones have all but the utterance's ends.
+    Faint frames are silence, whose states (of phone 0) alternate. If fewer frames are left than the
+    phones have states, all frames but the utterance's ends belong to the phones.
 
     Args:
         features: [T, D] log-mels, at least as many frames as the phones have states.
@@ -51,32 +52,39 @@ def equal_states(features: np.ndarray, phones: np.ndarray) -> np.ndarray:
     Returns:
         int32 [T].
     """
-    frames, wanted = len(features), STATES * len(phones)
+    frames, needed = len(features), STATES * len(phones)
     spoken = loud_frames(features)
-    spoken[:ENDS] = spoken[frames - ENDS :] = False
-    if np.count_nonzero(spoken) < wanted:
-        ends = min(ENDS, (frames - wanted) // 2)
+    spoken[:SILENT_END_FRAMES] = spoken[frames - SILENT_END_FRAMES :] = False
+    if np.count_nonzero(spoken) < needed:
+        ends = min(SILENT_END_FRAMES, (frames - needed) // 2)
         spoken = np.ones(frames, bool)
         spoken[:ends] = spoken[frames - ends :] = False
     states = (phones[:, None] * STATES + np.arange(STATES)).ravel()
-    found = (np.arange(frames) % STATES).astype(np.int32)
+    path = (np.arange(frames) % STATES).astype(np.int32)
     loud = np.count_nonzero(spoken)
-    found[spoken] = states[np.arange(loud) * wanted // loud]
-    return found
+    path[spoken] = states[np.arange(loud) * needed // loud]
+    return path
 
 
-FIRST_DURATION, FIRST_PAUSE = 3.0, 10.0  # frames a state of a phone or of silence, at a guess
-LONGEST = 60  # frames in a state of a phone; more is no speech, and learnt as silence
-GROW_BELOW = 0.2  # nats a frame: a round that gains less has learnt what so few Gaussians can
-STOP_BELOW = 0.05  # likewise, once there are as many Gaussians as there will be
+INITIAL_STATE_FRAMES, INITIAL_SILENCE_FRAMES = 3.0, 10.0  # durations before the first iteration
+MAX_STATE_FRAMES = 60  # in a state of a phone; a longer one is trained on as silence
+SPLIT_GAIN_NATS = 0.2  # a frame: Gaussians are split when an iteration gains less
+STOP_GAIN_NATS = 0.05  # a frame: training ends when an iteration with all Gaussians gains less
 
 
-# --- what a round does with a shard of utterances -------------------------------------------------
+# --- what an iteration does with a shard of utterances --------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Aligned:
-    """A shard's utterances: sums over the frames of those that are learnt from, scores of all."""
+class ShardStatistics:
+    """Sums over the utterances of a shard.
+
+    Attributes:
+        moments: from `accumulate`, of the frames that are trained on; S states.
+        frames, visits: [S] frames in each state, and visits to it, of the same utterances.
+        scores: of every utterance, as `score_path`.
+        total, count: log-likelihood of the paths of all utterances, and their frames.
+    """
 
     moments: np.ndarray
     frames: np.ndarray
@@ -115,11 +123,15 @@ class ShardAligner:
         self._transcripts = kept
         return FlatAligner(trained.mixtures, kept)
 
-    def align(self, item: tuple[Path, frozenset[str]]) -> _Aligned:
-        """Align the utterances of a shard; those of the set are not learnt from."""
+    def align(self, item: tuple[Path, frozenset[str]]) -> ShardStatistics:
+        """Align the utterances of a shard and sum them up.
+
+        Args:
+            item: the shard, and the ids of utterances that are not trained on.
+        """
         shard, left_out = item
         aligner, count = self.aligner(), self._inventory.num_senones
-        learnt: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        trained_on: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         visits, scores, total, frames = np.zeros(count), [], 0.0, 0
         for utterance in read_utterances(shard):
             words = self._texts[utterance.id]
@@ -128,53 +140,57 @@ class ShardAligner:
             total += float(loglikes[np.arange(len(path)), path].sum(dtype=np.float64))
             frames += len(path)
             if utterance.id not in left_out:
-                states = learnt_states(path, aligner.silent)
-                learnt.append((utterance.features, states, shares(components, states)))
+                states = states_to_train(path, aligner.silent)
+                trained_on.append(
+                    (utterance.features, states, responsibilities(components, states))
+                )
                 begins = np.flatnonzero(np.diff(path, prepend=-1))
-                kept = begins[states[begins] == path[begins]]  # one that is lost has no frames
+                kept = begins[states[begins] == path[begins]]  # a visit taken for silence has none
                 visits += np.bincount(path[kept], minlength=count)
-        number_of, dimension = aligner.mixtures.means.shape[1:]
-        moments = np.zeros((count, number_of, 1 + 2 * dimension))
+        gaussians, dimension = aligner.mixtures.means.shape[1:]
+        moments = np.zeros((count, gaussians, 1 + 2 * dimension))
         occupied = np.zeros(count)
-        if learnt:
-            features, states, share = (np.concatenate(parts) for parts in zip(*learnt, strict=True))
-            moments = gather(features, states, share, count)
+        if trained_on:
+            features, states, share = (
+                np.concatenate(parts) for parts in zip(*trained_on, strict=True)
+            )
+            moments = accumulate(features, states, share, count)
             occupied += np.bincount(states, minlength=count)
-        return _Aligned(moments, occupied, visits, scores, total, frames)
+        return ShardStatistics(moments, occupied, visits, scores, total, frames)
 
 
-def learnt_states(path: np.ndarray, silent: np.ndarray) -> np.ndarray:
-    """What the frames of a path are taken for when the model is fitted: mostly what they are there.
+def states_to_train(path: np.ndarray, silent: np.ndarray) -> np.ndarray:
+    """The states that the frames of a path are trained as: those of the path, or of silence.
 
-    But a phone that takes in a long pause, because silence sounded otherwise so far, would be held
-    in that by what it learns from it.
+    A phone that covers a long pause, because silence sounded different so far, would cover it again
+    if it were trained on the pause.
 
     Args:
         path: int [T] states.
-        silent: bool [K], which are silence's, the first STATES among them.
+        silent: bool [K], which states are silence's; the first STATES are.
     """
     begins = np.flatnonzero(np.diff(path, prepend=-1))
     lengths = np.diff(begins, append=len(path))
-    lost = np.repeat((lengths > LONGEST) & ~silent[path[begins]], lengths)
-    return np.where(lost, np.arange(len(path)) % STATES, path)
+    too_long = np.repeat((lengths > MAX_STATE_FRAMES) & ~silent[path[begins]], lengths)
+    return np.where(too_long, np.arange(len(path)) % STATES, path)
 
 
-# --- the rounds ---------------------------------------------------------------------------------
+# --- the iterations -----------------------------------------------------------------------------
 
 
-def first_round(shards: list[Path], inventory: SenoneInventory) -> Iteration:
-    """The model of the first guess, which is the targets of the shards."""
-    moments: np.ndarray = np.zeros(())  # as gathered, once there is something
+def initial_model(shards: list[Path], inventory: SenoneInventory) -> Iteration:
+    """The model estimated from the targets of the shards, which are equal segments."""
+    moments: np.ndarray = np.zeros(())  # of `accumulate` from the first utterance on
     utterances = 0
     for shard in shards:
         for utterance in read_utterances(shard):
             share = np.ones((len(utterance.features), 1))
             states, count = utterance.labels, inventory.num_senones
-            moments = moments + gather(utterance.features, states, share, count)
+            moments = moments + accumulate(utterance.features, states, share, count)
             utterances += 1
     pauses = [leaf.phone == SILENCE for leaf in inventory.leaves]
-    durations = np.where(pauses, FIRST_PAUSE, FIRST_DURATION)
-    return Iteration(fit(moments), durations, np.full(utterances, np.nan))
+    durations = np.where(pauses, INITIAL_SILENCE_FRAMES, INITIAL_STATE_FRAMES)
+    return Iteration(estimate(moments), durations, np.full(utterances, np.nan))
 
 
 def _sum(arrays: Iterable[np.ndarray]) -> np.ndarray:
@@ -182,70 +198,74 @@ def _sum(arrays: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _mean(frames: np.ndarray, visits: np.ndarray) -> np.ndarray:
-    """Mean frames a visit [K]; 2 where there was none."""
+    """Mean frames a visit [K]; 2 for a state without a visit."""
     return np.where(visits > 0, frames / np.maximum(visits, 1), 2.0)
 
 
-def train_rounds(
+def train_iterations(
     shards: list[Path],
     model: Path,
     lexicon: Lexicon,
     inventory: SenoneInventory,
     texts: dict[str, list[str]],
-    rounds: int,
+    max_iterations: int,
     gaussians: int,
-    spreads: float | None,
+    outlier_threshold: float | None,
 ) -> Iterator[Iteration]:
-    """Train until the gain stops, or for `rounds` rounds; each round when it is done.
+    """Train until the gain stops or for `max_iterations`; yields each iteration when it is done.
 
     Args:
         shards: utterances whose features are cepstra.
-        model: the file of the last round, which is there; it is written again after each.
+        model: the file of the last iteration, which exists; each iteration writes it again.
+        lexicon: pronunciations.
+        inventory: the senones.
         texts: utterance → its words.
-        gaussians: the most of a state.
-        spreads: as `find_outliers`; None: learn from all.
+        max_iterations: at most so many, those of an earlier run included.
+        gaussians: of a state at most.
+        outlier_threshold: as of `find_outliers`; None: train on all utterances.
     """
-    found = read_iteration(model)
+    trained = read_iteration(model)
     names = [utterance.id for shard in shards for utterance in read_utterances(shard)]
-    learnt = {name: texts[name] for name in names}  # each process has them: not all of train's
-    state = partial(ShardAligner, model, lexicon, inventory, learnt)
+    texts = {name: texts[name] for name in names}  # each process gets a copy
+    state = partial(ShardAligner, model, lexicon, inventory, texts)
     with worker_map(len(shards), state=state) as over:
-        while not found.finished:
-            number = len(found.history) + 1
-            outliers = _outliers(found.scores, spreads)
-            left_out = frozenset(n for n, bad in zip(names, outliers, strict=True) if bad)
+        while not trained.finished:
+            left_out: frozenset[str] = frozenset()
+            if outlier_threshold is not None:
+                outliers = find_outliers(trained.scores, outlier_threshold)
+                left_out = frozenset(itertools.compress(names, outliers))
             items = [(shard, left_out) for shard in shards]
             aligned = over(ShardAligner.align, items)
-            results = list(progress(aligned, f"round {number}", len(shards)))
-            found = _next(found, results, rounds, gaussians, len(left_out))
-            found.write(model)
-            yield found
+            results = list(progress(aligned, f"iteration {len(trained.history) + 1}", len(shards)))
+            trained = _next_iteration(trained, results, max_iterations, gaussians, len(left_out))
+            trained.write(model)
+            yield trained
 
 
-def _outliers(scores: np.ndarray, spreads: float | None) -> np.ndarray:
-    return np.zeros(len(scores), bool) if spreads is None else find_outliers(scores, spreads)
-
-
-def _next(
-    before: Iteration, results: list[_Aligned], rounds: int, gaussians: int, left_out: int
+def _next_iteration(
+    previous: Iteration,
+    results: list[ShardStatistics],
+    max_iterations: int,
+    gaussians: int,
+    left_out: int,
 ) -> Iteration:
-    """The round that the alignments of all shards make."""
+    """The iteration after the previous one, from its alignments of all shards."""
     moments = _sum(result.moments for result in results)
-    mixtures = fit(moments, before.mixtures)
-    number = before.mixtures.means.shape[1]
+    mixtures = estimate(moments, previous.mixtures)
+    number = previous.mixtures.means.shape[1]
     value = sum(r.total for r in results) / max(1, sum(r.count for r in results))
-    gain = value - before.history[-1]["log_likelihood"] if before.history else np.inf
-    # A round after a split gains by that; only those that follow say whether it was enough.
-    new = not before.history or before.history[-1]["gaussians"] < number
-    enough = not new and gain < (GROW_BELOW if number < gaussians else STOP_BELOW)
-    finished = (enough and number >= gaussians) or len(before.history) + 1 >= rounds
-    durations = before.durations
+    gain = value - previous.history[-1]["log_likelihood"] if previous.history else np.inf
+    # The first iteration after a split always gains; only later ones tell when to go further.
+    is_first = not previous.history or previous.history[-1]["gaussians"] < number
+    enough = not is_first and gain < (SPLIT_GAIN_NATS if number < gaussians else STOP_GAIN_NATS)
+    finished = (enough and number >= gaussians) or len(previous.history) + 1 >= max_iterations
+    durations = previous.durations
     if enough or finished:
         durations = _mean(_sum(r.frames for r in results), _sum(r.visits for r in results))
     if enough and not finished:
         mixtures = split(mixtures, moments)
     row = {
-        "round": len(before.history) + 1,
+        "round": len(previous.history) + 1,
         "gaussians": number,
         "log_likelihood": round(value, 4),
         "left_out": left_out,
@@ -254,6 +274,6 @@ def _next(
         mixtures,
         durations,
         np.array([score for r in results for score in r.scores]),
-        [*before.history, row],
+        [*previous.history, row],
         finished,
     )

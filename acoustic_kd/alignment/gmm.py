@@ -1,4 +1,4 @@
-"""Mixtures of diagonal Gaussians, one for each HMM state, learnt from frames whose state is known.
+"""Mixtures of diagonal Gaussians, one for each HMM state, trained on frames whose state is known.
 
 Shapes: `T` frames, `D` feature dimension, `K` states, `G` Gaussians a state. A state may have fewer
 than G: the others have weight 0.
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FLOOR = 0.01  # of the variance of all frames: no Gaussian is narrower
-FEWEST = 10.0  # frames of a Gaussian; one of fewer is dropped
-APART = 0.2  # standard deviations that the halves of a Gaussian are moved by, one each way
-DARK = np.float32(-1e10)  # log-weight of a Gaussian that is not there; finite, so that 0 · it is 0
+MIN_VARIANCE_SHARE = 0.01  # of the variance of all frames: no Gaussian is narrower
+MIN_FRAMES = 10.0  # a Gaussian of fewer frames is dropped
+SPLIT_OFFSET_SD = 0.2  # standard deviations by which each half of a split Gaussian is moved
+LOG_ZERO = np.float32(-1e10)  # log-weight of an unused Gaussian; finite, so that 0 times it is 0
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Mixtures:
     """The model.
 
     Attributes:
-        weights: float64 [K, G], each row adding up to 1.
+        weights: float64 [K, G], each row sums to 1.
         means, variances: float64 [K, G, D].
     """
 
@@ -33,15 +33,15 @@ class Mixtures:
         precision = 1 / self.variances.swapaxes(0, 1).reshape(-1, dimension)
         mean = self.means.swapaxes(0, 1).reshape(-1, dimension)
         with np.errstate(divide="ignore"):
-            weight = np.maximum(np.log(self.weights.T.ravel()), DARK)
+            weight = np.maximum(np.log(self.weights.T.ravel()), LOG_ZERO)
         constant = weight - 0.5 * (
             np.log(2 * np.pi / precision).sum(1) + (mean * mean * precision).sum(1)
         )
         frames = frames.astype(np.float32)
-        found = frames @ (mean * precision).T.astype(np.float32)
-        found -= np.square(frames) @ (0.5 * precision).T.astype(np.float32)
-        found += constant.astype(np.float32)
-        return found.reshape(-1, number, states)
+        logs = frames @ (mean * precision).T.astype(np.float32)
+        logs -= np.square(frames) @ (0.5 * precision).T.astype(np.float32)
+        logs += constant.astype(np.float32)
+        return logs.reshape(-1, number, states)
 
 
 def log_likelihoods(components: np.ndarray) -> np.ndarray:
@@ -52,25 +52,25 @@ def log_likelihoods(components: np.ndarray) -> np.ndarray:
     return top + np.log(np.exp(components - top[:, None]).sum(axis=1))
 
 
-def shares(components: np.ndarray, states: np.ndarray) -> np.ndarray:
-    """Each frame shared out among the Gaussians of its state, [T, G], rows adding up to 1.
+def responsibilities(components: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """Posteriors of the Gaussians of each frame's state, float64 [T, G]; each row sums to 1.
 
     Args:
         components: [T, G, K].
         states: int [T], the state of each frame.
     """
-    own = np.take_along_axis(components, states[:, None, None], axis=2)[:, :, 0].astype(np.float64)
-    own = np.exp(own - own.max(axis=1, keepdims=True))
-    return own / own.sum(axis=1, keepdims=True)
+    logs = np.take_along_axis(components, states[:, None, None], axis=2)[:, :, 0].astype(np.float64)
+    likelihoods = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return likelihoods / likelihoods.sum(axis=1, keepdims=True)
 
 
-def gather(frames: np.ndarray, states: np.ndarray, share: np.ndarray, count: int) -> np.ndarray:
+def accumulate(frames: np.ndarray, states: np.ndarray, share: np.ndarray, count: int) -> np.ndarray:
     """Count, sum and sum of squares of the frames of every Gaussian.
 
     Args:
         frames: [T, D].
         states: int [T].
-        share: [T, G], as `shares` gives it.
+        share: [T, G], from `responsibilities`.
         count: K.
 
     Returns:
@@ -88,41 +88,42 @@ def gather(frames: np.ndarray, states: np.ndarray, share: np.ndarray, count: int
     return moments
 
 
-def fit(moments: np.ndarray, before: Mixtures | None = None) -> Mixtures:
-    """The most likely mixtures of the frames that `gather` has seen.
+def estimate(moments: np.ndarray, previous: Mixtures | None = None) -> Mixtures:
+    """Maximum-likelihood mixtures of the frames in the moments that `accumulate` returns.
 
-    A Gaussian of too few frames is dropped; a state of which all are is as it was before, and if
-    there was nothing before, the Gaussian of all frames together.
+    A Gaussian of too few frames is dropped. A state without any Gaussian left keeps its previous
+    mixture, or gets the Gaussian of all frames if there is no previous mixture.
     """
     count, dimension = moments[:, :, :1], moments.shape[2] // 2
     total = moments.sum(axis=(0, 1))
     overall = total[1 : 1 + dimension] / max(total[0], 1)
     spread = total[1 + dimension :] / max(total[0], 1) - np.square(overall)
-    floor = np.maximum(FLOOR * spread, 1e-6)
-    alive = count[:, :, 0] >= FEWEST
+    floor = np.maximum(MIN_VARIANCE_SHARE * spread, 1e-6)
+    used = count[:, :, 0] >= MIN_FRAMES
     safe = np.maximum(count, 1)
-    means = np.where(alive[:, :, None], moments[:, :, 1 : 1 + dimension] / safe, overall)
+    means = np.where(used[:, :, None], moments[:, :, 1 : 1 + dimension] / safe, overall)
     variances = moments[:, :, 1 + dimension :] / safe - np.square(means)
-    variances = np.where(alive[:, :, None], np.maximum(variances, floor), np.maximum(spread, floor))
-    weights = np.where(alive, count[:, :, 0], 0.0)
-    empty = ~alive.any(axis=1)
+    variances = np.where(used[:, :, None], np.maximum(variances, floor), np.maximum(spread, floor))
+    weights = np.where(used, count[:, :, 0], 0.0)
+    empty = ~used.any(axis=1)
     weights[empty, 0] = 1.0
     weights /= weights.sum(axis=1, keepdims=True)
-    if before is not None:
-        weights[empty], means[empty] = before.weights[empty], before.means[empty]
-        variances[empty] = before.variances[empty]
+    if previous is not None:
+        weights[empty], means[empty] = previous.weights[empty], previous.means[empty]
+        variances[empty] = previous.variances[empty]
     return Mixtures(weights, means, variances)
 
 
 def split(mixtures: Mixtures, moments: np.ndarray) -> Mixtures:
-    """Twice as many Gaussians: each that has frames enough for two becomes two, a little apart.
+    """Split each Gaussian that has enough frames for two into two with slightly different means.
 
     Args:
-        moments: what the mixtures were fitted to.
+        mixtures: of G Gaussians a state; the result has 2·G.
+        moments: those that the mixtures were estimated from.
     """
-    halves = (moments[:, :, 0] >= 2 * FEWEST) & (mixtures.weights > 0)
+    halves = (moments[:, :, 0] >= 2 * MIN_FRAMES) & (mixtures.weights > 0)
     weights = mixtures.weights * np.where(halves, 0.5, 1.0)
-    step = APART * np.sqrt(mixtures.variances) * halves[:, :, None]
+    step = SPLIT_OFFSET_SD * np.sqrt(mixtures.variances) * halves[:, :, None]
     return Mixtures(
         np.concatenate([weights, np.where(halves, weights, 0.0)], axis=1),
         np.concatenate([mixtures.means + step, mixtures.means - step], axis=1),

@@ -1,5 +1,6 @@
-"""The Gaussian-mixture model of a flat start on disk, alignment with it, and utterances that do
-not fit their transcripts.
+"""The Gaussian-mixture model of a flat start: its file, alignment with it, and its outliers.
+
+An outlier is an utterance that does not fit its transcript.
 """
 
 import json
@@ -15,21 +16,23 @@ from acoustic_kd.language.lexicon import SILENCE
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.tensors import load_tensors, save_tensors
 
-BEAM = 500.0  # nats; where utterances are long, many times as fast as dropping nothing
+BEAM_NATS = 500.0  # for long utterances many times as fast as a search without a beam
+MAX_NATS_PER_FRAME = 10.0  # that a frame lowers a score by; docs/alignment.md
+MIN_SPREAD_NATS = 0.25  # a frame: few or uniform utterances have a spread that says little
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """Where a round of training has led.
+    """The model after an iteration of training.
 
     Attributes:
-        mixtures: the model, fitted to the last alignment.
-        durations: float64 [K], mean frames in a state at a visit. They change when the number of
-            Gaussians does and at the end: graphs that have them serve for several rounds.
+        mixtures: estimated from the last alignment.
+        durations: float64 [K], mean frames in a state at a visit. They change only when the number
+            of Gaussians does and at the end, so that several iterations use the same graphs.
         scores: float64 [U], of each utterance in the last alignment, as `score_path`.
-        history: of each round its number, Gaussians a state, log-likelihood a frame, and how many
-            utterances it did not learn from.
-        finished: whether the gain has stopped, or there are to be no more rounds.
+        history: of each iteration its number, Gaussians a state, log-likelihood a frame, and the
+            number of utterances that it left out.
+        finished: whether training is over.
     """
 
     mixtures: Mixtures
@@ -53,7 +56,7 @@ class Iteration:
 
 
 def read_iteration(path: Path) -> Iteration:
-    """Read what `Round.write` wrote."""
+    """Read what `Iteration.write` wrote."""
     arrays, metadata = load_tensors(path, "np")
     try:
         notes = json.loads(metadata["round"])
@@ -69,7 +72,7 @@ def read_iteration(path: Path) -> Iteration:
 
 
 class FlatAligner:
-    """Aligns utterances with mixtures of Gaussians, one of each of the transcripts' senones."""
+    """Aligns utterances with a mixture of Gaussians for each senone of the transcripts."""
 
     def __init__(self, mixtures: Mixtures, transcripts: Transcripts) -> None:
         self.mixtures, self.transcripts = mixtures, transcripts
@@ -93,27 +96,23 @@ class FlatAligner:
         self.transcripts.check(words, len(frames))
         components = self.mixtures.components(frames)
         loglikes = log_likelihoods(components)
-        return self.transcripts.path(words, loglikes, BEAM), components, loglikes
+        return self.transcripts.path(words, loglikes, BEAM_NATS), components, loglikes
 
     def score(self, path: np.ndarray, loglikes: np.ndarray) -> float:
-        """How well an utterance fits its alignment: see `score_path`."""
+        """`score_path` of an utterance with the silent states of the inventory."""
         return score_path(loglikes, path, self.silent)
 
 
-MOST = 10.0  # nats that a frame counts for; docs/alignment.md
-NARROWEST = 0.25  # nats a frame: the spread of few or uniform utterances says little
-
-
 def score_path(loglikes: np.ndarray, path: np.ndarray, silent: np.ndarray) -> float:
-    """How well an utterance fits its alignment: nats a frame below the states that fit best.
+    """How well an utterance fits its alignment: mean nats a frame below the best fitting states.
 
-    No frame counts for more than `MOST`: a few of digital silence within words, where a recording
-    was gated, or a click, would otherwise outweigh seconds that fit.
+    A frame counts for at most `MAX_NATS_PER_FRAME`. Otherwise a click, or a few frames of digital
+    silence in a gated recording, would outweigh seconds that fit.
 
-    A frame of which the alignment and the best fitting state both say that it is silence counts
-    for nothing, so that pauses neither hide a bad transcript nor make a good one look bad; but what
-    the transcript takes for silence and sounds like speech counts. Against the best state, and not
-    in itself, because speakers, noise and channels make likelihoods of right alignments differ.
+    A frame counts for nothing if both the alignment and the best fitting state are silence, so that
+    pauses neither hide a wrong transcript nor make a right one look wrong. A frame that is aligned
+    to silence and sounds like speech counts. The comparison is with the best state because
+    likelihoods of right alignments differ between speakers, noises and channels.
 
     Args:
         loglikes: [T, K] log-likelihoods.
@@ -128,27 +127,27 @@ def score_path(loglikes: np.ndarray, path: np.ndarray, silent: np.ndarray) -> fl
     if not len(counted):
         return 0.0
     worse = loglikes[counted, best[counted]] - loglikes[counted, path[counted]]
-    return -float(np.minimum(worse, MOST).mean())
+    return -float(np.minimum(worse, MAX_NATS_PER_FRAME).mean())
 
 
-def lowest_score(scores: np.ndarray, spreads: float) -> float:
-    """Below which score an utterance is an outlier among some.
+def lowest_score(scores: np.ndarray, threshold: float) -> float:
+    """The score below which an utterance is an outlier.
 
-    median - spreads · (median - lower quartile) / 0.6745: the second factor, which is NARROWEST at
-    least, is the standard deviation where scores are normally distributed, and up to a quarter of
-    them may be anything without moving it much. Of the lower side alone, since scores are skewed.
+    median - threshold · max((median - lower quartile) / 0.6745, MIN_SPREAD_NATS): the quotient is
+    the standard deviation of normally distributed scores, and up to a quarter of the scores hardly
+    move it, whatever they are. It comes from the lower half because scores are skewed.
 
     Args:
-        scores: [U]; not a number where there is none, which is passed over.
-        spreads: standard deviations.
+        scores: [U]; NaN for an utterance without a score.
+        threshold: in standard deviations.
     """
     known = scores[np.isfinite(scores)]
     if not len(known):
         return -np.inf
-    quarter, middle = np.percentile(known, [25, 50])
-    return float(middle - spreads * max((middle - quarter) / 0.6745, NARROWEST))
+    quartile, median = np.percentile(known, [25, 50])
+    return float(median - threshold * max((median - quartile) / 0.6745, MIN_SPREAD_NATS))
 
 
-def find_outliers(scores: np.ndarray, spreads: float) -> np.ndarray:
-    """Which of some scores lie too far below the others, bool [U]: see `lowest_score`."""
-    return scores < lowest_score(scores, spreads)
+def find_outliers(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Which of the scores are below `lowest_score`, bool [U]."""
+    return scores < lowest_score(scores, threshold)

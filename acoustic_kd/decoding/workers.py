@@ -38,13 +38,13 @@ Weights = Sequence[tuple[float, float]]  # (LM weight, word insertion penalty) �
 # (utterance, [T, K] log-likelihoods not scaled) …, taken one by one as needed, so that they need
 # not fit in memory together; and weights → utterance → what was recognised, in their order. Raises
 # what `Decoder.lattice` does, and UserError where a process died.
-Decode = Callable[[Iterable[tuple[str, np.ndarray]], Weights], dict[str, DecodingResult]]
+DecodeFunction = Callable[[Iterable[tuple[str, np.ndarray]], Weights], dict[str, DecodingResult]]
 
 
 @contextmanager
-def decoding(
+def decoder_pool(
     graph_dir: Path, settings: SearchSettings = DEFAULTS, jobs: int = 1
-) -> Iterator[Decode]:
+) -> Iterator[DecodeFunction]:
     """A function that decodes in `jobs` processes; its answer does not depend on their number.
 
     Args:

@@ -1,4 +1,4 @@
-"""The align stage without anything trained before: `align.method=flat`.
+"""The align stage from a flat start, that is, without a trained model: `align.method=flat`.
 
 docs/alignment.md
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.alignment.flat_start import equal_states, first_round, train_rounds
+from acoustic_kd.alignment.flat_start import equal_segments, initial_model, train_iterations
 from acoustic_kd.alignment.gmm_aligner import FlatAligner, Iteration, lowest_score, read_iteration
 from acoustic_kd.alignment.segmentation import (
     AlignmentFailure,
@@ -33,8 +33,8 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256, write_jsonl
 from acoustic_kd.system.parallel import progress
 
-SHARD_FRAMES = 12_000  # two minutes: enough shards of an hour for every core to have some
-HOUR = 360_000  # frames
+SHARD_FRAMES = 12_000  # two minutes: an hour has enough shards for every core
+HOUR_FRAMES = 360_000
 
 Result = tuple[str, Segmentation | str]  # the id of an utterance; its segmentation, or why none
 
@@ -42,19 +42,19 @@ Result = tuple[str, Segmentation | str]  # the id of an utterance; its segmentat
 def align_from_flat_start(
     experiment: Experiment, lexicon: Lexicon
 ) -> Callable[[str, list[Utterance]], Iterator[Result]]:
-    """Train the small model on the train split; what it gives aligns each split."""
+    """Train a Gaussian-mixture model on the train split; returns a function that aligns a split."""
     config, out = experiment.config.align, experiment.path("align") / "flat"
     inventory = monophones((SILENCE, *lexicon.phones()))
     train = read_split(experiment, "train")
     texts = {u.id: u.text.split() for u in train if u.text is not None}
     model, store = out / "model.safetensors", out / "cepstra"
     if not model.is_file():
-        _gather_cepstra(experiment, Transcripts(lexicon, inventory), texts, store)
-        first_round(shard_paths(store), inventory).write(model)
-    if not (found := read_iteration(model)).finished:
-        found = _train(config, shard_paths(store), model, lexicon, inventory, texts)
+        _write_cepstra(experiment, Transcripts(lexicon, inventory), texts, store)
+        initial_model(shard_paths(store), inventory).write(model)
+    if not (trained := read_iteration(model)).finished:
+        trained = _train(config, shard_paths(store), model, lexicon, inventory, texts)
     scores: list[dict] = []
-    state = partial(_flat, found, lexicon, inventory)
+    state = partial(_flat, trained, lexicon, inventory)
 
     def align(split: str, utterances: list[Utterance]) -> Iterator[Result]:
         items = with_frames(experiment, split, utterances)
@@ -77,43 +77,43 @@ def _train(
     inventory: SenoneInventory,
     texts: dict[str, list[str]],
 ) -> Iteration:
-    """The rounds, each told on the terminal."""
+    """Run the iterations; report each on the terminal."""
     settings = config.iterations, config.gaussians, config.outlier_threshold
-    for found in train_rounds(shards, model, lexicon, inventory, texts, *settings):
-        row = found.history[-1]
+    for iteration in train_iterations(shards, model, lexicon, inventory, texts, *settings):
+        row = iteration.history[-1]
         print(
-            f"  round {row['round']}: {row['gaussians']} Gaussians a state, log-likelihood "
-            f"{row['log_likelihood']:.3f} a frame, {row['left_out']} utterances not learnt from",
+            f"  iteration {row['round']}: {row['gaussians']} Gaussians a state, log-likelihood "
+            f"{row['log_likelihood']:.3f} a frame, {row['left_out']} utterances left out",
             flush=True,
         )
     return read_iteration(model)
 
 
-def _gather_cepstra(
+def _write_cepstra(
     experiment: Experiment, transcripts: Transcripts, texts: dict[str, list[str]], store: Path
 ) -> None:
-    """Write cepstra and first guesses of the utterances to learn from.
+    """Write cepstra and equal segments of the utterances to train on.
 
-    At most `align.flat_start_hours` of them, those whose ids' digests come first: a random choice
-    that does not depend on the rest of the corpus.
+    At most `align.flat_start_hours` of them, in the order of the digests of their ids: a random
+    choice that does not depend on the rest of the corpus.
     """
-    shutil.rmtree(store, ignore_errors=True)  # one that was stopped half way
+    shutil.rmtree(store, ignore_errors=True)  # of an interrupted run
     usable: dict[str, int] = {}
     for utterance in normalised(experiment, "train"):
         if utterance.id not in texts:  # a copy at another vocal tract length
             continue
         try:
             transcripts.check(texts[utterance.id], len(utterance.features))
-        except AlignmentFailure:  # which the last alignment tells of
+        except AlignmentFailure:  # the alignment of all utterances reports it
             continue
         usable[utterance.id] = len(utterance.features)
     if not usable:
         raise UserError(
-            "train: no utterance can be aligned, for none has a transcript of words that the "
-            "lexicon has and that fit into it; mend the transcripts or the lexicon (align.lexicon)"
+            "train: no utterance can be aligned: no transcript has only words of the lexicon and "
+            "fits its utterance; fix the transcripts or the lexicon (align.lexicon)"
         )
     order = sorted(usable, key=json_sha256)
-    hours = np.cumsum([usable[name] for name in order]) / HOUR
+    hours = np.cumsum([usable[name] for name in order]) / HOUR_FRAMES
     enough = int(np.searchsorted(hours, experiment.config.align.flat_start_hours))
     chosen = set(order[: max(1, enough)])
     inventory = transcripts.inventory
@@ -123,16 +123,16 @@ def _gather_cepstra(
             if utterance.id in chosen:
                 words = texts[utterance.id]
                 spoken = [inventory.index[p] for w in words for p in _first(transcripts, w)]
-                states = equal_states(utterance.features, np.array(spoken))
+                states = equal_segments(utterance.features, np.array(spoken))
                 frames = cepstra(utterance.features).astype(np.float32)
                 yield Frames(utterance.id, frames, states)
 
     total = write_store(store, utterances(), inventory.classes, SHARD_FRAMES, "float32")
-    print(f"  learning from {len(chosen)} utterances, {total / HOUR:.2f} h")
+    print(f"  training on {len(chosen)} utterances, {total / HOUR_FRAMES:.2f} h")
 
 
 def _first(transcripts: Transcripts, word: str) -> tuple[str, ...]:
-    """The shortest pronunciation, the first of those: what `check` says there is room for."""
+    """The first of the shortest pronunciations, for which `check` has found enough frames."""
     return min(transcripts.lexicon[word], key=len)
 
 

@@ -13,7 +13,7 @@ from acoustic_kd.corpora.utterances import EVALUATION_SPLITS
 from acoustic_kd.decoding.error_listing import write_alignments
 from acoustic_kd.decoding.scoring import grid_of, score, tune
 from acoustic_kd.decoding.search import SearchSettings
-from acoustic_kd.decoding.workers import Decode, decoding
+from acoustic_kd.decoding.workers import DecodeFunction, decoder_pool
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import Recogniser, System, systems
 from acoustic_kd.experiment.outputs import frame_targets, inventory_of, normalised, read_split
@@ -52,14 +52,14 @@ def run(experiment: Experiment) -> None:
         return
     limits = SearchSettings.of(experiment.config.decode)
     jobs = experiment.config.decode.jobs or cores()
-    with decoding(experiment.path("graph"), limits, jobs) as decode:
+    with decoder_pool(experiment.path("graph"), limits, jobs) as decode:
         for system, work in due:
             # Runs with shares are at work in the stage's directory together, each on its systems.
             with exclusive_lock(work.directory), work.run():
                 measure(experiment, system, decode, work.directory)
 
 
-def measure(experiment: Experiment, system: System, decode: Decode, out: Path) -> None:
+def measure(experiment: Experiment, system: System, decode: DecodeFunction, out: Path) -> None:
     """Frame accuracy and WER of one system, into `out`/measurement.json and readable files."""
     config = experiment.config.decode
     grid = config.lm_weights, config.insertion_penalties

@@ -1,20 +1,23 @@
-"""Rounds of training: what they learn, and that what was stopped goes on to the same bits."""
+"""A flat start: equal segments, iterations of training, and their resumption bit by bit."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from acoustic_kd.alignment import flat_start as rounds
+from acoustic_kd.alignment import flat_start
 from acoustic_kd.alignment.flat_start import (
-    LONGEST,
+    MAX_STATE_FRAMES,
     ShardAligner,
-    equal_states,
-    first_round,
-    learnt_states,
-    train_rounds,
+    equal_segments,
+    initial_model,
+    loud_frames,
+    states_to_train,
+    train_iterations,
 )
-from acoustic_kd.alignment.gmm_aligner import Iteration, read_iteration
+from acoustic_kd.alignment.gmm_aligner import read_iteration
 from acoustic_kd.alignment.senones import monophones
 from acoustic_kd.features.frames import FrameSequence, shard_paths, write_store
 from acoustic_kd.language.lexicon import Lexicon
@@ -25,7 +28,7 @@ INVENTORY = monophones(("SIL", "A", "B", "C"))
 D = 4
 
 
-def said(rng, words):
+def spoken(rng, words):
     """The true states of words with silence around, and frames that sound like them."""
     spelt = [p for word in words for p in LEXICON[word][0]]
     phones = np.array([0, *(INVENTORY.index[p] for p in spelt), 0])
@@ -46,14 +49,14 @@ def start(tmp_path):
     for number in range(30):
         name = f"u{number:02d}"
         texts[name] = [str(w) for w in rng.choice(sorted(LEXICON.entries), rng.integers(1, 5))]
-        truth[name], frames = said(rng, texts[name])
+        truth[name], frames = spoken(rng, texts[name])
         spelt = [INVENTORY.index[p] for word in texts[name] for p in LEXICON[word][0]]
-        guess = equal_states(frames, np.array(spelt))
+        guess = equal_segments(frames, np.array(spelt))
         utterances.append(FrameSequence(name, frames, guess))
     write_store(tmp_path / "store", utterances, INVENTORY.classes, 900, "float32")
     shards = shard_paths(tmp_path / "store")
     assert len(shards) > 3
-    first = first_round(shards, INVENTORY)
+    first = initial_model(shards, INVENTORY)
 
     def begin(folder):
         first.write(tmp_path / folder / "model.safetensors")
@@ -63,7 +66,7 @@ def start(tmp_path):
 
 
 def train(shards, model, texts, count=12, gaussians=2):
-    return train_rounds(shards, model, LEXICON, INVENTORY, texts, count, gaussians, 6.0)
+    return train_iterations(shards, model, LEXICON, INVENTORY, texts, count, gaussians, 6.0)
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +75,7 @@ def one_process(monkeypatch):
     monkeypatch.setattr("acoustic_kd.system.parallel.cores", lambda: 1)
 
 
-def test_states_are_found_without_being_told(start):
+def test_training_finds_the_true_states(start):
     shards, begin, texts, truth = start
     model = begin("a")
     *_, last = train(shards, model, texts)
@@ -80,7 +83,7 @@ def test_states_are_found_without_being_told(start):
     aligner = ShardAligner(model, LEXICON, INVENTORY, texts).aligner()
     right = total = 0
     for shard in shards:
-        for utterance in rounds.read_utterances(shard):
+        for utterance in flat_start.read_utterances(shard):
             path = aligner.align(texts[utterance.id], utterance.features)[0]
             # The states of silence sound alike.
             right += np.count_nonzero(np.maximum(path, 2) == np.maximum(truth[utterance.id], 2))
@@ -89,61 +92,57 @@ def test_states_are_found_without_being_told(start):
     assert (last.durations[3:] > 3.5).all() and (last.durations[3:] < 7).all()
 
 
-def test_what_was_stopped_in_any_round_ends_with_the_same_bits(start, monkeypatch):
+def test_training_stopped_in_any_iteration_ends_with_the_same_bits(start, monkeypatch):
     shards, begin, texts, _ = start
     whole = begin("whole")
     history = [found.history[-1] for found in train(shards, whole, texts)]
     assert {row["gaussians"] for row in history} == {1, 2}
-    stopped, fit = begin("stopped"), rounds.fit
+    few = begin("few")
+    assert [found.finished for found in train(shards, few, texts, count=2)] == [False, True]
+    assert read_iteration(few).finished
+    stopped, estimate = begin("stopped"), flat_start.estimate
     for _ in range(100):
-        calls = iter([False, False, True])  # in the third round from where it goes on
+        calls = iter([False, False, True])  # in the third iteration after each start
 
         def stop(*arguments, calls=calls):
             if next(calls):
                 raise KeyboardInterrupt
-            return fit(*arguments)
+            return estimate(*arguments)
 
-        monkeypatch.setattr(rounds, "fit", stop)
+        monkeypatch.setattr(flat_start, "estimate", stop)
         try:
             list(train(shards, stopped, texts))
             break
         except KeyboardInterrupt:
             assert not read_iteration(stopped).finished
     assert stopped.read_bytes() == whole.read_bytes()
-    assert list(train(shards, stopped, texts)) == []  # done is done
+    assert list(train(shards, stopped, texts)) == []  # it is finished
 
 
 @pytest.mark.slow
-def test_two_processes_learn_the_same_bits(start, monkeypatch):
+def test_two_processes_train_the_same_bits(start, monkeypatch):
     shards, begin, texts, _ = start
-    one, two = begin("one"), begin("two")
-    list(train(shards, one, texts, count=3))
+    in_one, in_two = begin("one"), begin("two")
+    list(train(shards, in_one, texts, count=3))
     monkeypatch.setattr("acoustic_kd.system.parallel.cores", lambda: 2)
-    list(train(shards, two, texts, count=3))
-    assert two.read_bytes() == one.read_bytes()
+    list(train(shards, in_two, texts, count=3))
+    assert in_two.read_bytes() == in_one.read_bytes()
 
 
-def test_rounds_end_at_the_number_that_was_asked_for(start):
-    shards, begin, texts, _ = start
-    model = begin("few")
-    found = list(train(shards, model, texts, count=2))
-    assert [f.finished for f in found] == [False, True] and read_iteration(model).finished
-
-
-def test_a_phone_that_lasts_too_long_is_learnt_as_silence():
+def test_a_phone_that_lasts_too_long_is_trained_as_silence():
     silent = np.arange(INVENTORY.num_senones) < 3
-    lengths = np.array([LONGEST + 9, 5, LONGEST, LONGEST + 1, 4])
+    lengths = np.array([MAX_STATE_FRAMES + 9, 5, MAX_STATE_FRAMES, MAX_STATE_FRAMES + 1, 4])
     path = np.repeat([0, 3, 4, 5, 6], lengths)
-    found = learnt_states(path, silent)
+    found = states_to_train(path, silent)
     kept = np.repeat([True, True, True, False, True], lengths)
     np.testing.assert_array_equal(found[kept], path[kept])
     assert set(found[~kept]) == {0, 1, 2}
 
 
-def test_a_phone_that_has_lost_all_its_frames_has_a_duration(start, monkeypatch):
-    """A rare one may be found in a long pause alone."""
+def test_a_phone_taken_for_silence_throughout_has_a_duration(start, monkeypatch):
+    """All frames of a rare phone may be in long pauses."""
     shards, begin, _, _ = start
-    path = np.repeat([0, 3, 4, 5, 2], [4, 5, LONGEST + 10, 6, 4])
+    path = np.repeat([0, 3, 4, 5, 2], [4, 5, MAX_STATE_FRAMES + 10, 6, 4])
     count, texts = INVENTORY.num_senones, {"u": ["AB"]}
     aligner = SimpleNamespace(
         align=lambda words, frames: (
@@ -157,11 +156,11 @@ def test_a_phone_that_has_lost_all_its_frames_has_a_duration(start, monkeypatch)
     )
     utterance = FrameSequence("u", np.zeros((len(path), D), np.float32), None)
     monkeypatch.setattr(ShardAligner, "aligner", lambda self: aligner)
-    monkeypatch.setattr(rounds, "read_utterances", lambda shard: [utterance])
+    monkeypatch.setattr(flat_start, "read_utterances", lambda shard: [utterance])
     shard_aligner = ShardAligner(begin("lost"), LEXICON, INVENTORY, texts)
     found = shard_aligner.align((shards[0], frozenset()))
     assert found.frames.sum() == len(path)
-    durations = rounds._mean(found.frames, found.visits)
+    durations = flat_start._mean(found.frames, found.visits)
     assert durations[[3, 4, 5]].tolist() == [5, 2, 6]
     assert (durations >= 1).all()
 
@@ -173,10 +172,45 @@ def test_a_damaged_model_is_named(tmp_path):
         read_iteration(path)
 
 
-def test_round_trip(start, tmp_path):
-    found: Iteration = read_iteration(start[1]("again"))
-    found.write(tmp_path / "copy")
-    again = read_iteration(tmp_path / "copy")
-    assert (again.history, again.finished) == (found.history, found.finished)
-    np.testing.assert_array_equal(again.mixtures.means, found.mixtures.means)
-    np.testing.assert_array_equal(again.scores, found.scores)
+def sound(*parts):
+    """Log-mels [T, 40] of (frames, loudness) parts, with a little noise."""
+    level = np.repeat([loudness for _, loudness in parts], [frames for frames, _ in parts])
+    noise = np.random.default_rng(0).normal(0, 0.1, (len(level), 40))
+    return (level[:, None] + noise).astype(np.float32)
+
+
+def test_loud_frames_are_found():
+    loud = loud_frames(sound((100, 0.0), (80, 2.0), (60, 0.0), (100, 2.0), (200, 0.0)))
+    edges = np.flatnonzero(np.diff(loud.astype(int)))
+    np.testing.assert_allclose(edges, [99, 179, 239, 339], atol=3)
+
+
+def test_phones_share_the_loud_frames_and_pauses_are_silence():
+    states = equal_segments(sound((100, 0.0), (120, 2.0), (100, 0.0)), np.array([4, 7]))
+    assert (states[:95] < 3).all() and (states[225:] < 3).all()
+    middle = states[105:215]
+    assert (np.diff(middle) >= 0).all() and set(middle) == {12, 13, 14, 21, 22, 23}
+    assert np.ptp(np.unique(states[states >= 3], return_counts=True)[1]) <= 1
+    assert np.ptp(np.unique(states[states < 3], return_counts=True)[1]) <= 2
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    st.integers(0, 200),
+    st.integers(0, 1000),
+)
+def test_every_state_has_a_frame_in_order(phones, more, seed):
+    frames = 3 * len(phones) + more
+    features = np.random.default_rng(seed).normal(0, 1, (frames, 40)).astype(np.float32)
+    states = equal_segments(features, np.array(phones))
+    assert states.shape == (frames,) and states.dtype == np.int32
+    spoken = states[states >= 3]
+    place = np.flatnonzero(np.diff(spoken, prepend=-1))
+    found, wanted = spoken[place], np.array([3 * p + s for p in phones for s in range(3)])
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_uniform_sound_is_speech_but_for_its_ends():
+    states = equal_segments(np.ones((50, 40), np.float32), np.array([1, 2]))
+    assert (states[3:-3] >= 3).all() and (states[[0, 1, 2, -3, -2, -1]] < 3).all()

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians: densities, and what is fitted to frames of known states."""
+"""Mixtures of Gaussians: densities, and mixtures estimated from frames of known states."""
 
 import numpy as np
 import torch
@@ -7,23 +7,23 @@ from hypothesis import strategies as st
 from torch.distributions import Normal
 
 from acoustic_kd.alignment.gmm import (
-    FEWEST,
-    FLOOR,
+    MIN_FRAMES,
+    MIN_VARIANCE_SHARE,
     Mixtures,
-    fit,
-    gather,
+    accumulate,
+    estimate,
     log_likelihoods,
-    shares,
+    responsibilities,
     split,
 )
 
 K, G, D = 3, 4, 5
 
 
-def mixtures(seed=0, dead=()):
+def mixtures(seed=0, unused=()):
     rng = np.random.default_rng(seed)
     weights = rng.uniform(0.1, 1, (K, G))
-    for state, gaussian in dead:
+    for state, gaussian in unused:
         weights[state, gaussian] = 0
     weights /= weights.sum(1, keepdims=True)
     return Mixtures(weights, rng.normal(0, 3, (K, G, D)), rng.uniform(0.3, 3, (K, G, D)))
@@ -31,8 +31,8 @@ def mixtures(seed=0, dead=()):
 
 @settings(max_examples=20)
 @given(st.integers(0, 1000), st.sets(st.tuples(st.integers(0, K - 1), st.integers(1, G - 1))))
-def test_densities_are_those_of_mixtures_of_normal_distributions(seed, dead):
-    model, frames = mixtures(seed, dead), np.random.default_rng(seed + 1).normal(0, 3, (7, D))
+def test_densities_are_those_of_mixtures_of_normal_distributions(seed, unused):
+    model, frames = mixtures(seed, unused), np.random.default_rng(seed + 1).normal(0, 3, (7, D))
     parts = Normal(torch.from_numpy(model.means), torch.from_numpy(model.variances).sqrt())
     density = parts.log_prob(torch.from_numpy(frames)[:, None, None]).sum(-1)
     expected = torch.logsumexp(density + torch.from_numpy(model.weights).log(), -1).numpy()
@@ -42,10 +42,10 @@ def test_densities_are_those_of_mixtures_of_normal_distributions(seed, dead):
 
 @given(st.integers(0, 1000))
 @settings(max_examples=20)
-def test_a_frame_is_shared_out_among_the_gaussians_of_its_state(seed):
+def test_responsibilities_are_posteriors_of_the_gaussians(seed):
     model, rng = mixtures(seed, {(1, 2)}), np.random.default_rng(seed)
     frames, states = rng.normal(0, 3, (9, D)), rng.integers(0, K, 9)
-    share = shares(model.components(frames), states)
+    share = responsibilities(model.components(frames), states)
     np.testing.assert_allclose(share.sum(1), 1)
     assert (share[states == 1, 2] == 0).all()
     for row, frame, state in zip(share, frames, states, strict=True):
@@ -64,66 +64,66 @@ def test_sums_are_those_of_a_loop_over_frames(seed, count):
     expected = np.zeros((K, G, 1 + 2 * D))
     for frame, state, row in zip(frames, states, share, strict=True):
         expected[state] += row[:, None] * np.concatenate([[1], frame, frame**2])
-    np.testing.assert_allclose(gather(frames, states, share, K), expected, atol=1e-9)
+    np.testing.assert_allclose(accumulate(frames, states, share, K), expected, atol=1e-9)
 
 
 def test_one_gaussian_a_state_has_the_mean_and_variance_of_its_frames():
     rng = np.random.default_rng(1)
     states = np.repeat(np.arange(K), [500, 300, 200])
     frames = rng.normal(states[:, None], 1 + states[:, None], (1000, D))
-    model = fit(gather(frames, states, np.ones((1000, 1)), K))
+    model = estimate(accumulate(frames, states, np.ones((1000, 1)), K))
     for state in range(K):
-        own = frames[states == state]
-        np.testing.assert_allclose(model.means[state, 0], own.mean(0))
-        np.testing.assert_allclose(model.variances[state, 0], own.var(0))
+        of_state = frames[states == state]
+        np.testing.assert_allclose(model.means[state, 0], of_state.mean(0))
+        np.testing.assert_allclose(model.variances[state, 0], of_state.var(0))
     assert (model.weights == 1).all()
 
 
-def test_rounds_of_a_mixture_never_lose_likelihood_and_find_its_parts():
+def test_iterations_never_lose_likelihood_and_find_the_parts_of_a_mixture():
     rng = np.random.default_rng(2)
     frames = np.concatenate([rng.normal(-3, 1, (400, D)), rng.normal(3, 1, (600, D))])
     states = np.zeros(1000, np.int64)
-    moments = gather(frames, states, np.ones((1000, 1)), 1)
-    model, before = split(fit(moments), moments), -np.inf
+    moments = accumulate(frames, states, np.ones((1000, 1)), 1)
+    model, previous = split(estimate(moments), moments), -np.inf
     for _ in range(15):
         components = model.components(frames)
         now = float(log_likelihoods(components).mean())
-        assert now > before - 1e-5
-        before = now
-        model = fit(gather(frames, states, shares(components, states), 1), model)
+        assert now > previous - 1e-5
+        previous = now
+        model = estimate(accumulate(frames, states, responsibilities(components, states), 1), model)
     order = np.argsort(model.means[0, :, 0])
     np.testing.assert_allclose(model.weights[0, order], [0.4, 0.6], atol=1e-3)
     np.testing.assert_allclose(model.means[0, order], [[-3] * D, [3] * D], atol=0.3)
 
 
 def test_few_frames():
-    """A Gaussian of too few is dropped, a state without any is as before, none is a needle."""
-    many, few = 1000, int(FEWEST) - 1
+    """A Gaussian of few frames is dropped, an empty state keeps its mixture, variance a floor."""
+    many, few = 1000, int(MIN_FRAMES) - 1
     frames = np.concatenate([np.random.default_rng(3).normal(0, 1, (many, D)), np.ones((few, D))])
     states = np.repeat([0, 1], [many, few])
     share = np.stack([np.ones(many + few), np.zeros(many + few)], axis=1)
-    moments = gather(frames, states, share, K)
-    first = fit(moments)
+    moments = accumulate(frames, states, share, K)
+    first = estimate(moments)
     np.testing.assert_array_equal(first.weights, [[1, 0]] * K)
     np.testing.assert_allclose(first.means[2, 0], frames.mean(0))
-    before = Mixtures(np.full((K, 2), 0.5), np.full((K, 2, D), 7.0), np.ones((K, 2, D)))
-    again = fit(moments, before)
+    previous = Mixtures(np.full((K, 2), 0.5), np.full((K, 2, D), 7.0), np.ones((K, 2, D)))
+    again = estimate(moments, previous)
     for state in (1, 2):
-        np.testing.assert_array_equal(again.means[state], before.means[state])
-        np.testing.assert_array_equal(again.weights[state], before.weights[state])
+        np.testing.assert_array_equal(again.means[state], previous.means[state])
+        np.testing.assert_array_equal(again.weights[state], previous.weights[state])
     frames[:many] = 0.5
-    same = fit(gather(frames, np.zeros(many + few, int), np.ones((many + few, 1)), 1))
+    same = estimate(accumulate(frames, np.zeros(many + few, int), np.ones((many + few, 1)), 1))
     assert (same.variances > 0).all()
     frames[:many, 0] = np.linspace(-9, 9, many)
     states = np.repeat([0, 1], [500, many + few - 500])
-    narrow = fit(gather(frames, states, np.ones((many + few, 1)), 2))
-    assert (narrow.variances[:, 0, 1:] >= 0.99 * FLOOR * frames.var(0)[1:]).all()
+    narrow = estimate(accumulate(frames, states, np.ones((many + few, 1)), 2))
+    assert (narrow.variances[:, 0, 1:] >= 0.99 * MIN_VARIANCE_SHARE * frames.var(0)[1:]).all()
 
 
-def test_a_split_keeps_the_weight_and_halves_only_what_has_frames_for_two():
+def test_a_split_keeps_weights_and_splits_only_gaussians_with_frames_for_two():
     model = Mixtures(np.array([[1.0], [1.0]]), np.zeros((2, 1, D)), np.ones((2, 1, D)))
     moments = np.zeros((2, 1, 1 + 2 * D))
-    moments[:, 0, 0] = [2 * FEWEST, 2 * FEWEST - 1]
+    moments[:, 0, 0] = [2 * MIN_FRAMES, 2 * MIN_FRAMES - 1]
     halves = split(model, moments)
     np.testing.assert_array_equal(halves.weights, [[0.5, 0.5], [1, 0]])
     assert (halves.means[0, 0] == -halves.means[0, 1]).all() and (halves.means[0, 0] > 0).all()

@@ -9,7 +9,7 @@ import spelled_graphs as spelling
 from acoustic_kd.alignment.viterbi import alignment_graph, force_align
 from acoustic_kd.decoding.graph.compile import build_graph
 from acoustic_kd.decoding.scoring import tune
-from acoustic_kd.decoding.workers import decoding
+from acoustic_kd.decoding.workers import decoder_pool
 from acoustic_kd.language.graphemes import Alphabet
 from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.language.ngrams import train_lm
@@ -61,7 +61,7 @@ class Spoken:
 
     def heard(self, words: list[str]) -> tuple[list[str], str]:
         """The pieces that come out, and the letters that they are said as."""
-        with decoding(self.folder) as decode:
+        with decoder_pool(self.folder) as decode:
             (found,) = decode([("a", self.loglikes(words))], [(10.0, 0.0)]).values()
         assert found.reached_final
         return found.words[0], self.letters(join_pieces(found.words[0]))
@@ -89,7 +89,7 @@ def test_an_unseen_word_comes_out(language, tmp_path):
 def test_weights_are_tuned_on_words(tmp_path):
     spoken = Spoken(TEXTS["english"][0], tmp_path)
     words = ["THE", "CAT", "SAT"]
-    with decoding(spoken.folder) as decode:
+    with decoder_pool(spoken.folder) as decode:
         found = decode([("a", spoken.loglikes(words))], [(10.0, 0.0)])["a"].words
     assert min(tune({"a": found}, {"a": words}, [10.0], [0.0], join_pieces).table.values()) == 0
     assert min(tune({"a": found}, {"a": words}, [10.0], [0.0]).table.values()) > 0

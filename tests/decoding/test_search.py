@@ -13,7 +13,7 @@ import spelled_graphs as spelling
 from acoustic_kd.decoding.graph.compile import build_graph
 from acoustic_kd.decoding.graph.fst import read_fst, to_kaldifst
 from acoustic_kd.decoding.search import Decoder, SearchSettings
-from acoustic_kd.decoding.workers import decoding
+from acoustic_kd.decoding.workers import decoder_pool
 from acoustic_kd.language.ngrams import train_lm
 from acoustic_kd.system.errors import UserError
 
@@ -203,9 +203,9 @@ def test_a_lattice_that_would_not_fit_in_memory_is_refused_while_searching(graph
 def test_any_number_of_processes_gives_the_same_in_the_same_order(graph_dir):
     items = [(f"u{n}", noisy(["B", "OH", "A"], n)) for n in (3, 1, 2, 5, 4)]
     weights = [(8.0, 0.5), (8.0, 0.5), (1.0, -2.0)]
-    with decoding(graph_dir) as decode:
+    with decoder_pool(graph_dir) as decode:
         one = decode(iter(items), weights)
-    with decoding(graph_dir, jobs=2) as decode:
+    with decoder_pool(graph_dir, jobs=2) as decode:
         two = decode(iter(items[:2]), weights) | decode(iter(items[2:]), weights)
     assert list(one) == list(two) == [name for name, _ in items]
     decoder = Decoder(graph_dir)
@@ -216,7 +216,7 @@ def test_any_number_of_processes_gives_the_same_in_the_same_order(graph_dir):
             assert found.reached_final == lattice.reached_final
             assert found.num_frames == lattice.num_frames and found.seconds > 0
             assert found.words[0] is found.words[1]  # the same words, one list
-    with pytest.raises(UserError, match="bad: "), decoding(graph_dir, jobs=2) as decode:
+    with pytest.raises(UserError, match="bad: "), decoder_pool(graph_dir, jobs=2) as decode:
         decode([("bad", np.zeros((2, 2), np.float32))], weights)
     assert not multiprocessing.active_children()
 

@@ -174,10 +174,10 @@ def test_too_many_are_all_named_and_nothing_is_learnt_again(aligned, tmp_path, c
     assert copy("align", "align.max_failed=0.01") == 2
     said = capfd.readouterr()
     assert said.err.count("\n") == 1 and "3 of 60 utterances cannot be used" in said.err
-    assert "round" not in said.out
+    assert "iteration" not in said.out
     assert reasons(copy).keys() == {WRONG, MINUTE, FOREIGN}
     assert copy("align") == 0
-    assert "round" not in capfd.readouterr().out and model.stat().st_mtime_ns == before
+    assert "iteration" not in capfd.readouterr().out and model.stat().st_mtime_ns == before
     assert segmentations(copy).keys() == segmentations(aligned).keys()
 
 
@@ -204,7 +204,7 @@ def test_nothing_to_learn_from(prepared, tmp_path, capfd):
     assert recipe("align") == 2
     error = capfd.readouterr().err
     assert error.startswith(
-        "acoustic-kd align: error: train: no utterance can be aligned, for none"
+        "acoustic-kd align: error: train: no utterance can be aligned: no transcript"
     )
     assert error.count("\n") == 1
     assert [p.name for p in (recipe.directory / "align").rglob("*")] == ["started.json"]

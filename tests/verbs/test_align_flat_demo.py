@@ -51,11 +51,11 @@ def test_every_utterance_is_aligned_to_its_letters(aligned):
 
 
 @pytest.mark.slow
-def test_killed_between_rounds_it_goes_on_to_the_same_bytes(prepared, aligned, tmp_path, capfd):
+def test_killed_between_iterations_it_resumes_with_the_same_bytes(prepared, aligned, tmp_path, capfd):
     killed = prepared.copy(tmp_path / "exp")
     folder = killed.directory / "align"
     model = folder / "flat" / "model.safetensors"
-    # The first model is that of the equal segments, and then comes one a round.
+    # The first model is that of the equal segments, and then comes one an iteration.
     assert killed.killed(model, 4, "align")
     before = read_iteration(model)
     assert 3 <= len(before.history) < 8 and not before.finished
@@ -63,8 +63,8 @@ def test_killed_between_rounds_it_goes_on_to_the_same_bytes(prepared, aligned, t
     capfd.readouterr()
     assert killed("align") == 0
     said = capfd.readouterr().out
-    assert f"round {len(before.history) + 1}: " in said
-    assert f"round {len(before.history)}: " not in said and "learning from" not in said
+    assert f"iteration {len(before.history) + 1}: " in said
+    assert f"iteration {len(before.history)}: " not in said and "training on" not in said
     whole, again = (
         {n: data for n, (_, data) in r.files().items() if n.startswith("align/")}
         for r in (aligned, killed)

@@ -13,7 +13,7 @@ from acoustic_kd.decoding.graph.contexts import Contexts, Inventory, contexts_of
 from acoustic_kd.decoding.graph.fst import write_blocks
 from acoustic_kd.decoding.graph.grammar import UNKNOWN_WORDS, Grammar, read_grammar
 from acoustic_kd.decoding.graph.hmm_states import HmmBuilder, self_loop_probability
-from acoustic_kd.decoding.graph.prefix_trees import entries_of, grow
+from acoustic_kd.decoding.graph.prefix_trees import build_trees, entries_of
 from acoustic_kd.decoding.graph.pronunciations import pronunciations_of
 from acoustic_kd.decoding.graph.triphones import TriphoneBuilder
 from acoustic_kd.language.arpa import BOS, EOS, iterate_arpa
@@ -104,7 +104,7 @@ def compile_graph(
     prons = pronunciations_of(lexicon, grammar.words, inventory.phones)
     contexts = contexts or contexts_of(inventory)
     entries = entries_of(grammar, prons)
-    trees = grow(entries, prons)
+    trees = build_trees(entries, prons)
     triphones = TriphoneBuilder(grammar, prons, entries, trees, contexts, silence_probability)
     return HmmBuilder(triphones.build(), contexts.senones, self_loop)
 

@@ -55,6 +55,27 @@ def make_arcs(rows: list[tuple[int, int, int, float, int]]) -> tuple[np.ndarray,
     return source, np.array([row[1:] for row in rows], dtype=ARC)
 
 
+class ArcColumns:
+    """Columns of equal length that are filled piece by piece."""
+
+    def __init__(self, *kinds: type) -> None:
+        self.kinds = kinds
+        self.pieces: list[list[np.ndarray]] = [[np.zeros(0, kind)] for kind in kinds]
+
+    def add(self, *columns: np.ndarray | float) -> None:
+        size = max(np.size(column) for column in columns if not np.isscalar(column))
+        for pieces, kind, column in zip(self.pieces, self.kinds, columns, strict=True):
+            pieces.append(np.broadcast_to(np.asarray(column, dtype=kind), size))
+
+    def join(self) -> tuple[np.ndarray, ...]:
+        """The columns; frees the pieces of one column after the other."""
+        joined = []
+        for pieces in self.pieces:
+            joined.append(np.concatenate(pieces))
+            pieces.clear()
+        return tuple(joined)
+
+
 @dataclass(frozen=True)
 class FstRecords:
     """A `ConstFst` file as it lies on disk, mapped: processes that map it share its memory.

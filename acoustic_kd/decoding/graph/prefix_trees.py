@@ -27,8 +27,8 @@ class Entries:
         pron: int32 [E].
         word: int32 [E] label.
         cost: float32 [E].
-        before, apart: int16 [E] phones in common with the entry before it in the same state, and
-            with any other.
+        shared_with_previous, shared_with_any: int16 [E] phones in common with the previous entry of
+            the same state, and with any other.
     """
 
     state: np.ndarray
@@ -36,8 +36,8 @@ class Entries:
     pron: np.ndarray
     word: np.ndarray
     cost: np.ndarray
-    before: np.ndarray
-    apart: np.ndarray
+    shared_with_previous: np.ndarray
+    shared_with_any: np.ndarray
 
 
 @dataclass
@@ -70,24 +70,24 @@ def entries_of(grammar: Grammar, prons: Pronunciations) -> Entries:
     order = np.argsort(grammar.source[arc] * np.int64(len(prons.length)) + pron, kind="stable")
     arc, pron = arc[order], pron[order]
     state = grammar.source[arc]
-    before = np.zeros(len(arc), np.int16)
+    previous = np.zeros(len(arc), np.int16)
     same = 1 + np.flatnonzero(state[1:] == state[:-1])
-    before[same] = prons.common(pron[same - 1], pron[same])
-    apart = np.maximum(before, np.append(before[1:], np.int16(0)))
+    previous[same] = prons.common(pron[same - 1], pron[same])
+    shared = np.maximum(previous, np.append(previous[1:], np.int16(0)))
     return Entries(
-        state, grammar.target[arc], pron, grammar.word[arc], grammar.cost[arc], before, apart
+        state, grammar.target[arc], pron, grammar.word[arc], grammar.cost[arc], previous, shared
     )
 
 
-def grow(entries: Entries, prons: Pronunciations) -> Trees:
+def build_trees(entries: Entries, prons: Pronunciations) -> Trees:
     """Find the shared nodes, one depth after the other."""
     sizes, first, costs, parents, leave_node, leave_entry = [], [], [], [], [], []
-    active = np.flatnonzero(entries.apart >= 1)
+    active = np.flatnonzero(entries.shared_with_any >= 1)
     likely = np.exp(-entries.cost[active].astype(np.float64))
     above = np.full(len(active), -1)
     depth, total = 1, 0
     while len(active):
-        begins = np.flatnonzero(entries.before[active] < depth)
+        begins = np.flatnonzero(entries.shared_with_previous[active] < depth)
         node = np.repeat(
             np.arange(total, total + len(begins)), np.diff(np.append(begins, len(active)))
         )
@@ -95,7 +95,7 @@ def grow(entries: Entries, prons: Pronunciations) -> Trees:
         first.append(active[begins])
         costs.append(-np.log(np.maximum(np.add.reduceat(likely, begins), 1e-300)))
         parents.append(above[begins])
-        leaves = entries.apart[active] == depth
+        leaves = entries.shared_with_any[active] == depth
         leave_node.append(node[leaves])
         leave_entry.append(active[leaves])
         active, likely, above = active[~leaves], likely[~leaves], node[~leaves]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from acoustic_kd.decoding.graph.contexts import Contexts
-from acoustic_kd.decoding.graph.fst import concatenated_ranges
+from acoustic_kd.decoding.graph.fst import ArcColumns, concatenated_ranges
 from acoustic_kd.decoding.graph.grammar import Grammar
 from acoustic_kd.decoding.graph.prefix_trees import Entries, Trees
 from acoustic_kd.decoding.graph.pronunciations import Pronunciations
@@ -45,27 +45,6 @@ class TriphoneGraph:
     links: tuple[np.ndarray, ...]
 
 
-class _Columns:
-    """Arrays side by side, filled piece by piece."""
-
-    def __init__(self, *kinds: type) -> None:
-        self.kinds = kinds
-        self.pieces: list[list[np.ndarray]] = [[np.zeros(0, kind)] for kind in kinds]
-
-    def add(self, *columns: np.ndarray | float) -> None:
-        size = max(np.size(column) for column in columns if not np.isscalar(column))
-        for pieces, kind, column in zip(self.pieces, self.kinds, columns, strict=True):
-            pieces.append(np.broadcast_to(np.asarray(column, dtype=kind), size))
-
-    def join(self) -> tuple[np.ndarray, ...]:
-        """The columns; the pieces are given up one column after the other."""
-        joined = []
-        for pieces in self.pieces:
-            joined.append(np.concatenate(pieces))
-            pieces.clear()
-        return tuple(joined)
-
-
 class TriphoneBuilder:
     """Builds the graph; each method does one kind of state."""
 
@@ -83,8 +62,8 @@ class TriphoneBuilder:
         self.pairs = len(contexts.centre)
         self.silence = float(-np.log(silence_probability))
         self.no_silence = float(-np.log(1 - silence_probability))
-        self.arcs = _Columns(np.int32, np.int32, np.int32, np.float32, np.int32)
-        self.links = _Columns(np.int32, np.int32, np.float32, np.int32)
+        self.arcs = ArcColumns(np.int32, np.int32, np.int32, np.float32, np.int32)
+        self.links = ArcColumns(np.int32, np.int32, np.float32, np.int32)
 
     def build(self) -> TriphoneGraph:
         """The whole graph."""
@@ -123,8 +102,8 @@ class TriphoneBuilder:
         """
         entries, trees, contexts = self.entries, self.trees, self.contexts
         prons, phones = self.prons, len(self.contexts.pair)
-        begin = np.flatnonzero(entries.before == 0)
-        shared = entries.apart[begin] > 0
+        begin = np.flatnonzero(entries.shared_with_previous == 0)
+        shared = entries.shared_with_any[begin] > 0
         self.begin_phone = prons.phones[entries.pron[begin], 0].astype(np.int32)
         self.begin_label = np.where(shared, 0, entries.word[begin]).astype(np.int32)
         self.begin_cost = entries.cost[begin].copy()
@@ -165,7 +144,7 @@ class TriphoneBuilder:
         """All tails, by their number of phones; those of none are the words' ends."""
         entries, prons, trees, contexts = self.entries, self.prons, self.trees, self.contexts
         entry = trees.leave_entry
-        pron, depth = entries.pron[entry], entries.apart[entry].astype(np.int64)
+        pron, depth = entries.pron[entry], entries.shared_with_any[entry].astype(np.int64)
         ends = prons.length[pron] == depth
         goes = ~ends
         before = prons.phones[pron[goes], depth[goes] - 1]
