@@ -137,7 +137,11 @@ def predict(model: nn.Module, frames: Frames) -> Tensor:
 
 
 def measure(
-    model: nn.Module, run: VariantRun, transfer: Frames, soft: SoftTargets | None
+    split_frames: SplitFrames,
+    model: nn.Module,
+    run: VariantRun,
+    transfer: Frames,
+    soft: SoftTargets | None,
 ) -> dict[str, Any]:
     """A net's confusions on the test images, before and after its biases are corrected.
 
@@ -161,7 +165,11 @@ def measure(
 
 
 def bias_shifts(
-    run: VariantRun, test: Tensor, transfer: Tensor, soft: SoftTargets | None
+    split_frames: SplitFrames,
+    run: VariantRun,
+    test: Tensor,
+    transfer: Tensor,
+    soft: SoftTargets | None,
 ) -> dict[str, float]:
     """Shifts of the biases of the classes `run.settings.correct`, by each method.
 

@@ -15,7 +15,6 @@ from scripts import REPOSITORY
 from acoustic_kd.cli import main
 from acoustic_kd.features.frames import read_frames
 from acoustic_kd.mnist import experiment as experiment
-from acoustic_kd.mnist import train_net
 from acoustic_kd.mnist.data import MD5
 from acoustic_kd.mnist.experiment import hold_out, plan, run_experiment, write_frames
 from acoustic_kd.mnist.variants import Variant, read_variants

@@ -120,7 +120,9 @@ def test_predictions_do_not_depend_on_how_many_are_made_at_once(frames, model, m
 
 
 def test_without_classes_to_correct_the_confusion_is_all(frames, model):
-    result = train_net.measure(frames, model, VariantRun("hard", Variant(), None, 1), frames["train"], None)
+    result = train_net.measure(
+        frames, model, VariantRun("hard", Variant(), None, 1), frames["train"], None
+    )
     logits = train_net.predict(model, frames["test"])
     assert result == {"confusion": train_net.confusion(logits, frames["test"].targets)}
     assert np.sum(result["confusion"]) == 60
@@ -135,7 +137,9 @@ def test_corrections_shift_the_classes_they_name(frames, model, temperature):
         torch.manual_seed(3)
         teacher = 4 * torch.randn(len(transfer), 10)
         soft = encode_in_memory((teacher / temperature).softmax(-1), Encoding("dense"), temperature)
-    result = train_net.measure(frames, model, VariantRun("some", variant, temperature, 1), transfer, soft)
+    result = train_net.measure(
+        frames, model, VariantRun("some", variant, temperature, 1), transfer, soft
+    )
     assert set(result) == {"confusion", "corrected"}
     assert set(result["corrected"]) == {"prior", "test"} | ({"teacher"} if soft else set())
     logits, labels = train_net.predict(model, frames["test"]), frames["test"].targets
@@ -188,7 +192,9 @@ def test_nets_differ_by_seed_and_variant_and_repeat(tmp_path, frames):
     nets = [weights(train(frames, tmp_path / "first", run)) for run in runs]
     assert len(set(nets)) == 3
     assert [weights(train(frames, tmp_path / "again", run)) for run in runs] == nets
-    assert train_net.train_net(frames, runs[0], step_of(tmp_path / "again", runs[0]), None, 1) == 0.0
+    assert (
+        train_net.train_net(frames, runs[0], step_of(tmp_path / "again", runs[0]), None, 1) == 0.0
+    )
 
 
 def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path, frames):
@@ -216,7 +222,9 @@ def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path,
 def test_soft_targets_of_another_temperature_are_refused(tmp_path, frames):
     members = [train(frames, tmp_path, VariantRun("teacher", SMALL, None, seed)) for seed in (1, 2)]
     step = Step("soft", tmp_path / "soft", {}, {})
-    train_net.write_soft_targets(frames, Teacher("teacher", (1, 2), "arithmetic"), members, {2.0: step})
+    train_net.write_soft_targets(
+        frames, Teacher("teacher", (1, 2), "arithmetic"), members, {2.0: step}
+    )
     with pytest.raises(UserError, match="temperature is 2.0, but training needs 3.0"):
         train(frames, tmp_path, VariantRun("student", SMALL, 3.0, 1), step.directory)
 
