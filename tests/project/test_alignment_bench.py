@@ -32,15 +32,15 @@ def segmentation(name, phones, *lengths):
 
 
 def test_differences_counted_by_hand(experiment):
-    one = experiment(
-        "one",
+    first = experiment(
+        "first",
         [segmentation("u", "SIL X Z SIL", 10, 10, 10, 10), segmentation("v", "X Z", 9, 9)],
     )
-    other = experiment(
-        "other",
+    second = experiment(
+        "second",
         [segmentation("u", "X SIL Z SIL", 18, 5, 7, 10), segmentation("w", "X Z", 9, 9)],
     )
-    figures = alignment.difference(one, other, "train")
+    figures = alignment.difference(first, second, "train")
     # A: 10 … 20 against 0 … 18; B: 20 … 30 against 23 … 30.
     assert figures["utterances"] == 1 and figures["in one experiment only"] == 2
     for kind in ("word", "phone"):

@@ -1,4 +1,4 @@
-"""A study of settings: rows share what they have in common, and what is made is made once."""
+"""Studies of settings: what rows have in common is made once; their table and chart."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ FASTER = (
 ROWS = {"views": {"none": None, "a warp": {"features.transfer_vtlp_warps": [0.9]}}}
 
 
-def written(path: Path, recipe: tuple[str, ...] = SETTINGS, **changes) -> Path:
+def write_study(path: Path, recipe: tuple[str, ...] = SETTINGS, **changes) -> Path:
     settings = dict(setting.split("=", 1) for setting in recipe)
     values = {
         "title": "Tiny.",
@@ -41,7 +41,7 @@ def written(path: Path, recipe: tuple[str, ...] = SETTINGS, **changes) -> Path:
 def test_a_study_from_audio_to_table(tmp_path, capfd):
     out, docs = tmp_path / "out", tmp_path / "docs.md"
     docs.write_text("before\n<!-- study tiny -->\nold\n<!-- end of study tiny -->\nafter\n")
-    path = written(tmp_path / "tiny.yaml", (*prepare(tmp_path / "recipe").settings, *FASTER))
+    path = write_study(tmp_path / "tiny.yaml", (*prepare(tmp_path / "recipe").settings, *FASTER))
     command = [str(path), "--exp-dir", str(out), "--docs", str(docs)]
     with one_core():
         assert study.main(command) == 0
@@ -61,7 +61,7 @@ def test_a_study_from_audio_to_table(tmp_path, capfd):
     assert "| a warp |" in text
     assert "</svg>" in (tmp_path / "pictures" / "study-tiny.svg").read_text()
 
-    # What is there stays; what was lost is made again, with the same figures.
+    # Output that exists stays; lost output is made again, in a worker process with the same bits.
     files = {
         path: path.stat().st_mtime_ns for path in (out / "shared").rglob("*") if path.is_file()
     }
@@ -71,7 +71,7 @@ def test_a_study_from_audio_to_table(tmp_path, capfd):
     weights = model.read_bytes()
     model.unlink()
     with one_core():
-        assert study.main(command) == 0
+        assert study.main([*command, "--jobs", "2"]) == 0
     assert model.read_bytes() == weights
     assert json.loads((out / "study.json").read_text())["rows"][0]["control"] == rows[0]["control"]
     same = [path for path in files if path.parent != model.parent]
@@ -95,7 +95,7 @@ def test_a_study_from_audio_to_table(tmp_path, capfd):
     ],
 )
 def test_a_wrong_study_is_refused_in_one_line(tmp_path, capfd, changes, options, expected):
-    path = written(tmp_path / "wrong.yaml", **changes)
+    path = write_study(tmp_path / "wrong.yaml", **changes)
     assert study.main([str(path), "--exp-dir", str(tmp_path / "out"), *options]) == 2
     error = capfd.readouterr().err
     assert error.count("\n") == 1 and error.startswith("tools/study.py: error: ")
@@ -105,16 +105,16 @@ def test_a_wrong_study_is_refused_in_one_line(tmp_path, capfd, changes, options,
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tools" / "studies").glob("*.yaml")), ids=str)
 def test_the_settings_of_a_study_in_the_repository_fit_together(path):
-    one = study.read_study(path)
-    for rows in one.rows.values():
+    contents = study.read_study(path)
+    for rows in contents.rows.values():
         for settings in rows.values():
-            study.make_experiment(one, settings or {}, 0, Path("exp"), None)
+            study.make_experiment(contents, settings or {}, 0, Path("exp"), None)
 
 
 def row(control, distilled):
-    found = {"factor": "f", "name": "n", "members": [50] * 3, "ensemble": [54] * 3, "epochs": 12}
-    found |= {"control": control, "distilled": distilled, "bytes": [1e6] * 3}
-    return found | {"seconds": [1] * 3, "teacher_seconds": [2] * 3}
+    values = {"factor": "f", "name": "n", "members": [50] * 3, "ensemble": [54] * 3, "epochs": 12}
+    values |= {"control": control, "distilled": distilled, "bytes": [1e6] * 3}
+    return values | {"seconds": [1] * 3, "teacher_seconds": [2] * 3}
 
 
 def test_the_interval_is_that_of_paired_differences():
@@ -123,9 +123,9 @@ def test_the_interval_is_that_of_paired_differences():
 
 
 def test_the_table_has_the_share_of_the_gain_over_the_control():
-    found = table({"title": "T.", "seeds": 3, "rows": [row([50.0] * 3, [53.0] * 3)]}, "run it")
-    assert "| n | 50.00 | 54.00 | 50.00 ± 0.00 | 53.00 ± 0.00 | +3.00 ± 0.00 | 75 % | 12 |" in found
-    assert "run it" in found
+    text = table({"title": "T.", "seeds": 3, "rows": [row([50.0] * 3, [53.0] * 3)]}, "run it")
+    assert "| n | 50.00 | 54.00 | 50.00 ± 0.00 | 53.00 ± 0.00 | +3.00 ± 0.00 | 75 % | 12 |" in text
+    assert "run it" in text
 
 
 def test_the_chart_orders_accuracies_from_left_to_right():
