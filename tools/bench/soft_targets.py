@@ -21,7 +21,7 @@ from acoustic_kd.features.frames import Classes, Frames
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.write import BLOCK, Provenance, blocks_of, write_shard
+from acoustic_kd.soft_targets.write import BLOCK_FRAMES, Provenance, blocks_of, write_shard
 from acoustic_kd.training.ensemble import Mean
 from acoustic_kd.training.ensemble_predictions import Ensemble
 from acoustic_kd.training.model import (
@@ -106,7 +106,7 @@ class Benchmark:
         ]
         forward, write = (min(column) for column in zip(*passes, strict=True))
         total, size = len(self.frames), (short / "shard-00000.h5").stat().st_size
-        blocks = max(1, round(read_mb * 1e6 / (size / total) / BLOCK))
+        blocks = max(1, round(read_mb * 1e6 / (size / total) / BLOCK_FRAMES))
         frames = self.write_long_shard(encoding, long, blocks)
         times = [self.time_reading(long, frames) for _ in range(2 * PASSES)]
         read, plain, decode = (min(column) for column in zip(*times, strict=True))
@@ -155,9 +155,9 @@ class Benchmark:
 
     def write_long_shard(self, encoding: Encoding, store: Path, blocks: int) -> Frames:
         """Write the shard that is read; returns its frames."""
-        frames = self.random_frames(blocks * BLOCK, 1)
+        frames = self.random_frames(blocks * BLOCK_FRAMES, 1)
         ensemble = self.ensemble()
-        numbers = torch.arange(BLOCK) % len(self.frames)
+        numbers = torch.arange(BLOCK_FRAMES) % len(self.frames)
         (block,) = ensemble.predictions(self.windows, [numbers])
         origin = Provenance(TEMPERATURE, ensemble.digests)
         predictions = (block for _ in range(blocks))
