@@ -1,16 +1,13 @@
 #!/usr/bin/env python3
 """Cost of forced alignment with trained models, or the difference of two experiments' alignments.
 
-usage: tools/bench/alignment.py EXP [MODEL_DIR] [--utterances 100] [--json FILE]
-       tools/bench/alignment.py EXP --against OTHER_EXP [--split train] [--json FILE]
-
 Cost: the first test utterances are aligned with the experiment's ensemble, or with the model given;
 processor seconds per second of speech of the transcripts' graphs, the predictions and the search.
 
-Difference: distances of the boundaries of words and phones, and frames of the same phone and state.
-Both experiments must have aligned the same speech with the same lexicon. An utterance counts where
-both alignments have as many frames; the boundaries of phones count where both alignments choose
-the same pronunciation of a word.
+Difference (--against): distances of the boundaries of words and phones, and the share of frames of
+the same phone and state. Both experiments must have aligned the same speech with the same lexicon.
+An utterance counts where both alignments have as many frames; the boundaries of phones count where
+both alignments choose the same pronunciation of a word.
 """
 
 import time
@@ -35,7 +32,7 @@ from acoustic_kd.training.ensemble import log_likelihoods
 
 FRAME_MS = 1000 * SHIFT_SECONDS
 NEAR_MS = (20, 50)  # the shares of boundaries that are as near as this are shown
-COLUMNS = {"what": "", "value": ""}
+COLUMNS = {"what": "figure", "value": "value"}
 
 
 def measure(

@@ -6,9 +6,6 @@ each with its command and the machine. A benchmark whose rows exist is not run a
 experiment (stages up to 'graph' done), or a text and a lexicon, the benchmarks that need them are
 skipped. Keep the machine otherwise idle.
 
-usage: tools/bench/bench.py [EXP] [--text novels.txt.gz --lexicon cmudict.dict]
-           [--threads 2] [--only NAME …] [--out bench] [--page docs/performance.md]
-
 The module also holds what the benchmarks share: `main`, the function behind each script, and ways
 to measure time and memory.
 """
