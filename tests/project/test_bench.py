@@ -99,3 +99,5 @@ def test_all_benchmarks_whose_inputs_are_given_run_once(tmp_path, capsys, monkey
     assert (tmp_path / "out" / "performance.md").read_text().count("| t |") == 2
     assert bench.run_all("EXP", **options, page=tmp_path / "page.md") == 0 and len(commands) == 2
     assert (tmp_path / "page.md").read_text().startswith("# Performance")
+    with pytest.raises(UserError, match="--only los: no such benchmark; give training-small, "):
+        bench.run_all(only=["los"], out=tmp_path / "out")

@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from acoustic_kd.cli import exit_status
+from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json, write_json, write_text
 from acoustic_kd.system.parallel import cores
 
@@ -230,6 +231,8 @@ def run_all(
     page: Path | None = None,
 ) -> int:
     """Run the benchmarks and write the page; returns the status of the first that failed."""
+    if unknown := [name for name in only if name not in BENCHMARKS]:
+        raise UserError(f"--only {unknown[0]}: no such benchmark; give {', '.join(BENCHMARKS)}")
     fields = {"experiment": experiment, "text": text, "lexicon": lexicon, "threads": threads}
     out.mkdir(parents=True, exist_ok=True)
     sections = [PAGE_HEAD]
@@ -276,4 +279,5 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add_arguments(all_parser, run_all)
-    sys.exit(run_all(**vars(all_parser.parse_args())))
+    arguments = vars(all_parser.parse_args())
+    sys.exit(exit_status("tools/bench/bench.py", lambda: run_all(**arguments)))
