@@ -1,0 +1,351 @@
+"""Readers of corpora in a folder: what they have in common, and what is special to each."""
+
+import gzip
+import json
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import soundfile
+
+from acoustic_kd.corpora import an4, kaldi_dir, lhotse, librispeech
+from acoustic_kd.corpora.load import load
+from acoustic_kd.corpora.utterances import Exclusion, Utterance
+from acoustic_kd.features.audio import read_audio
+from acoustic_kd.settings import CorpusConfig
+from acoustic_kd.system.errors import UserError
+
+RECORDING = {
+    **{"sampling_rate": 16000, "num_samples": 32000, "duration": 2.0, "channel_ids": [0]},
+    **{"id": "r", "sources": [{"type": "file", "channels": [0], "source": "audio/r.flac"}]},
+}
+SUPERVISION = {
+    **{"recording_id": "r", "start": 0.0, "duration": 2.0, "channel": 0, "language": "English"},
+    **{"id": "anna-1-0000", "text": "hello  there", "speaker": "anna"},
+}
+BEN = {"id": "ben-1-0000", "text": "go's on", "speaker": "ben"}
+
+
+def rows(*values):
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+# Every text file of the same two utterances as each reader expects them.
+AN4_IDS = "an4_clstk/anna/anna-1-0000\n\nan4_clstk/ben/ben-1-0000\n"
+AN4_TEXT = "<s> hello   THERE </s> (anna-1-0000)\n\nGO'S ON (ben-1-0000)\n"
+SPEAKERS = "anna-1-0000 anna\nben-1-0000\tben\n"
+WORDS = "anna-1-0000 hello  there\nben-1-0000\tgo's on \n"
+FILES = {
+    "an4": {f"etc/an4_{s}.fileids": AN4_IDS for s in ("train", "test")}
+    | {f"etc/an4_{s}.transcription": AN4_TEXT for s in ("train", "test")},
+    "kaldi_dir": {
+        "train/wav.scp": "r audio/r.wav\nq /abs/q.flac\n",
+        "train/segments": "anna-1-0000 r 0.0 1.25\nben-1-0000 r 1.25 -1\n",
+        "train/utt2spk": SPEAKERS,
+        "train/text": WORDS,
+        "test/wav.scp": "t t.wav\n",
+    },
+    "kaldi_feats": {
+        "train/feats.scp": "anna-1-0000 a.ark:5\nben-1-0000 a.ark:9\n",
+        "train/utt2spk": SPEAKERS,
+        "train/text": WORDS,
+        "test/feats.scp": "t a.ark:5\n",
+    },
+    "lhotse": {
+        "train/x_recordings_train.jsonl.gz": rows(RECORDING),
+        "train/supervisions.jsonl": rows(SUPERVISION, SUPERVISION | BEN),
+    },
+    "librispeech": {
+        "train-clean-5/anna/1/anna-1.trans.txt": "anna-1-0000 HELLO  there\n",
+        "train-clean-5/ben/1/ben-1.trans.txt": "ben-1-0000 GO'S ON \n",
+    },
+}
+EMPTY_FILES = {
+    "an4": [f"wav/an4_clstk/{s}/{s}-1-0000.raw" for s in ("anna", "ben")],
+    "kaldi_feats": ["train/a.ark", "test/a.ark"],
+    "librispeech": [f"train-clean-5/{s}/1/{s}-1-0000.flac" for s in ("anna", "ben")],
+}
+READERS = {
+    "an4": an4.read,
+    "kaldi_dir": kaldi_dir.read,
+    "kaldi_feats": partial(kaldi_dir.read, listing=kaldi_dir.FEATURES),
+    "lhotse": lhotse.read,
+    "librispeech": partial(librispeech.read, CorpusConfig(name="librispeech")),
+}
+ALL_FILES = [(name, file) for name, files in FILES.items() for file in files]
+
+
+def put(root, file, content: str | bytes):
+    path = root / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(content) if file.endswith(".gz") else content)
+    return root
+
+
+@pytest.fixture
+def write(tmp_path):
+    """write("lhotse") makes the files of a good corpus; returns their folder."""
+
+    def write(name, change=lambda text: text):
+        for file in EMPTY_FILES.get(name, []):
+            put(tmp_path, file, "")
+        for file, text in FILES[name].items():
+            put(tmp_path, file, change(text))
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("change", [str, lambda text: "\ufeff" + text.replace("\n", "\r\n")])
+@pytest.mark.parametrize("name", READERS)
+def test_good_files_also_with_a_byte_order_mark_and_carriage_returns(write, name, change):
+    corpus = READERS[name](write(name, change))
+    assert [(u.id, u.speaker, u.text) for u in corpus.splits["train"]] == [
+        ("anna-1-0000", "anna", "HELLO THERE"),
+        ("ben-1-0000", "ben", "GO'S ON"),
+    ]
+    assert not corpus.excluded
+
+
+# --- faults -------------------------------------------------------------------------------------
+
+
+def refuse(name, root, message):
+    with pytest.raises(UserError, match=message) as caught:
+        READERS[name](root)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "file"), ALL_FILES)
+def test_not_utf8(write, name, file):
+    root, text = write(name), FILES[name][file].encode()
+    put(root, file, text + b"\xff\n")
+    line = text.count(b"\n") + 1
+    refuse(name, root, f"^{root / file}:{line}: byte 0xff is not UTF-8; convert the file$")
+
+
+@pytest.mark.parametrize(("name", "file"), [x for x in ALL_FILES if "fileids" not in x[1]])
+def test_a_duplicate_id(write, name, file):
+    root, text = write(name), FILES[name][file]
+    put(root, file, text + text)
+    line = text.count("\n") + 1
+    refuse(name, root, f"^{root / file}:{line}: duplicate id '[^ ]+'; keep one of the lines$")
+
+
+OPTIONAL = ("segments", "utt2spk", "text", "trans.txt")
+MISSING = {
+    "an4": "cannot be read",
+    "kaldi_dir": "no such file; expected Kaldi data directories",
+    "kaldi_feats": "no such file; expected Kaldi data directories",
+    "lhotse": r"expected one manifest \*",
+}
+
+
+@pytest.mark.parametrize(("name", "file"), [x for x in ALL_FILES if not x[1].endswith(OPTIONAL)])
+def test_a_missing_file(write, name, file):
+    root = write(name)
+    (root / file).unlink()
+    path = root / file if name != "lhotse" else (root / file).parent
+    refuse(name, root, f"^{path}: {MISSING[name]}")
+
+
+def test_a_damaged_gzip_file(write):
+    path = write("lhotse") / "train/x_recordings_train.jsonl.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    refuse("lhotse", path.parents[1], f"^{path}: damaged .gz file; fetch or make it again$")
+
+
+def changed(row, *values):
+    return [rows(row | value) for value in values]
+
+
+FIRST = [
+    ("an4", "etc/an4_train.transcription", ["<s> YES </s>"], "expected 'WORDS "),
+    ("kaldi_dir", "train/wav.scp", ["r"], "expected 'recording-id path', found 'r' alone"),
+    ("kaldi_dir", "train/wav.scp", ["r sph2pipe r |", "r |cat r"], "'.*' is a command, .* not run"),
+    ("kaldi_dir", "train/wav.scp", ["\nr r.wav"], "empty line; remove it"),
+    ("kaldi_dir", "train/utt2spk", ["a", "a anna maria"], "expected 'utterance-id speaker', found"),
+    ("kaldi_dir", "train/segments", ["a r 0", "a r zero 1"], "expected 'utterance-id recording-id"),
+    ("kaldi_dir", "train/segments", ["a c 0 1"], "recording 'c' is not in "),
+    ("kaldi_dir", "train/segments", ["a r 2 1", "a r -3 -1", "a r nan 1", "a r 0 inf"],
+     "segment from .* to .* s has no sound"),
+    *(("kaldi_dir", "train/text", [f"a GO{chr(code)}ON"],
+       rf"control character U\+{code:04X}; remove it")
+      for code in (0x00, 0x0B, 0x1C, 0x85, 0x2028)),
+    ("kaldi_feats", "train/feats.scp", ["a", "a a.ark:2[]"], "expected 'utterance-id path:offset'"),
+    ("kaldi_feats", "train/feats.scp", ["a none.ark:2"], "none.ark: no such file"),
+    ("lhotse", "train/x_recordings_train.jsonl.gz",
+     changed(RECORDING, {"sources": []}, {"sources": [{"type": "command", "source": "rm"}]}),
+     "expected one source of type 'file'"),
+    ("lhotse", "train/x_recordings_train.jsonl.gz",
+     changed(RECORDING, {"sources": [{"type": "file"}]}), "the source has no path"),
+    ("lhotse", "train/x_recordings_train.jsonl.gz",
+     changed(RECORDING, {"transforms": [{"name": "Speed"}]}), "transforms are not supported"),
+    ("lhotse", "train/x_recordings_train.jsonl.gz", changed(RECORDING, {"duration": "2"}),
+     "'duration' is missing or of a wrong type"),
+    ("lhotse", "train/x_recordings_train.jsonl.gz", [*changed(RECORDING, {"id": None}), "[1]"],
+     "'id' is missing"),
+    ("lhotse", "train/supervisions.jsonl", changed(SUPERVISION, {"recording_id": "q"}),
+     "recording 'q' is in no recordings"),
+    ("lhotse", "train/supervisions.jsonl", changed(SUPERVISION, {"start": -1}, {"duration": 0}),
+     "segment from .* to .* s has no sound"),
+    ("lhotse", "train/supervisions.jsonl", changed(SUPERVISION, {"start": None}), "'start' is"),
+    ("lhotse", "train/supervisions.jsonl", ["{"], "not valid JSON"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "text", "message"),
+    [(name, file, text, message) for name, file, texts, message in FIRST for text in texts],
+)
+def test_a_malformed_first_line(write, name, file, text, message):
+    root = put(write(name), file, text + "\n")
+    refuse(name, root, f"^{root / file}:1: {message}")
+
+
+def test_faults_of_whole_folders(write, tmp_path):
+    refuse("an4", tmp_path, r"not an AN4 folder; expected .*an4_train\.fileids")
+    root = put(write("kaldi_dir"), "train/utt2spk", "anna-1-0000 anna\n")
+    refuse("kaldi_dir", root, "utt2spk: no speaker of utterance 'ben-1-0000'; add a line for it")
+    put(write("lhotse"), "train/recordings.jsonl", "")
+    refuse("lhotse", root, "not recordings.jsonl and x_recordings_train.jsonl.gz")
+
+
+# --- AN4 ----------------------------------------------------------------------------------------
+
+
+def test_real_an4(shared_data, tmp_path):
+    corpus = an4.read(shared_data / "an4")
+    train, test = corpus.splits["train"], corpus.splits["test"]
+    assert (len(train), len(test), corpus.excluded) == (948, 130, [])
+    assert [len({u.speaker for u in us}) for us in (train, test)] == [74, 10]
+    assert (train[0].id, train[0].speaker, train[0].text) == ("an251-fash-b", "fash", "YES")
+    assert sum(len(u.text.split()) for u in test) == 773
+    assert not any("<" in u.text for u in train + test)
+    assert 0.01 < np.abs(read_audio(train[0], 16000)).max() <= 1
+    # From the folder above it, with a dev split.
+    config = CorpusConfig(name="an4", data_dir=str(shared_data), dev_share=0.1)
+    splits = load(config, tmp_path).splits
+    assert len(splits["train"]) + len(splits["dev"]) == 948 and 80 <= len(splits["dev"]) <= 110
+    assert not {u.speaker for u in splits["train"]} & {u.speaker for u in splits["dev"]}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an4_is_raw_audio_and_lists_what_is_missing(write):
+    root = write("an4")
+    np.array([0, 256, -256, 32767], ">i2").tofile(root / EMPTY_FILES["an4"][0])
+    samples = read_audio(an4.read(root).splits["train"][0], 16000)
+    assert samples.tolist() == [0, 1 / 128, -1 / 128, 32767 / 32768]
+    (root / EMPTY_FILES["an4"][1]).unlink()
+    put(root, "etc/an4_test.transcription", "YES (ben-1-0000)\n")
+    corpus = an4.read(root)
+    assert [u.id for u in corpus.splits["train"]] == ["anna-1-0000"]
+    no_audio, no_transcript, _ = corpus.excluded
+    assert (no_audio.id, no_audio.split) == ("ben-1-0000", "train")
+    assert no_audio.reason.startswith("no audio: ")
+    assert no_transcript == Exclusion("anna-1-0000", "test", "no transcript")
+    with pytest.raises(UserError, match=r"train: 1 of 2 utterances .* ben-1-0000: no audio"):
+        load(CorpusConfig(name="an4", data_dir=str(root), dev_share=0.5), root)
+
+
+# --- Kaldi data directories ---------------------------------------------------------------------
+
+
+def test_kaldi_segments_and_optional_files(write):
+    root = write("kaldi_dir")
+    audio = str(root / "audio/r.wav")
+    assert [(u.audio, u.start, u.end) for u in kaldi_dir.read(root).splits["train"]] == [
+        (audio, 0.0, 1.25),
+        (audio, 1.25, None),
+    ]
+    for file in ("segments", "utt2spk", "text"):
+        (root / "train" / file).unlink()
+    put(root, "dev/wav.scp", "d d.wav\n")
+    corpus = kaldi_dir.read(root)
+    assert list(corpus.splits) == ["train", "dev", "test"] and not corpus.excluded
+    assert corpus.splits["train"] == [
+        Utterance("r", "r", audio, None),
+        Utterance("q", "q", "/abs/q.flac", None),
+    ]
+    corpus = kaldi_dir.read(put(root, "train/text", "r GO\u2019S ON\u0301\nq\n"))
+    assert [u.text for u in corpus.splits["train"]] == ["GO\u2019S ON\u0301"]
+    assert corpus.excluded == [Exclusion("q", "train", f"no words in {root / 'train/text'}")]
+
+
+def test_kaldi_speech_without_transcripts(write):
+    root = put(write("kaldi_dir"), "untranscribed/wav.scp", "x x.wav\ny /abs/y.flac\n")
+    put(root, "untranscribed/utt2spk", "x anna\ny berta\n")
+    put(root, "untranscribed/text", b"\xff\xfe never read")
+    expected = [
+        Utterance("x", "anna", str(root / "x.wav"), None),
+        Utterance("y", "berta", "/abs/y.flac", None),
+    ]
+    corpus = kaldi_dir.read(root)
+    assert list(corpus.splits) == ["train", "test", "untranscribed"] and not corpus.excluded
+    assert corpus.splits["untranscribed"] == expected
+    assert kaldi_dir.read_untranscribed(root / "untranscribed") == expected
+    put(root, "untranscribed/segments", "x-1 x 0.5 2\n")
+    put(root, "untranscribed/utt2spk", "x-1 anna\n")
+    (segment,) = kaldi_dir.read_untranscribed(root / "untranscribed")
+    assert (segment.id, segment.start, segment.end, segment.text) == ("x-1", 0.5, 2.0, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, ": no such file; list the speech without transcripts in it"),
+        ("", ": lists no speech; fill it, or remove the folder"),
+        ("a\n", ":1: expected 'recording-id path'"),
+        ("a |cat a.wav\n", ":1: .* is a command"),
+    ],
+)
+def test_refused_kaldi_speech_without_transcripts(write, text, message):
+    root = write("kaldi_dir")
+    (root / "untranscribed").mkdir()
+    if text is not None:
+        put(root, "untranscribed/wav.scp", text)
+    refuse("kaldi_dir", root, r"untranscribed/wav\.scp" + message)
+    with pytest.raises(UserError, match=r"untranscribed/wav\.scp" + message):
+        kaldi_dir.read_untranscribed(root / "untranscribed")
+
+
+# --- lhotse -------------------------------------------------------------------------------------
+
+
+def test_lhotse_recordings_and_segments(write):
+    first = SUPERVISION | {"id": "a"}
+    part = first | {"id": "b", "start": 0.5, "duration": 1.0, "speaker": None}
+    rest = first | {"id": "c", "start": 1.5, "duration": 0.50001}
+    silent = first | {"id": "d", "text": " "}
+    root = put(write("lhotse"), "train/supervisions.jsonl", rows(first, part, rest, silent))
+    audio = str(root / "audio/r.flac")
+    corpus = lhotse.read(root)
+    assert corpus.splits == {
+        "train": [
+            Utterance("a", "anna", audio, "HELLO THERE"),
+            Utterance("b", "b", audio, "HELLO THERE", 0.5, 1.5),
+            Utterance("c", "anna", audio, "HELLO THERE", 1.5),
+        ]
+    }
+    where = root / "train/supervisions.jsonl"
+    assert corpus.excluded == [Exclusion("d", "train", f"{where}:4: no words")]
+    (root / "audio").mkdir()
+    soundfile.write(audio, np.linspace(-0.5, 0.5, 32000, dtype=np.float32), 16000)
+    lengths = [len(read_audio(u, 16000)) for u in corpus.splits["train"]]
+    assert lengths == [32000, 16000, 8000]
+
+
+def test_lhotse_splits_as_given_or_by_speaker(write):
+    spoken = [SUPERVISION | {"id": s, "speaker": s} for s in "abcdef"]
+    root = put(write("lhotse"), "train/supervisions.jsonl", rows(*spoken))
+    config = CorpusConfig("lhotse", str(root), test_speakers=2, dev_speakers=1)
+    assert [len(u) for u in load(config, root).splits.values()] == [3, 1, 2]
+    for split, name in (("test", "t"), ("untranscribed", "u")):
+        put(root, f"{split}/recordings.jsonl", rows(RECORDING))
+        row = SUPERVISION | {"id": name, "speaker": name}
+        put(root, f"{split}/supervisions.jsonl", rows(row))
+    splits = load(replace(config, dev_speakers=None), root).splits
+    assert [u.id for u in splits["test"]] == ["t"]
+    assert [(u.id, u.text) for u in splits["untranscribed"]] == [("u", None)]
