@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pocketsphinx
 import pytest
+from cmu import cmu_lexicon
 
 from acoustic_kd.cli import main
 from acoustic_kd.corpora import demo, espeak_process
 from acoustic_kd.corpora.demo_sentences import ACCENTS, GRAMMARS, sentences, vocabulary
 from acoustic_kd.corpora.load import load
 from acoustic_kd.features.audio import read_audio
-from acoustic_kd.language.lexicon import read_lexicon
 from acoustic_kd.language.normalise import normalise_spelled
 from acoustic_kd.settings import CorpusConfig, all_settings, choices, load_config
 from acoustic_kd.system.errors import UserError
@@ -121,8 +121,7 @@ def test_spanish_contracts_and_no_trip_ends_where_it_begins():
 
 
 def test_every_english_word_is_in_the_dictionary_of_the_aligner():
-    lexicon = read_lexicon(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict"))
-    assert [word for word in sorted(vocabulary()) if word not in lexicon] == []
+    assert [word for word in sorted(vocabulary()) if word not in cmu_lexicon()] == []
 
 
 # --- voices -------------------------------------------------------------------------------------

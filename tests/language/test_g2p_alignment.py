@@ -1,12 +1,10 @@
 """Which phones each letter stands for."""
 
-import pytest
+from cmu import cmu_lexicon
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.language.g2p_alignment import Unit, align
-from acoustic_kd.language.lexicon import read_lexicon
 
 WORDS = [
     ("PHONE", "F OW N"),
@@ -30,8 +28,8 @@ def cut(*texts: str) -> tuple[Unit, ...]:
 
 
 def test_letters_find_their_phones():
-    whole = read_lexicon(bundled_lexicon())
-    words = sorted({*sorted(whole.entries)[::60], *(word for word, _ in WORDS)})
+    whole = cmu_lexicon()
+    words = sorted({*sorted(whole.entries)[::180], *(word for word, _ in WORDS)})
     cuts = dict(zip(words, align([(word, whole[word][0]) for word in words]), strict=True))
     assert cuts["HAT"] == cut("H:HH", "A:AE", "T:T")
     assert cuts["FAX"] == cut("F:F", "A:AE", "X:K S")
@@ -67,12 +65,11 @@ def test_units_spell_the_word_and_its_phones(rows):
             assert [phone for unit in units for phone in unit.phones] == phones
 
 
-def test_order_of_the_rows_changes_nothing():
+def test_the_order_of_words_changes_nothing():
     rows = [(word, phones.split()) for word, phones in WORDS]
     assert align(rows[::-1]) == align(rows)[::-1]
 
 
-@pytest.mark.parametrize("word", ["A" * 60, "AB" * 40])
-def test_long_words_do_not_vanish(word):
-    (units,) = align([(word, ["AH"] * len(word)), ("AB", ["B"])])[:1]
+def test_long_words_have_no_probability_of_zero():
+    units, _ = align([("AB" * 40, ["AH"] * 80), ("AB", ["B"])])
     assert units is not None
