@@ -1,4 +1,4 @@
-"""LibriSpeech: a small tree in its layout, splits by speaker, downloads, and the real corpus."""
+"""LibriSpeech: a small tree in its layout, downloads, and the real corpus."""
 
 import io
 import shutil
@@ -11,14 +11,11 @@ import mirror as pretended
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
 
 from acoustic_kd.cli import main
 from acoustic_kd.corpora import librispeech as librispeech
 from acoustic_kd.corpora import openslr as openslr
-from acoustic_kd.corpora.load import CORPORA, Reader, data_dir, load
-from acoustic_kd.corpora.utterances import Corpus, Utterance
+from acoustic_kd.corpora.load import data_dir, load
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.settings import LIBRISPEECH_PARTS, CorpusConfig, load_config
 from acoustic_kd.system import download as download
@@ -108,21 +105,14 @@ def test_what_cannot_be_used_is_listed(small):
 
 
 @pytest.mark.parametrize("below", [".", "1/2"])
-def test_a_part_without_speech(tmp_path, below):
+def test_a_part_without_speech_is_refused(tmp_path, below):
     part = tmp_path / "train-clean-5"
     (part / below).mkdir(parents=True)
     with pytest.raises(UserError, match=f"^{part}: no speech in it; expected .*NNNN.flac; delete"):
         load(config(tmp_path), tmp_path)
 
 
-def test_one_piece_of_speech_in_two_parts(small):
-    write_part(small, "train-clean-100", range(2))
-    parts = ("train-clean-5", "train-clean-100")
-    with pytest.raises(UserError, match="'0-10-0000' is used twice, by .*clean-5.* by .*clean-100"):
-        load(config(small, train_parts=parts), small)
-
-
-def test_speech_without_transcripts_is_of_nobody_in_a_transcribed_part(small):
+def test_speech_without_transcripts_is_of_other_speakers(small):
     part = write_part(small, "train-other-500", range(3, 9), chapter=11)
     for path in part.rglob("*.trans.txt"):
         path.write_bytes(b"\xff never read")
@@ -134,70 +124,6 @@ def test_speech_without_transcripts_is_of_nobody_in_a_transcribed_part(small):
     write_part(small, "train-other-500", range(3), chapter=11)
     with pytest.raises(UserError, match="untranscribed: no utterances in this split"):
         load(config(small, untranscribed_parts=("train-other-500",)), small)
-
-
-# --- test and dev by speaker --------------------------------------------------------------------
-
-
-@given(st.integers(1, 8), st.integers(1, 8), st.integers(3, 12), st.integers(0, 3))
-def test_numbers_of_speakers(tests, devs, total, seed):
-    chosen = {"test_speakers": tests, "dev_speakers": devs, "seed": seed}
-    if tests + devs >= total:
-        with pytest.raises(
-            UserError, match=r"corpus\.(test|dev)_speakers' is \d+; it must be less"
-        ):
-            splits_of(total, **chosen)
-        return
-    found = splits_of(total, **chosen)
-    assert len(speakers(found["test"])) == tests and len(speakers(found["dev"])) == devs
-    check_disjoint(found, total)
-
-
-@given(st.integers(3, 12), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
-def test_shares_of_speakers(total, tests, devs):
-    try:
-        found = splits_of(total, test_share=tests, dev_share=devs)
-    except UserError as error:
-        assert "give at least 2 speakers, or a dev split that comes" in str(error)
-        return
-    check_disjoint(found, total)
-    assert abs(len(found["test"]) - tests * 2 * total) <= 2
-
-
-@given(st.integers(4, 12), st.integers(2, 12), st.integers(0, 3))
-def test_folds_test_on_every_speaker_once(total, folds, seed):
-    if folds > total:
-        with pytest.raises(
-            UserError, match=f"corpus.folds' is {folds}; it must be at most .* {total}"
-        ):
-            splits_of(total, folds=folds, dev_speakers=1)
-        return
-    tested = []
-    for fold in range(folds):
-        found = splits_of(total, folds=folds, fold=fold, dev_speakers=1, seed=seed)
-        check_disjoint(found, total)
-        tested += sorted(speakers(found["test"]))
-    assert sorted(tested) == sorted(map(str, range(total)))
-
-
-def test_folds_where_the_corpus_has_its_own_test(small):
-    write_part(small, "test-clean", [40])
-    with pytest.raises(UserError, match="'corpus.folds' is 3; it must be null, because corpus"):
-        load(config(small, folds=3, test_parts=("test-clean",)), small)
-
-
-def splits_of(total, **changes):
-    """The splits of a corpus of so many speakers, each with two utterances."""
-    spoken = [Utterance(f"{s}-{n}", str(s), "/x", "GO") for s in range(total) for n in range(2)]
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setitem(CORPORA, "fake", Reader(lambda *_: Corpus({"train": spoken})))
-        return load(replace(config("."), name="fake", **changes), Path()).splits
-
-
-def check_disjoint(found, total):
-    assert list(found) == ["train", "dev", "test"]
-    heard = [speaker for split in found.values() for speaker in speakers(split)]
-    assert sorted(heard) == sorted(map(str, range(total))) and all(found.values())
 
 
 # --- downloads ----------------------------------------------------------------------------------

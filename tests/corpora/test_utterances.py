@@ -1,17 +1,13 @@
-"""Manifests, splitting by speaker, and the checks every corpus passes through."""
+"""Manifests, splitting by speaker, and checks of ids and exclusions."""
 
-import random
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acoustic_kd.corpora.load import CORPORA, Reader, load
 from acoustic_kd.corpora.utterances import (
-    Corpus,
     Exclusion,
     Utterance,
     check_excluded,
@@ -22,7 +18,6 @@ from acoustic_kd.corpora.utterances import (
     take_speakers,
     write_manifest,
 )
-from acoustic_kd.settings import CorpusConfig
 from acoustic_kd.system.errors import UserError
 
 WORDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=8)
@@ -108,107 +103,3 @@ def test_more_than_5_percent_excluded_is_refused():
 
 def test_normalise_text():
     assert normalise_text("  hello\tthere  World ") == "HELLO THERE WORLD"
-
-
-def config(**changes) -> CorpusConfig:
-    return replace(CorpusConfig(name="fake", data_dir=".", dev_share=0.2), **changes)
-
-
-def register(monkeypatch, **splits) -> None:
-    monkeypatch.setitem(CORPORA, "fake", Reader(lambda *_: Corpus(dict(splits))))
-
-
-def test_load_splits_dev_off_and_sorts(monkeypatch, tmp_path):
-    train = [utterance(number, f"s{number % 10}") for number in range(50)]
-    random.Random(1).shuffle(train)
-    register(monkeypatch, train=train, test=[utterance(100, "t")])
-    corpus = load(config(), tmp_path)
-    assert list(corpus.splits) == ["train", "dev", "test"]
-    assert len(corpus.splits["dev"]) == 10
-    for utterances in corpus.splits.values():
-        assert utterances == sorted(utterances, key=lambda u: u.id)
-
-
-def test_load_keeps_the_dev_split_of_the_corpus(monkeypatch, tmp_path):
-    register(monkeypatch, train=[utterance(1)], dev=[utterance(2)], test=[utterance(3)])
-    assert load(config(), tmp_path).splits["dev"] == [utterance(2)]
-
-
-def test_load_refuses_one_id_in_two_splits(monkeypatch, tmp_path):
-    register(monkeypatch, train=[utterance(1)], dev=[utterance(2)], test=[utterance(1)])
-    with pytest.raises(UserError, match="'u0001' is used twice"):
-        load(config(), tmp_path)
-
-
-def test_load_refuses_an_empty_split(monkeypatch, tmp_path):
-    register(monkeypatch, train=[utterance(1)], dev=[utterance(2)], test=[])
-    with pytest.raises(UserError, match="test: no utterances"):
-        load(config(), tmp_path)
-
-
-@given(share=st.floats(0.01, 0.99), seed=st.integers(0, 9))
-def test_load_takes_transcripts_away_by_speaker(share, seed):
-    train = [utterance(number, f"s{number % 10}") for number in range(50)]
-    splits = {"train": train, "dev": [utterance(90, "d")], "test": [utterance(100, "t")]}
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        register(monkeypatch, **splits)
-        found = load(config(untranscribed_share=share, seed=seed), Path()).splits
-    assert list(found) == ["train", "dev", "test", "untranscribed"]
-    kept, moved = found["train"], found["untranscribed"]
-    assert {u.text for u in moved} == {None} and {u.text for u in kept} == {"YES"}
-    assert not {u.speaker for u in kept} & {u.speaker for u in moved}
-    assert sorted([*kept, *(replace(u, text="YES") for u in moved)], key=lambda u: u.id) == train
-    assert abs(len(moved) - share * 50) <= 5
-    assert (found["dev"], found["test"]) == (splits["dev"], splits["test"])
-
-
-def test_dev_is_split_off_before_transcripts_are_taken_away(monkeypatch, tmp_path):
-    train = [utterance(number, f"s{number % 10}") for number in range(50)]
-    register(monkeypatch, train=train, test=[utterance(100, "t")])
-    without, found = (
-        load(config(untranscribed_share=share), tmp_path).splits for share in (0.0, 0.5)
-    )
-    assert found["dev"] == without["dev"] and "untranscribed" not in without
-    assert len(found["train"]) + len(found["untranscribed"]) == len(without["train"]) == 40
-
-
-def test_too_few_speakers_to_take_transcripts_away(monkeypatch, tmp_path):
-    register(monkeypatch, train=[utterance(1)], dev=[utterance(2)], test=[utterance(3)])
-    with pytest.raises(UserError, match="or corpus.untranscribed_share=0"):
-        load(config(untranscribed_share=0.5), tmp_path)
-
-
-def test_load_adds_a_folder_of_speech_without_transcripts(monkeypatch, tmp_path):
-    folder = tmp_path / "more"
-    folder.mkdir()
-    (folder / "wav.scp").write_text("x /x.wav\nu0009 /9.wav\n")
-    (folder / "text").write_text("x WORDS\nu0009 WORDS\n")
-    more = [Utterance("u0009", "u0009", "/9.wav", None), Utterance("x", "x", "/x.wav", None)]
-    spoken = {"train": [utterance(1)], "dev": [utterance(2)], "test": [utterance(3)]}
-    register(monkeypatch, **spoken)
-    assert load(config(untranscribed=str(folder)), tmp_path).splits["untranscribed"] == more
-    # Beside the corpus's own, and once where it is the same.
-    mine = utterance(4, text=None)
-    register(monkeypatch, **spoken, untranscribed=[mine, more[1]])
-    found = load(config(untranscribed=str(folder)), tmp_path).splits
-    assert found["untranscribed"] == [mine, *more]
-    for split in spoken:
-        register(monkeypatch, **spoken | {split: [replace(mine, id="x")]})
-        with pytest.raises(UserError, match=r"'x' is used twice, by /4\.wav and by /x\.wav"):
-            load(config(untranscribed=str(folder)), tmp_path)
-    with pytest.raises(UserError, match="nowhere: no such folder; corpus.untranscribed must be"):
-        load(config(untranscribed=str(tmp_path / "nowhere")), tmp_path)
-
-
-def test_unknown_corpus_names_the_known_ones(tmp_path):
-    known = "an4, demo, kaldi_dir, kaldi_feats, lhotse, librispeech"
-    with pytest.raises(UserError, match=f"unknown corpus 'an5'; known: {known}"):
-        load(config(name="an5"), tmp_path)
-
-
-def test_no_data_dir_says_how_to_give_one(tmp_path, monkeypatch):
-    monkeypatch.delenv("ACOUSTIC_KD_DATA", raising=False)
-    with pytest.raises(UserError, match="give --data-dir DIR or set ACOUSTIC_KD_DATA"):
-        load(config(name="an4", data_dir=None), tmp_path)
-    with pytest.raises(UserError, match="nowhere: no such folder"):
-        load(config(name="an4", data_dir=tmp_path / "nowhere"), tmp_path)
