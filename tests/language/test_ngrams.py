@@ -85,8 +85,7 @@ def test_estimated_discounts_are_chen_and_goodmans():
 def test_pruned_model_still_sums_to_one(tmp_path):
     sentences = [["A", "B", "C"], ["A", "B", "D"], ["A", "B", "C"], ["x", "C"], []]
     model = train(tmp_path, sentences, min_counts=[1, 1, 2])
-    assert ("A", "B", "C") in model.ngrams[2]
-    assert ("A", "B", "D") not in model.ngrams[2]
+    assert ("A", "B", "C") in model.ngrams[2] and ("A", "B", "D") not in model.ngrams[2]
     for history in itertools.product(["<s>", *VOCABULARY], repeat=2):
         total = sum(10 ** model.logprob(history, word) for word in [*VOCABULARY, "</s>"])
         assert math.isclose(total, 1, rel_tol=1e-5)
@@ -149,12 +148,11 @@ def test_a_damaged_file_is_named(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-def test_compressed_files(tmp_path):
+def test_compressed_and_missing_files(tmp_path):
     path = tmp_path / "lm.arpa.gz"
     path.write_bytes(gzip.compress(GOOD.encode()))
     assert read_arpa(path).logprob(("<s>",), "A") == -0.1
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match="damaged"):
-        read_arpa(path)
-    with pytest.raises(UserError, match="cannot be read"):
-        read_arpa(tmp_path / "none.arpa")
+    for bad, message in ((path, "damaged"), (tmp_path / "none.arpa", "cannot be read")):
+        with pytest.raises(UserError, match=f"^language model {bad}: {message}"):
+            read_arpa(bad)

@@ -96,17 +96,18 @@ def test_the_same_text_gives_the_same_bytes(kind):
     assert train_pieces(WORDS * 3, SIZES[kind], kind) == MODELS[kind]
 
 
-@pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize(("size", "says"), [(10**5, "too high"), (5, "smaller than required")])
-def test_a_size_that_the_text_does_not_allow_is_one_line(kind, size, says):
-    with pytest.raises(UserError, match=f"setting 'lang.pieces' is {size}, .*{says}") as found:
-        train_pieces(WORDS, size, kind)
-    assert "\n" not in str(found.value)
-
-
-def test_no_text_is_one_line():
-    with pytest.raises(UserError, match="train transcripts .no text."):
-        train_pieces([], 10)
+@pytest.mark.parametrize(
+    ("words", "size", "kind", "message"),
+    [
+        *((WORDS, 10**5, kind, "too high") for kind in MODELS),
+        *((WORDS, 5, kind, "smaller than required") for kind in MODELS),
+        ([], 10, "unigram", "train transcripts .no text.;"),
+    ],
+)
+def test_refusals(words, size, kind, message):
+    with pytest.raises(UserError, match=f"^setting 'lang.pieces' is {size}, .*{message}") as caught:
+        train_pieces(words, size, kind)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_long_sentence_counts_too():
