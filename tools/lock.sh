@@ -11,7 +11,7 @@ tests=(
   tests/features/test_recordings.py
   tests/system/test_torchaudio_functions.py
   tests/verbs/test_export.py
-  tests/training/test_tracking.py
+  tests/training/test_processes.py
 )
 
 fail() {

@@ -1,19 +1,25 @@
 """A small model and data on which training takes a fraction of a second."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from acoustic_kd.features.frames import Classes, Frames
+from acoustic_kd.features.frames import Classes, Frames, FrameSequence, shard_paths, write_store
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.targets import encode_in_memory
+from acoustic_kd.soft_targets.write import Provenance, write_shard
+from acoustic_kd.system.memory import GIGABYTE
+from acoustic_kd.training.chunks import ShardedData, SoftTargetSource
 from acoustic_kd.training.processes import make_accelerator
 from acoustic_kd.training.schedule import TrainingRun
 from acoustic_kd.training.trainer import Trainer
 
 MODEL = ModelConfig(layers=2, width=32, dropout=0.2, left_frames=2, right_frames=1)
 TRAIN = TrainConfig(epochs=3, batch_frames=50, learning_rate=3e-3, bfloat16=False)
+SHARD_FRAMES, BLOCK_FRAMES = 150, 25  # about
 
 
 def make_frames(count=601, classes=5, seed=0):  # the last batch of 50 holds one frame
@@ -39,15 +45,68 @@ def soft_targets(frames, kept=3, temperature=2.0, encoding=None):
     return encode_in_memory(p, encoding or Encoding("top-k", kept), temperature)
 
 
-def trainer(folder, soft=False, train=TRAIN, digest="d", seed=1, dev=True, augment=None):
-    frames = make_frames()
-    job = TrainingRun("test", seed, MODEL, train, 0.5, digest)
-    targets = soft_targets(frames) if soft else None
+def trainer(
+    folder, soft=False, train=TRAIN, digest="d", seed=1, dev=True, augment=None, data=None,
+    model=None, **options,
+):  # fmt: skip
+    """A trainer of `data`: shards, or frames (None: `make_frames`).
+
+    Args:
+        soft: soft targets of frames, or whether to make them.
+        options: further arguments of Trainer.
+    """
+    data = make_frames() if data is None else data
+    training_run = TrainingRun("test", seed, model or MODEL, train, 0.5, digest)
+    targets = soft_targets(data) if soft is True else soft or None
     held_out = make_frames(200, seed=7) if dev else None
-    return Trainer(job, folder, frames, held_out, targets, make_accelerator(), augment)
+    accelerator = make_accelerator()
+    return Trainer(training_run, folder, data, held_out, targets, accelerator, augment, **options)
 
 
 def weights(folder):
     return {
         name: t.numpy().tobytes() for name, t in load_file(folder / "model.safetensors").items()
     }
+
+
+# --- in shards ----------------------------------------------------------------------------------
+
+
+def write_shards(folder, labelled=True, seed=0, encoding=None):
+    """`make_frames` in five shards, and soft targets of the same utterances in another order."""
+    frames = make_frames(seed=seed)
+    utterances = [
+        FrameSequence(
+            f"{seed}-{name}",
+            frames.features[span].numpy(),
+            frames.targets[span].numpy() if labelled else None,
+        )
+        for name, span in frames.spans()
+    ]
+    write_store(folder / "frames", utterances, frames.classes, SHARD_FRAMES)
+    order = np.random.default_rng(1).permutation(len(utterances))
+    for number, chosen in enumerate(np.array_split(order, 4)):
+        in_shard = [utterances[u] for u in chosen]
+        offsets = np.cumsum([0, *(len(u.features) for u in in_shard)])
+        total, ids = int(offsets[-1]), [u.id for u in in_shard]
+        shard = Frames(torch.zeros(total, 1), None, ids, offsets, frames.classes)
+        generator = torch.Generator().manual_seed(number)
+        table = torch.softmax(3 * torch.randn(total, frames.classes.count, generator=generator), -1)
+        path = folder / "soft" / f"shard-{number:05d}.h5"
+        path.parent.mkdir(exist_ok=True)
+        encoding = encoding or Encoding("top-k", 3)
+        write_shard(path, shard, table.split(16), Provenance(2.0, ("m",)), encoding, 16)
+
+
+def sharded(folder, soft=False):
+    """The data of `write_shards`."""
+    source = SoftTargetSource(folder / "soft", 2.0) if soft else None
+    return ShardedData(shard_paths(folder / "frames"), source, BLOCK_FRAMES)
+
+
+def in_chunks(data, divisor=3.0):
+    """Settings with so little memory that an epoch is read in several chunks."""
+    frames = data.sizes.sum() / divisor + data.sizes.max() + 1
+    frame_bytes = 2 * (4 * 6 + 16) + 3 * data._soft_bytes
+    memory_gb = float(frames * frame_bytes / GIGABYTE)
+    return replace(TRAIN, memory_gb=memory_gb, checkpoint_steps=3)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from digits import VARIANTS, make_digits, make_mnist, run_here, times, written
-from dying import killed_at
+from kills import killed_at
 from scripts import REPOSITORY
 
 from acoustic_kd.cli import main

@@ -18,8 +18,8 @@ from acoustic_kd.training.batches import (
 )
 
 
-def batches(plan, chunk, part=WHOLE_SHARE):
-    return list(plan.batches(chunk, part))
+def batches(plan, chunk, share=WHOLE_SHARE):
+    return list(plan.batches(chunk, share))
 
 
 @settings(max_examples=100)
@@ -76,8 +76,8 @@ def test_epochs_and_seeds_mix_blocks_differently():
     st.integers(1, 2),
     st.integers(6, 50),
 )
-def test_lanes_make_the_same_batches_for_any_number_of_processes(sizes, streams, chunks, batch):
-    """Frames told by their places in the whole; a process knows only the blocks that it reads."""
+def test_streams_make_the_same_batches_for_any_number_of_processes(sizes, streams, chunks, batch):
+    """Frames by their places in the whole; a process knows only the blocks that it reads."""
     sizes = np.array(sizes)
     firsts = np.cumsum(sizes) - sizes
     try:
@@ -93,27 +93,27 @@ def test_lanes_make_the_same_batches_for_any_number_of_processes(sizes, streams,
     assert sorted(frame for batch in whole for frame in batch) == list(range(sizes.sum()))
     assert len(whole) == plan.steps
     for processes in {n for n in (1, 2, 3, 4, 6, 12) if n % streams == 0 or streams % n == 0}:
-        parts = [share_of_process(rank, processes, streams) for rank in range(processes)]
+        shares = [share_of_process(rank, processes, streams) for rank in range(processes)]
         together = []
         for chunk in range(len(plan.chunks)):
-            rows = [places(plan, sizes, firsts, chunk, part) for part in parts]
+            rows = [places(plan, sizes, firsts, chunk, share) for share in shares]
             for pieces in zip(*rows, strict=True):
-                assert {total for _, total in pieces} == {sum(len(found) for found, _ in pieces)}
-                together.append(sorted(frame for found, _ in pieces for frame in found))
-            read = [set(plan.blocks(chunk, part).tolist()) for part in parts]
+                assert {total for _, total in pieces} == {sum(len(piece) for piece, _ in pieces)}
+                together.append(sorted(frame for piece, _ in pieces for frame in piece))
+            read = [set(plan.blocks(chunk, share).tolist()) for share in shares]
             if processes <= streams:
                 assert sum(map(len, read)) == len(set.union(*read))  # none is read twice
         assert together == whole
 
 
-def places(plan, sizes, firsts, chunk, part):
+def places(plan, sizes, firsts, chunk, share):
     """The batches of a chunk as places in the whole, with their sizes."""
-    blocks = plan.blocks(chunk, part)
+    blocks = plan.blocks(chunk, share)
     numbers = np.concatenate([np.arange(sizes[b]) + firsts[b] for b in blocks])
-    return [(numbers[batch.numpy()].tolist(), total) for batch, total in plan.batches(chunk, part)]
+    return [(numbers[batch.numpy()].tolist(), total) for batch, total in plan.batches(chunk, share)]
 
 
-def test_a_batch_has_an_equal_share_of_each_lane():
+def test_a_batch_has_an_equal_share_of_each_stream():
     plan = plan_epoch(np.full(20, 10), 1, 10, 0, 0, 4)
     assert [[stream.batch_frames for stream in streams] for streams in plan.chunks] == [
         [2, 3, 2, 3]
@@ -126,24 +126,24 @@ def test_a_batch_has_an_equal_share_of_each_lane():
 
 @settings(max_examples=200)
 @given(st.lists(st.integers(1, 100), min_size=8, max_size=50), st.integers(1, 8))
-def test_lanes_differ_by_a_block_at_most(sizes, streams):
+def test_streams_differ_by_a_block_at_most(sizes, streams):
     sizes = np.array(sizes)
-    dealt = assign_to_streams(np.arange(len(sizes)), sizes, streams)
-    found = [sizes[own].sum() for own in dealt]
-    assert max(found) - min(found) <= sizes.max()
-    assert sorted(np.concatenate(dealt)) == list(range(len(sizes)))
-    assert all(len(own) for own in dealt)
+    assigned = assign_to_streams(np.arange(len(sizes)), sizes, streams)
+    frames = [sizes[blocks].sum() for blocks in assigned]
+    assert max(frames) - min(frames) <= sizes.max()
+    assert sorted(np.concatenate(assigned)) == list(range(len(sizes)))
+    assert all(len(blocks) for blocks in assigned)
 
 
-def test_one_chunk_is_dealt_alike_in_every_epoch():
+def test_one_chunk_has_the_same_streams_in_every_epoch():
     plans = [plan_epoch(np.arange(1, 30), 1, 8, 0, epoch, 4) for epoch in range(2)]
-    one, other = ([stream.blocks.tolist() for stream in plan.chunks[0]] for plan in plans)
-    assert one == other
+    first, second = ([stream.blocks.tolist() for stream in plan.chunks[0]] for plan in plans)
+    assert first == second
     assert plans[0].chunks[0][0].seed != plans[1].chunks[0][0].seed
 
 
 @pytest.mark.parametrize(("processes", "streams"), [(3, 2), (2, 3), (8, 12)])
-def test_lanes_that_do_not_come_out_even_are_refused(processes, streams):
+def test_streams_that_processes_cannot_share_are_refused(processes, streams):
     with pytest.raises(
         UserError, match=f"'train.streams' is {streams} and there are {processes} proc"
     ):
@@ -151,7 +151,7 @@ def test_lanes_that_do_not_come_out_even_are_refused(processes, streams):
 
 
 @pytest.mark.parametrize(("blocks", "chunks", "batch"), [(3, 1, 50), (10, 4, 50), (50, 1, 3)])
-def test_more_lanes_than_there_are_data_for_are_refused(blocks, chunks, batch):
+def test_more_streams_than_blocks_or_batch_frames_are_refused(blocks, chunks, batch):
     with pytest.raises(UserError, match="'train.streams' is 4: too few data"):
         plan_epoch(np.full(blocks, 10), chunks, batch, 0, 0, 4)
 
@@ -166,8 +166,8 @@ COPIES = st.lists(  # blocks of utterances: (original, frames)
 
 
 def copies_of(blocks):
-    block = np.repeat(np.arange(len(blocks)), [len(some) for some in blocks])
-    originals, lengths = np.array([one for some in blocks for one in some]).T
+    block = np.repeat(np.arange(len(blocks)), [len(utterances) for utterances in blocks])
+    originals, lengths = np.array([row for utterances in blocks for row in utterances]).T
     return Copies(lengths, block, np.unique(originals, return_inverse=True)[1])
 
 
@@ -183,13 +183,13 @@ def test_an_epoch_has_one_copy_of_each_utterance_whole_and_once(
     except UserError:
         return  # too few blocks for so many streams
     first = np.cumsum(sizes) - sizes  # each block's first frame in the whole
-    part, seen = share_of_process(0, 1, streams), []
+    share, seen = share_of_process(0, 1, streams), []
     for number in range(len(plan.chunks)):
-        read = plan.blocks(number, part)
+        read = plan.blocks(number, share)
         places = np.concatenate([np.arange(first[b], first[b] + sizes[b]) for b in read])
-        found = batches(plan, number, part)
-        assert all(len(own) == total for own, total in found)
-        seen += [places[own.numpy()] for own, _ in found]
+        for frames, total in batches(plan, number, share):
+            assert len(frames) == total
+            seen.append(places[frames.numpy()])
     seen = np.sort(np.concatenate(seen))
     utterance = np.repeat(np.arange(len(copies.lengths)), copies.lengths)
     drawn, counts = np.unique(utterance[seen], return_counts=True)

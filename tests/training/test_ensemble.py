@@ -17,13 +17,15 @@ def softmax(z):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 20.0])
-def test_arithmetic_and_geometric_means(temperature):
+@pytest.mark.parametrize("weights", [None, (1, 0, 3)])
+def test_arithmetic_and_geometric_means(temperature, weights):
     p = np.stack([softmax(z.numpy() / temperature) for z in LOGITS])
-    arithmetic = p.mean(0)
-    geometric = np.exp(np.log(p).mean(0))
-    geometric /= geometric.sum(-1, keepdims=True)
-    for mean, expected in (("arithmetic", arithmetic), ("geometric", geometric)):
-        found = mean_of(LOGITS, temperature, mean).numpy()
+    geometric = np.exp(np.average(np.log(p), 0, weights))
+    for mean, expected in (
+        ("arithmetic", np.average(p, 0, weights)),
+        ("geometric", geometric / geometric.sum(-1, keepdims=True)),
+    ):
+        found = mean_of(LOGITS, temperature, mean, weights).numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 

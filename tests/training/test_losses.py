@@ -1,4 +1,4 @@
-"""Both forms of the loss against the paper's equations and finite differences, in float64.
+"""Both forms of the loss against the paper's equations, in float64.
 
 `LOSSES` are the readable form and the fused one: what holds for the loss is tested for each.
 """
@@ -15,7 +15,6 @@ from acoustic_kd.system import memory
 from acoustic_kd.training.losses import (
     distillation_loss,
     fused_loss,
-    soft_cross_entropy,
     sparse_soft_cross_entropy,
 )
 
@@ -83,17 +82,6 @@ def test_at_high_temperature_the_gradient_matches_logits(loss, sparse):
     torch.testing.assert_close(found, (centred - teacher) / 7, rtol=1e-3, atol=1e-4)
 
 
-def test_t_squared_keeps_the_size_of_gradients():
-    """The soft term's gradient hardly shrinks as the temperature rises."""
-    logits, teacher, _ = draw(scale=0.5)
-    sizes = []
-    for t in (5.0, 50.0, 500.0):
-        loss = soft_cross_entropy(logits, torch.softmax(teacher / t, -1), t).sum()
-        sizes.append(value_and_gradient(loss, logits)[1].norm())
-    assert sizes[1] / sizes[2] == pytest.approx(1, abs=0.02)
-    assert sizes[0] / sizes[2] == pytest.approx(1, abs=0.2)
-
-
 @LOSSES
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_value_against_an_independent_computation(loss, temperature):
@@ -109,23 +97,6 @@ def test_value_against_an_independent_computation(loss, temperature):
 
 
 @LOSSES
-@pytest.mark.parametrize("kept", [None, 4, 11])
-def test_the_gradient_is_that_of_finite_differences(loss, kept):
-    logits, teacher, hard = draw(frames=3)
-    p, classes = torch.softmax(teacher, -1), None
-    if kept is not None:
-        p, classes = p.topk(kept, -1)
-    _, gradient = value_and_gradient(loss(logits, p, hard, 2.0, classes=classes), logits)
-    for place in [(0, 0), (1, int(hard[1])), (2, 10)]:
-        step = torch.zeros_like(logits)
-        step[place] = 1e-5
-        up, down = (
-            loss(logits.detach() + sign * step, p, hard, 2.0, classes=classes) for sign in (1, -1)
-        )
-        assert float(up - down) / 2e-5 == pytest.approx(float(gradient[place]), rel=1e-6, abs=1e-8)
-
-
-@LOSSES
 @pytest.mark.parametrize("classes", [10, 1000])
 def test_a_uniform_prediction_costs_ln_k_in_each_term_of_each_frame(loss, classes):
     """The classic bug divides one of the terms by K; a frame without transcript has one term."""
@@ -136,23 +107,6 @@ def test_a_uniform_prediction_costs_ln_k_in_each_term_of_each_frame(loss, classe
 
 
 # --- sparse soft targets ------------------------------------------------------------------------
-
-
-@settings(max_examples=60)
-@given(
-    seed=st.integers(0, 10_000),
-    classes=st.integers(2, 40),
-    temperature=st.sampled_from(TEMPERATURES),
-    scale=st.floats(0.1, 40),
-)
-def test_sparse_with_all_classes_is_the_dense_loss(seed, classes, temperature, scale):
-    logits, teacher, _ = draw(5, classes, seed, scale)
-    p = torch.softmax(teacher / temperature, -1)
-    order = torch.stack([torch.randperm(classes) for _ in range(len(p))])
-    dense = soft_cross_entropy(logits, p, temperature)
-    sparse = sparse_soft_cross_entropy(logits, order, p.gather(-1, order), temperature)
-    torch.testing.assert_close(sparse, dense, rtol=1e-12, atol=1e-12)
-    assert_same_loss(sparse.sum(), dense.sum(), logits, rtol=1e-9, atol=1e-12)
 
 
 @settings(max_examples=60)
