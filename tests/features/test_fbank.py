@@ -25,7 +25,7 @@ def mel(hertz):
     return 1127 * np.log(1 + hertz / 700)
 
 
-def kaldi_log_mel(waveform, rate=16000, bins=40, low=20.0, high=7800.0):
+def kaldi_log_mel(waveform, rate, bins, low, high):
     """Kaldi's fbank: each frame without its mean, preemphasised, under a povey window."""
     length, shift, size = rate // 40, rate // 100, 2 ** int(np.ceil(np.log2(rate // 40)))
     samples = waveform.astype(np.float64) * 32768
@@ -46,27 +46,20 @@ def kaldi_log_mel(waveform, rate=16000, bins=40, low=20.0, high=7800.0):
     return np.log(np.maximum(power @ filters.T, np.finfo(np.float32).eps))
 
 
-@pytest.mark.parametrize("samples", [400, 559, 560, 16000])
-def test_it_is_kaldis_filterbank(samples):
+@pytest.mark.parametrize(
+    ("samples", "fbank"),
+    [
+        *((n, (16000, 40, 20.0, 7800.0)) for n in (400, 559, 560, 16000)),
+        (4000, (8000, 23, 100, 3400)),
+    ],
+)
+def test_it_is_kaldis_filterbank(samples, fbank):
     waveform = noise(samples) + 0.05  # the offset must not matter
-    found, expected = log_mel(waveform, CONFIG), kaldi_log_mel(waveform)
-    assert found.dtype == np.float32 and found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-3)
-
-
-def test_other_rates_bins_and_bounds():
-    config = FeatureConfig(sample_rate=8000, mel_bins=23, low_hz=100.0, high_hz=3400.0)
-    found = log_mel(noise(4000), config)
-    expected = kaldi_log_mel(noise(4000), 8000, 23, 100.0, 3400.0)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-3)
-
-
-def test_a_tone_is_loudest_in_its_own_filter():
-    centres = np.linspace(mel(20), mel(7800), 42)[1:-1]
-    for number in (8, 20, 35):
-        hertz = 700 * (np.exp(centres[number] / 1127) - 1)
-        tone = 0.3 * np.sin(2 * np.pi * hertz * np.arange(8000) / 16000)
-        assert (log_mel(tone, CONFIG).argmax(1) == number).all()
+    rate, bins, low, high = fbank
+    config = FeatureConfig(sample_rate=rate, mel_bins=bins, low_hz=low, high_hz=high)
+    frames, expected = log_mel(waveform, config), kaldi_log_mel(waveform, *fbank)
+    assert frames.dtype == np.float32 and frames.shape == expected.shape
+    np.testing.assert_allclose(frames, expected, rtol=1e-4, atol=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -87,21 +80,6 @@ def test_the_same_samples_give_the_same_frames_wherever_they_lie():
     np.testing.assert_array_equal(log_mel(long, CONFIG), log_mel(long, CONFIG))
 
 
-def test_a_warp_of_one_is_none_and_others_shift_the_spectrum():
-    tone = 0.3 * np.sin(2 * np.pi * 1500 * np.arange(8000) / 16000)
-    plain = log_mel(tone, CONFIG)
-    np.testing.assert_array_equal(log_mel(tone, CONFIG, warp=1.0), plain)
-    down, up = (log_mel(tone, CONFIG, warp=w) for w in (0.8, 1.2))
-    assert down.shape == up.shape == plain.shape
-    places = [int(np.median(x.argmax(1))) for x in (down, plain, up)]
-    assert len(set(places)) == 3 and sorted(places) in (places, places[::-1])
-
-
-@pytest.mark.parametrize("warp", [0.5, 2.0])
-def test_the_extreme_warps_that_are_permitted_work(warp):
-    assert np.isfinite(log_mel(noise(4000), CONFIG, warp)).all()
-
-
 WARPS = (0.5, 0.9, 1.0, 1.08, 2.0)
 LONG = 160 * (2 * CACHED_FRAMES + 1) + 400  # samples of two blocks and two frames
 
@@ -114,9 +92,9 @@ def test_random_audio_has_torchaudios_values_at_every_warp(samples, loudness, of
     """From the loud to the digitally silent."""
     waveform = np.clip(10**loudness * noise(samples, seed) + offset, -1, 1).astype(np.float32)
     found = log_mels(waveform, CONFIG, WARPS)
-    for warp, one in zip(WARPS, found, strict=True):
-        np.testing.assert_allclose(one, torchaudio(waveform, warp), rtol=0, atol=1e-4)
-        np.testing.assert_array_equal(one, log_mel(waveform, CONFIG, warp))
+    for warp, frames in zip(WARPS, found, strict=True):
+        np.testing.assert_allclose(frames, torchaudio(waveform, warp), rtol=0, atol=1e-4)
+        np.testing.assert_array_equal(frames, log_mel(waveform, CONFIG, warp))
 
 
 def test_real_speech_has_torchaudios_values_at_every_warp(shared_data):

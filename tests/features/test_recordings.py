@@ -26,7 +26,7 @@ def noise(samples, seed=0):
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
 @pytest.mark.parametrize("seconds", [0.01, 0.99, 2.5])
-def test_resampled_in_blocks_is_as_resampled_at_once(tmp_path, monkeypatch, rate, seconds):
+def test_blocks_are_resampled_like_the_whole(tmp_path, monkeypatch, rate, seconds):
     monkeypatch.setattr(recordings, "BLOCK_SECONDS", 1)
     samples = noise(int(rate * seconds) + 3)
     path = tmp_path / "a.wav"
@@ -34,9 +34,9 @@ def test_resampled_in_blocks_is_as_resampled_at_once(tmp_path, monkeypatch, rate
     blocks = list(read_recording(path, 16000))
     whole = torch.from_numpy(np.clip(samples, -1, 1))
     expected = Resample(rate, 16000)(whole).numpy()
-    found = np.concatenate(blocks)
-    assert len(found) == len(expected)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    resampled = np.concatenate(blocks)
+    assert len(resampled) == len(expected)
+    np.testing.assert_allclose(resampled, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
@@ -123,7 +123,7 @@ def unheard_of_rate(path):
         ),
     ],
 )
-def test_what_cannot_be_heard_is_said(tmp_path, make, name, expected):
+def test_refusals(tmp_path, make, name, expected):
     path = make(tmp_path / name)
     with pytest.raises(AudioError, match=expected) as caught:
         recording_features(path, CONFIG)

@@ -12,7 +12,7 @@ from acoustic_kd.soft_targets.manifest import is_finished
 from acoustic_kd.soft_targets.write import Provenance, write_shard
 
 CLASSES = Classes(9, "inventory-a")
-ORIGIN = Provenance(2.0, ("m1", "m2"))
+PROVENANCE = Provenance(2.0, ("m1", "m2"))
 ENCODINGS = choices("soft_targets.encoding")
 ALL = [Encoding(name, 4, 0.9, bits) for name in ENCODINGS for bits in (16, 8)]
 NAMES = [f"{encoding.name}-{encoding.bits}" for encoding in ALL]
@@ -38,7 +38,11 @@ def all_frames():
 
 
 def write_store(
-    directory: Path, encoding: Encoding, origin: Provenance = ORIGIN, block: int = 5, shards=None
+    directory: Path,
+    encoding: Encoding,
+    provenance: Provenance = PROVENANCE,
+    block: int = 5,
+    shards=None,
 ) -> torch.Tensor:
     """Write the shards that are not there yet; returns the predictions [T, K]."""
     table, first = distributions(FRAMES), 0
@@ -48,7 +52,7 @@ def write_store(
         if (shards is None or number in shards) and not is_finished(path):
             frames = make_frames(lengths, names=names)
             predictions = table[first : first + len(frames)].split(block)
-            write_shard(path, frames, predictions, origin, encoding, block)
+            write_shard(path, frames, predictions, provenance, encoding, block)
         first += sum(lengths)
     return table
 
@@ -68,4 +72,4 @@ def write_long_store(directory: Path) -> None:
         if not is_finished(path):
             frames = make_frames((LONG_FRAMES,), Classes(200, "inventory-b"), (f"u{number}",))
             blocks = table.roll(number, 0).split(500)
-            write_shard(path, frames, blocks, ORIGIN, Encoding("sampled", 20), 500)
+            write_shard(path, frames, blocks, PROVENANCE, Encoding("sampled", 20), 500)

@@ -116,7 +116,7 @@ def test_top_p_keeps_the_fewest_classes_that_hold_the_mass(seed, mass, most, sca
     generator = torch.Generator().manual_seed(seed)
     table = torch.softmax(scale * torch.randn(8, 30, dtype=torch.float64, generator=generator), -1)
     encoding = Encoding("top-p", most, mass).of(30)
-    most = min(most, 29)  # the last one goes without saying
+    most = min(most, 29)  # the last one has the missing mass
     counts = encode(table, encoding).counts
     sums = table.sort(-1, descending=True).values.cumsum(-1).numpy()
     for row, count in zip(sums, counts.tolist(), strict=True):
@@ -270,6 +270,11 @@ def test_the_error_of_8_bits_hardly_shows_where_one_class_has_most_of_the_mass()
     assert abs(float(p[0, 0]) - 0.97) < 0.97 * LOG * 0.07
     assert float(1 - p.sum()) == pytest.approx(0.003, rel=0.05)
     assert sqrt(float((p - table[:, :3]).pow(2).sum())) < 0.002
+
+
+@pytest.mark.parametrize("kept", [9, 50])
+def test_top_k_of_all_classes_is_dense(kept):
+    assert Encoding("top-k", kept).of(9) == Encoding("dense").of(9)
 
 
 def test_names_say_what_an_encoding_is():

@@ -32,7 +32,7 @@ def place_of(path, name, number):
 
 
 @pytest.mark.parametrize("encoding", ALL, ids=NAMES)
-def test_a_whole_store_has_nothing_wrong_with_it(tmp_path, encoding):
+def test_an_undamaged_store_has_no_problems(tmp_path, encoding):
     write_store(tmp_path, encoding)
     for verify in (False, True):
         assert examine(tmp_path, verify).problems == []
@@ -94,33 +94,36 @@ def test_any_flipped_bit_is_found_and_none_is_read_as_something_else(tmp_path, b
         shutil.copy(whole / name, spoilt / name)
 
 
-def test_lost_cut_and_exchanged_files_are_found_even_without_reading_all(tmp_path):
-    whole = tmp_path / "whole"
-    write_store(whole, Encoding("top-k", 4))
-    write_store(tmp_path / "other", Encoding("top-k", 3))
+def exchange(folder):
+    write_store(folder / "other", Encoding("top-k", 3))
+    for name in ("shard-00001.h5", "shard-00001.json"):
+        shutil.copy(folder / "other" / name, folder)
 
-    def problems_after(spoil):
-        spoilt = tmp_path / "spoilt"
-        shutil.copytree(whole, spoilt)
-        spoil(spoilt)
-        found = examine(spoilt).problems
-        assert examine(spoilt, verify=True).problems
-        shutil.rmtree(spoilt)
-        (one,) = found
-        return one
 
-    shard = "shard-00001.h5"
-    one = problems_after(lambda d: (d / shard).unlink())
-    assert one.endswith(f"{shard}: is missing, but shard-00001.json exists")
-    one = problems_after(lambda d: (d / "shard-00001.json").unlink())
-    assert "shard-00001.h5: shard-00001.json is missing, so the shard is unfinished" in one
-    one = problems_after(lambda d: (d / shard).write_bytes((d / shard).read_bytes()[:-5]))
-    size = (whole / shard).stat().st_size
-    assert one.endswith(f"{shard}: {size - 5} bytes, but shard-00001.json says {size}")
+def cut(folder):
+    path = folder / "shard-00001.h5"
+    path.write_bytes(path.read_bytes()[:-5])
 
-    def exchange(d):
-        for name in (shard, "shard-00001.json"):
-            shutil.copy(tmp_path / "other" / name, d / name)
 
-    one = problems_after(exchange)
-    assert "encoding is top-k, k = 3, 16 bits, but in shard-00000.h5 it is top-k, k = 4, 16" in one
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (
+            lambda folder: (folder / "shard-00001.h5").unlink(),
+            "shard-00001.h5: is missing, but shard-00001.json exists",
+        ),
+        (
+            lambda folder: (folder / "shard-00001.json").unlink(),
+            "shard-00001.h5: shard-00001.json is missing, so the shard is unfinished",
+        ),
+        (cut, "shard-00001.h5: {cut} bytes, but shard-00001.json says {size}"),
+        (exchange, "is top-k, k = 3, 16 bits, but in shard-00000.h5 it is top-k, k = 4, 16 bits"),
+    ],
+)
+def test_lost_cut_and_exchanged_files_are_found_even_without_reading_all(tmp_path, spoil, expected):
+    write_store(tmp_path, Encoding("top-k", 4))
+    size = (tmp_path / "shard-00001.h5").stat().st_size
+    spoil(tmp_path)
+    (problem,) = examine(tmp_path).problems
+    assert expected.format(cut=size - 5, size=size) in problem
+    assert examine(tmp_path, verify=True).problems

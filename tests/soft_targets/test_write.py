@@ -11,7 +11,7 @@ from soft_stores import (
     ALL,
     LONG_SHARDS,
     NAMES,
-    ORIGIN,
+    PROVENANCE,
     SHARDS,
     contents,
     distributions,
@@ -43,14 +43,14 @@ def test_draws_of_shards_differ(tmp_path):
     table, frames = distributions(12), make_frames()
     for number in (0, 1):
         path = tmp_path / f"shard-{number:05d}.h5"
-        write_shard(path, frames, [table], ORIGIN, Encoding("sampled", 8))
-    one, two = (path.read_bytes() for path in sorted(tmp_path.glob("*.h5")))
-    assert one != two
+        write_shard(path, frames, [table], PROVENANCE, Encoding("sampled", 8))
+    first, second = (path.read_bytes() for path in sorted(tmp_path.glob("*.h5")))
+    assert first != second
 
 
 def test_the_manifest_says_what_a_shard_is(tmp_path):
-    origin = Provenance(2.0, ("m1", "m2"), "geometric", (1.0, 3.0))
-    table = write_store(tmp_path, Encoding("top-p", 4, 0.9, 8), origin)
+    provenance = Provenance(2.0, ("m1", "m2"), "geometric", (1.0, 3.0))
+    table = write_store(tmp_path, Encoding("top-p", 4, 0.9, 8), provenance)
     path = tmp_path / "shard-00000.h5"
     values = json.loads((tmp_path / "shard-00000.json").read_text())
     measured = values.pop("measured")
@@ -78,11 +78,11 @@ def test_of_large_shards_the_divergence_is_that_of_some_frames(tmp_path):
     table = distributions(3000)
     path = tmp_path / "shard-00000.h5"
     frames = make_frames((3000,), names=("u",))
-    write_shard(path, frames, table.split(1000), ORIGIN, Encoding("top-k", 4), block=1000)
+    write_shard(path, frames, table.split(1000), PROVENANCE, Encoding("top-k", 4), block=1000)
     measured = read_entry(path).measured
     assert 150 < measured["divergence_frames"] < 300
     all_of_them = tmp_path / "all.h5"
-    write_shard(all_of_them, frames, table.split(50), ORIGIN, Encoding("top-k", 4), block=50)
+    write_shard(all_of_them, frames, table.split(50), PROVENANCE, Encoding("top-k", 4), block=50)
     assert measured["divergence"] == pytest.approx(
         read_entry(all_of_them).measured["divergence"], rel=0.3
     )
@@ -93,8 +93,8 @@ def test_a_prediction_that_is_no_distribution_is_refused(tmp_path, spoil, shown)
     table = distributions(12)
     table[5] = torch.tensor([spoil, *[0.0] * 8])
     path = tmp_path / "shard-00000.h5"
-    with pytest.raises(UserError, match=f"frame 5 \\(utterance 'b'\\) sums to -?{shown}.*, not 1"):
-        write_shard(path, make_frames(), table.split(4), ORIGIN, Encoding(), 4)
+    with pytest.raises(UserError, match=rf"frame 5 \(utterance 'b'\) sums to -?{shown}.*, not 1"):
+        write_shard(path, make_frames(), table.split(4), PROVENANCE, Encoding(), 4)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -106,9 +106,9 @@ def test_a_shard_that_is_written_anew_has_no_old_manifest_entry_meanwhile(tmp_pa
         assert not is_finished(path)
         raise KeyboardInterrupt
 
-    write_shard(path, make_frames(), [table], ORIGIN, Encoding())
+    write_shard(path, make_frames(), [table], PROVENANCE, Encoding())
     with pytest.raises(KeyboardInterrupt):
-        write_shard(path, make_frames(), dying(), ORIGIN, Encoding("dense"), 5)
+        write_shard(path, make_frames(), dying(), PROVENANCE, Encoding("dense"), 5)
     assert [p.name for p in tmp_path.iterdir()] == ["shard-00000.h5"]
 
 
@@ -116,7 +116,7 @@ def test_a_shard_that_is_written_anew_has_no_old_manifest_entry_meanwhile(tmp_pa
 
 
 @pytest.mark.slow
-def test_killed_writing_goes_on_to_the_same_bytes(tmp_path):
+def test_killed_writing_resumes_to_the_same_bytes(tmp_path):
     """Twenty kills and more, anywhere between the first block and the last manifest entry."""
     whole = tmp_path / "whole"
     kills.run(write_long_store, whole)  # imports what it needs

@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-from soft_stores import ORIGIN, write_store
+from soft_stores import PROVENANCE, write_store
 
 from acoustic_kd.cli import main
 from acoustic_kd.features.frames import Classes, FrameSequence
@@ -50,7 +50,7 @@ def test_of_sampled_ones_there_is_no_divergence(tmp_path, inspect):
 
 
 def test_what_is_wrong_is_said_in_a_line_each(tmp_path, inspect):
-    write_store(tmp_path, Encoding("dense"), ORIGIN)
+    write_store(tmp_path, Encoding("dense"), PROVENANCE)
     (tmp_path / "shard-00002.json").unlink()
     with h5py.File(tmp_path / "shard-00000.h5", "a") as file:
         file["codes"][9] = 0.25  # in block 0
