@@ -91,8 +91,8 @@ LONG = 160 * (2 * CACHED_FRAMES + 1) + 400  # samples of two blocks and two fram
 def test_random_audio_has_torchaudios_values_at_every_warp(samples, loudness, offset, seed):
     """From the loud to the digitally silent."""
     waveform = np.clip(10**loudness * noise(samples, seed) + offset, -1, 1).astype(np.float32)
-    found = log_mels(waveform, CONFIG, WARPS)
-    for warp, frames in zip(WARPS, found, strict=True):
+    actual = log_mels(waveform, CONFIG, WARPS)
+    for warp, frames in zip(WARPS, actual, strict=True):
         np.testing.assert_allclose(frames, torchaudio(waveform, warp), rtol=0, atol=1e-4)
         np.testing.assert_array_equal(frames, log_mel(waveform, CONFIG, warp))
 
@@ -103,8 +103,8 @@ def test_real_speech_has_torchaudios_values_at_every_warp(shared_data):
     assert len(paths) > 5
     for path in map(Path, paths):
         waveform = read_audio(Utterance("u", "s", str(path), None), CONFIG.sample_rate)
-        for warp, found in zip(WARPS, log_mels(waveform, CONFIG, WARPS), strict=True):
-            np.testing.assert_allclose(found, torchaudio(waveform, warp), rtol=0, atol=1e-4)
+        for warp, actual in zip(WARPS, log_mels(waveform, CONFIG, WARPS), strict=True):
+            np.testing.assert_allclose(actual, torchaudio(waveform, warp), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100])

@@ -45,13 +45,13 @@ def test_every_format_and_any_number_of_channels(tmp_path, suffix):
     tone = (0.4 * np.sin(2 * np.pi * 440 * seconds)).astype(np.float32)
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, np.stack([1.5 * tone, 0.5 * tone], axis=1), 16000)
-    found = np.concatenate(list(read_recording(path, 16000)))
+    actual = np.concatenate(list(read_recording(path, 16000)))
     lossy = suffix in ("ogg", "mp3")
     middle = slice(4000, 28000)  # a codec fades in
     if lossy:
-        assert np.corrcoef(found[middle], tone[middle])[0, 1] > 0.99
+        assert np.corrcoef(actual[middle], tone[middle])[0, 1] > 0.99
     else:
-        np.testing.assert_allclose(found, tone, atol=1e-3)
+        np.testing.assert_allclose(actual, tone, atol=1e-3)
 
 
 def test_a_name_need_not_be_utf_8(tmp_path):
@@ -63,8 +63,8 @@ def test_a_name_need_not_be_utf_8(tmp_path):
 def test_headerless_files_are_those_of_the_corpora(tmp_path):
     samples = (noise(1000) * 32768).astype(">i2")
     (tmp_path / "a.raw").write_bytes(samples.tobytes())
-    (found,) = read_recording(tmp_path / "a.raw", 16000)
-    np.testing.assert_allclose(found, samples.astype(np.float32) / 32768, atol=1e-7)
+    (actual,) = read_recording(tmp_path / "a.raw", 16000)
+    np.testing.assert_allclose(actual, samples.astype(np.float32) / 32768, atol=1e-7)
 
 
 @settings(max_examples=20)
@@ -72,11 +72,11 @@ def test_headerless_files_are_those_of_the_corpora(tmp_path):
 def test_frames_of_blocks_are_those_of_the_whole(sizes):
     samples = noise(sum(sizes))
     blocks = np.split(samples, np.cumsum(sizes)[:-1])
-    found = list(recordings._frames(blocks, CONFIG))
+    actual = list(recordings._frames(blocks, CONFIG))
     expected = log_mel(samples, CONFIG)
-    assert sum(map(len, found)) == len(expected)
-    if found:
-        np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-3)
+    assert sum(map(len, actual)) == len(expected)
+    if actual:
+        np.testing.assert_allclose(np.concatenate(actual), expected, atol=1e-3)
 
 
 def write(path, samples=None, rate=16000):

@@ -23,8 +23,8 @@ LENGTHS = {"a": 3, "b": 5000, "c": 1, "d": 4096}
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_is_there_and_documented(name):
-    found = getattr(akd, name)
-    assert found.__doc__ and name in dir(akd)
+    actual = getattr(akd, name)
+    assert actual.__doc__ and name in dir(akd)
     assert re.search(rf"`{name}[`(]", PAGE.read_text()), f"{name} is not in docs/use.md"
 
 
@@ -45,7 +45,7 @@ def test_types_come_with_the_package_and_are_checked_strictly_where_it_is_public
         part["module"] for part in settings["mypy"]["overrides"] if part.get("warn_return_any")
     )
     public = {
-        found.__module__ for name in NAMES if hasattr(found := getattr(akd, name), "__module__")
+        actual.__module__ for name in NAMES if hasattr(actual := getattr(akd, name), "__module__")
     }
     assert not {name for name in public if not any(fnmatch(name, known) for known in strict)}
     assert (Path(akd.__path__[0]) / "py.typed").exists()
@@ -87,9 +87,9 @@ def test_soft_targets_come_back_by_utterance(tmp_path, shard_frames):
     names = ["d", "a", "b"]  # in another order, and not all
     wanted = akd.frame_index({name: LENGTHS[name] for name in names}, CLASSES)
     soft = akd.read_soft_targets(tmp_path, wanted, 2.0)
-    _, found = soft.batch(torch.arange(len(soft)))
+    _, actual = soft.batch(torch.arange(len(soft)))
     by_name = dict(zip(LENGTHS, parts(table), strict=True))
-    np.testing.assert_allclose(found, torch.cat([by_name[n] for n in names]), atol=1e-3)
+    np.testing.assert_allclose(actual, torch.cat([by_name[n] for n in names]), atol=1e-3)
     assert akd.inspect(tmp_path, verify=True)[2] == []
 
 

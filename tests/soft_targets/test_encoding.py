@@ -35,14 +35,14 @@ def spread(classes, probabilities, count):
 
 def test_codes_of_16_bits_are_float16():
     p = torch.rand(10_000, generator=torch.Generator().manual_seed(0)) ** 8
-    found = from_codes(to_codes(p, 16))
-    assert ((found - p).abs() <= (p * 2.0**-11).clamp(min=2.0**-25)).all()
+    actual = from_codes(to_codes(p, 16))
+    assert ((actual - p).abs() <= (p * 2.0**-11).clamp(min=2.0**-25)).all()
 
 
 def test_codes_of_8_bits_are_logarithms():
     p = 2 ** (-15.9 * torch.rand(100_000, generator=torch.Generator().manual_seed(0)))
-    found = from_codes(to_codes(p, 8))
-    assert ((found / p - 1).abs() <= LOG * (1 + 1e-5)).all()
+    actual = from_codes(to_codes(p, 8))
+    assert ((actual / p - 1).abs() <= LOG * (1 + 1e-5)).all()
     edges = torch.tensor([1.0, 2**-0.5, 2 ** (-254 / 16), 2 ** (-254.6 / 16), 1e-30, 0.0])
     assert to_codes(edges, 8).tolist() == [0, 8, 254, 255, 255, 255]
     assert from_codes(to_codes(edges, 8))[3:].tolist() == [0, 0, 0]
@@ -61,11 +61,11 @@ def test_round_trip(encoding, count):
             encoding.of(count)
         return
     table = distributions(30, count)
-    classes, found = decoded(table, encoding)
-    assert found.dtype == torch.float32 and (classes is None or classes.dtype == torch.int64)
+    classes, actual = decoded(table, encoding)
+    assert actual.dtype == torch.float32 and (classes is None or classes.dtype == torch.int64)
     expected = table if classes is None else table.gather(1, classes)
-    present = found > 0
-    error = (found / expected - 1).abs()
+    present = actual > 0
+    error = (actual / expected - 1).abs()
     if encoding.bits == 16:
         bound = (2.0**-11 + 2.0**-25 / expected) * 2.01  # the row is made to sum to 1 at most
     else:
@@ -74,9 +74,9 @@ def test_round_trip(encoding, count):
             bound += 2.0**-15.9 * count
     assert (error <= bound)[present].all()
     if classes is None:
-        torch.testing.assert_close(found.sum(-1), torch.ones(30))
+        torch.testing.assert_close(actual.sum(-1), torch.ones(30))
     else:
-        tail, true = 1 - found.sum(-1), 1 - expected.where(present, 0).sum(-1)
+        tail, true = 1 - actual.sum(-1), 1 - expected.where(present, 0).sum(-1)
         assert (tail >= -1e-6).all()
         # At 8 bits the tail has a code of its own; at 16 it is what float16 leaves.
         bound = 5e-4 + 1e-6 if encoding.bits == 16 else 0.05 * true + 2.0**-15
@@ -200,12 +200,12 @@ def test_where_nothing_is_dropped_the_loss_is_the_dense_one(encoding):
         dense[torch.arange(40), table.argmin(-1)] += 1 - dense.sum(-1)
     expected = soft_cross_entropy(logits, dense, 2.0)
     if classes is None:
-        found = soft_cross_entropy(logits, p, 2.0)
+        actual = soft_cross_entropy(logits, p, 2.0)
     else:
-        found = sparse_soft_cross_entropy(logits, classes, p, 2.0)
+        actual = sparse_soft_cross_entropy(logits, classes, p, 2.0)
     # Probabilities are float32: what they lack of 1 is a tail in float64.
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
-    gradients = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (found, expected)]
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
+    gradients = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (actual, expected)]
     torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-6)
 
 
@@ -215,9 +215,9 @@ def test_sampled_targets_leave_no_tail_in_float32(draws):
     table = distributions(200, 30)
     classes, p = decoded(table, Encoding("sampled", draws))
     logits = torch.full((200, 30), -1e6).scatter(1, classes, 0.0)
-    found = sparse_soft_cross_entropy(logits, classes, p, 1.0)
+    actual = sparse_soft_cross_entropy(logits, classes, p, 1.0)
     log_q = logits.log_softmax(-1).gather(1, classes)
-    torch.testing.assert_close(found, -(p * log_q).sum(-1))
+    torch.testing.assert_close(actual, -(p * log_q).sum(-1))
 
 
 @pytest.mark.parametrize("encoding", [e for e in ALL if e.varies], ids=str)
@@ -255,12 +255,12 @@ def test_divergence_falls_with_k(bits):
 def test_divergence_against_its_definition():
     table = distributions(7)
     classes, p = decoded(table, Encoding("top-k", 3))
-    found = divergence(table, encode_in_memory(table, Encoding("top-k", 3), 2.0), torch.arange(7))
+    actual = divergence(table, encode_in_memory(table, Encoding("top-k", 3), 2.0), torch.arange(7))
     for row in range(7):
         q = np.full(9, (1 - p[row].double().sum().item()) / 6)
         q[classes[row]] = p[row]
         t = table[row].double().numpy()
-        assert float(found[row]) == pytest.approx((t * np.log(t / q)).sum(), abs=1e-6)
+        assert float(actual[row]) == pytest.approx((t * np.log(t / q)).sum(), abs=1e-6)
 
 
 def test_the_error_of_8_bits_hardly_shows_where_one_class_has_most_of_the_mass():

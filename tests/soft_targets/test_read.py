@@ -78,11 +78,11 @@ def test_what_is_read_is_what_was_encoded(tmp_path, encoding):
     stored = read_soft_targets(tmp_path, all_frames(), 2.0, encoding)
     if encoding.name != "sampled":  # its draws follow from shard and block
         known = encode_in_memory(table, encoding, 2.0)
-        for found, expected in zip(
+        for actual, expected in zip(
             stored.batch(torch.arange(29)), known.batch(torch.arange(29)), strict=True
         ):
-            assert (found is None) == (expected is None)
-            assert found is None or torch.equal(found, expected)
+            assert (actual is None) == (expected is None)
+            assert actual is None or torch.equal(actual, expected)
 
 
 OTHER_MEMBERS = Provenance(2.0, ("m1", "m3"))
@@ -185,11 +185,11 @@ def test_a_geometric_mean_or_one_member_can_be_read_at_any_temperature(
     write_mean(tmp_path, mean, made, members)
     soft = read_soft_targets(tmp_path, make_frames((29,), names=("u",)), read)
     assert soft.temperature == read
-    classes, found = soft.batch(torch.arange(29))
+    classes, actual = soft.batch(torch.arange(29))
     expected = mean_of(LOGITS[:members], read, mean)
     assert classes is None
     # Each log p is right to 2^-11 where float16 is normal; T0 / T1 times that is left.
-    torch.testing.assert_close(found, expected, rtol=2 * 2**-11 * made / read, atol=1e-6)
+    torch.testing.assert_close(actual, expected, rtol=2 * 2**-11 * made / read, atol=1e-6)
 
 
 def test_what_was_too_small_to_store_cannot_be_read_at_a_higher_temperature(tmp_path):

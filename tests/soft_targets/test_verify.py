@@ -87,8 +87,8 @@ def test_any_flipped_bit_is_found_and_none_is_read_as_something_else(tmp_path, b
         assert problems and all("\n" not in problem for problem in problems)
         assert any(name.partition(".")[0] in problem for problem in problems)
         try:  # training may read it if, and only if, what it reads is right
-            found = read_soft_targets(spoilt, all_frames(), 2.0).batch(torch.arange(29))
-            assert all(map(torch.equal, found, expected))
+            actual = read_soft_targets(spoilt, all_frames(), 2.0).batch(torch.arange(29))
+            assert all(map(torch.equal, actual, expected))
         except UserError as error:
             assert "\n" not in str(error)
         shutil.copy(whole / name, spoilt / name)

@@ -36,11 +36,11 @@ def test_an_epoch_has_every_frame_once_in_chunks_of_equal_size(sizes, chunks, ba
     assert sorted(np.concatenate([plan.blocks(n, WHOLE_SHARE) for n in numbers])) == list(
         range(len(sizes))
     )
-    found = [int(sizes[plan.blocks(n, WHOLE_SHARE)].sum()) for n in numbers]
-    assert found == [stream.size for (stream,) in plan.chunks] and plan.frames == sum(found)
-    assert max(found) <= sizes.sum() / chunks + sizes.max()
+    actual = [int(sizes[plan.blocks(n, WHOLE_SHARE)].sum()) for n in numbers]
+    assert actual == [stream.size for (stream,) in plan.chunks] and plan.frames == sum(actual)
+    assert max(actual) <= sizes.sum() / chunks + sizes.max()
     steps = 0
-    for number, size in enumerate(found):
+    for number, size in enumerate(actual):
         parts = batches(plan, number)
         assert sorted(torch.cat([b for b, _ in parts]).tolist()) == list(range(size))
         assert all(len(b) == batch for b, _ in parts[:-1])
@@ -57,8 +57,8 @@ def test_an_epoch_has_every_frame_once_in_chunks_of_equal_size(sizes, chunks, ba
 def test_one_chunk_has_the_order_that_frames_in_memory_always_had():
     plan = plan_epoch(np.array([4, 30, 7]), 1, 10, 5, 2)
     generator = torch.Generator().manual_seed(seed_of("order", 5, 2))
-    found = torch.cat([batch for batch, _ in batches(plan, 0)])
-    assert torch.equal(found, torch.randperm(41, generator=generator))
+    actual = torch.cat([batch for batch, _ in batches(plan, 0)])
+    assert torch.equal(actual, torch.randperm(41, generator=generator))
     assert plan.blocks(0, WHOLE_SHARE).tolist() == [0, 1, 2]
 
 

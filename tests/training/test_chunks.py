@@ -189,9 +189,9 @@ def test_what_is_free_is_enough_for_little(tmp_path, store):
 def test_a_process_with_its_own_streams_needs_memory_for_them_alone(store):
     data = sharded(store, True)
     memory = int(in_chunks(data, 3.0).memory_gb * GIGABYTE)
-    found = [data.num_chunks(memory, 4, share_of_process(0, processes, 2)) for processes in (1, 2)]
-    assert found[0] > found[1]
-    for processes, chunks in enumerate(found, start=1):
+    actual = [data.num_chunks(memory, 4, share_of_process(0, processes, 2)) for processes in (1, 2)]
+    assert actual[0] > actual[1]
+    for processes, chunks in enumerate(actual, start=1):
         plan = plan_epoch(data.sizes, chunks, 50, 0, 0, 2)
         for rank in range(processes):
             for blocks in blocks_of(plan, share_of_process(rank, processes, 2)):

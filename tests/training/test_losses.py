@@ -46,12 +46,13 @@ def value_and_gradient(loss, logits):
     return loss.detach(), torch.autograd.grad(loss, logits)[0]
 
 
-def assert_same_loss(found, expected, logits, **tolerance):
+def assert_same_loss(actual, expected, logits, **tolerance):
     """Two losses have the same value and gradient."""
-    for actual, wanted in zip(
-        value_and_gradient(found, logits), value_and_gradient(expected, logits), strict=True
-    ):
-        torch.testing.assert_close(actual, wanted, **tolerance)
+    pairs = zip(
+        value_and_gradient(actual, logits), value_and_gradient(expected, logits), strict=True
+    )
+    for number, expected_number in pairs:
+        torch.testing.assert_close(number, expected_number, **tolerance)
 
 
 # --- the equations ------------------------------------------------------------------------------
@@ -64,8 +65,8 @@ def test_gradient_of_the_soft_term_is_q_minus_p_over_t(loss, temperature):
     logits, teacher, _ = draw()
     p = torch.softmax(teacher / temperature, -1)
     q = torch.softmax(logits.detach() / temperature, -1)
-    _, found = value_and_gradient(loss(logits, p, None, temperature), logits)
-    torch.testing.assert_close(found, temperature**2 * (q - p) / temperature, rtol=0, atol=1e-12)
+    _, actual = value_and_gradient(loss(logits, p, None, temperature), logits)
+    torch.testing.assert_close(actual, temperature**2 * (q - p) / temperature, rtol=0, atol=1e-12)
 
 
 @LOSSES
@@ -78,8 +79,8 @@ def test_at_high_temperature_the_gradient_matches_logits(loss, sparse):
     p, classes = torch.softmax(teacher / 1e5, -1), None
     if sparse:
         p, classes = p.topk(7, -1)
-    _, found = value_and_gradient(loss(logits, p, None, 1e5, classes=classes), logits)
-    torch.testing.assert_close(found, (centred - teacher) / 7, rtol=1e-3, atol=1e-4)
+    _, actual = value_and_gradient(loss(logits, p, None, 1e5, classes=classes), logits)
+    torch.testing.assert_close(actual, (centred - teacher) / 7, rtol=1e-3, atol=1e-4)
 
 
 @LOSSES
@@ -92,8 +93,8 @@ def test_value_against_an_independent_computation(loss, temperature):
     p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
     q1 = np.exp(z) / np.exp(z).sum(1, keepdims=True)
     expected = -(temperature**2) * (p * np.log(q)).sum(1) - 0.5 * np.log(q1[np.arange(7), hard])
-    found = loss(logits, torch.from_numpy(p), hard, temperature)
-    np.testing.assert_allclose(found.item(), expected.sum(), rtol=1e-12)
+    actual = loss(logits, torch.from_numpy(p), hard, temperature)
+    np.testing.assert_allclose(actual.item(), expected.sum(), rtol=1e-12)
 
 
 @LOSSES
@@ -102,8 +103,8 @@ def test_a_uniform_prediction_costs_ln_k_in_each_term_of_each_frame(loss, classe
     """The classic bug divides one of the terms by K; a frame without transcript has one term."""
     logits = torch.zeros(3, classes, dtype=torch.float64)
     p = torch.softmax(torch.randn(3, classes, dtype=torch.float64), -1)
-    found = loss(logits, p, torch.tensor([5, NO_TARGET, 0]), 1.0, 0.5)
-    assert found.item() == pytest.approx(4 * np.log(classes), rel=1e-14)
+    actual = loss(logits, p, torch.tensor([5, NO_TARGET, 0]), 1.0, 0.5)
+    assert actual.item() == pytest.approx(4 * np.log(classes), rel=1e-14)
 
 
 # --- sparse soft targets ------------------------------------------------------------------------
@@ -119,13 +120,13 @@ def test_the_tail_is_one_bucket(seed, kept, temperature):
     p = torch.softmax(teacher / temperature, -1)
     q = torch.softmax(logits / temperature, -1)
     top = p.topk(kept, -1)
-    found = sparse_soft_cross_entropy(logits, top.indices, top.values, temperature)
+    actual = sparse_soft_cross_entropy(logits, top.indices, top.values, temperature)
     q_kept = q.gather(-1, top.indices)
     rest = -(1 - top.values.sum(-1)) * (1 - q_kept.sum(-1)).log()
     expected = temperature**2 * (rest - (top.values * q_kept.log()).sum(-1))
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-9)
     # The loss is least where the prediction has the right mass in each bucket.
-    assert float(value_and_gradient(found.sum(), logits)[1].sum().abs()) < 1e-9
+    assert float(value_and_gradient(actual.sum(), logits)[1].sum().abs()) < 1e-9
 
 
 @LOSSES
@@ -219,8 +220,8 @@ def test_sampled_targets_may_have_drawn_every_class():
     logits, teacher, hard = draw(classes=3)
     p = torch.softmax(teacher, -1)
     padded = torch.tensor([0, 1, 2, 0]).expand(7, 4)
-    found = fused(logits, torch.cat([p, 0 * p[:, :1]], -1), hard, 2.0, classes=padded)
-    assert_same_loss(found, readable(logits, p, hard, 2.0), logits)
+    actual = fused(logits, torch.cat([p, 0 * p[:, :1]], -1), hard, 2.0, classes=padded)
+    assert_same_loss(actual, readable(logits, p, hard, 2.0), logits)
 
 
 def test_it_does_not_depend_on_how_many_rows_are_taken_at_once(monkeypatch):
@@ -236,10 +237,10 @@ def test_bfloat16_logits_have_the_loss_of_their_values():
     p, classes = torch.softmax(teacher, -1).topk(4, -1)
     low = logits.detach().bfloat16().requires_grad_()
     high = low.detach().float().requires_grad_()
-    found, gradient = value_and_gradient(fused(low, p, hard, 2.0, classes=classes), low)
+    actual, gradient = value_and_gradient(fused(low, p, hard, 2.0, classes=classes), low)
     expected, slope = value_and_gradient(fused(high, p, hard, 2.0, classes=classes), high)
-    assert found.dtype == torch.float32 and gradient.dtype == torch.bfloat16
-    torch.testing.assert_close(found, expected)
+    assert actual.dtype == torch.float32 and gradient.dtype == torch.bfloat16
+    torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(gradient, slope.bfloat16())
 
 

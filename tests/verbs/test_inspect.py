@@ -116,13 +116,13 @@ def test_what_is_wrong_with_frames(frame_store, inspect):
         file.attrs["classes"] = 6
     status, _, error = inspect(frame_store, "--verify")
     assert status == 2
-    found = [line.removeprefix(f"acoustic-kd inspect: error: {frame_store}/") for line in error]
-    assert found[:2] == [
+    actual = [line.removeprefix(f"acoustic-kd inspect: error: {frame_store}/") for line in error]
+    assert actual[:2] == [
         "shard-00000.h5: frame 3 has features that are not numbers",
         "shard-00000.h5: frame 12 has target 5 of 5 classes",
     ]
-    assert found[2].startswith("shard-00001.h5: not a readable HDF5 file (")
-    assert found[3:] == [
+    assert actual[2].startswith("shard-00001.h5: not a readable HDF5 file (")
+    assert actual[3:] == [
         "shard-00002.h5: its offsets do not divide its 20 frames into utterances",
         "shard-00002.h5: duplicate utterance 'u0', also in shard-00000.h5",
         "shard-00002.h5: classes: 6 (inventory inventory-a), but in shard-00000.h5: 5 (inventory "
