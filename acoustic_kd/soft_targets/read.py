@@ -237,14 +237,13 @@ def _check(
     ]
     if encoding is not None:
         values.append(("encoding", str(header.encoding), str(encoding.of(classes.count))))
-    hint = ""
     single = len(header.members) == 1 or header.mean == "geometric"
     if not (single and header.encoding.name == "dense"):
-        hint = "; only a geometric mean or a single member, stored dense, can be tempered again"
         values.append(("temperature", header.temperature, float(temperature)))
     for name, stored, required in values:
         if stored != required:
-            hint = hint if name == "temperature" else ""
+            hint = "; only a geometric mean or a single member, stored dense, can be tempered again"
+            hint = hint if name == "temperature" else "; run soft-targets again"
             raise UserError(f"{path}: {name} is {stored}, but training needs {required}{hint}")
 
 
