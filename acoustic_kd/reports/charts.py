@@ -12,7 +12,7 @@ def element(name: str, content: str | None = None, /, **attributes: object) -> s
 
     Args:
         content: markup, so text must be escaped already; None: an empty element.
-        attributes: numbers are written with one decimal, those that are None are left out.
+        attributes: numbers are written with one decimal; None leaves an attribute out.
     """
     pairs = (
         (key.rstrip("_").replace("_", "-"), value)
@@ -32,7 +32,7 @@ def _written(value: object) -> str:
 def text(
     x: float, y: float, words: str, anchor: str = "start", size: int = 11, **attributes: object
 ) -> str:
-    """Words at a place."""
+    """Words that begin, end or are centred (`anchor`) at x."""
     return element(
         "text", escape(words), x=x, y=y, font_size=size, text_anchor=anchor, **attributes
     )
@@ -50,7 +50,7 @@ def polyline(points: list[tuple[float, float]], **attributes: object) -> str:
 
 
 def document(width: float, height: float, parts: list[str], /, **attributes: object) -> str:
-    """The picture: `width` × `height` units, its parts on top of one another in their order."""
+    """The SVG element of `width` × `height` units; later parts cover earlier ones."""
     head = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {width:g} {height:g}"}
     content = "\n".join(["", *parts, ""])
     return element("svg", content, **head, **attributes)
@@ -95,9 +95,9 @@ class Row:
     """A row of a chart of rows.
 
     Attributes:
-        points: (style, value); those of single models.
-        value: of the row as a whole, or None.
-        interval: around it, or None.
+        points: (style, value) of single models.
+        value: of all of them together, or None.
+        interval: around the value, or None.
     """
 
     label: str
@@ -123,7 +123,7 @@ def _picture(title: str, height: float, parts: list[str]) -> str:
 
 
 def _rounded(values: Sequence[float], wide: float = 0.0) -> tuple[float, float, float]:
-    """Round bounds around values, `wide` apart or more, and the distance of ticks between them."""
+    """Round bounds around values, at least `wide` apart, and the distance of ticks."""
     low, high = min(values), max(values)
     middle, half = (low + high) / 2, max(high - low, wide, 1e-6) / 2
     distance = step(2 * half, 5)
@@ -155,7 +155,7 @@ def lines(
 
     Args:
         across, up: labels of the axes.
-        limits: of both axes; None: as the points need them.
+        limits: of both axes; None: around the points.
         diagonal: draw the line on which both are equal.
         x_ticks: (x, label); none: at round distances.
     """
@@ -219,14 +219,14 @@ def rows(
     beside: int = 0,
     limits: tuple[float, float] | None = None,
 ) -> str:
-    """A row each, its values on a common axis.
+    """Rows of values on a common axis.
 
     Args:
-        across: what the axis is.
+        across: label of the axis.
         legend: (label, style) of the marks.
-        digits: of the row's value, written at its end; None: not at all.
-        beside: width of the labels where they stand beside their rows; 0: above them.
-        limits: of the axis; None: as the values want it.
+        digits: of the value at the end of a row; None: it is not written.
+        beside: width of labels beside the rows; 0: labels stand above them.
+        limits: of the axis; None: around the values.
     """
     values = [value for row in entries for _, value in row.points]
     values += [row.value for row in entries if row.value is not None]
@@ -272,11 +272,11 @@ def rows(
 def tempered(
     title: str, temperatures: Sequence[float], bars: dict[str, Sequence[float]], label: str
 ) -> str:
-    """Probabilities of some senones, a column of bars a temperature, each with its own scale.
+    """Bars of the probabilities of senones, a column for each temperature with its own scale.
 
     Args:
         bars: senone → its probability at each temperature.
-        label: the senone of the frame.
+        label: the frame's senone.
     """
     left, wide, height, top = 78, (WIDTH - 78) / len(temperatures), 22, 22
     highest = [max(column) or 1.0 for column in zip(*bars.values(), strict=True)]
@@ -284,13 +284,13 @@ def tempered(
     for number, temperature in enumerate(temperatures):
         parts.append(text(left + number * wide, 12, f"T = {temperature:g}"))
     for number, (name, row) in enumerate(bars.items()):
-        y, own = top + height * number, name == label
-        weight = "bold" if own else None
+        y, is_label = top + height * number, name == label
+        weight = "bold" if is_label else None
         parts.append(text(left - 8, y + 12, name, "end", font_weight=weight))
         for column, probability in enumerate(row):
             x, length = left + column * wide, (wide - 12) * probability / highest[column]
             bar = element("rect", x=x, y=y + 12, width=max(length, 0.5), height=6, class_="bar")
-            parts.append(_group(0 if own else 5, [bar]))
+            parts.append(_group(0 if is_label else 5, [bar]))
             parts.append(text(x, y + 10, _probability(probability), size=9, font_weight=weight))
     return _picture(title, top + height * len(bars) + 2, parts)
 

@@ -19,10 +19,6 @@ def pool_folds(experiments: list[Path]) -> dict[str, Any]:
     """The contents of a `results.json` over the test utterances of all folds together.
 
     A member of one fold and that of the same number in another count as one member, tested on all.
-
-    Raises:
-        UserError: there is one fold only, one has no results, they have other systems than the
-            first, or two test on the same utterance.
     """
     if len(experiments) < 2:
         raise UserError("folds: give the directories of two experiments or more")
@@ -35,7 +31,8 @@ def pool_folds(experiments: list[Path]) -> dict[str, Any]:
     for folder, result in zip(experiments, results, strict=True):
         if [model["name"] for model in result["each_model"]] != names:
             raise UserError(
-                f"{folder}: has other systems than {experiments[0]}; the folds must be alike"
+                f"{folder}: its systems differ from those of {experiments[0]}; give folds of one "
+                "recipe"
             )
         for name in names:
             place = folder / "decode" / name
@@ -44,13 +41,13 @@ def pool_folds(experiments: list[Path]) -> dict[str, Any]:
         for utterance in read_manifest(folder / "corpus" / "test.jsonl"):
             if utterance.id in speakers:
                 raise UserError(
-                    f"{folder}: tests on '{utterance.id}', and so does another of the folds; give "
+                    f"{folder}: test utterance '{utterance.id}' belongs to another fold, too; give "
                     "each fold once, made with the same corpus.folds and corpus.seed"
                 )
             speakers[utterance.id] = utterance.speaker
             if utterance.id in transcripts["ensemble"]:
                 references[utterance.id] = (utterance.text or "").split()
-    measurements = [_pooled(found, references, transcripts[name]) for name, found in parts.items()]
+    measurements = [_pooled(folds, references, transcripts[name]) for name, folds in parts.items()]
     systems = {system["name"]: system for system in results[0]["systems"]}
     pooled = make_results(
         results[0]["corpus"],
@@ -70,11 +67,11 @@ def _pooled(
     references: dict[str, list[str]],
     transcripts: dict[str, list[str]],
 ) -> Measurement:
-    """One system's measurements on several folds, as if they were of one test set.
+    """One system's measurements on several folds, pooled as if of one test set.
 
-    The tuned weights and the speed of the search are means; words of dev count once a fold.
+    The tuned weights and the speed of the search are means; dev words count once for each fold.
     """
-    found = Measurement(
+    measurement = Measurement(
         parts[0].name,
         parts[0].kind,
         float(np.mean([part.lm_weight for part in parts])),
@@ -82,15 +79,15 @@ def _pooled(
     )
     for split in parts[0].frames:
         # A dev utterance may be in several folds, each time of another model.
-        found.frames[split] = {
+        measurement.frames[split] = {
             name if split == "test" else f"{number} {name}": counts
             for number, part in enumerate(parts)
             for name, counts in part.frames[split].items()
         }
         speeds = [part.real_time_factor[split] for part in parts]
-        found.real_time_factor[split] = float(np.mean(speeds))
-        found.unfinished[split] = sum(part.unfinished[split] for part in parts)
+        measurement.real_time_factor[split] = float(np.mean(speeds))
+        measurement.unfinished[split] = sum(part.unfinished[split] for part in parts)
     counts = {key: sum(part.wer["dev"][key] for part in parts) for key in COUNTS}
-    found.wer["dev"] = {"percent": 100 * counts["errors"] / counts["words"], **counts}
-    found.wer["test"] = asdict(score(references, transcripts))
-    return found
+    measurement.wer["dev"] = {"percent": 100 * counts["errors"] / counts["words"], **counts}
+    measurement.wer["test"] = asdict(score(references, transcripts))
+    return measurement

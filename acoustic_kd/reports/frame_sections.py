@@ -5,7 +5,7 @@ from typing import Any
 
 from acoustic_kd.reports.charts import Row, Series, lines, rows, tempered
 from acoustic_kd.reports.experiment_files import ExperimentFiles
-from acoustic_kd.reports.frame_figures import SURE, expected_error
+from acoustic_kd.reports.frame_figures import MIN_EXAMPLE_PROBABILITY, expected_calibration_error
 from acoustic_kd.reports.page import NONE, Note, Part, Picture, Section, Table
 
 Figures = Mapping[str, Any]  # as `frames.json`
@@ -45,10 +45,10 @@ def _confusion_parts(experiment: ExperimentFiles) -> list[Part]:
     (ensemble,) = experiment.frames["ensemble"]
     confused = confusion_picture(ensemble)
     note = (
-        "For each phone a test frame that the ensemble gets right, if possible with a probability "
-        f"of {SURE:g} or more, and of these the one with the most probability for other phones: "
-        "its most probable senones (PHONE_STATE.NUMBER), tempered. Each column has a scale of its "
-        "own; bold is the frame's own senone."
+        "For each phone a test frame that the ensemble classifies right, if possible with a "
+        f"probability of {MIN_EXAMPLE_PROBABILITY:g} or more, and among these the frame with the "
+        "most probability for other phones: its most probable senones (PHONE_STATE.NUMBER), "
+        "tempered. Each column has its own scale; the frame's senone is bold."
     )
     return [
         Note(note),
@@ -97,11 +97,7 @@ def pooled_by_kind(experiment: ExperimentFiles) -> dict[str, dict[str, Any]]:
 
 
 def pooled(parts: Sequence[Figures]) -> dict[str, Any]:
-    """The figures of several systems as if they were one that had the frames of all of them.
-
-    They may be of the same frames, or of other test sets. What is per frame stays so:
-    cross-entropy and speed are means over frames.
-    """
+    """The figures of several systems, or of several test sets, over all their frames together."""
     keys = ("frames", "right", "confidence")
     phones: dict[str, dict[str, int]] = {}
     for part in parts:
@@ -128,15 +124,15 @@ def by_phone(figures: Mapping[str, Figures]) -> list[Part]:
         figures: kind of system → `pooled` figures.
     """
     shares = {
-        kind: {phone: 100 * row["right"] / row["frames"] for phone, row in one["phones"].items()}
-        for kind, one in figures.items()
+        kind: {
+            phone: 100 * row["right"] / row["frames"] for phone, row in measured["phones"].items()
+        }
+        for kind, measured in figures.items()
     }
     order = sorted(shares["ensemble"], key=lambda phone: (shares["ensemble"][phone], phone))
     half = -(-len(order) // 2)
     legend = [(kind, STYLES[kind]) for kind in shares]
-    parts: list[Part] = [
-        Note("Frames of which the best senone is the right one, by their phone, in percent.")
-    ]
+    parts: list[Part] = [Note("Frames whose best senone is the right one, by phone, in percent.")]
     for number, part in enumerate((order[:half], order[half:])):
         entries = [Row(p, [(STYLES[k], s[p]) for k, s in shares.items()]) for p in part]
         title = ("The harder phones", "The easier phones")[number]
@@ -148,7 +144,7 @@ def by_phone(figures: Mapping[str, Figures]) -> list[Part]:
 
 
 def phone_table(ensemble: Figures, figures: Mapping[str, Figures]) -> Table:
-    """What frames of each phone are taken for, and what they might also be.
+    """Accuracy and confusions of each phone, and what it might also be.
 
     Args:
         ensemble: its `frames.json`.
@@ -157,27 +153,27 @@ def phone_table(ensemble: Figures, figures: Mapping[str, Figures]) -> Table:
     heading = ["phone", "frames", *(f"{kind}, %" for kind in figures)]
     table = [[*heading, "taken for, % of its frames", "might also be, mean probability in %"]]
     for phone, row in sorted(ensemble["phones"].items()):
-        accuracies = [one["phones"][phone] for one in figures.values()]
-        taken = {p: count / row["frames"] for p, count in row["taken_for"].items()}
+        accuracies = [measured["phones"][phone] for measured in figures.values()]
+        confusions = {p: count / row["frames"] for p, count in row["taken_for"].items()}
         table.append(
             [
                 phone,
                 f"{row['frames']:,}",
                 *(f"{100 * a['right'] / a['frames']:.1f}" for a in accuracies),
-                *(_others(phone, shares) for shares in (taken, row["mass"])),
+                *(_others(phone, shares) for shares in (confusions, row["mass"])),
             ]
         )
     return Table(table, "Frame accuracy by phone; the last two columns are of the ensemble")
 
 
 def _others(phone: str, shares: Mapping[str, float]) -> str:
-    """The other phones that have most, such as `P 10.2, D 3.1`."""
-    most = sorted(((-share, p) for p, share in shares.items() if p != phone))[:MAX_OTHERS]
-    return ", ".join(f"{p} {-100 * share:.1f}" for share, p in most) or NONE
+    """The other phones with the largest shares, such as `P 10.2, D 3.1`."""
+    largest = sorted(((-share, p) for p, share in shares.items() if p != phone))[:MAX_OTHERS]
+    return ", ".join(f"{p} {-100 * share:.1f}" for share, p in largest) or NONE
 
 
 def confusion_picture(ensemble: Figures) -> Picture | None:
-    """The pairs of phones that share most probability; None where phones share none.
+    """The pairs of phones that share most probability; None if no pair does.
 
     Args:
         ensemble: its `frames.json`.
@@ -201,11 +197,11 @@ def confusion_picture(ensemble: Figures) -> Picture | None:
 
 
 def example_pictures(ensemble: Figures) -> list[Picture]:
-    """Tempered predictions of some frames, of those it is sure of the least sure first."""
+    """Tempered predictions of the examples, those with a probable label first, the least first."""
 
     def order(example: Mapping[str, Any]) -> tuple[bool, float]:
-        own = example["senones"].get(example["senone"], [0.0])[0]
-        return own < SURE, own
+        probability = example["senones"].get(example["senone"], [0.0])[0]
+        return probability < MIN_EXAMPLE_PROBABILITY, probability
 
     return [
         Picture(
@@ -230,21 +226,21 @@ def calibration_table(figures: Mapping[str, Figures], title: str = "system") -> 
     """
     heading = [title, "frame accuracy, %", "mean confidence, %", "calibration error, points"]
     table = [[*heading, "cross-entropy, nats"]]
-    for name, one in figures.items():
-        confidence = sum(b["confidence"] for b in one["bins"]) / max(one["frames"], 1)
-        accuracy = one["right"] / max(one["frames"], 1)
-        cells = [100 * accuracy, 100 * confidence, 100 * expected_error(one["bins"])]
-        table.append([name, *(f"{cell:.2f}" for cell in cells), f"{one['cross_entropy']:.3f}"])
+    for name, row in figures.items():
+        shares = [row["right"], sum(b["confidence"] for b in row["bins"])]
+        cells = [100 * share / max(row["frames"], 1) for share in shares]
+        cells.append(100 * expected_calibration_error(row["bins"]))
+        table.append([name, *(f"{cell:.2f}" for cell in cells), f"{row['cross_entropy']:.3f}"])
     return Table(table, "On test frames")
 
 
 def reliability(figures: Mapping[str, Figures], styles: Mapping[str, int]) -> Picture | None:
     """How often the best senone is right, against its probability; None without frames."""
     series = []
-    for name, one in figures.items():
+    for name, row in figures.items():
         points = [
             (b["confidence"] / b["frames"], b["right"] / b["frames"])
-            for b in one["bins"]
+            for b in row["bins"]
             if b["frames"] >= MIN_FRAMES
         ]
         series += [Series(name, points, styles[name])] if points else []

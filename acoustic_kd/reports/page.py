@@ -1,4 +1,4 @@
-"""What a page is made of, and the page as one HTML file without scripts or links to elsewhere.
+"""The parts of a page, and the page as one HTML file without scripts or external links.
 
 Text is escaped by the template, that within pictures by `acoustic_kd.reports.charts`.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-NONE = "-"  # in a table, where nothing was measured
+NONE = "-"  # in a table, instead of a figure that was not measured
 _NUMBER = re.compile(r"[-+−]?[\d.,]+( ?%| ± .*| … .*| [kMG]B?| min)?|-|")
 
 
@@ -34,14 +34,14 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """Which columns are set to the right."""
+        """Which columns are right-aligned."""
         columns = zip(*self.rows[1:], strict=True)
         return [all(_NUMBER.fullmatch(cell) for cell in column) for column in columns]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with a title and what is to be seen; `svg` is markup."""
+    """A picture with a title and an explanation; `svg` is markup."""
 
     title: str
     svg: str
@@ -56,7 +56,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Sentence:
-    """An utterance: its reference, and of each system the words, each with its mark.
+    """An utterance: its reference, and the words of each system with their marks.
 
     Attributes:
         systems: name → [(mark, word)]; a mark is "", substituted, inserted or deleted.
@@ -73,7 +73,7 @@ Part = Note | Table | Picture | Sentence
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page with a heading; `folded` ones are opened by who wants to see them."""
+    """A part of the page with a heading; the reader opens `folded` ones."""
 
     name: str
     title: str
@@ -86,7 +86,7 @@ def render(title: str, lead: Sequence[str], sections: Sequence[Section]) -> str:
 
     Args:
         lead: lines below the title.
-        sections: those without parts are left out.
+        sections: the page leaves out sections without parts.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

@@ -1,10 +1,10 @@
 """Measurements of single systems → the comparison: baseline, control, ensemble, distilled.
 
 The baseline is any one member: its figures are means over all members. The control is a model of
-the distilled model's shape and budget that learnt from hard targets alone: what the distilled model
-gains over it, and not over the members, is what soft targets are worth. Every interval is a 95 %
-bootstrap over the test utterances, drawn alike for all systems, so that what an easy or a hard
-utterance does to all of them cancels in a comparison.
+the distilled model's shape and budget that is trained on hard targets alone: the gain over it, not
+over the members, is the gain of soft targets. Every interval is a 95 % bootstrap interval over the
+test utterances. All systems share the draws, so that the effect of an easy or a hard utterance on
+all of them cancels in a comparison.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,13 +20,13 @@ from acoustic_kd.decoding.workers import DecodingResult
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 
 KINDS = ("baseline", "control", "ensemble", "distilled")
-# What the ensemble's gain is taken over, and where `results.json` keeps the share of it.
+# The system that the ensemble is compared with → the key of the share in `results.json`.
 GAINS = {"baseline": "gain_kept", "control": "gain_kept_over_control"}
 
 
 @dataclass
 class Measurement:
-    """What was measured of one system; every dictionary is keyed by split.
+    """The figures of one system; every dictionary is keyed by split.
 
     Attributes:
         lm_weight, penalty: chosen on dev.
@@ -162,7 +162,7 @@ def _deviation(values: list[float]) -> float | None:
 def _errors_by_utterance(
     groups: dict[str, list[Measurement]], counts: dict[str, np.ndarray]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Mean errors of each kind of system, [U, kinds], and what they are counted in, [U]."""
+    """Mean errors of each kind of system, [U, kinds], and words or frames, [U]."""
     names = list(groups["ensemble"][0].frames["test"])
     frames = {
         kind: np.mean([[m.frames["test"][n] for n in names] for m in group], axis=0)
@@ -188,29 +188,29 @@ def _gains(
     Args:
         kinds: of the columns of errors.
     """
-    found: dict[str, dict[str, Any]] = {}
+    gains: dict[str, dict[str, Any]] = {}
     for over, key in GAINS.items():
         if over not in kinds:
             continue
         columns = [kinds.index(kind) for kind in (over, "ensemble", "distilled")]
         kept = {what: _kept(e[:, columns], totals) for what, (e, totals) in by_utterance.items()}
-        found[key] = {what: share for what, (share, _) in kept.items()}
-        found[f"{key}_ci95"] = {what: interval for what, (_, interval) in kept.items()}
-    return found
+        gains[key] = {what: share for what, (share, _) in kept.items()}
+        gains[f"{key}_ci95"] = {what: interval for what, (_, interval) in kept.items()}
+    return gains
 
 
 def _kept(errors: np.ndarray, totals: np.ndarray) -> tuple[float | None, list[float] | None]:
     """The share of the ensemble's gain that the distilled model keeps, and its 95 % interval.
 
     Args:
-        errors: [U, 3] of what the gain is taken over, of the ensemble, of the distilled model.
-        totals: [U] what they are counted in.
+        errors: [U, 3] of the system compared with, the ensemble, the distilled model.
+        totals: [U] words or frames.
     """
     share = _share(100 * errors.sum(0) / totals.sum())
     shares = [_share(rates) for rates in replicate(errors, totals)]
-    usable = [one for one in shares if one is not None]
+    usable = [value for value in shares if value is not None]
     if share is None or len(usable) <= 0.95 * len(shares):
-        return share, None  # the ensemble's gain itself cannot be told from nothing
+        return share, None  # the ensemble's gain is not significant
     return share, np.percentile(usable, [2.5, 97.5]).tolist()
 
 
@@ -218,10 +218,10 @@ def _share(rates: np.ndarray) -> float | None:
     """The share of the ensemble's gain that the distilled model keeps; None without a gain.
 
     Args:
-        rates: error rates of what the gain is taken over, of the ensemble, of the distilled model.
+        rates: error rates of the system compared with, the ensemble, the distilled model.
     """
-    one, ensemble, distilled = rates
-    return float((one - distilled) / (one - ensemble)) if ensemble < one else None
+    single, ensemble, distilled = rates
+    return float((single - distilled) / (single - ensemble)) if ensemble < single else None
 
 
 def count_new_words(
@@ -261,13 +261,13 @@ def last_epoch_gain(history: Iterable[Mapping[str, Any]]) -> float | None:
         history: the rows of `metrics.jsonl`.
 
     Returns:
-        None after fewer than two epochs that were measured on dev.
+        None if fewer than two epochs were measured on dev.
     """
     dev = [row["dev_frame_accuracy"] for row in history if "dev_frame_accuracy" in row]
     return dev[-1] - max(dev[:-1]) if len(dev) > 1 else None
 
 
-# The kinds of systems that are compared, in pairs: a system, and the one that it is compared with.
+# Pairs that are compared: a kind of system, and the kind that it is compared with.
 PAIRS = (
     ("ensemble", "baseline"),
     ("ensemble", "control"),
@@ -275,7 +275,7 @@ PAIRS = (
     ("distilled", "control"),
     ("distilled", "ensemble"),
 )
-LEAST_SPEAKERS = 5  # that are drawn instead of utterances
+MIN_SPEAKERS = 5  # with fewer, utterances are drawn
 
 
 def differences(
@@ -286,17 +286,17 @@ def differences(
 ) -> dict[str, Any]:
     """By how many points one kind of system errs less than another: paired bootstrap.
 
-    What is drawn is speakers where there are enough of them, since the utterances of one are alike
-    (Bisani and Ney 2004, section 3); else utterances.
+    A draw takes whole speakers if there are enough of them, because the utterances of one speaker
+    are alike (Bisani and Ney 2004, section 3); else utterances.
 
     Args:
         errors: [U, S] of S systems, such as baseline, ensemble, distilled.
-        totals: [U] what they are counted in.
+        totals: [U] words or frames.
         units: the speaker of each utterance.
-        pairs: name → the columns of the one and of the other.
+        pairs: name → the columns of a system and of the system that it is compared with.
     """
     names = sorted(set(units))
-    by_speaker = len(names) >= LEAST_SPEAKERS
+    by_speaker = len(names) >= MIN_SPEAKERS
     if by_speaker:
         number = {name: n for n, name in enumerate(names)}
         which = np.array([number[unit] for unit in units])
@@ -304,23 +304,23 @@ def differences(
         np.add.at(summed, which, errors)
         errors, totals = summed, np.bincount(which, totals, len(names))
     rates, drawn = 100 * errors.sum(0) / totals.sum(), replicate(errors, totals)
-    found = {}
-    for name, (one, other) in pairs.items():
-        gains = drawn[:, other] - drawn[:, one]
-        found[name] = {
-            "points": float(rates[other] - rates[one]),
+    measured = {}
+    for name, (first, second) in pairs.items():
+        gains = drawn[:, second] - drawn[:, first]
+        measured[name] = {
+            "points": float(rates[second] - rates[first]),
             "ci95": np.percentile(gains, [2.5, 97.5]).tolist(),
             "probability_better": float(np.mean((gains > 0) + 0.5 * (gains == 0))),
         }
-    return {"drawn": "speakers" if by_speaker else "utterances", "pairs": found}
+    return {"drawn": "speakers" if by_speaker else "utterances", "pairs": measured}
 
 
 def kind_pairs(kinds: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """`distilled over control` → their columns, for each of PAIRS of which both are there."""
+    """`distilled over control` → their columns, for the PAIRS among some kinds."""
     return {
-        f"{one} over {other}": (kinds.index(one), kinds.index(other))
-        for one, other in PAIRS
-        if one in kinds and other in kinds
+        f"{first} over {second}": (kinds.index(first), kinds.index(second))
+        for first, second in PAIRS
+        if first in kinds and second in kinds
     }
 
 
@@ -335,7 +335,7 @@ def by_speaker(
 
     Args:
         counts: kind of system → [U, 5] `error_counts`, summed over its models.
-        frames: kind → utterance → [frames classified right, frames], summed likewise.
+        frames: kind → utterance → [frames classified right, frames], summed over its models.
         models: kind → how many.
         names: the U utterances.
         speakers: utterance → speaker.
@@ -346,8 +346,8 @@ def by_speaker(
         row: dict[str, Any] = {"speaker": speaker, "utterances": int(chosen.sum())}
         for kind, counted in counts.items():
             errors, words, substituted, inserted, deleted = counted[chosen].sum(0).tolist()
-            own = [both for name, both in frames[kind].items() if speakers[name] == speaker]
-            right, total = np.sum(own, axis=0) if own else (0, 0)
+            counts_here = [n for name, n in frames[kind].items() if speakers[name] == speaker]
+            right, total = np.sum(counts_here, axis=0) if counts_here else (0, 0)
             row["words"] = words // models[kind]
             row[kind] = {
                 "wer": 100 * errors / words if words else None,

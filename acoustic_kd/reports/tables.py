@@ -9,7 +9,7 @@ from typing import Any
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 from acoustic_kd.reports.results import GAINS
 
-UNTRAINED = 0.3  # points of dev frame accuracy that a last epoch may gain without a warning
+MAX_LAST_EPOCH_GAIN = 0.3  # points of dev frame accuracy; a larger gain is warned of
 
 Rows = Sequence[Sequence[str]]  # of a table, its heading first
 
@@ -96,7 +96,7 @@ MEASURES = {"frame_accuracy": "frame accuracy", "wer": "WER"}
 
 
 def gain_summary(results: Mapping[str, Any]) -> list[str]:
-    """What soft targets are worth, in words: the distilled model beside its control first."""
+    """The gain of the distilled model in sentences: over its control first, then the share kept."""
     sentences = []
     if GAINS["control"] not in results:
         sentences.append(
@@ -123,13 +123,13 @@ def _over_control(pair: Mapping[str, Any]) -> str:
 
 
 def _kept_words(results: Mapping[str, Any], what: str, over: str) -> str:
-    """What the distilled model keeps of the ensemble's gain over one kind of system."""
+    """The share of the ensemble's gain over one kind of system that the distilled model keeps."""
     share, interval = (results[f"{GAINS[over]}{suffix}"][what] for suffix in ("", "_ci95"))
     whom = {"baseline": "its members", "control": "the control"}[over]
     if share is None:
-        return f"the ensemble is no better than {whom}"
+        return f"the ensemble does not beat {whom}, so no share of a gain is given"
     if interval is None:
-        return f"the ensemble's gain over {whom} is too small to tell what is kept of it"
+        return f"the ensemble's gain over {whom} is too small for a reliable share"
     return (
         f"{100 * share:.0f} % of the ensemble's gain over {whom} is kept "
         f"(95 %: {100 * interval[0]:.0f} … {100 * interval[1]:.0f} %)"
@@ -137,12 +137,12 @@ def _kept_words(results: Mapping[str, Any], what: str, over: str) -> str:
 
 
 def training_sentences(results: Mapping[str, Any]) -> list[str]:
-    """A warning for each model whose training ended while dev still gained."""
+    """A warning for each model whose dev frame accuracy still rose in its last epoch."""
     return [
-        f"warning: {name} was not trained to the end: its last epoch gained {points:.2f} points of "
-        f"dev frame accuracy (raise {_epochs_of(name)})"
+        f"warning: {name} was not trained to convergence: its last epoch gained {points:.2f} "
+        f"points of dev frame accuracy; raise {_epochs_of(name)}"
         for name, points in results.get("last_epoch_gains", {}).items()
-        if points > UNTRAINED
+        if points > MAX_LAST_EPOCH_GAIN
     ]
 
 
@@ -151,14 +151,14 @@ def _epochs_of(name: str) -> str:
 
 
 def transfer_set_summary(results: Mapping[str, Any]) -> list[str]:
-    """How much of the transfer set is not transcribed, in words; nothing where all of it is."""
+    """The untranscribed part of the transfer set in a sentence; nothing if there is none."""
     frames = results.get("transfer_set", {})
     if not frames.get("untranscribed"):
         return []
     share = frames["untranscribed"] / frames["frames"]
     hours = {name: count * SHIFT_SECONDS / 3600 for name, count in frames.items()}
     return [
-        f"transfer set: {hours['frames']:.2f} h, of which {hours['untranscribed']:.2f} h "
+        f"transfer set: {hours['frames']:.2f} h, {hours['untranscribed']:.2f} h "
         f"({100 * share:.0f} %) without transcripts"
     ]
 
@@ -176,7 +176,7 @@ def new_word_summary(results: Mapping[str, Any]) -> list[str]:
 
 
 def sentences(results: Mapping[str, Any]) -> list[str]:
-    """All that is said below the tables."""
+    """All sentences below the tables."""
     return [
         *gain_summary(results),
         *transfer_set_summary(results),
@@ -187,7 +187,7 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
 
 
 def precision_sentences(results: Mapping[str, Any]) -> list[str]:
-    """In which precision the models were trained; nothing where the results do not say."""
+    """The precision of training in a sentence; nothing if the results lack it."""
     if "bfloat16" not in results:
         return []
     return [f"the models were trained in {'bfloat16' if results['bfloat16'] else 'float32'}"]
@@ -225,7 +225,7 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-SHOWN_SPEAKERS = range(2, 41)  # so many have a table in results.md
+SHOWN_SPEAKERS = range(2, 41)  # numbers of speakers for which there is a table
 
 
 def difference_caption(differences: Mapping[str, Any]) -> str:
@@ -257,7 +257,7 @@ def difference_table(differences: Mapping[str, Any]) -> list[list[str]]:
 
 
 def speaker_table(results: Mapping[str, Any]) -> list[list[str]]:
-    """Heading and one row a speaker, as text; nothing for a single speaker, or very many."""
+    """Heading and one row a speaker, as text; nothing for one speaker or very many."""
     speakers = results.get("speakers", [])
     if len(speakers) not in SHOWN_SPEAKERS:
         return []

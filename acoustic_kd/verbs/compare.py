@@ -14,9 +14,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "experiments", type=Path, metavar="EXP", nargs="+", help="their directories, two or more"
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE.html", required=True, help="where it goes"
-    )
+    parser.add_argument("--out", type=Path, metavar="FILE.html", required=True, help="the page")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -164,7 +164,7 @@ def _frame_figures(system: System, recogniser: Recogniser, figures: FrameFigures
 
     found = figures.as_json()
     if system.kind == "ensemble":
-        found["examples"] = figures.shown(predict, TEMPERATURES)
+        found["examples"] = figures.example_predictions(predict, TEMPERATURES)
     return found
 
 

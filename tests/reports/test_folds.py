@@ -74,9 +74,9 @@ def drop_a_model(folds):
     ("change", "names", "message"),
     [
         (None, "a", "two experiments or more"),
-        (None, "aa", "tests on 'au1', and so does another of the folds"),
+        (None, "aa", "test utterance 'au1' belongs to another fold, too"),
         (lambda folds: shutil.rmtree(folds[1]), "ab", "results.json: cannot be read"),
-        (drop_a_model, "ab", "b: has other systems than .*a; the folds must be alike"),
+        (drop_a_model, "ab", "b: its systems differ from those of .*a; give folds"),
         (
             lambda folds: shutil.rmtree(folds[2] / "decode" / "ensemble"),
             "ac",
@@ -108,5 +108,5 @@ def test_the_verb_writes_results_and_a_report_of_all_folds(folds, tmp_path):
 def test_the_verb_refuses_in_one_line_and_writes_nothing(folds, tmp_path, capsys):
     assert main(["folds", *2 * [str(folds[0])], "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "so does another of the folds" in error
+    assert error.count("\n") == 1 and "belongs to another fold" in error
     assert not (tmp_path / "out").exists()

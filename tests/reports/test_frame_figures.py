@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from acoustic_kd.alignment.senones import Leaf, SenoneInventory
-from acoustic_kd.reports.frame_figures import BINS, SENONES, SURE, FrameFigures, expected_error
+from acoustic_kd.reports.frame_figures import (
+    MAX_EXAMPLE_SENONES,
+    MIN_EXAMPLE_PROBABILITY,
+    NUM_BINS,
+    FrameFigures,
+    expected_calibration_error,
+)
 from acoustic_kd.reports.frame_sections import confusion_picture, pooled
 
 PHONES = ("SIL", "B", "P")
@@ -70,20 +76,20 @@ def test_the_sums_are_those_of_a_loop_over_the_frames(figures):
 
 def test_the_bins_and_the_expected_calibration_error(figures):
     bins = figures.as_json()["bins"]
-    assert len(bins) == BINS
+    assert len(bins) == NUM_BINS
     error = 0.0
     for number, found in enumerate(bins):
         here = [
             (row.max(), row.argmax() == target)
             for *_, row, target in frames()
-            if number <= row.astype(np.float32).max() * BINS < number + 1
+            if number <= row.astype(np.float32).max() * NUM_BINS < number + 1
         ]
         assert found["frames"] == len(here) and found["right"] == sum(r for _, r in here)
         assert found["confidence"] == pytest.approx(sum(p for p, _ in here), rel=1e-5)
         if here:
             gap = np.mean([r for _, r in here]) - np.mean([p for p, _ in here])
             error += len(here) / 138 * abs(gap)
-    assert expected_error(bins) == pytest.approx(error, rel=1e-5)
+    assert expected_calibration_error(bins) == pytest.approx(error, rel=1e-5)
 
 
 def test_certainty_is_in_the_last_bin_and_impossible_labels_are_finite():
@@ -92,7 +98,7 @@ def test_certainty_is_in_the_last_bin_and_impossible_labels_are_finite():
     found.add("u", np.zeros((2, 1)), sure, np.array([0, 1]))
     bins = found.as_json()["bins"]
     assert (bins[-1]["frames"], bins[-1]["right"], bins[-1]["confidence"]) == (2, 1, 2.0)
-    assert expected_error(bins) == pytest.approx(0.5)
+    assert expected_calibration_error(bins) == pytest.approx(0.5)
     assert found.as_json()["cross_entropy"] == pytest.approx(-math.log(1e-10) / 2)
 
 
@@ -103,7 +109,9 @@ def test_examples_are_right_frames_sure_of_the_label_that_leave_most_to_other_ph
             if phone_of(target) != phone or row.argmax() != target:
                 continue
             others = sum(row[n] for n in range(5) if phone_of(n) != phone)
-            interest = others + (row[target].astype(np.float32) >= np.float32(SURE))
+            interest = others + (
+                row[target].astype(np.float32) >= np.float32(MIN_EXAMPLE_PROBABILITY)
+            )
             if best is None or interest > best[0] + 1e-6:
                 best = interest, name, t, target
         example = figures.examples[number]
@@ -116,7 +124,7 @@ def test_a_phone_that_is_never_right_has_no_example_and_an_absent_one_no_row():
     assert found.examples == {} and list(found.as_json()["phones"]) == ["B"]
     empty = FrameFigures(INVENTORY).as_json()
     assert (empty["frames"], empty["cross_entropy"], empty["real_time_factor"]) == (0, 0.0, 0.0)
-    assert expected_error(empty["bins"]) == 0.0
+    assert expected_calibration_error(empty["bins"]) == 0.0
 
 
 def test_examples_are_shown_with_their_tempered_predictions(figures):
@@ -124,12 +132,12 @@ def test_examples_are_shown_with_their_tempered_predictions(figures):
         p = UTTERANCES[example.utterance][0][example.frame] ** (1 / temperature)
         return p / p.sum()
 
-    rows = figures.shown(predict, (1.0, 4.0))
+    rows = figures.example_predictions(predict, (1.0, 4.0))
     assert [row["phone"] for row in rows] == list(PHONES)
     for number, row in enumerate(rows):
         example = figures.examples[number]
         assert row["senone"] == INVENTORY.names()[example.senone]
-        assert len(row["senones"]) == min(SENONES, 5)
+        assert len(row["senones"]) == min(MAX_EXAMPLE_SENONES, 5)
         expected = predict(example, 4.0)
         for name, (at_one, at_four) in row["senones"].items():
             senone = int(name.rpartition(".")[2])

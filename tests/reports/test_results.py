@@ -136,13 +136,13 @@ def test_models_that_were_not_trained_to_the_end_are_named(results):
     gains = {"member-01": 0.31, "member-02": 0.3, "control": -2.0, "distilled-01": 1.0}
     found = results | {"last_epoch_gains": gains}
     assert training_sentences(found) == [
-        "warning: member-01 was not trained to the end: its last epoch gained 0.31 points of dev "
-        "frame accuracy (raise train.epochs)",
-        "warning: distilled-01 was not trained to the end: its last epoch gained 1.00 points of "
-        "dev frame accuracy (raise distill.epochs)",
+        "warning: member-01 was not trained to convergence: its last epoch gained 0.31 points of "
+        "dev frame accuracy; raise train.epochs",
+        "warning: distilled-01 was not trained to convergence: its last epoch gained 1.00 points "
+        "of dev frame accuracy; raise distill.epochs",
     ]
     for text in (terminal_table(found), markdown(found)):
-        assert "member-01 was not trained to the end" in text
+        assert "member-01 was not trained to convergence" in text
     assert training_sentences(results) == []
 
 
@@ -180,8 +180,10 @@ def test_without_a_gain_no_share_is_kept():
         assert results["gain_kept"] == {"frame_accuracy": None, "wer": None}
         assert results["gain_kept_ci95"] == {"frame_accuracy": None, "wer": None}
         for sentence in gain_summary(results)[1:]:
-            assert sentence.endswith("the ensemble is no better than its members")
-        assert "no better" in markdown(results) and "no better" in terminal_table(results)
+            assert sentence.endswith(
+                "the ensemble does not beat its members, so no share of a gain is given"
+            )
+        assert "does not beat" in markdown(results) and "does not beat" in terminal_table(results)
     pair = alike["differences"]["wer"]["pairs"]["ensemble over baseline"]
     assert pair["probability_better"] == 0.5
 
@@ -197,10 +199,10 @@ def test_a_single_member_and_several_distilled_models():
 
 
 def test_the_share_of_the_transfer_set_without_transcripts_is_told_if_there_is_any(results):
-    said = "transfer set: 2.00 h, of which 0.50 h (25 %) without transcripts"
+    sentence = "transfer set: 2.00 h, 0.50 h (25 %) without transcripts"
     mixed = results | {"transfer_set": {"frames": 720_000, "untranscribed": 180_000}}
-    assert transfer_set_summary(mixed) == [said]
-    assert f"- {said}\n" in markdown(mixed) and f"  {said}" in terminal_table(mixed)
+    assert transfer_set_summary(mixed) == [sentence]
+    assert f"- {sentence}\n" in markdown(mixed) and f"  {sentence}" in terminal_table(mixed)
     for without in (results, results | {"transfer_set": {"frames": 9, "untranscribed": 0}}):
         assert transfer_set_summary(without) == []
         assert "transcripts" not in markdown(without) + terminal_table(without)
