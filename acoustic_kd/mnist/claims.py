@@ -1,4 +1,4 @@
-"""The paper's claims on MNIST (section 3), judged with the uncertainty that the seeds show.
+"""The paper's claims on MNIST (section 3), judged by the spread over seeds.
 
 A difference counts as clear outside its 95 % interval (Student's t); ± is the standard error of a
 mean.
@@ -19,14 +19,14 @@ from acoustic_kd.mnist.results import (
 )
 from acoustic_kd.reports.tables import plus_minus
 
-COUNTED = ("cumbersome", "hard", "distilled")  # the rows whose errors are compared
-WARM = 8.0  # temperatures from here on are all alike, for wide nets
-WIDE, NARROW = 300, 30  # units a layer
-NARROW_BEST = (2.5, 4.0)  # the best temperatures of narrow nets
+COMPARED = ("cumbersome", "hard", "distilled")  # variants whose errors are compared
+MIN_WARM = 8.0  # the temperature from which on wide nets make about the same errors
+MIN_WIDE, NARROW = 300, 30  # units a layer
+BEST_OF_NARROW = (2.5, 4.0)  # the range of the best temperatures of narrow nets
 
 # Student's t: 95 % lie within so many standard errors, for 1, 2, … degrees of freedom.
 T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
-DRAWS = 9999  # of the permutation test
+PERMUTATIONS = 9999
 
 
 def claims(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -42,19 +42,19 @@ def _claim(claim: str, paper: str, found: str, holds: bool | None) -> dict[str, 
 def _counts(results: dict[str, Any]) -> list[dict[str, Any]]:
     """The numbers of errors, in the paper those of a single net each."""
     found = []
-    for row in COUNTED:
+    for row in COMPARED:
         nets = nets_of(results, row)
         if not nets or nets[0]["paper"] is None:
             continue
         errors, paper = np.array(errors_of(nets)), nets[0]["paper"]
         holds, words = None, ", not comparable" if comparability_warning(results) else ""
         if not words and len(errors) > 1:
-            # Where one more net would lie with 95 %: their spread, and that of their mean.
+            # The 95 % interval of one more net: the spread of nets, and that of their mean.
             reach = _t95(len(errors) - 1) * errors.std(ddof=1) * np.sqrt(1 + 1 / len(errors))
             excess = errors.mean() - paper
             if abs(excess) > reach:
                 words = ", clearly " + ("more" if excess > 0 else "fewer")
-            # More, but by what the luck of one net could be: neither shown nor refuted.
+            # More errors, but within the spread of single nets: undecided.
             holds = True if excess <= 0 else False if words else None
         claim = f"{nets[0]['title']}: {paper:g} errors or fewer"
         found.append(_claim(claim, f"{paper:g}", f"{spread(errors)} (s.d.){words}", holds))
@@ -62,8 +62,8 @@ def _counts(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def gap(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """How much of the way from the hard targets' errors to the teacher's is gone."""
-    nets = [nets_of(results, row) for row in COUNTED]
+    """The share of the gap between hard targets and the teacher that distillation closes."""
+    nets = [nets_of(results, row) for row in COMPARED]
     if not all(row and row[0]["paper"] is not None for row in nets):
         return []
     rows = [np.array(errors_of(row)) for row in nets]
@@ -85,11 +85,11 @@ def gap(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _warm(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """For wide nets, the temperatures from 8 on are alike."""
+    """Wide nets make about the same errors at all temperatures from 8 on."""
     found = []
     for width, cells in grid(results).items():
-        warm = [t for t in cells if t >= WARM]
-        if width < WIDE or len(warm) < 2:
+        warm = [t for t in cells if t >= MIN_WARM]
+        if width < MIN_WIDE or len(warm) < 2:
             continue
         errors = _matrix(cells, warm)
         means = errors.mean(0)
@@ -98,19 +98,19 @@ def _warm(results: dict[str, Any]) -> list[dict[str, Any]]:
             p = _permutation_p(errors)
             words += f" (p = {p:.2g}, permutations within seeds)"
             holds = p > 0.05
-        cold = [t for t in cells if t < WARM]
+        cold = [t for t in cells if t < MIN_WARM]
         if cold:
-            words += f"; T below {WARM:g}: {_against(cells, cold, warm)[2]} errors against them"
+            words += f"; T below {MIN_WARM:g}: {_against(cells, cold, warm)[2]} errors against them"
         claim = f"With {width} units a layer T = {_list(warm)} do about the same"
         found.append(_claim(claim, "“fairly similar”", words, holds))
     return found
 
 
 def _narrow(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """With 30 units, 2.5 … 4 are better than higher and lower temperatures."""
+    """Nets of 30 units make the fewest errors at temperatures 2.5 … 4."""
     cells = grid(results).get(NARROW, {})
-    best = [t for t in cells if NARROW_BEST[0] <= t <= NARROW_BEST[1]]
-    others = [[t for t in cells if t >= WARM], [t for t in cells if t < NARROW_BEST[0]]]
+    best = [t for t in cells if BEST_OF_NARROW[0] <= t <= BEST_OF_NARROW[1]]
+    others = [[t for t in cells if t >= MIN_WARM], [t for t in cells if t < BEST_OF_NARROW[0]]]
     if not best or not others[0]:
         return []
     words, fewer = [], []
@@ -128,7 +128,7 @@ def _narrow(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _threes(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """A net that was shown no 3 knows threes."""
+    """A net trained without any 3 recognises threes."""
     nets = nets_of(results, "no-threes")
     if not nets:
         return []
@@ -147,7 +147,7 @@ def _threes(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _sevens_eights(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """A net that was shown 7s and 8s alone knows the other digits."""
+    """A net trained on 7s and 8s alone recognises the other digits."""
     nets = nets_of(results, "sevens-eights")
     if not nets or "corrected" not in nets[0]:
         return []
@@ -161,15 +161,18 @@ def _sevens_eights(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _means(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of several teachers either mean serves."""
-    one, other = (np.array(errors_of(nets_of(results, row))) for row in ("arithmetic", "geometric"))
-    if not len(one) or not len(other):
+    """The arithmetic and the geometric mean of several teachers teach equally well."""
+    first, second = (
+        np.array(errors_of(nets_of(results, row))) for row in ("arithmetic", "geometric")
+    )
+    if not len(first) or not len(second):
         return []
-    difference, holds = float(one.mean() - other.mean()), None
+    difference, holds = float(first.mean() - second.mean()), None
     error = float("nan")
-    if min(len(one), len(other)) > 1:
-        error = float(np.sqrt(one.var(ddof=1) / len(one) + other.var(ddof=1) / len(other)))
-        holds = _is_above(difference, error, len(one) + len(other) - 2, 0) is None
+    if min(len(first), len(second)) > 1:
+        variances = [errors.var(ddof=1) / len(errors) for errors in (first, second)]
+        error = float(np.sqrt(sum(variances)))
+        holds = _is_above(difference, error, len(first) + len(second) - 2, 0) is None
     claim = "The arithmetic mean of several teachers serves as well as the geometric one"
     found = f"{plus_minus(difference, error, 1, sign=True)} errors, arithmetic minus geometric"
     return [_claim(claim, "either may be taken, without figures", found, holds)]
@@ -183,22 +186,24 @@ def _matrix(cells: dict[float, dict[int, int]], temperatures: list[float]) -> np
 
 
 def _against(
-    cells: dict[float, dict[int, int]], some: list[float], others: list[float]
+    cells: dict[float, dict[int, int]], first: list[float], second: list[float]
 ) -> tuple[float, float, str]:
-    """Mean errors at some temperatures minus at others, by seed: mean, standard error, both told.
+    """Errors at the first temperatures minus the second: mean over seeds, its error, both as text.
 
     Nets of one seed have the same teacher, whose luck cancels in the difference.
     """
-    errors = _matrix(cells, [*some, *others])
-    return _mean(errors[:, : len(some)].mean(1) - errors[:, len(some) :].mean(1), sign=True)
+    errors = _matrix(cells, [*first, *second])
+    return _mean(errors[:, : len(first)].mean(1) - errors[:, len(first) :].mean(1), sign=True)
 
 
 def _permutation_p(errors: np.ndarray) -> float:
-    """How often temperatures dealt anew within each seed differ as much as `errors` [S, T] do."""
-    dealt = np.random.default_rng(0).permuted(np.repeat(errors[None], DRAWS, axis=0), axis=2)
+    """The share of permutations within each seed that differ as much as `errors` [S, T]."""
+    permuted = np.random.default_rng(0).permuted(
+        np.repeat(errors[None], PERMUTATIONS, axis=0), axis=2
+    )
     # The variance of the means orders the draws as the F statistic does.
-    as_much = dealt.mean(1).var(1) >= errors.mean(0).var() * (1 - 1e-9)
-    return float((1 + as_much.sum()) / (1 + DRAWS))
+    as_much = permuted.mean(1).var(1) >= errors.mean(0).var() * (1 - 1e-9)
+    return float((1 + as_much.sum()) / (1 + PERMUTATIONS))
 
 
 def _mean(values: np.ndarray, sign: bool = False) -> tuple[float, float, str]:
@@ -226,7 +231,7 @@ def _t95(degrees: int) -> float:
 
 
 def _all(parts: list[bool | None]) -> bool | None:
-    """Whether all parts of a claim hold; None if none fails but some is not decided."""
+    """Whether all parts of a claim hold; None if one is undecided and none fails."""
     return False if False in parts else None if None in parts else True
 
 

@@ -16,7 +16,7 @@ from acoustic_kd.mnist.variants import DIGITS
 from acoustic_kd.reports.charts import WIDTH, Series, document, element, line, lines, text
 from acoustic_kd.soft_targets.read import read_soft_targets
 
-SURE = 0.9  # the teacher's probability of the label at temperature 1, of an image that is shown
+MIN_LABEL_PROBABILITY = 0.9  # of the teacher at temperature 1, for an image that is shown
 INK, GREY, LABEL, SECOND = "#222222", "#9a9a9a", "#1f6fb4", "#d9660d"
 IMAGE, BAR, ROW, LEFT, TOP = 56, 15, 78, 20, 64  # pixels of the soft targets' picture
 PANEL = 10 * BAR + 30
@@ -40,7 +40,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def soft_target_picture(results: dict[str, Any], directory: Path) -> str | None:
-    """One image a digit beside its soft targets; None if the experiment keeps none.
+    """One image of each digit beside its soft targets; None without soft targets.
 
     Args:
         directory: of the experiment, with its `frames` and `soft_targets`.
@@ -63,25 +63,25 @@ def soft_target_picture(results: dict[str, Any], directory: Path) -> str | None:
         _, targets = read_soft_targets(folders[t], frames, t).batch(torch.arange(len(frames)))
         soft[t] = targets.numpy().astype(np.float64)
     labels = frames.labels.numpy()
-    chosen = choose(labels, soft[temperatures[0]], temperatures[0], soft[middle])
+    chosen = choose_images(labels, soft[temperatures[0]], temperatures[0], soft[middle])
     images = frames.features[chosen].float().numpy().reshape(-1, SIDE, SIDE)
     return _draw_soft_targets(images, labels[chosen], {t: p[chosen] for t, p in soft.items()})
 
 
-def choose(
+def choose_images(
     labels: np.ndarray, coldest: np.ndarray, temperature: float, middle: np.ndarray
 ) -> list[int]:
-    """For each digit, of the images the teacher is sure of, the one most like another digit.
+    """For each digit, among images that the teacher is sure of, the one most like another digit.
 
     Args:
         labels: [N].
-        coldest: soft targets [N, K] at `temperature`, the lowest there is.
-        middle: soft targets [N, K] at the temperature where the likeness is judged.
+        coldest: soft targets [N, K] at `temperature`, the lowest.
+        middle: soft targets [N, K] whose second probability measures the likeness.
     """
     at_one = coldest**temperature  # one net's soft targets at T are p^(1/T), normalised
     at_one /= at_one.sum(1, keepdims=True)
     right = coldest.argmax(1) == labels
-    sure = right & (at_one[np.arange(len(labels)), labels] >= SURE)
+    sure = right & (at_one[np.arange(len(labels)), labels] >= MIN_LABEL_PROBABILITY)
     second = np.sort(middle, axis=1)[:, -2]
     chosen = []
     for digit in range(DIGITS):

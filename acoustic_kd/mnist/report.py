@@ -28,7 +28,7 @@ from acoustic_kd.reports.tables import as_markdown, as_text
 from acoustic_kd.system.files import write_text
 
 # The paper's section 3, of 10,000 test images.
-PAPER_CORRECTED = {  # experiment → how the biases are → shift, errors
+PAPER_CORRECTED = {  # experiment → method of bias correction → shift, errors
     5: {"": ("", "206 (133 on threes)"), "test": ("+3.5", "109 (14 on threes)")},
     6: {"": ("", "47.3 %"), "test": ("−7.6", "13.2 %")},
 }
@@ -42,7 +42,7 @@ def write_report(results: dict[str, Any], directory: Path) -> None:
         "temperatures": temperature_picture(results),
     }
     for name, svg in drawn.items():
-        if svg is None:  # nor may that of an earlier, larger run stay
+        if svg is None:  # delete that of an earlier, larger run
             (directory / f"{name}.svg").unlink(missing_ok=True)
         else:
             write_text(directory / f"{name}.svg", svg)
@@ -55,8 +55,8 @@ def section(results: dict[str, Any], pictures: Mapping[str, str], machine: str =
     """The report as lines of Markdown.
 
     Args:
-        pictures: `soft-targets` and `temperatures` (those there are) → where they lie.
-        machine: on which it ran, if that is known.
+        pictures: `soft-targets` and `temperatures`, if they were drawn → their paths.
+        machine: that it ran on, if known.
     """
     warning = comparability_warning(results)
     on = f" on {machine}" if machine else ""
@@ -163,17 +163,17 @@ def _claim_lines(results: dict[str, Any]) -> list[str]:
         for c in found
     ]
     return [
-        "What the paper says, and what was found. ± is here the standard error, where not marked "
-        "s.d. A claim holds or does not where the 95 % interval over nets (Student's t) leaves no "
-        "doubt; that things are alike holds where no difference is clear; a number of errors, "
-        "which is one net's in the paper, where one more net of ours would lie with 95 %.",
+        "The paper's claims, judged by these nets. ± is here the standard error, where not marked "
+        "s.d. A claim holds or does not hold if the 95 % interval over nets (Student's t) decides "
+        "it; a claim of equality holds if no difference is significant; a number of errors, which "
+        "is that of one net in the paper, is compared with the 95 % interval of one more net.",
         "",
         *lines,
     ]
 
 
 def _confusions(results: dict[str, Any]) -> list[list[str]]:
-    """Where the errors are: by pair of digits, and by digit."""
+    """Errors by pair of digits, and by digit."""
     rows = {row: nets_of(results, row) for row in ("hard", "distilled")}
     means = {row: confusions_of(nets).mean(0) for row, nets in rows.items() if nets}
     if not means:
@@ -205,7 +205,7 @@ def _images(results: dict[str, Any]) -> str:
 
 
 def _paper(net: dict[str, Any], how: str = "") -> str:
-    """What the paper has for a net, or nothing."""
+    """The paper's figure for a net, or nothing."""
     if net["experiment"] in PAPER_CORRECTED:
         shift, errors = PAPER_CORRECTED[net["experiment"]].get(how, ("", ""))
         return f"{errors}, shift {shift}" if shift else errors

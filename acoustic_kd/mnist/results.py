@@ -1,4 +1,4 @@
-"""What the report and the claims read off the results: nets by row, their errors, in words."""
+"""Read the results for the report and the claims: nets by variant, their errors, as text."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from acoustic_kd.reports.tables import plus_minus
 
-# How biases were corrected, and what the report calls it.
+# A method of bias correction → its name in the report.
 BIASES = {
     "": "as trained",
     "prior": "shifted to the prior",
@@ -17,34 +17,35 @@ BIASES = {
 
 
 def comparability_warning(results: dict[str, Any]) -> str:
-    """What keeps the figures from being compared with the paper's, or nothing."""
-    found = []
+    """Why the figures cannot be compared with the paper's, or nothing."""
+    reasons = []
     if not results["comparable"]:
-        found.append(
+        reasons.append(
             f"These figures are of {results['source']}, not of MNIST's test images: they are "
             "not comparable with the paper's."
         )
     if results["measured_on"] == "dev":
-        found.append("These are not test figures: they are of train images that were held out.")
-    return " ".join(found)
+        reasons.append("These are not test figures: they are of train images that were held out.")
+    return " ".join(reasons)
 
 
 def nets_by_variant(results: dict[str, Any], *experiments: int) -> list[list[dict[str, Any]]]:
-    """The nets of some experiments, those of one row and temperature together."""
-    found: dict[tuple, list[dict[str, Any]]] = {}
+    """The nets of some experiments, those of one variant and temperature together."""
+    groups: dict[tuple, list[dict[str, Any]]] = {}
     for experiment in experiments:
         for net in results["nets"]:
             if net["experiment"] == experiment:
-                found.setdefault((net["row"], net["temperature"]), []).append(net)
-    return list(found.values())
+                groups.setdefault((net["row"], net["temperature"]), []).append(net)
+    return list(groups.values())
 
 
 def nets_of(results: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The nets of a variant."""
     return [net for net in results["nets"] if net["row"] == name]
 
 
 def bias_corrections(nets: list[dict[str, Any]]) -> list[str]:
-    """How the biases of some nets were corrected, as trained first."""
+    """The methods of bias correction of some nets, first "": as trained."""
     return ["", *nets[0].get("corrected", ())]
 
 
@@ -77,11 +78,11 @@ def spread(values: Sequence[float] | np.ndarray, digits: int = 1, *, sign: bool 
 
 def grid(results: dict[str, Any]) -> dict[int, dict[float, dict[int, int]]]:
     """Experiment 4: width (widest first) → temperature → seed → errors."""
-    found: dict[int, dict[float, dict[int, int]]] = {}
+    errors: dict[int, dict[float, dict[int, int]]] = {}
     for net in results["nets"]:
         if net["experiment"] == 4 and net["temperature"] is not None:
-            cells = found.setdefault(net["width"], {}).setdefault(net["temperature"], {})
+            cells = errors.setdefault(net["width"], {}).setdefault(net["temperature"], {})
             cells[net["seed"]] = net["errors"]
     return {
-        width: dict(sorted(cells.items())) for width, cells in sorted(found.items(), reverse=True)
+        width: dict(sorted(cells.items())) for width, cells in sorted(errors.items(), reverse=True)
     }

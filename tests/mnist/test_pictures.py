@@ -14,7 +14,7 @@ from acoustic_kd.features.frames import Classes, FrameSequence, read_frames, wri
 from acoustic_kd.mnist.pictures import (
     LABEL,
     SECOND,
-    choose,
+    choose_images,
     png,
     soft_target_picture,
     temperature_picture,
@@ -101,11 +101,11 @@ def test_the_image_most_like_another_digit_is_chosen_among_those_the_teacher_is_
         ]
     ):
         at_one[row, label], at_one[row, (label + 1) % 10] = top, second
-    assert choose(labels, at_one, 1.0, at_one) == [1, 5]
+    assert choose_images(labels, at_one, 1.0, at_one) == [1, 5]
     # The same from soft targets at a higher temperature alone, as they are stored.
     warm = (at_one + 1e-9) ** (1 / 20)
     warm = (warm / warm.sum(1, keepdims=True)).astype(np.float16).astype(float)
-    assert choose(labels, warm, 20.0, warm) == [1, 5]
+    assert choose_images(labels, warm, 20.0, warm) == [1, 5]
 
 
 def test_the_soft_targets_of_a_tiny_experiment(tmp_path):
