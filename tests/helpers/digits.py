@@ -1,4 +1,4 @@
-"""Small pretended digits, ten patterns in noise, and a small experiment on them."""
+"""Small artificial digits, ten patterns in noise, and a small experiment on them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -36,7 +36,7 @@ quick:
 
 
 def make_digits(count: int, seed: int) -> Digits:
-    """Digits whose class shows: some of 7 × 7 squares inked for each, a few of them wrongly."""
+    """Digits with a pattern of 7 × 7 squares for each class, and a few wrong squares."""
     patterns = np.random.default_rng(99).random((10, 7, 7)) < 0.2
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(count) % 10)
@@ -51,7 +51,7 @@ def make_mnist(test_seed: int = 2) -> Mnist:
 
 
 def make_frames(digits: Digits, name: str = "train") -> Frames:
-    """The frames that an experiment makes of digits."""
+    """Digits as frames, as an experiment writes them."""
     return Frames(
         torch.from_numpy((digits.images / np.float32(255)).astype(np.float16)),
         torch.from_numpy(digits.labels),
@@ -64,7 +64,7 @@ def make_frames(digits: Digits, name: str = "train") -> Frames:
 def run_here(
     tasks: Sequence[Task], jobs: int, state: Callable[[], Any]
 ) -> Iterator[tuple[Task, Any]]:
-    """`run_tasks` in this process, which saves the start of others: each task in its turn."""
+    """`run_tasks` in this process, one task after the other: no other process has to start."""
     made = state()
     done: set[str] = set()
     for task in tasks:
@@ -80,6 +80,6 @@ def times(directory: Path) -> dict[str, int]:
 
 
 def written(before: dict[str, int], after: dict[str, int]) -> set[str]:
-    """The pieces of work (folders with a done.json) that were made anew."""
+    """The steps (folders with a done.json) that ran between two calls of `times`."""
     changed = {name for name in after if after[name] != before.get(name)}
     return {name.removesuffix("/done.json") for name in changed if name.endswith("/done.json")}

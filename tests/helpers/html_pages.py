@@ -14,10 +14,10 @@ class Element:
     children: list = field(default_factory=list)  # elements and texts
 
     def all(self, name: str) -> list["Element"]:
-        found = [self] if self.name == name else []
+        elements = [self] if self.name == name else []
         for child in self.children:
-            found += child.all(name) if isinstance(child, Element) else []
-        return found
+            elements += child.all(name) if isinstance(child, Element) else []
+        return elements
 
     def text(self) -> str:
         return "".join(c.text() if isinstance(c, Element) else c for c in self.children)
@@ -69,10 +69,10 @@ def read_page(content: str) -> Element:
 
 
 def every(element: Element) -> list[Element]:
-    found = [element]
+    elements = [element]
     for child in element.children:
-        found += every(child) if isinstance(child, Element) else []
-    return found
+        elements += every(child) if isinstance(child, Element) else []
+    return elements
 
 
 def tables(page: Element) -> list[list[list[str]]]:

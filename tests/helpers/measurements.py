@@ -31,12 +31,12 @@ PARAMETERS = {
 
 
 def measurement(name, words, right):
-    found = Measurement(name, name.split("-")[0].replace("member", "baseline"), 9.0, 0.5)
+    measured = Measurement(name, name.split("-")[0].replace("member", "baseline"), 9.0, 0.5)
     for split in ("dev", "test"):
         frames = {"u1": (right[0], 10), "u2": (right[1], 20)}
         decoded = [DecodingResult([], 10, True, 0.002), DecodingResult([], 20, False, 0.001)]
-        found.add(split, score(REFERENCES, words), frames, decoded)
-    return found
+        measured.add(split, score(REFERENCES, words), frames, decoded)
+    return measured
 
 
 def results_of(words, right):

@@ -161,13 +161,6 @@ def test_frames_are_the_images_between_0_and_1(finished):
         )
 
 
-@pytest.mark.slow
-def test_one_process_gives_the_bits_of_two(finished, variants, tmp_path):
-    run_on(make_mnist(), variants, tmp_path / "exp", jobs=1)
-    assert results_of(tmp_path / "exp") == results_of(finished)
-    assert weights(tmp_path / "exp") == weights(finished)
-
-
 # --- what is redone -----------------------------------------------------------------------------
 
 
@@ -259,7 +252,7 @@ def test_what_was_lost_is_made_again_to_the_same_bits_and_nothing_else(spoilt, v
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_bits(finished, variants, tmp_path):
+def test_a_killed_run_resumes_to_the_bits_of_one_by_two_processes(finished, variants, tmp_path):
     directory = tmp_path / "exp"
     with killed_at(160):  # two teachers and one hard net are done, another is under way
         run(variants, directory)
