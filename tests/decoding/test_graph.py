@@ -1,7 +1,9 @@
-"""The decoding graph: what paths it has, what they cost, and input that does not fit together."""
+"""The decoding graph: exactness against kaldifst's composition, path costs, files and refusals."""
 
 import json
 import re
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import kaldi_decoder
@@ -9,17 +11,145 @@ import kaldifst
 import numpy as np
 import pytest
 import spelled_graphs as spelling
+from composition import composed_alignment, composed_graph
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from acoustic_kd.alignment.viterbi import alignment_graph, force_align
 from acoustic_kd.decoding.graph.compile import build_graph
 from acoustic_kd.decoding.graph.contexts import contexts_of
 from acoustic_kd.decoding.graph.fst import from_kaldifst, read_fst, to_kaldifst
-from acoustic_kd.language.arpa import read_arpa
-from acoustic_kd.language.lexicon import Lexicon, read_lexicon
-from acoustic_kd.language.ngrams import train_lm
+from acoustic_kd.decoding.graph.hmm_states import self_loop_probability
+from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.system.errors import UserError
 
 WORDS = sorted(spelling.LEXICON.entries)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def random_lexicon(rng):
+    """Few phones, so that words begin alike, sound alike, or are the beginning of others."""
+    phones = [f"P{n}" for n in range(rng.integers(1, 5))]
+    entries = {}
+    for number in range(rng.integers(1, 9)):
+        prons = {
+            tuple(rng.choice(phones, size=min(rng.integers(1, 6), rng.integers(1, 6))).tolist())
+            for _ in range(rng.integers(1, 3))
+        }
+        entries[f"w{number}"] = tuple(sorted(prons))
+    return Lexicon(entries), ("SIL", *phones)
+
+
+def random_inventory(rng, phones):
+    """Random senones, which some phones share; silence depends on context in half of the cases."""
+    count, senones = len(phones), int(rng.integers(3, 40))
+    left, right = (rng.integers(rng.integers(1, 4), size=count) for _ in range(2))
+    by_class = rng.integers(senones, size=(3, count, 3, 3))
+    table = by_class[left[:, None, None], np.arange(count)[:, None], right]
+    if rng.random() < 0.5:
+        table[:, 0] = [0, 1, 2]
+    return spelling.FakeInventory(phones, table.astype(np.int32), senones)
+
+
+def random_arpa(rng, words, path):
+    """A back-off model of order 1 to 4 with random numbers."""
+    order = int(rng.integers(1, 5))
+    levels = [[("<s>",), ("</s>",), *((word,) for word in words)]]
+    while len(levels) < order:
+        longer = [
+            (*ngram, *last)
+            for ngram in levels[-1]
+            for last in levels[0]
+            if ngram[-1] != "</s>" and last != ("<s>",) and rng.random() < 0.25
+        ]
+        levels.append(longer[:60])
+    lines = ["\\data\\", *(f"ngram {n}={len(level)}" for n, level in enumerate(levels, start=1))]
+    for n, level in enumerate(levels, start=1):
+        lines += ["", f"\\{n}-grams:"]
+        for ngram in level:
+            backoff = f"\t{-rng.random():.6f}" if n < order and rng.random() < 0.9 else ""
+            lines.append(f"{-2 * rng.random():.6f}\t{' '.join(ngram)}{backoff}")
+    path.write_text("\n".join([*lines, "", "\\end\\", ""]))
+
+
+def best(fst, loglikes):
+    """Cost and a hash of the words of the best path by dynamic programming; None without a path."""
+    silent, emits = (np.flatnonzero(fst.arcs["ilabel"] == 0), np.flatnonzero(fst.arcs["ilabel"]))
+    cost = np.full(fst.num_states, np.inf)
+    words_into = np.zeros(fst.num_states, np.uint64)
+    cost[fst.start] = 0.0
+
+    def step(arc, more, into):
+        source, target = fst.source[arc], fst.arcs["nextstate"][arc]
+        reach = cost[source] + fst.arcs["weight"][arc] + more
+        order = np.lexsort((reach, target))
+        first = order[np.flatnonzero(np.diff(target[order], prepend=-1))]
+        first = first[reach[first] < into[target[first]]]
+        label = fst.arcs["olabel"][arc[first]].astype(np.uint64)
+        words = words_into[source[first]]
+        # The order of words does not count: paths that back off between two words cost the same.
+        return target[first], reach[first], words + label * label * label * np.uint64(1000003**3)
+
+    def follow():
+        while True:
+            target, reach, words = step(silent, 0.0, cost)
+            if not len(target):
+                return
+            cost[target], words_into[target] = reach, words
+
+    follow()
+    for row in loglikes:
+        unreached = np.full(fst.num_states, np.inf)
+        target, reach, words = step(emits, -row[fst.arcs["ilabel"][emits] - 1], unreached)
+        cost[:] = np.inf
+        cost[target], words_into[target] = reach, words
+        follow()
+    total = cost + fst.final
+    end = int(np.argmin(total))
+    return (total[end], int(words_into[end])) if np.isfinite(total[end]) else None
+
+
+def check_equal_best_paths(rng, built, composed, num_senones, utterances=4):
+    """Compare the best paths of random utterances of every length."""
+    for _ in range(utterances):
+        loglikes = rng.standard_normal((rng.integers(1, 50), num_senones)).astype(np.float32)
+        loglikes *= rng.choice([1, 8])
+        path, expected = best(built, loglikes), best(composed, loglikes)
+        assert (path is None) == (expected is None)
+        if path is not None:
+            np.testing.assert_allclose(path[0], expected[0], rtol=1e-5, atol=0.02)
+            assert path[1] == expected[1]
+
+
+@settings(max_examples=16, derandomize=True)
+@given(SEEDS)
+def test_random_models_have_equal_best_paths(seed):
+    rng = np.random.default_rng(seed)
+    lexicon, phones = random_lexicon(rng)
+    senones = random_inventory(rng, phones)
+    durations = rng.uniform(1, 20, senones.num_senones)
+    silence = float(rng.choice([0.1, 0.5, 0.8]))
+    with tempfile.TemporaryDirectory() as folder:
+        arpa = Path(folder, "lm.arpa")
+        random_arpa(rng, list(lexicon.entries), arpa)
+        build_graph(lexicon, arpa, senones, Path(folder, "g"), durations, silence)
+        built = read_fst(Path(folder, "g", "HCLG.fst"))
+        composed = composed_graph(lexicon, list(lexicon.entries), arpa, senones, durations, silence)
+    check_equal_best_paths(rng, built, composed, senones.num_senones)
+    assert built.num_states <= 3 * composed.num_states + 20
+
+
+@settings(max_examples=10, derandomize=True)
+@given(SEEDS)
+def test_random_transcripts_have_equal_best_paths(seed):
+    rng = np.random.default_rng(seed)
+    lexicon, phones = random_lexicon(rng)
+    senones = random_inventory(rng, phones)
+    words = rng.choice(list(lexicon.entries), size=rng.integers(0, 6)).tolist()
+    built = from_kaldifst(alignment_graph(lexicon, words, senones, silence_probability=0.3))
+    check_equal_best_paths(
+        rng, built, composed_alignment(lexicon, words, senones, 0.3), senones.num_senones
+    )
 
 
 def graph(tmp_path, senones, **settings):
@@ -28,34 +158,8 @@ def graph(tmp_path, senones, **settings):
     return read_fst(tmp_path / "g" / "HCLG.fst")
 
 
-def best_path(fst, path, num_senones):
-    """Input labels, output labels and graph cost of the best path for a spelled senone path."""
-    options = kaldi_decoder.FasterDecoderOptions(beam=500)
-    decoder = kaldi_decoder.FasterDecoder(fst, options)
-    decoder.decode(kaldi_decoder.DecodableCtc(spelling.loglikes(path, num_senones, 100.0)))
-    assert decoder.reached_final()
-    _, best = decoder.get_best_path()
-    _, inputs, outputs, weight = kaldifst.get_linear_symbol_sequence(best)
-    return inputs, outputs, weight.value1
-
-
-@pytest.mark.parametrize("contexts", [1, 2, 50])
-def test_the_best_path_has_the_senone_of_every_frame(tmp_path, contexts):
-    senones = spelling.inventory(contexts)
-    fst = to_kaldifst(graph(tmp_path, senones))
-    rng = np.random.default_rng(contexts)
-    for _ in range(10):
-        words = list(rng.choice(WORDS, size=rng.integers(1, 7)))
-        path = spelling.spell(words, senones, rng)
-        inputs, outputs, _ = best_path(fst, path, senones.num_senones)
-        assert [label - 1 for label in inputs] == path.tolist()
-        # Without contexts B EAT and BEET are alike; with many, words are told apart.
-        if contexts == 50:
-            assert [WORDS[label - 1] for label in outputs] == words
-
-
 def test_path_costs_are_those_of_the_models(tmp_path):
-    """B OH from a uniform unigram, one pause between: every factor by hand."""
+    """B OH from a uniform unigram, one pause between: every factor computed by hand."""
     senones = spelling.inventory(1)
     duration = np.linspace(1.5, 6, senones.num_senones)
     loop = 1 - 1 / duration
@@ -63,7 +167,10 @@ def test_path_costs_are_those_of_the_models(tmp_path):
     index = [senones.phones.index(p) for p in ("B", "IY", "SIL", "OW")]
     states = [senones.table[0, phone, 0, s] for phone in index for s in range(3)]
     frames = np.arange(12) % 4 + 1
-    _, outputs, cost = best_path(fst, np.repeat(states, frames), senones.num_senones)
+    loglikes = spelling.loglikes(np.repeat(states, frames), senones.num_senones, 100.0)
+    decoder = kaldi_decoder.FasterDecoder(fst, kaldi_decoder.FasterDecoderOptions(beam=500))
+    decoder.decode(kaldi_decoder.DecodableCtc(loglikes))
+    _, _, outputs, weight = kaldifst.get_linear_symbol_sequence(decoder.get_best_path()[1])
     assert [WORDS[label - 1] for label in outputs] == ["B", "OH"]
     hmm = sum(
         (n - 1) * np.log(loop[s]) + np.log(1 - loop[s]) for s, n in zip(states, frames, strict=True)
@@ -71,58 +178,20 @@ def test_path_costs_are_those_of_the_models(tmp_path):
     # No silence at the start, silence after B, none after OH.
     pauses = np.log(0.8) + np.log(0.2) + np.log(0.8)
     words = 3 * np.log(1 / (len(WORDS) + 1))
-    np.testing.assert_allclose(cost, -(hmm + pauses + words), rtol=1e-4)
+    np.testing.assert_allclose(weight.value1, -(hmm + pauses + words), rtol=1e-4)
 
 
-def test_a_back_off_model_costs_what_it_says(tmp_path):
-    """With a trigram, the cheapest way through G is the model's probability."""
-    senones = spelling.inventory(3)
-    text = [["B", "OH", "TEA"], ["OH", "TEA", "B"], ["EAT", "BEET"], ["TEAL"]] * 3
-    train_lm(text, WORDS, tmp_path / "lm.arpa")
-    build_graph(spelling.LEXICON, tmp_path / "lm.arpa", senones, tmp_path / "g")
-    fst = to_kaldifst(read_fst(tmp_path / "g" / "HCLG.fst"))
-    model = read_arpa(tmp_path / "lm.arpa")
-    rng = np.random.default_rng(0)
-    for words in (["B", "OH", "TEA"], ["TEAL", "B", "OH", "TEA"], ["OH", "OH"]):
-        path = spelling.spell(words, senones, rng, pauses=False)
-        _, outputs, cost = best_path(fst, path, senones.num_senones)
-        assert [WORDS[label - 1] for label in outputs] == words
-        lm = sum(
-            model.logprob(("<s>", *words[:i]), word) * np.log(10)
-            for i, word in enumerate([*words, "</s>"])
-        )
-        wanted = -lm - len(path) * np.log(0.5) - (len(words) + 1) * np.log(0.5)
-        assert cost <= wanted + 1e-2  # back-off paths may be cheaper than the model's own
-        assert cost >= wanted - 0.5
-
-
-def test_self_loops_are_one_a_state_and_add_up(tmp_path):
-    senones = spelling.inventory(4)
-    duration = np.random.default_rng(0).uniform(1.0, 300.0, senones.num_senones)
-    fst = graph(tmp_path, senones, mean_duration=duration)
-    p = np.clip(1 - 1 / duration, 0.01, 0.99)
-    is_loop = fst.arcs["nextstate"] == fst.source
-    assert len(np.unique(fst.source[is_loop])) == np.count_nonzero(is_loop)
-    senone = fst.arcs["ilabel"][is_loop] - 1
-    np.testing.assert_allclose(fst.arcs["weight"][is_loop], -np.log(p[senone]), rtol=1e-5)
-    # Whatever enters a state with a self-loop has the self-loop's senone.
-    of_state = np.full(fst.num_states, -1)
-    of_state[fst.source[is_loop]] = senone
-    entered = of_state[fst.arcs["nextstate"]]
-    emitting = fst.arcs["ilabel"] > 0
-    assert np.array_equal(fst.arcs["ilabel"][emitting] - 1, entered[emitting])
-    assert np.all(entered[~emitting] == -1)
+def test_self_loop_probabilities_are_limited():
+    found = self_loop_probability(np.array([1.0, 2.0, 4.0, 300.0]), 4)
+    np.testing.assert_allclose(found, [0.01, 0.5, 0.75, 0.99])
 
 
 def test_files_are_the_same_each_time_and_complete(tmp_path):
     senones = spelling.inventory(2)
     graph(tmp_path, senones)
     first = (tmp_path / "g" / "HCLG.fst").read_bytes()
-    assert sorted(p.name for p in (tmp_path / "g").iterdir()) == [
-        "HCLG.fst",
-        "graph.json",
-        "words.txt",
-    ]
+    names = {path.name for path in (tmp_path / "g").iterdir()}
+    assert names == {"HCLG.fst", "graph.json", "words.txt"}
     summary = json.loads((tmp_path / "g" / "graph.json").read_text())
     fst = graph(tmp_path, senones)
     assert (tmp_path / "g" / "HCLG.fst").read_bytes() == first
@@ -142,7 +211,7 @@ def test_arrays_and_kaldifst_agree(tmp_path):
     np.testing.assert_array_equal(again.final, fst.final)
 
 
-def test_forced_alignment_finds_every_frame(tmp_path):
+def test_forced_alignment_finds_the_senone_of_every_frame(tmp_path):
     senones = spelling.inventory(5)
     rng = np.random.default_rng(3)
     for words in (["A"], ["B", "B"], ["BEETLE", "EAT", "ILL", "A"]):
@@ -154,59 +223,25 @@ def test_forced_alignment_finds_every_frame(tmp_path):
     assert force_align(fst, np.zeros((0, senones.num_senones), np.float32)) is None
 
 
-def test_a_transcript_without_words_is_silence():
-    senones = spelling.inventory(2)
-    fst = alignment_graph(spelling.LEXICON, [], senones)
-    path = np.array([0, 0, 1, 2, 2, 2])
-    found = force_align(fst, spelling.loglikes(path, senones.num_senones))
-    assert found.tolist() == path.tolist()
-
-
-def test_homophones_and_phones_that_share_all_senones_can_be_determinised(tmp_path):
-    """The language model decides between words that sound alike."""
-    lexicon = Lexicon(
-        {"TO": (("T", "UW"),), "TWO": (("T", "UW"),), "TOOT": (("T", "UW", "T"),), "B": (("B",),)}
-    )
-    full = spelling.inventory(1, phones=("SIL", *lexicon.phones()))
-    table = np.broadcast_to(full.table[:, :1], full.table.shape)  # every phone is like silence
-    alike = spelling.FakeInventory(full.phones, table, full.num_senones)
-    train_lm([["TWO", "B"], ["TO"], ["TO"]], lexicon.entries, tmp_path / "lm.arpa")
-    for senones in (full, alike):
-        build_graph(lexicon, tmp_path / "lm.arpa", senones, tmp_path / "g")
-    build_graph(lexicon, tmp_path / "lm.arpa", full, tmp_path / "g")
-    fst = to_kaldifst(read_fst(tmp_path / "g" / "HCLG.fst"))
-    names = sorted(lexicon.entries)
-    for phones, words in ((("T", "UW"), ["TO"]), (("T", "UW", "B"), ["TWO", "B"])):
-        index = [full.phones.index(phone) for phone in phones]
-        path = np.array([full.table[0, phone, 0, state] for phone in index for state in range(3)])
-        _, outputs, _ = best_path(fst, path, full.num_senones)
-        assert [names[label - 1] for label in outputs] == words
-
-
-def refused(tmp_path, says, lexicon=spelling.LEXICON, **settings):
-    with pytest.raises(UserError, match=re.escape(says)) as caught:
-        build_graph(lexicon, tmp_path / "lm.arpa", settings.pop("senones", spelling.inventory(1)),
-                    tmp_path / "g", **settings)  # fmt: skip
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "g").exists()
-
-
-def test_words_that_the_lexicon_lacks_are_named(tmp_path):
-    spelling.arpa_uniform(tmp_path / "lm.arpa", tuple("abcdefgh"))
-    refused(tmp_path, "no pronunciation of a, b, c, d, e and 3 more")
-
-
-def test_input_that_does_not_fit_is_refused(tmp_path):
-    spelling.arpa_uniform(tmp_path / "lm.arpa")
-    other = Lexicon({**spelling.LEXICON.entries, "A": (("ZH",),)})
-    refused(tmp_path, "phones ZH are not in the senone inventory", lexicon=other)
-    refused(tmp_path, "mean_duration", mean_duration=np.ones(3))
-    refused(tmp_path, "silence_probability", silence_probability=1.0)
-    spelling.arpa_uniform(tmp_path / "lm.arpa", ())
-    refused(tmp_path, "no words in it")
-    text = (tmp_path / "lm.arpa").read_text()
-    (tmp_path / "lm.arpa").write_text(text[:-10])
-    refused(tmp_path, "cut short")
+@pytest.mark.parametrize(
+    ("message", "change"),
+    [
+        ("no pronunciation of a, b, c, d, e and 3 more", {"words": tuple("abcdefgh")}),
+        ("phones ZH are not in the senone inventory", {"lexicon": {"A": (("ZH",),)}}),
+        ("mean_duration", {"mean_duration": np.ones(3)}),
+        ("silence_probability", {"silence_probability": 1.0}),
+        ("no words in it", {"words": ()}),
+        ("cut short", {"cut": 10}),
+    ],
+)
+def test_input_that_does_not_fit_is_refused(tmp_path, message, change):
+    lexicon = Lexicon(spelling.LEXICON.entries | change.pop("lexicon", {}))
+    path = tmp_path / "lm.arpa"
+    spelling.arpa_uniform(path, change.pop("words", tuple(WORDS)))
+    path.write_text(path.read_text()[: -change.pop("cut", 1)])
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        build_graph(lexicon, path, spelling.inventory(1), tmp_path / "g", **change)
+    assert "\n" not in str(caught.value) and not (tmp_path / "g").exists()
 
 
 def test_a_damaged_graph_is_named(tmp_path):
@@ -219,19 +254,6 @@ def test_a_damaged_graph_is_named(tmp_path):
     path.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         read_fst(path)
-
-
-def test_an4(tmp_path, shared_data):
-    """The real lexicon and transcripts, trigram, 500 senones."""
-    etc = shared_data / "an4" / "etc"
-    lexicon = read_lexicon(etc / "an4.dic")
-    lines = (etc / "an4_train.transcription").read_text().splitlines()
-    text = [re.sub(r"</?s>|\(.*\)", "", line).split() for line in lines]
-    train_lm(text, lexicon.entries, tmp_path / "lm.arpa")
-    senones = spelling.inventory(5, phones=("SIL", *lexicon.phones()))
-    summary = build_graph(lexicon, tmp_path / "lm.arpa", senones, tmp_path / "g")
-    assert summary["words"] == len(lexicon.entries)
-    assert summary["states"] > 1000
 
 
 def test_triphones_are_joined_where_their_senones_are_the_same():

@@ -204,21 +204,20 @@ def test_any_number_of_processes_gives_the_same_in_the_same_order(graph_dir):
     items = [(f"u{n}", noisy(["B", "OH", "A"], n)) for n in (3, 1, 2, 5, 4)]
     weights = [(8.0, 0.5), (8.0, 0.5), (1.0, -2.0)]
     with decoder_pool(graph_dir) as decode:
-        one = decode(iter(items), weights)
-    with decoder_pool(graph_dir, jobs=2) as decode:
-        two = decode(iter(items[:2]), weights) | decode(iter(items[2:]), weights)
-    assert list(one) == list(two) == [name for name, _ in items]
+        in_one = decode(iter(items), weights)
+    with pytest.raises(UserError, match="bad: "), decoder_pool(graph_dir, jobs=2) as decode:
+        in_two = decode(iter(items[:2]), weights) | decode(iter(items[2:]), weights)
+        decode([("bad", np.zeros((2, 2), np.float32))], weights)
+    assert not multiprocessing.active_children()
+    assert list(in_one) == list(in_two) == [name for name, _ in items]
     decoder = Decoder(graph_dir)
     for name, matrix in items:
         lattice = decoder.lattice(matrix)
-        for found in (one[name], two[name]):
-            assert found.words == [lattice.best(*pair) for pair in weights]
-            assert found.reached_final == lattice.reached_final
-            assert found.num_frames == lattice.num_frames and found.seconds > 0
-            assert found.words[0] is found.words[1]  # the same words, one list
-    with pytest.raises(UserError, match="bad: "), decoder_pool(graph_dir, jobs=2) as decode:
-        decode([("bad", np.zeros((2, 2), np.float32))], weights)
-    assert not multiprocessing.active_children()
+        for result in (in_one[name], in_two[name]):
+            assert result.words == [lattice.best(*pair) for pair in weights]
+            assert result.reached_final == lattice.reached_final
+            assert result.num_frames == lattice.num_frames and result.seconds > 0
+            assert result.words[0] is result.words[1]  # the same words, one list
 
 
 def test_a_sweep_gives_what_each_setting_gives_alone(graph_dir):

@@ -2,26 +2,104 @@
 
 The order of composing, determinising and minimising is that of Kaldi's `mkgraph.sh`; see Mohri,
 Pereira and Riley, *Speech Recognition with Weighted Finite-State Transducers* (2008), section 4.
-
-Self-loops come last. Each arc into an HMM state carries the cost of leaving it, -ln(1 - p), and
-the state it leads to has a self-loop with cost -ln p ("reordered" in Kaldi's words): d frames in
-one HMM state cost -(d - 1) ln p - ln(1 - p), the geometric duration whose mean is 1 / (1 - p).
 """
 
+import math
 import subprocess
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import kaldifst
 import numpy as np
-from composed_lexicon import LexiconFst, make_lexicon_fst
 
 from acoustic_kd.decoding.graph.contexts import STATES, Inventory
 from acoustic_kd.decoding.graph.fst import ARC, FstArrays, from_kaldifst, make_arcs, to_kaldifst
 from acoustic_kd.decoding.graph.hmm_states import self_loop_probability
 from acoustic_kd.language.arpa import BOS, EOS
-from acoustic_kd.language.lexicon import Lexicon
+from acoustic_kd.language.lexicon import SILENCE, Lexicon
+
+START, LOOP, SILENT, AFTER_SILENCE = range(4)
+
+
+@dataclass(frozen=True)
+class LexiconFst:
+    """L with its disambiguation symbols.
+
+    Attributes:
+        fst: phones (and disambiguation symbols) → words, output labels sorted.
+        words: the words in the order of their labels, from label 1.
+        disambiguation: the phone-side labels of #0, #1, ….
+    """
+
+    fst: kaldifst.StdVectorFst
+    words: list[str]
+    disambiguation: list[int]
+
+
+def make_lexicon_fst(
+    lexicon: Lexicon, words: Sequence[str], phones: Sequence[str], silence_probability: float
+) -> LexiconFst:
+    """Build L for `words`: any sequence of words, with optional silence between and around them.
+
+    Labels are numbered as in Kaldi: 0 is epsilon; phone i of the inventory is i + 1, and the
+    disambiguation symbols #0, #1, … follow the phones; words count from 1, then #0.
+    """
+    words = sorted(set(words))
+    spelled = [(label, pron) for label, word in enumerate(words, 1) for pron in lexicon[word]]
+    marks = _disambiguation(pron for _, pron in spelled)
+    first_mark = len(phones) + 1
+    silence_mark = first_mark + max(marks, default=0) + 1
+    phone_label = {phone: label for label, phone in enumerate(phones, start=1)}
+
+    no_silence, silence = -math.log(1 - silence_probability), -math.log(silence_probability)
+    arcs = [
+        (START, 0, 0, no_silence, LOOP),
+        (START, 0, 0, silence, SILENT),
+        (SILENT, phone_label[SILENCE], 0, 0.0, AFTER_SILENCE),
+        (AFTER_SILENCE, silence_mark, 0, 0.0, LOOP),
+    ]
+    num_states = AFTER_SILENCE + 1
+    for (word, pronunciation), mark in zip(spelled, marks, strict=True):
+        labels = [phone_label[phone] for phone in pronunciation]
+        labels += [first_mark + mark] if mark else []
+        state = LOOP
+        for position, label in enumerate(labels[:-1]):
+            arcs.append((state, label, word if position == 0 else 0, 0.0, num_states))
+            state, num_states = num_states, num_states + 1
+        output = word if len(labels) == 1 else 0
+        arcs.append((state, labels[-1], output, no_silence, LOOP))
+        arcs.append((state, labels[-1], output, silence, SILENT))
+    final = np.full(num_states, np.inf, np.float32)
+    final[LOOP] = 0.0
+    fst = to_kaldifst(FstArrays(START, final, *make_arcs(arcs)))
+    kaldifst.connect(fst)
+    # #0 must pass through L to the language model's back-off arcs.
+    kaldifst.add_self_loops(fst, [first_mark], [len(words) + 1])
+    kaldifst.arcsort(fst, "olabel")
+    return LexiconFst(fst, words, list(range(first_mark, silence_mark + 1)))
+
+
+def _disambiguation(pronunciations) -> list[int]:
+    """For each pronunciation the number of its disambiguation symbol #1, #2, …; 0 for none.
+
+    One is needed where the same phones are another entry's too, or the beginning of another.
+    """
+    pronunciations = list(pronunciations)
+    count = Counter(pronunciations)
+    prefixes = {pron[:end] for pron in count for end in range(1, len(pron))}
+    used: Counter = Counter()
+    marks = []
+    for pron in pronunciations:
+        if count[pron] > 1 or pron in prefixes:
+            used[pron] += 1
+            marks.append(used[pron])
+        else:
+            marks.append(0)
+    return marks
 
 
 def composed_graph(
@@ -57,14 +135,7 @@ def compile_graph(
     inventory: Inventory,
     self_loop: np.ndarray,
 ) -> FstArrays:
-    """Compose H ∘ C ∘ L ∘ G and add the self-loops; input labels are senone + 1.
-
-    Args:
-        lexicon_fst: L.
-        grammar: G, an acceptor of word labels (and #0), input labels sorted.
-        inventory: the senones.
-        self_loop: [K] self-loop probabilities.
-    """
+    """Compose H ∘ C ∘ L ∘ G and add the self-loops; input labels are senone + 1."""
     graph = kaldifst.compose(lexicon_fst.fst, grammar)
     _determinise(graph)
     kaldifst.minimize_encoded(graph)
@@ -152,7 +223,7 @@ def _bypass_epsilons(fst: FstArrays) -> FstArrays:
 
 
 def _add_self_loops(fst: FstArrays, senones: np.ndarray, self_loop: np.ndarray) -> FstArrays:
-    """Add the self-loops and turn input labels into senone + 1 (see the module's head).
+    """Add the self-loops and turn input labels into senone + 1 as in `hmm_states`.
 
     A state entered by more than one HMM state, or also without one, gets a copy for each: the
     copy has the self-loop and an epsilon arc to the original, as in Kaldi's `AddSelfLoops`.

@@ -51,9 +51,7 @@ def test_every_utterance_is_aligned_to_its_letters(aligned):
 
 
 @pytest.mark.slow
-def test_killed_between_iterations_it_resumes_with_the_same_bytes(
-    prepared, aligned, tmp_path, capfd
-):
+def test_killed_between_iterations_it_resumes_bit_by_bit(prepared, aligned, tmp_path, capfd):
     killed = prepared.copy(tmp_path / "exp")
     folder = killed.directory / "align"
     model = folder / "flat" / "model.safetensors"
