@@ -15,16 +15,16 @@ from acoustic_kd.training.ensemble import log_likelihoods, posteriors
 
 
 class DnnAligner:
-    """Aligns utterances with trained models, which may be several: an ensemble.
+    """Aligns utterances with a trained model or an ensemble of them.
 
     The best path maximises the HMM's likelihood: scaled likelihoods (posterior over prior) times
-    the probabilities of going on in a state or leaving it, both with weight 1.
+    the probabilities of staying in a state or leaving it, both with weight 1.
 
     Args:
         models: in evaluation mode.
-        config: theirs.
-        inventory: the senones they know.
-        log_prior, durations: [K] of the senones, as `read_statistics` gives them.
+        config: of the models.
+        inventory: the senones of the models.
+        log_prior, durations: [K] of the senones, from `read_statistics`.
         bfloat16: multiply matrices in bfloat16.
     """
 
@@ -60,6 +60,7 @@ class DnnAligner:
             AlignmentFailure: a word is not in the lexicon, or the words do not fit the frames.
         """
         self._transcripts.check(words, len(features))
-        found = posteriors(self._models, self._config, features, self._bfloat16)
-        path = self._transcripts.path(words, log_likelihoods(found, self._log_prior))
+        probabilities = posteriors(self._models, self._config, features, self._bfloat16)
+        loglikes = log_likelihoods(probabilities, self._log_prior)
+        path = self._transcripts.path(words, loglikes)
         return self._transcripts.inventory.segmentation(name, path)

@@ -28,7 +28,7 @@ class AlignmentFailure(Exception):
 
 
 def check_transcript(words: Sequence[str], lexicon: Lexicon) -> None:
-    """Raise an AlignmentFailure for a transcript that no aligner can do anything with."""
+    """Raise an AlignmentFailure for a transcript with unknown words or without words."""
     unknown = [word for word in words if word not in lexicon]
     if unknown:
         raise AlignmentFailure(f"word '{unknown[0]}' is not in the lexicon")
@@ -55,7 +55,7 @@ class Segmentation:
         return int(self.durations.sum())
 
     def resized_to(self, frames: int) -> "Segmentation":
-        """The same segmentation over exactly `frames` frames: cut, or its last state drawn out.
+        """The same segmentation over exactly `frames` frames: cut, or its last state extended.
 
         Front ends disagree by a frame or two about where an utterance ends.
         """

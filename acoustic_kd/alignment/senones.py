@@ -104,10 +104,10 @@ class SenoneInventory:
         return self.table[left, centre, right].ravel(), segmentation.durations.ravel()
 
     def segmentation(self, name: str, targets: np.ndarray) -> Segmentation:
-        """The segmentation of which `targets`, int [T], are the senones; every state has a frame.
+        """The segmentation whose senones are `targets`, int [T]; every state has a frame.
 
-        A leaf is of one phone and one state, so the frame at which the state changes is all that
-        has to be found: a phone that follows itself begins where state 0 follows state 2.
+        A leaf belongs to one phone and one state, so the segments end where the state changes: a
+        phone that follows itself begins where state 0 follows state 2.
         """
         states = np.array([leaf.state for leaf in self.leaves])[targets]
         first = np.flatnonzero(np.diff(states, prepend=-1))

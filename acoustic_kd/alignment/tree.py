@@ -2,7 +2,7 @@
 
 Every triphone state seen in training is summarised by one diagonal Gaussian. Each state of each
 phone starts as one leaf; the leaf whose best question about the left or right phone raises the
-likelihood most is split, until there are as many leaves as asked for (Young, Odell and Woodland,
+likelihood most is split, until there are enough leaves (Young, Odell and Woodland,
 *Tree-based state tying*, 1994). The questions come from the data: clusters of phones that sound
 alike.
 """
@@ -21,7 +21,7 @@ from acoustic_kd.system.torchaudio_functions import compute_deltas, create_dct
 
 CEPSTRA = 13
 VARIANCE_FLOOR = 0.01
-MERGE_EVERY = 200_000  # segments held before they are added up by triphone state
+MAX_HELD_SEGMENTS = 200_000  # before they are summed by triphone state
 
 
 def cepstra(features: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ class Statistics:
         self._segments = 0
 
     def add(self, segmentation: Segmentation, features: np.ndarray) -> None:
-        """Take in one utterance: its segmentation and log-mel frames [T, D]."""
+        """Add one utterance: its segmentation and log-mel frames [T, D]."""
         left, centre, right = self._inventory.contexts(segmentation.phones).T
         count = len(self.phones)
         triphones = (left * count + centre) * count + right
@@ -65,11 +65,11 @@ class Statistics:
         sums = np.add.reduceat(moments, starts)
         self._held.append((keys, np.concatenate([durations[:, None], sums], axis=1)))
         self._segments += len(keys)
-        if self._segments >= MERGE_EVERY:
+        if self._segments >= MAX_HELD_SEGMENTS:
             self.merge()
 
     def merge(self) -> None:
-        """Add up what was taken in, by triphone state."""
+        """Sum the added segments by triphone state."""
         keys = np.concatenate([self.keys, *(k for k, _ in self._held)])
         moments = np.concatenate([self.moments, *(m for _, m in self._held)])
         order = np.argsort(keys, kind="stable")
@@ -121,10 +121,10 @@ def phone_clusters(moments: np.ndarray) -> list[np.ndarray]:
 
 
 def derive_questions(statistics: Statistics) -> np.ndarray:
-    """Questions about a neighbouring phone, boolean [Q, P]: is it one of these?
+    """Questions about a neighbouring phone, boolean [Q, P]: is it in this set of phones?
 
-    Phones are clustered by how each of their states sounds: the last state is what a right
-    neighbour hears of them, the first what a left neighbour does.
+    Phones are clustered by each of their states: a right neighbour follows the last state, and a
+    left neighbour precedes the first.
     """
     count = len(statistics.phones)
     centre = statistics.keys // (STATES * count) % count
@@ -147,8 +147,8 @@ class _Node:
     phone: int = field(compare=False)
     state: int = field(compare=False)
     contexts: np.ndarray = field(compare=False)  # [2, P]: the left and the right phones
-    rows: np.ndarray = field(compare=False)  # the statistics that fall into it
-    split: tuple[int, int] | None = field(compare=False)  # side and question; None: stays a leaf
+    rows: np.ndarray = field(compare=False)  # its statistics
+    split: tuple[int, int] | None = field(compare=False)  # side and question; None: it stays a leaf
 
 
 class _Grower:

@@ -1,7 +1,7 @@
 """Forced alignment: the best HMM-state path of a known transcript, and the times of its words.
 
-The labels of a lattice stand where a word parts from all others, which is not where it ends. So
-recognised words are aligned like a transcript, and their phones counted off.
+The labels of a lattice stand where a word diverges from all others, which is not where it ends. So
+recognised words are aligned like a transcript, and their phones counted.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from acoustic_kd.decoding.graph.grammar import linear_grammar
 from acoustic_kd.decoding.graph.hmm_states import self_loop_probability
 from acoustic_kd.language.lexicon import SILENCE, Lexicon
 
-WHOLE = 1e9  # a beam that drops nothing: graphs are small, and no best path can be missed
+UNLIMITED_BEAM = 1e9  # graphs of transcripts are small enough to drop nothing
 
 
 class Transcripts:
@@ -33,7 +33,7 @@ class Transcripts:
         lexicon: pronunciations.
         inventory: the senones.
         durations: [K] their mean durations in frames; default 2 each.
-        keep: hold on to the transcripts' graphs, which will be asked for again.
+        keep: keep the graphs of transcripts, for aligning them again.
     """
 
     def __init__(
@@ -58,20 +58,22 @@ class Transcripts:
                 f"at least {STATES * phones}"
             )
 
-    def path(self, words: list[str], loglikes: np.ndarray, beam: float = WHOLE) -> np.ndarray:
+    def path(
+        self, words: list[str], loglikes: np.ndarray, beam: float = UNLIMITED_BEAM
+    ) -> np.ndarray:
         """The senone of every frame, int32 [T].
 
         Args:
-            words: that `check` has let pass.
+            words: that `check` accepts.
             loglikes: [T, K].
-            beam: the search drops what is worse than the best by more, unless that leaves no path.
+            beam: the search drops paths worse than the best by more, unless that leaves no path.
 
         Raises:
             AlignmentFailure: the words do not fit the frames.
         """
         graph = self._graph(words)
         path = force_align(graph, loglikes, beam=beam)
-        if path is None and beam < WHOLE:
+        if path is None and beam < UNLIMITED_BEAM:
             path = force_align(graph, loglikes)
         if path is None:
             raise AlignmentFailure("the words do not fit the audio (no path)")
@@ -101,7 +103,7 @@ def alignment_graph(
     The best path's input labels through it are the forced alignment, senone + 1 a frame.
 
     Args:
-        contexts: of the inventory, where they are known; finding them takes longer than the rest.
+        contexts: of the inventory, if they are known; finding them takes longer than the rest.
     """
     loop = self_loop_probability(mean_duration, inventory.num_senones)
     grammar = linear_grammar(words)
@@ -113,7 +115,7 @@ def force_align(
     graph: kaldifst.StdVectorFst,
     loglikes: np.ndarray,
     acoustic_scale: float = 1.0,
-    beam: float = WHOLE,
+    beam: float = UNLIMITED_BEAM,
 ) -> np.ndarray | None:
     """The senone of every frame on the best path through an alignment graph.
 
@@ -133,8 +135,8 @@ def force_align(
     options = kaldi_decoder.FasterDecoderOptions(beam=beam)
     decoder = kaldi_decoder.FasterDecoder(graph, options)
     decoder.decode(kaldi_decoder.DecodableCtc(scaled))
-    found, path = decoder.get_best_path()
-    if not found or not decoder.reached_final():
+    exists, path = decoder.get_best_path()
+    if not exists or not decoder.reached_final():
         return None
     labels = kaldifst.get_linear_symbol_sequence(path)[1]
     return np.array(labels, dtype=np.int32) - 1
@@ -150,7 +152,7 @@ def align_words(
         loglikes: [T, K] log-likelihoods of the senones, not scaled.
 
     Returns:
-        None where the words do not fit the frames.
+        None if the words do not fit the frames.
     """
     try:
         path = transcripts.path(list(words), loglikes)
@@ -163,27 +165,29 @@ def align_words(
 def word_spans(
     segmentation: Segmentation, words: Sequence[str], lexicon: Lexicon
 ) -> list[tuple[int, int]] | None:
-    """Where in a segmentation each word is, in frames; None if its phones are not the words'.
+    """The frames of each word of a segmentation; None if its phones are not those of the words.
 
-    Where the phones could be shared out in several ways (`A` + `B C` or `A B` + `C`), which only
+    If the phones can be divided in several ways (`A` + `B C` or `A B` + `C`), which only
     variants of neighbouring words allow, the first variants in the lexicon win.
     """
     ends = np.cumsum(segmentation.durations.sum(1))
-    said = [n for n, phone in enumerate(segmentation.phones) if phone != SILENCE]
-    phones = tuple(segmentation.phones[n] for n in said)
+    spoken = [n for n, phone in enumerate(segmentation.phones) if phone != SILENCE]
+    phones = tuple(segmentation.phones[n] for n in spoken)
 
-    def whole(variant: tuple[str, ...], first: int) -> bool:
-        """Is it said from phone `first` on, with no silence inside?"""
+    def is_spoken(variant: tuple[str, ...], first: int) -> bool:
+        """Whether the variant is spoken from phone `first` on, without silence inside."""
         last = first + len(variant)
-        return phones[first:last] == variant and said[last - 1] - said[first] == len(variant) - 1
+        return (
+            phones[first:last] == variant and spoken[last - 1] - spoken[first] == len(variant) - 1
+        )
 
-    # For each word, the numbers of phones that may be behind those up to it, and from where.
+    # For each word: number of phones up to its end → number of phones up to its beginning.
     reached: list[dict[int, int]] = [{0: 0}]
     for word in words:
         following: dict[int, int] = {}
         for first in reached[-1]:
             for variant in lexicon[word]:
-                if whole(variant, first):
+                if is_spoken(variant, first):
                     following.setdefault(first + len(variant), first)
         reached.append(following)
     last = len(phones)
@@ -192,7 +196,7 @@ def word_spans(
     spans = []
     for sources in reached[:0:-1]:
         first = sources[last]
-        begun = ends[said[first] - 1] if said[first] else 0
-        spans.append((int(begun), int(ends[said[last - 1]])))
+        begun = ends[spoken[first] - 1] if spoken[first] else 0
+        spans.append((int(begun), int(ends[spoken[last - 1]])))
         last = first
     return spans[::-1]

@@ -1,10 +1,10 @@
-"""How sure a lattice is of the words of its best path: posteriors by forward-backward.
+"""Confidences of the words of a lattice's best path: posteriors by forward-backward.
 
 A path has the probability exp(-cost) / Σ exp(-cost of every path), with the costs of `Lattice` at
-the weights that were tuned: acoustic scores are divided by the LM weight, and so are on the scale
+the tuned weights: acoustic scores are divided by the LM weight, and so are on the scale
 of the language model's probabilities (Wessel et al., *Confidence Measures for Large Vocabulary
-Continuous Speech Recognition*, 2001). The lattice holds what the beam left, so posteriors are a
-little too high.
+Continuous Speech Recognition*, 2001). The lattice lacks the paths outside of the beam, so
+posteriors are a little too high.
 """
 
 from dataclasses import dataclass
@@ -42,8 +42,8 @@ def arc_posteriors(lattice: Lattice, lm_weight: float, penalty: float = 0.0) -> 
         _sum_along(lattice.source, lattice.target, level, step, forward)
         _sum_along(lattice.target, lattice.source, -level, step, backward)
         total = backward[0] if nodes else -np.inf
-        found = np.exp(forward[lattice.source] + step + backward[lattice.target] - total)
-    return Posteriors(float(total), np.nan_to_num(found, nan=0.0))
+        arcs = np.exp(forward[lattice.source] + step + backward[lattice.target] - total)
+    return Posteriors(float(total), np.nan_to_num(arcs, nan=0.0))
 
 
 def _sum_along(
@@ -71,9 +71,9 @@ def _sum_along(
 
 
 def frames_of(lattice: Lattice) -> np.ndarray:
-    """The frame [A] before which each arc ends: arcs that hear a frame are those with a cost.
+    """The frame [A] before which each arc ends: an arc of a frame has an acoustic cost.
 
-    A log-likelihood must therefore not be exactly 0 (`audible`).
+    A log-likelihood must therefore not be exactly 0 (`avoid_exact_zeros`).
     """
     frame = np.zeros(len(lattice.final), np.int64)
     starts = np.flatnonzero(np.diff(lattice.level, prepend=-1))
@@ -85,18 +85,18 @@ def frames_of(lattice: Lattice) -> np.ndarray:
 
 
 def avoid_exact_zeros(loglikes: np.ndarray) -> np.ndarray:
-    """Log-likelihoods of which none is exactly 0."""
+    """Log-likelihoods with a tiny number instead of each 0."""
     return np.where(loglikes == 0, 1e-30, loglikes)
 
 
 def best_words(
     lattice: Lattice, lm_weight: float, penalty: float = 0.0
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """The words of the best path, and how sure the lattice is of each.
+    """The words of the best path and their confidences.
 
-    A word's label is given where the word parts from all others, a few frames sooner or later on
-    different paths. So the confidence is the probability of that label anywhere between the middle
-    towards the label before it and the middle towards the label after it.
+    A word's label is where the word diverges from all others, a few frames earlier or later on
+    different paths. So the confidence is the probability of that label anywhere from the middle
+    between it and the previous label to the middle between it and the next.
 
     Returns:
         N words, their confidences [N] in [0, 1], and the frames [N] at which their labels are.
@@ -119,5 +119,5 @@ def best_words(
     word = lattice.word[path] * longest
     low = np.searchsorted(key, word + np.maximum(first, -1.0), "right")
     high = np.searchsorted(key, word + np.minimum(last, longest - 1), "right")
-    found = np.clip(sums[high] - sums[low], 0.0, 1.0)
-    return [lattice.words[label] for label in lattice.word[path]], found, at
+    confidences = np.clip(sums[high] - sums[low], 0.0, 1.0)
+    return [lattice.words[label] for label in lattice.word[path]], confidences, at

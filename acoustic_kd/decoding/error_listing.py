@@ -1,4 +1,4 @@
-"""Reference above hypothesis, for people: totals, every utterance, the most frequent confusions."""
+"""A readable listing of errors: totals, each utterance aligned, the most frequent confusions."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,18 +9,18 @@ import kaldialign
 from acoustic_kd.decoding.scoring import Transcripts, check_hypotheses, error_counts
 from acoustic_kd.system.files import write_text
 
-NOTHING = "***"  # stands opposite an inserted or a deleted word
-WIDTH = 100  # columns of a line
-MOST = 30  # confusions of each kind that are listed
+GAP = "***"  # opposite an inserted or a deleted word
+MAX_LINE_COLUMNS = 100
+MAX_LISTED_CONFUSIONS = 30  # of each kind of error
 
 Pairs = list[tuple[str, str]]  # reference and hypothesis
 
 
 def write_alignments(path: Path, references: Transcripts, hypotheses: Transcripts) -> None:
-    """Write the totals, one block an utterance, and what was most often taken for what."""
+    """Write the totals, one block an utterance, and the most frequent confusions."""
     check_hypotheses(references, hypotheses)
     aligned = {
-        name: kaldialign.align(list(reference), list(hypotheses[name]), NOTHING)
+        name: kaldialign.align(list(reference), list(hypotheses[name]), GAP)
         for name, reference in references.items()
     }
     blocks = [_totals(references, hypotheses)]
@@ -44,7 +44,7 @@ def _mark(pair: tuple[str, str]) -> str:
     reference, hypothesis = pair
     if reference == hypothesis:
         return " "
-    return "I" if reference == NOTHING else "D" if hypothesis == NOTHING else "S"
+    return "I" if reference == GAP else "D" if hypothesis == GAP else "S"
 
 
 def _block(name: str, words: int, pairs: Pairs) -> str:
@@ -63,12 +63,12 @@ def _block(name: str, words: int, pairs: Pairs) -> str:
 
 
 def _wrapped(pairs: Pairs) -> Iterator[Pairs]:
-    """The pairs in lines of at most WIDTH columns; of one pair at least."""
+    """The pairs in lines of at most MAX_LINE_COLUMNS, each with at least one pair."""
     line: Pairs = []
     used = len("ref")
     for pair in pairs:
         width = 1 + max(map(len, pair))
-        if line and used + width > WIDTH:
+        if line and used + width > MAX_LINE_COLUMNS:
             yield line
             line, used = [], len("ref")
         line.append(pair)
@@ -77,13 +77,13 @@ def _wrapped(pairs: Pairs) -> Iterator[Pairs]:
 
 
 def _confusions(wrong: Counter[tuple[str, str]]) -> Iterator[str]:
-    """A list for each kind of error there is, the most frequent first, then by the alphabet."""
+    """A list for each kind of error, the most frequent confusions first, then in sorted order."""
     titles = {"S": "Substitutions", "D": "Deletions", "I": "Insertions"}
     for kind, title in titles.items():
-        found = sorted((-n, pair) for pair, n in wrong.items() if _mark(pair) == kind)
+        ranked = sorted((-n, pair) for pair, n in wrong.items() if _mark(pair) == kind)
         rows = [
-            f"{-count:6d}  {' -> '.join(word for word in pair if word != NOTHING)}"
-            for count, pair in found[:MOST]
+            f"{-count:6d}  {' -> '.join(word for word in pair if word != GAP)}"
+            for count, pair in ranked[:MAX_LISTED_CONFUSIONS]
         ]
         if rows:
-            yield "\n".join([f"{title}, the most frequent of {len(found)} kinds:", *rows]) + "\n"
+            yield "\n".join([f"{title}, the most frequent of {len(ranked)} kinds:", *rows]) + "\n"

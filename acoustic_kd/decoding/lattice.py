@@ -15,7 +15,7 @@ import numpy as np
 
 from acoustic_kd.decoding.graph.fst import concatenated_ranges
 
-ARCS_AT_ONCE = 1024  # whose costs under all weights are worked out together
+ARCS_AT_ONCE = 1024  # arcs whose costs with all weights are computed together
 
 
 @dataclass
@@ -31,9 +31,9 @@ class Lattice:
         graph, acoustic: [A] float32; the acoustic cost is not scaled.
         final: [N] float32, graph cost of ending in each node; infinity where the path goes on.
         num_frames: frames of 10 ms in the utterance.
-        reached_final: false if no path ended in a final state of the graph: the best partial
-            path is then given, and the caller should count such utterances.
-        seconds: time the search took.
+        reached_final: false if no path ended in a final state of the graph: the best path is then
+            partial, and the caller should count such utterances.
+        seconds: time of the search.
     """
 
     words: list[str]
@@ -58,14 +58,14 @@ class Lattice:
         Pairs that give the same words share one list of them.
         """
         known: dict[bytes, list[str]] = {}
-        found = []
+        words = []
         for path in self.best_arcs(settings):
             labels = self.word[path]
             labels = labels[labels > 0]
             if (key := labels.tobytes()) not in known:
                 known[key] = [self.words[label] for label in labels.tolist()]
-            found.append(known[key])
-        return found
+            words.append(known[key])
+        return words
 
     def best_arcs(self, settings: Sequence[tuple[float, float]]) -> list[np.ndarray]:
         """For each pair (LM weight, word insertion penalty) the arcs of the best path, in order."""
@@ -93,7 +93,7 @@ class Lattice:
     def _trace_back(
         self, cost: np.ndarray, starts: np.ndarray, lm_weight: np.ndarray, penalty: np.ndarray
     ) -> list[np.ndarray]:
-        """The arcs of the best paths: of those into a node, the one by which its cost is so low."""
+        """The arcs of the best paths: for each node, an arc that gives it its cost."""
         first = np.zeros(len(self.final), np.int64)
         first[self.target[starts]] = starts
         into = np.zeros(len(self.final), np.int64)  # arcs

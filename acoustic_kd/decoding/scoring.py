@@ -18,7 +18,7 @@ from acoustic_kd.system.files import read_lines
 
 REPLICATIONS = 10_000
 SEED = 0
-BLOCK = 500  # replications drawn at once, to bound memory
+BLOCK_REPLICATIONS = 500  # drawn together, to bound memory
 
 Transcripts = Mapping[str, Sequence[str]]
 
@@ -56,11 +56,8 @@ class Tuning:
     table: dict[tuple[float, float], float]
 
     @property
-    def at_the_edge(self) -> list[str]:
-        """Which of the two is the least or the greatest that was tried: better ones may lie beyond.
-
-        Each as the setting that lists what is tried.
-        """
+    def edge_settings(self) -> list[str]:
+        """Settings whose grid ends at the chosen value, so that a better one may lie beyond it."""
         weights, penalties = (sorted(set(grid)) for grid in zip(*self.table, strict=True))
         chosen = {
             "decode.lm_weights": (self.lm_weight, weights),
@@ -81,7 +78,7 @@ def score(references: Transcripts, hypotheses: Transcripts) -> Score:
 def pooled(counts: np.ndarray) -> Score:
     """The score of `error_counts`, or of their sum over several systems with the same references.
 
-    Of such a sum the percentage is the systems' mean; errors and words are those of all together.
+    The percentage of such a sum is the systems' mean; errors and words are totals.
     """
     errors, words, substitutions, insertions, deletions = counts.sum(axis=0).tolist()
     low, high = np.percentile(replicate(counts[:, :1], counts[:, 1]), [2.5, 97.5])
@@ -113,11 +110,11 @@ def tune(
 ) -> Tuning:
     """Find the LM weight and the word insertion penalty with the least WER; on dev, never on test.
 
-    Of equally good settings the one nearest to the middle of the grid wins, then the first.
+    Among equally good settings the one nearest to the middle of the grid wins, then the first.
 
     Args:
-        hypotheses: utterance → what was recognised at each pair of `grid_of` the two.
-        join: what the graph's labels are → words.
+        hypotheses: utterance → labels recognised with each pair of `grid_of`.
+        join: makes words of the graph's labels, for instance of pieces.
     """
     settings = grid_of(lm_weights, penalties)
     check_hypotheses(references, hypotheses)
@@ -126,10 +123,10 @@ def tune(
         words += len(reference)
         # Many settings give the same words: each result is compared once.
         known: dict[tuple[str, ...], int] = {}
-        for number, found in zip(range(len(settings)), hypotheses[name], strict=True):
-            hypothesis = tuple(found)
+        for number, labels in zip(range(len(settings)), hypotheses[name], strict=True):
+            hypothesis = tuple(labels)
             if hypothesis not in known:
-                known[hypothesis] = kaldialign.edit_distance(reference, join(found))["total"]
+                known[hypothesis] = kaldialign.edit_distance(reference, join(labels))["total"]
             errors[number] += known[hypothesis]
     columns = len(penalties)
 
@@ -171,8 +168,8 @@ def replicate(errors: np.ndarray, words: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(SEED)
     count = len(words)
     rates = []
-    for _ in range(REPLICATIONS // BLOCK):
-        times = rng.multinomial(count, np.full(count, 1 / count), size=BLOCK)
+    for _ in range(REPLICATIONS // BLOCK_REPLICATIONS):
+        times = rng.multinomial(count, np.full(count, 1 / count), size=BLOCK_REPLICATIONS)
         drawn = times @ words
         # Draws of empty references alone have no error rate.
         rates.append(100 * (times @ errors)[drawn > 0] / drawn[drawn > 0, None])

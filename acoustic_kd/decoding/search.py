@@ -31,12 +31,12 @@ class SearchSettings:
 
     Attributes:
         beam: paths this much worse than the frame's best are dropped.
-        max_active: the beam is narrowed where more states than so many would go on to the next
-            frame: to the beam that leaves so many, and `BEAM_DELTA`.
+        max_active: if more states than this are in the beam of a frame, the beam is narrowed to the
+            one that leaves so many, plus `BEAM_DELTA`.
         lattice_beam: the lattice keeps paths up to this much worse than the best.
         acoustic_scale: weight of the acoustic log-likelihoods during the search, 1 / LM weight.
-        max_lattice_arcs: at most so many arcs a frame stay in the lattice: where a weak model
-            leaves more, the lattice beam is narrowed until they are so few.
+        max_lattice_arcs: arcs a frame in the lattice; if a weak model leaves more, the lattice beam
+            is narrowed.
     """
 
     beam: float = 13.0
@@ -47,7 +47,7 @@ class SearchSettings:
 
     @classmethod
     def of(cls, config: DecodeConfig) -> "SearchSettings":
-        """The limits that a recipe sets."""
+        """The limits in the settings."""
         return cls(config.beam, config.max_active, config.lattice_beam, config.acoustic_scale)
 
 
@@ -101,12 +101,12 @@ class Decoder:
                 f"{senones} senones; build the graph from the model's senones"
             )
         if not np.isfinite(loglikes).all():
-            raise UserError(f"{name}: log-likelihoods that are not finite; check the model")
+            raise UserError(f"{name}: some log-likelihoods are not finite; check the model")
 
     def _search(self, loglikes: np.ndarray, name: str) -> list[Frame]:
         """The tokens after 0, 1, … frames, as far as paths go; all but the latest are pruned."""
         frames = [self._first_frame()]
-        settled = held = 0  # frames that only the last pruning changes further, and their bytes
+        settled = held = 0  # frames that only the last pruning still changes, and their bytes
         scaled = np.zeros(loglikes.shape[1] + 1, np.float32)  # by input label
         for number, row in enumerate(loglikes, start=1):
             np.multiply(row, -self.settings.acoustic_scale, out=scaled[1:], casting="same_kind")
@@ -115,7 +115,7 @@ class Decoder:
                 break
             frames.append(following)
             if number % PRUNE_INTERVAL == 0:
-                # Older frames hardly change any more; the last pruning sees to them.
+                # Older frames hardly change any more; the last pruning covers them.
                 since = max(0, number - 2 * PRUNE_INTERVAL)
                 undecided = np.zeros(len(following.state), np.float32)
                 prune(frames, since, undecided, self.settings.lattice_beam, self.graph.rank)
@@ -165,7 +165,7 @@ class Decoder:
         return following
 
     def _choose(self, cost: np.ndarray) -> tuple[np.ndarray, float]:
-        """The tokens that go on, and the beam for where they go."""
+        """The tokens to advance, and the beam of the next frame."""
         best, beam, limit = cost.min(), self.settings.beam, self.settings.max_active
         if len(cost) <= limit:
             return np.flatnonzero(cost <= best + beam), beam
@@ -179,7 +179,7 @@ class Decoder:
         Costs stay in `best`, and the tokens' numbers in `index`, for the caller to clear.
         """
         fst, rank = self.graph.fst, self.graph.rank
-        reached, found = [states], []
+        reached, links_found = [states], []
         pending = states[fst.states_at(states)["ieps"] > 0]
         while len(pending):
             # In the order of rank each state's cost is settled before its arcs are followed.
@@ -200,12 +200,14 @@ class Decoder:
             np.minimum.at(self.best, target, cost)
             pending = np.concatenate([pending, fresh[fst.states_at(fresh)["ieps"] > 0]])
             reached.append(fresh)
-            found.append((source.take(place), target, arc.take(place), record["weight"], cost))
+            links_found.append(
+                (source.take(place), target, arc.take(place), record["weight"], cost)
+            )
         state = np.concatenate(reached)
         self.index[state] = np.arange(len(state), dtype=np.int32)
         links = np.zeros(0, LINK)
-        if found:
-            source, target, arc, step, cost = map(np.concatenate, zip(*found, strict=True))
+        if links_found:
+            source, target, arc, step, cost = map(np.concatenate, zip(*links_found, strict=True))
             near = cost <= self.best.take(target) + self.settings.lattice_beam
             links = make_links(self.index.take(source), self.index.take(target), arc, step)[near]
         return Frame(state.astype(np.int32), self.best.take(state), links)
@@ -219,12 +221,12 @@ def _distinct(values: np.ndarray, scratch: np.ndarray) -> np.ndarray:
 
 
 def _check_memory(held: int, frames: int, in_all: int, name: str) -> None:
-    """Refuse an utterance whose lattice would not fit.
+    """Raise a UserError if the lattice of an utterance would not fit in memory.
 
     Args:
         held: bytes of the lattice's first frames.
-        frames: how many those are.
-        in_all: frames of the utterance.
+        frames: the number of these frames.
+        in_all: all frames of the utterance.
         name: the utterance.
     """
     free = usable(free_host_memory())
@@ -234,7 +236,7 @@ def _check_memory(held: int, frames: int, in_all: int, name: str) -> None:
     needed = held * (in_all - frames) / frames
     if needed > free:
         raise UserError(
-            f"{name}: {in_all / 100:.0f} s of speech, whose lattice would take "
+            f"{name}: the lattice of {in_all / 100:.0f} s of speech would take "
             f"{(held + needed) / 1e9:.1f} GB, more than is free; narrow decode.lattice_beam or "
-            "decode.beam, let fewer processes run (decode.jobs), or cut the recording"
+            "decode.beam, run fewer processes (decode.jobs), or cut the recording"
         )

@@ -1,4 +1,4 @@
-"""HCLG as the search reads it: mapped from disk, with the order of its epsilon arcs."""
+"""HCLG mapped from disk for the search, with the order of its epsilon arcs."""
 
 from pathlib import Path
 
@@ -10,14 +10,15 @@ from acoustic_kd.system.files import read_json, read_lines
 
 
 class SearchGraph:
-    """A graph on disk; what is computed of it is a byte a state.
+    """A graph on disk, with one byte a state computed from it.
 
     Attributes:
         num_senones: K.
         words: by label; label 0 is none.
         fst: states and arcs; arcs are sorted by state and input label, so that each state's
             epsilon arcs come first. Input labels are senone + 1.
-        rank: [S] the longest run of epsilon arcs into each state: the order to follow them in.
+        rank: [S] the longest chain of epsilon arcs into each state; arcs are followed in the order
+            of the ranks of their sources.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,7 +35,7 @@ class SearchGraph:
 
 
 def epsilon_ranks(fst: FstRecords) -> np.ndarray:
-    """[S] the longest run of epsilon arcs into each state."""
+    """[S] the longest chain of epsilon arcs into each state."""
     state = fst.states.view(STATE)[:, 0]
     source = np.flatnonzero(state["ieps"])
     size = state["ieps"][source]
@@ -45,9 +46,9 @@ def epsilon_ranks(fst: FstRecords) -> np.ndarray:
     while len(source):
         level += 1
         rank[target] = level
-        after_another = np.zeros(len(state), bool)
-        after_another[target] = True
-        stays = after_another[source]
+        is_target = np.zeros(len(state), bool)
+        is_target[target] = True
+        stays = is_target[source]
         if stays.all():
             raise UserError("graph: has a cycle of epsilon arcs; build it again")
         source, target = source[stays], target[stays]

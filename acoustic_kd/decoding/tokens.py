@@ -1,4 +1,4 @@
-"""The tokens of a search, frame by frame, and what is dropped of them: pruning backwards in time.
+"""The tokens of a search, frame by frame, and their pruning backwards in time.
 
 Povey et al., *Generating Exact Lattices in the WFST Framework* (2012), section 3: an arc stays if
 the best path through it is within the lattice beam of the best path of all.
@@ -90,7 +90,7 @@ def prune(
 
 
 def _prune_silent(frame: Frame, extra: np.ndarray, beam: float, rank: np.ndarray) -> None:
-    """The same for a frame's epsilon arcs; `extra` is brought up to date."""
+    """Prune the epsilon arcs of a frame and update `extra`."""
     links = frame.silent
     if not len(links):
         return
@@ -162,8 +162,8 @@ def collect(
     first = np.cumsum([0, *(len(frame.state) for frame in frames)])
     final = np.full(first[-1], np.inf, np.float32)
     final[first[-2] :] = end
-    said = frames if len(loglikes) else []
-    groups = [group for frame in said for group in (frame.silent, frame.emitting)]
+    searched = frames if len(loglikes) else []
+    groups = [group for frame in searched for group in (frame.silent, frame.emitting)]
     size = [len(group) for group in groups]
     links = np.concatenate([np.zeros(0, LINK), *groups])
     before = np.repeat(np.arange(len(groups)) // 2, size)  # the frame whose tokens they leave

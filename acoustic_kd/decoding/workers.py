@@ -1,7 +1,6 @@
-"""Decoding many utterances in many processes, each under many weights.
+"""Decoding of many utterances in several processes, each with many weights.
 
-A lattice takes some kilobytes a frame: it stays in the process that made it, and the words alone
-leave it.
+A lattice takes some kilobytes a frame. It stays in the process that made it, which returns words.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,14 +17,14 @@ from acoustic_kd.system.parallel import worker_map
 
 @dataclass(frozen=True)
 class DecodingResult:
-    """What was recognised in one utterance.
+    """The words recognised in one utterance.
 
     Attributes:
-        words: for each pair of weights that was asked for; equal ones are the same list.
+        words: for each pair of weights; equal results are the same list.
         num_frames: of 10 ms.
         reached_final: false if no path ended in a final state of the graph: the words are those of
             the best partial path, and the caller should count such utterances.
-        seconds: time the search took, without that of choosing words.
+        seconds: time of the search, without the choice of words.
     """
 
     words: list[list[str]]
@@ -35,9 +34,8 @@ class DecodingResult:
 
 
 Weights = Sequence[tuple[float, float]]  # (LM weight, word insertion penalty) …
-# (utterance, [T, K] log-likelihoods not scaled) …, taken one by one as needed, so that they need
-# not fit in memory together; and weights → utterance → what was recognised, in their order. Raises
-# what `Decoder.lattice` does, and UserError where a process died.
+# From (utterance, [T, K] log-likelihoods not scaled) … and weights: utterance → result, in the same
+# order. Utterances are taken as they are needed, so they need not fit in memory together.
 DecodeFunction = Callable[[Iterable[tuple[str, np.ndarray]], Weights], dict[str, DecodingResult]]
 
 
@@ -45,13 +43,13 @@ DecodeFunction = Callable[[Iterable[tuple[str, np.ndarray]], Weights], dict[str,
 def decoder_pool(
     graph_dir: Path, settings: SearchSettings = DEFAULTS, jobs: int = 1
 ) -> Iterator[DecodeFunction]:
-    """A function that decodes in `jobs` processes; its answer does not depend on their number.
+    """A function that decodes in `jobs` processes, whose number does not change the result.
 
     Args:
         graph_dir: folder that `build_graph` wrote.
         settings: limits of the search.
-        jobs: processes, which end with the block. They share the graph, which stays on disk; each
-            takes nine bytes a state of it beside.
+        jobs: processes, which end with the block. They share the graph, which is mapped from disk;
+            each needs nine bytes a state more.
     """
     # A matrix of log-likelihoods may take tens of megabytes: few wait for their turn.
     with worker_map(jobs, jobs, partial(Decoder, graph_dir, settings), ahead=2) as over:

@@ -1,4 +1,4 @@
-"""The trained models of an earlier experiment that align this one's speech: `align.model`.
+"""The trained models of an earlier experiment that align the speech: `align.model`.
 
 docs/alignment.md
 """
@@ -14,22 +14,22 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import file_sha256, json_sha256, sha256
 from acoustic_kd.system.steps import read_done
 
-# Settings that say what a model hears: an utterance's frames must be made alike for it.
+# Settings of the frames that a model reads; they must be the same for training and alignment.
 FEATURE_SETTINGS = (
     *("features.sample_rate", "features.mel_bins", "features.low_hz", "features.high_hz"),
     "features.normalise",
 )
-# Settings that shape an alignment, by its method, and that no stage before it has.
+# Settings that shape an alignment, by method, and that no earlier stage has.
 ALIGN_SETTINGS = {"flat": ("features.normalise",), "dnn": ("features.normalise", "train.bfloat16")}
 
 
 @dataclass(frozen=True)
 class AligningModels:
-    """Where trained models lie, and what goes with them.
+    """Paths of trained models and of what belongs to them.
 
     Attributes:
         experiment: its directory.
-        models: their directories; several are an ensemble.
+        models: their directories; several form an ensemble.
     """
 
     experiment: Path
@@ -42,26 +42,26 @@ class AligningModels:
 
     @property
     def frames(self) -> Path:
-        """What the frames stage wrote: how frequent and how long the senones are."""
+        """The output of the frames stage, with the statistics of the senones."""
         return self.experiment / "frames"
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name of the models in messages."""
         if len(self.models) > 1:
             return f"the ensemble of {len(self.models)} in {self.experiment}"
         return str(self.models[0])
 
 
 def find_models(model: str) -> AligningModels:
-    """What `align.model` names."""
+    """The models that `align.model` names: of an experiment, or one of them."""
     path = Path(model)
     if (path / "model.json").is_file():
         return AligningModels(path.absolute().parent.parent, (path,))
     record = read_done(path / "members")
     if record is None:
         raise UserError(
-            f"setting 'align.model' is {model}: there are no trained models; give the directory of "
+            f"setting 'align.model' is {model}, which has no trained models; give the directory of "
             "an experiment whose members are trained, or of one model, as EXP_DIR/distilled/01"
         )
     count = int(record["settings"]["train.members"])
@@ -69,10 +69,9 @@ def find_models(model: str) -> AligningModels:
 
 
 def align_sources(config: Config) -> dict[str, str]:
-    """The models that align and what goes with them, or the alignments that are given, if any.
+    """Digests of the models that align, or of Kaldi's alignments, if the settings name any.
 
-    And settings of other stages that shape the alignment, where they are not the defaults: so what
-    was made with these stays current.
+    With settings of other stages that shape the alignment, unless they have their defaults.
     """
     for name in ("pdf_ali", "pdf_post"):
         if (given := getattr(config.align, name)) is not None:
@@ -83,10 +82,10 @@ def align_sources(config: Config) -> dict[str, str]:
     sources = {key: str(value) for key, value in chosen if value != defaults[key]}
     if config.align.model is None:
         return sources
-    found = find_models(config.align.model)
-    files = [found.inventory, found.frames / STATISTICS]
+    models = find_models(config.align.model)
+    files = [models.inventory, models.frames / STATISTICS]
     files += [
-        model / name for model in found.models for name in ("model.json", "model.safetensors")
+        model / name for model in models.models for name in ("model.json", "model.safetensors")
     ]
     return sources | {"model": json_sha256([_content(path) for path in files])}
 
@@ -100,20 +99,20 @@ def _content(path: Path) -> str:
         ) from None
 
 
-def check_same_features(found: AligningModels, config: Config) -> None:
-    """Are the frames that the models were trained on of the same kind as this experiment's?"""
-    then: dict[str, Any] = {}
+def check_same_features(models: AligningModels, config: Config) -> None:
+    """Raise a UserError unless the models were trained on frames with the settings of this one."""
+    trained_with: dict[str, Any] = {}
     for stage in ("features", "frames"):
-        record = read_done(found.experiment / stage)
+        record = read_done(models.experiment / stage)
         if record is None:
             raise UserError(
-                f"{found.experiment / stage}/done.json: no record of how it was made; setting "
+                f"{models.experiment / stage}/done.json: no record of how it was made; setting "
                 "'align.model' needs an experiment as it was trained"
             )
-        then |= record["settings"]
+        trained_with |= record["settings"]
     for key, value in shaping_settings(config, *FEATURE_SETTINGS).items():
-        if then.get(key) != value:
+        if trained_with.get(key) != value:
             raise UserError(
-                f"setting '{key}' is {value}, but {then.get(key)} in {found.experiment}, whose "
-                "models are to align; give the same to both"
+                f"setting '{key}' is {value}, but {trained_with.get(key)} in "
+                f"{models.experiment}, whose models align; give both the same value"
             )

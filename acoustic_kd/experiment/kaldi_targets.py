@@ -1,8 +1,8 @@
 """Targets from Kaldi: `align.method=kaldi` takes pdf-ids of a tree of Kaldi's as classes.
 
-Three stages do something else then: align copies the alignments that were given, or the best
-classes of posteriors, fitted to the frames here; senones counts the classes; and frames takes them
-as they are. docs/kaldi.md
+Three stages then differ: align copies the given alignments, or the best classes of posteriors,
+with as many frames as the features; senones counts the classes; frames takes them as targets.
+docs/kaldi.md
 """
 
 from collections.abc import Iterator
@@ -31,12 +31,12 @@ FORMAT = "acoustic_kd pdfs 1"
 
 
 def check_has_tree(experiment: Experiment) -> None:
-    """Raise a UserError where what is asked for needs a tree of this program's own."""
+    """Raise a UserError if the classes are pdf-ids of Kaldi, for which no graph can be built."""
     if takes_pdfs(experiment.config):
         raise UserError(
-            "with align.method=kaldi the classes are Kaldi's pdf-ids, and no decoding graph is made"
-            " of its tree here: the recipe ends with 'distill' (--stop-stage distill); decode with "
-            "Kaldi's own graph, from what 'acoustic-kd posteriors' writes"
+            "with align.method=kaldi the classes are Kaldi's pdf-ids, for which no graph is built; "
+            "stop after 'distill' (--stop-stage distill) and decode the archives of "
+            "'acoustic-kd posteriors' with Kaldi's graph"
         )
 
 
@@ -75,18 +75,18 @@ def run_pdf_align(experiment: Experiment) -> None:
 def _labels(table: Table, name: str, frames: int, config: Config) -> np.ndarray:
     """The pdf-id of each frame of an utterance, int32 [T]."""
     where, align = f"{table.given} (utterance '{name}')", config.align
-    found = frames_as_here(table[name], frames, align.snip_edges, where)
+    labels = frames_as_here(table[name], frames, align.snip_edges, where)
     if align.pdf_post is not None:
-        found = best_classes(found, where)
-    most = found.max(initial=0)
-    if found.min(initial=0) < 0 or (align.pdfs is not None and most >= align.pdfs):
-        wrong = found.min() if found.min() < 0 else most
+        labels = best_classes(labels, where)
+    most = labels.max(initial=0)
+    if labels.min(initial=0) < 0 or (align.pdfs is not None and most >= align.pdfs):
+        wrong = labels.min() if labels.min() < 0 else most
         raise UserError(
-            f"{where}: {wrong} is no pdf-id, which are 0 to "
-            f"{'…' if align.pdfs is None else align.pdfs - 1}; ali-to-pdf makes them of "
-            "transition-ids, hmm-info says how many there are (align.pdfs)"
+            f"{where}: {wrong} is not a pdf-id; pdf-ids are 0 to "
+            f"{'…' if align.pdfs is None else align.pdfs - 1}; make them of transition-ids by "
+            "ali-to-pdf, and set align.pdfs to the number that hmm-info prints"
         )
-    return found
+    return labels
 
 
 # --- senones ------------------------------------------------------------------------------------
@@ -96,10 +96,10 @@ def run_pdf_senones(experiment: Experiment) -> None:
     """Count the classes: `align.pdfs`, or as many as the largest pdf-id says."""
     given = experiment.config.align.pdfs
     paths = {split: experiment.path("align") / f"{split}.ark" for split in SPLITS}
-    stored = (found for path in paths.values() for _, found in _stored(path))
-    ends = [(int(found.min()), int(found.max()) + 1) for found in stored if len(found)]
+    stored = (labels for path in paths.values() for _, labels in _stored(path))
+    ends = [(int(labels.min()), int(labels.max()) + 1) for labels in stored if len(labels)]
     least, count = min(first for first, _ in ends), max(last for _, last in ends)
-    # What a pdf-id means is not written anywhere: other alignments may be those of another tree.
+    # Files do not say what a pdf-id means: other alignments may belong to another tree.
     value = {
         "format": FORMAT, "pdfs": given or count, "alignment": file_sha256(paths["train"])
     }  # fmt: skip
@@ -113,7 +113,7 @@ def run_pdf_senones(experiment: Experiment) -> None:
 
 
 def _stored(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    if path.stat().st_size:  # of a test split there may be no alignments
+    if path.stat().st_size:  # a test split may lack alignments
         yield from Table(str(path), ALIGNMENT).items()
 
 
@@ -121,32 +121,32 @@ def _stored(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 class PdfLabels:
-    """The pdf-ids of a split's frames, as `label.SenoneLabels`."""
+    """The pdf-ids of a split's frames, with the methods of `SenoneLabels`."""
 
     def __init__(self, experiment: Experiment, split: str) -> None:
         value = read_json(experiment.directory / INVENTORY)
         self.classes = Classes(int(value["pdfs"]), json_sha256(value)[:32])
-        self._found = dict(_stored(experiment.path("align") / f"{split}.ark"))
+        self._labels = dict(_stored(experiment.path("align") / f"{split}.ark"))
 
     def __contains__(self, name: str) -> bool:
-        return name in self._found
+        return name in self._labels
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
+        return iter(self._labels)
 
     def targets(self, name: str) -> np.ndarray:
         """The pdf-id of every frame, int32 [T]."""
-        return self._found[name]
+        return self._labels[name]
 
     def visits(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The pdf-ids an utterance passes through, int32 [N], and frames in each, int64."""
-        found = self._found[name]
-        first = np.flatnonzero(np.diff(found, prepend=-1))
-        return found[first], np.diff(first, append=len(found))
+        labels = self._labels[name]
+        first = np.flatnonzero(np.diff(labels, prepend=-1))
+        return labels[first], np.diff(first, append=len(labels))
 
 
 def posterior_sources(config: Config) -> dict[str, str]:
-    """What is known of each model's archives without reading them whole, if there are any."""
+    """A digest of each model's archives of posteriors, from sizes and ends of the files."""
     given = enumerate(config.soft_targets.external_posteriors, start=1)
     return {f"posteriors {number}": _mark(archives) for number, archives in given}
 
@@ -159,7 +159,7 @@ def _mark(given: str) -> str:
 
 
 def takes_pdfs(config: Config) -> bool:
-    """Whether the classes are pdf-ids of Kaldi's: nothing is aligned, so no lexicon is read.
+    """Whether the classes are pdf-ids of Kaldi. Then nothing is aligned, so no lexicon is read.
 
     docs/kaldi.md
     """

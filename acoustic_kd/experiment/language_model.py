@@ -36,20 +36,20 @@ from acoustic_kd.settings import Config
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import atomic_path, file_sha256
 
-LEAST_KNOWN = 0.01  # of the words of a text; fewer are in another language, or in lower case
+MIN_KNOWN_SHARE = 0.01  # of the words of a text; fewer are in another language, or in lower case
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A back-off model, and how its words are said.
+    """A back-off model and the pronunciations of its words.
 
     Attributes:
         path: the ARPA file.
-        words: those of the graph, or pieces of words.
-        left_out: those that nobody knows how to say.
-        lexicon: says at least `words`.
+        words: words or pieces of words of the graph.
+        left_out: words without a pronunciation.
+        lexicon: pronunciations of at least `words`.
         knows: whether a word can be recognised.
-        text_words: of a model of pieces, the words that it has learnt from.
+        text_words: for a model of pieces, the words of the text that it was trained on.
     """
 
     path: Path
@@ -62,26 +62,26 @@ class LanguageModel:
 
 def sources(config: Config) -> dict[str, str]:
     """The user's own language model or text, if there is one. One by name is known by its name."""
-    lm, found = config.lm, {}
+    lm, digests = config.lm, {}
     if lm.arpa is not None:
-        name = _name(lm.arpa)
-        found["arpa"] = f"openslr 11 {name}" if name else file_sha256(Path(lm.arpa))
+        name = _name_of_ready_model(lm.arpa)
+        digests["arpa"] = f"openslr 11 {name}" if name else file_sha256(Path(lm.arpa))
     elif lm.text is not None:
-        found["lm.text"] = file_sha256(Path(lm.text))
-    guessing = found and config.align.unknown_words == "g2p" and not is_spelled(config)
-    return found | ({"g2p": str(G2P_FORMAT)} if guessing else {})
+        digests["lm.text"] = file_sha256(Path(lm.text))
+    guessing = digests and config.align.unknown_words == "g2p" and not is_spelled(config)
+    return digests | ({"g2p": str(G2P_FORMAT)} if guessing else {})
 
 
 def check(config: Config) -> None:
-    """Raise a UserError where there is no such language model or text: before it is needed."""
+    """Raise a UserError if the language model or the text is missing, before it is needed."""
     lm = config.lm
     if lm.arpa is not None:
-        _name(lm.arpa)
+        _name_of_ready_model(lm.arpa)
     elif lm.text is not None and not Path(lm.text).is_file():
         raise UserError(f"lm.text {lm.text}: no such file")
 
 
-def _name(given: str) -> str | None:
+def _name_of_ready_model(given: str) -> str | None:
     """The name of LibriSpeech's own language model, where `lm.arpa` is one and not a file."""
     if Path(given).is_file():
         return None
@@ -95,11 +95,11 @@ def _name(given: str) -> str | None:
 
 
 def make_language_model(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageModel:
-    """Fetch or train the language model; say on the terminal what it is.
+    """Fetch or train the language model and report it on the terminal.
 
     Args:
-        lexicon: that of the corpus stage.
-        out: where a model that is trained goes.
+        lexicon: of the corpus stage.
+        out: directory of a trained model.
     """
     lm = experiment.config.lm
     if lm.arpa is not None:
@@ -113,7 +113,7 @@ def make_language_model(experiment: Experiment, lexicon: Lexicon, out: Path) -> 
 
 
 def _ready_made(experiment: Experiment, given: str, lexicon: Lexicon) -> LanguageModel:
-    name = _name(given)
+    name = _name_of_ready_model(given)
     path = fetch_file(name, librispeech_dir(experiment.config.corpus)) if name else Path(given)
     words = arpa_words(path)
     lexicon = with_unknown_words(
@@ -123,14 +123,14 @@ def _ready_made(experiment: Experiment, given: str, lexicon: Lexicon) -> Languag
     if left_out:
         print(
             f"  {len(left_out)} of the language model's {len(words)} words are left out of the "
-            f"graph, for there is no pronunciation of them: {shortened_list(left_out)}"
+            f"graph, because they have no pronunciation: {shortened_list(left_out)}"
         )
     known = set(words) - set(left_out)
     return LanguageModel(path, known, set(left_out), lexicon, known.__contains__)
 
 
 def _text(experiment: Experiment) -> TextFile | None:
-    """The text that `lm.text` names, if there is one, with its words as transcripts'."""
+    """The text of `lm.text`, if it is set, with words normalised like transcripts."""
     path = experiment.config.lm.text
     if path is None:
         return None
@@ -176,7 +176,7 @@ def _of_pieces(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageM
 def _train(
     experiment: Experiment, sentences: Iterable[list[str]], vocabulary: set[str], out: Path
 ) -> Path:
-    """The ARPA file of an n-gram; says on the terminal how large it is."""
+    """Train an n-gram, report its size, and return its ARPA file."""
     lm, path = experiment.config.lm, out / "lm.arpa"
     numbers = train_lm(sentences, vocabulary, path, lm.order, lm.min_counts, lm.prune)
     sizes = ", ".join(f"{size} {n}-grams" for n, size in enumerate(numbers, start=1))
@@ -186,7 +186,7 @@ def _train(
 
 def _check_known(text: TextFile, counts: Counter[str], lexicon: Lexicon) -> None:
     known = sum(count for word, count in counts.items() if word in lexicon)
-    if known < LEAST_KNOWN * counts.total():
+    if known < MIN_KNOWN_SHARE * counts.total():
         first = shortened_list(most_frequent(counts, 6))
         raise UserError(
             f"{text.setting} {text.path}: {known} of its {counts.total()} words are in the lexicon "
@@ -195,7 +195,10 @@ def _check_known(text: TextFile, counts: Counter[str], lexicon: Lexicon) -> None
 
 
 def _report_unknown(experiment: Experiment, model: LanguageModel) -> None:
-    """Say how many words of dev and test cannot be recognised, or only piece by piece."""
+    """Report how many words of dev and test cannot be recognised, or only in pieces.
+
+    A UserError if no word of dev can be recognised.
+    """
     for split in EVALUATION_SPLITS:
         texts = [u.text or "" for u in read_split(experiment, split)]
         words = " ".join(texts).split()
@@ -210,7 +213,7 @@ def _report_unknown(experiment: Experiment, model: LanguageModel) -> None:
         if model.text_words is not None:
             new = [word for word in words if word not in model.text_words]
             lost = [word for word in new if not model.knows(word)]
-            made, where, unknown = f"; {len(lost)} of them cannot come out", "text", new
+            made, where, unknown = f"; {len(lost)} of them cannot be recognised", "text", new
         share = len(unknown) / max(len(words), 1)
         print(
             f"  {split}: {len(unknown)} of {len(words)} words ({share:.2%}) are not in the "
@@ -224,9 +227,9 @@ class Pieces:
 
     Attributes:
         sentences: lists of pieces, made anew by each loop.
-        lexicon: how each piece is said.
+        lexicon: the pronunciation of each piece.
         words: of the text.
-        knows: whether a word can come out.
+        knows: whether a word can be recognised.
     """
 
     sentences: Iterable[list[str]]
@@ -249,8 +252,8 @@ class _InPieces:
 def make_pieces(experiment: Experiment, text: Iterable[list[str]] | None, out: Path) -> Pieces:
     """Train the sentencepiece model on the train transcripts; put them, or a text, in its pieces.
 
-    The pieces are those that the text is made of, and every cluster of the train transcripts alone,
-    at every place of a word: so every word can come out.
+    The pieces are those of the text, and every cluster of the train transcripts alone, at every
+    place of a word, so that every word can be recognised.
 
     Args:
         text: sentences of words; None: the train transcripts.
@@ -267,11 +270,11 @@ def make_pieces(experiment: Experiment, text: Iterable[list[str]] | None, out: P
     model, sentences = PieceModel(content), spoken if text is None else text
     words = {word for sentence in sentences for word in sentence}
     singles = single_clusters(spelled)
-    said = {
+    spellings = {
         piece: alphabet.spell(*without_marks(piece))
         for piece in sorted(singles.union(*map(model.split, words)))
     }
-    lexicon = Lexicon({piece: (spelling,) for piece, spelling in said.items() if spelling})
+    lexicon = Lexicon({piece: (spelling,) for piece, spelling in spellings.items() if spelling})
 
     def knows(word: str) -> bool:
         parts = clusters(word)

@@ -1,4 +1,4 @@
-"""Files that stages wrote, read by later stages."""
+"""Files of an experiment: their names, and how later stages read them."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,9 +20,9 @@ from acoustic_kd.system.files import read_json, write_jsonl
 
 
 def graph_lexicon(experiment: Experiment) -> Lexicon:
-    """How what the graph recognises is said: pieces of words, or words, some of a text alone."""
-    own = experiment.path("graph") / LEXICON
-    return read_lexicon(own if own.is_file() else experiment.path("corpus") / LEXICON)
+    """The pronunciations of the words, or pieces of words, that the graph recognises."""
+    path = experiment.path("graph") / LEXICON
+    return read_lexicon(path if path.is_file() else experiment.path("corpus") / LEXICON)
 
 
 INVENTORY = Path("senones", "inventory.json")  # in the directory of an experiment
@@ -52,7 +52,7 @@ def inventory_of(experiment: Experiment) -> SenoneInventory:
 
 
 def frame_targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
-    """Utterance → senone of every frame, of those that were aligned."""
+    """Utterance → senone of every frame, for aligned utterances."""
     paths = shard_paths(experiment.path("frames") / split)
     return {
         u.id: u.targets for path in paths for u in read_utterances(path) if u.targets is not None
@@ -62,10 +62,10 @@ def frame_targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
 def read_statistics(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Log priors [K] and mean durations in frames [K] of the senones on the train split.
 
-    A senone that was never seen counts as seen once, for one frame.
+    A senone that never occurs counts as one visit of one frame.
 
     Args:
-        folder: what the frames stage wrote.
+        folder: output of the frames stage.
     """
     statistics = read_json(folder / STATISTICS)
     frames = np.maximum(np.array(statistics["frames"], np.float64), 1)
@@ -76,24 +76,26 @@ def read_statistics(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 def check_kept(
     directory: Path, split: str, kept: int, excluded: list[Exclusion], most: float
 ) -> None:
-    """Raise a UserError where too many of a split were left out, when all have been named.
+    """Raise a UserError if too many of a split were left out; first list them all.
 
     Args:
-        excluded: of this split and of others.
+        excluded: of this and other splits.
         most: as of `check_excluded`.
     """
     try:
-        check_excluded(split, kept, [one for one in excluded if one.split == split], most)
+        check_excluded(
+            split, kept, [exclusion for exclusion in excluded if exclusion.split == split], most
+        )
     except UserError:
         report_exclusions(directory, excluded)
         raise
 
 
 def report_exclusions(directory: Path, excluded: list[Exclusion]) -> None:
-    """Name what was left out in `excluded.jsonl`, and count it on the terminal."""
+    """List excluded utterances in `excluded.jsonl` and report their number on the terminal."""
     write_jsonl(directory / "excluded.jsonl", (asdict(exclusion) for exclusion in excluded))
     if excluded:
-        print(f"  {len(excluded)} utterances left out, named in {directory / 'excluded.jsonl'}")
+        print(f"  {len(excluded)} utterances left out, listed in {directory / 'excluded.jsonl'}")
 
 
 def stored_frames(directory: Path) -> Iterator[Frames]:
@@ -123,7 +125,7 @@ def with_frames(
 def normalised_store(experiment: Experiment, features: Path, split: str) -> Iterator[Frames]:
     """The frames of the store `features`/`split`, normalised over each group.
 
-    Global moments are those of `features`/train; a speaker's or an utterance's are its own.
+    Global moments are those of `features`/train; others are those of the speaker or utterance.
     """
     method = experiment.config.features.normalise
     group = grouping(method)
@@ -133,12 +135,12 @@ def normalised_store(experiment: Experiment, features: Path, split: str) -> Iter
     }
 
     def key(name: str, part: str) -> tuple[str, str]:
-        # A copy sounds like another speaker.
+        # A VTLP copy sounds like another speaker.
         return group(name, speakers[part][original_id(name)]), copy_mark(name)
 
     moments = gather_moments(
         (key(u.id, source), u.features) for u in stored_frames(features / source)
     )
     for utterance in stored_frames(features / split):
-        own = moments[key(utterance.id, split)]
-        yield Frames(utterance.id, own.normalise(utterance.features), None)
+        group_moments = moments[key(utterance.id, split)]
+        yield Frames(utterance.id, group_moments.normalise(utterance.features), None)

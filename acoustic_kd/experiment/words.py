@@ -25,17 +25,17 @@ from acoustic_kd.system.steps import read_done
 
 
 def is_spelled(config: Config) -> bool:
-    """Whether words are made of what they are written in."""
+    """Whether words are spelled in letters instead of phones of a lexicon."""
     return config.lang.units != "phones"
 
 
 def normaliser(config: Config) -> Normalise | None:
-    """What makes words of transcripts and other text; None: they are as a lexicon has them."""
+    """The function that normalises text; None: words are written as in the lexicon."""
     return partial(normalise_spelled, case=config.lang.case) if is_spelled(config) else None
 
 
 def spelling_source(config: Config) -> dict[str, str]:
-    """What the corpus stage records; the same for graphemes and for pieces, which come later."""
+    """What the corpus stage records; the same for graphemes and pieces, which come later."""
     if not is_spelled(config):
         return {}
     sources = {"units": _units(config)}
@@ -45,7 +45,7 @@ def spelling_source(config: Config) -> dict[str, str]:
 
 
 def _units(config: Config) -> str:
-    """What words are made of, in a word."""
+    """What words are made of, in short."""
     if not is_spelled(config):
         return "phones"
     places = " by place" if config.lang.positions else ""
@@ -53,19 +53,18 @@ def _units(config: Config) -> str:
 
 
 def check_spelled(experiment: Experiment) -> None:
-    """Are the words of the corpus stage made of what the settings say?"""
+    """Raise a UserError unless words of the corpus stage are made of what the settings say."""
     then = experiment.done("corpus")["inputs"].get("units", "phones")
     now = _units(experiment.config)
     if then != now:
         raise UserError(
-            f"{experiment.path('corpus')}: words are made of {then} there, and the settings of "
-            f"'lang' say {now}; run stage {experiment.number('corpus')} (corpus) again, and those "
-            "that follow"
+            f"{experiment.path('corpus')}: words are made of {then}, but the settings of 'lang' "
+            f"say {now}; run stage {experiment.number('corpus')} (corpus) and the later stages again"
         )
 
 
 def _model(config: Config) -> AligningModels:
-    """What aligns: `align.model`."""
+    """The models of `align.model`."""
     return find_models(str(config.align.model))
 
 
@@ -99,7 +98,7 @@ def _in_units_of(inventory: Path) -> Alphabet:
 
 
 def check_leaves(config: Config, lexicon: Lexicon) -> None:
-    """Are there senones enough for the letters? Asked before anything is aligned."""
+    """Raise a UserError if there are too few senones for the letters, before any alignment."""
     states = STATES * (1 + len(lexicon.phones()))
     if config.senones.leaves < states:
         raise UserError(
@@ -111,20 +110,20 @@ def check_leaves(config: Config, lexicon: Lexicon) -> None:
 
 G2P = "g2p.txt"
 MODEL = "g2p/model.safetensors"  # in the experiment's directory: it outlasts a changed corpus
-LEAST_WORDS = 2000  # of a lexicon that is learnt from; docs/lexicon-and-lm.md
-MOST_VARIANTS = 3
-LEAST_SHARE = 0.3  # of the best pronunciation's probability
+MIN_TRAINING_WORDS = 2000  # of a lexicon to train G2P on; docs/lexicon-and-lm.md
+MAX_VARIANTS = 3
+MIN_SHARE_OF_BEST = 0.3  # of the best pronunciation's probability
 
 
 def spoken_words(splits: dict[str, list[Utterance]]) -> Counter[str]:
-    """Every word of the transcripts, with how often it comes."""
+    """Every word of the transcripts with its count."""
     texts = (utterance.text or "" for split in splits.values() for utterance in split)
     return Counter(word for text in texts for word in text.split())
 
 
 def unknown_words_source(config: Config, lexicon: Lexicon, words: Iterable[str]) -> dict[str, str]:
-    """What the corpus stage records where it guesses pronunciations; nothing where it need not."""
-    guessing = config.align.unknown_words == "g2p" and len(lexicon.entries) >= LEAST_WORDS
+    """What the corpus stage records if it guesses pronunciations; nothing otherwise."""
+    guessing = config.align.unknown_words == "g2p" and len(lexicon.entries) >= MIN_TRAINING_WORDS
     unknown = guessing and any(word not in lexicon for word in words)
     return {"g2p": str(G2P_FORMAT)} if unknown else {}
 
@@ -136,15 +135,15 @@ def with_unknown_words(
     stage: str = "corpus",
     whole: str = "all that is spoken",
 ) -> Lexicon:
-    """The lexicon, and after its words those of `words` that it lacks, as far as can be told.
+    """The lexicon, followed by pronunciations of those of `words` that it lacks, if possible.
 
-    Where words are spelled, that is all that is asked. Otherwise their pronunciations are guessed:
-    says on the terminal what was done, and lists the guesses in the stage's `g2p.txt`. What the
-    corpus stage has guessed is not learnt from.
+    With `lang.units` other than phones, words are spelled. Otherwise G2P guesses pronunciations,
+    which are reported on the terminal and listed in `g2p.txt` of the stage. G2P is not trained on
+    guesses of the corpus stage.
 
     Args:
-        words: of the transcripts or of a language model, with how often each comes.
-        whole: what the terminal calls all of `words`.
+        words: of the transcripts or of a language model, with their counts.
+        whole: the name of all `words` on the terminal.
     """
     if is_spelled(experiment.config):
         return _with_spelled_words(experiment, lexicon, words, stage)
@@ -159,33 +158,33 @@ def with_unknown_words(
     if experiment.config.align.unknown_words == "exclude":
         return lexicon
     given = lexicon if stage == "corpus" else _given(experiment, lexicon)
-    if len(given.entries) < LEAST_WORDS:
-        print(f"  they stay unknown: its {len(given.entries)} words are too few to learn from")
+    if len(given.entries) < MIN_TRAINING_WORDS:
+        print(f"  they stay unknown: its {len(given.entries)} words are too few to train G2P on")
         return lexicon
     model = cached_model(given, experiment.directory / MODEL)
     guesses = {
         word: probable_pronunciations(guessed)
         for word, guessed in zip(unknown, model.pronounce(unknown), strict=True)
     }
-    said = {word: found for word, found in guesses.items() if found}
-    if said:
+    guesses = {word: guessed for word, guessed in guesses.items() if guessed}
+    if guesses:
         path = experiment.path(stage) / G2P
-        write_text(path, g2p_text(said))
-        number = sum(map(len, said.values()))
-        print(f"  {len(said)} of them got {number} pronunciations by their letters: {path}")
-    if left := [word for word in unknown if word not in said]:
+        write_text(path, g2p_text(guesses))
+        number = sum(map(len, guesses.values()))
+        print(f"  {len(guesses)} of them got {number} pronunciations from their letters: {path}")
+    if left := [word for word in unknown if word not in guesses]:
         print(
-            f"  {len(left)} stay unknown, for the lexicon has no such letters: "
+            f"  {len(left)} stay unknown, because no word of the lexicon has such letters: "
             f"{shortened_list(left)}"
         )
-    new = {word: tuple(guess.phones for guess in found) for word, found in said.items()}
+    new = {word: tuple(guess.phones for guess in guessed) for word, guessed in guesses.items()}
     return Lexicon(lexicon.entries | new)
 
 
 def _with_spelled_words(
     experiment: Experiment, lexicon: Lexicon, words: Counter[str], stage: str
 ) -> Lexicon:
-    """The lexicon, and after its words those of `words` that it lacks and that can be spelled."""
+    """The lexicon, followed by those of `words` that it lacks and that can be spelled."""
     new = sorted(word for word in words if word not in lexicon)
     spelled = alphabet_of(experiment, stage).spell_all(new)
     if left := [word for word in new if word not in spelled]:
@@ -207,15 +206,15 @@ def _given(experiment: Experiment, lexicon: Lexicon) -> Lexicon:
 
 def probable_pronunciations(guesses: list[Guess]) -> list[Guess]:
     """The best pronunciation, and those that are nearly as probable."""
-    return [g for g in guesses[:MOST_VARIANTS] if g.share >= LEAST_SHARE * guesses[0].share]
+    return [g for g in guesses[:MAX_VARIANTS] if g.share >= MIN_SHARE_OF_BEST * guesses[0].share]
 
 
-def g2p_text(said: dict[str, list[Guess]]) -> str:
+def g2p_text(guesses: dict[str, list[Guess]]) -> str:
     """One guess a line, separated by tabs: word, `1/2` for the first of two, its share, phones."""
     return "".join(
-        f"{word}\t{number}/{len(found)}\t{guess.share:.2f}\t{' '.join(guess.phones)}\n"
-        for word, found in said.items()
-        for number, guess in enumerate(found, start=1)
+        f"{word}\t{number}/{len(guessed)}\t{guess.share:.2f}\t{' '.join(guess.phones)}\n"
+        for word, guessed in guesses.items()
+        for number, guess in enumerate(guessed, start=1)
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import kaldialign
 import numpy as np
 
-from acoustic_kd.decoding.error_listing import NOTHING
+from acoustic_kd.decoding.error_listing import GAP
 from acoustic_kd.decoding.scoring import Score, error_counts, pooled, replicate
 from acoustic_kd.decoding.workers import DecodingResult
 from acoustic_kd.features.fbank import SHIFT_SECONDS
@@ -246,7 +246,7 @@ def count_new_words(
                 expected == word and word in unseen
                 for name in affected
                 for expected, word in kaldialign.align(
-                    list(references[name]), list(recognised[name]), NOTHING
+                    list(references[name]), list(recognised[name]), GAP
                 )
             )
             for system, recognised in transcripts.items()

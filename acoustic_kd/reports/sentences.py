@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import kaldialign
 
-from acoustic_kd.decoding.error_listing import NOTHING
+from acoustic_kd.decoding.error_listing import GAP
 from acoustic_kd.reports.experiment_files import ExperimentFiles
 from acoustic_kd.reports.page import Note, Section, Sentence
 
@@ -28,13 +28,13 @@ def sentences_section(experiment: ExperimentFiles) -> Section:
 def mark_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[str, str]]:
     """The words of a hypothesis and those it lacks, each with its mark."""
     marked = []
-    for expected, word in kaldialign.align(list(reference), list(hypothesis), NOTHING):
+    for expected, word in kaldialign.align(list(reference), list(hypothesis), GAP):
         if expected == word:
             marked.append(("", word))
-        elif expected == NOTHING:
+        elif expected == GAP:
             marked.append(("inserted", word))
         else:
-            marked.append(("deleted", expected) if word == NOTHING else ("substituted", word))
+            marked.append(("deleted", expected) if word == GAP else ("substituted", word))
     return marked
 
 

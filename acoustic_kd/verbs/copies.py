@@ -1,7 +1,7 @@
-"""The stage that makes copies of the transfer set, at other vocal tract lengths.
+"""The stage that makes copies of the transfer set with vocal tract length perturbation (VTLP).
 
-Members do not learn from copies. The ensemble predicts each of them, and in each epoch a distilled
-model, and the control, learns from one copy of each utterance. docs/corpora.md
+Members do not train on copies. The ensemble predicts each of them, and in each epoch a distilled
+model, and the control, trains on one copy of each utterance. docs/corpora.md
 """
 
 import shutil
@@ -49,7 +49,7 @@ def _write_unnormalised(experiment: Experiment, split: str) -> None:
     work = map_ordered(partial(_copies, config.features), items, f"copies of {split}")
     folder = experiment.path("copies") / UNNORMALISED / split
     with closing(work):
-        copies = (copy for found in work for copy in found)
+        copies = (copy for copies in work for copy in copies)
         write_store(folder, copies, UNLABELLED, config.frames.shard_frames, "float32")
 
 
@@ -64,7 +64,7 @@ def _copies(config: FeatureConfig, utterance: Utterance) -> list[Frames]:
 
 
 def _write_normalised(experiment: Experiment, split: str) -> int:
-    """Write the copies of a split's utterances that have frames; returns how many frames."""
+    """Write the copies of a split's utterances that have frames; returns the number of frames."""
     originals, out = experiment.path("frames") / split, experiment.path("copies")
     targets = {u.id: u.targets for path in shard_paths(originals) for u in read_utterances(path)}
     store = progress(

@@ -28,8 +28,8 @@ from acoustic_kd.system.steps import Step
 from acoustic_kd.training.ensemble import log_likelihoods
 from acoustic_kd.training.model import count_parameters, load_model
 
-# Weights × processes of the search: below it one thread of the acoustic model keeps them all busy.
-SMALL = 16_000_000
+# Weights × processes of the search: below this one thread of the acoustic model is fast enough.
+MAX_SINGLE_THREAD_WEIGHTS = 16_000_000
 
 
 def run(experiment: Experiment) -> None:
@@ -54,7 +54,7 @@ def run(experiment: Experiment) -> None:
     jobs = experiment.config.decode.jobs or cores()
     with decoder_pool(experiment.path("graph"), limits, jobs) as decode:
         for system, work in due:
-            # Runs with shares are at work in the stage's directory together, each on its systems.
+            # Runs with shares work in the directory of the stage together, each on its systems.
             with exclusive_lock(work.directory), work.run():
                 measure(experiment, system, decode, work.directory)
 
@@ -80,15 +80,15 @@ def measure(experiment: Experiment, system: System, decode: DecodeFunction, out:
         texts = {u.id: u.text for u in read_split(experiment, split)}
         references = {name: (texts[name] or "").split() for name in decoded}
         if weights is None:
-            found = {name: utterance.words for name, utterance in decoded.items()}
-            tuned = tune(found, references, *grid, join)
+            recognised = {name: result.words for name, result in decoded.items()}
+            tuned = tune(recognised, references, *grid, join)
             weights = result.lm_weight, result.penalty = tuned.lm_weight, tuned.penalty
-            for setting in tuned.at_the_edge:
+            for setting in tuned.edge_settings:
                 print(f"  {system.name}: the best on dev is at the edge of {setting}; widen it")
             rows = [[*pair, percent] for pair, percent in tuned.table.items()]
             write_json(out / "dev.tuning.json", rows)
         chosen = tried.index(weights)
-        words = {name: join(utterance.words[chosen]) for name, utterance in decoded.items()}
+        words = {name: join(result.words[chosen]) for name, result in decoded.items()}
         _write_transcripts(out / f"{split}.txt", words)
         write_alignments(out / f"{split}.alignment.txt", references, words)
         result.add(split, score(references, words), accuracy.frames, decoded.values())
@@ -106,27 +106,27 @@ def measure(experiment: Experiment, system: System, decode: DecodeFunction, out:
 
 @contextmanager
 def threads_beside_search(parameters: int, jobs: int) -> Iterator[None]:
-    """Within it a small acoustic model takes one thread, and leaves the other cores to the search.
+    """Give a small acoustic model one thread and leave the other cores to the search.
 
-    Threads that wait for the next product do not give their core away. On two cores they doubled
-    the time that decoding with a net of half a million weights takes.
+    Threads that wait for the next product keep their core busy. On two cores they doubled the time
+    of decoding with a net of half a million weights.
 
     Args:
         parameters: of all models of the system.
         jobs: processes that search.
     """
-    with torch_threads(1) if parameters * jobs < SMALL else nullcontext():
+    with torch_threads(1) if parameters * jobs < MAX_SINGLE_THREAD_WEIGHTS else nullcontext():
         yield
 
 
 @dataclass
 class FrameAccuracy:
-    """Counts the frames that are recognised rightly, while utterances pass by.
+    """Counts the frames that are classified correctly.
 
     Attributes:
-        targets: utterance → senone of every frame, of those that were aligned.
-        figures: what else is counted of them; None: nothing.
-        frames: utterance → right, all.
+        targets: utterance → senone of every frame, for aligned utterances.
+        figures: further counts of the frames; None: no further counts.
+        frames: utterance → number of correct frames, of all frames.
     """
 
     targets: dict[str, np.ndarray]
@@ -134,7 +134,7 @@ class FrameAccuracy:
     frames: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, utterance: FrameSequence, probabilities: np.ndarray, seconds: float) -> None:
-        """Count an utterance whose posteriors [T, K] took so many seconds."""
+        """Count an utterance, from its posteriors [T, K] and the seconds that they took."""
         labels = self.targets.get(utterance.id)
         if labels is None:
             return
@@ -147,7 +147,7 @@ class FrameAccuracy:
 def _likelihoods(
     recogniser: Recogniser, utterances: Iterable[FrameSequence], accuracy: FrameAccuracy
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """What is decoded; its frame accuracy is taken on the way."""
+    """Log-likelihoods of each utterance, whose frame accuracy is counted."""
     for utterance in utterances:
         begun = time.perf_counter()
         probabilities = recogniser.posteriors(utterance.features)
@@ -156,18 +156,18 @@ def _likelihoods(
 
 
 def _frame_figures(system: System, recogniser: Recogniser, figures: FrameFigures) -> dict[str, Any]:
-    """The contents of `frames.json`; of the ensemble, some frames at several temperatures too."""
+    """The contents of `frames.json`; for the ensemble also frames at several temperatures."""
 
     def predict(example: Example, temperature: float) -> np.ndarray:
         piece = slice(example.frame, example.frame + 1)
         return recogniser.posteriors(example.features, piece, temperature)[0]
 
-    found = figures.as_json()
+    contents = figures.as_json()
     if system.kind == "ensemble":
-        found["examples"] = figures.example_predictions(predict, TEMPERATURES)
-    return found
+        contents["examples"] = figures.example_predictions(predict, TEMPERATURES)
+    return contents
 
 
 def _write_transcripts(path: Path, words: dict[str, list[str]]) -> None:
     """One `ID WORD WORD …` a line, as Kaldi's text files."""
-    write_text(path, "".join(f"{' '.join([name, *found])}\n" for name, found in words.items()))
+    write_text(path, "".join(f"{' '.join([name, *spoken])}\n" for name, spoken in words.items()))

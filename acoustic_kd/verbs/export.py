@@ -32,13 +32,13 @@ from acoustic_kd.training.ensemble import MIN_PROBABILITY
 from acoustic_kd.training.model import AcousticModel, Dropout
 
 OPSET = 17
-TOLERANCE = 1e-4  # of log posteriors above ln SMALLEST
-LARGEST = 2 << 30  # bytes: what a file of ONNX's may hold
-CHECKED = 8  # utterances
+MAX_DIFFERENCE = 1e-4  # of log posteriors above ln SMALLEST
+MAX_FILE_BYTES = 2 << 30  # of an ONNX file
+NUM_COMPARED_UTTERANCES = 8
 
 
 def export(directory: Path, out: Path, model: str = DEFAULT_MODEL) -> float:
-    """Write one system of an experiment as ONNX, once it says what PyTorch says.
+    """Write one system of an experiment as ONNX, and compare it with PyTorch.
 
     Args:
         model: `distilled/01`, `members/01` or `ensemble`.
@@ -50,7 +50,7 @@ def export(directory: Path, out: Path, model: str = DEFAULT_MODEL) -> float:
     experiment = open_experiment(directory)
     recogniser = Recogniser.of(experiment, find_system(experiment, model))
     size = 4 * sum(p.numel() for m in recogniser.models for p in m.parameters())
-    if size > LARGEST:
+    if size > MAX_FILE_BYTES:
         raise UserError(
             f"--model {model}: {size / 1e9:.1f} GB of weights, and one ONNX file holds 2.1; export "
             "its members one by one, or the distilled model"
@@ -61,10 +61,10 @@ def export(directory: Path, out: Path, model: str = DEFAULT_MODEL) -> float:
     with atomic_path(Path(out)) as temporary:
         temporary.write_bytes(built.SerializeToString())
         difference = compare(runtime, temporary, experiment, recogniser)
-        if not difference <= TOLERANCE:
+        if not difference <= MAX_DIFFERENCE:
             raise UserError(
-                f"{out}: not written, for its log posteriors differ from PyTorch's by "
-                f"{difference:.2g}, more than {TOLERANCE:g}"
+                f"{out}: not written: its log posteriors differ from PyTorch's by "
+                f"{difference:.2g}, more than {MAX_DIFFERENCE:g}"
             )
     return difference
 
@@ -75,13 +75,13 @@ def _packages() -> tuple[ModuleType, ModuleType]:
         import onnxruntime
     except ImportError as error:
         raise UserError(
-            f"there is no package '{error.name}', which export needs: {installation('onnx')}"
+            f"package '{error.name}', which export needs, is missing: {installation('onnx')}"
         ) from None
     return onnx, onnxruntime
 
 
 def describe(experiment: Experiment, recogniser: Recogniser, model: str) -> dict[str, str]:
-    """The file's metadata: what goes in, what comes out, and what a decoder needs beside them."""
+    """The metadata of the file: input, output, and what a decoder needs besides them."""
     features, inventory = experiment.config.features, inventory_of(experiment)
     values = {
         "model": model,
@@ -198,7 +198,7 @@ def compare(
         recogniser.models, recogniser.config, recogniser.log_prior, recogniser.durations, False
     )
     worst = 0.0
-    for utterance in islice(normalised(experiment, EVALUATION_SPLITS[0]), CHECKED):
+    for utterance in islice(normalised(experiment, EVALUATION_SPLITS[0]), NUM_COMPARED_UTTERANCES):
         frames = utterance.features
         (found,) = session.run(["log_posteriors"], {"features": frames})
         expected = np.log(precise.posteriors(frames) + MIN_PROBABILITY)

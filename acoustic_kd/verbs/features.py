@@ -27,7 +27,7 @@ from acoustic_kd.system.parallel import map_ordered
 def _extract(
     config: FeatureConfig, item: tuple[Utterance, tuple[float, ...]]
 ) -> list[Frames] | str:
-    """The frames of one utterance at each warp, or why there are none."""
+    """The frames of one utterance with each warp, or the reason why there are none."""
     utterance, warps = item
     try:
         samples = read_audio(utterance, config.sample_rate)
@@ -40,20 +40,20 @@ def _extract(
     return [Frames(vtlp_id(utterance.id, warp), features, None) for warp, features in named]
 
 
-def _take(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | str:
-    """The frames that an archive of Kaldi's has of one utterance, or why there are none."""
+def _read(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | str:
+    """The frames of one utterance in a Kaldi archive, or the reason why there are none."""
     utterance, _ = item
     place = parse_place(utterance.id, utterance.audio, Path())
     features = read_place(place, MATRIX, utterance.id)
     if not len(features):
         return f"{utterance.audio}: no frames"
     if not np.isfinite(features).all():
-        return f"{utterance.audio}: a feature is infinite or no number"
+        return f"{utterance.audio}: a feature is infinite or NaN"
     return [Frames(utterance.id, features, None)]
 
 
 def run(experiment: Experiment) -> None:
-    """Compute the log-mel frames of every split, or take those of an archive."""
+    """Compute the log-mel frames of every split, or read them from an archive."""
     config = experiment.config
     grouping(config.features.normalise)  # a wrong setting is found before the work, not after
     out, excluded = experiment.path("features"), []
@@ -63,10 +63,10 @@ def run(experiment: Experiment) -> None:
         for split, utterances in splits.items()
         for utterance in utterances
     ]
-    # One round for all splits: processes take seconds to start.
+    # All splits in one call, because processes take seconds to start.
     has_features = corpora.has_features(config.corpus)
-    find = _take if has_features else partial(_extract, config.features)
-    work = map_ordered(find, items, "features")
+    extract = _read if has_features else partial(_extract, config.features)
+    work = map_ordered(extract, items, "features")
     with closing(work) as results:
         same = SameDimension()
         for split, utterances in splits.items():
@@ -86,7 +86,7 @@ def _kept(
     results: Iterator[list[Frames] | str],
     failed: list[Exclusion],
 ) -> Iterator[Frames]:
-    """The frames of a split, off the front of `results`; what has none is added to `failed`."""
+    """Frames of the next utterances of `results`; utterances without frames go to `failed`."""
     for utterance in utterances:
         result = next(results)
         if isinstance(result, str):
@@ -96,18 +96,18 @@ def _kept(
 
 
 class SameDimension:
-    """Sees to it that all frames have as many features."""
+    """Checks that all frames have the same number of features."""
 
     def __init__(self) -> None:
         self._first: Frames | None = None
 
     def check(self, frames: Frames) -> Frames:
-        """The same frames."""
+        """Return the frames if they have as many features as the first ones."""
         self._first = self._first or frames
-        here, there = frames.features.shape[1], self._first.features.shape[1]
-        if here != there:
+        dimension, first_dimension = frames.features.shape[1], self._first.features.shape[1]
+        if dimension != first_dimension:
             raise UserError(
-                f"utterance '{frames.id}' has {here} features a frame, but '{self._first.id}' has "
-                f"{there}; take archives that were made alike"
+                f"utterance '{frames.id}' has {dimension} features a frame, but "
+                f"'{self._first.id}' has {first_dimension}; give archives with the same features"
             )
         return frames

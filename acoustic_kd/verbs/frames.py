@@ -20,7 +20,7 @@ class SenoneLabels:
     """The senones of a split's frames.
 
     Attributes:
-        classes: what they mean.
+        classes: number and hash of the senones.
     """
 
     def __init__(self, experiment: Experiment, split: str) -> None:
@@ -44,27 +44,28 @@ class SenoneLabels:
 
 
 def run(experiment: Experiment) -> None:
-    """Write the normalised frames, where transcribed with the senone of each; count senones."""
+    """Write the normalised frames, with their senones if transcribed; count senones."""
     kind = PdfLabels if takes_pdfs(experiment.config) else SenoneLabels
     for split in SPLITS:
         labels = kind(experiment, split)
         aligned = list(labels)
-        # A test split may be without labels as a whole: for posteriors alone.
-        coming = _coming(experiment, split)
-        heard = _labelled(coming, labels) if aligned else coming
-        total = _write(experiment, split, heard, labels.classes)
+        # A whole test split may lack labels: it then serves for posteriors alone.
+        frames = _with_progress(experiment, split)
+        if aligned:
+            frames = _labelled(frames, labels)
+        total = _write(experiment, split, frames, labels.classes)
         print(f"  {split}: {total} frames of {len(aligned) or 'unaligned'} utterances")
         if split == "train":
             statistics = _statistics(labels.classes, map(labels.visits, aligned))
             write_json(experiment.path("frames") / STATISTICS, statistics)
     if UNTRANSCRIBED in all_splits(experiment):
         total = _write(
-            experiment, UNTRANSCRIBED, _coming(experiment, UNTRANSCRIBED), labels.classes
+            experiment, UNTRANSCRIBED, _with_progress(experiment, UNTRANSCRIBED), labels.classes
         )
         print(f"  {UNTRANSCRIBED}: {total} frames")
 
 
-def _coming(experiment: Experiment, split: str) -> Iterator[Frames]:
+def _with_progress(experiment: Experiment, split: str) -> Iterator[Frames]:
     """The normalised frames of a split, with a progress bar."""
     yield from progress(normalised(experiment, split), f"frames {split}", unit="utt")
 
@@ -72,13 +73,13 @@ def _coming(experiment: Experiment, split: str) -> Iterator[Frames]:
 def _write(
     experiment: Experiment, store: str, utterances: Iterable[Frames], classes: Classes
 ) -> int:
-    """Write a store of frames; returns how many."""
+    """Write a store of frames; returns the number of frames."""
     shard_frames = experiment.config.frames.shard_frames
     return write_store(experiment.path("frames") / store, utterances, classes, shard_frames)
 
 
 def _labelled(utterances: Iterable[Frames], labels: SenoneLabels | PdfLabels) -> Iterator[Frames]:
-    """Those that are aligned, with their senones; a copy has the senones of its original."""
+    """The aligned utterances with their senones; a copy has the senones of its original."""
     for u in utterances:
         if original_id(u.id) in labels:
             yield Frames(u.id, u.features, labels.targets(original_id(u.id)))

@@ -17,8 +17,8 @@ def run(experiment: Experiment) -> None:
     lexicon = read_lexicon(experiment.path("corpus") / LEXICON)
     model = make_language_model(experiment, lexicon, out)
     if any(word not in lexicon for word in model.words):
-        said = model.lexicon.restricted_to(model.words)
-        write_lexicon(out / LEXICON, said, is_spelled(experiment.config))
+        pronounced = model.lexicon.restricted_to(model.words)
+        write_lexicon(out / LEXICON, pronounced, is_spelled(experiment.config))
     _, durations = read_statistics(experiment.path("frames"))
     summary = build_graph(
         model.lexicon,

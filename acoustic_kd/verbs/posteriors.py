@@ -1,4 +1,4 @@
-"""`acoustic-kd posteriors`: what a model says of a split's frames, as an archive for Kaldi's tools.
+"""`acoustic-kd posteriors`: a model's posteriors for the frames of a split, as a Kaldi archive.
 
 docs/kaldi.md
 """
@@ -25,11 +25,11 @@ from acoustic_kd.training.ensemble import log_likelihoods
 
 @dataclass
 class Written:
-    """What was written.
+    """Counts of what was written.
 
     Attributes:
-        utterances: how many.
-        frames, right: of how many frames the class is known, and how often it is the most probable.
+        utterances: number of utterances.
+        frames, right: number of frames with a known class, and how often it is the most probable.
     """
 
     utterances: int = 0
@@ -40,13 +40,13 @@ class Written:
 def write_posteriors(
     directory: Path, split: str, out: Path, model: str = DEFAULT_MODEL, likelihoods: bool = False
 ) -> Written:
-    """Write log posteriors [T, K] of every utterance of a split; returns how many, and how right.
+    """Write log posteriors [T, K] of every utterance of a split; returns counts.
 
     Beside the archive, `OUT.counts` has the senones' frames in train as a Kaldi vector, as
     `--class-frame-counts` takes it.
 
     Args:
-        likelihoods: log-likelihoods instead, that is, less the log priors (as the recipe decodes).
+        likelihoods: subtract the log priors, as for decoding.
     """
     trained = "distill" if model.startswith("distilled") else "train"
     experiment = open_experiment(directory, trained)
@@ -68,13 +68,13 @@ def _matrices(
 ) -> Iterator[tuple[str, np.ndarray]]:
     targets = frame_targets(experiment, split)
     for utterance in progress(normalised(experiment, split), split, unit="utt"):
-        found = recogniser.posteriors(utterance.features)
+        probabilities = recogniser.posteriors(utterance.features)
         labels = targets.get(utterance.id)
         if labels is not None:
             written.frames += len(labels)
-            written.right += int((found.argmax(-1) == labels).sum())
+            written.right += int((probabilities.argmax(-1) == labels).sum())
         prior = recogniser.log_prior if likelihoods else np.zeros(1)
-        yield utterance.id, log_likelihoods(found, prior)
+        yield utterance.id, log_likelihoods(probabilities, prior)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +85,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Example: acoustic-kd posteriors exp/an4 test --out test.ark --log-likelihoods"
     add_finished_experiment(parser)
     parser.add_argument("split", metavar="SPLIT", help="train, dev, test or untranscribed")
-    parser.add_argument("--out", type=Path, metavar="ARK", required=True, help="where it goes")
+    parser.add_argument("--out", type=Path, metavar="ARK", required=True, help="output archive")
     parser.add_argument(
         "--log-likelihoods", action="store_true", help="subtract the log priors of the senones"
     )

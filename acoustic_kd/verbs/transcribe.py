@@ -1,8 +1,8 @@
 """`acoustic-kd transcribe`: any recording → its words, with the models of a finished experiment.
 
-A recording counts as one speaker, and as one utterance, where frames are normalised over these. It
-is cut into pieces at its quietest moments for the search alone: frames, their normalisation and the
-windows around them are those of the whole.
+A recording counts as one speaker and one utterance when frames are normalised. It is cut into
+pieces at its quietest moments for the search alone: frames, their normalisation and the windows
+around them are those of the whole.
 """
 
 import argparse
@@ -35,14 +35,14 @@ from acoustic_kd.system.errors import USAGE_ERROR, UserError
 from acoustic_kd.system.files import read_json
 from acoustic_kd.training.ensemble import log_likelihoods
 
-LONGEST = 3000  # frames of a piece
-SHORTEST = 1000  # frames of a piece, where more follow
-QUIET = 25  # frames over which the energy is averaged, to find the quietest moment
+MAX_PIECE_FRAMES = 3000
+MIN_PIECE_FRAMES = 1000  # unless the recording is shorter
+ENERGY_WINDOW_FRAMES = 25  # over which the energy is averaged to find the quietest moment
 
 
 @dataclass(frozen=True)
 class Word:
-    """A recognised word: seconds from the recording's beginning, and how likely it was said."""
+    """A recognised word: seconds from the beginning of the recording, and its confidence."""
 
     word: str
     start: float
@@ -73,7 +73,7 @@ class Transcriber:
 
     @cached_property
     def _transcripts(self) -> Transcripts:
-        """For the times of words alone: where there are many phones, it takes seconds to make."""
+        """For the times of words alone, because it takes seconds with many phones."""
         lexicon = graph_lexicon(self.experiment)
         return Transcripts(lexicon, self.inventory, self.recogniser.durations)
 
@@ -81,7 +81,7 @@ class Transcriber:
         """The words of a recording.
 
         Raises:
-            AudioError: it cannot be read, or nobody speaks in it.
+            AudioError: it cannot be read, or has no speech.
         """
         best = (lattice.best(*self.weights) for _, _, lattice in self._lattices(path))
         return [word for labels in best for word in self.join(labels)]
@@ -89,26 +89,26 @@ class Transcriber:
     def timed_words(self, path: Path) -> list[Word]:
         """The words of a recording with their times and confidences.
 
-        A word that the graph has in pieces is as sure as its least sure piece.
+        A word of several pieces has the lowest confidence of its pieces.
 
         Raises:
             AudioError: as for `words`.
         """
-        found: list[Word] = []
+        timed: list[Word] = []
         for piece, loglikes, lattice in self._lattices(path):
             labels, confidences, places = best_words(lattice, *self.weights)
             spans = labels and align_words(labels, loglikes, self._transcripts)
-            if spans is None:  # an unfinished last word: the labels' places say about when
+            if spans is None:  # an unfinished last word: the places of the labels are rough times
                 spans = list(zip(np.append(0, places[:-1]), places, strict=True))
-            for run in self.join.word_slices(labels):
-                (word,), confidence = self.join(labels[run]), min(confidences[run])
-                span = spans[run][0][0], spans[run][-1][1]
+            for part in self.join.word_slices(labels):
+                (word,), confidence = self.join(labels[part]), min(confidences[part])
+                span = spans[part][0][0], spans[part][-1][1]
                 start, end = (round((piece.start + n) * SHIFT_SECONDS, 2) for n in span)
-                found.append(Word(word, float(start), float(end), round(float(confidence), 4)))
-        return found
+                timed.append(Word(word, float(start), float(end), round(float(confidence), 4)))
+        return timed
 
     def _lattices(self, path: Path) -> Iterator[tuple[slice, np.ndarray, Lattice]]:
-        """Piece after piece of a recording: its frames, their log-likelihoods, its lattice."""
+        """The frames of each piece of a recording, their log-likelihoods, and the lattice."""
         features = recording_features(path, self.experiment.config.features)
         pieces = cut(features)
         moments = self.moments
@@ -131,29 +131,35 @@ class Transcriber:
 
 
 def _global_moments(experiment: Experiment) -> Moments | None:
-    """The moments of train, where they normalise; None where a recording's own do."""
+    """The moments of train for global normalisation; None otherwise."""
     if experiment.config.features.normalise != "global":
         return None
     frames = stored_frames(experiment.path("features") / "train")
-    # Without copies at other vocal tract lengths, which are normalised apart.
-    own = (utterance for utterance in frames if utterance.id == original_id(utterance.id))
-    return gather_moments(("", utterance.features) for utterance in own)[""]
+    # VTLP copies are normalised separately.
+    originals = (utterance for utterance in frames if utterance.id == original_id(utterance.id))
+    return gather_moments(("", utterance.features) for utterance in originals)[""]
 
 
-def cut(features: np.ndarray, longest: int = LONGEST, shortest: int = SHORTEST) -> list[slice]:
-    """Pieces of no more than `longest` frames, of a recording's frames [T, D] before normalising.
+def cut(
+    features: np.ndarray, max_frames: int = MAX_PIECE_FRAMES, min_frames: int = MIN_PIECE_FRAMES
+) -> list[slice]:
+    """Cut the unnormalised frames [T, D] of a recording into pieces of at most `max_frames`.
 
-    Each ends at the quietest moment that leaves it and what follows no shorter than `shortest`
-    (where that is possible): that is mostly a pause between two words.
+    Each ends at the quietest moment that leaves it and the rest no shorter than `min_frames`
+    (if possible): that is mostly a pause between two words.
     """
     energy = features.mean(1, dtype=np.float64)
-    around = np.convolve(np.pad(energy, QUIET // 2, mode="edge"), np.ones(QUIET) / QUIET, "valid")
+    around = np.convolve(
+        np.pad(energy, ENERGY_WINDOW_FRAMES // 2, mode="edge"),
+        np.ones(ENERGY_WINDOW_FRAMES) / ENERGY_WINDOW_FRAMES,
+        "valid",
+    )
     pieces, first = [], 0
-    while len(features) - first > longest:
+    while len(features) - first > max_frames:
         left = len(features) - first
-        last = max(shortest, min(longest, left - shortest))
+        last = max(min_frames, min(max_frames, left - min_frames))
         # A moment is that before a frame.
-        place = first + shortest + int(around[first + shortest : first + last + 1].argmin())
+        place = first + min_frames + int(around[first + min_frames : first + last + 1].argmin())
         pieces.append(slice(first, place))
         first = place
     return [*pieces, slice(first, len(features))]
@@ -162,9 +168,9 @@ def cut(features: np.ndarray, longest: int = LONGEST, shortest: int = SHORTEST) 
 def transcribe(
     directory: Path, files: Sequence[Path], model: str = DEFAULT_MODEL, as_json: bool = False
 ) -> int:
-    """Print the words of each recording, a line each; returns how many could not be transcribed.
+    """Print the words of each recording, a line each; returns the number of failures.
 
-    What is wrong with one of them is said on standard error, and the others go on.
+    An error in a recording is reported on standard error; the other recordings are transcribed.
     """
     transcriber = Transcriber(directory, model)
     failed = 0

@@ -102,8 +102,8 @@ def test_the_file_itself_is_sound(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("-0.3 a b", "-0.2 <s> a", "has a 2-gram twice"),
-        ("-0.6 b", "-0.6 a", "has a 1-gram twice"),
+        ("-0.3 a b", "-0.2 <s> a", "has a duplicate 2-gram"),
+        ("-0.6 b", "-0.6 a", "has a duplicate 1-gram"),
         ("-0.5 a", "nan a", "number is not finite"),
         ("-0.1\n", "-inf\n", "number is not finite"),
         ("-0.9 </s>", "-0.9 c", "has no <s> or no </s>"),

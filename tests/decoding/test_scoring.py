@@ -3,7 +3,7 @@
 import kaldialign
 import pytest
 
-from acoustic_kd.decoding.error_listing import WIDTH, write_alignments
+from acoustic_kd.decoding.error_listing import MAX_LINE_COLUMNS, write_alignments
 from acoustic_kd.decoding.scoring import grid_of, score, tune
 from acoustic_kd.system.errors import UserError
 
@@ -73,8 +73,8 @@ def test_a_grid_that_ends_at_the_best_is_told():
     edges = {(7, 1.0): settings, (9, 0.5): settings[:1], (8, 0.0): settings[1:], (8, 0.5): []}
     grid = [9, 8, 7], [0.0, 0.5, 1.0]
     for right, expected in edges.items():
-        assert tune(right_at({right}, *grid), {"u": ["A"]}, *grid).at_the_edge == expected
-    assert not tune({"u": [["A"]]}, {"u": ["A"]}, [7], [0.0]).at_the_edge
+        assert tune(right_at({right}, *grid), {"u": ["A"]}, *grid).edge_settings == expected
+    assert not tune({"u": [["A"]]}, {"u": ["A"]}, [7], [0.0]).edge_settings
 
 
 def test_alignments_are_readable(tmp_path):
@@ -100,7 +100,7 @@ def test_long_utterances_are_wrapped_and_frequent_confusions_come_first(tmp_path
     long = {"long": words, **{f"u{n}": ["THE"] for n in range(5)}}
     write_alignments(tmp_path / "wer.txt", long, {**{n: ["A"] for n in long}, "long": heard})
     lines = (tmp_path / "wer.txt").read_text().splitlines()
-    assert max(map(len, lines)) <= WIDTH
+    assert max(map(len, lines)) <= MAX_LINE_COLUMNS
     said = " ".join(line[4:] for line in lines if line.startswith("ref WORD"))
     assert said.split() == words
     first = lines.index("Substitutions, the most frequent of 21 kinds:") + 1

@@ -189,8 +189,8 @@ def test_a_lattice_that_would_not_fit_in_memory_is_refused_while_searching(graph
     assert len(matrix) > 150
     enough = decoder.lattice(matrix)
     monkeypatch.setattr("acoustic_kd.decoding.search.free_host_memory", lambda: 100)
-    told = rf"utt7: {len(matrix) / 100:.0f} s of speech, whose lattice would take .* GB"
-    with pytest.raises(UserError, match=told):
+    message = rf"utt7: the lattice of {len(matrix) / 100:.0f} s of speech would take .* GB"
+    with pytest.raises(UserError, match=message):
         decoder.lattice(matrix, "utt7")
     short = decoder.lattice(matrix[:90])
     assert short.num_frames == 90

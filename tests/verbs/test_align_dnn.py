@@ -119,7 +119,7 @@ def test_an_utterance_too_short_for_its_transcript_is_left_out_and_counted(first
 
 def test_no_trained_models(second, tmp_path, capfd):
     error = refused(capfd, second, model(tmp_path / "nowhere"))
-    assert f"setting 'align.model' is {tmp_path / 'nowhere'}: there are no trained models" in error
+    assert f"setting 'align.model' is {tmp_path / 'nowhere'}, which has no trained models" in error
 
 
 def test_models_of_this_very_experiment(first, capfd, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from acoustic_kd.verbs.decode import SMALL, threads_beside_search
+from acoustic_kd.verbs.decode import MAX_SINGLE_THREAD_WEIGHTS, threads_beside_search
 
 
 @pytest.fixture
@@ -16,7 +16,12 @@ def four_threads():
 
 @pytest.mark.parametrize(
     ("parameters", "jobs", "threads"),
-    [(480_000, 2, 1), (SMALL // 2, 2, 4), (61_000_000, 16, 4), (3_000_000, 16, 4)],
+    [
+        (480_000, 2, 1),
+        (MAX_SINGLE_THREAD_WEIGHTS // 2, 2, 4),
+        (61_000_000, 16, 4),
+        (3_000_000, 16, 4),
+    ],
 )
 def test_a_small_model_leaves_the_cores_to_the_search(four_threads, parameters, jobs, threads):
     with threads_beside_search(parameters, jobs):

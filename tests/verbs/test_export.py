@@ -87,7 +87,7 @@ def test_a_file_that_says_something_else_is_not_written(
     status, _, error = ended(
         capfd, "export", finished_recipe.directory, "--out", tmp_path / "a.onnx"
     )
-    assert status == 2 and "not written, for its log posteriors differ" in error
+    assert status == 2 and "not written: its log posteriors differ" in error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -101,7 +101,7 @@ def test_a_missing_package_is_named(finished_recipe, capfd, tmp_path, monkeypatc
 
 
 def test_weights_for_more_than_one_file_are_refused(finished_recipe, capfd, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_export, "LARGEST", 1000)
+    monkeypatch.setattr(onnx_export, "MAX_FILE_BYTES", 1000)
     arguments = ("export", finished_recipe.directory, "--out", tmp_path / "a.onnx")
     status, _, error = ended(capfd, *arguments)
     assert status == 2 and "of weights, and one ONNX file holds 2.1" in error

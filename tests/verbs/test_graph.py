@@ -13,7 +13,7 @@ from acoustic_kd.corpora import librispeech as librispeech
 from acoustic_kd.corpora import openslr as openslr
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.experiment.stages import STAGES
-from acoustic_kd.experiment.words import G2P, LEAST_WORDS
+from acoustic_kd.experiment.words import G2P, MIN_TRAINING_WORDS
 from acoustic_kd.language.arpa import read_arpa
 from acoustic_kd.language.lexicon import read_lexicon, write_lexicon
 from acoustic_kd.system import download as download
@@ -189,7 +189,7 @@ def large(recipe, whole):
         for word, pronunciations in some.entries.items()
         if all(phones.issuperset(phones_of) for phones_of in pronunciations)
     } | own.entries
-    assert len(entries) >= LEAST_WORDS
+    assert len(entries) >= MIN_TRAINING_WORDS
     write_lexicon(path, type(own)(entries))
     return recipe
 
@@ -207,7 +207,7 @@ def test_words_of_a_text_or_a_ready_made_model_are_guessed(large, graph, sentenc
     assert listed.startswith("BLIMPING\t1/")
     model = large.directory / "g2p" / "model.safetensors"
     made = model.stat().st_mtime_ns
-    # What the corpus stage has guessed is not learnt from: the model stays the same.
+    # G2P is not trained on guesses of the corpus stage, so the model stays the same.
     corpus = large.directory / "corpus"
     lexicon = (corpus / "lexicon.txt").read_text()
     (corpus / G2P).write_text("OSTROVANE\t1/1\t1.00\tAA\n")

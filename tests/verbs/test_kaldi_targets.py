@@ -107,9 +107,9 @@ def test_from_alignments_to_a_distilled_model(on_features, tmp_path, capsys):
     paths = [p for p in paths if p.rpartition("/")[2] not in ("started.json", "done.json")]
     assert [p for p in paths if not any(x.fullmatch(p) for x in patterns)] == []
     assert recipe("graph", *more) == 2
-    assert "no decoding graph is made of its tree here" in capsys.readouterr().err
+    assert "Kaldi's pdf-ids, for which no graph is built" in capsys.readouterr().err
     assert main(["transcribe", str(recipe.directory), "talk.wav"]) == 2
-    assert "no decoding graph is made of its tree here" in capsys.readouterr().err
+    assert "Kaldi's pdf-ids, for which no graph is built" in capsys.readouterr().err
     directory, out = str(recipe.directory), tmp_path / "p.ark"
     for model in ("ensemble", "distilled/01"):
         arguments = ["posteriors", directory, "test", "--model", model, "--out", str(out)]
@@ -179,8 +179,12 @@ def rewritten(path, change):
     [
         (lambda labels: labels[:-1], (), r"'{0}'\): {1} frames in the archive, but {2} here"),
         (lambda labels: [*labels, 0, 0], (), "{2} here; .*align.snip_edges=false"),
-        (lambda labels: [-1, *labels[1:]], (), r"'{0}'\): -1 is no pdf-id"),
-        (lambda labels: [150, *labels[1:]], ("align.pdfs=150",), "150 is no pdf-id, .* 0 to 149;"),
+        (lambda labels: [-1, *labels[1:]], (), r"'{0}'\): -1 is not a pdf-id"),
+        (
+            lambda labels: [150, *labels[1:]],
+            ("align.pdfs=150",),
+            "150 is not a pdf-id; .* 0 to 149",
+        ),
     ],
 )
 def test_alignments_that_do_not_fit_are_refused(

@@ -113,7 +113,7 @@ def test_the_same_again_gives_the_same(pieces, tmp_path, capfd):
     for name in ("graph/pieces.model", "graph/lexicon.txt", "graph/lm.arpa", "graph/HCLG.fst"):
         assert after[name][1] == before[name][1], name
     said = capfd.readouterr().out
-    assert "pieces of the text's" in said and "; 0 of them cannot come out" in said
+    assert "pieces of the text's" in said and "; 0 of them cannot be recognised" in said
 
 
 def test_a_text_in_pieces(pieces, tmp_path, capfd):
@@ -169,7 +169,7 @@ def test_words_and_graph_of_other_units_are_told_apart(pieces, tmp_path, capfd):
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert "words are made of graphemes" in error and "say phones; run" in error
-    assert "run stage 0 (corpus) again" in error
+    assert "run stage 0 (corpus) and the later stages again" in error
 
 
 def test_experiments_from_before_stay_current(finished_recipe):

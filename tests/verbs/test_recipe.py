@@ -340,7 +340,7 @@ def test_a_sound_file_that_cannot_be_used_is_left_out_and_named(own, outcome, re
     assert outcome(own, "corpus")[0] == 0
     status, out, error = outcome(own, "features")
     assert (status, error) == (0, "")
-    assert "1 utterances left out, named in" in out and "excluded.jsonl" in out
+    assert "1 utterances left out, listed in" in out and "excluded.jsonl" in out
     (row,) = excluded(own, "features")
     assert (row["id"], row["split"]) == (name, "train")
     assert reason in row["reason"] and str(path) in row["reason"]

@@ -107,7 +107,7 @@ def test_long_recordings_are_cut_and_their_times_go_on(transcriber, spoken, tmp_
     path = tmp_path / "long.flac"
     soundfile.write(path, np.concatenate(samples), 16000)
     features = recording_features(path, transcriber.experiment.config.features)
-    monkeypatch.setattr(module, "cut", partial(cut, longest=150, shortest=60))
+    monkeypatch.setattr(module, "cut", partial(cut, max_frames=150, min_frames=60))
     pieces = module.cut(features)
     assert len(pieces) >= len(features) / 150
     # The model hears beyond a piece's ends, as if nothing had been cut.

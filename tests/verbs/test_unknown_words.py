@@ -12,7 +12,7 @@ from tiny_recipe import TinyRecipe
 from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.alignment.segmentation import read_segmentations
 from acoustic_kd.corpora.utterances import SPLITS, read_manifest
-from acoustic_kd.experiment.words import G2P, LEAST_WORDS, g2p_text, probable_pronunciations
+from acoustic_kd.experiment.words import G2P, MIN_TRAINING_WORDS, g2p_text, probable_pronunciations
 from acoustic_kd.language.g2p_search import Guess
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon, write_lexicon
 
@@ -52,7 +52,7 @@ def test_they_get_pronunciations(recipe, words, capfd):
     assert recipe("corpus") == 0
     said = capfd.readouterr().out
     assert "4 words are not in the lexicon: 4TH, BLIMPING, NAÏVE, OSTROVANE (55.6% of all" in said
-    assert "2 stay unknown, for the lexicon has no such letters: 4TH, NAÏVE" in said
+    assert "2 stay unknown, because no word of the lexicon has such letters: 4TH, NAÏVE" in said
     lexicon = lexicon_of(recipe)
     assert set(lexicon.entries) == set(words.entries) | UNKNOWN
     assert lexicon["BLIMPING"][0] == ("B", "L", "IH", "M", "P", "IH", "NG")
@@ -95,8 +95,8 @@ def test_too_small_a_lexicon(recipe, words, capfd, tmp_path):
     small = words.restricted_to({"GO", "ON"})
     write_lexicon(tmp_path / "words.txt", small)
     assert recipe("corpus") == 0
-    assert "they stay unknown: its 2 words are too few to learn from" in capfd.readouterr().out
-    assert lexicon_of(recipe) == small and LEAST_WORDS > 2
+    assert "they stay unknown: its 2 words are too few to train G2P on" in capfd.readouterr().out
+    assert lexicon_of(recipe) == small and MIN_TRAINING_WORDS > 2
 
 
 def test_where_all_is_known_nothing_changes(recipe, words, tmp_path):

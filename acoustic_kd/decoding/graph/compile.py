@@ -21,7 +21,7 @@ from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import atomic_path, write_json, write_text
 
-LONG = 10  # seconds before a step says that it is done
+MIN_REPORTED_SECONDS = 10  # seconds before a step says that it is done
 
 
 def build_graph(
@@ -55,10 +55,10 @@ def build_graph(
     loop = self_loop_probability(mean_duration, inventory.num_senones)
     grammar = read_grammar(arpa_path, left_out)
     ngrams, words = len(grammar.word), grammar.words
-    _say(began, f"{len(words)} words, {ngrams} n-grams read")
+    _report_progress(began, f"{len(words)} words, {ngrams} n-grams read")
     builder = compile_graph(grammar, lexicon, inventory, loop, silence_probability)
     del grammar
-    _say(began, f"{builder.num_states} states found")
+    _report_progress(began, f"{builder.num_states} states found")
     out_dir = Path(out_dir)
     symbols = ["<eps>", *words, "#0", BOS, EOS]
     write_text(
@@ -127,7 +127,7 @@ def peak_memory() -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _say(began: float, what: str) -> None:
+def _report_progress(began: float, what: str) -> None:
     """Tell how far it is, where it takes long."""
-    if time.monotonic() - began > LONG:
+    if time.monotonic() - began > MIN_REPORTED_SECONDS:
         print(f"  graph: {what} ({time.monotonic() - began:.0f} s)", flush=True)

@@ -2,7 +2,7 @@
 
 A state is a history, an arc an n-gram, and every state but that of the empty history has one
 back-off arc, to the longest shorter history there is. The states are those of Kaldi's `arpa2fst`: a
-history that nothing follows is left out, and what backing off from it costs is paid on the way in.
+history that nothing follows is left out, and its back-off cost is added to the arcs that enter it.
 """
 
 import itertools
@@ -16,8 +16,8 @@ import numpy as np
 from acoustic_kd.language.arpa import BOS, EOS, iterate_arpa, open_arpa, read_header
 from acoustic_kd.system.errors import UserError
 
-UNKNOWN_WORDS = ("<unk>", "<UNK>")  # not decoded: n-grams with them are left out
-BLOCK = 1 << 16  # lines at a time
+UNKNOWN_WORDS = ("<unk>", "<UNK>")  # n-grams with them are left out
+BLOCK_LINES = 1 << 16  # lines read together
 
 
 @dataclass
@@ -77,7 +77,7 @@ def read_grammar(path: Path, left_out: Collection[str] = ()) -> Grammar:
     """Read an ARPA file (plain or `.gz`) as an acceptor.
 
     Args:
-        left_out: words whose n-grams are passed over.
+        left_out: words whose n-grams are skipped.
     """
     words, sections = _read(Path(path), {*UNKNOWN_WORDS, *left_out})
     bos, eos = len(words) + 1, len(words) + 2
@@ -120,8 +120,8 @@ class _Histories:
             keys = self.keys[order]
             wanted = self.key(state, ids[:, order])
             place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-            found = (keys[place] == wanted) & (state >= 0)
-            state = np.where(found, self.first[order] + place, -1)
+            exists = (keys[place] == wanted) & (state >= 0)
+            state = np.where(exists, self.first[order] + place, -1)
         return state
 
     def longest(self, ids: np.ndarray) -> np.ndarray:
@@ -147,7 +147,7 @@ def _acceptor(path: Path, words: list[str], sections: list[_Section]) -> Grammar
         by_key = np.argsort(key, kind="stable")
         known, key = known[by_key], key[by_key]
         if np.any(key[1:] == key[:-1]):
-            raise UserError(f"language model {path}: has a {order}-gram twice; build it again")
+            raise UserError(f"language model {path}: has a duplicate {order}-gram; build it again")
         ids, source = section.ids[known], source[known]
         cost = section.logprob[known] * np.float32(-math.log(10))
         ends, begins = ids[:, -1] == eos, ids[:, -1] == bos
@@ -181,7 +181,7 @@ def _acceptor(path: Path, words: list[str], sections: list[_Section]) -> Grammar
 
 
 def _without_dead_ends(grammar: Grammar) -> Grammar:
-    """Go past histories that nothing follows, straight to where they back off to."""
+    """Replace histories that nothing follows by those that they back off to."""
     count = len(grammar.final)
     kept = np.isfinite(grammar.final)
     kept[grammar.source] = True
@@ -212,13 +212,13 @@ def _read(path: Path, left_out: set[str]) -> tuple[list[str], list[_Section]]:
     try:
         return _read_quickly(path, left_out)
     except (ValueError, EOFError, OSError):
-        for _ in iterate_arpa(path):  # raises an error that says what is wrong, and where
+        for _ in iterate_arpa(path):  # raises an error that names the line
             pass
     raise UserError(f"language model {path}: not a valid ARPA file; build it again")
 
 
 def _read_quickly(path: Path, left_out: set[str]) -> tuple[list[str], list[_Section]]:
-    """The same for a sound file; ValueError for any other."""
+    """Read a valid file; ValueError for any other."""
     sections: list[_Section] = []
     words: list[str] = []
     ids: dict[str, int] = {}
@@ -264,7 +264,7 @@ def _read_quickly(path: Path, left_out: set[str]) -> tuple[list[str], list[_Sect
 def _rows(file: Iterator[str], size: int, order: int, has_backoff: bool) -> Iterator[list]:
     """Columns of blocks of `size` lines: probability, each word, back-off weight."""
     while size:
-        lines = list(itertools.islice(file, min(size, BLOCK)))
+        lines = list(itertools.islice(file, min(size, BLOCK_LINES)))
         rows = [fields for fields in map(str.split, lines) if fields]
         lengths = set(map(len, rows))
         allowed = {order + 1, order + 1 + has_backoff}

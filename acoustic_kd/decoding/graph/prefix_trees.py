@@ -1,12 +1,12 @@
 """L ∘ G: for each state of G the prefix tree of the pronunciations of the words that follow.
 
-Only the part of a tree that several entries share is spelled out, nodes numbered depth by depth.
-Where an entry (an n-gram with one of its word's pronunciations) parts from all others of its state,
-its word and cost are known, and what remains is a tail, that many trees share.
+Only the part of a tree that several entries share has nodes, which are numbered depth by depth.
+Where an entry (an n-gram with one of its word's pronunciations) diverges from all others of its
+state, its word and cost are known, and the rest of it is a tail, which many trees share.
 
-What entries below a node have in common of their costs is paid on the way to it: a node is reached
+The part of the cost that all entries below a node share is paid on the way to it: a node is reached
 at the cost -ln sum exp(-cost) over its entries (look-ahead in the log semiring, as Kaldi's
-determinising gives), and an entry pays the rest where it parts.
+determinising gives), and an entry pays the rest where it diverges.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Trees:
         entry: int32 [N].
         cost: float32 [N] cost of the node seen from its state's root.
         parent: int32 [N] the node before; of depth 1, -1.
-        leave_node, leave_entry: nodes that entries part from, by one more phone or by ending there.
+        leave_node, leave_entry: nodes where entries diverge, by one more phone or by their end.
     """
 
     depth_sizes: list[int]

@@ -1,4 +1,4 @@
-"""L: the pronunciations of a vocabulary as arrays, ready for prefix trees with shared tails."""
+"""L: the pronunciations of a vocabulary as arrays, for prefix trees with shared tails."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from acoustic_kd.system.errors import UserError
 
 @dataclass
 class Pronunciations:
-    """The different pronunciations, in lexicographic order, and what remains after each phone.
+    """The different pronunciations in lexicographic order, and their tails.
 
-    R pronunciations of at most L phones; a tail is what remains of one from some phone on, and
+    R pronunciations of at most L phones. A tail is the rest of a pronunciation from some phone on;
     number 0 is the empty tail.
 
     Attributes:

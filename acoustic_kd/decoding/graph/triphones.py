@@ -1,16 +1,16 @@
 """C ∘ L ∘ G: the prefix trees of all states of G, joined at the words' ends, in triphones.
 
-Where one is in this graph is told by a pair (a phone after its left neighbour, whose HMM has yet to
-be gone through) and by what may follow it:
+A state of this graph is a pair (a phone after its left neighbour, whose HMM comes next) and what
+may follow it:
 
     a node of a tree, shared by several entries;
     a tail: the phones that a word still has, and the state of G that it leads to;
     a word's end: a tail without phones. Here silence may follow, or the next word, or nothing;
     a root: the same after silence or backing off, when it is settled that no silence follows.
 
-The next phone tells which HMM the pair has. Whatever has the same pair and the same future is one
-state, found by sorting keys: there is nothing to determinise or to minimise afterwards. A word's
-label is given where it parts from all others.
+The next phone determines the HMM of the pair. States with the same pair and the same future are one
+state, found by sorting keys, so nothing is determinised or minimised afterwards. A word's label is
+where the word diverges from all others.
 """
 
 from dataclasses import dataclass
@@ -169,14 +169,14 @@ class TriphoneBuilder:
         self.tails = [np.zeros(0, np.int64)] * (len(bounds) - 1)
         longer = np.zeros(0, np.int64)
         for size in range(len(bounds) - 2, -1, -1):
-            own = seeds[order[bounds[size] : bounds[size + 1]]]
-            longer = np.union1d(own, self._next_tail(longer)[0])
+            of_size = seeds[order[bounds[size] : bounds[size + 1]]]
+            longer = np.union1d(of_size, self._next_tail(longer)[0])
             self.tails[size] = longer
         bases = np.cumsum([self.near_base + len(self.near_keys), *map(len, self.tails)])
         self.tail_base, self.root_base = bases[:-1], bases[-1]
 
     def _next_tail(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The keys one phone on, and the HMM that goes there."""
+        """The keys one phone later, and the HMM on the way."""
         prons, contexts = self.prons, self.contexts
         target, tail, pair = self._split(keys)
         phone = prons.tail_phone[tail]
@@ -187,9 +187,9 @@ class TriphoneBuilder:
         """The state of each tail."""
         length = self.prons.tail_length[self._split(keys)[1]]
         state = np.zeros(len(keys), np.int32)
-        for size, (own, base) in enumerate(zip(self.tails, self.tail_base, strict=True)):
+        for size, (keys_of_size, base) in enumerate(zip(self.tails, self.tail_base, strict=True)):
             now = np.flatnonzero(length == size)
-            state[now] = base + np.searchsorted(own, keys[now])
+            state[now] = base + np.searchsorted(keys_of_size, keys[now])
         return state
 
     def _states_of_nodes(self, node: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
