@@ -112,17 +112,13 @@ def alignment_graph(
 
 
 def force_align(
-    graph: kaldifst.StdVectorFst,
-    loglikes: np.ndarray,
-    acoustic_scale: float = 1.0,
-    beam: float = UNLIMITED_BEAM,
+    graph: kaldifst.StdVectorFst, loglikes: np.ndarray, beam: float = UNLIMITED_BEAM
 ) -> np.ndarray | None:
     """The senone of every frame on the best path through an alignment graph.
 
     Args:
         graph: from `alignment_graph`.
         loglikes: [T, K] log-likelihoods of the senones, not scaled.
-        acoustic_scale: their weight against the graph's costs.
         beam: a narrower one is faster and may miss the best path.
 
     Returns:
@@ -131,10 +127,9 @@ def force_align(
     """
     if not len(loglikes):
         return None
-    scaled = np.ascontiguousarray(loglikes, dtype=np.float32) * np.float32(acoustic_scale)
     options = kaldi_decoder.FasterDecoderOptions(beam=beam)
     decoder = kaldi_decoder.FasterDecoder(graph, options)
-    decoder.decode(kaldi_decoder.DecodableCtc(scaled))
+    decoder.decode(kaldi_decoder.DecodableCtc(np.ascontiguousarray(loglikes, dtype=np.float32)))
     exists, path = decoder.get_best_path()
     if not exists or not decoder.reached_final():
         return None

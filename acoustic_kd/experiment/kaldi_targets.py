@@ -12,7 +12,13 @@ import numpy as np
 
 from acoustic_kd.corpora.utterances import SPLITS, Exclusion
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.outputs import INVENTORY, check_kept, read_split, report_exclusions
+from acoustic_kd.experiment.outputs import (
+    INVENTORY,
+    FrameLabels,
+    check_kept,
+    read_split,
+    report_exclusions,
+)
 from acoustic_kd.features.frames import Classes, read_index
 from acoustic_kd.kaldi.archives import Table, table_files
 from acoustic_kd.kaldi.objects import ALIGNMENT, POSTERIOR, integer_bytes, write_objects
@@ -120,29 +126,17 @@ def _stored(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 # --- frames -------------------------------------------------------------------------------------
 
 
-class PdfLabels:
-    """The pdf-ids of a split's frames, with the methods of `SenoneLabels`."""
+def pdf_labels(experiment: Experiment, split: str) -> FrameLabels:
+    """The pdf-ids of a split's frames."""
+    value = read_json(experiment.directory / INVENTORY)
+    classes = Classes(int(value["pdfs"]), json_sha256(value)[:32])
+    aligned = dict(_stored(experiment.path("align") / f"{split}.ark"))
+    return FrameLabels(classes, aligned, _run_lengths)
 
-    def __init__(self, experiment: Experiment, split: str) -> None:
-        value = read_json(experiment.directory / INVENTORY)
-        self.classes = Classes(int(value["pdfs"]), json_sha256(value)[:32])
-        self._labels = dict(_stored(experiment.path("align") / f"{split}.ark"))
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._labels
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._labels)
-
-    def targets(self, name: str) -> np.ndarray:
-        """The pdf-id of every frame, int32 [T]."""
-        return self._labels[name]
-
-    def visits(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The pdf-ids an utterance passes through, int32 [N], and frames in each, int64."""
-        labels = self._labels[name]
-        first = np.flatnonzero(np.diff(labels, prepend=-1))
-        return labels[first], np.diff(first, append=len(labels))
+def _run_lengths(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    first = np.flatnonzero(np.diff(labels, prepend=-1))
+    return labels[first], np.diff(first, append=len(labels))
 
 
 def posterior_sources(config: Config) -> dict[str, str]:

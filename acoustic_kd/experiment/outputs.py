@@ -1,8 +1,9 @@
 """Files of an experiment: their names, and how later stages read them."""
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,23 @@ def read_aligned(experiment: Experiment, split: str) -> dict[str, Segmentation]:
     return {segmentation.id: segmentation for segmentation in segmentations}
 
 
-# --- frames -------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class FrameLabels:
+    """The classes of a split's frames.
+
+    Attributes:
+        classes: number and hash of the classes.
+        aligned: utterance → its alignment.
+        visits_of: alignment → the classes that it visits, int32 [N], and frames in each, int64.
+    """
+
+    classes: Classes
+    aligned: dict[str, Any]
+    visits_of: Callable[[Any], tuple[np.ndarray, np.ndarray]]
+
+    def targets(self, name: str) -> np.ndarray:
+        """The class of every frame of an utterance, int32 [T]."""
+        return np.repeat(*self.visits_of(self.aligned[name]))
 
 
 def inventory_of(experiment: Experiment) -> SenoneInventory:

@@ -59,7 +59,8 @@ def check_spelled(experiment: Experiment) -> None:
     if then != now:
         raise UserError(
             f"{experiment.path('corpus')}: words are made of {then}, but the settings of 'lang' "
-            f"say {now}; run stage {experiment.number('corpus')} (corpus) and the later stages again"
+            f"say {now}; run stage {experiment.number('corpus')} (corpus) and the later stages "
+            "again"
         )
 
 

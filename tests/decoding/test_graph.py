@@ -11,14 +11,14 @@ import kaldifst
 import numpy as np
 import pytest
 import spelled_graphs as spelling
-from composition import composed_alignment, composed_graph
+from composition import composed_alignment, composed_graph, from_kaldifst, read_fst
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acoustic_kd.alignment.viterbi import alignment_graph, force_align
 from acoustic_kd.decoding.graph.compile import build_graph
 from acoustic_kd.decoding.graph.contexts import contexts_of
-from acoustic_kd.decoding.graph.fst import from_kaldifst, read_fst, to_kaldifst
+from acoustic_kd.decoding.graph.fst import to_kaldifst
 from acoustic_kd.decoding.graph.hmm_states import self_loop_probability
 from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.system.errors import UserError
@@ -217,7 +217,7 @@ def test_forced_alignment_finds_the_senone_of_every_frame(tmp_path):
     for words in (["A"], ["B", "B"], ["BEETLE", "EAT", "ILL", "A"]):
         path = spelling.spell(words, senones, rng)
         fst = alignment_graph(spelling.LEXICON, words, senones)
-        found = force_align(fst, spelling.loglikes(path, senones.num_senones), acoustic_scale=1.0)
+        found = force_align(fst, spelling.loglikes(path, senones.num_senones))
         assert found.tolist() == path.tolist()
     assert force_align(fst, np.zeros((5, senones.num_senones), np.float32)) is None
     assert force_align(fst, np.zeros((0, senones.num_senones), np.float32)) is None

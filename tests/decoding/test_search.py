@@ -9,9 +9,10 @@ import kaldifst
 import numpy as np
 import pytest
 import spelled_graphs as spelling
+from composition import read_fst
 
 from acoustic_kd.decoding.graph.compile import build_graph
-from acoustic_kd.decoding.graph.fst import read_fst, to_kaldifst
+from acoustic_kd.decoding.graph.fst import to_kaldifst
 from acoustic_kd.decoding.search import Decoder, SearchSettings
 from acoustic_kd.decoding.workers import decoder_pool
 from acoustic_kd.language.ngrams import train_lm

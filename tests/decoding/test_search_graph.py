@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from composition import make_arcs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acoustic_kd.decoding.graph.fst import FstArrays, make_arcs, map_fst, write_fst
+from acoustic_kd.decoding.graph.fst import FstArrays, map_fst, write_fst
 from acoustic_kd.decoding.search_graph import epsilon_ranks
 from acoustic_kd.system.errors import UserError
 

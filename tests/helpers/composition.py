@@ -17,7 +17,7 @@ import kaldifst
 import numpy as np
 
 from acoustic_kd.decoding.graph.contexts import STATES, Inventory
-from acoustic_kd.decoding.graph.fst import ARC, FstArrays, from_kaldifst, make_arcs, to_kaldifst
+from acoustic_kd.decoding.graph.fst import ARC, STATE, FstArrays, map_fst, to_kaldifst
 from acoustic_kd.decoding.graph.hmm_states import self_loop_probability
 from acoustic_kd.language.arpa import BOS, EOS
 from acoustic_kd.language.lexicon import SILENCE, Lexicon
@@ -270,3 +270,25 @@ def _grammar(arpa_path: Path, words_txt: str) -> kaldifst.StdVectorFst:
     kaldifst.connect(grammar)
     kaldifst.arcsort(grammar, "ilabel")
     return grammar
+
+
+def make_arcs(rows: list[tuple[int, int, int, float, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """(source, ilabel, olabel, cost, nextstate) a row → the `source` and `arcs` arrays."""
+    source = np.array([row[0] for row in rows], dtype=np.int64)
+    return source, np.array([row[1:] for row in rows], dtype=ARC)
+
+
+def read_fst(path: Path) -> FstArrays:
+    """Read a `ConstFst` file into arrays of one's own."""
+    fst = map_fst(path)
+    state = fst.states.view(STATE)[:, 0]
+    source = np.repeat(np.arange(len(state)), state["arcs"])
+    return FstArrays(fst.start, state["final"].copy(), source, fst.arcs.view(ARC)[:, 0].copy())
+
+
+def from_kaldifst(fst: kaldifst.StdVectorFst) -> FstArrays:
+    """The arrays of a kaldifst transducer."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "fst")
+        assert kaldifst.StdConstFst(fst).write(str(path))
+        return read_fst(path)

@@ -49,12 +49,6 @@ class FstArrays:
         return len(self.final)
 
 
-def make_arcs(rows: list[tuple[int, int, int, float, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """(source, ilabel, olabel, cost, nextstate) a row → the `source` and `arcs` arrays."""
-    source = np.array([row[0] for row in rows], dtype=np.int64)
-    return source, np.array([row[1:] for row in rows], dtype=ARC)
-
-
 class ArcColumns:
     """Columns of equal length that are filled piece by piece."""
 
@@ -125,14 +119,6 @@ def map_fst(path: Path) -> FstRecords:
     )
 
 
-def read_fst(path: Path) -> FstArrays:
-    """Read a `ConstFst` file into arrays of one's own."""
-    fst = map_fst(path)
-    state = fst.states.view(STATE)[:, 0]
-    source = np.repeat(np.arange(len(state)), state["arcs"])
-    return FstArrays(fst.start, state["final"].copy(), source, fst.arcs.view(ARC)[:, 0].copy())
-
-
 def write_fst(fst: FstArrays, path: Path) -> None:
     """Write a `ConstFst` file, arcs sorted by state, input label and output label."""
     order = np.lexsort((fst.arcs["olabel"], fst.arcs["ilabel"], fst.source))
@@ -191,15 +177,6 @@ def to_kaldifst(fst: FstArrays) -> kaldifst.StdVectorFst:
         path = Path(folder, "fst")
         write_fst(fst, path)
         return kaldifst.StdVectorFst(kaldifst.StdConstFst.read(str(path)))
-
-
-def from_kaldifst(fst: kaldifst.StdVectorFst) -> FstArrays:
-    """The arrays of a kaldifst transducer."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "fst")
-        if not kaldifst.StdConstFst(fst).write(str(path)):
-            raise UserError(f"{folder}: an FST cannot be written; is the disk full?")
-        return read_fst(path)
 
 
 def _read_header(data: mmap.mmap) -> tuple[str, int, int, int, int]:
