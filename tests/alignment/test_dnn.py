@@ -50,7 +50,7 @@ def test_senones_of_frames_and_back(rows):
     np.testing.assert_array_equal(again.durations, whole.durations)
 
 
-def test_senones_that_break_a_phone_off():
+def test_senones_of_an_incomplete_phone_are_refused():
     with pytest.raises(ValueError, match="u: the senones do not go through whole phones"):
         INVENTORY.segmentation("u", np.array([0, 1]))
 
@@ -100,8 +100,8 @@ def test_the_path_is_the_best_of_all(words, frames, seed):
     np.testing.assert_array_equal(force_align(graph, loglikes), expected)
 
 
-class Teller(nn.Module):
-    """Answers what the features say: one column a senone."""
+class Passthrough(nn.Module):
+    """Logits are the features, one column a senone."""
 
     def forward(self, windows):
         return 8 * windows
@@ -110,16 +110,16 @@ class Teller(nn.Module):
 def aligner(lexicon=LEXICON, models=1):
     config = ModelConfig(left_frames=0, right_frames=0)
     flat = np.full(K, -log(K))
-    return DnnAligner(models * [Teller()], config, INVENTORY, flat, np.full(K, 3.0), lexicon)
+    return DnnAligner(models * [Passthrough()], config, INVENTORY, flat, np.full(K, 3.0), lexicon)
 
 
 @pytest.mark.parametrize("models", [1, 3])
-def test_what_is_plain_to_hear_is_found(models):
+def test_clear_speech_is_aligned_exactly(models):
     durations = np.array([[2, 3, 1], [1, 1, 4], [3, 2, 2], [1, 2, 6], [2, 2, 2], [5, 1, 1]])
-    said = Segmentation("u", ("SIL", "A", "SIL", "B", "B", "SIL"), durations)
-    features = np.eye(K, dtype=np.float32)[INVENTORY.targets(said)]
+    truth = Segmentation("u", ("SIL", "A", "SIL", "B", "B", "SIL"), durations)
+    features = np.eye(K, dtype=np.float32)[INVENTORY.targets(truth)]
     found = aligner(models=models).align("u", ["AB", "BB"], features)
-    assert found.phones == said.phones and found.durations.dtype == np.int64
+    assert found.phones == truth.phones and found.durations.dtype == np.int64
     np.testing.assert_array_equal(found.durations, durations)
 
 
@@ -131,7 +131,7 @@ def test_what_is_plain_to_hear_is_found(models):
         (["AB", "BB"], 8, "too short for its transcript: 8 frames, and 3 phones have at least 9"),
     ],
 )
-def test_what_cannot_be_aligned(words, frames, reason):
+def test_transcripts_that_cannot_be_aligned(words, frames, reason):
     with pytest.raises(AlignmentFailure, match=f"^{reason}$"):
         aligner().align("u", words, torch.zeros(frames, K).numpy())
 

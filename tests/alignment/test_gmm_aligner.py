@@ -1,4 +1,4 @@
-"""Which alignments are too bad to be of what was said."""
+"""Scores of alignments, and which utterances are outliers."""
 
 import numpy as np
 import pytest
@@ -16,21 +16,21 @@ def test_a_score_is_the_distance_from_the_best_states():
     assert score_path(loglikes, np.array([1, 2, 1]), SILENT) == 0
 
 
-def test_silence_counts_where_speech_was_heard_or_aligned_alone():
+def test_silence_counts_only_if_speech_is_audible_or_aligned():
     loglikes = np.array([[-1, -5, -5], [-9, -3, -1]], float)
     pause = np.repeat(loglikes[:1], 50, axis=0)
     speech = np.concatenate([pause, loglikes[1:], pause])
     path = np.zeros(len(speech), int)
     path[50] = 1
-    assert score_path(speech, path, SILENT) == -2  # the pauses hide nothing
+    assert score_path(speech, path, SILENT) == -2  # pauses do not count
     path[50] = 0
-    assert score_path(speech, path, SILENT) == -8  # speech that the transcript is silent about
+    assert score_path(speech, path, SILENT) == -8  # speech that the transcript lacks
     path[49:51] = 1
     assert score_path(speech, path, SILENT) == pytest.approx((-4 - 2) / 2)  # a word in a pause
     assert score_path(pause, np.zeros(50, int), SILENT) == 0
 
 
-def test_a_few_frames_that_fit_nothing_outweigh_no_others():
+def test_a_few_frames_that_do_not_fit_count_little():
     loglikes = np.tile([-9.0, -1, -2], (100, 1))
     path = np.ones(100, int)
     loglikes[:9, 1] = -500  # digital silence within words

@@ -1,4 +1,4 @@
-"""Words in a segmentation: silences belong to none, and variants are told apart."""
+"""Words in a segmentation: no word has a silence, and variants are distinguished."""
 
 import numpy as np
 
@@ -26,24 +26,23 @@ def test_silences_are_between_words():
     assert word_spans(segmented("A B"), ["ab"], LEXICON) == [(0, 6)]
 
 
-def test_a_variant_that_fits_is_found_though_a_shorter_one_begins_alike():
+def test_a_longer_variant_is_found_after_a_shorter_one_with_the_same_beginning():
     assert word_spans(segmented("A C B"), ["a", "cb"], LEXICON) in ([(0, 3), (3, 9)],
                                                                   [(0, 6), (6, 9)])  # fmt: skip
     assert word_spans(segmented("A C SIL B"), ["a", "cb"], LEXICON) == [(0, 6), (12, 15)]
     assert word_spans(segmented("A SIL C B"), ["a", "cb"], LEXICON) == [(0, 3), (9, 15)]
 
 
-def test_other_phones_are_no_words():
+def test_other_phones_are_not_words():
     assert word_spans(segmented("A B"), ["cb"], LEXICON) is None
     assert word_spans(segmented("A SIL B"), ["ab"], LEXICON) is None
     assert word_spans(segmented("A B A"), ["ab"], LEXICON) is None
 
 
-def test_words_are_aligned_and_what_is_alike_for_all_is_found_once(monkeypatch):
-    """Contexts of many phones take longer to find than a piece of speech to recognise."""
-    known = align.contexts_of
-    asked = []
-    monkeypatch.setattr(align, "contexts_of", lambda found: asked.append(found) or known(found))
+def test_words_are_aligned_and_contexts_are_found_once(monkeypatch):
+    """Finding the contexts of many phones takes longer than recognising a piece."""
+    contexts_of, calls = align.contexts_of, []
+    monkeypatch.setattr(align, "contexts_of", lambda of: calls.append(of) or contexts_of(of))
     inventory = monophones(("SIL", "A", "B", "C"))
     transcripts = align.Transcripts(LEXICON, inventory)
     labels = inventory.targets(segmented("SIL A B SIL C B"))
@@ -51,4 +50,4 @@ def test_words_are_aligned_and_what_is_alike_for_all_is_found_once(monkeypatch):
     for _ in range(2):
         assert align_words(["ab", "cb"], loglikes, transcripts) == [(6, 12), (18, 24)]
     assert align_words(["ab", "cb"], loglikes[:5], transcripts) is None
-    assert len(asked) == 1
+    assert len(calls) == 1

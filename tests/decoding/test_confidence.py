@@ -111,11 +111,11 @@ def test_confidences_of_words_are_their_shares():
     np.testing.assert_allclose(confidences, [0.7, 0.6], atol=1e-5)
 
 
-def test_a_label_may_come_sooner_or_later():
-    """`a` at frame 1 on half of the paths, at frame 2 on the others: it was said for sure."""
+def test_a_label_may_be_earlier_or_later():
+    """`a` at frame 1 on half of the paths, at frame 2 on the others: its confidence is 1."""
     early, late = [(1, 0.5), (0, 0.5)], [(0, 1.0)]
     lattice = sausage(early, late, [(2, 1.0)])
-    # Whoever did not say `a` at once says it now: nodes 1 and 2 once more, for the others.
+    # Paths without `a` at first have it now: nodes 1 and 2 are duplicated for them.
     lattice.target[1], lattice.source = 4, np.append(lattice.source, 4).astype(np.int32)
     lattice.target = np.append(lattice.target, 2).astype(np.int32)
     lattice.word = np.append(lattice.word, 1).astype(np.int32)
@@ -131,7 +131,7 @@ def test_a_label_may_come_sooner_or_later():
     np.testing.assert_allclose(confidences, [1.0, 1.0], atol=1e-6)
 
 
-def test_a_word_said_twice_is_two_words():
+def test_a_repeated_word_is_two_words():
     lattice = sausage([(1, 0.8), (0, 0.2)], [(0, 1.0)], [(1, 0.6), (0, 0.4)])
     words, confidences, _ = best_words(lattice, lm_weight=5.0)
     assert words == ["a", "a"]

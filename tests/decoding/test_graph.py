@@ -11,7 +11,13 @@ import kaldifst
 import numpy as np
 import pytest
 import spelled_graphs as spelling
-from composition import composed_alignment, composed_graph, from_kaldifst, read_fst
+from composition import (
+    best_path,
+    composed_alignment,
+    composed_graph,
+    from_kaldifst,
+    read_fst,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,49 +78,12 @@ def random_arpa(rng, words, path):
     path.write_text("\n".join([*lines, "", "\\end\\", ""]))
 
 
-def best(fst, loglikes):
-    """Cost and a hash of the words of the best path by dynamic programming; None without a path."""
-    silent, emits = (np.flatnonzero(fst.arcs["ilabel"] == 0), np.flatnonzero(fst.arcs["ilabel"]))
-    cost = np.full(fst.num_states, np.inf)
-    words_into = np.zeros(fst.num_states, np.uint64)
-    cost[fst.start] = 0.0
-
-    def step(arc, more, into):
-        source, target = fst.source[arc], fst.arcs["nextstate"][arc]
-        reach = cost[source] + fst.arcs["weight"][arc] + more
-        order = np.lexsort((reach, target))
-        first = order[np.flatnonzero(np.diff(target[order], prepend=-1))]
-        first = first[reach[first] < into[target[first]]]
-        label = fst.arcs["olabel"][arc[first]].astype(np.uint64)
-        words = words_into[source[first]]
-        # The order of words does not count: paths that back off between two words cost the same.
-        return target[first], reach[first], words + label * label * label * np.uint64(1000003**3)
-
-    def follow():
-        while True:
-            target, reach, words = step(silent, 0.0, cost)
-            if not len(target):
-                return
-            cost[target], words_into[target] = reach, words
-
-    follow()
-    for row in loglikes:
-        unreached = np.full(fst.num_states, np.inf)
-        target, reach, words = step(emits, -row[fst.arcs["ilabel"][emits] - 1], unreached)
-        cost[:] = np.inf
-        cost[target], words_into[target] = reach, words
-        follow()
-    total = cost + fst.final
-    end = int(np.argmin(total))
-    return (total[end], int(words_into[end])) if np.isfinite(total[end]) else None
-
-
 def check_equal_best_paths(rng, built, composed, num_senones, utterances=4):
     """Compare the best paths of random utterances of every length."""
     for _ in range(utterances):
         loglikes = rng.standard_normal((rng.integers(1, 50), num_senones)).astype(np.float32)
         loglikes *= rng.choice([1, 8])
-        path, expected = best(built, loglikes), best(composed, loglikes)
+        path, expected = best_path(built, loglikes), best_path(composed, loglikes)
         assert (path is None) == (expected is None)
         if path is not None:
             np.testing.assert_allclose(path[0], expected[0], rtol=1e-5, atol=0.02)

@@ -1,4 +1,4 @@
-"""Graphs of pieces: what is heard comes out as words, those of no text among them."""
+"""Graphs of pieces: words are recognised, including words that no text has."""
 
 from collections import Counter
 
@@ -36,7 +36,7 @@ TEXTS = {
 
 
 class Spoken:
-    """A graph of pieces, and what it is like to hear words."""
+    """A graph of pieces, and log-likelihoods of spoken words."""
 
     def __init__(self, texts: list[str], folder) -> None:
         sentences = [text.split() for text in texts]
@@ -59,31 +59,31 @@ class Spoken:
         path = spelling.spell(words, self.senones, self.rng, lexicon=lexicon)
         return spelling.loglikes(path, self.senones.num_senones, 200.0)
 
-    def heard(self, words: list[str]) -> tuple[list[str], str]:
-        """The pieces that come out, and the letters that they are said as."""
+    def recognise(self, words: list[str]) -> tuple[list[str], str]:
+        """The recognised pieces, and the letters that they are spelled with."""
         with decoder_pool(self.folder) as decode:
-            (found,) = decode([("a", self.loglikes(words))], [(10.0, 0.0)]).values()
-        assert found.reached_final
-        return found.words[0], self.letters(join_pieces(found.words[0]))
+            (result,) = decode([("a", self.loglikes(words))], [(10.0, 0.0)]).values()
+        assert result.reached_final
+        return result.words[0], self.letters(join_pieces(result.words[0]))
 
     def letters(self, words: list[str]) -> str:
         return "".join(letter for word in words for letter in self.alphabet.spell(word))
 
 
 @pytest.mark.parametrize("language", TEXTS)
-def test_an_unseen_word_comes_out(language, tmp_path):
+def test_unseen_words_are_recognised(language, tmp_path):
     texts, unseen = TEXTS[language]
     spoken, known = Spoken(texts, tmp_path), {word for text in texts for word in text.split()}
     for text in texts:
-        assert join_pieces(spoken.heard(text.split())[0]) == text.split()
+        assert join_pieces(spoken.recognise(text.split())[0]) == text.split()
     exact = 0
     for word in unseen:
         assert word not in known and BOUNDARY + word + BOUNDARY not in spoken.pieces
-        pieces, letters = spoken.heard([word])
-        assert letters == spoken.letters([word])  # what was said is what is written
+        pieces, letters = spoken.recognise([word])
+        assert letters == spoken.letters([word])  # the letters are those of the word
         exact += join_pieces(pieces) == [word]
         assert len(word_slices(pieces)) == len(join_pieces(pieces))
-    assert exact or language == "chinese"  # where its words end nobody hears
+    assert exact or language == "chinese"  # ends of words are not audible
 
 
 def test_weights_are_tuned_on_words(tmp_path):
@@ -96,7 +96,7 @@ def test_weights_are_tuned_on_words(tmp_path):
 
 
 def test_a_word_of_hundreds_of_letters_is_aligned():
-    """Where a script parts words nowhere, a sentence is a word."""
+    """A sentence is one word in a script without spaces."""
     rng = np.random.default_rng(1)
     word = "".join(rng.choice(list("กขคงจ"), 400))
     lexicon = Lexicon({word: (tuple(word),)})

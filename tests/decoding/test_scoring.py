@@ -18,7 +18,7 @@ def test_counts_are_right():
     assert found.percent == pytest.approx(100 * 4 / 7)
 
 
-def test_a_perfect_answer_has_no_errors_and_no_interval():
+def test_perfect_hypotheses_have_no_errors_and_no_interval():
     found = score(REFERENCES, REFERENCES)
     assert (found.percent, found.errors, found.ci95) == (0.0, 0, (0.0, 0.0))
 
@@ -36,7 +36,7 @@ def test_the_interval_covers_the_rate_and_is_the_same_each_time():
     assert (low, high) == pytest.approx((100 * other["ci95min"], 100 * other["ci95max"]), rel=0.03)
 
 
-def test_what_cannot_be_scored_is_said():
+def test_input_that_cannot_be_scored_is_refused():
     with pytest.raises(UserError, match="no hypothesis for u2"):
         score(REFERENCES, {name: [] for name in REFERENCES if name != "u2"})
     with pytest.raises(UserError, match="no words"):
@@ -44,7 +44,7 @@ def test_what_cannot_be_scored_is_said():
 
 
 def right_at(right, *grid):
-    """What is recognised of one word A: it, at some pairs of weights."""
+    """Hypotheses for the word A, right at some pairs of weights."""
     return {"u": [["A"] if pair in right else ["B"] for pair in grid_of(*grid)]}
 
 
@@ -68,7 +68,7 @@ def test_tuning_takes_the_least_errors_and_prefers_the_middle():
         tune({}, references, weights, penalties)
 
 
-def test_a_grid_that_ends_at_the_best_is_told():
+def test_settings_at_the_edge_of_the_grid_are_reported():
     settings = ["decode.lm_weights", "decode.insertion_penalties"]
     edges = {(7, 1.0): settings, (9, 0.5): settings[:1], (8, 0.0): settings[1:], (8, 0.5): []}
     grid = [9, 8, 7], [0.0, 0.5, 1.0]

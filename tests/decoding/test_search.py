@@ -9,7 +9,7 @@ import kaldifst
 import numpy as np
 import pytest
 import spelled_graphs as spelling
-from composition import read_fst
+from composition import best_path, read_fst, word_hash
 
 from acoustic_kd.decoding.graph.compile import build_graph
 from acoustic_kd.decoding.graph.fst import to_kaldifst
@@ -57,51 +57,11 @@ def test_log_likelihoods_that_spell_a_sentence_decode_to_it(graph_dir):
         assert lattice.num_frames == len(path)
 
 
-def viterbi(fst, costs, penalty):
-    """Exact best cost and words, by plain dynamic programming over all states."""
-    steps = sorted(
-        zip(
-            fst.source.tolist(), *(fst.arcs[n].tolist() for n in fst.arcs.dtype.names), strict=True
-        ),
-        key=lambda arc: arc[1],
-    )
-    silent = [arc for arc in steps if arc[1] == 0]
-    emitting = [arc for arc in steps if arc[1] > 0]
-
-    def follow(best):
-        changed = True
-        while changed:
-            changed = False
-            for source, _, word, weight, target in silent:
-                if source in best:
-                    cost = best[source][0] + weight + penalty * (word > 0)
-                    if target not in best or cost < best[target][0] - 1e-9:
-                        best[target] = (cost, best[source][1] + ((word,) if word else ()))
-                        changed = True
-        return best
-
-    best = follow({fst.start: (0.0, ())})
-    for row in costs:
-        after = {}
-        for source, label, word, weight, target in emitting:
-            if source in best:
-                cost = best[source][0] + weight + row[label - 1] + penalty * (word > 0)
-                if target not in after or cost < after[target][0]:
-                    after[target] = (cost, best[source][1] + ((word,) if word else ()))
-        best = follow(after)
-    return min(
-        (cost + float(fst.final[state]), words)
-        for state, (cost, words) in best.items()
-        if np.isfinite(fst.final[state])
-    )
-
-
-def test_every_weight_gives_what_decoding_anew_with_it_gives(tmp_path):
-    """Sweeping a wide lattice equals exact decoding with each pair of weights."""
+def test_every_weight_gives_the_best_path_of_the_graph(tmp_path):
+    """A sweep of a wide lattice equals exact decoding with each pair of weights."""
     senones = spelling.inventory(2)
     spelling.arpa_uniform(tmp_path / "lm.arpa")
     build_graph(spelling.LEXICON, tmp_path / "lm.arpa", senones, tmp_path / "g")
-    fst = read_fst(tmp_path / "g" / "HCLG.fst")
     rng = np.random.default_rng(7)
     path = spelling.spell(["B", "OH"], senones, rng)
     matrix = spelling.loglikes(path, senones.num_senones, 4.0)
@@ -110,12 +70,16 @@ def test_every_weight_gives_what_decoding_anew_with_it_gives(tmp_path):
     pairs = [(weight, penalty) for weight in (2.0, 5.0, 12.0) for penalty in (-1.0, 0.0, 2.0)]
     answers = set()
     for (weight, penalty), arcs in zip(pairs, lattice.best_arcs(pairs), strict=True):
-        cost, words = viterbi(fst, -matrix.astype(np.float64) / weight, penalty)
-        found = lattice.graph[arcs].sum() + lattice.acoustic[arcs].sum() / weight
-        found += penalty * np.count_nonzero(lattice.word[arcs])
-        found += lattice.final[lattice.target[arcs[-1]]]
-        np.testing.assert_allclose(found, cost, rtol=1e-4)
-        assert lattice.best(weight, penalty) == [lattice.words[word] for word in words]
+        fst = read_fst(tmp_path / "g" / "HCLG.fst")
+        fst.arcs["weight"] += penalty * (fst.arcs["olabel"] > 0)
+        expected, words = best_path(fst, matrix.astype(np.float64) / weight)
+        cost = lattice.graph[arcs].sum() + lattice.acoustic[arcs].sum() / weight
+        cost += penalty * np.count_nonzero(lattice.word[arcs])
+        cost += lattice.final[lattice.target[arcs[-1]]]
+        np.testing.assert_allclose(cost, expected, rtol=1e-4)
+        assert int(word_hash(lattice.word[arcs]).sum()) == words
+        labels = lattice.word[arcs][lattice.word[arcs] > 0]
+        assert lattice.best(weight, penalty) == [lattice.words[label] for label in labels]
         answers.add(words)
     assert len(answers) > 1
 

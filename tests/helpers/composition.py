@@ -292,3 +292,47 @@ def from_kaldifst(fst: kaldifst.StdVectorFst) -> FstArrays:
         path = Path(folder, "fst")
         assert kaldifst.StdConstFst(fst).write(str(path))
         return read_fst(path)
+
+
+def word_hash(labels: np.ndarray) -> np.ndarray:
+    """A number for each label; a path has the sum of its labels.
+
+    So the order of words does not count: paths that back off between two words cost the same.
+    """
+    return labels.astype(np.uint64) ** np.uint64(3) * np.uint64(1000003**3)
+
+
+def best_path(fst: FstArrays, loglikes: np.ndarray) -> tuple[float, int] | None:
+    """Cost and `word_hash` of the best path by dynamic programming; None without a path."""
+    silent, emits = (np.flatnonzero(fst.arcs["ilabel"] == 0), np.flatnonzero(fst.arcs["ilabel"]))
+    cost = np.full(fst.num_states, np.inf)
+    words_into = np.zeros(fst.num_states, np.uint64)
+    cost[fst.start] = 0.0
+
+    def step(arc, more, into):
+        source, target = fst.source[arc], fst.arcs["nextstate"][arc]
+        reach = cost[source] + fst.arcs["weight"][arc] + more
+        order = np.lexsort((reach, target))
+        first = order[np.flatnonzero(np.diff(target[order], prepend=-1))]
+        first = first[reach[first] < into[target[first]]]
+        label = fst.arcs["olabel"][arc[first]]
+        words = words_into[source[first]]
+        return target[first], reach[first], words + word_hash(label)
+
+    def follow():
+        while True:
+            target, reach, words = step(silent, 0.0, cost)
+            if not len(target):
+                return
+            cost[target], words_into[target] = reach, words
+
+    follow()
+    for row in loglikes:
+        unreached = np.full(fst.num_states, np.inf)
+        target, reach, words = step(emits, -row[fst.arcs["ilabel"][emits] - 1], unreached)
+        cost[:] = np.inf
+        cost[target], words_into[target] = reach, words
+        follow()
+    total = cost + fst.final
+    end = int(np.argmin(total))
+    return (total[end], int(words_into[end])) if np.isfinite(total[end]) else None

@@ -1,4 +1,4 @@
-"""Work over processes: in order, and with an end whatever happens to one of them."""
+"""Work over processes and threads: results in order, and an end after every kind of error."""
 
 import os
 import signal
@@ -67,7 +67,7 @@ def test_one_process_is_this_one():
     assert cores() >= 1
 
 
-def test_this_process_reads_items_no_further_than_it_uses_them():
+def test_one_process_reads_items_as_they_are_used():
     taken = []
     items = (taken.append(n) or n for n in range(1000))
     results = map_ordered(shifted, items, "", 1000, 1, partial(offset, 100))
@@ -121,7 +121,7 @@ if __name__ == "__main__":
     ("number", "early"),
     [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGKILL, False)],
 )
-def test_all_processes_end_with_the_first_and_say_nothing(tmp_path, number, early):
+def test_all_processes_end_with_the_first_without_output(tmp_path, number, early):
     program = tmp_path / "program.py"
     program.write_text(
         PROGRAM.format(tests=[str(Path(file).parent) for file in (__file__, waiting.__file__)])
@@ -149,25 +149,25 @@ def test_all_processes_end_with_the_first_and_say_nothing(tmp_path, number, earl
     wait_until(lambda: not group(process.pid))
 
 
-def test_an_interrupt_that_any_thread_takes_waits_until_the_processes_are_started():
-    """A thread that was there before does not hold the signal back: Python is told of it here."""
+def test_an_interrupt_waits_until_the_processes_are_started():
+    """An earlier thread does not block the signal, so Python receives it in this one."""
     ready = threading.Event()
     thread = threading.Thread(target=ready.wait)
     thread.start()
-    went_on = []
+    continued = []
     try:
         with pytest.raises(KeyboardInterrupt), defer_ctrl_c():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.1)
-            went_on.append(True)
-        assert went_on
+            continued.append(True)
+        assert continued
     finally:
         ready.set()
         thread.join()
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
-def test_tasks_wait_for_those_they_need_and_the_longest_way_goes_first():
+def test_tasks_wait_for_others_and_the_costliest_chain_is_first():
     tasks = [
         Task("short", shifted, (1,), cost=3),
         Task("long", shifted, (2,), cost=2),
@@ -208,7 +208,7 @@ def making(count, log, fails_at=None):
         yield number
 
 
-def test_items_are_made_in_a_thread_one_ahead_of_their_use():
+def test_prefetch_makes_one_item_ahead_in_a_thread():
     log, threads = [], threading.active_count()
     for number in prefetch(making(5, log)):
         wait_until(lambda n=number: len(log) == min(n + 2, 5))  # the next one, while this is used
@@ -220,7 +220,7 @@ def test_items_are_made_in_a_thread_one_ahead_of_their_use():
     assert list(prefetch([])) == []
 
 
-def test_what_making_an_item_raises_comes_in_its_turn():
+def test_prefetch_raises_an_error_at_its_item():
     found = []
     with pytest.raises(UserError, match="^number 2 is no good$"):
         for number in prefetch(making(5, [], fails_at=2)):
@@ -228,7 +228,7 @@ def test_what_making_an_item_raises_comes_in_its_turn():
     assert found == [0, 1]
 
 
-def test_no_more_items_are_made_for_one_who_stops():
+def test_prefetch_stops_with_its_user():
     log, threads = [], threading.active_count()
     items = prefetch(making(1000, log))
     assert next(items) == 0
@@ -236,7 +236,7 @@ def test_no_more_items_are_made_for_one_who_stops():
     assert len(log) <= 2 and threading.active_count() == threads
 
 
-def test_items_are_used_in_a_thread_while_the_next_one_is_made():
+def test_run_behind_uses_an_item_while_the_next_is_made():
     used, next_is_made, threads = [], threading.Event(), threading.active_count()
 
     def use(number):
@@ -257,7 +257,7 @@ def test_items_are_used_in_a_thread_while_the_next_one_is_made():
     run_behind(use, [])
 
 
-def test_what_either_side_raises_ends_both():
+def test_an_error_of_either_side_ends_run_behind():
     used, made = [], []
     with pytest.raises(UserError, match="^number 3 is no good$"):
         run_behind(used.append, making(9, [], fails_at=3))
