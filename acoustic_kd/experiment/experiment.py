@@ -96,7 +96,8 @@ class Experiment:
     def step(self, name: str) -> Step:
         """The step of a stage, with the digests of its inputs on disk, which must be up to date."""
         stage = self.stages[name]
-        inputs = {other: self.done(other)["digest"] for other in self.inputs(name)}
+        records: dict[str, dict[str, Any]] = {}
+        inputs = {other: self._done(other, records)["digest"] for other in self.inputs(name)}
         inputs |= stage.source_digests(self.config)
         beside = tuple(self.directory / file for file in stage.beside)
         settings = self._settings(stage)
@@ -104,14 +105,21 @@ class Experiment:
 
     def done(self, name: str) -> dict[str, Any]:
         """The record of a stage whose output is about to be read; it must be up to date."""
+        return self._done(name, {})
+
+    def _done(self, name: str, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """As `done`; `records` has the stages that were checked already."""
+        if name in records:
+            return records[name]
         stage = self.stages[name]
         how = f"stage {self.number(name)} ({name})"
         record = require_done(self.path(name), name, self._settings(stage), how, NEUTRAL)
         for other in self.inputs(name):
-            if record["inputs"].get(other) != self.done(other)["digest"]:
+            if record["inputs"].get(other) != self._done(other, records)["digest"]:
                 raise UserError(
                     f"{self.path(name)}: '{name}' was made from an older '{other}'; run {how} again"
                 )
+        records[name] = record
         return record
 
     def inputs(self, name: str) -> tuple[str, ...]:
