@@ -119,7 +119,7 @@ def test_archives_that_do_not_fit_are_refused(experiment, archives, capsys):
     path = experiment.directory.with_name("wrong.ark")
     wrong = {
         rf"'{first}' is missing": [(n, table[n]) for n in others],
-        f"3 frames there, but {len(table[first])} here; they must": [(first, table[first][:3])],
+        f"3 frames in the archive, but {len(table[first])} here": [(first, table[first][:3])],
         "posteriors of 7 classes, but the frames have": [
             (first, np.full((len(table[first]), 7), 1 / 7))
         ],
