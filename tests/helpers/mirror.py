@@ -1,22 +1,22 @@
-"""A mirror on this machine for tests: a few files by HTTP, with the faults of real ones."""
+"""A mirror on this machine for tests: a few files by HTTP, with the faults of real mirrors."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SCHEME = "http://127.0.0.1"  # to be passed for `download.SCHEME`
+SCHEME = "http://127.0.0.1"  # patch `download.SCHEME` with it
 
 
 class Mirror:
-    """What the mirror serves and how badly.
+    """The files and the faults of a mirror.
 
     Attributes:
         files: path → content.
-        asked: (path, first byte asked for) of each request.
-        breaks: bytes after which a connection breaks; None: none does.
-        ranges: whether it can begin in the middle.
-        redirects: path → where it sends those who ask for it.
+        asked: (path, first byte) of each request.
+        breaks: number of bytes after which a connection breaks; None: never.
+        ranges: whether it supports requests of a range.
+        redirects: path → address of a redirection.
     """
 
     def __init__(self, address: str) -> None:
@@ -59,12 +59,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[start:end])
 
     def log_message(self, *args: object) -> None:
-        """Nothing: the test's output stays its own."""
+        """Log nothing: tests read the output."""
 
 
 @contextmanager
 def serve() -> Iterator[Mirror]:
-    """A mirror that answers until the block ends."""
+    """Run a mirror until the block ends."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.mirror = Mirror(f"{SCHEME}:{server.server_port}/")
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
