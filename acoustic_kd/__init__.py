@@ -46,9 +46,9 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     module, _, attribute = _PUBLIC[name].partition(":")
-    found = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
-    globals()[name] = found
-    return found
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

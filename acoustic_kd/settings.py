@@ -560,19 +560,19 @@ class Setting:
 
 
 def _settings() -> dict[str, Setting]:
-    found = {}
+    settings = {}
     groups = get_type_hints(Config)
     for part in dataclasses.fields(Config):
         hints = get_type_hints(groups[part.name])
         for key in dataclasses.fields(groups[part.name]):
-            told, hint = key.metadata, hints[key.name]
-            stages = part.metadata["stages"] if told["stages"] is None else told["stages"]
+            metadata, hint = key.metadata, hints[key.name]
+            stages = part.metadata["stages"] if metadata["stages"] is None else metadata["stages"]
             choices = choices_of(hint)
-            allowed = one_of(*choices) if choices else told["allowed"]
-            found[f"{part.name}.{key.name}"] = Setting(
-                hint, key.default, allowed, told["meaning"], stages, told["path"]
+            allowed = one_of(*choices) if choices else metadata["allowed"]
+            settings[f"{part.name}.{key.name}"] = Setting(
+                hint, key.default, allowed, metadata["meaning"], stages, metadata["path"]
             )
-    return found
+    return settings
 
 
 def choices_of(hint: Any) -> tuple[Any, ...]:

@@ -82,10 +82,10 @@ def _share(text: str | None) -> tuple[int, int] | None:
     """Parse `--shard i/n`."""
     if text is None:
         return None
-    found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
-    if found is None or not int(found[1]) < int(found[2]):
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if match is None or not int(match[1]) < int(match[2]):
         raise UserError(f"--shard is '{text}'; it must be I/N with 0 <= I < N")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def _recipe(options: argparse.Namespace, config: Config) -> str:

@@ -107,10 +107,10 @@ def fetch(url: str, path: Path, expected: CheckSum, max_bytes: int) -> None:
     """
     partial = partial_path(path)
     _receive(url, partial, max_bytes)
-    found = check_sum(partial, expected.kind)
-    if found != expected.value:
+    actual = check_sum(partial, expected.kind)
+    if actual != expected.value:
         partial.unlink()
-        raise MirrorError(f"{expected.kind} is {found}, expected {expected.value}")
+        raise MirrorError(f"{expected.kind} is {actual}, expected {expected.value}")
     partial.replace(path)
 
 
@@ -193,8 +193,8 @@ def _check_scheme(url: str) -> None:
 
 def _total(headers: Message, pattern: str, name: str = "Content-Range") -> int | None:
     """The bytes of the whole file by a header of the answer; None if it does not say."""
-    found = re.fullmatch(pattern, headers.get(name) or "")
-    return int(found[1]) if found else None
+    match = re.fullmatch(pattern, headers.get(name) or "")
+    return int(match[1]) if match else None
 
 
 @contextmanager

@@ -138,11 +138,11 @@ def size_and_ends_digest(path: Path) -> tuple[int, str] | tuple[()]:
 
 def check_sum(path: Path, kind: str) -> str:
     """The checksum of a file, md5 or sha256, in hexadecimal: against damage, not attacks."""
-    found = hashlib.new(kind, usedforsecurity=False)
+    digest = hashlib.new(kind, usedforsecurity=False)
     with Path(path).open("rb") as file:
         while piece := file.read(1 << 20):
-            found.update(piece)
-    return found.hexdigest()
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

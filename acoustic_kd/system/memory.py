@@ -33,8 +33,8 @@ def free_host_memory(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
     The processes of a launch share them equally. The memory limit of a container or batch system
     counts, too.
     """
-    found = [free for free in (_available(proc), _below_limit(proc, cgroup)) if free is not None]
-    return min(found) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if found else None
+    limits = [free for free in (_available(proc), _below_limit(proc, cgroup)) if free is not None]
+    return min(limits) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if limits else None
 
 
 def usable(free: int | None) -> int | None:
@@ -57,8 +57,8 @@ def memory_budget(
     """
     if gigabytes is not None:
         return int(gigabytes * GIGABYTE)
-    found = [free for free in (free_memory(device), free_host_memory()) if free is not None]
-    taken = usable(min(found, default=None))
+    limits = [free for free in (free_memory(device), free_host_memory()) if free is not None]
+    taken = usable(min(limits, default=None))
     return None if taken is None else max(0, taken // sharers - later)
 
 
@@ -87,8 +87,8 @@ def rows_per_block(matrix: Tensor) -> int:
 def _available(proc: Path) -> int | None:
     try:
         lines = (proc / "meminfo").read_text().splitlines()
-        found = dict(line.split(":") for line in lines)
-        return 1024 * int(found["MemAvailable"].split()[0])
+        fields = dict(line.split(":") for line in lines)
+        return 1024 * int(fields["MemAvailable"].split()[0])
     except (OSError, ValueError, KeyError):  # not Linux
         pass
     try:
@@ -100,21 +100,15 @@ def _available(proc: Path) -> int | None:
 def _below_limit(proc: Path, cgroup: Path) -> int | None:
     """Free bytes below the memory limit of the process's control group (version 2)."""
     try:
-        own = next(
+        group = next(
             line.removeprefix("0::/")
             for line in (proc / "self" / "cgroup").read_text().splitlines()
             if line.startswith("0::/")
         )
         names = ("memory.max", "memory.current", "memory.stat")
-        limit, used, stat = ((cgroup / own / name).read_text() for name in names)
+        limit, used, stat = ((cgroup / group / name).read_text() for name in names)
         files = dict(line.split() for line in stat.splitlines())["inactive_file"]
-        return max(
-            0, int(limit) - int(used) + int(files)
-        )  # the kernel drops cached files if memory is short
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        StopIteration,
-    ):  # no control group, or its limit is "max"
+        # The kernel drops cached files when memory is short.
+        return max(0, int(limit) - int(used) + int(files))
+    except (OSError, ValueError, KeyError, StopIteration):  # no control group, or no limit
         return None
