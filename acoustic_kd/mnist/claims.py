@@ -35,13 +35,13 @@ def claims(results: dict[str, Any]) -> list[dict[str, Any]]:
     return [claim for judge in judges for claim in judge(results)]
 
 
-def _claim(claim: str, paper: str, found: str, holds: bool | None) -> dict[str, Any]:
-    return {"claim": claim, "paper": paper, "found": found, "holds": holds}
+def _claim(claim: str, paper: str, finding: str, holds: bool | None) -> dict[str, Any]:
+    return {"claim": claim, "paper": paper, "found": finding, "holds": holds}
 
 
 def _counts(results: dict[str, Any]) -> list[dict[str, Any]]:
     """The numbers of errors, in the paper those of a single net each."""
-    found = []
+    judged = []
     for row in COMPARED:
         nets = nets_of(results, row)
         if not nets or nets[0]["paper"] is None:
@@ -57,8 +57,8 @@ def _counts(results: dict[str, Any]) -> list[dict[str, Any]]:
             # More errors, but within the spread of single nets: undecided.
             holds = True if excess <= 0 else False if words else None
         claim = f"{nets[0]['title']}: {paper:g} errors or fewer"
-        found.append(_claim(claim, f"{paper:g}", f"{spread(errors)} (s.d.){words}", holds))
-    return found
+        judged.append(_claim(claim, f"{paper:g}", f"{spread(errors)} (s.d.){words}", holds))
+    return judged
 
 
 def gap(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -73,20 +73,20 @@ def gap(results: dict[str, Any]) -> list[dict[str, Any]]:
     paper = (theirs[1] - theirs[2]) / (theirs[1] - theirs[0])
     claim = "The distilled net closes most of the gap between hard targets and the cumbersome net"
     if gap <= 0:
-        found, holds = "the cumbersome net makes no fewer errors than hard targets do", None
+        finding, holds = "the cumbersome net makes no fewer errors than hard targets do", None
     else:
         slopes = np.array([hard - distilled, distilled - teacher, -gap]) / gap**2
         each = [e.std(ddof=1) / np.sqrt(len(e)) if len(e) > 1 else np.nan for e in rows]
         error = 100 * float(np.sqrt(np.sum((slopes * each) ** 2)))
         share = 100 * (hard - distilled) / gap
         degrees = sum(len(errors) - 1 for errors in rows)
-        found, holds = f"{plus_minus(share, error, 0)} %", _is_above(share, error, degrees, 50)
-    return [_claim(claim, f"{100 * paper:.0f} %", found, holds)]
+        finding, holds = f"{plus_minus(share, error, 0)} %", _is_above(share, error, degrees, 50)
+    return [_claim(claim, f"{100 * paper:.0f} %", finding, holds)]
 
 
 def _warm(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Wide nets make about the same errors at all temperatures from 8 on."""
-    found = []
+    judged = []
     for width, cells in grid(results).items():
         warm = [t for t in cells if t >= MIN_WARM]
         if width < MIN_WIDE or len(warm) < 2:
@@ -102,8 +102,8 @@ def _warm(results: dict[str, Any]) -> list[dict[str, Any]]:
         if cold:
             words += f"; T below {MIN_WARM:g}: {_against(cells, cold, warm)[2]} errors against them"
         claim = f"With {width} units a layer T = {_list(warm)} do about the same"
-        found.append(_claim(claim, "“fairly similar”", words, holds))
-    return found
+        judged.append(_claim(claim, "“fairly similar”", words, holds))
+    return judged
 
 
 def _narrow(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -136,14 +136,14 @@ def _threes(results: dict[str, Any]) -> list[dict[str, Any]]:
     mean, error, told = right[""]
     claim = "Without a 3 in its transfer set a net gets most threes right"
     most = _is_above(mean, error, len(nets) - 1, 50)
-    found = [_claim(claim, "86.8 %", f"{told} %", most)]
+    judged = [_claim(claim, "86.8 %", f"{told} %", most)]
     if "test" in right:
         mean, error, told = right["test"]
         claim = "With the bias of the 3 shifted, that net gets more than 95 % of the threes right"
         nearly_all = _is_above(mean, error, len(nets) - 1, 95)
         told = f"{told} % (by the prior: {right['prior'][2]} %)"
-        found.append(_claim(claim, "98.6 %", told, nearly_all))
-    return found
+        judged.append(_claim(claim, "98.6 %", told, nearly_all))
+    return judged
 
 
 def _sevens_eights(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -156,8 +156,8 @@ def _sevens_eights(results: dict[str, Any]) -> list[dict[str, Any]]:
     gain, enough = _mean(wrong[""] - wrong["test"]), _mean(50 - wrong["test"])
     better = [_is_above(*each[:2], len(nets) - 1, 0) for each in (gain, enough)]
     claim = "Shown 7s and 8s alone, a net with both biases lowered gets most images right"
-    found = f"{told[0]} % wrong before, {told[1]} % after (by the prior: {told[2]} %)"
-    return [_claim(claim, "47.3 % wrong before, 13.2 % after", found, _all(better))]
+    finding = f"{told[0]} % wrong before, {told[1]} % after (by the prior: {told[2]} %)"
+    return [_claim(claim, "47.3 % wrong before, 13.2 % after", finding, _all(better))]
 
 
 def _means(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -174,8 +174,8 @@ def _means(results: dict[str, Any]) -> list[dict[str, Any]]:
         error = float(np.sqrt(sum(variances)))
         holds = _is_above(difference, error, len(first) + len(second) - 2, 0) is None
     claim = "The arithmetic mean of several teachers serves as well as the geometric one"
-    found = f"{plus_minus(difference, error, 1, sign=True)} errors, arithmetic minus geometric"
-    return [_claim(claim, "either may be taken, without figures", found, holds)]
+    finding = f"{plus_minus(difference, error, 1, sign=True)} errors, arithmetic minus geometric"
+    return [_claim(claim, "either may be taken, without figures", finding, holds)]
 
 
 def _matrix(cells: dict[float, dict[int, int]], temperatures: list[float]) -> np.ndarray:

@@ -106,8 +106,8 @@ def pooled(parts: Sequence[Figures]) -> dict[str, Any]:
             for key in counts:
                 counts[key] += row[key]
     bins = [
-        {key: sum(found[key] for found in same) for key in keys}
-        for same in zip(*(part["bins"] for part in parts), strict=True)
+        {key: sum(entry[key] for entry in entries) for key in keys}
+        for entries in zip(*(part["bins"] for part in parts), strict=True)
     ]
     totals = {key: sum(part[key] for part in parts) for key in keys[:2]}
     means = {
@@ -179,16 +179,16 @@ def confusion_picture(ensemble: Figures) -> Picture | None:
         ensemble: its `frames.json`.
     """
     pairs = sorted(
-        (-mass, phone, other, row["taken_for"].get(other, 0) / row["frames"])
+        (-mass, phone, similar, row["taken_for"].get(similar, 0) / row["frames"])
         for phone, row in ensemble["phones"].items()
-        for other, mass in row["mass"].items()
-        if phone != other and row["frames"] >= MIN_FRAMES
+        for similar, mass in row["mass"].items()
+        if phone != similar and row["frames"] >= MIN_FRAMES
     )[:MAX_PAIRS]
     if not pairs:
         return None
     entries = [
-        Row(f"{phone}, {other}", [(0, 100 * taken), (1, -100 * mass)])
-        for mass, phone, other, taken in pairs
+        Row(f"{phone}, {similar}", [(0, 100 * taken), (1, -100 * mass)])
+        for mass, phone, similar, taken in pairs
     ]
     title = "The most confused phones"
     legend = [("taken for it, % of frames", 0), ("mean probability of it, %", 1)]

@@ -24,17 +24,15 @@ from acoustic_kd.system.files import json_sha256, read_json, read_jsonl, write_j
 from acoustic_kd.training.model import load_model
 from acoustic_kd.training.processes import make_accelerator
 
-# --- report -------------------------------------------------------------------------------------
-
 
 def run(experiment: Experiment) -> None:
     """Put baseline, control, ensemble and distilled model side by side."""
-    measurements, transcripts, gains, described = [], {}, {}, {}
+    measurements, transcripts, gains, descriptions = [], {}, {}, {}
     for system in systems(experiment):
         folder = experiment.path("decode") / system.name
         measurements.append(Measurement(**read_json(folder / "measurement.json")))
         transcripts[system.name] = read_transcripts(folder / "test.txt")
-        described[system.kind] = [load_model(directory)[1] for directory in system.directories]
+        descriptions[system.kind] = [load_model(directory)[1] for directory in system.directories]
         if len(system.directories) == 1:
             gains[system.name] = last_epoch_gain(
                 read_jsonl(system.directories[0] / "metrics.jsonl")
@@ -47,7 +45,10 @@ def run(experiment: Experiment) -> None:
         measurements,
         references,
         transcripts,
-        {kind: sum(one["parameters"] for one in models) for kind, models in described.items()},
+        {
+            kind: sum(description["parameters"] for description in models)
+            for kind, models in descriptions.items()
+        },
         experiment.config.train.members,
         {u.id: u.speaker for u in manifest},
     )
@@ -56,7 +57,7 @@ def run(experiment: Experiment) -> None:
         results["new_words"] = count_new_words(references, transcripts, unseen)
     results["transfer_set"] = transfer_frames(experiment)
     results["last_epoch_gains"] = {n: gain for n, gain in gains.items() if gain is not None}
-    results["bfloat16"] = described["baseline"][0]["bfloat16"]
+    results["bfloat16"] = descriptions["baseline"][0]["bfloat16"]
     results["command"] = experiment.command
     results["minutes"] = _minutes(experiment)
     page = report_page([experiment.directory], results)
@@ -83,14 +84,14 @@ def unseen_words(experiment: Experiment, words: set[str]) -> set[str] | None:
 
 
 def _minutes(experiment: Experiment) -> dict[str, float]:
-    """How long each stage took, its parts added up where it was done in several goes."""
-    learnt = {
+    """Stage → minutes; the sum over its parts if it ran in several parts."""
+    epoch_frames = {
         "train": count_frames(shard_paths(experiment.path("frames") / "train")),
         "distill": transfer_frames(experiment)["frames"],
     }
     features = experiment.config.features
     if features.transfer_vtlp_warps:  # an epoch draws one copy of each utterance
-        learnt["distill"] //= len((*features.vtlp_warps, *features.transfer_vtlp_warps))
+        epoch_frames["distill"] //= len((*features.vtlp_warps, *features.transfer_vtlp_warps))
     minutes = {}
     accelerator = make_accelerator()
     for name in list(experiment.stages)[:-1]:
@@ -99,9 +100,9 @@ def _minutes(experiment: Experiment) -> dict[str, float]:
         folder = experiment.path(name)
         parts = [read_json(path)["seconds"] for path in sorted(folder.glob("*/done.json"))]
         whole = experiment.done(name)["seconds"]
-        # A killed run leaves no seconds, but the speed of each epoch.
+        # A killed run leaves no record of seconds, only the speed of each epoch.
         epochs = [row for path in folder.glob("*/metrics.jsonl") for row in read_jsonl(path)]
-        epochs = [learnt[name] / max(1, row["frames_per_second"]) for row in epochs]
-        workers = count_workers(len(parts), accelerator) if name in learnt and parts else 1
+        epochs = [epoch_frames[name] / max(1, row["frames_per_second"]) for row in epochs]
+        workers = count_workers(len(parts), accelerator) if name in epoch_frames and parts else 1
         minutes[name] = round(max(whole, max(sum(parts), sum(epochs)) / workers) / 60, 2)
     return minutes
