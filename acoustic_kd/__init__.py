@@ -1,7 +1,7 @@
-"""Distil an ensemble of deep acoustic models into one model as good as the ensemble.
+"""Distil an ensemble of deep acoustic models into one model that keeps most of its accuracy.
 
-The names below are for programs of one's own (docs/use.md). Each is imported when it is first
-asked for, so that the command line stays quick.
+The names below are the public interface (docs/use.md). Each is imported at its first use, so that
+the command line starts quickly.
 """
 
 import importlib

@@ -1,4 +1,7 @@
-"""The stages of the recipe in order, how one is run, and how a finished experiment is opened."""
+"""The stages of the recipe in order, how one is run, and how a finished experiment is opened.
+
+`system/steps.py` decides whether a stage is up to date.
+"""
 
 import os
 import time

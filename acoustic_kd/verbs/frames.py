@@ -1,4 +1,4 @@
-"""The frames stage: frame shards, normalised and labelled with senones."""
+"""The frames stage: normalised frames with senones, in shards (format: features/frames.py)."""
 
 from collections.abc import Iterable, Iterator
 
