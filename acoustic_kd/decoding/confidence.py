@@ -78,9 +78,9 @@ def frames_of(lattice: Lattice) -> np.ndarray:
     frame = np.zeros(len(lattice.final), np.int64)
     starts = np.flatnonzero(np.diff(lattice.level, prepend=-1))
     ends = np.append(starts, len(lattice.level))
-    heard = (lattice.acoustic != 0).astype(np.int64)
+    has_frame = (lattice.acoustic != 0).astype(np.int64)
     for first, end in pairwise(ends):
-        frame[lattice.target[first:end]] = frame[lattice.source[first:end]] + heard[first:end]
+        frame[lattice.target[first:end]] = frame[lattice.source[first:end]] + has_frame[first:end]
     return frame[lattice.target]
 
 

@@ -173,8 +173,10 @@ def collect(
     record = graph.fst.arcs_at(arc)
     level = (before + emits) * ranks + graph.rank.take(record["nextstate"])
     acoustic = np.zeros(len(arc), np.float32)
-    heard = np.flatnonzero(emits)
-    acoustic[heard] = -loglikes[before[heard], record["ilabel"][heard] - 1]
+    emitting_links = np.flatnonzero(emits)
+    acoustic[emitting_links] = -loglikes[
+        before[emitting_links], record["ilabel"][emitting_links] - 1
+    ]
     order = np.lexsort((arc, source, target, level))
     record = record[order]
     return Lattice(

@@ -1,4 +1,4 @@
-"""Work spread over processes and threads, its results in order, and progress shown."""
+"""Work over processes and threads with results in order, and progress bars."""
 
 import multiprocessing
 import os
@@ -33,7 +33,7 @@ def progress(
 ) -> "tqdm[Any]":
     """A progress bar over `items` on standard error; silent where that is no terminal.
 
-    Worker processes show none: they would write over one another.
+    Worker processes show none, because they would overwrite each other.
     """
     quiet = not sys.stderr.isatty() or multiprocessing.parent_process() is not None
     return tqdm(items, description, total, disable=quiet, dynamic_ncols=True, **options)
@@ -46,7 +46,7 @@ def cores() -> int:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Within it PyTorch uses `count` threads."""
+    """PyTorch uses `count` threads within the block."""
     import torch
 
     before = torch.get_num_threads()
@@ -58,36 +58,35 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def prefetch(items: Iterable[Item]) -> Generator[Item, None, None]:
-    """The items, each of which is made in a thread while the one before it is being used.
+    """The items; a thread makes the next item while the caller uses the current one.
 
-    What making one raises comes when its turn has come. At the end, or where the user of the items
-    stops before it, the one that is being made is waited for, and no more are.
+    An error in making an item is raised when the caller asks for that item. If the caller stops
+    early, the item that is being made is finished, and no more items are made.
     """
-    coming = iter(items)
+    iterator = iter(items)
     end: Any = object()
     with ThreadPoolExecutor(1) as thread:
-        item = thread.submit(next, coming, end).result()
+        item = thread.submit(next, iterator, end).result()
         while item is not end:
-            following = thread.submit(next, coming, end)
+            next_item = thread.submit(next, iterator, end)
             yield item
-            item = following.result()
+            item = next_item.result()
 
 
 def run_behind(function: Callable[[Item], object], items: Iterable[Item]) -> None:
     """Call `function` with each item, in order, in a thread, while the next item is made here.
 
-    Of finished items there is one at a time in the thread and one that waits for it. What either
-    side raises ends both.
+    At most one item is in the thread, and one waits for it. An error of either side ends both.
     """
     with ThreadPoolExecutor(1) as thread:
-        before: Future[object] | None = None
+        previous: Future[object] | None = None
         for item in items:
-            if before is not None:
-                before.result()
-            before = thread.submit(function, item)
-            del item  # may be large: it goes with the thread's work
-        if before is not None:
-            before.result()
+            if previous is not None:
+                previous.result()
+            previous = thread.submit(function, item)
+            del item  # may be large: the thread frees it
+        if previous is not None:
+            previous.result()
 
 
 def map_ordered(
@@ -201,10 +200,10 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def defer_ctrl_c() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block; processes that start in it never get it.
+    """Defer Ctrl-C to the end of the block; processes that start in the block never get it.
 
-    They inherit the mask. Here it is not enough: another thread may take the signal, and Python
-    then raises KeyboardInterrupt in the midst of starting a process.
+    They inherit the mask of signals. In this process the mask is not enough: another thread may
+    take the signal, and Python then raises KeyboardInterrupt while a process is starting.
     """
     received: list[int] = []
     handler = signal.getsignal(signal.SIGINT)
@@ -224,13 +223,13 @@ def defer_ctrl_c() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Task:
-    """A piece of work that waits for others.
+    """A call of a function that needs other tasks.
 
     Attributes:
-        name: what others call it.
+        name: the name that other tasks need.
         function: importable; called with `arguments` in a worker process.
         needs: names of tasks that must be done before.
-        cost: about how long it takes, in any unit.
+        cost: approximate duration, in any unit.
     """
 
     name: str
@@ -245,8 +244,8 @@ def run_tasks(
 ) -> Iterator[tuple[Task, Any]]:
     """Each task with its result, as they are done, over `jobs` processes (0: one a core).
 
-    Of the tasks that can start, the first is the one that the most costly chain of tasks depends
-    on, so that the processes end together.
+    The task with the costliest chain of tasks after it starts first, so that the processes end
+    together.
 
     Args:
         tasks: in an order in which each comes after those it needs.

@@ -200,12 +200,12 @@ def compare(
     worst = 0.0
     for utterance in islice(normalised(experiment, EVALUATION_SPLITS[0]), NUM_COMPARED_UTTERANCES):
         frames = utterance.features
-        (found,) = session.run(["log_posteriors"], {"features": frames})
+        (computed,) = session.run(["log_posteriors"], {"features": frames})
         expected = np.log(precise.posteriors(frames) + MIN_PROBABILITY)
-        found = np.log(
-            np.exp(found.astype(np.float64)) + (len(recogniser.models) == 1) * MIN_PROBABILITY
+        computed = np.log(
+            np.exp(computed.astype(np.float64)) + (len(recogniser.models) == 1) * MIN_PROBABILITY
         )
-        difference = np.abs(found - expected).max()
+        difference = np.abs(computed - expected).max()
         worst = max(worst, float(difference)) if np.isfinite(difference) else np.inf
     return worst
 

@@ -216,7 +216,7 @@ def test_words_of_a_text_or_a_ready_made_model_are_guessed(large, graph, sentenc
     path = arpa(tmp_path / "lm.arpa", [*sorted(known), "4TH"])
     status, out, _ = graph(f"lm.arpa={path}")
     assert status == 0
-    assert "1 of the language model's" in out and "there is no pronunciation of them: 4TH" in out
+    assert "1 of the language model's" in out and "they have no pronunciation: 4TH" in out
     assert words_of(large) == known and "BLIMPING" in known
     assert model.stat().st_mtime_ns == made
 

@@ -77,7 +77,7 @@ class TriphoneBuilder:
         self._leave_roots(self.roots, self.root_base, words_end=False)
         return self._begin()
 
-    # --- what states there are ------------------------------------------------------------------
+    # --- the states ------------------------------------------------------------------
 
     def _find_lefts(self) -> None:
         """(state of G, phone before it): what may come before the words that follow a state."""
@@ -146,15 +146,15 @@ class TriphoneBuilder:
         entry = trees.leave_entry
         pron, depth = entries.pron[entry], entries.shared_with_any[entry].astype(np.int64)
         ends = prons.length[pron] == depth
-        goes = ~ends
-        before = prons.phones[pron[goes], depth[goes] - 1]
-        phone = prons.phones[pron[goes], depth[goes]]
+        has_tail = ~ends
+        before = prons.phones[pron[has_tail], depth[has_tail] - 1]
+        phone = prons.phones[pron[has_tail], depth[has_tail]]
         self.leave_tail = self._tail_key(
-            entries.target[entry[goes]],
-            prons.tail[pron[goes], depth[goes] + 1],
+            entries.target[entry[has_tail]],
+            prons.tail[pron[has_tail], depth[has_tail] + 1],
             contexts.pair[before, phone],
         )
-        self.leave_goes, self.leave_phone = goes, phone
+        self.leave_has_tail, self.leave_phone = has_tail, phone
         # Words that end at a node: at depth 1 once for each pair of the node.
         node = trees.leave_node[ends]
         self.end_source, pair, which = self._states_of_nodes(node)
@@ -231,7 +231,7 @@ class TriphoneBuilder:
         keys = state.astype(np.int64) * self.pairs + pair
         return self.root_base + np.searchsorted(self.roots, keys)
 
-    # --- what leads on from them ----------------------------------------------------------------
+    # --- the arcs out of them ----------------------------------------------------------------
 
     def _leave_nodes(self) -> None:
         """To deeper nodes, to tails, and to words' ends."""
@@ -245,7 +245,7 @@ class TriphoneBuilder:
         phone = prons.phones[entries.pron[trees.entry[child]], depth - 1]
         cost = trees.cost[child] - trees.cost[trees.parent[child]]
         self.arcs.add(source, hmm[pair, phone], 0, cost, child - self.near)
-        node, entry = trees.leave_node[self.leave_goes], trees.leave_entry[self.leave_goes]
+        node, entry = trees.leave_node[self.leave_has_tail], trees.leave_entry[self.leave_has_tail]
         source, pair, which = self._states_of_nodes(node)
         cost = entries.cost[entry] - trees.cost[node]
         target = self._tail_states(self.leave_tail)
@@ -256,8 +256,8 @@ class TriphoneBuilder:
             cost[which],
             target[which],
         )
-        node = trees.leave_node[~self.leave_goes]
-        cost = entries.cost[trees.leave_entry[~self.leave_goes]] - trees.cost[node]
+        node = trees.leave_node[~self.leave_has_tail]
+        cost = entries.cost[trees.leave_entry[~self.leave_has_tail]] - trees.cost[node]
         which = self._states_of_nodes(node)[2]
         word = entries.word[self.end_entry]
         self.links.add(self.end_source, word, cost[which], self._tail_states(self.end_tail))
