@@ -1,12 +1,7 @@
 """Work that is killed: −9 at random moments, again and again until it ends by itself, or by an
 exception in the middle of a training step, after which nothing more is done.
-
-A process that imports PyTorch takes seconds to start. So one process imports what the work needs
-and does nothing else; the children are forked from it in milliseconds, and have no threads or locks
-of the tests. What they import besides (the module of the function itself) should be small.
 """
 
-import multiprocessing
 import random
 import signal
 import time
@@ -16,13 +11,32 @@ from itertools import count
 from typing import Any
 
 import pytest
+from forked import CONTEXT
 from waiting import PATIENCE
 
-CONTEXT = multiprocessing.get_context("forkserver")
-# The optimizer would import the third one at its first step, which takes a second.
-PRELOADED = ["pytest", "acoustic_kd.experiment.training_jobs", "torch._dynamo", "tiny_training"]
-CONTEXT.set_forkserver_preload(PRELOADED)
 BEGUN, DONE = "begun", "done"
+
+
+class Killed(BaseException):
+    """Nothing that the package catches."""
+
+
+@contextmanager
+def killed_at(step: int) -> Iterator[None]:
+    """Training within the block dies in its step number `step`, counted from 1."""
+    from acoustic_kd.training.trainer import Trainer
+
+    steps, loss = count(1), Trainer._loss
+
+    def die(self, frames):
+        if next(steps) == step:
+            raise Killed
+        return loss(self, frames)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_loss", die)
+        with pytest.raises(Killed):
+            yield
 
 
 def run(function: Callable[..., None], *arguments: Any) -> float:
@@ -88,25 +102,3 @@ def _work(sender: Any, function: Callable[..., None], arguments: tuple[Any, ...]
     sender.send(BEGUN)
     function(*arguments)
     sender.send(DONE)
-
-
-class Killed(BaseException):
-    """Nothing that the package catches."""
-
-
-@contextmanager
-def killed_at(step: int) -> Iterator[None]:
-    """Training within the block dies in its step number `step`, counted from 1."""
-    from acoustic_kd.training.trainer import Trainer
-
-    steps, loss = count(1), Trainer._loss
-
-    def die(self, frames):
-        if next(steps) == step:
-            raise Killed
-        return loss(self, frames)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_loss", die)
-        with pytest.raises(Killed):
-            yield

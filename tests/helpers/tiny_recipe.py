@@ -3,16 +3,20 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import soundfile
+from forked import Program
+
 from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.cli import main
 from acoustic_kd.corpora.demo_sentences import vocabulary
-from acoustic_kd.corpora.utterances import SPLITS, read_manifest
+from acoustic_kd.corpora.utterances import SPLITS, Utterance, read_manifest
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.language.lexicon import read_lexicon, write_lexicon
 
@@ -21,7 +25,7 @@ SETTINGS = (
     "corpus.demo_dev_voices=1",
     "corpus.demo_test_voices=1",
     "corpus.demo_train_sentences=10",
-    "corpus.demo_eval_sentences=3",
+    "corpus.demo_eval_sentences=2",
     "senones.leaves=120",
     "senones.min_frames=5",
     "frames.shard_frames=300",
@@ -30,7 +34,7 @@ SETTINGS = (
     "train.members=2",
     "train.epochs=2",
     "train.batch_frames=128",
-    "train.checkpoint_steps=2",
+    "train.checkpoint_steps=20",
     "distill.models=1",
     "decode.beam=8",
     "decode.max_active=200",
@@ -38,23 +42,6 @@ SETTINGS = (
     "decode.insertion_penalties=[0.0]",
     "decode.jobs=1",
 )
-
-# A file is written under another name and then renamed; Python says so before it does it.
-KILLED = """
-import os, signal, sys
-
-path, times, renamed = sys.argv[1], int(sys.argv[2]), []
-
-def watch(event, arguments):
-    if event == "os.rename" and os.fspath(arguments[1]) == path:
-        if len(renamed) == times:
-            os.kill(os.getpid(), signal.SIGKILL)
-        renamed.append(path)
-
-sys.addaudithook(watch)
-from acoustic_kd.cli import main
-sys.exit(main(sys.argv[3:]))
-"""
 
 
 @contextmanager
@@ -87,28 +74,31 @@ class TinyRecipe:
             except SystemExit as end:
                 return end.code
 
+    def run(self, stages: Sequence[str] = tuple(STAGES), *more: str) -> "TinyRecipe":
+        """Run stages, which must succeed; returns the experiment."""
+        for stage in stages:
+            assert self(stage, *more) == 0, stage
+        return self
+
     def killed(self, path: Path, times: int, stage: str, *more: str) -> bool:
         """The stage in a process of its own, which is killed −9 where it would rename a file to
         `path` after it has done so `times` times; false if the process ends before.
         """
-        command = [sys.executable, "-c", KILLED, str(path), str(times)]
-        command += self.arguments(stage, *more)
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        arguments = (str(path), times, self.arguments(stage, *more))
+        folder = self.directory.with_name(f"{self.directory.name}-killed")
         with one_core():  # else models are trained in other processes than the one that is watched
-            return subprocess.run(command, env=environment).returncode == -signal.SIGKILL
+            status, errors = Program(folder, *arguments, function=_run_killed).end()
+        assert status in (0, -signal.SIGKILL), errors
+        return status != 0
 
-    def copy(self, directory: Path) -> "TinyRecipe":
+    def copy(self, directory: Path, *more: str) -> "TinyRecipe":
+        """A copy, with more settings."""
         shutil.copytree(self.directory, directory)
-        return TinyRecipe(directory, self.settings, self.options)
+        return TinyRecipe(directory, (*self.settings, *more), self.options)
 
-    def changes_nothing_again(self, capfd) -> None:
-        """Every stage of the finished experiment is current and says so; no file changes."""
-        before = self.files()
-        for stage in STAGES:
-            capfd.readouterr()
-            assert self(stage) == 0
-            assert tuple(capfd.readouterr()) == ("  up to date\n", "")
-        assert self.files() == before
+    def done_stages(self) -> list[str]:
+        return [name for name, stage in STAGES.items()
+                if (self.directory / stage.folder / "done.json").exists()]  # fmt: skip
 
     def files(self) -> dict[str, tuple[int, bytes]]:
         """Every file with the time of its last change and its bytes."""
@@ -119,27 +109,59 @@ class TinyRecipe:
         }
 
 
+def _run_killed(path: str, times: int, arguments: list[str]) -> int:
+    """A file is written under another name and then renamed; Python says so before it does it."""
+    renamed = []
+
+    def watch(event, details):
+        if event == "os.rename" and os.fspath(details[1]) == path:
+            if len(renamed) == times:
+                os.kill(os.getpid(), signal.SIGKILL)
+            renamed.append(path)
+
+    sys.addaudithook(watch)
+    return main(arguments)
+
+
 def prepare(folder: Path) -> TinyRecipe:
-    """An experiment of which nothing is done yet, with a lexicon of the demo's words alone."""
+    """An experiment without output, with a lexicon of the demo's words alone."""
     lexicon = read_lexicon(bundled_lexicon()).restricted_to(vocabulary())
     write_lexicon(folder / "lexicon.txt", lexicon)
     return TinyRecipe(folder / "exp", (*SETTINGS, f"align.lexicon={folder / 'lexicon.txt'}"))
 
 
-def kaldi_data(tiny: TinyRecipe, folder: Path) -> TinyRecipe:
-    """The same speech as Kaldi data directories under `folder`/data, and an experiment on them."""
-    data = folder / "data"
-    for split in SPLITS:
-        (data / split).mkdir(parents=True)
-        utterances = read_manifest(tiny.directory / "corpus" / f"{split}.jsonl")
+def write_kaldi_data(folder: Path, splits: dict[str, Sequence[Utterance]]) -> None:
+    """Kaldi data directories with copies of utterances."""
+    for split, utterances in splits.items():
+        (folder / split).mkdir(parents=True)
         rows = {"wav.scp": [], "text": [], "utt2spk": []}
         for utterance in utterances:
-            path = data / split / f"{utterance.id}.wav"
-            shutil.copy(utterance.audio, path)
-            rows["wav.scp"].append(f"{utterance.id} {split}/{path.name}")
-            rows["text"].append(f"{utterance.id} {utterance.text}")
-            rows["utt2spk"].append(f"{utterance.id} {utterance.speaker}")
+            name = f"{split}/{utterance.id}.wav"
+            shutil.copy(utterance.audio, folder / name)
+            rows["wav.scp"].append(f"{utterance.id} {name}\n")
+            rows["text"].append(f"{utterance.id} {utterance.text}\n")
+            rows["utt2spk"].append(f"{utterance.id} {utterance.speaker}\n")
         for name, lines in rows.items():
-            (data / split / name).write_text("".join(f"{line}\n" for line in lines))
+            (folder / split / name).write_text("".join(lines), encoding="utf-8")
+
+
+def kaldi_data(tiny: TinyRecipe, folder: Path) -> TinyRecipe:
+    """The same speech as Kaldi data directories under `folder`/data, and an experiment on them."""
+    manifests = {split: tiny.directory / "corpus" / f"{split}.jsonl" for split in SPLITS}
+    write_kaldi_data(folder / "data", {s: read_manifest(path) for s, path in manifests.items()})
     settings = (*tiny.settings, "corpus.name=kaldi_dir")
-    return TinyRecipe(folder / "exp", settings, ("--data-dir", str(data)))
+    return TinyRecipe(folder / "exp", settings, ("--data-dir", str(folder / "data")))
+
+
+def silent_data(folder: Path, texts: dict[str, str], *settings: str) -> TinyRecipe:
+    """An experiment on a second of silence a speaker: a and b are train, c dev, d test."""
+    sound = folder / "silence.wav"
+    folder.mkdir(exist_ok=True)
+    soundfile.write(sound, np.zeros(16000, np.int16), 16000)
+    splits = {
+        split: [Utterance(name, name, str(sound), texts[name]) for name in speakers]
+        for split, speakers in {"train": "ab", "dev": "c", "test": "d"}.items()
+    }
+    write_kaldi_data(folder / "data", splits)
+    settings = ("corpus.name=kaldi_dir", *settings)
+    return TinyRecipe(folder / "exp", settings, ("--data-dir", str(folder / "data")))

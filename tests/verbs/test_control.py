@@ -6,18 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from acoustic_kd.cli import main
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.experiment.training_jobs import CONTROL_SEED, DISTILLED_SEEDS, control_settings
 from acoustic_kd.settings import Config, load_config
-from acoustic_kd.system.steps import read_done
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "conf").glob("*.yaml"))
-
-
-@pytest.fixture
-def recipe(finished_recipe, tmp_path):
-    return finished_recipe.copy(tmp_path / "exp")
 
 
 def weights(recipe, model):
@@ -37,18 +30,6 @@ def test_it_has_the_distilled_models_budget_and_the_members_dropout():
     assert model == config.model
     _, train = control_settings(settings(schedule="cosine"), 1.0)
     assert train.schedule == "cosine"
-
-
-def test_a_student_of_another_size_has_a_control_of_that_size(recipe):
-    for stage in ("distill", "decode", "report"):
-        assert recipe(stage, "distill.layers=2", "distill.width=16") == 0
-    for name in ("distilled/01", "distilled/control"):
-        model = json.loads((recipe.directory / name / "model.json").read_text())["model"]
-        assert (model["layers"], model["width"]) == (2, 16)
-    systems = json.loads((recipe.directory / "results.json").read_text())["systems"]
-    sizes = {system["name"]: system["parameters"] for system in systems}
-    assert sizes["ensemble"] == 2 * sizes["baseline"]
-    assert sizes["control"] == sizes["distilled"] < sizes["baseline"]
 
 
 def test_its_dropout_may_be_chosen():
@@ -71,44 +52,38 @@ def test_it_starts_from_weights_of_its_own(finished_recipe):
     }
 
 
-def test_soft_targets_do_not_shape_it(recipe, capfd):
-    before = weights(recipe, "distilled/01")
-    for stage in ("soft-targets", "distill"):
-        capfd.readouterr()
-        assert recipe(stage, "soft_targets.temperature=5", "distill.hard_weight=0") == 0
-    assert "  control: up to date\n" in capfd.readouterr().out
-    assert weights(recipe, "distilled/01") != before
-
-
-def test_what_it_is_does_not_shape_the_distilled_model(recipe, capfd):
-    before = weights(recipe, "distilled/control")
-    capfd.readouterr()
-    assert recipe("distill", "distill.hard_baseline_dropout=0.5") == 0
-    assert "  distilled 1: up to date\n" in capfd.readouterr().out
-    assert weights(recipe, "distilled/control") != before
+def test_soft_targets_do_not_shape_it_nor_it_the_distilled_model(recipe, outcome):
+    models = ("distilled/01", "distilled/control")
+    before = [weights(recipe, model) for model in models]
+    setting = "distill.hard_baseline_dropout=0.5"
+    assert "  distilled 1: up to date\n" in outcome(recipe, "distill", setting)[1]
+    assert [weights(recipe, model) == old for model, old in zip(models, before, strict=True)] == [
+        True, False,
+    ]  # fmt: skip
+    assert "  distilled 1: up to date\n" in outcome(recipe, "distill")[1]
+    temperature = "soft_targets.temperature=5"
+    recipe.run(["soft-targets"], temperature)
+    output = outcome(recipe, "distill", temperature, "distill.hard_weight=0")[1]
+    assert "  control: up to date\n" in output
+    assert [weights(recipe, model) == old for model, old in zip(models, before, strict=True)] == [
+        False, True,
+    ]  # fmt: skip
 
 
 def test_without_it_the_report_says_what_the_table_cannot_tell(recipe, capfd):
-    without = "distill.hard_baseline=false"
-    for stage in STAGES:
-        assert recipe(stage, without) == 0
-    out = capfd.readouterr().out
-    assert "  distilled 1: up to date\n" in out and "there is no control" in out
+    recipe.run(list(STAGES), "distill.hard_baseline=false")
+    output = capfd.readouterr().out
+    assert "  distilled 1: up to date\n" in output and "there is no control" in output
     results = json.loads((recipe.directory / "results.json").read_text())
-    assert [system["name"] for system in results["systems"]] == [
-        "baseline", "ensemble", "distilled",
-    ]  # fmt: skip
+    names = [system["name"] for system in results["systems"]]
+    assert names == ["baseline", "ensemble", "distilled"]
     assert "There is no control" in (recipe.directory / "report.html").read_text()
-    for stage in STAGES:
-        assert recipe(stage) == 0
-    assert read_done(recipe.directory / "report")
 
 
-def test_it_transcribes_like_any_model(finished_recipe, capfd):
+def test_it_transcribes_like_any_model(finished_recipe, command):
     audio = sorted((finished_recipe.directory / "corpus").rglob("*.wav"))[0]
-    command = ["transcribe", str(finished_recipe.directory), str(audio)]
-    assert main([*command, "--model", "distilled/control"]) == 0
-    assert capfd.readouterr().out.startswith(str(audio))
+    arguments = ("transcribe", finished_recipe.directory, audio, "--model", "distilled/control")
+    assert command(*arguments)[1].startswith(str(audio))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

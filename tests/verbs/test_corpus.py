@@ -1,4 +1,4 @@
-"""What the corpus stage takes for a change of its input."""
+"""Which changes of its input make the corpus stage stale."""
 
 import dataclasses
 import os
@@ -38,7 +38,7 @@ def sources(folder, **changes):
     return corpus_sources(dataclasses.replace(Config(), corpus=corpus))
 
 
-def say_something_else(sound):
+def replace_sound(sound):
     """Another recording in as many bytes, not a second later."""
     was = sound.stat()
     soundfile.write(sound, np.full(16000, 7, np.int16), 16000)
@@ -79,10 +79,10 @@ def test_a_transcript_changed(kaldi_dir):
     assert sources(kaldi_dir) != before
 
 
-def test_sound_outside_the_folder_changed_or_went(kaldi_dir):
+def test_sound_outside_the_folder_changed_or_vanished(kaldi_dir):
     before = sources(kaldi_dir)
     sound = kaldi_dir.parent / "audio" / "a.wav"
-    say_something_else(sound)
+    replace_sound(sound)
     changed = sources(kaldi_dir)
     sound.unlink()
     assert len({str(found) for found in (before, changed, sources(kaldi_dir))}) == 3
@@ -92,9 +92,7 @@ DEMO = {"name": "demo", "data_dir": None}
 
 
 @pytest.mark.parametrize("corpus", [{}, DEMO], ids=["kaldi_dir", "demo"])
-def test_speech_without_transcripts_counts_but_not_what_is_said_in_it(
-    kaldi_dir, monkeypatch, corpus
-):
+def test_speech_without_transcripts_counts_and_its_text_does_not(kaldi_dir, monkeypatch, corpus):
     more, sound = kaldi_dir.parent / "more", kaldi_dir.parent / "audio" / "x.wav"
     more.mkdir()
     soundfile.write(sound, np.zeros(16000, np.int16), 16000)
@@ -107,9 +105,9 @@ def test_speech_without_transcripts_counts_but_not_what_is_said_in_it(
         assert sources(kaldi_dir, **same) == found[1]
     (more / "utt2spk").write_text("x anna\n")
     found.append(sources(kaldi_dir, **given))
-    say_something_else(sound)
+    replace_sound(sound)
     found.append(sources(kaldi_dir, **given))
-    assert len({str(one) for one in found}) == 4
+    assert len(set(map(str, found))) == 4
 
 
 def test_the_demo_reads_nothing_else(kaldi_dir):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from acoustic_kd.cli import main
 from acoustic_kd.experiment.models import Recogniser, find_system
 from acoustic_kd.experiment.outputs import inventory_of, read_statistics
 from acoustic_kd.experiment.stages import open_experiment
@@ -45,18 +44,13 @@ def test_windows_and_layers_are_those_of_the_model(members, left, right):
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def ended(capfd, *arguments):
-    capfd.readouterr()
-    return main([str(argument) for argument in arguments]), *capfd.readouterr()
-
-
 @pytest.mark.parametrize("model", ["distilled/01", "ensemble"])
 def test_an_experiment_is_exported_with_what_a_decoder_needs(
-    finished_recipe, capfd, tmp_path, model
+    finished_recipe, command, tmp_path, model
 ):
     path = tmp_path / "model.onnx"
     arguments = ("export", finished_recipe.directory, "--out", path, "--model", model)
-    status, out, error = ended(capfd, *arguments)
+    status, out, error = command(*arguments)
     assert (status, error) == (0, "") and out.startswith(f"{path}: differs from PyTorch by ")
     experiment = open_experiment(finished_recipe.directory)
     session = session_of(str(path))
@@ -75,33 +69,36 @@ def test_an_experiment_is_exported_with_what_a_decoder_needs(
     np.testing.assert_allclose(np.exp(found), expected, atol=tolerance)
 
 
-def test_a_file_that_says_something_else_is_not_written(
-    finished_recipe, capfd, tmp_path, monkeypatch
-):
+def negated(monkeypatch):
     layers = onnx_export._Graph.layers
 
     def wrong(self, model, value):
         return self.add("Neg", [layers(self, model, value)])
 
     monkeypatch.setattr(onnx_export._Graph, "layers", wrong)
-    status, _, error = ended(
-        capfd, "export", finished_recipe.directory, "--out", tmp_path / "a.onnx"
-    )
-    assert status == 2 and "not written: its log posteriors differ" in error
+
+
+def without(package):
+    return lambda monkeypatch: monkeypatch.setitem(sys.modules, package, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (negated, "log posteriors differ"),
+        (without("onnx"), "pip install '/path/to/checkout[onnx]'\n"),
+        (without("onnxruntime"), "pip install '/path/to/checkout[onnx]'\n"),
+        (
+            lambda patch: patch.setattr(onnx_export, "MAX_FILE_BYTES", 1000),
+            "one ONNX file holds 2.1",
+        ),
+    ],
+    ids=["other output", "no onnx", "no onnxruntime", "too large"],
+)
+def test_a_refused_export_writes_nothing(
+    finished_recipe, command_refusal, tmp_path, monkeypatch, change, message
+):
+    change(monkeypatch)
+    out = tmp_path / "a.onnx"
+    assert message in command_refusal("export", finished_recipe.directory, "--out", out)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
-def test_a_missing_package_is_named(finished_recipe, capfd, tmp_path, monkeypatch, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    arguments = ("export", finished_recipe.directory, "--out", tmp_path / "a.onnx")
-    status, _, error = ended(capfd, *arguments)
-    assert status == 2 and error.count("\n") == 1
-    assert error.endswith("elsewhere pip install '/path/to/checkout[onnx]'\n")
-
-
-def test_weights_for_more_than_one_file_are_refused(finished_recipe, capfd, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_export, "MAX_FILE_BYTES", 1000)
-    arguments = ("export", finished_recipe.directory, "--out", tmp_path / "a.onnx")
-    status, _, error = ended(capfd, *arguments)
-    assert status == 2 and "of weights, and one ONNX file holds 2.1" in error

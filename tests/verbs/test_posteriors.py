@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from acoustic_kd.cli import main
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.experiment.outputs import read_statistics
 from acoustic_kd.kaldi.objects import write_archive
@@ -27,7 +26,7 @@ def test_matrices_come_back(tmp_path):
         np.testing.assert_array_equal(found[name], matrix.astype(np.float32))
 
 
-def test_an_archive_that_breaks_off_is_not_there(tmp_path):
+def test_an_error_leaves_no_archive(tmp_path):
     def broken():
         yield "a", np.zeros((2, 2))
         raise RuntimeError
@@ -37,12 +36,11 @@ def test_an_archive_that_breaks_off_is_not_there(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_posteriors_and_likelihoods_of_a_split(finished_recipe, tmp_path, capfd):
+def test_posteriors_and_likelihoods_of_a_split(finished_recipe, tmp_path, command):
     experiment, paths = finished_recipe.directory, (tmp_path / "p.ark", tmp_path / "l.ark")
     for path, more in zip(paths, ((), ("--log-likelihoods",)), strict=True):
-        arguments = ["posteriors", str(experiment), "test", "--out", str(path), *more]
-        assert main(arguments) == 0
-        assert f"{path}: 3 utterances" in capfd.readouterr().out
+        status, output, _ = command("posteriors", experiment, "test", "--out", path, *more)
+        assert status == 0 and f"{path}: 2 utterances" in output
     posteriors, likelihoods = map(read_archive, paths)
     assert list(posteriors) == [u.id for u in read_manifest(experiment / "corpus" / "test.jsonl")]
     log_prior, _ = read_statistics(experiment / "frames")
@@ -55,7 +53,6 @@ def test_posteriors_and_likelihoods_of_a_split(finished_recipe, tmp_path, capfd)
     np.testing.assert_allclose(np.log(counts / counts.sum()), log_prior)
 
 
-def test_an_unknown_split_is_refused(finished_recipe, tmp_path, capfd):
-    arguments = ["posteriors", str(finished_recipe.directory), "eval", "--out", str(tmp_path / "a")]
-    assert main(arguments) == 2
-    assert "split is 'eval'" in capfd.readouterr().err and not list(tmp_path.iterdir())
+def test_an_unknown_split_is_refused(finished_recipe, tmp_path, command_refusal):
+    arguments = ("posteriors", finished_recipe.directory, "eval", "--out", tmp_path / "a")
+    assert "split is 'eval'" in command_refusal(*arguments) and not list(tmp_path.iterdir())

@@ -71,20 +71,17 @@ def test_a_stage_that_fails_ends_the_run_with_its_status(calls, monkeypatch):
         (["train.epochs=0"], "setting 'train.epochs' is 0"),
     ],
 )
-def test_wrong_arguments_are_refused_before_anything_runs(calls, capfd, arguments, expected):
-    try:
-        status = main(["run", *arguments])
-    except SystemExit as end:
-        status = end.code
-    out, error = capfd.readouterr()
+def test_wrong_arguments_are_refused_before_anything_runs(calls, command, arguments, expected):
+    status, out, error = command("run", *arguments)
     assert (status, out, calls) == (2, "", [])
     assert error.startswith("acoustic-kd") and expected in error
     assert error.count("\n") == 1
 
 
-def test_a_dry_run_makes_nothing(tmp_path, monkeypatch, capfd):
+def test_a_dry_run_makes_nothing(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
-    assert main(["run", "--dry-run", "--stop-stage", "align", "--num-processes", "2"]) == 0
-    out = capfd.readouterr().out
+    arguments = ("--dry-run", "--stop-stage", "align", "--num-processes", "2")
+    status, out, _ = command("run", *arguments)
+    assert status == 0
     assert "stage 0: corpus\n  would run: no output yet\nstage 1: features\n" in out
     assert list(tmp_path.iterdir()) == []

@@ -1,13 +1,12 @@
 """`--shard i/n`: the jobs of an array, each with its share of the shards or models."""
 
+import re
 import shutil
-import subprocess
-import sys
 
 import pytest
-from tiny_recipe import TinyRecipe
-from waiting import PATIENCE
+from forked import Program
 
+from acoustic_kd.launch import main as launch
 from acoustic_kd.system.files import exclusive_lock, shared_lock
 from acoustic_kd.system.steps import read_done
 
@@ -30,8 +29,7 @@ def shards(recipe):
 
 
 def job(recipe, share, *more):
-    shared = TinyRecipe(recipe.directory, recipe.settings, ("--shard", share))
-    return shared("soft-targets", *more)
+    return recipe("soft-targets", f"--shard={share}", *more)
 
 
 def test_each_job_makes_its_share_and_a_run_without_one_ends_the_stage(
@@ -63,16 +61,7 @@ def test_each_job_makes_its_share_and_a_run_without_one_ends_the_stage(
     assert capfd.readouterr().out == "  up to date\n"
 
 
-def test_a_run_without_a_share_makes_what_jobs_left(recipe, finished_recipe, capfd):
-    assert job(recipe, "1/2") == 0
-    capfd.readouterr()
-    assert recipe("soft-targets") == 0
-    out = capfd.readouterr().out
-    count = len(shards(finished_recipe)) // 2
-    assert out.count("already written") == count // 2 and shards(recipe) == shards(finished_recipe)
-
-
-def test_jobs_work_beside_one_another_and_beside_nothing_else(recipe, capfd):
+def test_jobs_run_beside_one_another_and_beside_nothing_else(recipe, capfd, refusal):
     def another():
         return shared_lock(recipe.directory, folder_of(recipe), lambda alone: None)
 
@@ -81,29 +70,25 @@ def test_jobs_work_beside_one_another_and_beside_nothing_else(recipe, capfd):
     with another():
         half_written.write_text("ha")
         assert job(recipe, "1/3") == 0 and half_written.exists()
-        before, _ = shards(recipe), capfd.readouterr()
-        assert job(recipe, "1/3", "soft_targets.temperature=7") == 2
-        error = capfd.readouterr().err
+        before = shards(recipe)
+        error = refusal(recipe, "soft-targets", "--shard=1/3", "soft_targets.temperature=7")
         assert "other runs work here with other settings" in error
         for stage, more in (("soft-targets", ()), ("train", ("train.epochs=1",))):
-            assert recipe(stage, *more) == 2
-            assert "another run works here" in capfd.readouterr().err
+            assert "another run works here" in refusal(recipe, stage, *more)
         assert shards(recipe) == before
     with exclusive_lock(recipe.directory):
-        assert job(recipe, "2/3") == 2
-        assert "another run works here" in capfd.readouterr().err
+        assert "another run works here" in refusal(recipe, "soft-targets", "--shard=2/3")
     assert job(recipe, "2/3", "soft_targets.temperature=7") == 0  # alone: it clears the others
     assert not half_written.exists() and 0 < len(shards(recipe)) < len(before)
 
 
-def test_little_memory_changes_no_byte_and_too_little_is_an_error(recipe, finished_recipe, capfd):
-    assert recipe("soft-targets", "soft_targets.memory_gb=1e-6") == 2
-    error = capfd.readouterr().err
-    assert error.startswith(
-        "acoustic-kd soft-targets: error: setting 'soft_targets.memory_gb' is 1e-06; raise it to "
-    )
+def test_little_memory_changes_no_byte_and_too_little_is_refused(
+    recipe, finished_recipe, capfd, refusal
+):
+    error = refusal(recipe, "soft-targets", "soft_targets.memory_gb=1e-6")
+    assert "setting 'soft_targets.memory_gb' is 1e-06; " in error
     assert not shards(recipe)
-    needed = 1.01 * float(error.partition("raise it to ")[2].split()[0])
+    needed = 1.01 * float(re.search(r"raise it to (\S+)", error)[1])
     assert recipe("soft-targets", f"soft_targets.memory_gb={needed}") == 0
     out = capfd.readouterr().out
     assert out.count("one member at a time in memory, for 1 blocks each") == 1
@@ -116,32 +101,19 @@ def test_systems_are_decoded_side_by_side(finished_recipe, tmp_path, capfd):
     folder = recipe.directory / "decode"
     whole = {path.parent.name: path.read_bytes() for path in folder.glob("*/test.txt")}
     assert len(whole) == 5  # two members, the control, the ensemble, a distilled model
-    for path in folder.glob("*/done.json"):
-        path.unlink()
-    (folder / "done.json").unlink()
-    shared = TinyRecipe(recipe.directory, recipe.settings, ("--shard", "4/5"))
-    assert shared("decode") == 0 and read_done(folder) is None
+    records = {path.parent.name: path.read_bytes() for path in folder.glob("*/done.json")}
+    for name in ("", *whole):
+        (folder / name / "done.json").unlink()
+    assert recipe("decode", "--shard=4/5") == 0 and read_done(folder) is None
     said = capfd.readouterr().out
     assert "  distilled-01: test frame" in said and "member" not in said and "ensemble" not in said
     assert {path.parent.name for path in folder.glob("*/done.json")} == {"distilled-01"}
+    for name in ("member-01", "ensemble"):
+        (folder / name / "done.json").write_bytes(records[name])
     assert recipe("decode") == 0
     assert "  distilled-01: up to date" in capfd.readouterr().out and read_done(folder)
     again = {path.parent.name: path.read_bytes() for path in folder.glob("*/test.txt")}
     assert again == whole
-
-
-@pytest.mark.parametrize("share", ["3/3", "a/b", "-1/2", "1", "0/0", "1/2/3", "1.0/2", ""])
-def test_no_share(recipe, capfd, share):
-    shared = TinyRecipe(recipe.directory, recipe.settings, (f"--shard={share}",))
-    assert shared("soft-targets") == 2
-    assert capfd.readouterr().err == (
-        f"acoustic-kd soft-targets: error: --shard is '{share}'; it must be I/N with 0 <= I < N\n"
-    )
-
-
-def test_what_is_made_in_one_piece_has_no_shares(recipe, capfd):
-    assert TinyRecipe(recipe.directory, recipe.settings, ("--shard", "0/2"))("graph") == 2
-    assert "unrecognized arguments: --shard" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("stage", ["train", "distill"])
@@ -152,8 +124,7 @@ def test_jobs_share_the_models_out_and_make_the_same_bits(finished_recipe, tmp_p
     more = ("distill.models=2",) if stage == "distill" else ()
     shutil.rmtree(folder)
     for share, name in (("1/2", "02"), ("0/2", "01")):
-        shared = TinyRecipe(recipe.directory, recipe.settings, ("--shard", share))
-        assert shared(stage, *more) == 0
+        assert recipe(stage, f"--shard={share}", *more) == 0
         assert weights(folder / name) == models.get(name, weights(folder / name))
         assert read_done(folder) is None
     assert (folder / "02").is_dir()
@@ -164,14 +135,14 @@ def test_jobs_share_the_models_out_and_make_the_same_bits(finished_recipe, tmp_p
     assert read_done(folder) is not None
 
 
-def test_two_jobs_never_train_the_same_model(finished_recipe, tmp_path, capfd):
+def test_two_jobs_never_train_the_same_model(finished_recipe, tmp_path, refusal):
     recipe = finished_recipe.copy(tmp_path / "exp")
     members = recipe.directory / "members"
     (members / "done.json").unlink()
     (members / "01" / "done.json").unlink()
     with shared_lock(recipe.directory, members, lambda alone: None), exclusive_lock(members / "01"):
-        assert TinyRecipe(recipe.directory, recipe.settings, ("--shard", "0/2"))("train") == 2
-    assert f"{members / '01'}: another run works here" in capfd.readouterr().err
+        error = refusal(recipe, "train", "--shard=0/2")
+    assert f"{members / '01'}: another run works here" in error
 
 
 def weights(folder):
@@ -179,7 +150,7 @@ def weights(folder):
 
 
 @pytest.mark.parametrize("name", ["top-p", "sampled", "dense"])
-def test_every_encoding_can_be_learnt(recipe, capfd, name):
+def test_every_encoding_can_be_distilled_from(recipe, capfd, name):
     settings = ("soft_targets.bits=8", "soft_targets.mean=geometric", "soft_targets.weights=[1,2]")
     more = (*settings, f"soft_targets.encoding={name}", "distill.epochs=1")
     assert recipe("soft-targets", *more) == 0 and recipe("distill", *more) == 0
@@ -189,15 +160,13 @@ def test_every_encoding_can_be_learnt(recipe, capfd, name):
 @pytest.mark.slow
 def test_jobs_and_processes_at_once_give_the_same_bytes(recipe, finished_recipe):
     """Two jobs of an array at the same time, one of them on two processes."""
-    arguments = recipe.arguments("soft-targets")[1:]
-    commands = (
-        [sys.executable, "-m", "acoustic_kd", "soft-targets", "--shard", "0/2", *arguments],
-        [
-            *(sys.executable, "-m", "acoustic_kd.launch", "2"),
-            *("soft-targets", "--shard", "1/2", *arguments),
-        ],
-    )
-    jobs = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
-    errors = [job.communicate(timeout=PATIENCE)[1] for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0], errors
+    _, *arguments = recipe.arguments("soft-targets")
+    folder = recipe.directory.parent
+    jobs = [
+        Program(folder / "first", "soft-targets", "--shard=0/2", *arguments),
+        Program(
+            *(folder / "second", ["2", "soft-targets", "--shard=1/2", *arguments]), function=launch
+        ),
+    ]
+    assert [job.end() for job in jobs] == [(0, ""), (0, "")]
     assert shards(recipe) == shards(finished_recipe)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acoustic_kd.cli import exit_status, main
+from acoustic_kd.cli import exit_status
 from acoustic_kd.corpora.utterances import Utterance, read_manifest, write_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.experiment.experiment import Experiment
@@ -39,15 +40,6 @@ def transcriber(finished_recipe):
     return Transcriber(finished_recipe.directory)
 
 
-def ended(capfd, *arguments):
-    capfd.readouterr()
-    try:
-        status = main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        status = end.code
-    return status, *capfd.readouterr()
-
-
 @pytest.mark.parametrize("model", ["distilled/01", "members/02", "ensemble"])
 def test_words_are_those_of_the_decode_stage(finished_recipe, spoken, model):
     transcriber = Transcriber(finished_recipe.directory, model)
@@ -61,10 +53,10 @@ def test_words_are_those_of_the_decode_stage(finished_recipe, spoken, model):
         assert [w.word for w in transcriber.timed_words(utterance.audio)] == expected[utterance.id]
 
 
-def test_a_line_a_file_and_the_others_go_on(finished_recipe, spoken, capfd, tmp_path):
+def test_one_line_a_file_and_a_bad_file_ends_no_other(finished_recipe, spoken, command, tmp_path):
     (tmp_path / "bad.wav").write_text("no sound")
     files = [spoken[0].audio, tmp_path / "bad.wav", spoken[1].audio]
-    status, out, error = ended(capfd, "transcribe", finished_recipe.directory, *files)
+    status, out, error = command("transcribe", finished_recipe.directory, *files)
     assert status == 2
     lines = [line.split("\t") for line in out.splitlines()]
     assert [name for name, _ in lines] == [spoken[0].audio, spoken[1].audio]
@@ -73,13 +65,13 @@ def test_a_line_a_file_and_the_others_go_on(finished_recipe, spoken, capfd, tmp_
     assert error.count("\n") == 1
 
 
-def test_json_has_times_and_confidences(finished_recipe, spoken, capfd):
+def test_json_has_times_and_confidences(finished_recipe, spoken, command):
     arguments = ("transcribe", finished_recipe.directory, spoken[0].audio)
-    status, out, error = ended(capfd, *arguments, "--json")
+    status, out, error = command(*arguments, "--json")
     assert (status, error) == (0, "")
     found = json.loads(out)
     assert found["file"] == spoken[0].audio
-    assert ended(capfd, *arguments)[1] == f"{found['file']}\t{found['text']}\n"
+    assert command(*arguments)[1] == f"{found['file']}\t{found['text']}\n"
     assert " ".join(word["word"] for word in found["words"]) == found["text"]
     times = [time for word in found["words"] for time in (word["start"], word["end"])]
     assert times == sorted(times) and times[0] >= 0
@@ -87,7 +79,7 @@ def test_json_has_times_and_confidences(finished_recipe, spoken, capfd):
     assert all(0 < word["confidence"] <= 1 for word in found["words"])
 
 
-def test_words_are_where_they_are_said(transcriber, spoken, tmp_path):
+def test_words_have_the_times_at_which_they_are_spoken(transcriber, spoken, tmp_path):
     """Later by as much as the silence that is put before them."""
     samples, rate = soundfile.read(spoken[0].audio, dtype="float32")
     tail = np.zeros(rate // 2, np.float32)
@@ -102,7 +94,9 @@ def test_words_are_where_they_are_said(transcriber, spoken, tmp_path):
     assert np.median([b.start - a.start for a, b in common]) == pytest.approx(0.5, abs=0.1)
 
 
-def test_long_recordings_are_cut_and_their_times_go_on(transcriber, spoken, tmp_path, monkeypatch):
+def test_long_recordings_are_cut_and_their_times_continue(
+    transcriber, spoken, tmp_path, monkeypatch
+):
     samples = [soundfile.read(u.audio, dtype="float32")[0] for u in spoken]
     path = tmp_path / "long.flac"
     soundfile.write(path, np.concatenate(samples), 16000)
@@ -141,34 +135,35 @@ def test_a_piece_ends_in_the_pause():
     assert 2100 < first.stop < 2180
 
 
+def lost(name):
+    return lambda directory: (directory / name).unlink()
+
+
+def of_another_version(directory):
+    path = directory / "graph" / "done.json"
+    record = json.loads(path.read_text())
+    record["settings"]["decode.ngrams"] = 3
+    path.write_text(json.dumps(record))
+
+
 @pytest.mark.parametrize(
-    ("spoil", "arguments", "expected"),
+    ("spoil", "more", "message"),
     [
-        ("decode/done.json", (), "'decode' is not done yet; run stage 10 (decode) first"),
-        ("frames/done.json", (), "'frames' is not done yet; run stage 4 (frames) first"),
-        ("graph/HCLG.fst", (), "HCLG.fst"),
-        (
-            None,
-            ("--model", "distilled/7"),
-            "has members/01, members/02, distilled/control, ensemble, distilled/01",
-        ),
-        (".", (), "no such experiment"),
+        (lost("decode/done.json"), (), "'decode' is not done yet; run stage 10 (decode) first"),
+        (lost("frames/done.json"), (), "'frames' is not done yet; run stage 4 (frames) first"),
+        (lost("graph/HCLG.fst"), (), "HCLG.fst"),
+        (of_another_version, (), "unknown setting 'decode.ngrams'"),
+        (shutil.rmtree, (), "no such experiment"),
+        (None, ("--model", "distilled/7"),
+         "has members/01, members/02, distilled/control, ensemble, distilled/01"),
     ],
-)
-def test_what_cannot_be_used_is_refused(finished_recipe, spoken, capfd, tmp_path, spoil, arguments,
-                                        expected):  # fmt: skip
-    if spoil == ".":
-        directory = tmp_path / "nothing"
-    else:
-        directory = finished_recipe.copy(tmp_path / "exp").directory if spoil else (
-            finished_recipe.directory
-        )  # fmt: skip
-        if spoil:
-            (directory / spoil).unlink()
-    status, out, error = ended(capfd, "transcribe", directory, spoken[0].audio, *arguments)
-    assert (status, out) == (2, "")
-    assert error.startswith("acoustic-kd transcribe: error: ") and error.count("\n") == 1
-    assert expected in error
+)  # fmt: skip
+def test_experiments_and_models_that_are_refused(
+    recipe, spoken, command_refusal, spoil, more, message
+):
+    if spoil:
+        spoil(recipe.directory)
+    assert message in command_refusal("transcribe", recipe.directory, spoken[0].audio, *more)
 
 
 def test_a_recording_in_which_nobody_speaks(transcriber, spoken, monkeypatch):
@@ -188,15 +183,6 @@ def test_global_moments_are_those_that_the_stages_normalise_by(tmp_path):
     write_manifest(tmp_path / "corpus" / "train.jsonl", [Utterance("u", "s", "/u.wav", "YES")])
     expected = {u.id: u.features for u in normalised(experiment, "train")}["u"]
     np.testing.assert_array_equal(module._global_moments(experiment).normalise(features), expected)
-
-
-def test_settings_of_another_version_are_named(finished_recipe, spoken, capfd, tmp_path):
-    directory = finished_recipe.copy(tmp_path / "exp").directory
-    record = json.loads((directory / "graph" / "done.json").read_text())
-    record["settings"]["decode.ngrams"] = 3
-    (directory / "graph" / "done.json").write_text(json.dumps(record))
-    error = ended(capfd, "transcribe", directory, spoken[0].audio)[2]
-    assert "unknown setting 'decode.ngrams'" in error and "another version made it" in error
 
 
 def test_a_name_that_is_not_utf_8_is_printed(monkeypatch):

@@ -3,13 +3,11 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import tiny_recipe
 from tiny_recipe import TinyRecipe
+from variants import UNKNOWN_TEXTS, some_words
 
-from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.alignment.segmentation import read_segmentations
 from acoustic_kd.corpora.utterances import SPLITS, read_manifest
 from acoustic_kd.experiment.words import G2P, MIN_TRAINING_WORDS, g2p_text, probable_pronunciations
@@ -17,42 +15,28 @@ from acoustic_kd.language.g2p_search import Guess
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon, write_lexicon
 
 UNKNOWN = {"BLIMPING", "OSTROVANE"}
-TEXTS = {"a": "GO ON BLIMPING", "b": "GO BLIMPING 4TH", "c": "GO", "d": "OSTROVANE NAÏVE"}
 
 
 @pytest.fixture(scope="module")
 def words() -> Lexicon:
-    """A few thousand words with GO and ON, so that there is something to learn from."""
-    whole = read_lexicon(bundled_lexicon())
-    return whole.restricted_to({*sorted(whole.entries)[::55], "GO", "ON"})
+    return some_words()
 
 
 @pytest.fixture
-def recipe(words, tmp_path) -> TinyRecipe:
-    """An experiment on a second of silence a speaker, with words that nobody knows."""
-    for split, speakers in (("train", "ab"), ("dev", "c"), ("test", "d")):
-        folder = tmp_path / "data" / split
-        folder.mkdir(parents=True)
-        for name in speakers:
-            soundfile.write(folder / f"{name}.wav", np.zeros(16000, np.int16), 16000)
-        rows = [f"{name} {split}/{name}.wav\n" for name in speakers]
-        (folder / "wav.scp").write_text("".join(rows))
-        rows = [f"{name} {TEXTS[name]}\n" for name in speakers]
-        (folder / "text").write_text("".join(rows), encoding="utf-8")
-    write_lexicon(tmp_path / "words.txt", words)
-    settings = ("corpus.name=kaldi_dir", f"align.lexicon={tmp_path / 'words.txt'}")
-    return TinyRecipe(tmp_path / "exp", settings, ("--data-dir", str(tmp_path / "data")))
+def recipe(variant, tmp_path) -> TinyRecipe:
+    """An experiment on words that nobody knows, whose corpus stage and G2P model are finished."""
+    return variant("unknown_words").copy(tmp_path / "exp")
 
 
 def lexicon_of(recipe: TinyRecipe) -> Lexicon:
     return read_lexicon(recipe.directory / "corpus" / "lexicon.txt")
 
 
-def test_they_get_pronunciations(recipe, words, capfd):
-    assert recipe("corpus") == 0
-    said = capfd.readouterr().out
+def test_they_get_pronunciations(recipe, words, outcome):
+    (recipe.directory / "corpus" / "done.json").unlink()
+    said = outcome(recipe, "corpus")[1]
     assert "4 words are not in the lexicon: 4TH, BLIMPING, NAÏVE, OSTROVANE (55.6% of all" in said
-    assert "2 stay unknown, because no word of the lexicon has such letters: 4TH, NAÏVE" in said
+    assert "4TH, NAÏVE" in said and "2 stay unknown" in said
     lexicon = lexicon_of(recipe)
     assert set(lexicon.entries) == set(words.entries) | UNKNOWN
     assert lexicon["BLIMPING"][0] == ("B", "L", "IH", "M", "P", "IH", "NG")
@@ -68,49 +52,35 @@ def test_they_get_pronunciations(recipe, words, capfd):
     assert rows[0][1] == f"1/{len(lexicon['BLIMPING'])}" and 0 < float(rows[0][2]) <= 1
 
 
-def test_the_same_again(recipe, capfd):
-    assert recipe("corpus") == 0
-    files = recipe.files()
-    assert "current" not in capfd.readouterr().out
-    assert recipe("corpus") == 0
-    assert "  up to date" in capfd.readouterr().out and recipe.files() == files
-    for path in (recipe.directory / "corpus").iterdir():
-        path.unlink()
-    assert recipe("corpus") == 0
-    for name, (time, content) in recipe.files().items():
-        if not name.endswith(("done.json", "started.json")):
-            assert content == files[name][1], name
-            assert name.startswith("corpus/") or time == files[name][0]  # the model was kept
-
-
-def test_they_may_be_excluded(recipe, words, capfd):
-    assert recipe("corpus") == 0
-    assert recipe("corpus", "align.unknown_words=exclude") == 0
-    assert "4 words are not in the lexicon" in capfd.readouterr().out
+def test_they_may_be_excluded(recipe, words, outcome):
+    assert "4 words are not" in outcome(recipe, "corpus", "align.unknown_words=exclude")[1]
     assert lexicon_of(recipe) == words
     assert not (recipe.directory / "corpus" / G2P).exists()
+    model = recipe.directory / "g2p" / "model.safetensors"
+    before = model.stat().st_mtime_ns
+    recipe.run(["corpus"])
+    assert set(lexicon_of(recipe).entries) > UNKNOWN and model.stat().st_mtime_ns == before
 
 
-def test_too_small_a_lexicon(recipe, words, capfd, tmp_path):
+def test_too_small_a_lexicon(recipe, words, outcome, tmp_path):
     small = words.restricted_to({"GO", "ON"})
-    write_lexicon(tmp_path / "words.txt", small)
-    assert recipe("corpus") == 0
-    assert "they stay unknown: its 2 words are too few to train G2P on" in capfd.readouterr().out
+    write_lexicon(tmp_path / "small.txt", small)
+    output = outcome(recipe, "corpus", f"align.lexicon={tmp_path / 'small.txt'}")[1]
+    assert "its 2 words are too few" in output
     assert lexicon_of(recipe) == small and MIN_TRAINING_WORDS > 2
 
 
-def test_where_all_is_known_nothing_changes(recipe, words, tmp_path):
-    """Experiments from before there was this setting stay current."""
-    known = {word: (("AH",),) for text in TEXTS.values() for word in text.split()}
-    write_lexicon(tmp_path / "words.txt", Lexicon(words.entries | known))
-    assert recipe("corpus") == 0
+def test_where_all_words_are_known_no_model_is_trained(recipe, words, tmp_path):
+    known = {word: (("AH",),) for text in UNKNOWN_TEXTS.values() for word in text.split()}
+    write_lexicon(tmp_path / "known.txt", Lexicon(words.entries | known))
+    recipe.directory = tmp_path / "new"
+    recipe.run(["corpus"], f"align.lexicon={tmp_path / 'known.txt'}")
     record = json.loads((recipe.directory / "corpus" / "done.json").read_text())
     assert set(record["inputs"]) == {"lexicon", "data"}
-    assert "align.unknown_words" not in record["settings"]
     assert not (recipe.directory / "g2p").exists()
 
 
-def test_variants():
+def test_only_probable_pronunciations_are_kept():
     shares = {"A": 0.4, "B": 0.3, "C": 0.13, "D": 0.12, "E": 0.0}
     guesses = [Guess((phone,), share) for phone, share in shares.items()]
     assert probable_pronunciations(guesses) == guesses[:3]
@@ -128,10 +98,9 @@ def test_their_utterances_are_aligned(words, tmp_path):
     demo = read_lexicon(path)
     taken = {"KITCHEN", "STREET", "LONDON", "PETER", "SEATS", "TRAIN", "WEATHER", "PLEASE"}
     rest = {word: demo[word] for word in demo.entries if word not in taken}
-    learnt = {word: words[word] for word in words.entries if word not in taken}
-    write_lexicon(path, Lexicon(learnt | rest))
-    for stage in ("corpus", "features", "align"):
-        assert recipe(stage) == 0
+    others = {word: words[word] for word in words.entries if word not in taken}
+    write_lexicon(path, Lexicon(others | rest))
+    recipe.run(["corpus", "features", "align"], "align.method=flat", "align.iterations=1")
     lexicon, found = lexicon_of(recipe), 0
     for split in SPLITS:
         segmentations = read_segmentations(recipe.directory / "align" / f"{split}.jsonl")
