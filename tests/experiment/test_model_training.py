@@ -1,35 +1,27 @@
 """Models that are trained side by side in worker processes."""
 
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from waiting import PATIENCE, wait_until
+from forked import Program
+from waiting import wait_until
 
+from acoustic_kd.cli import main
 from acoustic_kd.experiment import model_training as training
 from acoustic_kd.system import memory as memory
 from acoustic_kd.system.steps import read_done
+from acoustic_kd.training.trainer import Trainer
 
 FOLDERS = {"train": "members", "distill": "distilled"}
-LONG = ("train.epochs=30", "train.schedule=cosine")  # enough to be stopped several times
-COMMAND = """
-import sys
-from acoustic_kd.cli import main
-from acoustic_kd.experiment import model_training as training
-training.cores = lambda: 2
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-@pytest.fixture
-def recipe(finished_recipe, tmp_path):
-    return finished_recipe.copy(tmp_path / "exp")
+LONG = ("train.epochs=9", "train.schedule=cosine")  # 49 steps an epoch
+HELD = 70  # steps after which a model waits for a signal
 
 
 @pytest.fixture
@@ -42,26 +34,53 @@ def weights(recipe, stage):
     return {path.parent.name: path.read_bytes() for path in paths}
 
 
+def train_on_two_cores(held, *arguments):
+    """The command line, with worker processes that are forked, too.
+
+    Args:
+        held: after so many steps each model waits until it is asked to end, or killed.
+    """
+    step, steps, context = Trainer._step, [], multiprocessing.get_context
+
+    def counted(self, *batch):
+        step(self, *batch)
+        steps.append(self.training_run.name)
+        if len(steps) == held:
+            print(f"{self.training_run.name} is held", flush=True)
+            wait_until(self._stop_requested)
+
+    Trainer._step = counted
+    training.cores = lambda: 2
+    multiprocessing.get_context = lambda kind: context("fork")
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    return main(list(arguments))
+
+
+def start(recipe, held, stage, *more):
+    """A stage in a process of its own, with two workers."""
+    arguments = recipe.arguments(stage, *more)
+    folder = recipe.directory.with_name("program")
+    return Program(folder, held, *arguments, function=train_on_two_cores)
+
+
 @pytest.mark.parametrize("stage", FOLDERS)
-def test_they_have_the_bits_of_models_trained_one_after_another(
-    finished_recipe, recipe, two_cores, capfd, stage
+def test_side_by_side_they_have_the_bits_of_models_trained_one_after_another(
+    finished_recipe, recipe, outcome, stage
 ):
     shutil.rmtree(recipe.directory / FOLDERS[stage])
-    assert recipe(stage) == 0
-    out, error = capfd.readouterr()
+    program = start(recipe, None, stage)
+    assert program.end() == (0, "")
     names = {"train": ("member 1", "member 2"), "distill": ("distilled 1", "control")}[stage]
-    assert error == "" and all(f"  {name}: epoch 2, loss " in out for name in names)
+    assert all(f"  {name}: epoch 2, loss " in program.output for name in names)
     assert weights(recipe, stage) == weights(finished_recipe, stage)
     assert read_done(recipe.directory / FOLDERS[stage])
-    assert recipe(stage) == 0 and capfd.readouterr().out == "  up to date\n"
+    assert outcome(recipe, stage) == (0, "  up to date\n", "")
 
 
-def test_an_error_in_a_worker_is_one_line(recipe, two_cores, capfd):
+def test_an_error_in_a_worker_is_one_line(recipe, two_cores, refusal):
     path = recipe.directory / "frames" / "train" / "shard-00001.h5"
     path.write_bytes(path.read_bytes()[:300])
-    assert recipe("train", "train.epochs=1") == 2
-    error = capfd.readouterr().err
-    assert error.startswith(f"acoustic-kd train: error: {path}: not a") and error.count("\n") == 1
+    assert f"{path}: not a" in refusal(recipe, "train", "train.epochs=1")
 
 
 @pytest.mark.parametrize(
@@ -109,80 +128,59 @@ def test_each_takes_its_share_of_the_free_memory(monkeypatch):
     assert memory.memory_budget(cpu, 3e-6, 100, sharers=2) == 3000  # a process
 
 
-class Run:
-    """The stage in a process of its own, with workers."""
-
-    def __init__(self, recipe):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *recipe.arguments("train", *LONG)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-
-    def wait_for_epochs(self):
-        """Until each model has ended one."""
-        left = {"member 1", "member 2"}
-        while left:
-            line = self.process.stdout.readline()
-            assert line, self.process.stderr.read()
-            left.discard(line.strip().partition(":")[0])
-
-    def end(self):
-        """Exit status and standard error, when all its processes have ended."""
-        error = self.process.communicate(timeout=PATIENCE)[1]
-        wait_until(lambda: not processes(self.process.pid))
-        return self.process.returncode, error
-
-
-def processes(session, kind=""):
-    """Those that run in a session and have `kind` in their command line."""
-    found = []
+def processes(leader):
+    """The processes of a leader's session, and those of them that are its workers."""
+    session, workers = [], []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             command = (folder / "cmdline").read_text()
         except OSError:
             continue
-        if int(fields[3]) == session and fields[0] != "Z" and kind in command:
-            found.append(int(folder.name))
-    return found
+        if int(fields[3]) == leader and fields[0] != "Z":
+            session.append(int(folder.name))
+            if int(fields[1]) == leader and "resource_tracker" not in command:
+                workers.append(int(folder.name))
+    return session, workers
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks for processes in /proc")
-def test_stopped_and_killed_they_go_on_to_the_same_bits(recipe, capfd):
+def test_stopped_and_killed_they_resume_to_the_same_bits(recipe):
     whole = recipe.copy(recipe.directory.with_name("whole"))
-    assert whole("train", *LONG, "train.checkpoint_steps=1000") == 0
-    said = "acoustic-kd train: {}; run the same command again to resume\n".format
+    whole.run(["train"], *LONG)
+    more = (*LONG, "train.checkpoint_steps=6")
+    line = "acoustic-kd train: {}; run the same command again to resume\n".format
     checkpoints = [
         recipe.directory / "members" / n / "checkpoint.safetensors" for n in ("01", "02")
     ]
 
-    def group(run, number):
-        os.killpg(run.process.pid, number)
+    def end(run):
+        ended = run.end()
+        wait_until(lambda: not processes(run.pid)[0])
+        return ended
 
-    def parent(run, number):
-        os.kill(run.process.pid, number)
+    def worker(leader, number):
+        os.kill(processes(leader)[1][0], number)
 
-    def worker(run, number):
-        os.kill(processes(run.process.pid, "spawn_main")[0], number)
-
-    for whom, number, status, expected in (
-        (parent, signal.SIGTERM, 143, said("stopped")),
-        (group, signal.SIGTERM, 143, said("stopped")),
-        (group, signal.SIGINT, 130, said("interrupted")),  # as a terminal does
-        (parent, signal.SIGKILL, -9, None),  # Python's own helper may warn
+    for kill, number, status, expected in (
+        (os.kill, signal.SIGTERM, 143, line("stopped")),
+        (os.killpg, signal.SIGTERM, 143, line("stopped")),
+        (os.killpg, signal.SIGINT, 130, line("interrupted")),  # as a terminal does
+        (os.kill, signal.SIGKILL, -9, None),  # Python's own helper may warn
         (worker, signal.SIGKILL, 2, "acoustic-kd train: error: a worker process died"),
     ):
         before = [path.stat().st_mtime_ns if path.exists() else 0 for path in checkpoints]
-        run = Run(recipe)
-        run.wait_for_epochs()
-        whom(run, number)
-        found, error = run.end()
-        assert found == status
+        run = start(recipe, HELD, "train", *more)
+        wait_until(lambda run=run: run.output.count(" is held") == 2 or not run.process.is_alive())
+        assert run.process.is_alive(), run.errors
+        kill(run.pid, number)
+        code, error = end(run)
+        assert code == status, error
         if expected is not None:
             assert error.startswith(expected) and error.count("\n") == 1
         after = [path.stat().st_mtime_ns for path in checkpoints]
         assert all(new > old for new, old in zip(after, before, strict=True))
         assert not read_done(recipe.directory / "members")
-    assert Run(recipe).end() == (0, "")
+    assert end(start(recipe, None, "train", *more)) == (0, "")
     assert weights(recipe, "train") == weights(whole, "train")

@@ -2,28 +2,30 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny_training
+from forked import Program
 from safetensors.torch import load_file
 from tiny_training import trainer, weights
-from waiting import PATIENCE, wait_until
+from torch.distributed import run
+from waiting import wait_until
 
+from acoustic_kd import cli, launch
 from acoustic_kd.system.signals import Stopped, defer_sigterm, raise_on_sigterm
 from acoustic_kd.training.trainer import Trainer
+from acoustic_kd.verbs import inspect
 
 
 def terminate_self():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_it_raises_where_nobody_puts_it_off():
+def test_it_raises_unless_it_is_deferred():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped), raise_on_sigterm():
         terminate_self()
@@ -31,7 +33,7 @@ def test_it_raises_where_nobody_puts_it_off():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_put_off_it_is_told_and_raised_at_the_end():
+def test_deferred_it_is_reported_and_raised_at_the_end():
     seen = []
     with pytest.raises(Stopped), raise_on_sigterm(), defer_sigterm() as asked:
         seen.append(asked())
@@ -61,17 +63,17 @@ def test_in_another_thread_nothing_changes():
 
 
 @pytest.mark.parametrize("step", [1, 13, 14, 38])
-def test_training_saves_and_goes_on_to_the_same_bits(tmp_path, monkeypatch, step):
+def test_training_saves_and_resumes_to_the_same_bits(tmp_path, monkeypatch, step):
     trainer(tmp_path / "whole").run()
     calls, original = [], Trainer._loss
 
-    def told(self, frames):
+    def terminated(self, frames):
         calls.append(1)
         if len(calls) == step:
             terminate_self()
         return original(self, frames)
 
-    monkeypatch.setattr(Trainer, "_loss", told)
+    monkeypatch.setattr(Trainer, "_loss", terminated)
     with pytest.raises(Stopped), raise_on_sigterm():
         trainer(tmp_path / "stopped").run()
     assert len(calls) == step and (tmp_path / "stopped" / "checkpoint.safetensors").exists()
@@ -80,116 +82,90 @@ def test_training_saves_and_goes_on_to_the_same_bits(tmp_path, monkeypatch, step
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
 
 
-SAID = "acoustic-kd inspect: stopped; run the same command again to resume"
+STOPPED = "acoustic-kd inspect: stopped; run the same command again to resume\n"
 
-PROGRAM = """
-    import os, sys, time
-    from dataclasses import replace
-    from pathlib import Path
 
-    sys.path.insert(0, {tests!r})
-    import tiny_training
-    from acoustic_kd import cli
-    from acoustic_kd.training import trainer as train
-    from acoustic_kd.verbs import inspect
+def two_processes(folder):
+    """`acoustic_kd.launch` with two forked processes, each of which trains under the command line.
 
-    step, directory = train.Trainer._step, Path(sys.argv[1])
+    After its first step a process waits until it may continue, or is asked to end.
+    """
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    step, config_from_args = Trainer._step, run.config_from_args
 
-    def held(self, *arguments):
-        # After its first step a process waits until it may go on, or is asked to end.
-        step(self, *arguments)
+    def held(self, *batch):
+        step(self, *batch)
         rank = self.accelerator.process_index
-        (directory / f"pid-{{rank}}").write_text(str(os.getpid()))
-        while not ((directory / f"go-{{rank}}").exists() or self._stop_requested()):
-            time.sleep(0.01)
+        (folder / f"pid-{rank}").write_text(str(os.getpid()))
+        wait_until(lambda: (folder / f"go-{rank}").exists() or self._stop_requested())
 
-    train.Trainer._step = held
-    tiny_training.MODEL = replace(tiny_training.MODEL, dropout=0.0)
+    def train(options):
+        tiny_training.MODEL = replace(tiny_training.MODEL, dropout=0.0)
+        trainer(folder, True, replace(tiny_training.TRAIN, epochs=4)).run()
 
-    def run(options):
-        tiny_training.trainer(directory, True, replace(tiny_training.TRAIN, epochs=4)).run()
+    def work():  # the command line with another verb's work, so that its handling is tested
+        raise SystemExit(cli.main(["inspect", "."]))
 
-    # The command line with another verb's work, so that its handling is what is tested.
-    inspect.run = run
-    sys.exit(cli.main(["inspect", "."]))
-"""
+    def forked(arguments):
+        config, _, _ = config_from_args(arguments)
+        config.start_method = "fork"
+        return config, work, []
+
+    Trainer._step, inspect.run, run.config_from_args = held, train, forked
+    return launch.main(["2", "inspect"])
 
 
-class Run:
-    """A training of two processes."""
+def start(folder: Path, *released: int) -> Program:
+    """Two processes; those whose ranks are given do not wait."""
+    folder.mkdir(exist_ok=True)
+    for path in (*folder.glob("pid-*"), *folder.glob("go-*")):
+        path.unlink()
+    release(folder, *released)
+    return Program(folder, folder, function=two_processes)
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        program = folder / "program.py"
-        program.write_text(
-            textwrap.dedent(PROGRAM.format(tests=str(Path(tiny_training.__file__).parent)))
-        )
-        code = (
-            "import sys; from torch.distributed import run; from acoustic_kd import launch; "
-            "original = run.main; "
-            f"run.main = lambda a: original([*a[:3], {str(program)!r}, {str(folder)!r}]); "
-            "sys.exit(launch.main(['2', 'verb']))"
-        )
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-        self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True
-        )
 
-    def wait_for(self, name: str) -> int:
-        """Its content, once it is there."""
-        path = self.folder / name
-        wait_until(lambda: path.exists() and path.read_text())
-        return int(path.read_text())
+def release(folder: Path, *ranks: int) -> None:
+    for rank in ranks:
+        (folder / f"go-{rank}").touch()
 
-    def end(self) -> tuple[int, list[str]]:
-        """Exit status, and what it says on standard error."""
-        errors = self.process.communicate(timeout=PATIENCE)[1]
-        return self.process.returncode, [line for line in errors.splitlines() if line.strip()]
 
-    def release(self, *ranks: int) -> "Run":
-        """Let processes go on."""
-        for rank in ranks:
-            (self.folder / f"go-{rank}").touch()
-        return self
-
-    def forget(self) -> None:
-        for path in (*self.folder.glob("pid-*"), *self.folder.glob("go-*")):
-            path.unlink()
+def pid(folder: Path, rank: int) -> int:
+    """The process of a rank, once it waits."""
+    path = folder / f"pid-{rank}"
+    wait_until(lambda: path.exists() and path.read_text())
+    return int(path.read_text())
 
 
 @pytest.mark.slow
-def test_two_processes_stop_at_the_same_step_and_go_on_and_none_outlives_the_other(tmp_path):
-    whole = Run(tmp_path / "whole")
-    assert whole.release(0, 1).end() == (0, [])
+def test_two_processes_stop_at_the_same_step_and_resume_and_none_outlives_the_other(tmp_path):
+    assert start(tmp_path / "whole", 0, 1).end() == (0, "")
     expected = load_file(tmp_path / "whole" / "model.safetensors")
+    folder = tmp_path / "stopped"
 
-    run = Run(tmp_path / "told")
-    run.wait_for("pid-0")
-    os.kill(run.wait_for("pid-1"), signal.SIGTERM)  # one process alone
-    run.release(0)
-    status, errors = run.end()
-    assert status == 143 and errors == [SAID]
-    assert (tmp_path / "told" / "checkpoint.safetensors").exists()
+    program = start(folder)
+    pid(folder, 0)
+    os.kill(pid(folder, 1), signal.SIGTERM)  # one process alone
+    release(folder, 0)
+    assert program.end() == (143, STOPPED)
+    assert (folder / "checkpoint.safetensors").exists()
 
-    run.forget()
-    run = Run(tmp_path / "told")
-    run.wait_for("pid-0"), run.wait_for("pid-1")
-    run.process.send_signal(signal.SIGTERM)  # the launcher
-    status, errors = run.end()
-    assert status == 143 and errors[-1] == SAID
+    program = start(folder)
+    pid(folder, 0), pid(folder, 1)
+    os.kill(program.pid, signal.SIGTERM)  # the launcher
+    status, errors = program.end()
+    assert status == 143 and errors.endswith(STOPPED)
 
-    run.forget()
-    run = Run(tmp_path / "told")
-    run.wait_for("pid-0")
-    os.kill(run.wait_for("pid-1"), signal.SIGKILL)
-    run.release(0)
-    status, errors = run.end()
+    program = start(folder)
+    pid(folder, 0)
+    os.kill(pid(folder, 1), signal.SIGKILL)  # the other one waits until the launcher ends it
+    status, errors = program.end()
+    lines = [line for line in errors.splitlines() if line.strip()]
+    *others, last = [line for line in lines if "Terminating process" not in line]  # by PyTorch
     assert status == 137
-    assert "process 2 of 2 was killed by signal 9, and the others were ended" in errors[-1]
+    assert "process 2 of 2 was killed by signal 9, and the others were ended" in last
     # What the other one says, if the launcher has not ended it before.
-    assert all("another process of this run has ended" in line for line in errors[:-1])
+    assert all("another process of this run has ended" in line for line in others)
 
-    assert Run(tmp_path / "told").release(0, 1).end() == (0, [])
-    found = load_file(tmp_path / "told" / "model.safetensors")
-    assert all((found[name] == expected[name]).all() for name in expected)
+    assert start(folder, 0, 1).end() == (0, "")
+    resumed = load_file(folder / "model.safetensors")
+    assert all((resumed[name] == expected[name]).all() for name in expected)
