@@ -1,43 +1,33 @@
 """The command line itself: exit statuses, one line an error, and no traceback."""
 
 import argparse
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import Program
 from scripts import REPOSITORY
-from waiting import PATIENCE, wait_until
 
-from acoustic_kd.cli import STAGE_VERBS, main
+from acoustic_kd import launch
+from acoustic_kd.cli import STAGE_VERBS
 from acoustic_kd.experiment.options import experiment_of
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.version import __version__
 
 
-def ended(capfd, *arguments):
-    """Exit status, standard output, standard error."""
-    try:
-        status = main(list(arguments))
-    except SystemExit as end:
-        status = end.code
-    return status, *capfd.readouterr()
-
-
-def test_help_names_every_stage_in_order(capfd):
-    status, out, error = ended(capfd, "--help")
+def test_help_names_every_stage_in_order(command):
+    status, out, error = command("--help")
     assert (status, error) == (0, "")
     numbers = [out.index(f"stage {n}: {text}") for n, text in enumerate(STAGE_VERBS.values())]
     assert numbers == sorted(numbers) and all(name in out for name in STAGES)
     assert list(STAGE_VERBS) == list(STAGES)
-    assert ended(capfd, "--version")[1] == f"acoustic-kd {__version__}\n"
+    assert command("--version")[1] == f"acoustic-kd {__version__}\n"
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_has_help_with_an_example(capfd, stage):
-    status, out, _ = ended(capfd, stage, "--help")
+def test_every_stage_has_help_with_an_example(command, stage):
+    status, out, _ = command(stage, "--help")
     assert status == 0 and STAGE_VERBS[stage] in out
     assert f"acoustic-kd {stage} --config" in " ".join(out.split())
 
@@ -49,6 +39,7 @@ def test_every_stage_has_help_with_an_example(capfd, stage):
         (["trian"], "invalid choice: 'trian'"),
         (["train", "--exp"], "expected one argument"),
         (["train", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["graph", "--shard", "0/2"], "unrecognized arguments: --shard"),  # it makes one thing
         (["train", "--num-processes", "two"], "invalid int value: 'two'"),
         (["train", "model.widht=3"], "unknown setting 'model.widht'; did you mean 'model.width'?"),
         (["train", "model.width"], "expected KEY.SUBKEY=VALUE"),
@@ -60,8 +51,8 @@ def test_every_stage_has_help_with_an_example(capfd, stage):
         (["corpus", "--exp-dir", "/dev/null/exp"], "/dev/null"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(capfd, arguments, expected):
-    status, out, error = ended(capfd, *arguments)
+def test_a_wrong_command_is_one_line(command, arguments, expected):
+    status, out, error = command(*arguments)
     assert (status, out) == (2, "")
     assert expected in error and "Traceback" not in error
     assert error.startswith("acoustic-kd") and error.endswith("\n") and error.count("\n") == 1
@@ -94,7 +85,7 @@ def test_settings_of_the_package_have_names(tmp_path, monkeypatch):
     assert found.directory == of_file.directory == Path("exp/an4")
 
 
-def test_a_file_goes_before_settings_of_that_name(tmp_path, monkeypatch):
+def test_a_file_takes_precedence_over_settings_of_that_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("an4").write_text("model: {width: 7}")
     assert described("an4").config.model.width == 7
@@ -110,13 +101,13 @@ def test_windows_is_refused_in_one_line():
         )
 
 
-def test_settings_may_stand_on_either_side_of_options(capfd, tmp_path):
+def test_settings_may_stand_on_either_side_of_options(command, tmp_path):
     for arguments in (
         ["train", "model.width=48", "--exp-dir", str(tmp_path / "exp")],
         ["train", "--exp-dir", str(tmp_path / "exp"), "model.width=48"],
         ["train", "model.width=48", "--exp-dir", str(tmp_path / "exp"), "model.layers=2"],
     ):
-        assert "'frames' is not done yet" in ended(capfd, *arguments)[2]
+        assert "'frames' is not done yet" in command(*arguments)[2]
 
 
 def test_as_a_program(tmp_path):
@@ -129,22 +120,20 @@ def test_as_a_program(tmp_path):
     assert not (tmp_path / "exp").exists()
 
 
+# --- several processes --------------------------------------------------------------------------
+
+
+def test_wrong_usage_of_the_launcher(capsys):
+    assert launch.main(["0", "train"]) == launch.main(["x", "train"]) == launch.main(["2"]) == 2
+    assert capsys.readouterr().err.startswith("usage: ")
+
+
 @pytest.mark.slow
-def test_interrupted_it_says_so_and_goes_on(finished_recipe, tmp_path):
-    """Ctrl-C reaches every process of a terminal, workers too."""
-    recipe = finished_recipe.copy(tmp_path / "exp")
-    command = [sys.executable, "-m", "acoustic_kd", *recipe.arguments("train", "train.epochs=3000")]
-    process = subprocess.Popen(
-        command,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    checkpoint = recipe.directory / "members" / "01" / "checkpoint.safetensors"
-    wait_until(lambda: checkpoint.exists() or process.poll() is not None)
-    os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
-    assert error == "acoustic-kd train: interrupted; run the same command again to resume\n"
+def test_a_verb_that_fails_on_two_processes_is_one_line(tmp_path):
+    folder = tmp_path / "exp"
+    arguments = ["2", "train", "--exp-dir", str(folder)]
+    status, errors = Program(tmp_path / "output", arguments, function=launch.main).end()
+    assert status == 2
+    errors = [line for line in errors.splitlines() if line.strip()]
+    assert len(errors) == 1 and "'frames' is not done yet; run stage 4" in errors[0]
+    assert not folder.exists()
