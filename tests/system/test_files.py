@@ -2,13 +2,13 @@
 
 import hashlib
 import os
+import re
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
+from forked import Program
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -20,14 +20,11 @@ JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
 )
 
-KILLED_HALF_WAY = """
-import os, signal, sys
-from pathlib import Path
-from acoustic_kd.system.files import atomic_path
-with atomic_path(Path(sys.argv[1])) as temporary:
-    temporary.write_text("half a fi")
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
+
+def killed_half_way(path: Path) -> None:
+    with files.atomic_path(path) as temporary:
+        temporary.write_text("half a fi")
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_atomic_path_replaces_at_the_end(tmp_path):
@@ -53,16 +50,14 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_a_kill_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    root = str(Path(files.__file__).parents[2])
-    command = [sys.executable, "-c", KILLED_HALF_WAY, str(path)]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, check=False)
-    assert done.returncode == -signal.SIGKILL
+    program = Program(tmp_path / "output", path, function=killed_half_way)
+    assert program.end()[0] == -signal.SIGKILL
     assert path.read_text() == "old"
     files.write_text(path, "new")
     assert path.read_text() == "new"
 
 
-def test_several_that_came_in_together_keep_out_those_that_want_to_be_alone(tmp_path):
+def test_runs_that_share_a_lock_exclude_those_that_want_it_alone(tmp_path):
     directory, gate, alone = tmp_path / "exp", tmp_path / "exp" / "stage", []
 
     def coming_in():
@@ -84,8 +79,8 @@ def test_several_that_came_in_together_keep_out_those_that_want_to_be_alone(tmp_
         assert alone[-1] is True
 
 
-def test_nobody_comes_in_while_one_prepares_alone(tmp_path):
-    """Nor gets a refusal: who comes meanwhile waits at the gate."""
+def test_nobody_joins_while_the_first_prepares(tmp_path):
+    """Nor is refused: a run that comes meanwhile waits at the gate."""
     order = []
 
     def prepare(alone):
@@ -127,32 +122,22 @@ def test_jsonl_round_trip(tmp_path_factory, rows):
     assert files.read_jsonl(path) == rows
 
 
-@pytest.mark.parametrize("read", [files.read_json, files.read_jsonl])
-def test_missing_file_is_named(tmp_path, read):
-    with pytest.raises(UserError, match=r"a\.json: cannot be read"):
-        read(tmp_path / "a.json")
-
-
-def test_malformed_json_is_named(tmp_path):
-    path = tmp_path / "a.json"
-    path.write_text('{"a": 1}\n{"b": ')
-    with pytest.raises(UserError, match=r"a\.json: not valid JSON"):
-        files.read_json(path)
-    with pytest.raises(UserError, match=r"a\.json:2: not valid JSON"):
-        files.read_jsonl(path)
-
-
 @pytest.mark.parametrize(
-    "read",
+    ("content", "read", "message"),
     [
-        files.read_json,
-        files.read_jsonl,
+        (None, files.read_json, "a.json: cannot be read"),
+        (None, files.read_jsonl, "a.json: cannot be read"),
+        (b'{"a": 1}\n{"b": ', files.read_json, "a.json: not valid JSON"),
+        (b'{"a": 1}\n{"b": ', files.read_jsonl, "a.json:2: not valid JSON"),
+        (b"\xff\xfe\x00", files.read_json, "a.json"),
+        (b"\xff\xfe\x00", files.read_jsonl, "a.json"),
     ],
 )
-def test_binary_instead_of_json_is_named(tmp_path, read):
+def test_a_file_that_is_not_json_is_named(tmp_path, content, read, message):
     path = tmp_path / "a.json"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"a\.json"):
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(message)):
         read(path)
 
 
@@ -163,7 +148,7 @@ def test_digest_depends_on_content_alone():
     assert len(files.json_sha256(None)) == 64
 
 
-def test_one_run_at_a_time_works_in_a_folder(tmp_path):
+def test_an_exclusive_lock_is_held_by_one_run(tmp_path):
     folder = tmp_path / "exp"
     with files.exclusive_lock(folder):
         with (
@@ -177,7 +162,7 @@ def test_one_run_at_a_time_works_in_a_folder(tmp_path):
         pass
 
 
-def test_in_turn_waits_for_the_one_before(tmp_path, capsys):
+def test_a_lock_is_waited_for(tmp_path, capsys):
     folder, order = tmp_path / "new", []
 
     def second():

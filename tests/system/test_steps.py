@@ -1,4 +1,4 @@
-"""Pieces of work: current, stale, unfinished, and that the mark of completion comes last."""
+"""Steps: up to date, stale, unfinished; the mark of completion is written last."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ def start(work, files=("half",)):
         raise Killed
 
 
-def test_seconds_of_interrupted_goes_are_counted(work, monkeypatch):
+def test_seconds_of_interrupted_runs_are_counted(work, monkeypatch):
     clock = iter([100.0, 107.0, 200.0, 205.0, 300.0, 302.0, 400.0, 401.0])
     monkeypatch.setattr(
         "acoustic_kd.system.steps.time", SimpleNamespace(monotonic=lambda: next(clock))
@@ -44,7 +44,7 @@ def test_seconds_of_interrupted_goes_are_counted(work, monkeypatch):
     make(work)
     assert read_done(work.directory)["seconds"] == 7 + 5 + 2
     (work.directory / "bread").unlink()
-    make(work)  # a making of its own
+    make(work)  # counted from zero
     assert read_done(work.directory)["seconds"] == 1
 
 
@@ -52,7 +52,7 @@ def contents(work):
     return sorted(path.name for path in work.directory.iterdir())
 
 
-def test_finished_work_is_current(work):
+def test_a_finished_step_is_up_to_date(work):
     assert not work.is_current() and not work.directory.exists()
     make(work)
     assert work.is_current()
@@ -71,7 +71,7 @@ def test_finished_work_is_current(work):
         {"name": "fry"},
     ],
 )
-def test_other_settings_or_inputs_are_not_current_and_clear_what_was_there(work, change):
+def test_other_settings_or_inputs_are_stale_and_clear_the_old_output(work, change):
     make(work, ("bread", "crumbs"))
     other = replace(work, **change)
     assert other.digest != work.digest and not other.is_current()
@@ -80,7 +80,7 @@ def test_other_settings_or_inputs_are_not_current_and_clear_what_was_there(work,
     assert contents(other) == ["cake", "done.json", "started.json"]
 
 
-def test_it_says_why_it_must_be_made(work):
+def test_it_says_why_it_is_out_of_date(work):
     work = replace(work, settings={"oven.heat": 200, "sizes": (1, 2)})
     assert work.why_out_of_date() == "no output yet"
     start(work)
@@ -102,7 +102,7 @@ def test_the_digest_does_not_depend_on_the_order_or_the_place(work, tmp_path):
     assert replace(work, directory=tmp_path / "elsewhere").digest == work.digest
 
 
-def test_the_same_work_goes_on_from_what_is_there(work):
+def test_the_same_step_resumes_from_its_files(work):
     start(work, ("first", "second"))
     assert not work.is_current()
     with work.run():
@@ -110,14 +110,14 @@ def test_the_same_work_goes_on_from_what_is_there(work):
     assert work.is_current()
 
 
-def test_work_started_with_other_settings_is_cleared(work):
+def test_a_step_started_with_other_settings_is_cleared(work):
     start(work)
     other = replace(work, settings={"oven.heat": 180})
     with other.run():
         assert contents(other) == ["started.json"]
 
 
-def test_work_that_was_done_is_cleared_even_if_other_settings_were_begun_since(work):
+def test_finished_output_is_cleared_even_if_other_settings_were_started_since(work):
     make(work)
     other = replace(work, settings={"oven.heat": 180})
     start(other)
@@ -156,7 +156,7 @@ def test_a_directory_that_is_a_link_to_another_disk_stays_one(work, tmp_path):
     assert contents(other) == ["cake", "done.json", "started.json"]
 
 
-def test_what_holds_smaller_pieces_of_work_is_not_cleared(work):
+def test_a_step_that_holds_smaller_steps_is_not_cleared(work):
     work = replace(work, whole=False)
     make(work, ("a", "b"))
     other = replace(work, settings={"oven.heat": 180})
@@ -165,7 +165,7 @@ def test_what_holds_smaller_pieces_of_work_is_not_cleared(work):
     assert other.is_current()
 
 
-def test_done_is_written_last_and_taken_away_first(work):
+def test_done_is_written_last_and_deleted_first(work):
     make(work)
     with pytest.raises(Killed), work.run():
         assert not (work.directory / "done.json").exists()
@@ -183,7 +183,7 @@ def test_half_written_files_of_a_killed_process_are_swept(work):
         assert list((work.directory / "sub").iterdir()) == []
 
 
-def test_runs_that_share_the_making_clear_only_what_is_no_others(work):
+def test_runs_that_share_a_step_clear_nothing_of_one_another(work):
     (work.directory / "old.txt").parent.mkdir(parents=True, exist_ok=True)
     other = replace(work, settings={"other": 1})
     with other.run():
@@ -199,13 +199,13 @@ def test_runs_that_share_the_making_clear_only_what_is_no_others(work):
     assert half_written.exists() and not work.is_current()
 
 
-def test_of_several_processes_one_does_the_marking(work):
+def test_one_of_several_processes_marks_the_step_done(work):
     with work.run(main=False):
         pass
     assert not work.directory.exists()
 
 
-def test_work_of_which_a_file_was_lost_or_cut_is_not_current(work, tmp_path):
+def test_a_lost_or_cut_file_makes_a_step_stale(work, tmp_path):
     beside = tmp_path / "results.json"
     work = replace(work, beside=(beside,))
     beside.write_text("{}")
@@ -223,14 +223,14 @@ def test_work_of_which_a_file_was_lost_or_cut_is_not_current(work, tmp_path):
     assert work.is_current()
 
 
-def test_reading_what_is_not_done_says_what_to_run(work):
+def test_reading_an_unfinished_step_says_what_to_run(work):
     for begin in (lambda: None, lambda: start(work)):
         begin()
         with pytest.raises(UserError, match="'bake' is not done yet; run stage 3 first"):
             require_done(work.directory, "bake", work.settings, "stage 3")
 
 
-def test_reading_what_other_settings_made_names_both_values(work):
+def test_reading_a_step_of_other_settings_names_both_values(work):
     make(work)
     assert require_done(work.directory, "bake", work.settings, "stage 3")["digest"] == work.digest
     with pytest.raises(UserError, match="oven.heat=200, now it is 180; run stage 3 again"):
@@ -252,8 +252,8 @@ def test_a_damaged_record_counts_as_none(work, name, text):
     assert work.is_current()
 
 
-def test_a_record_without_a_setting_that_is_null_now_is_another_one(tmp_path):
-    """As one of before the setting was known."""
+def test_a_record_without_a_setting_that_is_null_now_is_stale(tmp_path):
+    """As where the setting is new."""
     before = Step("bake", tmp_path, {"oven.heat": 180}, {})
     with before.run():
         pass
