@@ -63,7 +63,7 @@ def required() -> list[Requirement]:
 def test_every_requirement_has_one_version_and_hashes():
     for requirement, hashes in locked():
         assert re.fullmatch(r"==[^*]+", str(requirement.specifier)), requirement
-        assert hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", one) for one in hashes)
+        assert hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", value) for value in hashes)
 
 
 def test_no_address_is_in_the_lock():
@@ -84,7 +84,7 @@ def test_the_lock_satisfies_pyproject(python, system, machine):
     [("2.11.0", False), ("2.12.0", False), ("2.13.0", True), ("2.14.1", True), ("2.15.0", False)],
 )
 def test_only_versions_of_torch_that_load_with_torchaudio_are_permitted(torch, permitted):
-    (requirement,) = [one for one in required() if one.name == "torch"]
+    (requirement,) = [item for item in required() if item.name == "torch"]
     assert requirement.specifier.contains(torch) is permitted
 
 
