@@ -275,7 +275,7 @@ def load_all() -> int:
             print(metadata.version(name), flush=True)
             importlib.import_module(MODULES.get(name.lower(), name.replace("-", "_")))
             if name == "acoustic-kd":
-                importlib.import_module("acoustic_kd.recordings")  # features, torchaudio
+                importlib.import_module("acoustic_kd.features.recordings")  # and torchaudio
         except Exception as error:
             traceback.print_exc()
             print(f"\n{type(error).__name__}: {' '.join(str(error).split())}")
