@@ -125,7 +125,8 @@ class CorpusConfig:
         "demo", "The corpus: demo, an4, librispeech, kaldi_dir, kaldi_feats or lhotse."
     )
     data_dir: str | None = setting(
-        None, "The folder of the corpus; --data-dir sets it. LibriSpeech is downloaded to it.",
+        None, "The folder of the corpus, by default $ACOUSTIC_KD_DATA; --data-dir sets it. "
+        "LibriSpeech is downloaded to it.",
         path=True,
     )
     test_share: float = setting(
@@ -397,7 +398,8 @@ class SoftTargetConfig:
 
     external_posteriors: tuple[str, ...] = setting(
         (), "Kaldi archives of posteriors, one for each external model, that replace the members' "
-        "predictions (docs/kaldi.md).", Range(all, "paths of archives"),
+        "predictions (docs/kaldi.md). Records hold the paths as given, so a moved archive is "
+        "another setting.", Range(all, "paths of archives"),
     )
     temperature: float = setting(2.0, "The temperature T of the soft targets.",
                                  Range(lambda t: 1e-3 <= t <= 1e6, "from 0.001 to 1000000"))
@@ -500,7 +502,8 @@ class DecodeConfig:
 
     beam: float = setting(14.0, "The beam of the search, in nats.", POSITIVE)
     lattice_beam: float = setting(
-        8.0, "The beam of the lattices, in nats.", Range(lambda b: 0 < b <= 1000, "0 to 1000")
+        8.0, "The beam of the lattices, in nats.",
+        Range(lambda b: 0 < b <= 1000, "greater than 0, at most 1000"),
     )
     max_active: int = setting(7000, "The largest number of active states in a frame.", at_least(1))
     acoustic_scale: float = setting(
@@ -584,8 +587,8 @@ def choices_of(hint: Any) -> tuple[Any, ...]:
 SETTINGS = _settings()  # by name, group.key
 
 
-# The digest of a step leaves out settings that have these values. So a new setting leaves earlier
-# output up to date. Who changes a default later keeps the former value here.
+# A record without a setting was written before there was this setting, and its output was made as
+# with this value. So a new setting leaves earlier output up to date.
 NEUTRAL = {
     name: list(s.default) if isinstance(s.default, tuple) else s.default
     for name, s in SETTINGS.items()

@@ -6,6 +6,10 @@ for argument in "${@:2}"; do
   case $argument in
     -h | --help | --dry-run) # neither installs anything
       "$repository/tools/setup.sh" --dry-run && break
+      if [ "$argument" = --dry-run ]; then
+        echo "after that, all stages that are out of date would run"
+        exit 0
+      fi
       sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"
       exit 0
       ;;

@@ -5,5 +5,7 @@
 #   recipes/mnist.sh            experiments 1 to 3, shortened: about five minutes on two cores
 #   recipes/mnist.sh --full     all seven, at the length that the tables were made with
 #   recipes/mnist.sh --data-dir DIR    reads MNIST's four files from DIR instead of downloading them
+#
+# Options: --full --dev --data-dir DIR --exp-dir DIR --config NAME_OR_FILE --jobs N
 set -euo pipefail
 source "$(dirname "$0")/common.sh" mnist "$@"

@@ -12,5 +12,8 @@
 #   recipes/run.sh corpus.name=kaldi_dir --data-dir DIR   your own speech (docs/corpora.md)
 #   recipes/run.sh --stage train --stop-stage distill     some stages, by number or name
 #   recipes/run.sh --dry-run                              prints which stages would run, and why
+#
+# Options: --config NAME_OR_FILE --data-dir DIR --exp-dir DIR --stage N --stop-stage N
+#          --num-processes N --dry-run KEY.SUBKEY=VALUE …; paths are relative to the working directory
 set -euo pipefail
 source "$(dirname "$0")/common.sh" run "$@"

@@ -1,5 +1,6 @@
 """Settings: what is read from YAML and the command line, and how each mistake is named."""
 
+import contextlib
 import dataclasses
 import json
 from typing import get_args
@@ -283,6 +284,23 @@ def test_a_value_out_of_range_names_setting_and_range(tmp_path, name, values):
         assert message.startswith(f"setting '{name}' is ") and "; it must " in message
         with pytest.raises(UserError, match=f"setting '{name}' is .*; it must "):
             from_yaml(tmp_path, f"{group}: {{{key}: {value}}}")
+
+
+ANY_VALUES = [-1e31, -1, 0, 0.5, 1, 1e9, "", "xx", [], ["xx"], [-1.0, 0.0], [2, 1], [""]]
+
+
+@pytest.mark.parametrize("name", [name for name, s in SETTINGS.items() if s.allowed])
+def test_every_range_refuses_something(name):
+    def refuses(value):
+        with contextlib.suppress(UserError):
+            yaml_dataclasses.replace_value(Config(), name, value, ())
+            try:
+                load_config(None, [f"{name}={json.dumps(value)}"])
+            except UserError as error:
+                return str(error).startswith(f"setting '{name}' is ") and "it must" in str(error)
+        return False
+
+    assert any(map(refuses, ANY_VALUES))
 
 
 NUMBERS = [name for name, s in SETTINGS.items() if {int, float} & {s.type, *get_args(s.type)}]

@@ -9,7 +9,7 @@ from typing import Any
 
 from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS
 from acoustic_kd.kaldi.archives import table_files
-from acoustic_kd.settings import Config, shaping_settings
+from acoustic_kd.settings import NEUTRAL, Config, shaping_settings
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import file_sha256, json_sha256, sha256
 from acoustic_kd.system.steps import read_done
@@ -111,7 +111,7 @@ def check_same_features(models: AligningModels, config: Config) -> None:
             )
         trained_with |= record["settings"]
     for key, value in shaping_settings(config, *FEATURE_SETTINGS).items():
-        if trained_with.get(key) != value:
+        if trained_with.get(key, NEUTRAL[key]) != value:
             raise UserError(
                 f"setting '{key}' is {value}, but {trained_with.get(key)} in "
                 f"{models.experiment}, whose models align; give both the same value"

@@ -20,10 +20,12 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--exp-dir", type=Path, metavar="DIR",
-        help="directory of all output (default: exp/NAME of the settings)",
+        help="directory of all output (default: exp/NAME in the working directory)",
     )  # fmt: skip
     parser.add_argument(
-        "--data-dir", metavar="DIR", help="folder of the corpus; LibriSpeech is downloaded to it"
+        "--data-dir",
+        metavar="DIR",
+        help="folder of the corpus (default: $ACOUSTIC_KD_DATA); LibriSpeech is downloaded to it",
     )
     parser.add_argument(
         "overrides",

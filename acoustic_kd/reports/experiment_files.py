@@ -9,6 +9,7 @@ from typing import Any
 from acoustic_kd.corpora.utterances import Utterance, read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.reports.page import NONE
+from acoustic_kd.settings import NEUTRAL
 from acoustic_kd.soft_targets.verify import StoreReport, examine
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json, read_jsonl
@@ -192,8 +193,12 @@ def differing_settings(experiments: Sequence[ExperimentFiles]) -> list[str]:
     return [
         key
         for key in keys
-        if any(e.settings.get(key, NONE) != first.get(key, NONE) for e in experiments)
+        if any(_value(e.settings, key) != _value(first, key) for e in experiments)
     ]
+
+
+def _value(settings: Mapping[str, Any], key: str) -> Any:
+    return settings.get(key, NEUTRAL.get(key, NONE))
 
 
 def read_experiment(directory: Path, name: str) -> ExperimentFiles:

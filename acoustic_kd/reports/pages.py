@@ -98,5 +98,5 @@ def compare(directories: Sequence[Path], out: Path) -> None:
         raise UserError(f"--out is {out}, a folder; give the name of a file, such as compare.html")
     names = short_names([directory.resolve() for directory in directories])
     pairs = zip(directories, names, strict=True)
-    command = shlex.join(["acoustic-kd", "compare", *map(str, directories), "--out", str(out)])
+    command = shlex.join(["acoustic-kd", "compare", *names, "--out", out.name])
     write_text(out, comparison_page([read_experiment(*pair) for pair in pairs], command))

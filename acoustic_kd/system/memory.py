@@ -1,6 +1,7 @@
 """Free memory of the device and of the machine, and block sizes that fit into a cache."""
 
 import ctypes
+import gc
 import os
 from pathlib import Path
 
@@ -72,6 +73,14 @@ def disable_malloc_trim() -> None:
     if mallopt is not None:
         mallopt(MMAP_THRESHOLD, MAX_MALLOC_OPTION)
         mallopt(TRIM_THRESHOLD, MAX_MALLOC_OPTION)
+
+
+def release_memory() -> None:
+    """Return the memory of freed objects to the system, as far as glibc can."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def rows_per_block(matrix: Tensor) -> int:

@@ -34,8 +34,7 @@ class Step:
         whole: whether output of other settings is deleted first. False if the directory holds
             smaller steps that each check their own.
         beside: files outside the directory that the step writes, too.
-        neutral: setting → the value with which it changes nothing. The digest leaves such settings
-            out, and a record without the setting was made with this value.
+        neutral: setting → its value in records that were written before there was this setting.
     """
 
     name: str
@@ -48,13 +47,24 @@ class Step:
 
     @property
     def digest(self) -> str:
-        """Digest of the settings, without those at their neutral values, and of the inputs."""
-        settings = {
-            name: value
-            for name, value in self.settings.items()
-            if name not in self.neutral or value != self.neutral[name]
-        }
-        return json_sha256({"name": self.name, "settings": settings, "inputs": self.inputs})
+        """Digest of name, settings and inputs; that of the record if nothing has changed since.
+
+        So the digest of a step stays the same when a setting is added.
+        """
+        for record in self._records():
+            if record is not None and self._matches(record):
+                return str(record["digest"])
+        return json_sha256({"name": self.name, "settings": self.settings, "inputs": self.inputs})
+
+    def _records(self) -> tuple[dict[str, Any] | None, ...]:
+        """The contents of `started.json` and `done.json`."""
+        return tuple(_read_record(self.directory / name) for name in RECORDS)
+
+    def _matches(self, record: dict[str, Any]) -> bool:
+        """Whether a record is of this step, with the same settings and inputs."""
+        return (record.get("name"), record["inputs"]) == (self.name, self.inputs) and not any(
+            changes(record["settings"], self.settings, self.neutral)
+        )
 
     def is_current(self) -> bool:
         """Whether it was done with these settings and inputs, and no file of it is lost."""
@@ -62,14 +72,14 @@ class Step:
 
     def why_out_of_date(self) -> str:
         """The reason why this must be made, in a few words; "" if it is up to date."""
-        started, done = (_read_record(self.directory / name) for name in RECORDS)
+        started, done = self._records()
         record = done or started
         if record is None:
             return "no output yet"
-        if done is None and record["digest"] == self.digest:
-            return "interrupted; would resume"
-        if record["digest"] != self.digest:
+        if not self._matches(record):
             return "; ".join(self._differences(record)) or "its record has other settings"
+        if done is None:
+            return "interrupted; would resume"
         files = record.get("files", {}).items()
         lost = [name for name, size in files if _size(self.directory / name) != size]
         return f"{self.directory / lost[0]} is missing or was changed" if lost else ""
@@ -147,7 +157,7 @@ class Step:
     def _spent(self) -> float:
         """Seconds that this step ran before it was interrupted."""
         record = _read_record(self.directory / "started.json")
-        return record.get("seconds", 0.0) if record and record["digest"] == self.digest else 0.0
+        return record.get("seconds", 0.0) if record and self._matches(record) else 0.0
 
     def _clear(self) -> None:
         """Delete everything but `started.json`, so that an interrupted deletion is repeated.
@@ -168,7 +178,7 @@ class Step:
 
     def _was(self, name: str) -> bool:
         record = _read_record(self.directory / name)
-        return record is not None and record["digest"] == self.digest
+        return record is not None and self._matches(record)
 
 
 def read_done(directory: Path) -> dict[str, Any] | None:

@@ -69,9 +69,12 @@ def run(experiment: Experiment) -> None:
 
 
 def unseen_words(experiment: Experiment, words: set[str]) -> set[str] | None:
-    """Those words that neither the train transcripts nor `lm.text` have; None with `lm.arpa`."""
+    """Those words that neither the train transcripts nor `lm.text` have.
+
+    None if they cannot be told: with `lm.arpa`, or if the text was deleted since.
+    """
     lm, unseen = experiment.config.lm, set(words)
-    if lm.arpa is not None:
+    if lm.arpa is not None or (lm.text is not None and not Path(lm.text).is_file()):
         return None
     for utterance in read_manifest(experiment.path("corpus") / "train.jsonl"):
         unseen.difference_update((utterance.text or "").split())

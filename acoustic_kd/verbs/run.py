@@ -60,6 +60,10 @@ def run(options: argparse.Namespace) -> int:
                 return status
         else:
             run_stage(experiment, name)
+            if "torch" in sys.modules:  # else there is little to release
+                from acoustic_kd.system.memory import release_memory
+
+                release_memory()
     print(f"stages {first} to {last}: {time.monotonic() - begun:.0f} s")
     return 0
 

@@ -40,13 +40,25 @@ def test_arguments_are_passed_on_unchanged(checkout, script):
     assert run(checkout, script, *arguments) == f"set up\n{expected}"
 
 
+@pytest.fixture
+def not_installed(checkout):
+    setup = '[ "$1" = --dry-run ] && echo "would install" && exit 1; echo installed'
+    make_program(checkout / "tools/setup.sh", setup)
+    return checkout
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
-@pytest.mark.parametrize("option", ["--help", "-h", "--dry-run"])
-def test_help_and_dry_run_install_nothing(checkout, script, option):
-    make_program(checkout / "tools/setup.sh", '[ "$1" = --dry-run ] && exit 1; echo installed')
-    printed = run(checkout, script, option)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_installs_nothing_and_names_the_options(not_installed, script, option):
+    printed = run(not_installed, script, option)
     assert f"recipes/{script}.sh" in printed and "installed" not in printed
+    assert "--config" in printed and "--exp-dir" in printed and "--data-dir" in printed
     assert "set -euo" not in printed and "#" not in printed
+
+
+def test_a_dry_run_installs_nothing(not_installed):
+    expected = "would install\nafter that, all stages that are out of date would run\n"
+    assert run(not_installed, "run", "--stage", "train", "--dry-run") == expected
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -79,7 +79,8 @@ class Checkout:
         for name in ("acoustic_kd", "torch", "Torch_Audio", "yaml"):
             (self.packages / name).mkdir()
             (self.packages / name / "__init__.py").touch()
-        (self.packages / "acoustic_kd" / "recordings.py").touch()
+        (self.packages / "acoustic_kd" / "features").mkdir()
+        (self.packages / "acoustic_kd" / "features" / "recordings.py").touch()
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen:
         return subprocess.Popen(

@@ -1,9 +1,16 @@
 """`acoustic-kd run`: which stages it runs, in which order, and on how many processes."""
 
+import os
+import signal
+import sys
+import threading
+
 import pytest
+from waiting import wait_until
 
 from acoustic_kd.cli import main
 from acoustic_kd.experiment.stages import STAGES
+from acoustic_kd.system.signals import Stopped, raise_on_sigterm
 from acoustic_kd.verbs import run as run_verb
 
 NAMES = list(STAGES)
@@ -85,3 +92,44 @@ def test_a_dry_run_makes_nothing(tmp_path, monkeypatch, command):
     assert status == 0
     assert "stage 0: corpus\n  would run: no output yet\nstage 1: features\n" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_stages_that_are_out_of_date_run_in_one_process(finished_recipe, tmp_path, capfd):
+    recipe = finished_recipe.copy(tmp_path / "exp")
+    (tmp_path / "no.yaml").touch()
+    options = ["--config", str(tmp_path / "no.yaml"), *recipe.arguments("run", "lm.order=2")[1:]]
+    assert main(["run", "--stage", "graph", *options]) == 0
+    out = capfd.readouterr().out
+    assert out.count("  done in ") == 3 and (recipe.directory / "report.html").is_file()
+    assert main(["run", *options]) == 0
+    assert capfd.readouterr().out.count("  up to date\n") == len(NAMES)
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_the_status_of_the_launcher_is_returned(monkeypatch, tmp_path, status):
+    monkeypatch.setattr(sys, "executable", program(tmp_path, f"exit {status}"))
+    assert run_verb._launch(2, ["train"]) == status
+
+
+def test_sigterm_ends_the_launcher_first(monkeypatch, tmp_path):
+    script = f"trap 'echo ended >{tmp_path}/ended; exit 143' TERM; touch {tmp_path}/begun"
+    monkeypatch.setattr(sys, "executable", program(tmp_path, f"{script}; sleep 60 & wait"))
+
+    def terminate():
+        wait_until((tmp_path / "begun").exists)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=terminate)
+    thread.start()
+    with pytest.raises(Stopped), raise_on_sigterm():
+        run_verb._launch(2, ["train"])
+    thread.join()
+    assert (tmp_path / "ended").exists()
+
+
+def program(folder, command):
+    """A program that runs a shell command, whatever its arguments."""
+    path = folder / "program"
+    path.write_text(f"#!/bin/sh\n{command}\n")
+    path.chmod(0o755)
+    return str(path)

@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def build_graph(
         The contents of `graph.json`: numbers of words, n-grams, states, arcs, senones; megabytes of
         HCLG.fst; seconds spent, and the most memory in GiB that this process has held until then.
     """
+    reset_peak_memory()
     began = time.monotonic()
     loop = self_loop_probability(mean_duration, inventory.num_senones)
     grammar = read_grammar(arpa_path, left_out)
@@ -120,8 +122,14 @@ def arpa_words(arpa_path: Path) -> list[str]:
     return words
 
 
+def reset_peak_memory() -> None:
+    """Let `peak_memory` count from now on; only Linux can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory() -> int:
-    """The most bytes of memory that this process has held until now."""
+    """The most bytes of memory that this process held, since the last reset."""
     # Kilobytes, but on macOS bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
