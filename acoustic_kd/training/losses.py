@@ -119,11 +119,6 @@ def distillation_loss(
     return loss
 
 
-def log_temper(logits: Tensor, temperature: float) -> Tensor:
-    """log q(T) of logits [..., K]: natural-log probabilities at a temperature."""
-    return torch.log_softmax(logits / temperature, dim=-1)
-
-
 def fused_loss(
     logits: Tensor,
     hard: Tensor | None,
