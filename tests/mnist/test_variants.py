@@ -58,70 +58,53 @@ def test_quick_variants_keep_the_settings_that_quick_does_not_change(settings):
     assert read_variants(path, full=True) == full
 
 
+IN_VARIANT = "variants: {big: {seeds: 2}, student: {teacher: big}, hard: {%s}}\nquick: {}\n"
+REFUSED_SETTINGS = [
+    ("widht: 3", "unknown setting 'variants.hard.widht'; did you mean 'variants.hard.width'"),
+    ("digits: [three]", "setting 'variants.hard.digits': expected int, got 'three'"),
+    *(
+        (f"{name}: {value}", f"setting 'variants.hard.{name}' is ")
+        for name, value in (
+            *(("layers", 0), ("width", 0), ("dropout", 2), ("input_dropout", -0.1)),
+            *(("epochs", 0), ("batch_frames", 0), ("learning_rate", ".nan"), ("max_norm", 0)),
+        )
+    ),
+    ("seeds: 0", "variant 'hard': seeds must be 1 or more"),
+    ("mean: median", "variant 'hard': mean is 'median'; it must be arithmetic or"),
+    *((f"digits: {digits}", "digits and correct must be among 0 … 9") for digits in ("[11]", "[]")),
+    ("correct: [-1]", "digits and correct must be among 0 … 9"),
+    ("correct: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "correct must leave out a class"),
+    *(
+        (f"temperatures: {temperatures}", "temperatures must be greater than 0")
+        for temperatures in ("[0]", "[2, .nan]", "[.inf]", "[]")
+    ),
+    ("temperatures: [2.0000001, 2.0000002]", "temperatures must differ, in six digits"),
+    *((f"hard_weight: {weight}", "hard_weight must be 0 or more") for weight in ("-1", ".nan")),
+    *((f"jitter: {pixels}", "jitter 0 to 10 pixels") for pixels in (-1, 11)),
+    ("teacher: nobody", "teacher 'nobody' is no variant of this run"),
+    *((f"teacher: {name}", f"'{name}' is itself distilled") for name in ("student", "hard")),
+    *((f"teacher: big, members: {n}", "members must be 1 to 2, the seeds of") for n in (0, 3)),
+]
 SHAPE = "expected the mappings 'variants' and 'quick' and nothing else"
-FIRST = "variants: {big: {seeds: 2}, student: {teacher: big}, hard: {"
 NAME = "give the variant a name of lower-case letters, digits and hyphens"
+REFUSED_FILES = [
+    *((text, SHAPE) for text in ("", "- a\n- b", "5", "variants: {a: {}}")),
+    ("variants: {a: {}}\nquick: {}\nslow: {}", SHAPE),
+    ("variants: {a: {}}\nquick: [a]", "quick must be a mapping of variants"),
+    ("variants: [a]\nquick: {}", "variants must be a mapping of variants"),
+    ("variants: {a: 5}\nquick: {}", "variants.a must be a mapping of settings"),
+    ("variants: {a: {}}\nquick: {a: 5}", "quick.a must be a mapping of settings"),
+    ("variants: {}\nquick: {}", "no variants; give at least one"),
+    *(
+        (f"variants: {{{name}: {{}}}}\nquick: {{}}", NAME)
+        for name in ("30", "../x", "a/b", "A", "''")
+    ),
+]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [
-        *(
-            (f"{FIRST}{setting}}}}}\nquick: {{}}\n", message)
-            for setting, message in (
-                ("widht: 3", "unknown setting 'variants.hard.widht'; did you mean 'variants.hard."),
-                ("temperature: 3", "did you mean 'variants.hard.temperatures'?"),
-                ("width: wide", "setting 'variants.hard.width': expected int, got 'wide'"),
-                ("width: 8.5", "setting 'variants.hard.width': expected int, got 8.5"),
-                ("width: 0", "setting 'variants.hard.width' is 0; it must be 1 to"),
-                ("layers: 0", "setting 'variants.hard.layers' is 0"),
-                ("dropout: 2", "setting 'variants.hard.dropout' is 2.0; it must be at least 0"),
-                ("input_dropout: -0.1", "setting 'variants.hard.input_dropout' is -0.1"),
-                ("epochs: 0", "setting 'variants.hard.epochs' is 0"),
-                ("batch_frames: 0", "setting 'variants.hard.batch_frames' is 0"),
-                ("learning_rate: .nan", "setting 'variants.hard.learning_rate' is nan"),
-                ("max_norm: 0", "setting 'variants.hard.max_norm' is 0.0; it must be from"),
-                ("paper: many", "setting 'variants.hard.paper': expected float or null, got"),
-                ("digits: [three]", "setting 'variants.hard.digits': expected int, got 'three'"),
-                ("seeds: 0", "variant 'hard': seeds must be 1 or more"),
-                ("mean: median", "variant 'hard': mean is 'median'; it must be arithmetic or"),
-                ("digits: [11]", "variant 'hard': digits and correct must be among 0 … 9"),
-                ("digits: []", "variant 'hard': digits and correct must be among 0 … 9"),
-                ("correct: [-1]", "variant 'hard': digits and correct must be among 0 … 9"),
-                ("correct: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "'hard': correct must leave out a cl"),
-                ("temperatures: [0]", "variant 'hard': temperatures must be greater than 0"),
-                ("temperatures: [2, .nan]", "variant 'hard': temperatures must be greater than 0"),
-                ("temperatures: [.inf]", "variant 'hard': temperatures must be greater than 0"),
-                ("temperatures: []", "variant 'hard': temperatures must be greater than 0"),
-                ("temperatures: [2, 2.0]", "variant 'hard': temperatures must differ"),
-                ("temperatures: [2.0000001, 2.0000002]", "temperatures must differ, in six digits"),
-                ("hard_weight: -1", "variant 'hard': hard_weight must be 0 or more"),
-                ("hard_weight: .nan", "variant 'hard': hard_weight must be 0 or more"),
-                ("jitter: -1", "jitter 0 to 10 pixels"),
-                ("jitter: 11", "jitter 0 to 10 pixels"),
-                ("teacher: nobody", "variant 'hard': teacher 'nobody' is no variant of this run"),
-                ("teacher: student", "variant 'hard': teacher 'student' is itself distilled"),
-                ("teacher: hard", "variant 'hard': teacher 'hard' is itself distilled"),
-                ("teacher: big, members: 3", "'hard': members must be 1 to 2, the seeds of its t"),
-                ("teacher: big, members: 0", "'hard': members must be 1 to 2, the seeds of its t"),
-            )
-        ),
-        ("", SHAPE),
-        ("- a\n- b", SHAPE),
-        ("5", SHAPE),
-        ("variants: {a: {}}", SHAPE),
-        ("variants: {a: {}}\nquick: {}\nslow: {}", SHAPE),
-        ("variants: {a: {}}\nquick: [a]", "quick must be a mapping of variants"),
-        ("variants: [a]\nquick: {}", "variants must be a mapping of variants"),
-        ("variants: {a: 5}\nquick: {}", "variants.a must be a mapping of settings"),
-        ("variants: {a: {}}\nquick: {a: 5}", "quick.a must be a mapping of settings"),
-        ("variants: {a: [}", "not valid YAML"),
-        ("variants: {}\nquick: {}", "no variants; give at least one"),
-        *(
-            (f"variants: {{{name}: {{}}}}\nquick: {{}}", NAME)
-            for name in ("30", "../x", "a/b", "A", "''")
-        ),
-    ],
+    [*((IN_VARIANT % setting, message) for setting, message in REFUSED_SETTINGS), *REFUSED_FILES],
 )
 def test_refusals(settings, text, message):
     path = settings(text)
@@ -155,56 +138,33 @@ def test_a_wrong_variant_is_refused_even_where_quick_does_not_use_it(settings):
         read_variants(path, full=False)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    for path in (tmp_path / "none.yaml", tmp_path):
-        with pytest.raises(UserError, match=f"^{path}: cannot be read"):
-            read_variants(path, full=True)
-
-
 # --- nets ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_every_net_has_a_directory_of_its_own(full):
-    variants = read_variants(RECIPE, full)
-    runs = list(runs_of(variants))
-    assert len({run.name for run in runs}) == len(set(runs)) == len(runs)
-    soft = {name: variant.teacher is not None for name, variant in variants.items()}
-    assert len(runs) == sum(
-        variant.seeds * (len(variant.temperatures) if soft[name] else 1)
-        for name, variant in variants.items()
-    )
-    for run in runs:
-        assert run.settings == variants[run.variant]
-        assert (run.temperature is not None) == soft[run.variant]
-
-
 def test_nets_are_named_by_variant_temperature_and_seed(settings):
-    runs = list(runs_of(read_variants(settings(VARIANTS), full=True)))
-    assert [run.name for run in runs if run.variant in ("teacher", "distilled")] == [
+    variants = read_variants(settings(VARIANTS), full=True)
+    runs = [run for run in runs_of(variants) if run.variant in ("teacher", "distilled")]
+    assert [run.name for run in runs] == [
         *("teacher/01", "teacher/02"),
         *("distilled/T2/01", "distilled/T2/02", "distilled/T2/03"),
         *("distilled/T5.5/01", "distilled/T5.5/02", "distilled/T5.5/03"),
     ]
-
-
-def teachers(variants, name):
-    return [teacher_of(run, variants) for run in runs_of(variants) if run.variant == name]
-
-
-def test_net_n_learns_from_teacher_n_in_turn():
-    small = Variant(seeds=5, teacher="big", mean="geometric")
-    variants = {"big": Variant(seeds=2), "small": small}
-    assert teachers(variants, "big") == [None, None]
-    assert teachers(variants, "small") == [
-        Teacher("big", (seed,), "arithmetic") for seed in (1, 2, 1, 2, 1)
-    ]
-    assert teachers(variants, "small")[1].name == "big-02"
+    assert [run.temperature for run in runs] == [None] * 2 + [2] * 3 + [5.5] * 3
+    assert all(run.settings == variants[run.variant] for run in runs)
 
 
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
-def test_several_members_are_averaged_for_every_net(mean):
-    small = Variant(seeds=2, teacher="big", members=3, mean=mean)
-    found = teachers({"big": Variant(seeds=4), "small": small}, "small")
-    assert found == [Teacher("big", (1, 2, 3), mean)] * 2
-    assert found[0].name == f"big-01+02+03-{mean}"
+def test_net_n_learns_from_teacher_n_in_turn_or_from_a_mean_of_several(mean):
+    variants = {
+        "big": Variant(seeds=3),
+        "single": Variant(seeds=5, teacher="big", mean=mean),
+        "several": Variant(seeds=2, teacher="big", members=2, mean=mean),
+    }
+    teachers = {name: [] for name in variants}
+    for run in runs_of(variants):
+        teachers[run.variant].append(teacher_of(run, variants))
+    assert teachers["big"] == 3 * [None]
+    assert teachers["single"] == [Teacher("big", (n,), "arithmetic") for n in (1, 2, 3, 1, 2)]
+    assert teachers["single"][1].name == "big-02"
+    assert teachers["several"] == 2 * [Teacher("big", (1, 2), mean)]
+    assert teachers["several"][0].name == f"big-01+02-{mean}"
