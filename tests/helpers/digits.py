@@ -5,11 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from acoustic_kd.features.frames import Frames
 from acoustic_kd.mnist.data import Digits, Mnist
-from acoustic_kd.mnist.experiment import CLASSES
 from acoustic_kd.system.parallel import Task
 
 VARIANTS = """
@@ -48,17 +45,6 @@ def make_digits(count: int, seed: int) -> Digits:
 
 def make_mnist(test_seed: int = 2) -> Mnist:
     return Mnist(make_digits(600, 1), make_digits(200, test_seed), "pretended digits", False)
-
-
-def make_frames(digits: Digits, name: str = "train") -> Frames:
-    """Digits as frames, as an experiment writes them."""
-    return Frames(
-        torch.from_numpy((digits.images / np.float32(255)).astype(np.float16)),
-        torch.from_numpy(digits.labels),
-        [f"{name}-{number:05d}" for number in range(len(digits))],
-        np.arange(len(digits) + 1),
-        CLASSES,
-    )
 
 
 def run_here(
