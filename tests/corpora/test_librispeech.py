@@ -1,8 +1,7 @@
 """LibriSpeech: a small tree in its layout, downloads, and the real corpus."""
 
-import io
+import hashlib
 import shutil
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,17 +12,15 @@ import pytest
 import soundfile
 
 from acoustic_kd.cli import main
-from acoustic_kd.corpora import librispeech as librispeech
-from acoustic_kd.corpora import openslr as openslr
+from acoustic_kd.corpora import librispeech, openslr
 from acoustic_kd.corpora.load import data_dir, load
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.settings import LIBRISPEECH_PARTS, CorpusConfig, load_config
-from acoustic_kd.system import download as download
+from acoustic_kd.system import download
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import check_sum
 
 CONF = Path(__file__).parents[2] / "recipes" / "conf"
-SPEAKERS, SENTENCES = 6, ("HELLO", "IT'S ME", "GO  on")
+SPEAKERS = 6
 
 
 def write_part(folder, name, speakers=range(SPEAKERS), chapter=10):
@@ -31,12 +28,12 @@ def write_part(folder, name, speakers=range(SPEAKERS), chapter=10):
     for speaker in speakers:
         place = folder / name / str(speaker) / str(chapter)
         place.mkdir(parents=True)
-        stem = f"{speaker}-{chapter}"
-        for number in range(len(SENTENCES)):
+        ids = [f"{speaker}-{chapter}-000{number}" for number in range(3)]
+        for number, key in enumerate(ids):
             samples = np.full(160 + number, 0.25, np.float32)
-            soundfile.write(place / f"{stem}-{number:04d}.flac", samples, 16000)
-        lines = [f"{stem}-{number:04d} {text} \n" for number, text in enumerate(SENTENCES)]
-        (place / f"{stem}.trans.txt").write_text("".join(lines))
+            soundfile.write(place / f"{key}.flac", samples, 16000)
+        transcripts = "".join(f"{key} IT'S ME\n" for key in ids)
+        (place / f"{speaker}-{chapter}.trans.txt").write_text(transcripts)
     return folder / name
 
 
@@ -94,8 +91,6 @@ def test_what_cannot_be_used_is_listed(small):
     }
     assert {e.split for e in corpus.excluded} == {"train"}
     assert len(corpus.splits["train"]) + len(corpus.excluded) == 3 * SPEAKERS
-    with pytest.raises(UserError, match=r"train: 7 of 18 utterances cannot be used"):
-        load(config(small), small)
 
 
 @pytest.mark.parametrize("below", [".", "1/2"])
@@ -123,71 +118,60 @@ def test_speech_without_transcripts_is_of_other_speakers(small):
 # --- downloads ----------------------------------------------------------------------------------
 
 
-def pack(folder, name) -> bytes:
+ARCHIVE = "/31/train-clean-5.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory) -> bytes:
     """The archive of a part, in the layout of openslr.org."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        tar.add(folder, "LibriSpeech", recursive=False)
-        note = tarfile.TarInfo("LibriSpeech/README.TXT")
-        note.size = 5
-        tar.addfile(note, io.BytesIO(b"about"))
-        tar.add(folder / name, f"LibriSpeech/{name}")
-    return packed.getvalue()
+    folder = tmp_path_factory.mktemp("packed")
+    write_part(folder / "LibriSpeech", "train-clean-5")
+    (folder / "LibriSpeech" / "README.TXT").write_text("about")
+    archive = shutil.make_archive(str(folder / "part"), "gztar", folder, "LibriSpeech")
+    return Path(archive).read_bytes()
 
 
 @pytest.fixture
-def mirror(tmp_path, monkeypatch):
+def mirror(packed, monkeypatch):
     """A mirror of train-clean-5 whose check sum passes for the real one."""
-    made = tmp_path / "made"
-    write_part(made, "train-clean-5")
-    archive = made / "packed"
-    archive.write_bytes(pack(made, "train-clean-5"))
-    expected = download.CheckSum("md5", check_sum(archive, "md5"))
+    expected = download.CheckSum("md5", hashlib.md5(packed).hexdigest())  # noqa: S324
     monkeypatch.setitem(openslr.PARTS, "train-clean-5", openslr.Part(31, 1e5, expected))
     monkeypatch.setattr(download, "SCHEME", pretended.SCHEME)
     monkeypatch.setattr(download, "BLOCK_BYTES", 500)
     with pretended.serve() as mirror:
         monkeypatch.setattr(openslr, "MIRRORS", (mirror.address,))
-        mirror.files["/31/train-clean-5.tar.gz"] = archive.read_bytes()
+        mirror.files[ARCHIVE] = packed
         yield mirror
-
-
-@pytest.fixture
-def empty(tmp_path):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    return folder
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_download_once(mirror, empty, capsys):
-    first = load(config(empty), empty)
-    assert mirror.asked == [("/31/train-clean-5.tar.gz", 0)]
-    assert names(empty) == ["LibriSpeech"]
-    assert names(empty / "LibriSpeech") == ["README.TXT", "train-clean-5"]
+def test_download_once(mirror, tmp_path, capsys):
+    first = load(config(tmp_path), tmp_path)
+    assert mirror.asked == [(ARCHIVE, 0)]
+    assert names(tmp_path) == ["LibriSpeech"]
+    assert names(tmp_path / "LibriSpeech") == ["README.TXT", "train-clean-5"]
     assert capsys.readouterr().out == (
-        f"  downloading train-clean-5 of LibriSpeech (0.00 GB) to {empty}\n"
+        f"  downloading train-clean-5 of LibriSpeech (0.00 GB) to {tmp_path}\n"
         "  unpacking train-clean-5\n"
     )
-    assert load(config(empty), empty) == first and len(mirror.asked) == 1
+    assert load(config(tmp_path), tmp_path) == first and len(mirror.asked) == 1
     assert sum(map(len, first.splits.values())) == 3 * SPEAKERS
 
 
-def test_a_dry_run_fetches_nothing(mirror, empty, capsys, monkeypatch):
-    monkeypatch.chdir(empty)
-    content = mirror.files["/31/train-clean-5.tar.gz"]
-    arguments = ["corpus", "--dry-run", "--data-dir", str(empty), "--exp-dir", str(empty / "exp")]
+def test_a_dry_run_fetches_nothing(mirror, packed, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["corpus", "--dry-run", "--data-dir", ".", "--exp-dir", "exp"]
     for name in (None, "train-clean-5.tar.gz", ".train-clean-5.tar.gz"):
         if name is not None:
-            (empty / name).write_bytes(content)
-        before = names(empty)
+            (tmp_path / name).write_bytes(packed)
+        before = names(tmp_path)
         assert main([*arguments, "corpus.name=librispeech"]) == 0
         expected = "  would run: train-clean-5 of LibriSpeech is missing; would download it\n"
         assert capsys.readouterr().out == expected
-        assert mirror.asked == [] and names(empty) == before
+        assert mirror.asked == [] and names(tmp_path) == before
     assert main([*arguments, "align.lexicon=librispeech-lexicon.txt", "corpus.name=demo"]) == 0
     assert "would run: librispeech-lexicon.txt of LibriSpeech is missing" in capsys.readouterr().out
 
@@ -196,49 +180,45 @@ def test_a_dry_run_fetches_nothing(mirror, empty, capsys, monkeypatch):
     ("name", "size", "asked"),
     [("..train-clean-5.tar.gz.part", 700, [700]), (".train-clean-5.tar.gz", None, [])],
 )
-def test_a_killed_download_or_unpacking_resumes(mirror, empty, name, size, asked):
-    (empty / name).write_bytes(mirror.files["/31/train-clean-5.tar.gz"][:size])
-    (empty / "..train-clean-5.tar.gz.unpacked").mkdir()
-    load(config(empty), empty)
-    assert [start for _, start in mirror.asked] == asked and names(empty) == ["LibriSpeech"]
+def test_a_killed_download_or_unpacking_resumes(mirror, packed, tmp_path, name, size, asked):
+    (tmp_path / name).write_bytes(packed[:size])
+    (tmp_path / "..train-clean-5.tar.gz.unpacked").mkdir()
+    load(config(tmp_path), tmp_path)
+    assert [start for _, start in mirror.asked] == asked and names(tmp_path) == ["LibriSpeech"]
 
 
-def test_an_archive_of_the_user_is_checked_and_stays(mirror, empty):
-    content = mirror.files["/31/train-clean-5.tar.gz"]
-    given = empty / "train-clean-5.tar.gz"
-    given.write_bytes(content[:-1])
+def test_an_archive_of_the_user_is_checked_and_stays(mirror, packed, tmp_path):
+    given = tmp_path / "train-clean-5.tar.gz"
+    given.write_bytes(packed[:-1])
     with pytest.raises(UserError, match=f"^{given}: md5 is .*, expected .*; delete it to"):
-        load(config(empty), empty)
-    assert names(empty) == [given.name]
-    given.write_bytes(content)
-    load(config(empty), empty)
-    assert mirror.asked == [] and names(empty) == ["LibriSpeech", given.name]
+        load(config(tmp_path), tmp_path)
+    assert names(tmp_path) == [given.name]
+    given.write_bytes(packed)
+    load(config(tmp_path), tmp_path)
+    assert mirror.asked == [] and names(tmp_path) == ["LibriSpeech", given.name]
 
 
-def test_a_damaged_download_is_named_and_leaves_nothing(mirror, empty):
-    mirror.files["/31/train-clean-5.tar.gz"] += b"x"
-    with pytest.raises(UserError) as caught:
-        load(config(empty), empty)
-    message = str(caught.value)
-    assert message.startswith(f"train-clean-5 of LibriSpeech is not in {empty} and cannot be")
-    assert f"({mirror.address.split('/')[2]}: md5 is " in message and "\n" not in message
-    assert names(empty) == []
+def test_a_damaged_download_is_named_and_leaves_nothing(mirror, tmp_path):
+    mirror.files[ARCHIVE] += b"x"
+    message = f"train-clean-5 of LibriSpeech is not in {tmp_path} and cannot be"
+    with pytest.raises(UserError, match=rf"^{message} .* \(.*: md5 is .*$"):
+        load(config(tmp_path), tmp_path)
+    assert names(tmp_path) == []
 
 
-def test_an_archive_without_the_part(mirror, empty, monkeypatch):
-    part = openslr.PARTS["train-clean-5"]
-    monkeypatch.setitem(openslr.PARTS, "dev-clean-2", part)
-    mirror.files["/31/dev-clean-2.tar.gz"] = mirror.files["/31/train-clean-5.tar.gz"]
+def test_an_archive_without_the_part(mirror, tmp_path, monkeypatch):
+    monkeypatch.setitem(openslr.PARTS, "dev-clean-2", openslr.PARTS["train-clean-5"])
+    mirror.files["/31/dev-clean-2.tar.gz"] = mirror.files[ARCHIVE]
     with pytest.raises(UserError, match="does not contain LibriSpeech/dev-clean-2"):
-        load(config(empty, dev_parts=("dev-clean-2",)), empty)
-    assert names(empty / "LibriSpeech") == ["README.TXT", "train-clean-5"]
+        load(config(tmp_path, dev_parts=("dev-clean-2",)), tmp_path)
+    assert names(tmp_path / "LibriSpeech") == ["README.TXT", "train-clean-5"]
 
 
-def test_a_disk_without_room(mirror, empty, monkeypatch):
+def test_a_disk_without_room(mirror, tmp_path, monkeypatch):
     monkeypatch.setattr(openslr.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**9))
-    load(config(empty), empty)
+    load(config(tmp_path), tmp_path)
     with pytest.raises(UserError, match=r"1.00 GB are free, .* train-clean-100 takes 12.80 GB"):
-        load(config(empty, train_parts=("train-clean-100",)), empty)
+        load(config(tmp_path, train_parts=("train-clean-100",)), tmp_path)
 
 
 def test_the_folder_for_downloads(tmp_path, monkeypatch):
@@ -247,8 +227,6 @@ def test_the_folder_for_downloads(tmp_path, monkeypatch):
     assert data_dir(given) == tmp_path / "exp" / "librispeech-data"
     with pytest.raises(UserError, match="nowhere: no such folder; .*; make it, to download"):
         load(config(tmp_path / "nowhere"), tmp_path)
-    with pytest.raises(UserError, match="leads to ftp://nowhere/31/.*, which is not https"):
-        load(given, tmp_path)
     monkeypatch.setenv("ACOUSTIC_KD_DATA", str(tmp_path))
     assert data_dir(given) == tmp_path
 
@@ -256,9 +234,9 @@ def test_the_folder_for_downloads(tmp_path, monkeypatch):
 def test_every_part_can_be_asked_for(monkeypatch):
     monkeypatch.undo()
     assert sorted(openslr.PARTS) == sorted(LIBRISPEECH_PARTS)
-    digits = {"md5": 32, "sha256": 64}
-    for part in openslr.PARTS.values():
-        assert len(part.expected.value) == digits[part.expected.kind] and part.resource in (12, 31)
+    sums = [part.expected for part in openslr.PARTS.values()]
+    assert all(len(s.value) == {"md5": 32, "sha256": 64}[s.kind] for s in sums)
+    assert {part.resource for part in openslr.PARTS.values()} == {12, 31}
     assert len(openslr.MIRRORS) > 1
     assert all(mirror.startswith("https://") for mirror in openslr.MIRRORS)
 
@@ -266,14 +244,11 @@ def test_every_part_can_be_asked_for(monkeypatch):
 # --- recipes and the real corpus ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mini_librispeech", "librispeech_100", "librispeech_960_paper"])
-def test_recipes_load(name):
-    loaded = load_config(CONF / f"{name}.yaml", [])
-    assert loaded.corpus.name == "librispeech"
-    if name == "librispeech_960_paper":
-        assert (loaded.model.layers, loaded.model.width, loaded.senones.leaves) == (8, 2560, 14000)
-        assert (loaded.train.members, loaded.soft_targets.temperature) == (10, 2.0)
-        assert loaded.distill.hard_weight == 0.5
+def test_the_paper_s_recipe_has_the_paper_s_sizes():
+    loaded = load_config(CONF / "librispeech_960_paper.yaml", [])
+    assert (loaded.model.layers, loaded.model.width, loaded.senones.leaves) == (8, 2560, 14000)
+    assert (loaded.train.members, loaded.soft_targets.temperature) == (10, 2.0)
+    assert loaded.distill.hard_weight == 0.5
 
 
 def test_real_corpus(shared_data):
