@@ -59,10 +59,8 @@ def test_parts_make_the_word_and_have_sounds(text):
     for word in normalise_spelled(text).split():
         parts = clusters(word)
         assert not parts or "".join(parts) == word
-        for part in parts:
-            assert graphemes(part) and all(
-                sound and not sound.isspace() for sound in graphemes(part)
-            )
+        for sounds in map(graphemes, parts):
+            assert sounds and all(sound and not sound.isspace() for sound in sounds)
 
 
 # --- alphabets ----------------------------------------------------------------------------------
@@ -77,10 +75,7 @@ def test_base_letters_stand_for_rare_letters():
     assert alphabet.spell("ECHÔ") == ("E", "C", "H", "O")  # not in train
     assert alphabet.spell("МИР") is None and alphabet.spell("ŁE") is None
     assert alphabet.units == set("ECHOÖLAFZØ")
-    assert alphabet.spell_all(["МИР", "OLÉ", "ECHO", "5%"]) == {
-        "OLÉ": (("O", "L", "E"),),
-        "ECHO": (("E", "C", "H", "O"),),
-    }
+    assert alphabet.spell_all(["МИР", "OLÉ", "5%"]) == {"OLÉ": (("O", "L", "E"),)}
 
 
 def test_an_alphabet_needs_letters_but_not_too_many():
@@ -110,7 +105,6 @@ def test_positional_units():
 def test_positions_are_rare_where_letters_are_many():
     words = Counter({"TENT": MIN_COUNT, "O": 2 * MIN_COUNT * RAREST_ONE_IN})
     assert Alphabet(words).units == {"T", "E", "N", "O"}
-    assert Alphabet(words, positions=False).units == {"T", "E", "N", "O"}
 
 
 def test_an_alphabet_of_the_units_of_trained_models():
@@ -129,10 +123,8 @@ def test_parts_of_words_are_spelled_by_their_position():
     assert alphabet.spell("NO", ends=False) == ("N_B", "O")
     assert alphabet.spell("NO", begins=False) == ("N", "O_E")
     assert alphabet.spell("N", begins=False, ends=False) == ("N",)
-    assert [alphabet.spell("N", begins, not begins) for begins in (True, False)] == [
-        ("N_B",),
-        ("N_E",),
-    ]
+    assert alphabet.spell("N", ends=False) == ("N_B",)
+    assert alphabet.spell("N", begins=False) == ("N_E",)
 
 
 def test_only_the_most_frequent_positional_units_are_kept_of_too_many():

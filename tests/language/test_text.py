@@ -46,12 +46,8 @@ def test_damaged_and_missing_files(tmp_path):
     path = tmp_path / "a.gz"
     whole = gzip.compress(b"".join(b"GO ON %d\n" % n for n in range(5000)))
     middle = len(whole) // 2
-    for content in (
-        whole[:middle],
-        whole[:-1],
-        b"no gzip",
-        whole[:middle] + b"\xff" * 30 + whole[middle + 30 :],
-    ):
+    damaged = whole[:middle] + b"\xff" * 30 + whole[middle + 30 :]
+    for content in (damaged, whole[:middle], whole[:-1], b"no gzip"):
         path.write_bytes(content)
         with pytest.raises(UserError, match=f"^text {path}: damaged .gz file; fetch or make"):
             list(TextFile(path))
