@@ -4,24 +4,17 @@ import json
 import re
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import kaldi_decoder
 import kaldifst
 import numpy as np
 import pytest
 import spelled_graphs as spelling
-from composition import (
-    best_path,
-    composed_alignment,
-    composed_graph,
-    from_kaldifst,
-    read_fst,
-)
+from composition import best_path, composed_alignment, composed_graph, from_kaldifst, read_fst
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.alignment.viterbi import alignment_graph, force_align
+from acoustic_kd.alignment.viterbi import alignment_graph
 from acoustic_kd.decoding.graph.compile import build_graph
 from acoustic_kd.decoding.graph.contexts import contexts_of
 from acoustic_kd.decoding.graph.fst import to_kaldifst
@@ -171,27 +164,6 @@ def test_files_are_the_same_each_time_and_complete(tmp_path):
     assert lines[-1] == f"</s> {len(WORDS) + 3}"
 
 
-def test_arrays_and_kaldifst_agree(tmp_path):
-    fst = graph(tmp_path, spelling.inventory(2))
-    again = from_kaldifst(to_kaldifst(fst))
-    assert again.start == fst.start
-    np.testing.assert_array_equal(again.arcs, fst.arcs)
-    np.testing.assert_array_equal(again.source, fst.source)
-    np.testing.assert_array_equal(again.final, fst.final)
-
-
-def test_forced_alignment_finds_the_senone_of_every_frame(tmp_path):
-    senones = spelling.inventory(5)
-    rng = np.random.default_rng(3)
-    for words in (["A"], ["B", "B"], ["BEETLE", "EAT", "ILL", "A"]):
-        path = spelling.spell(words, senones, rng)
-        fst = alignment_graph(spelling.LEXICON, words, senones)
-        found = force_align(fst, spelling.loglikes(path, senones.num_senones))
-        assert found.tolist() == path.tolist()
-    assert force_align(fst, np.zeros((5, senones.num_senones), np.float32)) is None
-    assert force_align(fst, np.zeros((0, senones.num_senones), np.float32)) is None
-
-
 @pytest.mark.parametrize(
     ("message", "change"),
     [
@@ -228,7 +200,7 @@ def test_a_damaged_graph_is_named(tmp_path):
 def test_triphones_are_joined_where_their_senones_are_the_same():
     table = np.random.default_rng(0).integers(0, 3, (6, 6, 6, 3)).astype(np.int32)
     table[:, 2], table[1] = table[0, 2], table[3]
-    found = contexts_of(SimpleNamespace(phones=tuple("ABCDEF"), table=table, num_senones=5))
+    found = contexts_of(spelling.FakeInventory(tuple("ABCDEF"), table, 5))
     np.testing.assert_array_equal(found.senones, np.unique(table.reshape(-1, 3), axis=0))
     np.testing.assert_array_equal(found.senones[found.hmm[found.pair]], table)
     assert (found.centre[found.pair] == np.arange(6)).all()

@@ -5,15 +5,13 @@ Pereira and Riley, *Speech Recognition with Weighted Finite-State Transducers* (
 """
 
 import math
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import kaldifst
+import kaldilm
 import numpy as np
 
 from acoustic_kd.decoding.graph.contexts import STATES, Inventory
@@ -25,35 +23,22 @@ from acoustic_kd.language.lexicon import SILENCE, Lexicon
 START, LOOP, SILENT, AFTER_SILENCE = range(4)
 
 
-@dataclass(frozen=True)
-class LexiconFst:
-    """L with its disambiguation symbols.
-
-    Attributes:
-        fst: phones (and disambiguation symbols) → words, output labels sorted.
-        words: the words in the order of their labels, from label 1.
-        disambiguation: the phone-side labels of #0, #1, ….
-    """
-
-    fst: kaldifst.StdVectorFst
-    words: list[str]
-    disambiguation: list[int]
-
-
 def make_lexicon_fst(
     lexicon: Lexicon, words: Sequence[str], phones: Sequence[str], silence_probability: float
-) -> LexiconFst:
-    """Build L for `words`: any sequence of words, with optional silence between and around them.
+) -> tuple[kaldifst.StdVectorFst, list[int]]:
+    """Build L for sorted words: any sequence of them, with optional silence between and around.
 
     Labels are numbered as in Kaldi: 0 is epsilon; phone i of the inventory is i + 1, and the
-    disambiguation symbols #0, #1, … follow the phones; words count from 1, then #0.
+    disambiguation symbols #0, #1, … follow the phones; words count from 1, then #0. The n-th
+    entry with the same phones ends in #n.
+
+    Returns:
+        L, output labels sorted; the phone-side labels of #0, #1, ….
     """
-    words = sorted(set(words))
     spelled = [(label, pron) for label, word in enumerate(words, 1) for pron in lexicon[word]]
-    marks = _disambiguation(pron for _, pron in spelled)
     first_mark = len(phones) + 1
-    silence_mark = first_mark + max(marks, default=0) + 1
     phone_label = {phone: label for label, phone in enumerate(phones, start=1)}
+    silence_mark = first_mark + max(Counter(pron for _, pron in spelled).values(), default=0) + 1
 
     no_silence, silence = -math.log(1 - silence_probability), -math.log(silence_probability)
     arcs = [
@@ -62,17 +47,15 @@ def make_lexicon_fst(
         (SILENT, phone_label[SILENCE], 0, 0.0, AFTER_SILENCE),
         (AFTER_SILENCE, silence_mark, 0, 0.0, LOOP),
     ]
-    num_states = AFTER_SILENCE + 1
-    for (word, pronunciation), mark in zip(spelled, marks, strict=True):
-        labels = [phone_label[phone] for phone in pronunciation]
-        labels += [first_mark + mark] if mark else []
-        state = LOOP
-        for position, label in enumerate(labels[:-1]):
-            arcs.append((state, label, word if position == 0 else 0, 0.0, num_states))
-            state, num_states = num_states, num_states + 1
-        output = word if len(labels) == 1 else 0
-        arcs.append((state, labels[-1], output, no_silence, LOOP))
-        arcs.append((state, labels[-1], output, silence, SILENT))
+    num_states, entries = AFTER_SILENCE + 1, Counter()
+    for word, pron in spelled:
+        entries[pron] += 1
+        state, output = LOOP, word
+        for phone in pron:
+            arcs.append((state, phone_label[phone], output, 0.0, num_states))
+            state, output, num_states = num_states, 0, num_states + 1
+        arcs.append((state, first_mark + entries[pron], 0, no_silence, LOOP))
+        arcs.append((state, first_mark + entries[pron], 0, silence, SILENT))
     final = np.full(num_states, np.inf, np.float32)
     final[LOOP] = 0.0
     fst = to_kaldifst(FstArrays(START, final, *make_arcs(arcs)))
@@ -80,26 +63,7 @@ def make_lexicon_fst(
     # #0 must pass through L to the language model's back-off arcs.
     kaldifst.add_self_loops(fst, [first_mark], [len(words) + 1])
     kaldifst.arcsort(fst, "olabel")
-    return LexiconFst(fst, words, list(range(first_mark, silence_mark + 1)))
-
-
-def _disambiguation(pronunciations) -> list[int]:
-    """For each pronunciation the number of its disambiguation symbol #1, #2, …; 0 for none.
-
-    One is needed where the same phones are another entry's too, or the beginning of another.
-    """
-    pronunciations = list(pronunciations)
-    count = Counter(pronunciations)
-    prefixes = {pron[:end] for pron in count for end in range(1, len(pron))}
-    used: Counter = Counter()
-    marks = []
-    for pron in pronunciations:
-        if count[pron] > 1 or pron in prefixes:
-            used[pron] += 1
-            marks.append(used[pron])
-        else:
-            marks.append(0)
-    return marks
+    return fst, list(range(first_mark, silence_mark + 1))
 
 
 def composed_graph(
@@ -112,161 +76,94 @@ def composed_graph(
 ) -> FstArrays:
     """The decoding graph of an ARPA file whose vocabulary is `words`."""
     loop = self_loop_probability(mean_duration, inventory.num_senones)
+    words = sorted(words)
     lexicon_fst = make_lexicon_fst(lexicon, words, inventory.phones, silence_probability)
-    symbols = ["<eps>", *lexicon_fst.words, "#0", BOS, EOS]
+    symbols = ["<eps>", *words, "#0", BOS, EOS]
     words_txt = "".join(f"{word} {label}\n" for label, word in enumerate(symbols))
-    return compile_graph(lexicon_fst, _grammar(arpa_path, words_txt), inventory, loop)
+    return compile_graph(*lexicon_fst, _grammar(arpa_path, words_txt), inventory, loop)
 
 
 def composed_alignment(
     lexicon: Lexicon, words: list[str], inventory: Inventory, silence_probability: float
 ) -> FstArrays:
     """The graph of one transcript."""
-    lexicon_fst = make_lexicon_fst(lexicon, words, inventory.phones, silence_probability)
-    label = {word: number for number, word in enumerate(lexicon_fst.words, start=1)}
-    grammar = kaldifst.make_linear_acceptor([label[word] for word in words])
+    known = sorted(set(words))
+    lexicon_fst = make_lexicon_fst(lexicon, known, inventory.phones, silence_probability)
+    grammar = kaldifst.make_linear_acceptor([known.index(word) + 1 for word in words])
     loop = self_loop_probability(None, inventory.num_senones)
-    return compile_graph(lexicon_fst, grammar, inventory, loop)
+    return compile_graph(*lexicon_fst, grammar, inventory, loop)
 
 
 def compile_graph(
-    lexicon_fst: LexiconFst,
+    lexicon_fst: kaldifst.StdVectorFst,
+    marks: list[int],
     grammar: kaldifst.StdVectorFst,
     inventory: Inventory,
     self_loop: np.ndarray,
 ) -> FstArrays:
-    """Compose H ∘ C ∘ L ∘ G and add the self-loops; input labels are senone + 1."""
-    graph = kaldifst.compose(lexicon_fst.fst, grammar)
-    _determinise(graph)
-    kaldifst.minimize_encoded(graph)
-    graph, contexts = kaldifst.compose_context(lexicon_fst.disambiguation, 3, 1, graph)
-    canonical, hmm, disambiguation, senones = _hmm_fst(contexts, inventory)
-    arrays = from_kaldifst(graph)
-    arrays.arcs["ilabel"] = canonical[arrays.arcs["ilabel"]]
-    graph = to_kaldifst(arrays)
-    graph = kaldifst.compose(hmm, graph)
-    _determinise(graph)
-    arrays = from_kaldifst(graph)
-    arrays.arcs["ilabel"][arrays.arcs["ilabel"] >= disambiguation] = 0
-    graph = to_kaldifst(_bypass_epsilons(arrays))
-    kaldifst.connect(graph)
-    kaldifst.minimize_encoded(graph)
-    return _add_self_loops(from_kaldifst(graph), senones, self_loop)
-
-
-def _determinise(fst: kaldifst.StdVectorFst) -> None:
+    """Compose H ∘ C ∘ L ∘ G; input labels are senone + 1."""
+    graph = kaldifst.compose(lexicon_fst, grammar)
     # In the log semiring, as Kaldi does: what is pushed forward then sums to one, good for beams.
-    kaldifst.determinize_star(fst, use_log=True)
+    kaldifst.determinize_star(graph, use_log=True)
+    kaldifst.minimize_encoded(graph)
+    graph, contexts = kaldifst.compose_context(marks, 3, 1, graph)
+    hmm, senones = _hmm_fst(contexts, inventory, self_loop)
+    graph = kaldifst.compose(hmm, graph)
+    kaldifst.determinize_star(graph, use_log=True)
+    arrays = from_kaldifst(graph)
+    arrays.arcs["ilabel"][arrays.arcs["ilabel"] >= len(senones)] = 0  # disambiguation symbols
+    graph = to_kaldifst(arrays)
+    kaldifst.rmepsilon(graph)
+    kaldifst.minimize_encoded(graph)
+    arrays = from_kaldifst(graph)
+    arrays.arcs["ilabel"] = senones[arrays.arcs["ilabel"]] + 1
+    return arrays
 
 
 def _hmm_fst(
-    contexts: list[list[int]], inventory: Inventory
-) -> tuple[np.ndarray, kaldifst.StdVectorFst, int, np.ndarray]:
-    """H, from HMM states to context labels.
+    contexts: list[list[int]], inventory: Inventory, self_loop: np.ndarray
+) -> tuple[kaldifst.StdVectorFst, np.ndarray]:
+    """H, from HMM states to context labels, with self-loops.
 
     Its input labels stand for (centre phone, HMM state, senone), not for bare senones: phones
-    that share senones must stay apart until determinising is over.
+    that share senones must stay apart until determinising is over. The labels of disambiguation
+    symbols follow.
 
     Returns:
-        canonical: [labels of C] the first label with the same HMM (they are joined).
-        hmm: H, output labels sorted.
-        disambiguation: from this input label on they are disambiguation symbols.
-        senones: [input labels] the senone of each, -1 for epsilon.
+        H, output labels sorted; the senone of each input label, -1 for epsilon.
     """
-    canonical = np.arange(len(contexts), dtype=np.int32)
-    of_hmm: dict[tuple[int, ...], int] = {}
-    of_state: dict[tuple[int, int, int], int] = {}
+    label_of: dict[tuple[int, int, int], int] = {}
     special = [label for label, window in enumerate(contexts) if label and len(window) == 1]
-    table = inventory.table
     arcs, num_states = [], 1
-    for label, window in enumerate(contexts):
+    for output, window in enumerate(contexts):
         if len(window) != STATES:
             continue
         # Label 0 in a window is the start or the end of the utterance, which counts as silence.
         left, centre, right = (max(phone - 1, 0) for phone in window)
-        hmm = tuple(int(senone) for senone in table[left, centre, right])
-        canonical[label] = of_hmm.setdefault((centre, *hmm), label)
-        if canonical[label] != label:
-            continue
-        states = [0, num_states, num_states + 1, 0]
-        num_states += 2
-        for position, senone in enumerate(hmm):
-            key = (centre, position, senone)
-            state = of_state.setdefault(key, len(of_state) + 1)
-            output = label if position == 0 else 0
-            arcs.append((states[position], state, output, 0.0, states[position + 1]))
-    disambiguation = len(of_state) + 1
-    arcs += [(0, disambiguation + number, label, 0.0, 0) for number, label in enumerate(special)]
+        state = 0
+        for position, senone in enumerate(inventory.table[left, centre, right].tolist()):
+            label = label_of.setdefault((centre, position, senone), len(label_of) + 1)
+            loop, enter = -math.log(self_loop[senone]), -math.log1p(-self_loop[senone])
+            arcs.append((state, label, 0 if position else output, enter, num_states))
+            arcs.append((num_states, label, 0, loop, num_states))
+            state, num_states = num_states, num_states + 1
+        arcs.append((state, 0, 0, 0.0, 0))
+    arcs += [(0, len(label_of) + n, label, 0.0, 0) for n, label in enumerate(special, start=1)]
     final = np.full(num_states, np.inf, np.float32)
     final[0] = 0.0
-    hmm_fst = to_kaldifst(FstArrays(0, final, *make_arcs(arcs)))
-    kaldifst.arcsort(hmm_fst, "olabel")
-    senones = np.array([-1, *(senone for _, _, senone in of_state)], dtype=np.int32)
-    return canonical, hmm_fst, disambiguation, senones
-
-
-def _bypass_epsilons(fst: FstArrays) -> FstArrays:
-    """Cut out states whose only way on is one epsilon:epsilon arc; the weights are kept."""
-    source, arcs = fst.source, fst.arcs.copy()
-    leaving = np.bincount(source, minlength=fst.num_states)
-    only = (leaving[source] == 1) & np.isinf(fst.final[source])
-    only &= (arcs["ilabel"] == 0) & (arcs["olabel"] == 0)
-    target = np.arange(fst.num_states)
-    cost = np.zeros(fst.num_states, np.float32)
-    target[source[only]] = arcs["nextstate"][only]
-    cost[source[only]] = arcs["weight"][only]
-    while np.any(target[target] != target):
-        cost, target = cost + cost[target], target[target]
-    arcs["weight"] += cost[arcs["nextstate"]]
-    arcs["nextstate"] = target[arcs["nextstate"]]
-    return FstArrays(fst.start, fst.final, source, arcs)
-
-
-def _add_self_loops(fst: FstArrays, senones: np.ndarray, self_loop: np.ndarray) -> FstArrays:
-    """Add the self-loops and turn input labels into senone + 1 as in `hmm_states`.
-
-    A state entered by more than one HMM state, or also without one, gets a copy for each: the
-    copy has the self-loop and an epsilon arc to the original, as in Kaldi's `AddSelfLoops`.
-    """
-    arcs, source = fst.arcs.copy(), fst.source
-    emitting = arcs["ilabel"] > 0
-    into = arcs["nextstate"][emitting].astype(np.int64)
-    pairs = into * len(senones) + arcs["ilabel"][emitting]
-    unique, which = np.unique(pairs, return_inverse=True)
-    state, label = unique // len(senones), unique % len(senones)
-    silent = np.zeros(fst.num_states, bool)  # entered without emitting
-    silent[arcs["nextstate"][~emitting]] = True
-    silent[fst.start] = True
-    copied = (np.bincount(state, minlength=fst.num_states)[state] > 1) | silent[state]
-    looped = state.copy()
-    looped[copied] = fst.num_states + np.arange(np.count_nonzero(copied))
-
-    senone = senones[label]
-    arcs["nextstate"][emitting] = looped[which]
-    arcs["weight"][emitting] -= np.log1p(-self_loop)[senone[which]].astype(np.float32)
-    arcs["ilabel"][emitting] = senone[which] + 1
-    loops = np.zeros(len(unique), ARC)
-    loops["ilabel"], loops["nextstate"] = senone + 1, looped
-    loops["weight"] = -np.log(self_loop)[senone]
-    links = np.zeros(np.count_nonzero(copied), ARC)
-    links["nextstate"] = state[copied]
-    final = np.concatenate([fst.final, np.full(len(links), np.inf, np.float32)])
-    all_sources = np.concatenate([source, looped, looped[copied]])
-    return FstArrays(fst.start, final, all_sources, np.concatenate([arcs, loops, links]))
+    fst = to_kaldifst(FstArrays(0, final, *make_arcs(arcs)))
+    kaldifst.arcsort(fst, "olabel")
+    return fst, np.array([-1, *(senone for _, _, senone in label_of)], dtype=np.int32)
 
 
 def _grammar(arpa_path: Path, words_txt: str) -> kaldifst.StdVectorFst:
-    """G, by kaldilm in a process of its own: it is talkative."""
+    """G, by kaldilm."""
     with tempfile.TemporaryDirectory() as folder:
-        words, fst = Path(folder, "words.txt"), Path(folder, "G")
+        words, fst = Path(folder, "words.txt"), str(Path(folder, "G"))
         words.write_text(words_txt, encoding="utf-8")
-        code = (
-            "import sys, kaldilm; kaldilm.arpa2fst(sys.argv[1], sys.argv[2], disambig_symbol='#0',"
-            "read_symbol_table=sys.argv[3], max_arpa_warnings=0)"
-        )
-        command = [sys.executable, "-c", code, str(arpa_path), str(fst), str(words)]
-        subprocess.run(command, capture_output=True, check=True)
-        grammar = kaldifst.StdVectorFst.read(str(fst))
+        options = {"disambig_symbol": "#0", "read_symbol_table": str(words)}
+        kaldilm.arpa2fst(str(arpa_path), fst, max_arpa_warnings=0, **options)
+        grammar = kaldifst.StdVectorFst.read(fst)
     kaldifst.connect(grammar)
     kaldifst.arcsort(grammar, "ilabel")
     return grammar

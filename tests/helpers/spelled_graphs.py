@@ -1,20 +1,13 @@
 """A fake senone inventory, and log-likelihoods that spell a known path, for the decoding tests."""
 
-from dataclasses import dataclass
+from collections import namedtuple
 
 import numpy as np
 
 from acoustic_kd.language.lexicon import Lexicon
 
-
-@dataclass(frozen=True)
-class FakeInventory:
-    """The fields of a senone inventory that graphs need."""
-
-    phones: tuple[str, ...]
-    table: np.ndarray
-    num_senones: int
-
+# The fields of a senone inventory that graphs need.
+FakeInventory = namedtuple("FakeInventory", ("phones", "table", "num_senones"))
 
 # Prefixes (BE, BEE T = BEET), one-phone words, a variant with another end, a homophone-free rest.
 LEXICON = Lexicon(
