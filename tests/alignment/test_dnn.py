@@ -22,16 +22,13 @@ PHONES = ("SIL", "A", "B", "C")
 LEXICON = Lexicon({"AB": (("A", "B"), ("A",)), "BB": (("B", "B"),), "CA": (("C", "A"), ("B",))})
 
 
-def inventory(contexts=True):
-    """Two leaves a state, told apart by the phone on the left; one for silence."""
-    leaves = []
-    for phone, state in product(PHONES, range(3)):
-        parts = [PHONES] if phone == "SIL" or not contexts else [PHONES[:2], PHONES[2:]]
-        leaves += [Leaf(phone, state, part, PHONES) for part in parts]
-    return SenoneInventory(PHONES, tuple(leaves))
-
-
-INVENTORY = inventory()
+# Two leaves a state, told apart by the phone on the left; one for silence.
+LEAVES = [
+    Leaf(phone, state, left, PHONES)
+    for phone, state in product(PHONES, range(3))
+    for left in ([PHONES] if phone == "SIL" else [PHONES[:2], PHONES[2:]])
+]
+INVENTORY = SenoneInventory(PHONES, tuple(LEAVES))
 K = INVENTORY.num_senones
 
 

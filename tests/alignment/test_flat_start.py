@@ -8,15 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acoustic_kd.alignment import flat_start
-from acoustic_kd.alignment.flat_start import (
-    MAX_STATE_FRAMES,
-    ShardAligner,
-    equal_segments,
-    initial_model,
-    loud_frames,
-    states_to_train,
-    train_iterations,
-)
+from acoustic_kd.alignment.flat_start import MAX_STATE_FRAMES, ShardAligner, equal_segments
 from acoustic_kd.alignment.gmm_aligner import read_iteration
 from acoustic_kd.alignment.senones import monophones
 from acoustic_kd.features.frames import FrameSequence, shard_paths, write_store
@@ -29,16 +21,14 @@ D = 4
 
 
 def spoken(rng, words):
-    """The true states of words with silence around, and frames that sound like them."""
-    spelt = [p for word in words for p in LEXICON[word][0]]
-    phones = np.array([0, *(INVENTORY.index[p] for p in spelt), 0])
-    states = np.repeat(
-        (phones[:, None] * 3 + np.arange(3)).ravel(), rng.integers(3, 8, 3 * len(phones))
-    )
+    """The phones of words, their true states with silence around, and frames that sound so."""
+    spelt = np.array([INVENTORY.index[p] for word in words for p in LEXICON[word][0]])
+    chain = (np.array([0, *spelt, 0])[:, None] * 3 + np.arange(3)).ravel()
+    states = np.repeat(chain, rng.integers(3, 8, len(chain)))
     means = np.random.default_rng(99).normal(0, 4, (INVENTORY.num_senones, D))
     means[:3] = -8
     frames = rng.normal(means[states], 1)
-    return states, frames.astype(np.float32)
+    return spelt, states, frames.astype(np.float32)
 
 
 @pytest.fixture
@@ -49,14 +39,12 @@ def start(tmp_path):
     for number in range(30):
         name = f"u{number:02d}"
         texts[name] = [str(w) for w in rng.choice(sorted(LEXICON.entries), rng.integers(1, 5))]
-        truth[name], frames = spoken(rng, texts[name])
-        spelt = [INVENTORY.index[p] for word in texts[name] for p in LEXICON[word][0]]
-        guess = equal_segments(frames, np.array(spelt))
-        utterances.append(FrameSequence(name, frames, guess))
+        spelt, truth[name], frames = spoken(rng, texts[name])
+        utterances.append(FrameSequence(name, frames, equal_segments(frames, spelt)))
     write_store(tmp_path / "store", utterances, INVENTORY.classes, 900, "float32")
     shards = shard_paths(tmp_path / "store")
     assert len(shards) > 3
-    first = initial_model(shards, INVENTORY)
+    first = flat_start.initial_model(shards, INVENTORY)
 
     def begin(folder):
         first.write(tmp_path / folder / "model.safetensors")
@@ -65,8 +53,8 @@ def start(tmp_path):
     return shards, begin, texts, truth
 
 
-def train(shards, model, texts, count=12, gaussians=2):
-    return train_iterations(shards, model, LEXICON, INVENTORY, texts, count, gaussians, 6.0)
+def train(shards, model, texts, count=12):
+    return flat_start.train_iterations(shards, model, LEXICON, INVENTORY, texts, count, 2, 6.0)
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +121,7 @@ def test_a_phone_that_lasts_too_long_is_trained_as_silence():
     silent = np.arange(INVENTORY.num_senones) < 3
     lengths = np.array([MAX_STATE_FRAMES + 9, 5, MAX_STATE_FRAMES, MAX_STATE_FRAMES + 1, 4])
     path = np.repeat([0, 3, 4, 5, 6], lengths)
-    found = states_to_train(path, silent)
+    found = flat_start.states_to_train(path, silent)
     kept = np.repeat([True, True, True, False, True], lengths)
     np.testing.assert_array_equal(found[kept], path[kept])
     assert set(found[~kept]) == {0, 1, 2}
@@ -144,12 +132,9 @@ def test_a_phone_taken_for_silence_throughout_has_a_duration(start, monkeypatch)
     shards, begin, _, _ = start
     path = np.repeat([0, 3, 4, 5, 2], [4, 5, MAX_STATE_FRAMES + 10, 6, 4])
     count, texts = INVENTORY.num_senones, {"u": ["AB"]}
+    loglikes = np.zeros((len(path), count))
     aligner = SimpleNamespace(
-        align=lambda words, frames: (
-            path,
-            np.zeros((len(path), 1, count)),
-            np.zeros((len(path), count)),
-        ),
+        align=lambda words, frames: (path, loglikes[:, None], loglikes),
         score=lambda path, loglikes: 0.0,
         silent=np.arange(count) < 3,
         mixtures=SimpleNamespace(means=np.zeros((count, 1, D))),
@@ -180,7 +165,7 @@ def sound(*parts):
 
 
 def test_loud_frames_are_found():
-    loud = loud_frames(sound((100, 0.0), (80, 2.0), (60, 0.0), (100, 2.0), (200, 0.0)))
+    loud = flat_start.loud_frames(sound((100, 0.0), (80, 2.0), (60, 0.0), (100, 2.0), (200, 0.0)))
     edges = np.flatnonzero(np.diff(loud.astype(int)))
     np.testing.assert_allclose(edges, [99, 179, 239, 339], atol=3)
 
@@ -196,9 +181,7 @@ def test_phones_share_the_loud_frames_and_pauses_are_silence():
 
 @settings(max_examples=60)
 @given(
-    st.lists(st.integers(1, 9), min_size=1, max_size=12),
-    st.integers(0, 200),
-    st.integers(0, 1000),
+    st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(0, 200), st.integers(0, 1000)
 )
 def test_every_state_has_a_frame_in_order(phones, more, seed):
     frames = 3 * len(phones) + more

@@ -13,6 +13,12 @@ from acoustic_kd.decoding.lattice import Lattice
 WORDS = ["<eps>", "a", "b", "c"]
 
 
+def lattice_of(source, target, word, level, graph, acoustic, final, num_frames):
+    whole = (np.array(column, np.int32) for column in (source, target, word, level))
+    costs = (np.array(column, np.float32) for column in (graph, acoustic, final))
+    return Lattice(WORDS, *whole, *costs, num_frames)
+
+
 def random_lattice(seed, frames, width, ranks=2):
     """Nodes by frame and rank; arcs within a frame are silent, those to the next hear it."""
     rng = np.random.default_rng(seed)
@@ -35,17 +41,11 @@ def random_lattice(seed, frames, width, ranks=2):
     rows.sort()
     level, target, source, hears = (np.array(column) for column in zip(*rows, strict=True))
     count = len(rows)
-    return Lattice(
-        words=WORDS,
-        source=source.astype(np.int32),
-        target=target.astype(np.int32),
-        word=np.where(rng.random(count) < 0.4, rng.integers(1, 4, count), 0).astype(np.int32),
-        level=level.astype(np.int32),
-        graph=rng.random(count).astype(np.float32) * 2,
-        acoustic=np.where(hears, rng.standard_normal(count) * 9, 0).astype(np.float32),
-        final=np.where(levels // ranks == frames, rng.random(len(levels)), np.inf).astype("f4"),
-        num_frames=frames,
-    ), hears
+    word = np.where(rng.random(count) < 0.4, rng.integers(1, 4, count), 0)
+    acoustic = np.where(hears, rng.standard_normal(count) * 9, 0)
+    final = np.where(levels // ranks == frames, rng.random(len(levels)), np.inf)
+    graph = rng.random(count) * 2
+    return lattice_of(source, target, word, level, graph, acoustic, final, frames), hears
 
 
 def paths(lattice, node=0):
@@ -86,56 +86,42 @@ def test_posteriors_are_shares_of_all_paths(seed, frames, width, lm_weight):
         assert times[path].tolist() == np.cumsum(hears[path]).tolist()
 
 
-def sausage(*alternatives):
-    """One frame after the other, in each some (word, probability)."""
-    rows = [(t, label, p) for t, options in enumerate(alternatives) for label, p in options]
-    time, word, share = (np.array(column) for column in zip(*rows, strict=True))
-    count = len(alternatives)
-    return Lattice(
-        words=WORDS,
-        source=time.astype(np.int32),
-        target=(time + 1).astype(np.int32),
-        word=word.astype(np.int32),
-        level=(time + 1).astype(np.int32),
-        graph=np.zeros(len(rows), np.float32),
-        acoustic=(-5 * np.log(share) + 1e-9).astype(np.float32),
-        final=np.append(np.full(count, np.inf), 0).astype(np.float32),
-        num_frames=count,
-    )
+def sausage(*arcs):
+    """The lattice of (source, target, word, probability) arcs between the ends of frames."""
+    source, target, word, share = (np.array(column) for column in zip(*arcs, strict=True))
+    acoustic, final = -5 * np.log(share) + 1e-9, np.append(np.full(target.max(), np.inf), 0)
+    return lattice_of(source, target, word, target, 0 * share, acoustic, final, target.max())
 
 
-def test_confidences_of_words_are_their_shares():
-    lattice = sausage([(1, 0.7), (2, 0.3)], [(0, 1.0)], [(2, 0.6), (3, 0.4)])
-    words, confidences, at = best_words(lattice, lm_weight=5.0)
-    assert words == ["a", "b"] and at.tolist() == [1, 3]
-    np.testing.assert_allclose(confidences, [0.7, 0.6], atol=1e-5)
+@pytest.mark.parametrize(
+    ("arcs", "words", "confidences", "at"),
+    [
+        (
+            [(0, 1, 1, 0.7), (0, 1, 2, 0.3), (1, 2, 0, 1.0), (2, 3, 2, 0.6), (2, 3, 3, 0.4)],
+            "ab", [0.7, 0.6], [1, 3],
+        ),
+        (
+            [(0, 1, 1, 0.8), (0, 1, 0, 0.2), (1, 2, 0, 1.0), (2, 3, 1, 0.6), (2, 3, 0, 0.4)],
+            "aa", [0.8, 0.6], [1, 3],
+        ),
+    ],
+    ids=["two words", "a repeated word"],
+)  # fmt: skip
+def test_confidences_of_words_are_their_shares(arcs, words, confidences, at):
+    best, shares, frames = best_words(sausage(*arcs), lm_weight=5.0)
+    assert best == [*words] and frames.tolist() == at
+    np.testing.assert_allclose(shares, confidences, atol=1e-5)
 
 
 def test_a_label_may_be_earlier_or_later():
     """`a` at frame 1 on half of the paths, at frame 2 on the others: its confidence is 1."""
-    early, late = [(1, 0.5), (0, 0.5)], [(0, 1.0)]
-    lattice = sausage(early, late, [(2, 1.0)])
-    # Paths without `a` at first have it now: nodes 1 and 2 are duplicated for them.
-    lattice.target[1], lattice.source = 4, np.append(lattice.source, 4).astype(np.int32)
-    lattice.target = np.append(lattice.target, 2).astype(np.int32)
-    lattice.word = np.append(lattice.word, 1).astype(np.int32)
-    lattice.level = np.append(lattice.level, 2).astype(np.int32)
-    lattice.graph = np.append(lattice.graph, 0).astype(np.float32)
-    lattice.acoustic = np.append(lattice.acoustic, 1e-9).astype(np.float32)
-    lattice.final = np.append(lattice.final, np.inf).astype(np.float32)
-    order = np.lexsort((lattice.target, lattice.level))
-    for name in ("source", "target", "word", "level", "graph", "acoustic"):
-        setattr(lattice, name, getattr(lattice, name)[order])
+    source, target, word = [0, 0, 1, 2, 3], [1, 2, 3, 3, 4], [1, 0, 0, 1, 2]
+    level, acoustic = [1, 1, 2, 2, 3], [5 * math.log(2), 5 * math.log(2), 1e-9, 1e-9, 1e-9]
+    final = [np.inf] * 4 + [0]
+    lattice = lattice_of(source, target, word, level, np.zeros(5), acoustic, final, 3)
     words, confidences, _ = best_words(lattice, lm_weight=5.0)
     assert words == ["a", "b"]
     np.testing.assert_allclose(confidences, [1.0, 1.0], atol=1e-6)
-
-
-def test_a_repeated_word_is_two_words():
-    lattice = sausage([(1, 0.8), (0, 0.2)], [(0, 1.0)], [(1, 0.6), (0, 0.4)])
-    words, confidences, _ = best_words(lattice, lm_weight=5.0)
-    assert words == ["a", "a"]
-    np.testing.assert_allclose(confidences, [0.8, 0.6], atol=1e-5)
 
 
 def test_an_empty_lattice_has_no_words():

@@ -26,10 +26,7 @@ from acoustic_kd.language.pieces import (
 TEXTS = {
     "english": (["THE CAT SAT", "THE DOG SAT ON THE CAT", "DON'T GO ON"], ["THAT", "DOT", "CAN'T"]),
     "russian": (["ПРИВЕТ МИР", "КАК ДЕЛА", "НАШ МИР ТУТ"], ["ПРИМЕР", "ЛАД", "ВИД"]),
-    "chinese": (
-        ["世界你好", "你好", "好世界 你好"],
-        ["好你", "世好界"],
-    ),
+    "chinese": (["世界你好", "你好", "好世界 你好"], ["好你", "世好界"]),
     "turkish": (["ISI İSİ", "DİYAR İÇİ", "KISI"], ["IDI", "DİYARI", "KISIR", "İÇ", "İSİYAR"]),
     "hindi": (["हिन्दी में", "बात हिन्दी", "में बात"], ["बिन्में", "न्दी"]),
 }
