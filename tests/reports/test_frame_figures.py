@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 
 from acoustic_kd.alignment.senones import Leaf, SenoneInventory
-from acoustic_kd.reports.frame_figures import (
-    MAX_EXAMPLE_SENONES,
-    MIN_EXAMPLE_PROBABILITY,
-    NUM_BINS,
-    FrameFigures,
-    expected_calibration_error,
-)
+from acoustic_kd.reports import frame_figures
+from acoustic_kd.reports.frame_figures import FrameFigures, expected_calibration_error
 from acoustic_kd.reports.frame_sections import confusion_picture, pooled
 
 PHONES = ("SIL", "B", "P")
@@ -76,13 +71,13 @@ def test_the_sums_are_those_of_a_loop_over_the_frames(figures):
 
 def test_the_bins_and_the_expected_calibration_error(figures):
     bins = figures.as_json()["bins"]
-    assert len(bins) == NUM_BINS
+    assert len(bins) == frame_figures.NUM_BINS
     error = 0.0
     for number, found in enumerate(bins):
         here = [
             (row.max(), row.argmax() == target)
             for *_, row, target in frames()
-            if number <= row.astype(np.float32).max() * NUM_BINS < number + 1
+            if number <= row.astype(np.float32).max() * frame_figures.NUM_BINS < number + 1
         ]
         assert found["frames"] == len(here) and found["right"] == sum(r for _, r in here)
         assert found["confidence"] == pytest.approx(sum(p for p, _ in here), rel=1e-5)
@@ -103,15 +98,14 @@ def test_certainty_is_in_the_last_bin_and_impossible_labels_are_finite():
 
 
 def test_examples_are_right_frames_sure_of_the_label_that_leave_most_to_other_phones(figures):
+    sure = np.float32(frame_figures.MIN_EXAMPLE_PROBABILITY)
     for number, phone in enumerate(PHONES):
         best = None
         for name, t, row, target in frames():
             if phone_of(target) != phone or row.argmax() != target:
                 continue
             others = sum(row[n] for n in range(5) if phone_of(n) != phone)
-            interest = others + (
-                row[target].astype(np.float32) >= np.float32(MIN_EXAMPLE_PROBABILITY)
-            )
+            interest = others + (row[target].astype(np.float32) >= sure)
             if best is None or interest > best[0] + 1e-6:
                 best = interest, name, t, target
         example = figures.examples[number]
@@ -137,7 +131,7 @@ def test_examples_are_shown_with_their_tempered_predictions(figures):
     for number, row in enumerate(rows):
         example = figures.examples[number]
         assert row["senone"] == INVENTORY.names()[example.senone]
-        assert len(row["senones"]) == min(MAX_EXAMPLE_SENONES, 5)
+        assert len(row["senones"]) == min(frame_figures.MAX_EXAMPLE_SENONES, 5)
         expected = predict(example, 4.0)
         for name, (at_one, at_four) in row["senones"].items():
             senone = int(name.rpartition(".")[2])
