@@ -13,8 +13,9 @@ class Element:
     attributes: dict[str, str]
     children: list = field(default_factory=list)  # elements and texts
 
-    def all(self, name: str) -> list["Element"]:
-        elements = [self] if self.name == name else []
+    def all(self, name: str | None = None) -> list["Element"]:
+        """The elements of a name, or every element, from this one on."""
+        elements = [self] if name in (None, self.name) else []
         for child in self.children:
             elements += child.all(name) if isinstance(child, Element) else []
         return elements
@@ -53,10 +54,10 @@ def read_page(content: str) -> Element:
     reader.close()
     assert len(reader.open) == 1, f"<{reader.open[-1].name}> is not closed"
     page = reader.open[0]
-    names, ids = set(), [e.attributes["id"] for e in every(page) if "id" in e.attributes]
+    names = {element.name for element in page.all()}
+    ids = [element.attributes["id"] for element in page.all() if "id" in element.attributes]
     assert len(ids) == len(set(ids))
-    for element in every(page):
-        names.add(element.name)
+    for element in page.all():
         assert not ELSEWHERE & set(element.attributes), element.attributes
         assert not [key for key in element.attributes if key.startswith("on")]
         if "href" in element.attributes:
@@ -68,13 +69,6 @@ def read_page(content: str) -> Element:
     return page
 
 
-def every(element: Element) -> list[Element]:
-    elements = [element]
-    for child in element.children:
-        elements += every(child) if isinstance(child, Element) else []
-    return elements
-
-
 def tables(page: Element) -> list[list[list[str]]]:
     """Each table's rows of cells."""
     return [
@@ -84,7 +78,7 @@ def tables(page: Element) -> list[list[list[str]]]:
 
 
 def section(page: Element, name: str) -> Element:
-    (element,) = (e for e in every(page) if e.attributes.get("id") == name)
+    (element,) = (e for e in page.all() if e.attributes.get("id") == name)
     return element
 
 

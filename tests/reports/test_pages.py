@@ -8,10 +8,10 @@ from datetime import date
 
 import numpy as np
 import pytest
-from html_pages import every, notes, read_page, section, tables
+from html_pages import notes, read_page, section, tables
 
 from acoustic_kd.cli import main
-from acoustic_kd.corpora.utterances import read_manifest
+from acoustic_kd.corpora.utterances import read_manifest, write_manifest
 from acoustic_kd.decoding.scoring import error_counts
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.reports.comparison import paired_differences
@@ -35,16 +35,30 @@ def results_of(folder):
     return read(folder / "results.json")
 
 
+def update(path, **changes):
+    write_json(path, read(path) | changes)
+
+
 def change_settings(folder, stage, settings):
     """As if a stage had been run with these settings."""
     path = folder / stage / "done.json"
-    record = read(path)
-    write_json(path, record | {"settings": record["settings"] | settings})
+    update(path, settings=read(path)["settings"] | settings)
+
+
+def change_texts(folder, change):
+    """Change the transcripts of test."""
+    path = folder / "corpus" / "test.jsonl"
+    write_manifest(path, [replace(u, text=change(u.text)) for u in read_manifest(path)])
 
 
 @pytest.fixture(scope="module")
 def folder(finished_recipe):
     return finished_recipe.directory
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "<exp>")
 
 
 @pytest.fixture(scope="module")
@@ -140,16 +154,11 @@ class TestReport:
         kept = sum(e["measured"]["kept_mass"] * e["frames"] for e in entries)
         assert stored["kept mass"] == f"{100 * kept / sum(e['frames'] for e in entries):.2f} %"
 
-    def test_hostile_words_stay_words(self, folder, results, tmp_path):
-        copy = tmp_path / "<exp>"
-        shutil.copytree(folder, copy)
+    def test_hostile_words_stay_words(self, copy, results):
         path = copy / "decode" / "distilled-01" / "test.txt"
         names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines()]
         path.write_text("".join(f"{name} {HOSTILE}\n" for name in names), encoding="utf-8")
-        manifest = copy / "corpus" / "test.jsonl"
-        rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
-        rows = [row | {"text": f"{row['text']} {HOSTILE}"} for row in rows]
-        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        change_texts(copy, lambda text: f"{text} {HOSTILE}")
         frames = copy / "decode" / "ensemble" / "frames.json"
         text = frames.read_text(encoding="utf-8")
         name = json.loads(text)["examples"][0]["senone"]
@@ -158,25 +167,19 @@ class TestReport:
         page = read_page(report_page([copy], changed))
         assert page.all("h1")[0].text().startswith(HOSTILE)
         assert HOSTILE in [text.text() for text in page.all("text")]
-        sentences = [e.text() for e in every(section(page, "sentences")) if e.name == "dd"]
+        sentences = [e.text() for e in section(page, "sentences").all("dd")]
         assert sum(" ".join(HOSTILE.split()) in text for text in sentences) >= 2
         assert not page.all("script") and not page.all("img")
 
-    def test_sections_whose_files_are_missing_say_so(self, folder, results, tmp_path):
-        copy = tmp_path / "exp"
-        shutil.copytree(folder, copy)
+    def test_sections_whose_files_are_missing_say_so(self, copy, results):
         for path in copy.glob("distilled/*/metrics.jsonl"):
             path.unlink()
         shutil.rmtree(copy / "soft_targets")
-        for name in (
-            "decode/member-02/frames.json",
-            "decode/ensemble/test.txt",
-            "graph/graph.json",
-        ):
-            (copy / name).unlink()
+        for name in ("member-02/frames.json", "ensemble/test.txt", "../graph/graph.json"):
+            (copy / "decode" / name).unlink()
         page = read_page(report_page([copy], {k: v for k, v in results.items() if k != "minutes"}))
         for name in ("phones", "confusions", "calibration"):
-            assert notes(page, name) == [f"exp: {MISSING}"]
+            assert notes(page, name) == [f"<exp>: {MISSING}"]
         assert len(section(page, "training").all("polyline")) == 2 * 3
         assert "are missing" in section(page, "sentences").text()
         assert "were deleted" in section(page, "soft-targets").text()
@@ -248,11 +251,9 @@ def pair(finished_recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared") / "hard"
     finished_recipe.copy(folder)
     decoded = folder / "decode"
-    for name in ("test.txt", "frames.json"):
+    for name in ("test.txt", "frames.json", "measurement.json"):
         shutil.copy(decoded / "control" / name, decoded / "distilled-01" / name)
-    measurement = read(decoded / "control" / "measurement.json")
-    named = {"name": "distilled-01", "kind": "distilled"}
-    write_json(decoded / "distilled-01" / "measurement.json", measurement | named)
+    update(decoded / "distilled-01" / "measurement.json", name="distilled-01", kind="distilled")
     results = results_of(folder)
     results["systems"][-1] = results["systems"][1] | {"name": "distilled"}
     write_json(folder / "results.json", results)
@@ -298,8 +299,7 @@ class TestComparison:
         measured = paired_differences(experiments)["wer"]["pairs"][pair[1].name]
         references = experiments[0].references
         errors = [
-            error_counts(references, experiment.transcripts["distilled-01"])[:, 0]
-            for experiment in experiments
+            error_counts(references, each.transcripts["distilled-01"])[:, 0] for each in experiments
         ]
         words = sum(map(len, references.values()))
         assert measured["points"] == pytest.approx(100 * np.subtract(*errors).sum() / words)
@@ -308,11 +308,10 @@ class TestComparison:
 
     def test_curves_soft_targets_and_calibration_are_there(self, compared, pair):
         assert len(section(compared, "training").all("polyline")) == 2 * 3
-        assert tables(section(compared, "soft-targets"))[0][0][1:] == [
-            folder.name for folder in pair
-        ]
+        names = [folder.name for folder in pair]
+        assert tables(section(compared, "soft-targets"))[0][0][1:] == names
         rows = [row[0] for row in tables(section(compared, "calibration"))[0][1:]]
-        assert rows == [f"{folder.name}, {kind}" for folder in pair for kind in KINDS]
+        assert rows == [f"{name}, {kind}" for name in names for kind in KINDS]
         assert len(section(compared, "calibration").all("polyline")) == 2
 
     def test_experiments_of_one_name_are_told_apart_by_their_folders(self, pair, tmp_path):
@@ -331,19 +330,16 @@ class TestComparison:
     def test_other_corpora_and_other_words_are_warned_of(self, pair, tmp_path):
         folder = tmp_path / "exp"
         shutil.copytree(pair[1], folder)
-        manifest = folder / "corpus" / "test.jsonl"
-        rows = [json.loads(line) for line in manifest.read_text().splitlines()]
-        manifest.write_text("".join(json.dumps(row | {"text": "ELSE"}) + "\n" for row in rows))
+        change_texts(folder, lambda text: "ELSE")
         page = comparison_of([pair[0], folder], tmp_path / "page.html")
         assert "their words differ: figures cannot be compared" in section(page, "results").text()
-        write_json(folder / "results.json", results_of(folder) | {"corpus": "an4"})
+        update(folder / "results.json", corpus="an4")
         page = comparison_of([pair[0], folder], tmp_path / "page.html")
         assert "corpora differ (an4, demo): figures cannot" in section(page, "results").text()
 
 
 def make_out_of_date(exp):
-    record = read(exp / "decode" / "done.json")
-    write_json(exp / "decode" / "done.json", record | {"digest": "another"})
+    update(exp / "decode" / "done.json", digest="another")
 
 
 def unfinish(exp):
