@@ -15,20 +15,15 @@ from acoustic_kd.verbs.corpus import corpus_sources
 @pytest.fixture
 def kaldi_dir(tmp_path):
     """A Kaldi data directory whose sound files lie elsewhere."""
-    audio = tmp_path / "audio"
+    audio, data = tmp_path / "audio", tmp_path / "data"
     audio.mkdir()
-    data = tmp_path / "data"
     for split, speakers in (("train", "ab"), ("dev", "c"), ("test", "d")):
-        (data / split).mkdir(parents=True)
-        for name in ("wav.scp", "text"):
-            (data / split / name).write_text("")
+        folder = data / split
+        folder.mkdir(parents=True)
         for speaker in speakers:
-            path = audio / f"{speaker}.wav"
-            soundfile.write(path, np.zeros(16000, np.int16), 16000)
-            with (data / split / "wav.scp").open("a") as scp:
-                scp.write(f"{speaker} {path}\n")
-            with (data / split / "text").open("a") as text:
-                text.write(f"{speaker} GO\n")
+            soundfile.write(audio / f"{speaker}.wav", np.zeros(16000, np.int16), 16000)
+        (folder / "wav.scp").write_text("".join(f"{s} {audio}/{s}.wav\n" for s in speakers))
+        (folder / "text").write_text("".join(f"{s} GO\n" for s in speakers))
     return data
 
 
@@ -91,18 +86,25 @@ def test_sound_outside_the_folder_changed_or_vanished(kaldi_dir):
 DEMO = {"name": "demo", "data_dir": None}
 
 
-@pytest.mark.parametrize("corpus", [{}, DEMO], ids=["kaldi_dir", "demo"])
-def test_speech_without_transcripts_counts_and_its_text_does_not(kaldi_dir, monkeypatch, corpus):
-    more, sound = kaldi_dir.parent / "more", kaldi_dir.parent / "audio" / "x.wav"
+@pytest.mark.parametrize(
+    ("folder", "corpus"),
+    [("data/untranscribed", {}), ("more", {}), ("more", DEMO)],
+    ids=["in the corpus", "beside it", "beside the demo"],
+)
+def test_speech_without_transcripts_counts_and_its_text_does_not(
+    kaldi_dir, monkeypatch, folder, corpus
+):
+    more, sound = kaldi_dir.parent / folder, kaldi_dir.parent / "audio" / "x.wav"
+    found = [sources(kaldi_dir, **corpus)]
     more.mkdir()
     soundfile.write(sound, np.zeros(16000, np.int16), 16000)
     (more / "wav.scp").write_text(f"x {sound}\n")
-    given = corpus | {"untranscribed": str(more)}
-    found = [sources(kaldi_dir, **corpus), sources(kaldi_dir, **given)]
-    (more / "text").write_bytes(b"\xff never read")
     monkeypatch.chdir(more)
-    for same in (given, corpus | {"untranscribed": "../more"}):
-        assert sources(kaldi_dir, **same) == found[1]
+    paths = [str(more), "."] if folder == "more" else [None, None]
+    given, again = (corpus | {"untranscribed": path} for path in paths)
+    found.append(sources(kaldi_dir, **given))
+    (more / "text").write_bytes(b"\xff never read")
+    assert sources(kaldi_dir, **given) == sources(kaldi_dir, **again) == found[1]
     (more / "utt2spk").write_text("x anna\n")
     found.append(sources(kaldi_dir, **given))
     replace_sound(sound)

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import h5py
 import pytest
 from tiny_recipe import SETTINGS, TinyRecipe
 
@@ -37,11 +36,6 @@ def written(name, text):
         (folder / name).write_text(text)
 
     return spoil
-
-
-def without_offsets(folder):
-    with h5py.File(folder / TRAIN_SHARD, "a") as file:
-        del file["offsets"]
 
 
 def newer_senones(folder):
@@ -94,10 +88,12 @@ def test_refused_before_anything_changes(recipe, refusal, spoil, arguments, mess
         (a_file_in_its_place, ["corpus"], "{exp}"),
         (nothing, ["distill", "distill.transfer_set=untranscribed"],
          "setting 'distill.transfer_set' is untranscribed, but corpus 'demo' has no speech"),
+        # Refused before anything is trained.
+        (nothing, ["corpus", "corpus.seed=2", "distill.transfer_set=untranscribed"],
+         "setting 'distill.transfer_set' is untranscribed, but corpus 'demo' has no speech"),
         (nothing, ["senones", "senones.leaves=50"], "senones.leaves is 50, but "),
         *[(cut(TRAIN_SHARD, size), ["train", "train.epochs=1"], "{exp}/" + TRAIN_SHARD + ": not a ")
           for size in (0, 300, -1000)],
-        (without_offsets, ["train", "train.epochs=1"], "{exp}/" + TRAIN_SHARD + ": not a readable"),
         (cut(SOFT_SHARD, 500), ["distill", OTHER_WEIGHT], "{exp}/" + SOFT_SHARD + ": not a reada"),
         (lost(SOFT_SHARD), ["distill", OTHER_WEIGHT], "no soft targets for "),
         *[(spoil(name, *size), arguments, "{exp}/" + name + ": ")

@@ -3,11 +3,9 @@
 import json
 from pathlib import Path
 
-import pytest
 from tiny_recipe import TinyRecipe, silent_data
 
 from acoustic_kd.corpora.utterances import SPLITS, read_manifest
-from acoustic_kd.language.graphemes import MAX_UNITS
 from acoustic_kd.language.lexicon import EXACT_HEADER, read_lexicon
 
 GRAPHEMES = "lang.units=graphemes"
@@ -15,13 +13,6 @@ TEXTS = {
     "russian": {"a": "Привет, мир!", "b": "На́ш мир тут; 5% <unk>", "c": "Тут кафе́ ёж", "d": "Мир…"},
     "turkish": {"a": "Diyarbakır’da ısı", "b": "İzmir isi", "c": "ısı", "d": "isi"},
     "thai": {"a": "สวัสดีครับ", "b": "ขอบคุณครับ", "c": "สวัสดี", "d": "ครับ"},
-    "han": {
-        "a": "".join(map(chr, range(0x4E00, 0x4E00 + MAX_UNITS + 1))),
-        "b": "字",
-        "c": "字",
-        "d": "字",
-    },
-    "none": dict.fromkeys("abcd", "<unk> 5%"),
 }
 
 
@@ -74,25 +65,8 @@ def test_thai(tmp_path):
     assert lexicon_of(recipe)["ครับ"] == "ค ร ั บ"
 
 
-def test_graphemes_and_pieces_have_the_same_corpus_stage(tmp_path, outcome):
-    """So one set of models serves words and pieces of every size."""
-    recipe = written(tmp_path, "russian", GRAPHEMES).run(["corpus"])
-    files = recipe.files()
-    pieces = ("lang.units=pieces", "lang.pieces=30", "lang.piece_model=bpe")
-    assert outcome(recipe, "corpus", *pieces) == (0, "  up to date\n", "")
-    assert recipe.files() == files
-
-
-@pytest.mark.parametrize(
-    ("texts", "settings", "message"),
-    [
-        ("han", ["lang.units=pieces"], f"at most {MAX_UNITS}; give a pronouncing"),
-        ("none", [GRAPHEMES], "no word of the transcripts has letters"),
-        ("thai", [GRAPHEMES, "align.method=pocketsphinx"], "give align.method=flat"),
-        ("thai", [GRAPHEMES, "senones.leaves=20"], "setting 'senones.leaves' is 20; silence and"),
-    ],
-)
-def test_letters_that_are_refused(tmp_path, refusal, texts, settings, message):
-    recipe = written(tmp_path, texts)
-    assert message in refusal(recipe, "corpus", *settings)
+def test_more_letters_than_senones_are_refused(tmp_path, refusal):
+    recipe = written(tmp_path, "thai", GRAPHEMES)
+    error = refusal(recipe, "corpus", "senones.leaves=20")
+    assert "setting 'senones.leaves' is 20; silence and" in error
     assert not (recipe.directory / "corpus" / "done.json").exists()
