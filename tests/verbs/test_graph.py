@@ -8,16 +8,18 @@ from pathlib import Path
 
 import mirror as pretended
 import pytest
+from variants import some_words
 
-from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.corpora import librispeech as librispeech
 from acoustic_kd.corpora import openslr as openslr
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.experiment.words import G2P, MIN_TRAINING_WORDS
 from acoustic_kd.language.arpa import read_arpa
-from acoustic_kd.language.lexicon import read_lexicon, write_lexicon
+from acoustic_kd.language.lexicon import Lexicon, read_lexicon, write_lexicon
+from acoustic_kd.settings import load_config
 from acoustic_kd.system import download as download
 from acoustic_kd.system.files import check_sum, write_json
+from acoustic_kd.verbs.corpus import corpus_sources
 
 INPUTS = ("corpus", "senones", "frames")
 NAME = "3-gram.pruned.3e-7"
@@ -54,14 +56,11 @@ def words_of(recipe):
     return {line.split()[0] for line in lines} - {"<eps>", "#0", "<s>", "</s>"}
 
 
-def arpa(path, words):
-    """A unigram model in which all words are alike."""
+def unigrams(words):
+    """A model in ARPA format in which all words are alike."""
     rows = "".join(f"-1.5\t{word}\n" for word in [*words, "</s>", "<unk>"])
-    content = f"\\data\\\nngram 1={len(words) + 3}\n\n\\1-grams:\n-99\t<s>\n{rows}\n\\end\\\n"
-    path.write_bytes(
-        gzip.compress(content.encode()) if path.name.endswith("gz") else content.encode()
-    )
-    return path
+    text = f"\\data\\\nngram 1={len(words) + 3}\n\n\\1-grams:\n-99\t<s>\n{rows}\n\\end\\\n"
+    return text.encode()
 
 
 # --- an n-gram of a text ------------------------------------------------------------------------
@@ -101,85 +100,80 @@ def test_the_most_frequent_words_and_pruning(recipe, graph, text):
     assert record["settings"]["lm.vocabulary"] == 10 and set(record["inputs"]) == set(INPUTS)
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"", ": no words in it"),
-        (b"GO\nGO \x01ON\n", ":2: character U+0001 in it"),
-        (b"GO\nG\xff\n", ":2: byte 0xff is not UTF-8"),
-        (b"please go on\n" * 9, ": 0 of its 27 words are in the lexicon (go, on, please are not):"),
-    ],
-)
-def test_a_text_that_is_refused(recipe, refused, tmp_path, content, says):
-    path = tmp_path / "bad.txt"
-    path.write_bytes(content)
-    assert f"lm.text {path}{says}" in refused(f"lm.text={path}")
-    assert not (recipe.directory / "graph" / "lm.arpa").exists()
-
-
-def test_a_text_that_is_damaged_or_missing(recipe, refused, refusal, text, tmp_path):
-    text.write_bytes(text.read_bytes()[:-9])
-    assert f"lm.text {text}: damaged .gz file" in refused(f"lm.text={text}")
-    setting = f"lm.text={tmp_path / 'none.txt'}"
-    assert f"{tmp_path / 'none.txt'}: cannot be read" in refused(setting)
-    refusal(recipe, "corpus", setting, "corpus.seed=2")  # already then
-
-
-def test_words_that_have_none_in_common_with_dev(recipe, refused, tmp_path):
+def words_that_dev_lacks(recipe):
     corpus = recipe.directory / "corpus"
     spoken = " ".join(u.text for u in read_manifest(corpus / "dev.jsonl")).split()
-    others = sorted(set(read_lexicon(corpus / "lexicon.txt").entries) - set(spoken))
-    path = tmp_path / "text"
-    path.write_text(" ".join(others[:5]) + "\n")
-    error = refused(f"lm.text={path}")
-    assert "none of the words of dev" in error and others[0] in error
+    unspoken = sorted(set(read_lexicon(corpus / "lexicon.txt").entries) - set(spoken))
+    return " ".join(unspoken[:5]).encode()
 
 
-def test_settings_that_do_not_go_together(refused, text):
-    message = "it must be null with lm.arpa"
-    for setting in (f"text={text}", "vocabulary=9", "min_counts=[1,1,1]", "prune=1e-8"):
-        error = refused("lm.arpa=lm.arpa", f"lm.{setting}")
-        assert f"setting 'lm.{setting.split('=')[0]}' is " in error and message in error
-    assert "has 2 numbers; it must have one for each of the 3" in refused("lm.min_counts=[1,1]")
+@pytest.mark.parametrize(
+    ("setting", "content", "message"),
+    [
+        ("lm.text", b"", "lm.text {path}: no words in it"),
+        ("lm.text", b"please go on\n" * 9,
+         "lm.text {path}: 0 of its 27 words are in the lexicon (go, on, please are not):"),
+        ("lm.text", words_that_dev_lacks, "is in its vocabulary (AFTERNOON, ALARM,"),
+        ("lm.arpa", unigrams(["go", "on"]), "none of the words of dev (ADD, NINE,"),
+        ("lm.arpa", unigrams(["go", "on"])[:-12], "{path}"),
+    ],
+    ids=["no words", "unknown words", "other words", "a model of other words", "a damaged model"],
+)  # fmt: skip
+def test_a_language_model_that_is_refused(recipe, refused, tmp_path, setting, content, message):
+    path = tmp_path / "file"
+    path.write_bytes(content(recipe) if callable(content) else content)
+    assert message.format(path=path) in refused(f"{setting}={path}")
+    assert not (recipe.directory / "graph" / "done.json").exists()
+
+
+EARLY = ("corpus", "corpus.seed=2")  # before anything is made
+UNKNOWN_NAME = (
+    "lm.arpa 5-gram: no such file, and no language model of LibriSpeech's (",
+    *(NAME, "3-gram.pruned.1e-7", "3-gram,", "4-gram"),
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (("graph", "lm.text=/nowhere/a.txt"), ["/nowhere/a.txt: cannot be read"]),
+        ((*EARLY, "lm.text=/nowhere/a.txt"), ["lm.text /nowhere/a.txt: no such file"]),
+        (("graph", "lm.arpa=5-gram"), UNKNOWN_NAME),
+        ((*EARLY, "lm.arpa=5-gram"), UNKNOWN_NAME),
+    ],
+)
+def test_a_file_that_is_missing_is_named(recipe, refusal, arguments, messages):
+    error = refusal(recipe, *arguments)
+    assert all(message in error for message in messages)
 
 
 # --- words that the lexicon lacks ---------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def whole():
-    """A lexicon of English."""
-    return read_lexicon(bundled_lexicon())
-
-
 @pytest.fixture
-def large(recipe, whole):
+def large(recipe):
     """The experiment with a lexicon that is large enough to train on."""
     path = recipe.directory / "corpus" / "lexicon.txt"
     own = read_lexicon(path)
-    some = whole.restricted_to(set(sorted(whole.entries)[::55]))
-    phones = set(own.phones())
     entries = {
         word: pronunciations
-        for word, pronunciations in some.entries.items()
-        if all(phones.issuperset(phones_of) for phones_of in pronunciations)
+        for word, pronunciations in some_words().entries.items()
+        if all(set(own.phones()).issuperset(phones) for phones in pronunciations)
     } | own.entries
     assert len(entries) >= MIN_TRAINING_WORDS
-    write_lexicon(path, type(own)(entries))
+    write_lexicon(path, Lexicon(entries))
     return recipe
 
 
 def test_words_of_a_text_or_a_ready_made_model_are_guessed(large, graph, sentences, tmp_path):
     path = tmp_path / "text"
-    unknown = ["BLIMPING", "4TH"]
-    path.write_text("".join(f"{s} {unknown[0]} {unknown[1]}\n" for s in sentences))
+    path.write_text("".join(f"{sentence} BLIMPING 4TH\n" for sentence in sentences))
     status, out, _ = graph(f"lm.text={path}")
     assert status == 0
     assert "2 words are not in the lexicon: 4TH, BLIMPING (" in out and "of the text)" in out
     assert "1 of them got" in out and "1 stay unknown" in out
     assert "BLIMPING" in words_of(large) and "4TH" not in words_of(large)
-    listed = (large.directory / "graph" / G2P).read_text()
-    assert listed.startswith("BLIMPING\t1/")
+    assert (large.directory / "graph" / G2P).read_text().startswith("BLIMPING\t1/")
     model = large.directory / "g2p" / "model.safetensors"
     made = model.stat().st_mtime_ns
     # The model is not trained on what the corpus stage has guessed: it stays the same.
@@ -188,7 +182,8 @@ def test_words_of_a_text_or_a_ready_made_model_are_guessed(large, graph, sentenc
     (corpus / G2P).write_text("OSTROVANE\t1/1\t1.00\tAA\n")
     (corpus / "lexicon.txt").write_text(f"{lexicon}OSTROVANE AA\n")
     known = words_of(large)
-    path = arpa(tmp_path / "lm.arpa", [*sorted(known), "4TH"])
+    path = tmp_path / "lm.arpa"
+    path.write_bytes(unigrams([*sorted(known), "4TH"]))
     status, out, _ = graph(f"lm.arpa={path}")
     assert status == 0
     assert "1 of the language model's" in out and "they have no pronunciation: 4TH" in out
@@ -198,7 +193,8 @@ def test_words_of_a_text_or_a_ready_made_model_are_guessed(large, graph, sentenc
 
 def test_words_of_a_ready_made_model_are_left_out(large, graph, tmp_path):
     known = sorted(words_of(large))
-    path = arpa(tmp_path / "lm.arpa", [*known, "BLIMPING", "4TH"])
+    path = tmp_path / "lm.arpa"
+    path.write_bytes(unigrams([*known, "BLIMPING", "4TH"]))
     for stage in ("corpus", "align"):  # as if both had been run with it
         record = large.directory / stage / "done.json"
         content = json.loads(record.read_text())
@@ -211,13 +207,6 @@ def test_words_of_a_ready_made_model_are_left_out(large, graph, tmp_path):
     assert not (large.directory / "graph" / G2P).exists()
 
 
-def test_a_ready_made_model_that_is_refused(refused, tmp_path):
-    path = arpa(tmp_path / "lm.arpa", ["go", "on"])
-    assert "none of the words of dev" in refused(f"lm.arpa={path}")
-    path.write_bytes(path.read_bytes()[:-12])
-    assert f"{path}" in refused(f"lm.arpa={path}")
-
-
 # --- LibriSpeech's own, by name -----------------------------------------------------------------
 
 
@@ -225,7 +214,8 @@ def test_a_ready_made_model_that_is_refused(refused, tmp_path):
 def mirror(recipe, tmp_path, monkeypatch):
     """A mirror of one language model whose check sum passes for the real one."""
     monkeypatch.setattr(librispeech, "DOWNLOADS", tmp_path / "downloads")
-    path = arpa(tmp_path / "made.arpa.gz", sorted(words_of(recipe)))
+    path = tmp_path / "made.arpa.gz"
+    path.write_bytes(gzip.compress(unigrams(sorted(words_of(recipe)))))
     expected = download.CheckSum("md5", check_sum(path, "md5"))
     monkeypatch.setitem(openslr.LANGUAGE_MODELS, f"{NAME}.arpa.gz", openslr.Part(11, 1e5, expected))
     monkeypatch.setattr(download, "SCHEME", pretended.SCHEME)
@@ -238,11 +228,10 @@ def mirror(recipe, tmp_path, monkeypatch):
 
 def test_a_model_by_name(recipe, graph, mirror, tmp_path):
     mirror.breaks = 150
-    known = words_of(recipe)
+    known, kept = words_of(recipe), tmp_path / f"downloads/LibriSpeech/{NAME}.arpa.gz"
     status, out, _ = graph(f"lm.arpa={NAME}")
     assert status == 0 and f"downloading {NAME}.arpa.gz of LibriSpeech" in out
     assert words_of(recipe) == known and len(mirror.asked) > 1
-    kept = tmp_path / "downloads" / "LibriSpeech" / f"{NAME}.arpa.gz"
     assert list(kept.parent.iterdir()) == [kept]
     asked = len(mirror.asked)
     assert "  up to date" in graph(f"lm.arpa={NAME}.arpa.gz")[1]
@@ -254,29 +243,17 @@ def test_a_model_by_name_that_cannot_be_had(refused, mirror, tmp_path):
     mirror.files.clear()
     error = refused(f"lm.arpa={NAME}")
     assert f"{NAME}.arpa.gz of LibriSpeech is not in" in error and "404" in error
-    kept = tmp_path / "downloads" / "LibriSpeech" / f"{NAME}.arpa.gz"
+    kept = tmp_path / f"downloads/LibriSpeech/{NAME}.arpa.gz"
     kept.write_bytes(b"damaged")
     assert f"{kept}: md5 is" in refused(f"lm.arpa={NAME}")
 
 
-def test_a_name_that_is_unknown(recipe, refused, refusal):
-    error = refused("lm.arpa=5-gram")
-    assert "lm.arpa 5-gram: no such file, and no language model of LibriSpeech's (" in error
-    for name in (NAME, "3-gram.pruned.1e-7", "3-gram,", "4-gram"):
-        assert name in error
-    refusal(recipe, "corpus", "lm.arpa=5-gram", "corpus.seed=2")  # before anything is done
-
-
 def test_the_lexicon_by_name(mirror, tmp_path, monkeypatch):
-    from acoustic_kd.settings import load_config
-    from acoustic_kd.verbs.corpus import corpus_sources
-
     content = b"A\tAH0\nGO\tG OW1\n"
     (tmp_path / "words").write_bytes(content)
     expected = download.CheckSum("md5", check_sum(tmp_path / "words", "md5"))
-    monkeypatch.setitem(
-        openslr.LEXICONS, "librispeech-lexicon.txt", openslr.Part(11, 100, expected)
-    )
+    part = openslr.Part(11, 100, expected)
+    monkeypatch.setitem(openslr.LEXICONS, "librispeech-lexicon.txt", part)
     mirror.files["/11/librispeech-lexicon.txt"] = content
     monkeypatch.chdir(tmp_path)
     found = corpus_sources(load_config(None, ["align.lexicon=librispeech-lexicon.txt"]))
