@@ -28,13 +28,12 @@ def test_it_has_the_distilled_models_budget_and_the_members_dropout():
     assert (train.epochs, train.learning_rate) == (7, 3e-3)
     assert (train.decay_below, train.decay) == (0.2, 0.9)
     assert model == config.model
-    _, train = control_settings(settings(schedule="cosine"), 1.0)
-    assert train.schedule == "cosine"
+    assert control_settings(settings(schedule="cosine"), 1.0)[1].schedule == "cosine"
 
 
-def test_its_dropout_may_be_chosen():
-    assert control_settings(settings(hard_baseline_dropout=0.4), 1.0)[0].dropout == 0.4
-    assert control_settings(settings(hard_baseline_dropout=0.0), 1.0)[0].dropout == 0.0
+@pytest.mark.parametrize("dropout", [0.4, 0.0])
+def test_its_dropout_may_be_chosen(dropout):
+    assert control_settings(settings(hard_baseline_dropout=dropout), 1.0)[0].dropout == dropout
 
 
 @pytest.mark.parametrize(("transfer", "epochs"), [(1.0, 10), (2.5, 25), (1.01, 11), (0.25, 10)])
@@ -53,21 +52,18 @@ def test_it_starts_from_weights_of_its_own(finished_recipe):
 
 
 def test_soft_targets_do_not_shape_it_nor_it_the_distilled_model(recipe, outcome):
-    models = ("distilled/01", "distilled/control")
-    before = [weights(recipe, model) for model in models]
+    distilled, control = (weights(recipe, name) for name in ("distilled/01", "distilled/control"))
     setting = "distill.hard_baseline_dropout=0.5"
     assert "  distilled 1: up to date\n" in outcome(recipe, "distill", setting)[1]
-    assert [weights(recipe, model) == old for model, old in zip(models, before, strict=True)] == [
-        True, False,
-    ]  # fmt: skip
+    assert weights(recipe, "distilled/01") == distilled
+    assert weights(recipe, "distilled/control") != control
     assert "  distilled 1: up to date\n" in outcome(recipe, "distill")[1]
     temperature = "soft_targets.temperature=5"
     recipe.run(["soft-targets"], temperature)
     output = outcome(recipe, "distill", temperature, "distill.hard_weight=0")[1]
     assert "  control: up to date\n" in output
-    assert [weights(recipe, model) == old for model, old in zip(models, before, strict=True)] == [
-        False, True,
-    ]  # fmt: skip
+    assert weights(recipe, "distilled/01") != distilled
+    assert weights(recipe, "distilled/control") == control
 
 
 def test_without_it_the_report_says_what_the_table_cannot_tell(recipe, capfd):
@@ -78,12 +74,6 @@ def test_without_it_the_report_says_what_the_table_cannot_tell(recipe, capfd):
     names = [system["name"] for system in results["systems"]]
     assert names == ["baseline", "ensemble", "distilled"]
     assert "There is no control" in (recipe.directory / "report.html").read_text()
-
-
-def test_it_transcribes_like_any_model(finished_recipe, command):
-    audio = sorted((finished_recipe.directory / "corpus").rglob("*.wav"))[0]
-    arguments = ("transcribe", finished_recipe.directory, audio, "--model", "distilled/control")
-    assert command(*arguments)[1].startswith(str(audio))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

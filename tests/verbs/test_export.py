@@ -88,13 +88,11 @@ def without(package):
         (negated, "log posteriors differ"),
         (without("onnx"), "pip install '/path/to/checkout[onnx]'\n"),
         (without("onnxruntime"), "pip install '/path/to/checkout[onnx]'\n"),
-        (
-            lambda patch: patch.setattr(onnx_export, "MAX_FILE_BYTES", 1000),
-            "one ONNX file holds 2.1",
-        ),
+        (lambda patch: patch.setattr(onnx_export, "MAX_FILE_BYTES", 1000),
+         "one ONNX file holds 2.1"),
     ],
     ids=["other output", "no onnx", "no onnxruntime", "too large"],
-)
+)  # fmt: skip
 def test_a_refused_export_writes_nothing(
     finished_recipe, command_refusal, tmp_path, monkeypatch, change, message
 ):

@@ -126,9 +126,3 @@ def test_archives_that_do_not_fit_are_refused(experiment, archives, refusal):
         assert not list((experiment.directory / "soft_targets").glob("shard-*"))
     missing = given(path.with_name("gone.ark"))
     assert "gone.ark: no such file" in refusal(experiment, "soft-targets", missing)
-
-
-def test_distilling_from_other_archives_is_refused(experiment, archives, refusal):
-    experiment.run(["soft-targets"], given(archives / "1.ark"))
-    error = refusal(experiment, "distill", given(archives / "2.ark"))
-    assert "soft_targets.external_posteriors" in error

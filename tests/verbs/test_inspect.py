@@ -3,9 +3,8 @@
 import h5py
 import numpy as np
 import pytest
-from soft_stores import PROVENANCE, write_store
+from soft_stores import write_store
 
-from acoustic_kd.cli import main
 from acoustic_kd.features.frames import Classes, FrameSequence
 from acoustic_kd.features.frames import write_store as write_frames
 from acoustic_kd.soft_targets.encoding import Encoding
@@ -13,12 +12,10 @@ from acoustic_kd.soft_targets.write import Provenance
 
 
 @pytest.fixture
-def inspect(capfd):
+def inspect(command):
     def run(*arguments):
-        status = main(["inspect", *map(str, arguments)])
-        out, error = capfd.readouterr()
-        lines = out.splitlines()
-        return status, lines, error.splitlines()
+        status, out, error = command("inspect", *arguments)
+        return status, out.splitlines(), error.splitlines()
 
     return run
 
@@ -47,22 +44,6 @@ def test_what_a_store_of_soft_targets_holds(tmp_path, inspect):
 def test_of_sampled_ones_there_is_no_divergence(tmp_path, inspect):
     write_store(tmp_path, Encoding("sampled", 4))
     assert "  KL to dense    -" in inspect(tmp_path)[1]
-
-
-def test_what_is_wrong_is_said_in_a_line_each(tmp_path, inspect):
-    write_store(tmp_path, Encoding("dense"), PROVENANCE)
-    (tmp_path / "shard-00002.json").unlink()
-    with h5py.File(tmp_path / "shard-00000.h5", "a") as file:
-        file["codes"][9] = 0.25  # in block 0
-    status, lines, error = inspect(tmp_path, "--verify")
-    assert status == 2 and not [line for line in lines if "verified" in line]
-    assert error == [
-        f"acoustic-kd inspect: error: {tmp_path}/shard-00000.h5: block 0 (frames 0 to 4) is "
-        "damaged; it holds utterances 'a', 'b'",
-        f"acoustic-kd inspect: error: {tmp_path}/shard-00002.h5: shard-00002.json is missing, "
-        "so the shard is unfinished; run soft-targets",
-    ]
-    assert inspect(tmp_path)[2] == error[1:]  # without reading all
 
 
 def test_no_store(tmp_path, inspect):
@@ -114,8 +95,8 @@ def test_what_is_wrong_with_frames(frame_store, inspect):
         file["offsets"][1] = 30
         file["ids"][0] = "u0"
         file.attrs["classes"] = 6
-    status, _, error = inspect(frame_store, "--verify")
-    assert status == 2
+    status, lines, error = inspect(frame_store, "--verify")
+    assert status == 2 and not [line for line in lines if "verified" in line]
     actual = [line.removeprefix(f"acoustic-kd inspect: error: {frame_store}/") for line in error]
     assert actual[:2] == [
         "shard-00000.h5: frame 3 has features that are not numbers",

@@ -26,16 +26,6 @@ def test_matrices_come_back(tmp_path):
         np.testing.assert_array_equal(found[name], matrix.astype(np.float32))
 
 
-def test_an_error_leaves_no_archive(tmp_path):
-    def broken():
-        yield "a", np.zeros((2, 2))
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        write_archive(tmp_path / "a.ark", broken())
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_posteriors_and_likelihoods_of_a_split(finished_recipe, tmp_path, command):
     experiment, paths = finished_recipe.directory, (tmp_path / "p.ark", tmp_path / "l.ark")
     for path, more in zip(paths, ((), ("--log-likelihoods",)), strict=True):

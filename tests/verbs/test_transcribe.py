@@ -40,13 +40,14 @@ def transcriber(finished_recipe):
     return Transcriber(finished_recipe.directory)
 
 
-@pytest.mark.parametrize("model", ["distilled/01", "members/02", "ensemble"])
+@pytest.mark.parametrize("model", ["distilled/01", "distilled/control", "members/02", "ensemble"])
 def test_words_are_those_of_the_decode_stage(finished_recipe, spoken, model):
     transcriber = Transcriber(finished_recipe.directory, model)
     stored = stored_frames(finished_recipe.directory / "features" / "test")
     transcriber.moments = gather_moments(("", u.features) for u in stored)[""]  # the speaker's
-    folder = {"members/02": "member-02", "distilled/01": "distilled-01"}.get(model, model)
-    expected = read_transcripts(finished_recipe.directory / "decode" / folder / "test.txt")
+    names = {"distilled/01": "distilled-01", "members/02": "member-02", "ensemble": "ensemble"}
+    folder = finished_recipe.directory / "decode" / names.get(model, "control")
+    expected = read_transcripts(folder / "test.txt")
     assert any(expected.values())
     for utterance in spoken:
         assert transcriber.words(utterance.audio) == expected[utterance.id]
