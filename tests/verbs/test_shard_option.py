@@ -162,11 +162,10 @@ def test_jobs_and_processes_at_once_give_the_same_bytes(recipe, finished_recipe)
     """Two jobs of an array at the same time, one of them on two processes."""
     _, *arguments = recipe.arguments("soft-targets")
     folder = recipe.directory.parent
+    second = ["2", "soft-targets", "--shard=1/2", *arguments]
     jobs = [
         Program(folder / "first", "soft-targets", "--shard=0/2", *arguments),
-        Program(
-            *(folder / "second", ["2", "soft-targets", "--shard=1/2", *arguments]), function=launch
-        ),
+        Program(folder / "second", second, function=launch),
     ]
     assert [job.end() for job in jobs] == [(0, ""), (0, "")]
     assert shards(recipe) == shards(finished_recipe)
