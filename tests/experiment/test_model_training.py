@@ -24,11 +24,6 @@ LONG = ("train.epochs=9", "train.schedule=cosine")  # 49 steps an epoch
 HELD = 70  # steps after which a model waits for a signal
 
 
-@pytest.fixture
-def two_cores(monkeypatch):
-    monkeypatch.setattr(training, "cores", lambda: 2)
-
-
 def weights(recipe, stage):
     paths = sorted((recipe.directory / FOLDERS[stage]).glob("*/model.safetensors"))
     return {path.parent.name: path.read_bytes() for path in paths}
@@ -77,7 +72,8 @@ def test_side_by_side_they_have_the_bits_of_models_trained_one_after_another(
     assert outcome(recipe, stage) == (0, "  up to date\n", "")
 
 
-def test_an_error_in_a_worker_is_one_line(recipe, two_cores, refusal):
+def test_an_error_in_a_worker_is_one_line(recipe, monkeypatch, refusal):
+    monkeypatch.setattr(training, "cores", lambda: 2)
     path = recipe.directory / "frames" / "train" / "shard-00001.h5"
     path.write_bytes(path.read_bytes()[:300])
     assert f"{path}: not a" in refusal(recipe, "train", "train.epochs=1")
