@@ -37,6 +37,7 @@ def test_run_again_it_changes_nothing(variant, outcome, name):
         ("plain", "senones.leaves=110", NAMES[3:]),
         ("plain", "soft_targets.temperature=5", FROM_COPIES),
         ("plain", "distill.hard_weight=0.1", FROM_COPIES[1:]),
+        ("plain", "distill.layers=2", FROM_COPIES[1:]),
         ("plain", "lm.order=2", FROM_GRAPH),
         ("plain", "decode.lm_weights=[6]", FROM_GRAPH[1:]),
         ("plain", "align.max_failed=0.5", []),
