@@ -49,7 +49,7 @@ def kaldi_log_mel(waveform, rate, bins, low, high):
 @pytest.mark.parametrize(
     ("samples", "fbank"),
     [
-        *((n, (16000, 40, 20.0, 7800.0)) for n in (400, 559, 560, 16000)),
+        *((n, (16000, 40, 20.0, 7800.0)) for n in (400, 559, 560, 719, 720, 16000)),
         (4000, (8000, 23, 100, 3400)),
     ],
 )
@@ -62,12 +62,9 @@ def test_it_is_kaldis_filterbank(samples, fbank):
     np.testing.assert_allclose(frames, expected, rtol=1e-4, atol=2e-3)
 
 
-@pytest.mark.parametrize(
-    ("samples", "frames"),
-    [(0, 0), (1, 0), (399, 0), (400, 1), (559, 1), (560, 2), (719, 2), (720, 3), (16000, 98)],
-)
-def test_how_many_frames_there_are(samples, frames):
-    assert log_mel(noise(samples), CONFIG).shape == (frames, 40)
+@pytest.mark.parametrize("samples", [0, 1, 399])
+def test_less_than_a_window_has_no_frames(samples):
+    assert log_mel(noise(samples), CONFIG).shape == (0, 40)
 
 
 def test_silence_is_finite():
@@ -77,7 +74,6 @@ def test_silence_is_finite():
 def test_the_same_samples_give_the_same_frames_wherever_they_lie():
     long = noise(16000)
     np.testing.assert_array_equal(log_mel(long[1600:], CONFIG), log_mel(long, CONFIG)[10:])
-    np.testing.assert_array_equal(log_mel(long, CONFIG), log_mel(long, CONFIG))
 
 
 WARPS = (0.5, 0.9, 1.0, 1.08, 2.0)
@@ -123,22 +119,19 @@ def test_copies_are_named_after_their_utterance():
         assert original_id(vtlp_id("a-b_1", warp)) == "a-b_1"
 
 
-def test_moments_give_mean_zero_and_variance_one():
-    rng = np.random.default_rng(0)
-    parts = [rng.normal(12, 3, (n, 5)).astype(np.float32) for n in (3, 100, 41)]
-    moments = gather_moments(("a", part) for part in parts)["a"]
-    normalised = np.concatenate([moments.normalise(part) for part in parts])
-    assert normalised.dtype == np.float32
-    np.testing.assert_allclose(normalised.mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(normalised.var(0), 1, atol=1e-4)
-
-
-def test_groups_have_their_own_moments():
-    rng = np.random.default_rng(0)
-    low, high = rng.normal(0, 1, (50, 3)), rng.normal(100, 9, (50, 3))
-    moments = gather_moments([("low", low), ("high", high)])
-    for name, frames in (("low", low), ("high", high)):
-        np.testing.assert_allclose(moments[name].normalise(frames).mean(0), 0, atol=1e-5)
+def test_moments_give_each_group_mean_zero_and_variance_one():
+    rng, groups = np.random.default_rng(0), {"low": (12, 3), "high": (100, 9)}
+    parts = [
+        (group, rng.normal(*groups[group], (n, 5)).astype(np.float32))
+        for n in (3, 100, 41)
+        for group in groups
+    ]
+    moments = gather_moments(parts)
+    for group in groups:
+        own = np.concatenate([moments[name].normalise(p) for name, p in parts if name == group])
+        assert own.dtype == np.float32
+        np.testing.assert_allclose(own.mean(0), 0, atol=1e-5)
+        np.testing.assert_allclose(own.var(0), 1, atol=1e-4)
 
 
 def test_a_constant_feature_becomes_zero_not_infinite():
@@ -148,8 +141,5 @@ def test_a_constant_feature_becomes_zero_not_infinite():
 
 def test_normalisation_is_over_speakers_utterances_or_all():
     pairs = [("u1", "anna"), ("u2", "anna"), ("u3", "ben")]
-    sizes = {
-        method: len({grouping(method)(*pair) for pair in pairs})
-        for method in ("global", "speaker", "utterance")
-    }
-    assert sizes == {"global": 1, "speaker": 2, "utterance": 3}
+    for method, count in (("global", 1), ("speaker", 2), ("utterance", 3)):
+        assert len({grouping(method)(*pair) for pair in pairs}) == count

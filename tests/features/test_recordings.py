@@ -2,6 +2,7 @@
 
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,39 +25,36 @@ def noise(samples, seed=0):
     return (0.2 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
 
 
+def write(path, samples=None, rate=16000, subtype=None):
+    soundfile.write(path, noise(16000) if samples is None else samples, rate, subtype)
+    return path
+
+
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
 @pytest.mark.parametrize("seconds", [0.01, 0.99, 2.5])
 def test_blocks_are_resampled_like_the_whole(tmp_path, monkeypatch, rate, seconds):
     monkeypatch.setattr(recordings, "BLOCK_SECONDS", 1)
     samples = noise(int(rate * seconds) + 3)
-    path = tmp_path / "a.wav"
-    soundfile.write(path, samples, rate, subtype="FLOAT")
-    blocks = list(read_recording(path, 16000))
-    whole = torch.from_numpy(np.clip(samples, -1, 1))
-    expected = Resample(rate, 16000)(whole).numpy()
-    resampled = np.concatenate(blocks)
-    assert len(resampled) == len(expected)
-    np.testing.assert_allclose(resampled, expected, atol=1e-5)
+    blocks = list(read_recording(write(tmp_path / "a.wav", samples, rate, "FLOAT"), 16000))
+    expected = Resample(rate, 16000)(torch.from_numpy(np.clip(samples, -1, 1)))
+    np.testing.assert_allclose(np.concatenate(blocks), expected.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
 def test_every_format_and_any_number_of_channels(tmp_path, suffix):
     seconds = np.arange(32000) / 16000
     tone = (0.4 * np.sin(2 * np.pi * 440 * seconds)).astype(np.float32)
-    path = tmp_path / f"a.{suffix}"
-    soundfile.write(path, np.stack([1.5 * tone, 0.5 * tone], axis=1), 16000)
+    path = write(tmp_path / f"a.{suffix}", np.stack([1.5 * tone, 0.5 * tone], axis=1))
     actual = np.concatenate(list(read_recording(path, 16000)))
-    lossy = suffix in ("ogg", "mp3")
-    middle = slice(4000, 28000)  # a codec fades in
-    if lossy:
+    if suffix in ("ogg", "mp3"):
+        middle = slice(4000, 28000)  # a codec fades in
         assert np.corrcoef(actual[middle], tone[middle])[0, 1] > 0.99
     else:
         np.testing.assert_allclose(actual, tone, atol=1e-3)
 
 
 def test_a_name_need_not_be_utf_8(tmp_path):
-    path = write(tmp_path / "a.wav")
-    path = path.rename(tmp_path / os.fsdecode(b"caf\xe9.wav"))
+    path = write(tmp_path / "a.wav").rename(tmp_path / os.fsdecode(b"caf\xe9.wav"))
     assert len(recording_features(path, CONFIG)) == 98
 
 
@@ -79,53 +77,38 @@ def test_frames_of_blocks_are_those_of_the_whole(sizes):
         np.testing.assert_allclose(np.concatenate(actual), expected, atol=1e-3)
 
 
-def write(path, samples=None, rate=16000):
-    soundfile.write(path, noise(16000) if samples is None else samples, rate)
-    return path
-
-
-def truncated(path):
+def truncate(path):
     path.write_bytes(write(path).read_bytes()[:-8000])
-    return path
 
 
-def with_nan(path):
-    soundfile.write(path, np.array([0.1, np.nan] * 9000), 16000, subtype="FLOAT")
-    return path
-
-
-def of_another_kind(path):
+def write_text(path):
     path.write_text("no sound at all")
-    return path
 
 
-def unheard_of_rate(path):
-    return write(path, rate=44101)
+def writer(*arguments, **options):
+    return lambda path: write(path, *arguments, **options)
 
 
 @pytest.mark.parametrize(
-    ("make", "name", "expected"),
+    ("name", "make", "message"),
     [
-        (lambda path: path, "a.wav", "no such sound file"),
-        (lambda path: path.mkdir() or path, "a.wav", "no such sound file"),
-        (of_another_kind, "a.wav", "damaged or not a sound file"),
-        (of_another_kind, "a.mp3", "damaged or not a sound file"),
-        (truncated, "a.wav", "truncated"),
-        (truncated, "a.flac", "damaged or not|truncated"),
-        (with_nan, "a.wav", "not numbers"),
-        (unheard_of_rate, "a.wav", "44101 Hz, and resampling it to 16000 Hz takes too much memory"),
-        (lambda path: write(path, np.zeros(0)), "a.wav", "shorter than one window"),
-        (lambda path: write(path, noise(399)), "a.wav", "shorter than one window"),
-        (
-            lambda path: write(path, np.zeros(9000)),
-            "a.wav",
-            "no sound, because all samples are equal",
-        ),
+        ("a.wav", lambda path: None, "no such sound file"),
+        ("a.wav", Path.mkdir, "no such sound file"),
+        ("a.wav", write_text, "damaged or not a sound file"),
+        ("a.mp3", write_text, "damaged or not a sound file"),
+        ("a.wav", truncate, "truncated"),
+        ("a.flac", truncate, "damaged or not|truncated"),
+        ("a.wav", writer(np.array([0.1, np.nan] * 9000), subtype="FLOAT"), "not numbers"),
+        ("a.wav", writer(rate=44101), "44101 Hz, and resampling it to 16000 Hz takes too much mem"),
+        ("a.wav", writer(np.zeros(0)), "shorter than one window"),
+        ("a.wav", writer(noise(399)), "shorter than one window"),
+        ("a.wav", writer(np.zeros(9000)), "no sound, because all samples are equal"),
     ],
 )
-def test_refusals(tmp_path, make, name, expected):
-    path = make(tmp_path / name)
-    with pytest.raises(AudioError, match=expected) as caught:
+def test_refusals(tmp_path, name, make, message):
+    path = tmp_path / name
+    make(path)
+    with pytest.raises(AudioError, match=message) as caught:
         recording_features(path, CONFIG)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
