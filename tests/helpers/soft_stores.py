@@ -9,6 +9,7 @@ from acoustic_kd.features.frames import Classes, Frames
 from acoustic_kd.settings import choices
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import is_finished
+from acoustic_kd.soft_targets.targets import encode_in_memory
 from acoustic_kd.soft_targets.write import Provenance, write_shard
 
 CLASSES = Classes(9, "inventory-a")
@@ -29,6 +30,18 @@ def make_frames(lengths=(4, 7, 1), classes=CLASSES, names=("a", "b", "c")):
 def distributions(total, count=9, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.softmax(3 * torch.randn(total, count, generator=generator), -1)
+
+
+def decoded(table, encoding):
+    """The classes (None: all) and probabilities of encoded predictions."""
+    return encode_in_memory(table, encoding, 2.0).batch(torch.arange(len(table)))
+
+
+def dense(classes, probabilities, count=9):
+    """Soft targets of all classes [B, K]."""
+    if classes is None:
+        return probabilities
+    return probabilities.new_zeros(len(classes), count).scatter_add(1, classes, probabilities)
 
 
 def all_frames():
