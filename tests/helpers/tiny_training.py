@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import soft_stores
 import torch
 from safetensors.torch import load_file
 
@@ -19,6 +20,7 @@ from acoustic_kd.training.trainer import Trainer
 
 MODEL = ModelConfig(layers=2, width=32, dropout=0.2, left_frames=2, right_frames=1)
 TRAIN = TrainConfig(epochs=3, batch_frames=50, learning_rate=3e-3, bfloat16=False)
+TOP_3 = Encoding("top-k", 3)
 SHARD_FRAMES, BLOCK_FRAMES = 150, 25  # about
 
 
@@ -53,27 +55,30 @@ def trainer(
 
     Args:
         soft: soft targets of frames, or whether to make them.
+        dev: dev frames, or whether to make them.
         options: further arguments of Trainer.
     """
     data = make_frames() if data is None else data
     training_run = TrainingRun("test", seed, model or MODEL, train, 0.5, digest)
     targets = soft_targets(data) if soft is True else soft or None
-    held_out = make_frames(200, seed=7) if dev else None
+    held_out = make_frames(200, seed=7) if dev is True else dev or None
     accelerator = make_accelerator()
     return Trainer(training_run, folder, data, held_out, targets, accelerator, augment, **options)
 
 
 def weights(folder):
-    return {
-        name: t.numpy().tobytes() for name, t in load_file(folder / "model.safetensors").items()
-    }
+    tensors = load_file(folder / "model.safetensors")
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 
 # --- in shards ----------------------------------------------------------------------------------
 
 
-def write_shards(folder, labelled=True, seed=0, encoding=None):
-    """`make_frames` in five shards, and soft targets of the same utterances in another order."""
+def write_shards(folder, labelled=True, seed=0, encoding=TOP_3):
+    """`make_frames` in five shards, and soft targets of the same utterances in another order.
+
+    Utterances and shards of soft targets have other names with another seed.
+    """
     frames = make_frames(seed=seed)
     utterances = [
         FrameSequence(
@@ -86,15 +91,11 @@ def write_shards(folder, labelled=True, seed=0, encoding=None):
     write_store(folder / "frames", utterances, frames.classes, SHARD_FRAMES)
     order = np.random.default_rng(1).permutation(len(utterances))
     for number, chosen in enumerate(np.array_split(order, 4)):
-        in_shard = [utterances[u] for u in chosen]
-        offsets = np.cumsum([0, *(len(u.features) for u in in_shard)])
-        total, ids = int(offsets[-1]), [u.id for u in in_shard]
-        shard = Frames(torch.zeros(total, 1), None, ids, offsets, frames.classes)
-        generator = torch.Generator().manual_seed(number)
-        table = torch.softmax(3 * torch.randn(total, frames.classes.count, generator=generator), -1)
-        path = folder / "soft" / f"shard-{number:05d}.h5"
+        lengths = [len(utterances[u].features) for u in chosen]
+        shard = soft_stores.make_frames(lengths, frames.classes, [utterances[u].id for u in chosen])
+        table = soft_stores.distributions(len(shard), frames.classes.count, number)
+        path = folder / "soft" / f"shard-{10 * seed + number:05d}.h5"
         path.parent.mkdir(exist_ok=True)
-        encoding = encoding or Encoding("top-k", 3)
         write_shard(path, shard, table.split(16), Provenance(2.0, ("m",)), encoding, 16)
 
 

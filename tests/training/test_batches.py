@@ -18,10 +18,6 @@ from acoustic_kd.training.batches import (
 )
 
 
-def batches(plan, chunk, share=WHOLE_SHARE):
-    return list(plan.batches(chunk, share))
-
-
 @settings(max_examples=100)
 @given(
     st.lists(st.integers(1, 60), min_size=1, max_size=40),
@@ -33,23 +29,20 @@ def test_an_epoch_has_every_frame_once_in_chunks_of_equal_size(sizes, chunks, ba
     sizes = np.array(sizes)
     plan = plan_epoch(sizes, chunks, batch, 3, epoch)
     numbers = range(len(plan.chunks))
-    assert sorted(np.concatenate([plan.blocks(n, WHOLE_SHARE) for n in numbers])) == list(
-        range(len(sizes))
-    )
-    actual = [int(sizes[plan.blocks(n, WHOLE_SHARE)].sum()) for n in numbers]
+    blocks = [plan.blocks(n, WHOLE_SHARE) for n in numbers]
+    assert sorted(np.concatenate(blocks)) == list(range(len(sizes)))
+    actual = [int(sizes[chunk].sum()) for chunk in blocks]
     assert actual == [stream.size for (stream,) in plan.chunks] and plan.frames == sum(actual)
     assert max(actual) <= sizes.sum() / chunks + sizes.max()
-    steps = 0
-    for number, size in enumerate(actual):
-        parts = batches(plan, number)
+    batches = [list(plan.batches(n, WHOLE_SHARE)) for n in numbers]
+    for parts, size in zip(batches, actual, strict=True):
         assert sorted(torch.cat([b for b, _ in parts]).tolist()) == list(range(size))
         assert all(len(b) == batch for b, _ in parts[:-1])
         assert all(len(b) == total for b, total in parts)
-        steps += len(parts)
-    assert plan.steps == steps
-    counts = [len(batches(plan, n)) for n in numbers]
+    counts = [len(parts) for parts in batches]
     whole = [(n, b) for n in numbers for b in range(counts[n])]
-    for step in range(steps + 1):
+    assert plan.steps == len(whole)
+    for step in range(len(whole) + 1):
         left = [(n, b) for n, first in plan.remaining_chunks(step) for b in range(first, counts[n])]
         assert left == whole[step:]
 
@@ -57,15 +50,13 @@ def test_an_epoch_has_every_frame_once_in_chunks_of_equal_size(sizes, chunks, ba
 def test_one_chunk_has_the_order_that_frames_in_memory_always_had():
     plan = plan_epoch(np.array([4, 30, 7]), 1, 10, 5, 2)
     generator = torch.Generator().manual_seed(seed_of("order", 5, 2))
-    actual = torch.cat([batch for batch, _ in batches(plan, 0)])
+    actual = torch.cat([batch for batch, _ in plan.batches(0, WHOLE_SHARE)])
     assert torch.equal(actual, torch.randperm(41, generator=generator))
     assert plan.blocks(0, WHOLE_SHARE).tolist() == [0, 1, 2]
 
 
 def test_epochs_and_seeds_mix_blocks_differently():
-    plans = [
-        plan_epoch(np.full(50, 10), 4, 10, seed, epoch) for seed in range(3) for epoch in range(3)
-    ]
+    plans = [plan_epoch(np.full(50, 10), 4, 10, seed, e) for seed in range(3) for e in range(3)]
     assert len({tuple(plan.blocks(0, WHOLE_SHARE)) for plan in plans}) == 9
 
 
@@ -79,7 +70,6 @@ def test_epochs_and_seeds_mix_blocks_differently():
 def test_streams_make_the_same_batches_for_any_number_of_processes(sizes, streams, chunks, batch):
     """Frames by their places in the whole; a process knows only the blocks that it reads."""
     sizes = np.array(sizes)
-    firsts = np.cumsum(sizes) - sizes
     try:
         plan = plan_epoch(sizes, chunks, batch, 3, 1, streams)
     except UserError:
@@ -88,7 +78,7 @@ def test_streams_make_the_same_batches_for_any_number_of_processes(sizes, stream
     whole = [
         sorted(batch)
         for chunk in range(len(plan.chunks))
-        for batch, _ in places(plan, sizes, firsts, chunk, alone)
+        for batch, _ in places(plan, sizes, chunk, alone)
     ]
     assert sorted(frame for batch in whole for frame in batch) == list(range(sizes.sum()))
     assert len(whole) == plan.steps
@@ -96,7 +86,7 @@ def test_streams_make_the_same_batches_for_any_number_of_processes(sizes, stream
         shares = [share_of_process(rank, processes, streams) for rank in range(processes)]
         together = []
         for chunk in range(len(plan.chunks)):
-            rows = [places(plan, sizes, firsts, chunk, share) for share in shares]
+            rows = [places(plan, sizes, chunk, share) for share in shares]
             for pieces in zip(*rows, strict=True):
                 assert {total for _, total in pieces} == {sum(len(piece) for piece, _ in pieces)}
                 together.append(sorted(frame for piece, _ in pieces for frame in piece))
@@ -106,20 +96,19 @@ def test_streams_make_the_same_batches_for_any_number_of_processes(sizes, stream
         assert together == whole
 
 
-def places(plan, sizes, firsts, chunk, share):
+def places(plan, sizes, chunk, share):
     """The batches of a chunk as places in the whole, with their sizes."""
-    blocks = plan.blocks(chunk, share)
-    numbers = np.concatenate([np.arange(sizes[b]) + firsts[b] for b in blocks])
+    firsts = np.cumsum(sizes) - sizes
+    numbers = np.concatenate([np.arange(sizes[b]) + firsts[b] for b in plan.blocks(chunk, share)])
     return [(numbers[batch.numpy()].tolist(), total) for batch, total in plan.batches(chunk, share)]
 
 
 def test_a_batch_has_an_equal_share_of_each_stream():
     plan = plan_epoch(np.full(20, 10), 1, 10, 0, 0, 4)
-    assert [[stream.batch_frames for stream in streams] for streams in plan.chunks] == [
-        [2, 3, 2, 3]
-    ]
+    (streams,) = plan.chunks
+    assert [stream.batch_frames for stream in streams] == [2, 3, 2, 3]
     owner = np.concatenate([np.full(10, n) for b in range(20) for n in range(4)
-                            if b in plan.chunks[0][n].blocks])  # fmt: skip
+                            if b in streams[n].blocks])  # fmt: skip
     for batch, total in list(plan.batches(0, ProcessShare(range(4))))[:-10]:
         assert np.bincount(owner[batch.numpy()]).tolist() == [2, 3, 2, 3] and total == 10
 
@@ -144,9 +133,8 @@ def test_one_chunk_has_the_same_streams_in_every_epoch():
 
 @pytest.mark.parametrize(("processes", "streams"), [(3, 2), (2, 3), (8, 12)])
 def test_streams_that_processes_cannot_share_are_refused(processes, streams):
-    with pytest.raises(
-        UserError, match=f"'train.streams' is {streams} and there are {processes} proc"
-    ):
+    message = f"'train.streams' is {streams} and there are {processes} proc"
+    with pytest.raises(UserError, match=message):
         share_of_process(0, processes, streams)
 
 
@@ -182,15 +170,12 @@ def test_an_epoch_has_one_copy_of_each_utterance_whole_and_once(
         plan = plan_epoch(sizes, chunks, batch, 3, epoch, streams, copies)
     except UserError:
         return  # too few blocks for so many streams
-    first = np.cumsum(sizes) - sizes  # each block's first frame in the whole
-    share, seen = share_of_process(0, 1, streams), []
+    seen = []
     for number in range(len(plan.chunks)):
-        read = plan.blocks(number, share)
-        places = np.concatenate([np.arange(first[b], first[b] + sizes[b]) for b in read])
-        for frames, total in batches(plan, number, share):
+        for frames, total in places(plan, sizes, number, share_of_process(0, 1, streams)):
             assert len(frames) == total
-            seen.append(places[frames.numpy()])
-    seen = np.sort(np.concatenate(seen))
+            seen += frames
+    seen = np.sort(seen)
     utterance = np.repeat(np.arange(len(copies.lengths)), copies.lengths)
     drawn, counts = np.unique(utterance[seen], return_counts=True)
     assert (np.diff(seen) > 0).all() and plan.frames == len(seen)
@@ -198,15 +183,18 @@ def test_an_epoch_has_one_copy_of_each_utterance_whole_and_once(
     assert counts.tolist() == copies.lengths[drawn].tolist()
 
 
+THREE_OF_EACH = Copies(np.ones(60, int), np.zeros(60, int), np.repeat(np.arange(20), 3))
+
+
 def test_every_copy_is_drawn_as_often_as_the_others():
-    copies = Copies(np.ones(60, int), np.zeros(60, int), np.repeat(np.arange(20), 3))
-    times = sum(copies.draw(5, epoch).is_drawn.astype(int) for epoch in range(300))
+    times = sum(THREE_OF_EACH.draw(5, epoch).is_drawn.astype(int) for epoch in range(300))
     # 300 draws of probability 1/3: 100 ± 8.2; five deviations.
     assert times.sum() == 300 * 20 and times.min() > 59 and times.max() < 141
 
 
 def test_epochs_and_seeds_draw_other_copies():
-    copies = Copies(np.ones(60, int), np.zeros(60, int), np.repeat(np.arange(20), 3))
-    draws = {copies.draw(seed, epoch).is_drawn.tobytes() for seed in range(3) for epoch in range(3)}
-    assert len(draws) == 9
-    assert (copies.draw(1, 2).is_drawn == copies.draw(1, 2).is_drawn).all()
+    def draw(seed, epoch):
+        return THREE_OF_EACH.draw(seed, epoch).is_drawn.tobytes()
+
+    assert len({draw(seed, epoch) for seed in range(3) for epoch in range(3)}) == 9
+    assert draw(1, 2) == draw(1, 2)

@@ -4,6 +4,7 @@ within memory, and with the same bits after a kill."""
 import json
 import weakref
 from dataclasses import replace
+from functools import cache
 from itertools import count, islice, pairwise
 
 import h5py
@@ -27,7 +28,6 @@ from acoustic_kd.features.frames import read_frames, shard_paths
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import json_sha256
 from acoustic_kd.system.memory import GIGABYTE, memory_budget
 from acoustic_kd.training.batches import WHOLE_SHARE, plan_epoch, share_of_process
 from acoustic_kd.training.chunks import Chunk, ShardedData, SoftTargetSource, prefetch_chunks
@@ -54,24 +54,19 @@ def test_chunks_hold_the_windows_and_targets_of_the_whole(tmp_path, encoding):
     write_shards(tmp_path, encoding=Encoding(encoding, 3, 0.9))
     write_shards(second, labelled=False, seed=1, encoding=Encoding(encoding, 3, 0.9))
     for path in (second / "soft").iterdir():
-        name = path.name.replace("shard-", "shard-second-")
-        (tmp_path / "soft" / name).write_bytes(path.read_bytes())
-    for path in (tmp_path / "soft").glob("*.json"):
-        relabel(path)
+        path.rename(tmp_path / "soft" / path.name)
     paths = shard_paths(tmp_path / "frames") + shard_paths(second / "frames")
     data = ShardedData(paths, SoftTargetSource(tmp_path / "soft", 2.0), BLOCK_FRAMES)
     frames = read_frames(paths)
     soft = read_soft_targets(tmp_path / "soft", frames, 2.0)
-    numbers = {name: span for name, span in frames.spans()}
+    numbers, everywhere = dict(frames.spans()), torch.arange(len(frames))
     windows = make_splicer(MODEL, frames.features, frames.offsets, True)
     assert data.sizes.sum() == len(frames) and len(data.sizes) > 20
     seen = []
     for blocks in blocks_of(plan_epoch(data.sizes, 5, 50, 0, 0)):
         chunk = data.read(blocks, torch.bfloat16)
         here = torch.arange(len(chunk.frames))
-        there = torch.cat(
-            [torch.arange(numbers[n].start, numbers[n].stop) for n in chunk.frames.ids]
-        )
+        there = torch.cat([everywhere[numbers[name]] for name in chunk.frames.ids])
         ours = make_splicer(MODEL, chunk.frames.features, chunk.frames.offsets, True)
         assert torch.equal(ours(here), windows(there))
         assert torch.equal(chunk.frames.targets, frames.targets[there])
@@ -92,25 +87,15 @@ def pad(rows, width):
     return torch.cat([rows, fill.expand(-1, missing)], 1)
 
 
-def relabel(path):
-    """Make a copied manifest entry fit the copied shard."""
-    values = json.loads(path.read_text())
-    values.pop("digest")
-    values["file"] = path.with_suffix(".h5").name
-    path.write_text(json.dumps(values | {"digest": json_sha256(values)}))
-
-
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory, store):
     """(soft, streams) → the folder of a run in chunks that nothing interrupts."""
-    folders = {}
 
-    def run(soft, streams=1):
-        if (soft, streams) not in folders:
-            folders[soft, streams] = folder = tmp_path_factory.mktemp("whole")
-            data = sharded(store, soft)
-            trainer(folder, data=data, train=replace(in_chunks(data), streams=streams)).run()
-        return folders[soft, streams]
+    @cache
+    def run(soft, streams):
+        folder, data = tmp_path_factory.mktemp("whole"), sharded(store, soft)
+        trainer(folder, data=data, train=replace(in_chunks(data), streams=streams)).run()
+        return folder
 
     return run
 
@@ -182,7 +167,6 @@ def test_what_is_free_is_enough_for_little(tmp_path, store):
     data = sharded(store)
     assert data.num_chunks(memory_budget(CPU, None, 0), 4) == 1
     assert data.num_chunks(None, 4) == 1
-    assert memory_budget(CPU, 0.5, 10**6) == 500_000_000
     assert memory_budget(CPU, None, 10**18) == 0
 
 

@@ -12,11 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from acoustic_kd.features.frames import NO_TARGET
 from acoustic_kd.system import memory
-from acoustic_kd.training.losses import (
-    distillation_loss,
-    fused_loss,
-    sparse_soft_cross_entropy,
-)
+from acoustic_kd.training.losses import distillation_loss, fused_loss, sparse_soft_cross_entropy
 
 TEMPERATURES = [1.0, 2.0, 5.0, 20.0]
 
@@ -48,11 +44,8 @@ def value_and_gradient(loss, logits):
 
 def assert_same_loss(actual, expected, logits, **tolerance):
     """Two losses have the same value and gradient."""
-    pairs = zip(
-        value_and_gradient(actual, logits), value_and_gradient(expected, logits), strict=True
-    )
-    for number, expected_number in pairs:
-        torch.testing.assert_close(number, expected_number, **tolerance)
+    results = (value_and_gradient(loss, logits) for loss in (actual, expected))
+    torch.testing.assert_close(*results, **tolerance)
 
 
 # --- the equations ------------------------------------------------------------------------------
@@ -136,12 +129,10 @@ def test_a_certain_prediction_stays_finite_in_float32(loss, certain, predicted):
     """Of a kept class, and of another one: the mass of the other side underflows."""
     logits = torch.zeros(1, 6)
     logits[0, predicted] = certain
-    precise = logits.double().requires_grad_()
-    logits.requires_grad_()
     classes, p = torch.tensor([[0, 1]]), torch.tensor([[0.6, 0.3]])
-    value, gradient = value_and_gradient(loss(logits, p, None, 1.0, 0, classes), logits)
-    expected, slope = value_and_gradient(
-        readable(precise, p.double(), None, 1.0, 0, classes), precise
+    (expected, slope), (value, gradient) = (
+        value_and_gradient(form(z.requires_grad_(), soft, None, 1.0, 0, classes), z)
+        for form, z, soft in ((readable, logits.double(), p.double()), (loss, logits, p))
     )
     torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(gradient.double(), slope, rtol=1e-4, atol=1e-6)
@@ -246,9 +237,8 @@ def test_bfloat16_logits_have_the_loss_of_their_values():
 
 def test_no_frames_have_no_loss():
     logits = torch.zeros(0, 5, requires_grad=True)
-    value, gradient = value_and_gradient(
-        fused_loss(logits, torch.zeros(0, dtype=torch.int64)), logits
-    )
+    loss = fused_loss(logits, torch.zeros(0, dtype=torch.int64))
+    value, gradient = value_and_gradient(loss, logits)
     assert value == 0 and gradient.shape == (0, 5)
 
 

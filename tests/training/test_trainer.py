@@ -1,10 +1,13 @@
 """The training loop: what it learns, and that a killed run resumes to the same bits."""
 
 import json
+import random
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 
+import kills
 import numpy as np
 import pytest
 import torch
@@ -66,48 +69,19 @@ def test_frames_without_transcript_are_learnt_from_soft_targets_alone(tmp_path):
     assert trained["all"] != trained["none"]
 
 
-def without_targets(folder):
-    trainer(folder, data=partly_transcribed(1))
-
-
-def without_some_targets(folder):
-    trainer(folder, data=partly_transcribed(2))
-
-
-def with_untranscribed_dev(folder):
-    subject = trainer(folder, train=COSINE)
-    Trainer(subject.training_run, folder, make_frames(), partly_transcribed(2))
-
-
-def without_dev(folder):
-    trainer(folder, dev=False)
-
-
-def from_another_checkpoint(folder):
-    train = replace(TRAIN, checkpoint_steps=3)
-    with killed_at(7):
-        trainer(folder, train=train).run()
-    trainer(folder, train=train, digest="other").run()
-
-
-def diverging(folder):
-    trainer(folder, train=replace(TRAIN, learning_rate=1e30)).run()
-
-
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("options", "message"),
     [
-        (without_targets, "without soft targets needs transcribed frames"),
-        (without_some_targets, "without soft targets needs transcribed frames"),
-        (with_untranscribed_dev, "the dev frames have no targets"),
-        (without_dev, "train.schedule=dev needs dev frames"),
-        (from_another_checkpoint, "checkpoint was written with other settings or data; delete it"),
-        (diverging, "loss is nan.*lower train.learning_rate"),
+        ({"data": partly_transcribed(1)}, "without soft targets needs transcribed frames"),
+        ({"data": partly_transcribed(2)}, "without soft targets needs transcribed frames"),
+        ({"train": COSINE, "dev": partly_transcribed(2)}, "the dev frames have no targets"),
+        ({"dev": False}, "train.schedule=dev needs dev frames"),
+        ({"train": replace(TRAIN, learning_rate=1e30)}, "loss is nan.*lower train.learning_rate"),
     ],
 )
-def test_refusals(tmp_path, call, message):
+def test_refusals(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        call(tmp_path)
+        trainer(tmp_path, **options).run()
 
 
 def test_seeds_differ_and_repeat(tmp_path):
@@ -124,32 +98,24 @@ def noisy(windows):
 
 
 # Settings, and the steps at which a run is killed, of 3 epochs of 13 steps.
+SAVING = replace(TRAIN, checkpoint_steps=3)
+NOISY = replace(SAVING, schedule="cosine", max_norm=1.5)
 KILLED = {
-    "hard": ({"train": replace(TRAIN, checkpoint_steps=3)}, (1, 7, 12, 13, 14, 30, 38)),
-    "soft": (
-        {"soft": True, "train": replace(TRAIN, checkpoint_steps=3)},
-        (1, 7, 12, 13, 14, 30, 38),
-    ),
-    "noisy": (
-        {
-            "soft": True, "dev": False, "augment": noisy,
-            "train": replace(COSINE, checkpoint_steps=3, max_norm=1.5),
-        },
-        (8, 14, 30),
-    ),
-}  # fmt: skip
+    "hard": ({"train": SAVING}, (1, 7, 12, 13, 14, 30, 38)),
+    "soft": ({"train": SAVING, "soft": True}, (1, 7, 12, 13, 14, 30, 38)),
+    "noisy": ({"train": NOISY, "soft": True, "dev": False, "augment": noisy}, (8, 14, 30)),
+}
 
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
     """kind → the folder of a run of `KILLED` that nothing interrupts."""
-    folders = {}
 
+    @cache
     def run(kind):
-        if kind not in folders:
-            folders[kind] = tmp_path_factory.mktemp("whole")
-            trainer(folders[kind], **KILLED[kind][0]).run()
-        return folders[kind]
+        folder = tmp_path_factory.mktemp("whole")
+        trainer(folder, **KILLED[kind][0]).run()
+        return folder
 
     return run
 
@@ -169,6 +135,31 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, whole_run, kind, step):
 def test_changed_inputs_change_the_weights(tmp_path, whole_run):
     trainer(tmp_path, **KILLED["noisy"][0] | {"augment": None}).run()
     assert weights(tmp_path) != weights(whole_run("noisy"))
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    with killed_at(7):
+        trainer(tmp_path, train=SAVING).run()
+    message = "checkpoint was written with other settings or data; delete it"
+    with pytest.raises(UserError, match=message):
+        trainer(tmp_path, train=SAVING, digest="other").run()
+
+
+def train_long(folder):
+    trainer(folder, True, replace(TRAIN, epochs=14, checkpoint_steps=2)).run()
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments_it_ends_with_the_same_weights(tmp_path):
+    """Killed −9 at random moments."""
+    seconds = kills.run(train_long, tmp_path / "whole")
+    expected = (tmp_path / "whole" / "model.safetensors").read_bytes()
+    count, rng = 0, random.Random(1)
+    while count < 20:  # runs, each of which is killed several times
+        folder = tmp_path / f"killed-{count}"
+        count += kills.run_killed(train_long, folder, seconds=seconds / 3, rng=rng)
+        assert (folder / "model.safetensors").read_bytes() == expected
+        assert not (folder / "checkpoint.safetensors").exists()
 
 
 # --- the learning rate --------------------------------------------------------------------------
@@ -214,11 +205,7 @@ def test_a_fixed_schedule_keeps_the_last_weights_whatever_dev_says(tmp_path, mon
 
 def test_of_copies_in_memory_an_epoch_has_one_of_each(tmp_path):
     data = make_frames()  # 21 utterances: copies of one another in threes
-
-    def original(name):
-        return f"original-{int(name[1:]) // 3}"
-
-    subject = trainer(tmp_path, data=data, original=original)
+    subject = trainer(tmp_path, data=data, original=lambda name: f"{int(name[1:]) // 3}")
     lengths, drawn = np.diff(data.offsets), set()
     for epoch in range(20):
         plan = subject.loader.plan(epoch)
