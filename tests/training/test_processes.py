@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 from tiny_training import MODEL, TRAIN, in_chunks, sharded, trainer, write_shards
 
-from acoustic_kd.settings import from_flat
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.processes import make_accelerator, tracking
 
@@ -106,8 +105,3 @@ def test_a_tracker_that_is_not_installed(tmp_path, monkeypatch):
         tracking("tensorboard", "run", tmp_path),
     ):
         pass
-
-
-def test_an_unknown_tracker():
-    with pytest.raises(UserError, match="'train.tracker' is tensorbord; it must be tensorboard"):
-        from_flat({"train.tracker": "tensorbord"})
