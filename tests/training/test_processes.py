@@ -68,6 +68,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
 
 
 def test_the_number_of_processes_is_checked(monkeypatch):
+    make_accelerator()  # Accelerate looks at the environment once
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="2 processes were started but Accelerate joins 1"):
         make_accelerator()
