@@ -2,29 +2,19 @@
 
 import json
 import os
-import subprocess
 import sys
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny_training
 import torch
+from forked import Program
 from safetensors.torch import load_file
 from tiny_training import MODEL, TRAIN, in_chunks, sharded, trainer, write_shards
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.processes import make_accelerator, tracking
-
-PROGRAM = """
-    import sys
-    from pathlib import Path
-
-    sys.path[:0] = {tests!r}
-    import test_processes
-    test_processes.train_all(Path({store!r}), Path({folder!r}))
-"""
 
 
 def train_all(store: Path, folder: Path) -> None:
@@ -46,15 +36,21 @@ def train_all(store: Path, folder: Path) -> None:
         trainer(folder / name, data=frames, train=train, model=model).run()
 
 
+def train_in_two_processes(store: Path, folder: Path) -> None:
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, start_method="fork",
+        rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+    )  # fmt: skip
+    elastic_launch(config, train_all)(store, folder)
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(tmp_path):
     write_shards(tmp_path)
-    tests = [str(Path(file).parent) for file in (__file__, tiny_training.__file__)]
-    program = PROGRAM.format(tests=tests, store=str(tmp_path), folder=str(tmp_path / "two"))
-    (tmp_path / "program.py").write_text(textwrap.dedent(program))
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    subprocess.run([sys.executable, *launch, tmp_path / "program.py"], check=True, env=environment)
+    program = Program(tmp_path, tmp_path, tmp_path / "two", function=train_in_two_processes)
+    status, errors = program.end()
+    assert status == 0, errors
     train_all(tmp_path, tmp_path / "one")
     chunks = {}
     for folder in (tmp_path / "one").iterdir():
