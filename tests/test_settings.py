@@ -375,6 +375,8 @@ TOGETHER = [
     ([*PIECES, "lm.arpa=x.arpa"], "'lm.arpa' is x.arpa, a model of words; give text, lm.text,"),
     ([*PIECES, "lm.vocabulary=9"], "'lm.vocabulary' is 9; it must be null with lang.units=pieces"),
     (["lm.arpa=x", "lm.prune=1e-8"], "'lm.prune' is 1e-08; it must be null with lm.arpa"),
+    (["lm.arpa=x", "lm.text=y"], "'lm.text' is y; it must be null with lm.arpa"),
+    (["lm.arpa=x", "lm.vocabulary=9"], "'lm.vocabulary' is 9; it must be null with lm.arpa"),
     (["lm.min_counts=[1,1]"], "'lm.min_counts' has 2 numbers; it must have one for each of the 3"),
 ]
 
