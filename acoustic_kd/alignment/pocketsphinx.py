@@ -14,8 +14,6 @@ from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation, c
 from acoustic_kd.language.lexicon import CMU_PHONES, SILENCE, Lexicon
 from acoustic_kd.system.errors import UserError
 
-SAMPLE_RATE = 16000
-
 
 def bundled_lexicon() -> Path:
     """The English dictionary inside pocketsphinx's wheel (134k words)."""

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from acoustic_kd.alignment.dnn import DnnAligner
-from acoustic_kd.alignment.pocketsphinx import SAMPLE_RATE, PocketsphinxAligner
+from acoustic_kd.alignment.pocketsphinx import PocketsphinxAligner
 from acoustic_kd.alignment.segmentation import (
     AlignUtterance,
     Segmentation,
@@ -35,7 +35,7 @@ from acoustic_kd.experiment.words import spoken_words
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.frames import read_index
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon
-from acoustic_kd.settings import ModelConfig
+from acoustic_kd.settings import POCKETSPHINX_HZ, ModelConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.model import load_model, use_bfloat16
 
@@ -83,7 +83,7 @@ def _pocketsphinx(lexicon: Lexicon) -> AlignUtterance[Segmentation]:
     aligner = PocketsphinxAligner(lexicon)
 
     def align(utterance: Utterance, words: list[str], num_frames: int) -> Segmentation:
-        waveform = read_audio(utterance, SAMPLE_RATE)
+        waveform = read_audio(utterance, POCKETSPHINX_HZ)
         return aligner.align(utterance.id, words, waveform).resized_to(num_frames)
 
     return align

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from acoustic_kd.alignment.pocketsphinx import (
-    SAMPLE_RATE,
     AlignmentFailure,
     PocketsphinxAligner,
     bundled_lexicon,
@@ -15,6 +14,7 @@ from acoustic_kd.corpora import an4
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 from acoustic_kd.language.lexicon import CMU_PHONES, SILENCE, Lexicon, read_lexicon
+from acoustic_kd.settings import POCKETSPHINX_HZ
 from acoustic_kd.system.errors import UserError
 
 COUNT = 8
@@ -24,7 +24,7 @@ COUNT = 8
 def utterances(shared_data):
     """A few test utterances with their samples, short and long, of several speakers."""
     chosen = an4.read(shared_data / "an4").splits["test"][:: 130 // COUNT][:COUNT]
-    return [(u.id, u.text.split(), read_audio(u, SAMPLE_RATE)) for u in chosen]
+    return [(u.id, u.text.split(), read_audio(u, POCKETSPHINX_HZ)) for u in chosen]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_every_phone_lasts_and_all_of_them_last_as_long_as_the_sound(aligned, ut
         assert found.id == name
         assert found.durations.shape == (len(found.phones), 3)
         assert (found.durations.sum(1) >= 3).all() and (found.durations >= 0).all()
-        assert abs(len(found) - len(audio) / SAMPLE_RATE / SHIFT_SECONDS) <= 4
+        assert abs(len(found) - len(audio) / POCKETSPHINX_HZ / SHIFT_SECONDS) <= 4
 
 
 def test_silence_is_where_the_sound_is_faint(aligned, utterances):

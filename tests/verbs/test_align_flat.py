@@ -10,7 +10,7 @@ import soundfile
 from tiny_recipe import SETTINGS, TinyRecipe, write_kaldi_data
 
 from acoustic_kd.alignment.gmm_aligner import read_iteration
-from acoustic_kd.alignment.pocketsphinx import SAMPLE_RATE, PocketsphinxAligner, bundled_lexicon
+from acoustic_kd.alignment.pocketsphinx import PocketsphinxAligner, bundled_lexicon
 from acoustic_kd.alignment.segmentation import Segmentation, read_segmentations
 from acoustic_kd.corpora.demo_sentences import vocabulary
 from acoustic_kd.corpora.load import load
@@ -18,7 +18,7 @@ from acoustic_kd.corpora.utterances import SPLITS, Utterance, read_manifest
 from acoustic_kd.experiment.flat_start import ScoredSegmentation, without_outliers
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.language.lexicon import SILENCE, read_lexicon, write_lexicon
-from acoustic_kd.settings import CorpusConfig
+from acoustic_kd.settings import POCKETSPHINX_HZ, CorpusConfig
 
 SPEECH = CorpusConfig(
     demo_train_voices=3,
@@ -40,15 +40,15 @@ def spoil(folder: Path, utterances: dict[str, Utterance]) -> None:
     others = (n for n in texts if n != WRONG and texts[n].split()[0] != texts[WRONG].split()[0])
     texts[WRONG] = texts[min(others, key=lambda n: abs(len(texts[n]) - length))]
     # A minute of speech of which one word is transcribed.
-    talk = [read_audio(u, SAMPLE_RATE) for u in utterances.values() if u.speaker == "f1"]
-    minute = np.concatenate(talk)[: 60 * SAMPLE_RATE]
-    soundfile.write(folder / "train" / f"{MINUTE}.wav", minute, SAMPLE_RATE)
+    talk = [read_audio(u, POCKETSPHINX_HZ) for u in utterances.values() if u.speaker == "f1"]
+    minute = np.concatenate(talk)[: 60 * POCKETSPHINX_HZ]
+    soundfile.write(folder / "train" / f"{MINUTE}.wav", minute, POCKETSPHINX_HZ)
     texts[MINUTE] = "TOMORROW"
     # Long silences around speech whose transcript is right.
-    noise = np.random.default_rng(0).normal(0, 1e-3, 20 * SAMPLE_RATE).astype(np.float32)
-    speech = read_audio(utterances[PAUSED], SAMPLE_RATE)
+    noise = np.random.default_rng(0).normal(0, 1e-3, 20 * POCKETSPHINX_HZ).astype(np.float32)
+    speech = read_audio(utterances[PAUSED], POCKETSPHINX_HZ)
     paused = np.concatenate([noise, speech + noise[: len(speech)], noise])
-    soundfile.write(folder / "train" / f"{PAUSED}.wav", paused, SAMPLE_RATE)
+    soundfile.write(folder / "train" / f"{PAUSED}.wav", paused, POCKETSPHINX_HZ)
     texts[FOREIGN] = "XYZZY"
     text.write_text("".join(f"{name} {said}\n" for name, said in texts.items()))
 
@@ -115,7 +115,7 @@ def test_boundaries_are_near_those_of_a_trained_model(aligned):
     found = segmentations(aligned)
     for utterance in [u for u in utterances if u.id in found and u.id != PAUSED][::4]:
         words, mine = utterance.text.split(), found[utterance.id]
-        other = trained.align(utterance.id, words, read_audio(utterance, SAMPLE_RATE))
+        other = trained.align(utterance.id, words, read_audio(utterance, POCKETSPHINX_HZ))
         spoken = [tuple(p for p in s.phones if p != SILENCE) for s in (mine, other)]
         if spoken[0] == spoken[1]:
             apart += np.abs(starts_of_phones(mine) - starts_of_phones(other)).tolist()

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pocketsphinx
 
-from acoustic_kd.alignment.pocketsphinx import SAMPLE_RATE, dictionary_text
+from acoustic_kd.alignment.pocketsphinx import dictionary_text
 from acoustic_kd.cli import exit_status
 from acoustic_kd.corpora.utterances import Utterance, read_manifest
 from acoustic_kd.decoding.graph.compile import arpa_words
@@ -27,6 +27,7 @@ from acoustic_kd.decoding.scoring import Score, score
 from acoustic_kd.experiment.outputs import graph_lexicon
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.features.audio import read_audio
+from acoustic_kd.settings import POCKETSPHINX_HZ
 from acoustic_kd.system.files import write_json
 from acoustic_kd.system.parallel import cores, map_ordered
 
@@ -99,7 +100,7 @@ def decode_share(
     )
     words, seconds, audio = {}, 0.0, 0.0
     for utterance in utterances:
-        samples = read_audio(utterance, SAMPLE_RATE)
+        samples = read_audio(utterance, POCKETSPHINX_HZ)
         data = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16).tobytes()
         begin = time.perf_counter()
         decoder.reinit_feat()
@@ -107,7 +108,7 @@ def decode_share(
         decoder.process_raw(data, full_utt=True)
         decoder.end_utt()
         seconds += time.perf_counter() - begin
-        audio += len(samples) / SAMPLE_RATE
+        audio += len(samples) / POCKETSPHINX_HZ
         hypothesis = decoder.hyp()
         words[utterance.id] = hypothesis.hypstr.split() if hypothesis else []
     return words, seconds, audio
