@@ -24,7 +24,8 @@ from acoustic_kd.alignment.tree import cepstra
 from acoustic_kd.alignment.viterbi import Transcripts
 from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.outputs import normalised, read_split, with_frames
+from acoustic_kd.experiment.normalised import normalised, with_frames
+from acoustic_kd.experiment.outputs import read_split
 from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import shard_paths, write_store
 from acoustic_kd.language.lexicon import SILENCE, Lexicon

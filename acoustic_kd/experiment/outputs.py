@@ -11,10 +11,8 @@ from acoustic_kd.alignment.segmentation import Segmentation, read_segmentations
 from acoustic_kd.alignment.senones import SenoneInventory, read_inventory
 from acoustic_kd.corpora.utterances import Exclusion, Utterance, check_excluded, read_manifest
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.features.fbank import copy_mark, original_id
 from acoustic_kd.features.frames import Classes, read_utterances, shard_paths
 from acoustic_kd.features.frames import FrameSequence as Frames
-from acoustic_kd.features.normalise import gather_moments, grouping
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json, write_jsonl
@@ -119,45 +117,3 @@ def stored_frames(directory: Path) -> Iterator[Frames]:
     """The utterances of a store, shard by shard."""
     for path in shard_paths(directory):
         yield from read_utterances(path)
-
-
-def normalised(experiment: Experiment, split: str) -> Iterator[Frames]:
-    """The frames of a split, normalised over each group of `features.normalise`."""
-    return normalised_store(experiment, experiment.path("features"), split)
-
-
-def with_frames(
-    experiment: Experiment, split: str, utterances: list[Utterance]
-) -> Iterator[tuple[Utterance, np.ndarray]]:
-    """The utterances that have features, each with its normalised frames [T, D].
-
-    Copies at other vocal tract lengths are left out: they have the alignment of their original.
-    """
-    by_id = {utterance.id: utterance for utterance in utterances}
-    for frames in normalised(experiment, split):
-        if frames.id in by_id:
-            yield by_id[frames.id], frames.features
-
-
-def normalised_store(experiment: Experiment, features: Path, split: str) -> Iterator[Frames]:
-    """The frames of the store `features`/`split`, normalised over each group.
-
-    Global moments are those of `features`/train; others are those of the speaker or utterance.
-    """
-    method = experiment.config.features.normalise
-    group = grouping(method)
-    source = "train" if method == "global" else split
-    speakers = {
-        name: {u.id: u.speaker for u in read_split(experiment, name)} for name in {source, split}
-    }
-
-    def key(name: str, part: str) -> tuple[str, str]:
-        # A VTLP copy sounds like another speaker.
-        return group(name, speakers[part][original_id(name)]), copy_mark(name)
-
-    moments = gather_moments(
-        (key(u.id, source), u.features) for u in stored_frames(features / source)
-    )
-    for utterance in stored_frames(features / split):
-        group_moments = moments[key(utterance.id, split)]
-        yield Frames(utterance.id, group_moments.normalise(utterance.features), None)

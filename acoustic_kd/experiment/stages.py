@@ -25,12 +25,12 @@ STAGES: dict[str, Stage] = {
         Stage("features", "features", ("corpus",)),
         Stage(
             "align", "align", ("corpus", "features"),
-            sources="experiment.aligning_models:align_sources",
+            sources="experiment.aligning_models:align_sources", format=2,
         ),
-        Stage("senones", "senones", ("corpus", "features", "align")),
-        Stage("frames", "frames", ("corpus", "features", "align", "senones")),
+        Stage("senones", "senones", ("corpus", "features", "align"), format=2),
+        Stage("frames", "frames", ("corpus", "features", "align", "senones"), format=2),
         Stage("train", "members", ("frames",), whole=False, distributed=True, parts="members"),
-        Stage("copies", "copies", ("corpus", "features", "frames")),
+        Stage("copies", "copies", ("corpus", "features", "frames"), format=2),
         Stage(
             "soft-targets", "soft_targets", ("frames", "copies", "train"),
             sources="experiment.kaldi_targets:posterior_sources",

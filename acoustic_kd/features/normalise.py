@@ -1,30 +1,70 @@
-"""Mean and variance normalisation of features, over speakers, utterances or all frames."""
+"""Mean and variance normalisation of features, over speakers, utterances or all frames.
+
+What lies between and beside the words may be anything from the noise of a room to digital zeros,
+and its share differs from recording to recording. A voice activity detector keeps it away from the
+speech: frames far below the speaker's loudest one are silence, and do not count in the moments.
+"""
 
 from collections.abc import Callable, Hashable, Iterable
 
 import numpy as np
 
+SILENCE_BELOW = 12.0  # of log energy: 52 dB below the loudest frame; a room is mostly louder
+SILENCE_FLOOR = -2.0  # standard deviations from the mean: the pauses of a quiet room
+UNKNOWN_LEVEL = -np.inf  # of features that may be no log energies: no frame is silence
+
+
+def level(frames: np.ndarray) -> np.ndarray:
+    """The mean log energy of each of the frames [T, D]."""
+    levels: np.ndarray = frames.mean(1)
+    return levels
+
+
+def loudest_levels(items: Iterable[tuple[Hashable, np.ndarray]]) -> dict[Hashable, float]:
+    """The level of the loudest frame of each group, from (group, frames [T, D]) pairs."""
+    levels: dict[Hashable, float] = {}
+    for group, frames in items:
+        loudest = float(level(frames).max(initial=-np.inf))
+        levels[group] = max(levels.get(group, -np.inf), loudest)
+    return levels
+
+
+def silent(frames: np.ndarray, loudest: float) -> np.ndarray:
+    """Which of the frames [T, D] are silence, bool [T].
+
+    Args:
+        loudest: the level of the speaker's loudest frame, or UNKNOWN_LEVEL.
+    """
+    return np.asarray(level(frames) < loudest - SILENCE_BELOW)
+
 
 class Moments:
-    """Mean and variance of frames, summed in float64 in one pass."""
+    """Mean and variance of all frames that are no silence, summed in float64 in one pass."""
 
     def __init__(self, dimension: int) -> None:
         self.count = 0
         self.sum = np.zeros(dimension)
         self.squares = np.zeros(dimension)
 
-    def add(self, frames: np.ndarray) -> None:
-        """Add `frames` [T, D]."""
-        frames = frames.astype(np.float64)
+    def add(self, frames: np.ndarray, loudest: float) -> None:
+        """Add `frames` [T, D] of a speaker; `loudest` is as for `silent`."""
+        frames = frames[~silent(frames, loudest)].astype(np.float64)
         self.count += len(frames)
         self.sum += frames.sum(0)
         self.squares += np.square(frames).sum(0)
 
-    def normalise(self, frames: np.ndarray) -> np.ndarray:
-        """Scale `frames` [T, D] to zero mean and unit variance by these moments; float32."""
+    def normalise(self, frames: np.ndarray, loudest: float) -> np.ndarray:
+        """Scale `frames` [T, D] to zero mean and unit variance by these moments; float32.
+
+        The logarithm of digital silence is arbitrary and far from all that a model learns from, so
+        features of silence are raised to SILENCE_FLOOR.
+        """
         mean = self.sum / self.count
         variance = np.maximum(self.squares / self.count - np.square(mean), 1e-6)
-        return ((frames - mean) / np.sqrt(variance)).astype(np.float32)
+        scaled = ((frames - mean) / np.sqrt(variance)).astype(np.float32)
+        quiet = silent(frames, loudest)
+        scaled[quiet] = np.maximum(scaled[quiet], np.float32(SILENCE_FLOOR))
+        return scaled
 
 
 def grouping(method: str) -> Callable[[str, str], str]:
@@ -41,9 +81,11 @@ def grouping(method: str) -> Callable[[str, str], str]:
     return groups[method]
 
 
-def gather_moments(items: Iterable[tuple[Hashable, np.ndarray]]) -> dict[Hashable, Moments]:
-    """Moments of each group from (group, frames [T, D]) pairs."""
+def gather_moments(
+    items: Iterable[tuple[Hashable, np.ndarray, float]],
+) -> dict[Hashable, Moments]:
+    """Moments of each group from (group, frames [T, D], level of the speaker's loudest frame)."""
     moments: dict[Hashable, Moments] = {}
-    for group, frames in items:
-        moments.setdefault(group, Moments(frames.shape[1])).add(frames)
+    for group, frames, loudest in items:
+        moments.setdefault(group, Moments(frames.shape[1])).add(frames, loudest)
     return moments

@@ -23,13 +23,13 @@ from acoustic_kd.experiment.aligning_models import AligningModels, check_same_fe
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.flat_start import align_from_flat_start
 from acoustic_kd.experiment.kaldi_targets import run_pdf_align, takes_pdfs
+from acoustic_kd.experiment.normalised import with_frames
 from acoustic_kd.experiment.outputs import (
     LEXICON,
     check_kept,
     read_split,
     read_statistics,
     report_exclusions,
-    with_frames,
 )
 from acoustic_kd.experiment.words import spoken_words
 from acoustic_kd.features.audio import read_audio

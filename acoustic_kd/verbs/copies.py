@@ -10,7 +10,8 @@ from functools import partial
 
 from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.outputs import UNLABELLED, normalised_store, read_split
+from acoustic_kd.experiment.normalised import normalised_store
+from acoustic_kd.experiment.outputs import UNLABELLED, read_split
 from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.fbank import log_mels, original_id, vtlp_id

@@ -16,7 +16,8 @@ from acoustic_kd.decoding.search import SearchSettings
 from acoustic_kd.decoding.workers import DecodeFunction, decoder_pool
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import Recogniser, System, systems
-from acoustic_kd.experiment.outputs import frame_targets, inventory_of, normalised, read_split
+from acoustic_kd.experiment.normalised import normalised
+from acoustic_kd.experiment.outputs import frame_targets, inventory_of, read_split
 from acoustic_kd.features.frames import FrameSequence
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.reports.frame_figures import TEMPERATURES, Example, FrameFigures

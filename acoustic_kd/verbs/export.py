@@ -21,8 +21,9 @@ from torch import nn
 from acoustic_kd.corpora.utterances import EVALUATION_SPLITS
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import Recogniser, find_system
+from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.options import add_finished_experiment
-from acoustic_kd.experiment.outputs import inventory_of, normalised
+from acoustic_kd.experiment.outputs import inventory_of
 from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 from acoustic_kd.settings import WINDOW_SECONDS

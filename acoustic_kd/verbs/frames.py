@@ -7,13 +7,8 @@ import numpy as np
 from acoustic_kd.corpora.utterances import SPLITS, UNTRANSCRIBED
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import pdf_labels, takes_pdfs
-from acoustic_kd.experiment.outputs import (
-    STATISTICS,
-    FrameLabels,
-    inventory_of,
-    normalised,
-    read_aligned,
-)
+from acoustic_kd.experiment.normalised import normalised
+from acoustic_kd.experiment.outputs import STATISTICS, FrameLabels, inventory_of, read_aligned
 from acoustic_kd.experiment.transfer_set import all_splits
 from acoustic_kd.features.fbank import original_id
 from acoustic_kd.features.frames import Classes, write_store

@@ -12,8 +12,9 @@ import numpy as np
 
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import Recogniser, find_system
+from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.options import add_finished_experiment
-from acoustic_kd.experiment.outputs import STATISTICS, frame_targets, normalised
+from acoustic_kd.experiment.outputs import STATISTICS, frame_targets
 from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
 from acoustic_kd.experiment.transfer_set import all_splits
 from acoustic_kd.kaldi.objects import write_archive

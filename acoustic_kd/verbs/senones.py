@@ -3,7 +3,8 @@
 from acoustic_kd.alignment.tree import Statistics, build_tree
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import run_pdf_senones, takes_pdfs
-from acoustic_kd.experiment.outputs import INVENTORY, LEXICON, normalised, read_aligned
+from acoustic_kd.experiment.normalised import normalised
+from acoustic_kd.experiment.outputs import INVENTORY, LEXICON, read_aligned
 from acoustic_kd.language.lexicon import SILENCE, read_lexicon
 from acoustic_kd.system.parallel import progress
 

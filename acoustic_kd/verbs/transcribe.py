@@ -22,12 +22,13 @@ from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.search import Decoder, SearchSettings
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import Recogniser, find_system
+from acoustic_kd.experiment.normalised import Normaliser
 from acoustic_kd.experiment.options import add_finished_experiment
-from acoustic_kd.experiment.outputs import graph_lexicon, inventory_of, stored_frames
+from acoustic_kd.experiment.outputs import graph_lexicon, inventory_of
 from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
 from acoustic_kd.features.audio import AudioError
-from acoustic_kd.features.fbank import SHIFT_SECONDS, original_id
-from acoustic_kd.features.normalise import Moments, gather_moments
+from acoustic_kd.features.fbank import SHIFT_SECONDS
+from acoustic_kd.features.normalise import Moments, loudest_levels
 from acoustic_kd.features.recordings import recording_features
 from acoustic_kd.language.lexicon import SILENCE
 from acoustic_kd.language.pieces import Joiner
@@ -112,12 +113,13 @@ class Transcriber:
         features = recording_features(path, self.experiment.config.features)
         pieces = cut(features)
         moments = self.moments
+        loudest = loudest_levels([("", features)])[""]
         if moments is None:
             moments = Moments(features.shape[1])
             for piece in pieces:
-                moments.add(features[piece])
+                moments.add(features[piece], loudest)
         for piece in pieces:  # in place: a long recording is held once
-            features[piece] = moments.normalise(features[piece])
+            features[piece] = moments.normalise(features[piece], loudest)
         speech = False
         for piece in pieces:
             posteriors = self.recogniser.posteriors(features, piece)
@@ -134,10 +136,7 @@ def _global_moments(experiment: Experiment) -> Moments | None:
     """The moments of train for global normalisation; None otherwise."""
     if experiment.config.features.normalise != "global":
         return None
-    frames = stored_frames(experiment.path("features") / "train")
-    # VTLP copies are normalised separately.
-    originals = (utterance for utterance in frames if utterance.id == original_id(utterance.id))
-    return gather_moments(("", utterance.features) for utterance in originals)[""]
+    return Normaliser(experiment, experiment.path("features"), "train").moments["", ""]
 
 
 def cut(

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.fbank import CACHED_FRAMES, log_mel, log_mels, original_id, vtlp_id
-from acoustic_kd.features.normalise import gather_moments, grouping
+from acoustic_kd.features.normalise import (
+    SILENCE_FLOOR,
+    UNKNOWN_LEVEL,
+    gather_moments,
+    grouping,
+    loudest_levels,
+)
 from acoustic_kd.settings import FeatureConfig
 
 CONFIG = FeatureConfig()
@@ -122,13 +128,15 @@ def test_copies_are_named_after_their_utterance():
 def test_moments_give_each_group_mean_zero_and_variance_one():
     rng, groups = np.random.default_rng(0), {"low": (12, 3), "high": (100, 9)}
     parts = [
-        (group, rng.normal(*groups[group], (n, 5)).astype(np.float32))
+        (group, rng.normal(*groups[group], (n, 5)).astype(np.float32), UNKNOWN_LEVEL)
         for n in (3, 100, 41)
         for group in groups
     ]
     moments = gather_moments(parts)
     for group in groups:
-        own = np.concatenate([moments[name].normalise(p) for name, p in parts if name == group])
+        own = np.concatenate(
+            [moments[name].normalise(p, level) for name, p, level in parts if name == group]
+        )
         assert own.dtype == np.float32
         np.testing.assert_allclose(own.mean(0), 0, atol=1e-5)
         np.testing.assert_allclose(own.var(0), 1, atol=1e-4)
@@ -136,7 +144,30 @@ def test_moments_give_each_group_mean_zero_and_variance_one():
 
 def test_a_constant_feature_becomes_zero_not_infinite():
     frames = np.full((10, 2), 7.5, np.float32)
-    np.testing.assert_array_equal(gather_moments([("a", frames)])["a"].normalise(frames), 0)
+    moments = gather_moments([("a", frames, 7.5)])["a"]
+    np.testing.assert_array_equal(moments.normalise(frames, 7.5), 0)
+
+
+@pytest.mark.parametrize("silence", [0.0, 0.03, "noise", "own file of noise"])
+@pytest.mark.parametrize("seconds", [0.05, 0.25, 3.0])
+@pytest.mark.parametrize("gain", [1.0, 0.001])
+def test_silence_changes_nothing_in_the_speech(silence, seconds, gain):
+    rate, rng = 16000, np.random.default_rng(0)
+    speech = noise(rate) * np.repeat(rng.uniform(0.01, 1, 20), rate // 20).astype(np.float32)
+    pause = np.full(int(seconds * rate), silence if isinstance(silence, float) else 0, np.float32)
+    if isinstance(silence, str):
+        pause += rng.integers(-1, 2, len(pause)) / 32768
+    parts = [[speech, pause]] if silence != "own file of noise" else [[speech], [pause]]
+    alone = log_mel(speech * gain, FeatureConfig())
+    frames = [log_mel(np.concatenate(part) * gain, FeatureConfig()) for part in parts]
+    expected, found = (
+        gather_moments(("", f, loudest) for f in group)[""].normalise(group[0], loudest)
+        for group, loudest in (
+            (group, loudest_levels(("", f) for f in group)[""]) for group in ([alone], frames)
+        )
+    )
+    np.testing.assert_allclose(found[: len(alone)], expected, atol=0.2)
+    assert found[len(alone) + 3 :].min(initial=0) >= SILENCE_FLOOR
 
 
 def test_normalisation_is_over_speakers_utterances_or_all():

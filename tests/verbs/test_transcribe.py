@@ -16,13 +16,13 @@ from acoustic_kd.cli import exit_status
 from acoustic_kd.corpora.utterances import Utterance, read_manifest, write_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.outputs import UNLABELLED, normalised, stored_frames
+from acoustic_kd.experiment.normalised import Normaliser, normalised
+from acoustic_kd.experiment.outputs import UNLABELLED
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.features.audio import AudioError
 from acoustic_kd.features.fbank import vtlp_id
 from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
-from acoustic_kd.features.normalise import gather_moments
 from acoustic_kd.features.recordings import recording_features
 from acoustic_kd.settings import Config, FeatureConfig
 from acoustic_kd.verbs import transcribe as module
@@ -43,8 +43,8 @@ def transcriber(finished_recipe):
 @pytest.mark.parametrize("model", ["distilled/01", "distilled/control", "members/02", "ensemble"])
 def test_words_are_those_of_the_decode_stage(finished_recipe, spoken, model):
     transcriber = Transcriber(finished_recipe.directory, model)
-    stored = stored_frames(finished_recipe.directory / "features" / "test")
-    transcriber.moments = gather_moments(("", u.features) for u in stored)[""]  # the speaker's
+    features = finished_recipe.directory / "features"
+    (transcriber.moments,) = Normaliser(finished_recipe, features, "test").moments.values()
     names = {"distilled/01": "distilled-01", "members/02": "member-02", "ensemble": "ensemble"}
     folder = finished_recipe.directory / "decode" / names.get(model, "control")
     expected = read_transcripts(folder / "test.txt")
