@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from acoustic_kd.corpora.utterances import Corpus, Exclusion, Utterance, normalise_text
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_lines, unique
+from acoustic_kd.system.text import read_lines, unique
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".sph", ".raw")
 _TRANSCRIPT = re.compile(r"^(?P<words>.*)\((?P<id>[^()\s]+)\)\s*$")

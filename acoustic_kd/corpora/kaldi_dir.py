@@ -28,7 +28,7 @@ from acoustic_kd.corpora.utterances import (
 )
 from acoustic_kd.kaldi.archives import parse_place
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_lines, unique
+from acoustic_kd.system.text import read_lines, unique
 
 SOUND, FEATURES = "wav.scp", "feats.scp"
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # tabs may separate

@@ -24,7 +24,7 @@ from acoustic_kd.corpora.utterances import (
     normalise_text,
 )
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_lines, unique
+from acoustic_kd.system.text import read_lines, unique
 
 _RECORDING = {"id": str, "sources": list, "duration": (int, float)}
 _SUPERVISION = {"id": str, "recording_id": str, "start": (int, float), "duration": (int, float)}

@@ -21,7 +21,7 @@ from acoustic_kd.corpora.utterances import (
     normalise_text,
 )
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_lines, unique
+from acoustic_kd.system.text import read_lines, unique
 
 DOWNLOADS = Path("exp") / "librispeech-data"  # if no folder is given
 _UNEXPECTED = re.compile("[^A-Z' ]")  # in a transcript

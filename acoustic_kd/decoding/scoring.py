@@ -14,7 +14,7 @@ import kaldialign
 import numpy as np
 
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_lines
+from acoustic_kd.system.text import read_lines
 
 REPLICATIONS = 10_000
 SEED = 0

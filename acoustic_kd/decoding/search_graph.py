@@ -6,7 +6,8 @@ import numpy as np
 
 from acoustic_kd.decoding.graph.fst import STATE, FstRecords, concatenated_ranges, map_fst
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_json, read_lines
+from acoustic_kd.system.files import read_json
+from acoustic_kd.system.text import read_lines
 
 
 class SearchGraph:

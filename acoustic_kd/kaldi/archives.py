@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 
 from acoustic_kd.kaldi.objects import Damaged, Kind, read_key, read_object
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_lines
+from acoustic_kd.system.text import read_lines
 
 GZIP = b"\x1f\x8b"
 MAX_ROWS_PAST_END = 3  # of a range, beyond the matrix's last row (Kaldi: util/kaldi-holder.cc)

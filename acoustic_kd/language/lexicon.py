@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_lines, write_text
+from acoustic_kd.system.files import write_text
+from acoustic_kd.system.text import read_lines
 
 SILENCE = "SIL"
 EXACT_HEADER = ";;; words and units exactly as written"  # first line of ours
+_COMMENT = r"^;;;.*|(?:^|(?<=\s))#.*"
+_COMMENTS = re.compile(_COMMENT.encode(), re.MULTILINE)  # CMU's own are in Latin-1
 _VARIANT = re.compile(r"\(\d+\)$")
 CMU_VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH",
               "UW")  # fmt: skip
@@ -60,7 +63,7 @@ def read_lexicon(path: Path, upper: bool = True) -> Lexicon:
     a vowel of CMU's (a tone). After a first line `EXACT_HEADER`, words and phones are read as they
     stand. Words that consist of silence are left out.
     """
-    lines = list(read_lines(path, "lexicon", errors="replace"))  # CMU's own is in Latin-1
+    lines = list(read_lines(path, "lexicon", _COMMENTS))
     exact = bool(lines) and lines[0][1] == EXACT_HEADER
     rows = list(_exact_rows(lines[1:]) if exact else _plain_rows(lines, upper))
     written = {phone for _, _, phones in rows for phone in phones}

@@ -1,24 +1,21 @@
 """Training text of language models: a sentence a line, each line checked when it is read."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from acoustic_kd.language.arpa import BOS, EOS
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_lines
+from acoustic_kd.system.text import read_lines
 
-# Control characters other than line ends and tabs; and U+FFFD, which replaces undecodable bytes.
-_UNEXPECTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd\ufeff]")
 _SENTENCE_MARKS = frozenset((BOS, EOS))
 
 
 class TextFile:
-    """The sentences of a UTF-8 file, plain or `.gz`, as lists of words; each loop reads it again.
+    """The sentences of a text file (`read_lines`) as lists of words; each loop reads it again.
 
-    Empty lines are skipped. A line with a control character is refused, and one with <s> or </s>,
-    which a language model adds itself.
+    Empty lines are skipped. A line with <s> or </s>, which a language model adds itself, is
+    refused.
     """
 
     def __init__(
@@ -32,9 +29,8 @@ class TextFile:
 
     def __iter__(self) -> Iterator[list[str]]:
         for where, line in read_lines(self.path, self.setting):
-            if unexpected := _UNEXPECTED.search(line):
-                code = f"U+{ord(unexpected[0]):04X}"
-                raise UserError(f"{where}: character {code} in it; give text, a sentence a line")
+            if "\ufffd" in line:
+                raise UserError(f"{where}: U+FFFD stands for lost characters; make the text again")
             words = line.split()
             if not _SENTENCE_MARKS.isdisjoint(words):
                 raise UserError(f"{where}: <s> or </s> in it; remove these marks")

@@ -1,21 +1,18 @@
 """Files that are written completely or not at all, locks on directories, and checksums."""
 
 import fcntl
-import gzip
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from acoustic_kd.system.errors import UserError
 
 TEMPORARY = ".*.tmp"  # the names of files that are being written
 END_BYTES = 1 << 14  # half a second of 16-bit samples
-_Value = TypeVar("_Value")
 
 
 @contextmanager
@@ -201,44 +198,6 @@ def jsonl_rows(path: Path) -> Iterator[Any]:
             except ValueError:
                 raise UserError(f"{path}:{number}: not valid JSON") from None
             yield row
-
-
-def read_lines(path: Path, kind: str = "", errors: str = "strict") -> Iterator[tuple[str, str]]:
-    """Read a text file of the user, plain or `.gz`: yield ("PATH:LINE", line without its end).
-
-    Lines end at a newline alone: transcripts may hold other characters that Unicode calls line
-    ends. A byte order mark, with which some editors begin a file, is dropped.
-
-    Args:
-        kind: what messages call the file; it stands before the path.
-        errors: of `bytes.decode`: "replace" reads files in older encodings, too.
-    """
-    name = f"{kind} {path}".lstrip()
-    try:
-        with gzip.open(path) if str(path).endswith(".gz") else Path(path).open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                where = f"{name}:{number}"
-                try:
-                    text = line.decode(errors=errors)
-                except UnicodeDecodeError as error:
-                    wrong = f"byte 0x{line[error.start]:02x} is not UTF-8"
-                    raise UserError(f"{where}: {wrong}; convert the file") from None
-                text = text.removeprefix("\ufeff") if number == 1 else text
-                yield where, text.removesuffix("\n").removesuffix("\r")
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise UserError(f"{name}: damaged .gz file; fetch or make it again") from None
-    except OSError as error:
-        raise UserError(f"{name}: cannot be read ({error.strerror})") from None
-
-
-def unique(rows: Iterable[tuple[str, str, _Value]]) -> Iterator[tuple[str, str, _Value]]:
-    """Pass on rows ("PATH:LINE", id, value) of a file; refuse an id that comes twice."""
-    seen = set()
-    for where, key, value in rows:
-        if key in seen:
-            raise UserError(f"{where}: duplicate id '{key}'; keep one of the lines")
-        seen.add(key)
-        yield where, key, value
 
 
 def json_sha256(value: Any) -> str:

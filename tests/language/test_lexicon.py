@@ -51,7 +51,7 @@ def test_phones_that_are_not_cmu_s_stay_apart(read, tmp_path, text, phones):
 def test_marks_encodings_and_case(read):
     assert read("\ufeffA AH\n").entries == {"A": (("AH",),)}
     assert "read" in read("read R IY D\n", upper=False)
-    assert "A" in read(b"CAF\xc9 K\nA AH\n")  # Latin-1, as CMU's own
+    assert "A" in read(b";;; D\xc9J\xc0\nA AH # \xc0\n")  # comments in Latin-1, as CMU's own
 
 
 def test_what_is_written_exactly_is_read_exactly(tmp_path):
@@ -77,6 +77,7 @@ def test_restricted_to():
         (";;; a comment alone\n", "no words in it"),
         ("!SIL SIL\n", "no words in it"),  # a word that is silence is left out
         ("A 1.0 EY\n", r"words\.dict:1: word 'A' has a probability, 1\.0, before its phones"),
+        (b"A EY\nCAF\xc9 K AH F EY\n", r"words\.dict:2: byte 0xc9 is not UTF-8; convert the file"),
         ("A EY\nB b sil\n", r"words\.dict:2: word 'B' has the phone SIL, which is silence"),
     ],
 )

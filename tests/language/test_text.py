@@ -22,11 +22,10 @@ def test_sentences_again_and_again(tmp_path, name):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"GO\nGO \x07ON\n", ":2: character U+0007 in it; give text"),
-        (b"GO\nGO\x00", ":2: character U+0000 in it"),
-        ("GO\x85ON".encode(), ":1: character U+0085 in it"),
-        ("GO \ufffd".encode(), ":1: character U+FFFD in it"),
-        ("GO\n\ufeffON".encode(), ":2: character U+FEFF in it"),
+        (b"GO\nGO \x07ON\n", ":2: control character U+0007; remove it"),
+        (b"GO\nGO\x00", ":2: control character U+0000"),
+        ("GO\x85ON".encode(), ":1: control character U+0085"),
+        ("GO \ufffd".encode(), ":1: U+FFFD stands for lost characters"),
         (b"GO\nNA\xcfVE\n", ":2: byte 0xcf is not UTF-8; convert the file"),
         (b"<s> GO </s>\n", ":1: <s> or </s> in it; remove these marks"),
         (b"", ": no words in it"),
@@ -47,9 +46,9 @@ def test_damaged_and_missing_files(tmp_path):
     whole = gzip.compress(b"".join(b"GO ON %d\n" % n for n in range(5000)))
     middle = len(whole) // 2
     damaged = whole[:middle] + b"\xff" * 30 + whole[middle + 30 :]
-    for content in (damaged, whole[:middle], whole[:-1], b"no gzip"):
+    for content in (damaged, whole[:middle], whole[:-1]):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=f"^text {path}: damaged .gz file; fetch or make"):
+        with pytest.raises(UserError, match=f"^text {path}: damaged compressed file; fetch"):
             list(TextFile(path))
     for missing in (tmp_path / "none", tmp_path):
         with pytest.raises(UserError, match=f"^text {missing}: cannot be read"):
