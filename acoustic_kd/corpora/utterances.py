@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from acoustic_kd.system.characters import straight_apostrophes, visible
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import jsonl_rows, write_jsonl
 
@@ -54,8 +55,11 @@ class Corpus:
 
 
 def normalise_text(text: str) -> str:
-    """Put words in upper case, with one space between them."""
-    return " ".join(text.upper().split())
+    """Words in upper case with one space between them, in the form that `visible` gives them.
+
+    Every apostrophe becomes U+0027. Applied twice, it changes nothing more.
+    """
+    return " ".join(straight_apostrophes(visible(visible(text).upper())).split())
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:

@@ -36,7 +36,7 @@ from acoustic_kd.settings import Config
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import atomic_path, file_sha256
 
-MIN_KNOWN_SHARE = 0.01  # of the words of a text; fewer are in another language, or in lower case
+MIN_KNOWN_SHARE = 0.01  # of the words of a text; fewer are in another language
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _check_known(text: TextFile, counts: Counter[str], lexicon: Lexicon) -> None
         first = shortened_list(most_frequent(counts, 6))
         raise UserError(
             f"{text.setting} {text.path}: {known} of its {counts.total()} words are in the lexicon "
-            f"({first} are not): is it in upper case, as transcripts are, and of the same language?"
+            f"({first} are not); give text of the same language"
         )
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from acoustic_kd.alignment.senones import read_inventory
-from acoustic_kd.corpora.utterances import Normalise, Utterance
+from acoustic_kd.corpora.utterances import Normalise, Utterance, normalise_text
 from acoustic_kd.decoding.graph.contexts import STATES
 from acoustic_kd.experiment.aligning_models import AligningModels, find_models
 from acoustic_kd.experiment.experiment import Experiment
@@ -29,9 +29,11 @@ def is_spelled(config: Config) -> bool:
     return config.lang.units != "phones"
 
 
-def normaliser(config: Config) -> Normalise | None:
-    """The function that normalises text; None: words are written as in the lexicon."""
-    return partial(normalise_spelled, case=config.lang.case) if is_spelled(config) else None
+def normaliser(config: Config) -> Normalise:
+    """The function that normalises transcripts, text and words of language models."""
+    return (
+        partial(normalise_spelled, case=config.lang.case) if is_spelled(config) else normalise_text
+    )
 
 
 def spelling_source(config: Config) -> dict[str, str]:

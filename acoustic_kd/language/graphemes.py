@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
-from acoustic_kd.language.normalise import APOSTROPHE, INNER
+from acoustic_kd.language.normalise import INNER
+from acoustic_kd.system.characters import APOSTROPHE
 from acoustic_kd.system.errors import UserError
 
 SPELLING_FORMAT = 3  # raised when words get other spellings

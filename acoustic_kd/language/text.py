@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from acoustic_kd.language.arpa import BOS, EOS
+from acoustic_kd.system.characters import visible
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.text import read_lines
 
@@ -22,7 +23,7 @@ class TextFile:
         self,
         path: Path,
         setting: str = "text",
-        normalise: Callable[[str], str] | None = None,
+        normalise: Callable[[str], str] = visible,
     ) -> None:
         """`setting`: what messages call the file; `normalise`: applied to each sentence."""
         self.path, self.setting, self._normalise = Path(path), setting, normalise
@@ -31,12 +32,9 @@ class TextFile:
         for where, line in read_lines(self.path, self.setting):
             if "\ufffd" in line:
                 raise UserError(f"{where}: U+FFFD stands for lost characters; make the text again")
-            words = line.split()
-            if not _SENTENCE_MARKS.isdisjoint(words):
+            if not _SENTENCE_MARKS.isdisjoint(line.split()):
                 raise UserError(f"{where}: <s> or </s> in it; remove these marks")
-            if words and self._normalise is not None:
-                words = self._normalise(" ".join(words)).split()
-            if words:
+            if words := self._normalise(line).split():
                 yield words
 
     def counts(self) -> Counter[str]:

@@ -50,6 +50,33 @@ def test_the_two_letters_i_of_turkish():
     assert normalise_spelled("i\u0307zmir", "turkic") == "İZMİR"
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("  far\tfrom\u00a0the\u3000garden ", "FAR FROM THE GARDEN"),
+        ("gardén gard\u0065\u0301n", "GARDÉN GARDÉN"),
+        ("FAR\u200b FR\u00adOM \ufeffTHE \u200eLIGHT\u2060 TU\ufe0fRN", "FAR FROM THE LIGHT TURN"),
+        ("FAR\u200bFROM", "FAR FROM"),
+        ("don\u2019t don\u02bct don\u2018t don`t don´t don\uff07t", " ".join(["DON'T"] * 6)),
+        ("ｌｉｇｈｔ ﬁne ｶﾞ", "LIGHT FINE ガ"),
+        ("straße ŉ", "STRASSE 'N"),
+        ("می\u200cخواهم க்\u200cஷ", "می\u200cخواهم க்\u200cஷ"),  # joiners that change letters
+        ("LI\u200dGHT\u200c می\u200c خواهم", "LIGHT می خواهم"),  # joiners that join nothing
+        ("5% <UNK> [NOISE] U.S.", "5% <UNK> [NOISE] U.S."),
+    ],
+)
+def test_words_of_a_lexicon_look_alike_only_if_they_are_alike(text, words):
+    assert normalise_text(text) == words
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=20))
+def test_words_of_a_lexicon_have_one_form(text):
+    once = normalise_text(text)
+    assert normalise_text(once) == once == " ".join(once.split())
+    assert normalise_text(unicodedata.normalize("NFD", text)) == once
+
+
 @settings(max_examples=500)
 @given(st.text(max_size=20), st.sampled_from(choices("lang.case")))
 def test_the_same_again_changes_nothing(text, case):
