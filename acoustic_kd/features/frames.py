@@ -1,29 +1,19 @@
-"""HDF5 frame shards: features and, where known, the target class of every frame.
+"""Frame stores: features and, where known, the target class of every frame.
 
-A store is a directory of shards `shard-00000.h5`, `shard-00001.h5`, …, each whole utterances:
-
-    features   [T, D]  float16 or float32, frames of all its utterances one after the other
-    targets    [T]     int32, the class of each frame (absent in an untranscribed store)
-    ids        [U]     UTF-8, the utterances
-    offsets    [U + 1] int64, utterance u is frames offsets[u] … offsets[u + 1] - 1
-
-with attributes `format`, `classes` (K) and `inventory` (hash of what the classes mean). An
+A store is a directory of shards `shard-00000.h5`, `shard-00001.h5`, …, each whole utterances. An
 utterance is any sequence of frames; MNIST's digits are utterances of one frame.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 
+from acoustic_kd.features.frame_shard import FrameShard, open_frames, write_frame_shard
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import atomic_path
 
-FORMAT = "acoustic_kd frames 1"
 NO_TARGET = -1  # target of a frame without a transcript, in memory only
 
 
@@ -64,23 +54,6 @@ def shard_paths(directory: Path) -> list[Path]:
     return paths
 
 
-@contextmanager
-def open_shard(path: Path, expected_format: str) -> Iterator[h5py.File]:
-    """Open a shard for reading; damage is a UserError, also within the block."""
-    try:
-        with h5py.File(path, "r") as file:
-            stored = file.attrs.get("format")
-            if stored != expected_format:
-                raise UserError(f"{path}: format is {stored!r}, expected '{expected_format}'")
-            yield file
-    except (OSError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split()).split("(")[-1].strip(")'\"")
-        raise UserError(
-            f"{path}: not a readable HDF5 file ({reason}); delete it and run the "
-            "stage that writes it"
-        ) from None
-
-
 def write_store(
     directory: Path,
     utterances: Iterable[FrameSequence],
@@ -95,47 +68,46 @@ def write_store(
         pending.append(utterance)
         frames += len(utterance.features)
         if frames >= shard_frames:
-            _write_shard(Path(directory) / f"shard-{number:05d}.h5", pending, classes, dtype)
+            _write(Path(directory) / f"shard-{number:05d}.h5", pending, classes, dtype)
             total, number, frames, pending = total + frames, number + 1, 0, []
     if pending:
-        _write_shard(Path(directory) / f"shard-{number:05d}.h5", pending, classes, dtype)
+        _write(Path(directory) / f"shard-{number:05d}.h5", pending, classes, dtype)
     return total + frames
 
 
-def _write_shard(path: Path, utterances: list[FrameSequence], classes: Classes, dtype: str) -> None:
+def _write(path: Path, utterances: list[FrameSequence], classes: Classes, dtype: str) -> None:
     lengths = [len(u.features) for u in utterances]
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["classes"] = classes.count
-        file.attrs["inventory"] = classes.inventory
-        features = np.concatenate([u.features for u in utterances])
-        file.create_dataset("features", data=features.astype(dtype))
-        targets = [u.targets for u in utterances if u.targets is not None]
-        if targets:
-            if [len(t) for t in targets] != lengths:
-                raise ValueError("targets and features of an utterance differ in length")
-            file.create_dataset("targets", data=np.concatenate(targets).astype(np.int32))
-        file.create_dataset("ids", data=[u.id for u in utterances], dtype=h5py.string_dtype())
-        file.create_dataset("offsets", data=np.concatenate([[0], np.cumsum(lengths)]))
+    targets = [u.targets for u in utterances if u.targets is not None]
+    if targets and [len(t) for t in targets] != lengths:
+        raise ValueError("targets and features of an utterance differ in length")
+    write_frame_shard(
+        path,
+        [u.id for u in utterances],
+        np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        np.concatenate([u.features for u in utterances]).astype(dtype),
+        np.concatenate(targets).astype(np.int32) if targets else None,
+        classes.count,
+        classes.inventory,
+    )
 
 
 def read_utterances(path: Path) -> Iterator[FrameSequence]:
     """The utterances of one shard, in order, with float32 features."""
-    with open_shard(path, FORMAT) as file:
-        features = file["features"][:].astype(np.float32)
-        targets = file["targets"][:] if "targets" in file else None
-        offsets = file["offsets"][:]
-        for number, name in enumerate(file["ids"].asstr()[:]):
-            span = slice(offsets[number], offsets[number + 1])
-            yield FrameSequence(name, features[span], None if targets is None else targets[span])
+    with open_frames(path) as shard:
+        features, targets = shard.read(slice(0, len(shard)))
+        ids, offsets = shard.ids, shard.offsets
+    for number, name in enumerate(ids):
+        span = slice(offsets[number], offsets[number + 1])
+        here = None if targets is None else targets[span]
+        yield FrameSequence(name, features[span].astype(np.float32), here)
 
 
 def count_frames(paths: list[Path]) -> int:
     """The number of frames of some shards, without reading them."""
     total = 0
     for path in paths:
-        with open_shard(path, FORMAT) as file:
-            total += len(file["features"])
+        with open_frames(path) as shard:
+            total += len(shard)
     return total
 
 
@@ -233,29 +205,50 @@ class Index:
 def read_index(paths: Path | list[Path]) -> Index:
     """Read the index of a store (its directory), or of shards of one or several stores."""
     paths = paths if isinstance(paths, list) else shard_paths(paths)
-    labelled, ids, lengths = [], [], []
-    stores: dict[Path, bool] = {}  # store → whether it has targets
-    kinds: dict[Classes, Path] = {}
+    shards = []  # closed: without their frames
     for path in paths:
-        with open_shard(path, FORMAT) as file:
-            kinds.setdefault(Classes(int(file.attrs["classes"]), file.attrs["inventory"]), path)
-            labelled.append("targets" in file)
-            if stores.setdefault(path.parent, labelled[-1]) != labelled[-1]:
-                raise UserError(f"{path.parent}: some shards have targets and some have none")
-            ids.append(file["ids"].asstr()[:])
-            lengths.append(np.diff(file["offsets"][:]))
-            dimension, number_bytes = file["features"].shape[1], file["features"].dtype.itemsize
-    if len(kinds) > 1:
-        (first, first_path), (second, path) = list(kinds.items())[:2]
-        raise UserError(
-            f"{path}: class inventory {second.inventory[:12]} ({second.count} classes) "
-            f"differs from {first.inventory[:12]} ({first.count}) in {first_path}"
-        )
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
-    names = [name for in_shard in ids for name in in_shard]
-    sizes = [len(in_shard) for in_shard in ids]
-    kind = next(iter(kinds))
-    return Index(paths, labelled, sizes, names, offsets, kind, dimension, number_bytes)
+        with open_frames(path) as shard:
+            shards.append(shard)
+    _check_same_store(shards)
+    lengths = [np.diff(shard.offsets) for shard in shards]
+    return Index(
+        paths,
+        [shard.labelled for shard in shards],
+        [len(shard.ids) for shard in shards],
+        [name for shard in shards for name in shard.ids],
+        np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
+        Classes(shards[0].count, shards[0].inventory),
+        shards[0].dimension,
+        max(shard.dtype.itemsize for shard in shards),
+    )
+
+
+def _check_same_store(shards: list[FrameShard]) -> None:
+    """Refuse shards that cannot be read together."""
+    first = shards[0]
+    homes: dict[str, Path] = {}
+    has_targets: dict[Path, bool] = {}
+    for shard in shards:
+        folder = shard.path.parent
+        kind, expected = (shard.count, shard.inventory), (first.count, first.inventory)
+        if has_targets.setdefault(folder, shard.labelled) != shard.labelled:
+            raise UserError(f"{folder}: some shards have targets and some have none")
+        if kind != expected:
+            raise UserError(
+                f"{shard.path}: class inventory {shard.inventory[:12]} ({shard.count} classes) "
+                f"differs from {first.inventory[:12]} ({first.count}) in {first.path}"
+            )
+        if shard.dimension != first.dimension:
+            raise UserError(
+                f"{shard.path}: frames of {shard.dimension} features, but {first.dimension} in "
+                f"{first.path}; write the store again"
+            )
+        for name in shard.ids:
+            if name in homes:
+                raise UserError(
+                    f"{shard.path}: duplicate utterance '{name}', also in {homes[name]}; keep one"
+                )
+            homes[name] = shard.path
 
 
 def read_frames(paths: Path | list[Path]) -> Frames:
@@ -265,12 +258,11 @@ def read_frames(paths: Path | list[Path]) -> Frames:
     """
     index = read_index(paths)
     features, targets = [], []
-    for path, labelled in zip(index.paths, index.labelled, strict=True):
-        with open_shard(path, FORMAT) as file:
-            features.append(torch.from_numpy(file["features"][:]))
-            if labelled:
-                targets.append(torch.from_numpy(file["targets"][:]).long())
-            else:
-                targets.append(torch.full((len(features[-1]),), NO_TARGET))
+    for path in index.paths:
+        with open_frames(path) as shard:
+            in_shard, labels = shard.read(slice(0, len(shard)))
+        features.append(torch.from_numpy(in_shard))
+        missing = np.full(len(in_shard), NO_TARGET, np.int64)
+        targets.append(torch.from_numpy(missing if labels is None else labels))
     known = torch.cat(targets) if any(index.labelled) else None
     return Frames(torch.cat(features), known, index.ids, index.offsets, index.classes)

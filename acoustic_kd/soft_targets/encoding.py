@@ -64,6 +64,8 @@ class Encoding:
         elif name == "top-p":
             # All classes but one say as much as all: the last one has the missing mass.
             kept = min(kept, count - 1)
+        elif name == "sampled" and self.bits == 8 and kept > 255:
+            raise UserError(f"{kept} draws need 16 bits; set soft_targets.bits=16")
         mass = self.kept_mass if name == "top-p" else 1.0
         return replace(
             self, name=name, kept_classes=kept, kept_mass=mass,

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acoustic_kd.soft_targets.shard import FORMAT, Header
+from acoustic_kd.soft_targets.header import Header
+from acoustic_kd.soft_targets.shard import FORMAT
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256, read_json, sha256, write_json

@@ -9,8 +9,9 @@ import torch
 
 from acoustic_kd.features.frames import Frames, Index, shard_paths
 from acoustic_kd.soft_targets.encoding import ZERO_CODE, Encoding
+from acoustic_kd.soft_targets.header import Header
 from acoustic_kd.soft_targets.manifest import check_pair, read_entry
-from acoustic_kd.soft_targets.shard import Header, Shard, open_soft_targets
+from acoustic_kd.soft_targets.shard import Shard, open_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets, as_signed_bits
 from acoustic_kd.system.errors import UserError
 

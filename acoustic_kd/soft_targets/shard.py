@@ -17,123 +17,62 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from acoustic_kd.features.frames import open_shard
-from acoustic_kd.soft_targets.encoding import Encoded, Encoding
+from acoustic_kd.features.frame_shard import id_problems, offset_problems
+from acoustic_kd.soft_targets.encoding import Encoded
+from acoustic_kd.soft_targets.header import Header
+from acoustic_kd.soft_targets.values import start_problems, value_problem
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.parallel import run_behind
+from acoustic_kd.system.hdf5 import Reader, add_dataset, open_hdf5, reading, write_hdf5
 
 FORMAT = "acoustic_kd soft targets 2"
-STORE_FIELDS = ("num_classes", "inventory", "temperature", "mean", "weights", "members", "encoding")
 BY_FRAME = ("counts", "tails")  # arrays with a number a frame; the others have one an entry
 HDF5_CHUNK = 1 << 16  # numbers
 MAX_NAMED = 5  # utterances of a damaged block in its message
 
 
-@dataclass(frozen=True)
-class Header:
-    """The description of a shard's soft targets.
-
-    Attributes:
-        num_classes: K.
-        inventory: hash of the classes.
-        temperature: of the members' predictions.
-        mean: arithmetic or geometric.
-        weights: of the members in the mean; None: equal.
-        members: digests of the members.
-        encoding: for K classes.
-        frames: T.
-        utterances: U.
-        block_frames: frames in each block but the last.
-    """
-
-    num_classes: int
-    inventory: str
-    temperature: float
-    mean: str
-    weights: tuple[float, ...] | None
-    members: tuple[str, ...]
-    encoding: Encoding
-    frames: int
-    utterances: int
-    block_frames: int
-
-    @property
-    def blocks(self) -> range:
-        """The numbers of the blocks."""
-        return range(-(-self.frames // self.block_frames))
-
-    def span(self, block: int) -> slice:
-        """The frames of a block."""
-        first = block * self.block_frames
-        return slice(first, min(first + self.block_frames, self.frames))
-
-    def differences_from(self, other: "Header") -> list[tuple[str, Any, Any]]:
-        """The fields that must be equal in a store and differ: name, value, the other's value."""
-        fields = [(name, getattr(self, name), getattr(other, name)) for name in STORE_FIELDS]
-        return [(name, value, expected) for name, value, expected in fields if value != expected]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values; the encoding's fields are beside the others."""
-        values = asdict(self)
-        encoding = values.pop("encoding")
-        encoding["encoding"] = encoding.pop("name")
-        plain: dict[str, Any] = json.loads(json.dumps(values | encoding))
-        return plain
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Header":
-        """The header of the values of `as_json`; other values may be among them.
-
-        Raises:
-            KeyError, TypeError: the values are not a header.
-        """
-        plain = {key: values[key] for key in cls.__dataclass_fields__ if key != "encoding"}
-        plain["members"] = tuple(plain["members"])
-        plain["weights"] = None if plain["weights"] is None else tuple(plain["weights"])
-        kept = {key: values[key] for key in Encoding.__dataclass_fields__ if key != "name"}
-        return cls(encoding=Encoding(values["encoding"], **kept), **plain)
-
-
 def write_shard_file(
     path: Path, header: Header, ids: list[str], offsets: np.ndarray, blocks: Iterable[Encoded]
 ) -> None:
-    """Write a shard, block after block.
+    """Write a shard, whole or not at all, block after block.
 
     A block is written in a thread while the next one is made, so memory holds two at a time.
     """
     kinds = header.encoding.arrays(header.num_classes)
     text = json.dumps(header.as_json())
     starts, checks = [0], []
-    with h5py.File(path, "w") as file:
-        file.attrs["format"] = FORMAT
+
+    def begin(file: h5py.File) -> None:
         file.create_dataset("header", data=np.bytes_(text))
-        file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
-        file.create_dataset("offsets", data=np.asarray(offsets, np.int64))
-        data = {}
+        add_dataset(file, "ids", ids)
+        add_dataset(file, "offsets", np.asarray(offsets, np.int64))
         for name, kind in kinds.items():
             size = header.frames * (1 if name in BY_FRAME else header.encoding.kept_classes)
             chunks = (min(HDF5_CHUNK, max(1, size)),)
-            data[name] = file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=chunks)
+            file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=chunks)
 
-        def write(block: dict[str, np.ndarray]) -> None:
-            for name, values in block.items():
-                place = len(data[name])
-                data[name].resize((place + len(values),))
-                data[name][place:] = values
-            starts.append(len(data["codes"]))
-            checks.append(_check(block.values()))
+    def append(block: dict[str, np.ndarray], file: h5py.File) -> None:
+        for name, values in block.items():
+            data = file[name]
+            place = len(data)
+            data.resize((place + len(values),))
+            data[place:] = values
+        starts.append(starts[-1] + len(block["codes"]))
+        checks.append(_check(block.values()))
 
-        run_behind(write, (_arrays(encoded, kinds) for encoded in blocks))
+    def end(file: h5py.File) -> None:
         checks.insert(0, _check_of(text, ids, offsets, starts))
-        file.create_dataset("starts", data=np.array(starts, np.int64))
-        file.create_dataset("checks", data=np.array(checks, np.uint32))
+        add_dataset(file, "starts", np.array(starts, np.int64))
+        add_dataset(file, "checks", np.array(checks, np.uint32))
+
+    appends = (partial(append, _arrays(encoded, kinds)) for encoded in blocks)
+    write_hdf5(path, FORMAT, chain([begin], appends, [end]))
 
 
 def _arrays(encoded: Encoded, kinds: dict[str, np.dtype]) -> dict[str, np.ndarray]:
@@ -158,7 +97,7 @@ def _check_of(text: str, ids: list[str], offsets: Iterable[int], starts: Iterabl
 
 
 class Shard:
-    """A shard that is open for reading.
+    """A shard that is open for reading; what is read is checked.
 
     Attributes:
         path: of the file.
@@ -168,23 +107,38 @@ class Shard:
         starts: int64 [blocks + 1].
     """
 
-    def __init__(self, path: Path, file: h5py.File) -> None:
-        self.path = path
-        text = file["header"][()].decode()
-        self.header = Header.from_json(json.loads(text))
-        self.ids: list[str] = list(file["ids"].asstr()[:])
-        self.offsets, self.starts = file["offsets"][:], file["starts"][:]
-        self._checks = file["checks"][:]
+    def __init__(self, file: Reader) -> None:
+        self.path = file.path
+        text = bytes(file.dataset("header", "S", 0)[()]).decode()
+        self.header = header = _parse(file, text)
+        self.ids = file.texts("ids")
+        self.offsets, self.starts, self._checks = (
+            file.dataset(name, "iu")[:] for name in ("offsets", "starts", "checks")
+        )
+        lengths = {"ids": (len(self.ids), header.utterances)}
+        lengths["starts"] = (len(self.starts), len(header.blocks) + 1)
+        lengths["checks"] = (len(self._checks), len(header.blocks) + 1)
+        for name, (length, expected) in lengths.items():
+            if length != expected:
+                raise file.refuse(f"'{name}' has {length} values, not {expected}")
         if self._checks[0] != _check_of(text, self.ids, self.offsets, self.starts):
-            raise ValueError("the check sum of its header is wrong")
-        self._kinds = self.header.encoding.arrays(self.header.num_classes)
-        for name, empty in self.empty().items():
-            data = file[name]
-            if data.dtype != empty.dtype or data.shape != empty.shape:
-                raise ValueError(
-                    f"'{name}' is {data.dtype} {data.shape}, not {empty.dtype} {empty.shape}"
-                )
-        self._data = {name: file[name] for name in self._kinds}
+            raise file.refuse("the check sum of its header is wrong")
+        problems = chain(
+            id_problems(self.ids),
+            offset_problems(self.ids, self.offsets, header.frames),
+            start_problems(header, self.starts),
+        )
+        for problem in problems:
+            raise file.refuse(problem)
+        self.offsets, self.starts = self.offsets.astype(np.int64), self.starts.astype(np.int64)
+        self._kinds = header.encoding.arrays(header.num_classes)
+        self._data = {}
+        for name, kind in self._kinds.items():
+            data = file.dataset(name, "f" if kind.kind == "f" else "iu")
+            length = header.frames if name in BY_FRAME else int(self.starts[-1])
+            if data.dtype != kind or len(data) != length:
+                raise file.refuse(f"'{name}' is {len(data)} {data.dtype}, not {length} {kind}")
+            self._data[name] = data
 
     @property
     def bytes(self) -> int:
@@ -214,25 +168,37 @@ class Shard:
 
     def block(self, number: int) -> dict[str, np.ndarray] | None:
         """Read the arrays of a block by name; None if it is damaged."""
-        arrays = {name: data[self.place(name, number)] for name, data in self._data.items()}
-        return arrays if _check(arrays.values()) == self._checks[1 + number] else None
+        arrays, damaged = self.read(range(number, number + 1))
+        return arrays if damaged is None else None
 
     def read(self, blocks: range | None = None) -> tuple[dict[str, np.ndarray], int | None]:
         """Read neighbouring blocks (None: all); the arrays by name, and the first damaged block."""
         arrays = self.empty(blocks)
         starts = {name: self._span(name, blocks).start for name in arrays}
-        for name, data in self._data.items():
-            if len(arrays[name]):
-                data.read_direct(arrays[name], self._span(name, blocks))
+        with reading(self.path):
+            for name, data in self._data.items():
+                if len(arrays[name]):
+                    data.read_direct(arrays[name], self._span(name, blocks))
         for number in self.header.blocks if blocks is None else blocks:
             places = {name: self.place(name, number) for name in arrays}
-            block = (
-                array[places[name].start - starts[name] : places[name].stop - starts[name]]
+            block = {
+                name: array[places[name].start - starts[name] : places[name].stop - starts[name]]
                 for name, array in arrays.items()
-            )
-            if _check(block) != self._checks[1 + number]:
+            }
+            if _check(block.values()) != self._checks[1 + number]:
                 return arrays, number
+            self._check_values(number, block)
         return arrays, None
+
+    def _check_values(self, number: int, block: dict[str, np.ndarray]) -> None:
+        span = self.header.span(number)
+        if wrong := value_problem(self.header, block, span.stop - span.start):
+            frame, text = wrong
+            u = int(np.searchsorted(self.offsets, span.start + frame, "right")) - 1
+            where = f"frame {span.start + frame - self.offsets[u]} of utterance '{self.ids[u]}'"
+            raise UserError(
+                f"{self.path}: {where}: {text}; delete the shard and run soft-targets again"
+            )
 
     def describe_damage(self, number: int) -> str:
         """A message about a damaged block: its place, and its utterances."""
@@ -247,17 +213,19 @@ class Shard:
         )
 
 
+def _parse(file: Reader, text: str) -> Header:
+    try:
+        return Header.from_json(json.loads(text))
+    except KeyError as error:
+        raise file.refuse(f"its header lacks {error}") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise file.refuse(f"its header is not valid ({error})") from None
+
+
 @contextmanager
 def open_soft_targets(path: Path) -> Iterator[Shard]:
-    """Open a shard for reading; damage is a UserError, also within the block."""
-    with open_shard(path, FORMAT) as file:
-        try:
-            shard = Shard(Path(path), file)
-        except (UserError, OSError, KeyError, RuntimeError):
-            raise  # `open_shard` names the file
-        except Exception as error:  # damage can make HDF5 and JSON fail in many ways
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"{path}: damaged ({reason}); delete it and run soft-targets again"
-            ) from None
+    """Open a shard for reading; damage is a UserError."""
+    with open_hdf5(path, FORMAT) as file:
+        with reading(path):
+            shard = Shard(file)
         yield shard

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from acoustic_kd.features.frames import Classes, Frames, frame_index
 from acoustic_kd.soft_targets.encoding import Encoded, Encoding, encode
+from acoustic_kd.soft_targets.header import Header
 from acoustic_kd.soft_targets.manifest import Entry, Measured, entry_path, write_entry
-from acoustic_kd.soft_targets.shard import Header, write_shard_file
+from acoustic_kd.soft_targets.shard import write_shard_file
 from acoustic_kd.soft_targets.targets import as_soft_targets
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import atomic_path
 
 DEFAULT = Encoding(bits=8)  # 20 classes and the mass of the others
 BLOCK_FRAMES = 4096  # predicted at once, with one check sum
@@ -95,8 +95,7 @@ def write_shard(
             raise ValueError(f"there are predictions for {number} of {len(header.blocks)} blocks")
 
     entry_path(path).unlink(missing_ok=True)  # it describes an older shard
-    with atomic_path(path) as temporary:
-        write_shard_file(temporary, header, frames.ids, frames.offsets, encoded())
+    write_shard_file(path, header, frames.ids, frames.offsets, encoded())
     return write_entry(path, header, measured)
 
 

@@ -17,14 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acoustic_kd.features.frames import (
-    FORMAT,
-    NO_TARGET,
-    Frames,
-    open_shard,
-    read_frames,
-    read_index,
-)
+from acoustic_kd.features.frame_shard import open_frames
+from acoustic_kd.features.frames import NO_TARGET, Frames, read_frames, read_index
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import find_soft_targets, read_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets
@@ -200,17 +194,18 @@ class ShardedData:
         ids: list[str] = []
         lengths: list[np.ndarray] = []
         for shard in np.unique(self._shard[blocks]):
-            with open_shard(self._paths[shard], FORMAT) as file:
+            with open_frames(self._paths[shard]) as file:
                 for place in np.flatnonzero(self._shard[blocks] == shard):
                     block = blocks[place]
                     source = slice(self._first[block], self._first[block] + self.sizes[block])
                     target = slice(ends[place] - self.sizes[block], ends[place])
-                    features[target] = torch.from_numpy(file["features"][source])
-                    if targets is not None and self._labelled[shard]:
-                        targets[target] = torch.from_numpy(file["targets"][source]).long()
+                    in_block, labels = file.read(source)
+                    features[target] = torch.from_numpy(in_block)
+                    if targets is not None and labels is not None:
+                        targets[target] = torch.from_numpy(labels)
                     first, stop = self._utterances[block]
-                    ids.extend(file["ids"].asstr()[first:stop])
-                    lengths.append(np.diff(file["offsets"][first : stop + 1]))
+                    ids.extend(file.ids[first:stop])
+                    lengths.append(np.diff(file.offsets[first : stop + 1]))
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         frames = Frames(features, targets, ids, offsets, self.classes)
         shards = sorted({path for block in blocks for path in self._soft_shards[block]})

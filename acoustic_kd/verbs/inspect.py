@@ -4,13 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import h5py
-import numpy as np
-
-from acoustic_kd.features import frames
-from acoustic_kd.features.frames import open_shard, shard_paths
+from acoustic_kd.features import frame_shard as frames
+from acoustic_kd.features.frames import shard_paths
 from acoustic_kd.soft_targets import verify as soft_targets
 from acoustic_kd.system.errors import USAGE_ERROR, UserError
+from acoustic_kd.system.hdf5 import format_of
 
 BLOCK_FRAMES = 1 << 16  # checked together
 
@@ -41,39 +39,31 @@ def inspect(directory: Path, verify: bool) -> tuple[str, Rows, list[str]]:
 
 def _holds_frames(directory: Path) -> bool:
     """Whether most shards have the format of frames; any of them may be damaged."""
-    formats: list[bool] = []
-    for path in sorted(Path(directory).glob("shard-*.h5")):
-        try:
-            with h5py.File(path, "r") as file:
-                formats.append(file.attrs.get("format") == frames.FORMAT)
-        except OSError:
-            continue
-    return sum(formats) > len(formats) / 2
+    formats = [format_of(path) for path in Path(directory).glob("shard-*.h5")]
+    readable = [form for form in formats if form is not None]
+    return readable.count(frames.FORMAT) > len(readable) / 2
 
 
 def examine_frames(shards: list[Path], verify: bool) -> tuple[Rows, list[str]]:
-    """The summary of a store of frames, and its problems; the shards have no check sums."""
+    """The summary of a store of frames, and its problems."""
     problems: list[str] = []
     kinds: dict[tuple[str, ...], Path] = {}
     seen: dict[str, Path] = {}
-    total = size = 0
+    total = size = unchecked = 0
     for path in shards:
         try:
-            with open_shard(path, frames.FORMAT) as file:
-                problems += [f"{path}: {text}" for text in _frame_problems(file, verify)]
-                features, inventory = file["features"], file.attrs["inventory"]
-                kind = (
-                    f"{file.attrs['classes']:,} (inventory {inventory[:12]})",
-                    f"{features.shape[1]} of {features.dtype}",
-                    "yes" if "targets" in file else "none",
-                )
-                ids, count = list(file["ids"].asstr()[:]), len(features)
+            with frames.open_frames(path, refuse=False) as shard:
+                problems += [f"{path}: {text}" for text in _frame_problems(shard, verify)]
         except UserError as error:
             problems.append(str(error))
             continue
-        except Exception as error:  # damage can make HDF5 fail in many ways
-            problems.append(f"{path}: damaged ({' '.join(str(error).split())})")
-            continue
+        kind = (
+            f"{shard.count:,} (inventory {shard.inventory[:12]})",
+            f"{shard.dimension} of {shard.dtype}",
+            "yes" if shard.labelled else "none",
+        )
+        ids, count = dict.fromkeys(shard.ids), len(shard)
+        unchecked += not shard.has_check_sums
         for name in ids:
             if name in seen:
                 problems.append(f"{path}: duplicate utterance '{name}', also in {seen[name].name}")
@@ -91,31 +81,17 @@ def examine_frames(shards: list[Path], verify: bool) -> tuple[Rows, list[str]]:
     rows += zip(names, next(iter(kinds), ()), strict=False)
     rows.append(("bytes a frame", f"{size / max(total, 1):.1f} ({size:,} bytes in all)"))
     if verify and not problems:
-        rows.append(("verified", f"{len(shards)} shards read; frames have no check sums"))
+        none = f"; {unchecked} have no check sums" if unchecked else ", every check sum"
+        rows.append(("verified", f"{len(shards)} shards{none}"))
     return rows, problems
 
 
-def _frame_problems(file: h5py.File, verify: bool) -> list[str]:
-    """Contradictions between the arrays of a shard of frames."""
-    features, offsets = file["features"], file["offsets"][:]
-    count, problems = len(features), []
-    if len(offsets) != len(file["ids"]) + 1:
-        problems.append(f"{len(file['ids'])} utterances, but {len(offsets)} offsets")
-    elif offsets[0] != 0 or offsets[-1] != count or (np.diff(offsets) < 0).any():
-        problems.append(f"its offsets do not divide its {count} frames into utterances")
-    if "targets" in file and len(file["targets"]) != count:
-        problems.append(f"{count} frames of features, but {len(file['targets'])} targets")
-    if verify:
-        targets, classes = file.get("targets", np.zeros(0)), int(file.attrs["classes"])
-        for first in range(0, count, BLOCK_FRAMES):
-            span = slice(first, first + BLOCK_FRAMES)
-            not_finite = np.flatnonzero(~np.isfinite(features[span]).all(1))
-            outside = np.flatnonzero((targets[span] < 0) | (targets[span] >= classes))
-            if len(not_finite):
-                problems.append(f"frame {first + not_finite[0]} has features that are not numbers")
-            if len(outside):
-                number = first + outside[0]
-                problems.append(f"frame {number} has target {targets[number]} of {classes} classes")
+def _frame_problems(shard: frames.FrameShard, verify: bool) -> list[str]:
+    """Contradictions between the arrays of a shard of frames; with `verify`, wrong values."""
+    problems = list(shard.problems)
+    if verify and not problems:
+        for first in range(0, len(shard), BLOCK_FRAMES):
+            problems += shard.value_problems(slice(first, first + BLOCK_FRAMES))
     return problems
 
 

@@ -236,7 +236,7 @@ def test_soft_targets_of_another_program_become_the_stage_s_own(finished_recipe,
     for path in sorted((recipe.directory / "frames" / "train").glob("shard-*.h5")):
         with h5py.File(path) as file:
             ids, offsets = file["ids"].asstr()[:].tolist(), file["offsets"][:].tolist()
-            classes, inventory = int(file.attrs["classes"]), file.attrs["inventory"]
+            classes, inventory = int(file.attrs["classes"]), file.attrs["inventory"].decode()
         p = predictions(offsets[-1], classes)
         write_soft_shard(out / path.name, p, ids, offsets, classes, inventory, 20, block=100)
     written = {path.name: path.read_bytes() for path in out.iterdir()}

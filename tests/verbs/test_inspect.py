@@ -81,7 +81,7 @@ def test_what_a_store_of_frames_holds(frame_store, inspect):
         f"  bytes a frame  {size / 60:.1f} ({size:,} bytes in all)",
     ]
     assert inspect(frame_store) == (0, expected, [])
-    verified = "  verified       3 shards read; frames have no check sums"
+    verified = "  verified       3 shards, every check sum"
     assert inspect(frame_store, "--verify") == (0, [*expected, verified], [])
 
 
@@ -99,12 +99,13 @@ def test_what_is_wrong_with_frames(frame_store, inspect):
     assert status == 2 and not [line for line in lines if "verified" in line]
     actual = [line.removeprefix(f"acoustic-kd inspect: error: {frame_store}/") for line in error]
     assert actual[:2] == [
-        "shard-00000.h5: frame 3 has features that are not numbers",
-        "shard-00000.h5: frame 12 has target 5 of 5 classes",
+        "shard-00000.h5: frame 3 of utterance 'u0': feature 1 is nan",
+        "shard-00000.h5: frame 2 of utterance 'u1': the target is 5, but there are 5 classes",
     ]
     assert actual[2].startswith("shard-00001.h5: not a readable HDF5 file (")
     assert actual[3:] == [
-        "shard-00002.h5: its offsets do not divide its 20 frames into utterances",
+        "shard-00002.h5: its offsets do not divide its 20 frames into utterances: utterance 'u5' "
+        "begins at frame 30 and ends at 20",
         "shard-00002.h5: duplicate utterance 'u0', also in shard-00000.h5",
         "shard-00002.h5: classes: 6 (inventory inventory-a), but in shard-00000.h5: 5 (inventory "
         "inventory-a)",

@@ -1,0 +1,122 @@
+"""The description of the soft targets in a shard."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from acoustic_kd.soft_targets.encoding import Encoding
+
+STORE_FIELDS = ("num_classes", "inventory", "temperature", "mean", "weights", "members", "encoding")
+LARGEST = {  # the smallest and largest value of each integer
+    "num_classes": (1, (1 << 31) - 1),
+    "frames": (0, 1 << 40),
+    "utterances": (0, 1 << 40),
+    "block_frames": (1, 1 << 40),
+    "kept_classes": (1, (1 << 31) - 1),
+    "seed": (0, math.inf),
+}
+CHOICES = {
+    "mean": ("arithmetic", "geometric"),
+    "encoding": ("dense", "top-k", "top-p", "sampled"),
+    "bits": (8, 16),
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """The description of a shard's soft targets.
+
+    Attributes:
+        num_classes: K.
+        inventory: hash of the classes.
+        temperature: of the members' predictions.
+        mean: arithmetic or geometric.
+        weights: of the members in the mean; None: equal.
+        members: digests of the members.
+        encoding: for K classes.
+        frames: T.
+        utterances: U.
+        block_frames: frames in each block but the last.
+    """
+
+    num_classes: int
+    inventory: str
+    temperature: float
+    mean: str
+    weights: tuple[float, ...] | None
+    members: tuple[str, ...]
+    encoding: Encoding
+    frames: int
+    utterances: int
+    block_frames: int
+
+    @property
+    def blocks(self) -> range:
+        """The numbers of the blocks."""
+        return range(-(-self.frames // self.block_frames))
+
+    def span(self, block: int) -> slice:
+        """The frames of a block."""
+        first = block * self.block_frames
+        return slice(first, min(first + self.block_frames, self.frames))
+
+    def differences_from(self, other: "Header") -> list[tuple[str, Any, Any]]:
+        """The fields that must be equal in a store and differ: name, value, the other's value."""
+        fields = [(name, getattr(self, name), getattr(other, name)) for name in STORE_FIELDS]
+        return [(name, value, expected) for name, value, expected in fields if value != expected]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; the encoding's fields are beside the others."""
+        values = asdict(self)
+        encoding = values.pop("encoding")
+        encoding["encoding"] = encoding.pop("name")
+        plain: dict[str, Any] = json.loads(json.dumps(values | encoding))
+        return plain
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Header":
+        """The header of the values of `as_json`; other values may be among them.
+
+        Raises:
+            KeyError, TypeError, ValueError: the values are not a header.
+        """
+        _check(values)
+        plain = {key: values[key] for key in cls.__dataclass_fields__ if key != "encoding"}
+        plain["members"] = tuple(plain["members"])
+        plain["weights"] = None if plain["weights"] is None else tuple(plain["weights"])
+        kept = {key: values[key] for key in Encoding.__dataclass_fields__ if key != "name"}
+        return cls(encoding=Encoding(values["encoding"], **kept), **plain)
+
+
+def _check(values: dict[str, Any]) -> None:
+    """Refuse values that no header has, by a ValueError that names the first one."""
+    encoding, classes, members = values["encoding"], values["num_classes"], values["members"]
+    right = {
+        name: type(values[name]) is int and least <= values[name] <= most
+        for name, (least, most) in LARGEST.items()
+    }
+    right |= {name: values[name] in choices for name, choices in CHOICES.items()}
+    right["inventory"] = isinstance(values["inventory"], str)
+    right["temperature"] = _is_positive(values["temperature"])
+    right["members"] = isinstance(members, list) and all(isinstance(m, str) for m in members)
+    right["kept_mass"] = _is_positive(values["kept_mass"]) and values["kept_mass"] <= 1
+    if weights := values["weights"]:
+        right["weights"] = (
+            isinstance(weights, list)
+            and right["members"]
+            and len(weights) == len(members)
+            and all(weight == 0 or _is_positive(weight) for weight in weights)
+        )
+    for name, is_right in right.items():
+        if not is_right:
+            raise ValueError(f"'{name}' is {str(values[name])[:50]}")
+    kept = values["kept_classes"]
+    if encoding == "dense" and kept != classes:
+        raise ValueError(f"'kept_classes' is {kept}, but dense has {classes} classes")
+    if encoding in ("top-k", "top-p") and kept > classes:
+        raise ValueError(f"'kept_classes' is {kept} of {classes} classes")
+
+
+def _is_positive(number: object) -> bool:
+    return type(number) in (int, float) and 0 < float(number) < math.inf  # type: ignore[arg-type]

@@ -1,0 +1,92 @@
+"""Checks of the values in a shard: its check sums may be right, and its content still wrong."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from acoustic_kd.soft_targets.encoding import ZERO_CODE
+from acoustic_kd.soft_targets.header import Header
+
+HALF_ONE = 0x3C00  # the bits of 1 in float16; of numbers below 0, of NaN they are larger
+
+
+def start_problems(header: Header, starts: np.ndarray) -> Iterator[str]:
+    """Contradictions between the first entries of the blocks [blocks + 1] and their frames."""
+    frames = np.array([header.span(b).stop - header.span(b).start for b in header.blocks], np.int64)
+    kept = header.encoding.kept_classes
+    entries = np.diff(starts.astype(np.int64))
+    least = 1 if header.encoding.varies else kept
+    wrong = np.flatnonzero((entries < least * frames) | (entries > kept * frames))
+    if starts[0] != 0:
+        yield f"the first block starts at entry {starts[0]}"
+    elif len(wrong):
+        block = wrong[0]
+        yield f"block {block} has {entries[block]} entries in {frames[block]} frames"
+
+
+def value_problem(
+    header: Header, block: dict[str, np.ndarray], frames: int
+) -> tuple[int, str] | None:
+    """The first frame of a block whose soft target is not valid, and what is wrong with it.
+
+    Args:
+        block: arrays by name.
+        frames: number of frames in the block.
+    """
+    kept, codes = header.encoding.kept_classes, block["codes"]
+    counts = np.full(frames, kept)
+    if header.encoding.varies:
+        counts = block["counts"].astype(np.int64)
+        for frame in np.flatnonzero((counts < 1) | (counts > kept)):
+            return int(frame), f"it has {counts[frame]} entries, not 1 to {kept}"
+        if counts.sum() != len(codes):
+            return frames - 1, f"the block has {len(codes)} entries, but {counts.sum()} counted"
+    first = np.cumsum(counts) - counts  # entry of each frame
+
+    def frame_of(entry: int) -> int:
+        return int(np.searchsorted(first, entry, "right")) - 1
+
+    if "classes" in block:
+        classes = block["classes"]
+        if classes.max(initial=0) >= header.num_classes:
+            entry = int(np.flatnonzero(classes >= header.num_classes)[0])
+            count = header.num_classes
+            return frame_of(entry), f"the class is {classes[entry]}, but there are {count} classes"
+        if (repeated := _repeats(classes, counts)) is not None:
+            return repeated, "a class comes twice"
+    if codes.dtype == np.float16:
+        bits = codes.view(np.uint16)
+        if bits.max(initial=0) > HALF_ONE:
+            entry = int(np.flatnonzero(bits > HALF_ONE)[0])
+            return frame_of(entry), f"the probability is {codes[entry]}"
+    sums = _sums(header, block, first)
+    for frame in np.flatnonzero(sums != kept if header.encoding.name == "sampled" else sums == 0):
+        if header.encoding.name == "sampled":
+            return int(frame), f"it has {sums[frame]} draws, not {kept}"
+        return int(frame), "all probabilities are 0"
+    return None
+
+
+def _repeats(classes: np.ndarray, counts: np.ndarray) -> int | None:
+    """The first frame that has a class twice."""
+    rows = np.repeat(np.arange(len(counts)) << 32, counts) | classes
+    rows.sort()
+    again = np.flatnonzero(rows[1:] == rows[:-1])
+    return int(rows[again[0]] >> 32) if len(again) else None
+
+
+def _sums(header: Header, block: dict[str, np.ndarray], first: np.ndarray) -> np.ndarray:
+    """A number for each frame: draws of sampled; otherwise 0 if all probabilities are 0."""
+    codes = block["codes"]
+    if not len(first):
+        return first
+    if header.encoding.name == "sampled":
+        return np.add.reduceat(codes, first, dtype=np.int64)
+    largest = codes.view(np.uint16) if codes.dtype == np.float16 else ZERO_CODE - codes
+    if header.encoding.varies:
+        sums = np.maximum.reduceat(largest, first)
+    else:
+        sums = largest.reshape(len(first), -1).max(1)
+    if "tails" in block:
+        sums = np.maximum(sums, ZERO_CODE - block["tails"])
+    return sums
