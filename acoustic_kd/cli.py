@@ -6,14 +6,15 @@ import argparse
 import importlib
 import io
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from acoustic_kd.system.environment import is_main_process
-from acoustic_kd.system.errors import USAGE_ERROR, UserError
-from acoustic_kd.system.signals import Stopped, raise_on_sigterm
+from acoustic_kd.system.errors import USAGE_ERROR, UserError, print_error
+from acoustic_kd.system.signals import Stopped, raise_on_first_ctrl_c, raise_on_sigterm
 from acoustic_kd.version import __version__
 
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended, in shells
@@ -75,14 +76,14 @@ def exit_status(program: str, action: Callable[[], int | None]) -> int:
         # As on standard error: the name of a file may have bytes that are no characters.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with raise_on_sigterm():
+        with raise_on_first_ctrl_c(), raise_on_sigterm():
             return action() or 0
     except UserError as error:
         if not is_main_process():
             # Usually all processes have the same error and the first one prints it; meanwhile the
             # launcher ends the others. An error of one process alone is printed after the wait.
             time.sleep(10)
-        print(f"{program}: error: {error}", file=sys.stderr)
+        print_error(program, error)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print(f"{program}: interrupted; run the same command again to resume", file=sys.stderr)
@@ -96,16 +97,32 @@ def exit_status(program: str, action: Callable[[], int | None]) -> int:
         return 1
     except OSError as error:  # a full disk, a folder that cannot be written
         where = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or " ".join(str(error).split())
-        print(f"{program}: error: {where}{reason}", file=sys.stderr)
+        print_error(program, f"{where}{error.strerror or ' '.join(str(error).split())}")
         return USAGE_ERROR
+    except (MemoryError, RuntimeError) as error:
+        reason = _memory_reason(error)
+        if reason is None:
+            raise
+        print_error(program, f"{reason}; give smaller settings, or end other programs")
+        return USAGE_ERROR
+
+
+def _memory_reason(error: Exception) -> str | None:
+    """What an error says if memory is the reason; None for any other error."""
+    reason, *_ = str(error).splitlines() or [""]
+    if isinstance(error, MemoryError):  # NumPy says of what size
+        return f"not enough memory ({reason})" if reason else "not enough memory"
+    # PyTorch's allocators: on the CPU RuntimeError, on a GPU a class of its own that derives of it.
+    found = re.search("(can't allocate memory|CUDA out of memory).*", reason)
+    return None if found is None else f"not enough memory ({found[0]})"
 
 
 class Parser(argparse.ArgumentParser):
     """Prints an error in one line, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        print_error(self.prog, f"{message} (see {self.prog} --help)")
+        self.exit(USAGE_ERROR)
 
 
 def _verb(arguments: Sequence[str]) -> list[str]:

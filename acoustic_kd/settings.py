@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from acoustic_kd.system import yaml_dataclasses
-from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.errors import UserError, printable
+from acoustic_kd.system.paths import problem_of
 
 PACKAGED = Path(__file__).with_name("conf")  # settings files that come with the package
 
@@ -75,6 +76,7 @@ MAX_INTEGER = 2**31 - 1
 
 ANY_NUMBER = Range(lambda value: abs(value) <= MAX_NUMBER, "a number from -1e30 to 1e30")
 POSITIVE = Range(lambda value: MIN_POSITIVE <= value <= MAX_NUMBER, "from 1e-30 to 1e30")
+TEMPERATURE = Range(lambda value: 1e-3 <= value <= 1e6, "from 0.001 to 1000000")
 SHARE = Range(lambda value: 0 < value < 1, "between 0 and 1, both excluded")
 PROBABILITY = Range(lambda value: 0 <= value < 1, "at least 0 and less than 1")
 FACTOR = Range(lambda value: 0 < value <= 1, "greater than 0, at most 1")
@@ -121,8 +123,8 @@ def group(settings: type, *stages: str) -> Any:
 class CorpusConfig:
     """The speech and its splits (docs/corpora.md)."""
 
-    name: str = setting(
-        "demo", "The corpus: demo, an4, librispeech, kaldi_dir, kaldi_feats or lhotse."
+    name: Literal["demo", "an4", "librispeech", "kaldi_dir", "kaldi_feats", "lhotse"] = setting(
+        "demo", "The corpus."
     )
     data_dir: str | None = setting(
         None, "The folder of the corpus, by default $ACOUSTIC_KD_DATA; --data-dir sets it. "
@@ -325,12 +327,12 @@ class FrameConfig:
 class ModelConfig:
     """The acoustic model (paper: 8 hidden layers of 2560 ReLU units, 26 frames in)."""
 
-    layers: int = setting(4, "The number of hidden layers.", at_least(1, 1000))
+    layers: int = setting(4, "The number of hidden layers.", at_least(1, 100))
     width: int = setting(512, "The number of units of a hidden layer.", at_least(1, 1_000_000))
     dropout: float = setting(0.2, "The dropout of hidden units.", PROBABILITY)
     input_dropout: float = setting(0.0, "The dropout of input features.", PROBABILITY)
-    left_frames: int = setting(20, "The input frames before the current one.", at_least(0, 10_000))
-    right_frames: int = setting(5, "The input frames after the current one.", at_least(0, 10_000))
+    left_frames: int = setting(20, "The input frames before the current one.", at_least(0, 1000))
+    right_frames: int = setting(5, "The input frames after the current one.", at_least(0, 1000))
 
 
 @dataclass(frozen=True)
@@ -370,8 +372,8 @@ class TrainConfig:
         "ACOUSTIC_KD_BFLOAT16, 0 or 1, or else whether the device has instructions for it.",
     )
     max_logits_mb: float = setting(
-        1000.0, "The memory for the logits of a batch and their gradient, in megabytes a process; "
-        "a batch that needs more goes through the model in parts.", POSITIVE,
+        1000.0, "The memory for the logits of a batch and their gradient, and for its windows, in "
+        "megabytes a process; a batch that needs more goes through the model in parts.", POSITIVE,
     )
     memory_gb: float | None = setting(
         None, "The memory for frames and soft targets, in gigabytes a process; what does not fit "
@@ -402,7 +404,7 @@ class SoftTargetConfig:
         "another setting.", Range(all, "paths of archives"),
     )
     temperature: float = setting(2.0, "The temperature T of the soft targets.",
-                                 Range(lambda t: 1e-3 <= t <= 1e6, "from 0.001 to 1000000"))
+                                 TEMPERATURE)
     mean: Literal["arithmetic", "geometric"] = setting(
         "arithmetic", "The mean of the members' predictions; geometric: of their logits."
     )
@@ -444,7 +446,7 @@ class DistillConfig:
     hard_weight: float = setting(
         0.5, "The weight of the hard targets of transcribed speech.", at_least(0, 1e6)
     )
-    layers: int | None = setting(None, "The number of hidden layers.", at_least(1, 1000))
+    layers: int | None = setting(None, "The number of hidden layers.", at_least(1, 100))
     width: int | None = setting(None, "The number of units of a hidden layer.",
                                 at_least(1, 1_000_000))
     dropout: float = setting(
@@ -518,8 +520,8 @@ class DecodeConfig:
         (-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0), "The word insertion penalties of the grid.",
         each(ANY_NUMBER),
     )
-    jobs: int = setting(0, "The number of processes; 0: one for each core.", at_least(0, 10_000),
-                        shapes_results=False)
+    jobs: int = setting(0, "The number of processes, of which at most four start for each core; "
+                        "0: one for each core.", at_least(0, 10_000), shapes_results=False)
 
 
 @dataclass(frozen=True)
@@ -643,8 +645,9 @@ def load_config(path: Path | None, overrides: list[str]) -> Config:
     if path is not None:
         values = yaml_dataclasses.read_yaml(Path(path))
         config = yaml_dataclasses.fill(Config, values, str(path), "", list(SETTINGS))
+    paths = {name for name, s in SETTINGS.items() if s.path}
     for override in overrides:
-        config = yaml_dataclasses.override(config, override, list(SETTINGS))
+        config = yaml_dataclasses.override(config, override, list(SETTINGS), paths)
     check_values(all_settings(config))
     check_together(config)
     return config
@@ -689,8 +692,11 @@ def check_values(values: Mapping[str, Any]) -> None:
         if allowed is not None and not allowed.allows(value):
             shown = list(value) if isinstance(value, tuple) else value
             raise UserError(f"setting '{name}' is {shown}; it must be {allowed.text}")
-        if type(value) is int and abs(value) > MAX_INTEGER:
-            raise UserError(f"setting '{name}' is {value}; it must be at most {MAX_INTEGER}")
+        for number in value if isinstance(value, tuple) else (value,):
+            if type(number) is int and abs(number) > MAX_INTEGER:
+                raise UserError(f"setting '{name}' is {number}; it must be at most {MAX_INTEGER}")
+        if SETTINGS[name].path and (problem := problem_of(value)):
+            raise UserError(f"setting '{name}' is '{printable(value)}'; it {problem}")
 
 
 def check_together(config: Config) -> None:

@@ -49,6 +49,14 @@ def test_every_stage_has_help_with_an_example(command, stage):
             "/nowhere/a.yaml: there is no such file; the package has settings for an4, ",
         ),
         (["corpus", "--exp-dir", "/dev/null/exp"], "/dev/null"),
+        (["corpus", "--exp-dir", ""], "argument --exp-dir: '' is empty; give a path"),
+        (["corpus", "--data-dir", ""], "argument --data-dir: '' is empty; give a path"),
+        (["corpus", "--config", ""], "argument --config: '' is empty; give a path"),
+        (["mnist", "--config="], "argument --config: '' is empty; give a path"),
+        (["compare", "a", "b", "--out="], "argument --out: '' is empty; give a path"),
+        (["corpus", "--exp-dir=~/exp"], "'~/exp' begins with ~, which the shell did not replace"),
+        (["tr\x1b[2Jain\n"], r"invalid choice: 'tr\x1b[2Jain\n'"),
+        (["train", "--a\nb"], r"unrecognized arguments: --a\nb"),
     ],
 )
 def test_a_wrong_command_is_one_line(command, arguments, expected):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 from typing import get_args
 
@@ -121,7 +122,15 @@ def test_a_setting_like_none_that_is_known_suggests_nothing():
         ("model.width=true", "expected int, got True"),
         ("model.width=null", "expected int, got None"),
         ("model.width=[1]", "expected int, got [1]"),
-        ("model.dropout=yes", "expected float, got True"),
+        ("model.dropout=yes", "expected float, got 'yes'"),
+        ("train.bfloat16=on", "expected bool or null, got 'on'"),
+        ("train.seed=1:30", "expected int, got '1:30'"),
+        ("train.seed=0x_", "expected int, got '0x_'"),
+        ("train.seed=1_000", "expected int, got '1_000'"),
+        ("train.learning_rate=1:30.5", "expected float, got '1:30.5'"),
+        ("train.learning_rate=\uff11", r"expected float, got '\uff11'"),
+        ("model.width=1e3", "expected int, got 1000.0"),
+        ("model.width=[" + "[7, 7], " * 9 + "]", "expected int, got [" + "[7, 7], " * 6 + "...]"),
         ("train.bfloat16=1", "expected bool or null, got 1"),
         ("distill.epochs=many", "expected int or null, got 'many'"),
         ("decode.lm_weights=[a]", "expected float, got 'a'"),
@@ -133,8 +142,106 @@ def test_a_value_of_the_wrong_type_names_the_setting(tmp_path, override, expecte
     assert message_of(override) == f"setting '{name}': {expected}"
     group, key = name.split(".")
     path = tmp_path / "settings.yaml"
-    path.write_text(f"{group}:\n  {key}: {value}\n")
+    path.write_text(f"{group}:\n  {key}: {value}\n", encoding="utf-8")
     assert message_of(path=path) == f"{path}: setting '{name}': {expected}"
+
+
+@pytest.mark.parametrize(
+    ("content", "width"),
+    [
+        (b"\xef\xbb\xbfmodel:\r\n  width: 8\r\n", 8),
+        (b"%YAML 1.2\n---\nmodel: {width: 010}\n...\n", 10),
+        (b"model: {<<: &small {width: 8, layers: 1}, layers: 2}", 8),
+        (b"model:\n  <<: [{width: 8}, {width: 16}]", 8),
+        ("# \u0395\u03bb\u03bb\u03ac\nmodel: {width: 8}".encode(), 8),
+    ],
+)
+def test_what_files_may_have(tmp_path, content, width):
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(content)
+    assert load_config(path, []).model.width == width
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a #2",
+        "a: b",
+        "[a",
+        "010",
+        "2001-99-99",
+        "null ",
+        "~a",
+        "'a'",
+        " a",
+        "*a",
+        "!!str a",
+        "é\u202fü",
+    ],
+)
+def test_a_path_on_the_command_line_is_taken_as_it_is(value):
+    assert load_config(None, [f"lm.text={value}"]).lm.text == value
+
+
+def test_null_on_the_command_line_is_no_path():
+    assert load_config(None, ["lm.text=a", "lm.text=null"]).lm.text is None
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("~", "begins with ~"),
+        ("~/a", "begins with ~"),
+        ("a\nb", "has bytes that are no UTF-8 or"),
+        ("\x1b[2J", "has bytes that are no UTF-8 or"),
+        ("caf\udce9", "has bytes that are no UTF-8 or"),
+    ],
+)
+def test_what_is_no_path(path, problem):
+    assert f"it {problem}" in message_of(f"corpus.data_dir={path}")
+    with pytest.raises(SystemExit), contextlib.redirect_stderr(io.StringIO()) as errors:
+        main(["corpus", "--exp-dir", path])
+    assert problem in errors.getvalue() and errors.getvalue()[:-1].isprintable()
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("lm.text=", "setting 'lm.text' has no value after the =; give one"),
+        ("distill.epochs= ", "setting 'distill.epochs' has no value after the =; give one"),
+        ("distill.epochs=#3", "setting 'distill.epochs': #3 is a comment in YAML; to mean text"),
+        ("soft_targets.external_posteriors=a #2", "#2 is a comment in YAML; to mean text, put"),
+        ("train.seed=\udcff", "setting 'train.seed': not valid YAML (it has the character U+DCFF)"),
+        ("corpus.name=2001-99-99", "setting 'corpus.name': 2001-99-99 is a date in YAML"),
+    ],
+)
+def test_an_override_is_never_silently_null_or_cut(override, problem):
+    assert problem in message_of(override)
+
+
+@pytest.mark.parametrize("empty", ["''", '""'])
+def test_an_empty_path_is_refused(tmp_path, empty):
+    with pytest.raises(UserError, match="^setting 'corpus.data_dir' is ''; it is empty; give a pa"):
+        from_yaml(tmp_path, f"corpus: {{data_dir: {empty}}}")
+
+
+YAML_TEXT = st.text(
+    st.sampled_from("model.width:corpu{}[]-&*!|>%@`'\"#,?~ \n\t0123é\x85\ud800\x00")
+)
+
+
+@hypothesis.settings(max_examples=150)
+@hypothesis.given(
+    st.one_of(YAML_TEXT, st.text()), st.sampled_from(["", "model: ", "model:\n  width: "])
+)
+def test_any_text_is_settings_or_one_error(tmp_path_factory, text, before):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes((before + text).encode("utf-8", "surrogatepass"))
+    for arguments in ((path, []), (None, [text]), (None, [f"train.decay={text}"])):
+        try:
+            assert isinstance(load_config(*arguments), Config)
+        except UserError as error:
+            assert str(error)
 
 
 @pytest.mark.parametrize("override", ["model.width", "=3", "width 3"])
@@ -144,7 +251,7 @@ def test_an_override_needs_a_key_and_a_value(override):
 
 def test_a_group_and_a_broken_value_on_the_command_line():
     assert "is a group; set one of its keys" in message_of("model=3")
-    assert message_of("decode.lm_weights=[1").endswith("the value is not valid YAML")
+    assert message_of("decode.lm_weights=[1").startswith("setting 'decode.lm_weights': not valid Y")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +259,30 @@ def test_a_group_and_a_broken_value_on_the_command_line():
     [
         (b"model: [", "not valid YAML"),
         (b"model:\n\twidth: 3", "not valid YAML"),
-        (b"\xff\xfe\x00", "not valid YAML"),
+        (b"\xff\xfe\x00", "UTF-16 text; save it as UTF-8"),
+        (b"model:\n  width: \xe9", ":2: not UTF-8 text"),
+        (b"a: 1\n---\nb: 2", ":2: not valid YAML (but found another document)"),
+        (b"# " + b"x" * (1 << 18), "larger than 262,144 bytes"),
+        (b"model:\n  width: 8 \x1b[2J", ":2: not valid YAML (it has the character U+001B)"),
+        (b"model:\n  width: 8\0", ":2: not valid YAML (it has the character U+0000)"),
+        (b'"\\e[2Jmod\\nel": 1', ":1: text has the character U+001B"),
+        (b'corpus: {data_dir: "a\\0b"}', ":1: corpus.data_dir: text has the character U+0000"),
+        (b"model:\n  width: 8\n  layers: 1\n  width: 16", ":4: model.width is given twice"),
+        (b"model: {width: 8}\ntrain:\nmodel:\n", ":3: model is given twice"),
+        (b"model:\n  ? [1]\n  : 2", ":2: a key of model is no name"),
+        (b"corpus:\n  data_dir: 2001-99-99", ":2: corpus.data_dir: 2001-99-99 is a date in YAML"),
+        (b"model:\n  width: " + b"[" * 3000, ":2: values are nested more than 20 deep"),
+        (b"{a: " * 3000, ":1: values are nested more than 20 deep"),
+        (b"train: {seed: " + b"9" * 5000 + b"}", "train.seed: a number of 5000 characters is too"),
+        (b"model: !!python/tuple [1]", ":1: the tag tag:yaml.org,2002:python/tuple is not"),
+        (b"model: &a [*a]", ":1: model has too many values"),
+        (
+            b"a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n"
+            b"c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]",
+            ": d has too many values",
+        ),
+        (b"model: {<<: 3}", ":1: << merges mappings alone"),
+        ("mod\u0435l: {width: 8}".encode(), r"unknown setting 'mod\u0435l'; did you mean 'model."),
         (b"- 1\n- 2", "the file must be a mapping of settings"),
         (b"model: 3", "model must be a mapping of settings"),
         (b"3: 4", "unknown setting '3'"),
@@ -162,7 +292,7 @@ def test_a_malformed_file_is_named(tmp_path, content, expected):
     path = tmp_path / "settings.yaml"
     path.write_bytes(content)
     message = message_of(path=path)
-    assert message.startswith(f"{path}: ") and expected in message
+    assert message.startswith(f"{path}:") and expected in message
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -213,12 +343,12 @@ OUT_OF_RANGE = [
     ("senones.leaves", "0 -5"),
     ("senones.min_frames", "0"),
     ("frames.shard_frames", "0"),
-    ("model.layers", "0 -1"),
+    ("model.layers", "0 -1 101"),
     ("model.width", "0 -512"),
     ("model.dropout", "1 -0.1 1.5 .nan"),
     ("model.input_dropout", "-0.1 1 nan"),
-    ("model.left_frames", "-1"),
-    ("model.right_frames", "-1"),
+    ("model.left_frames", "-1 1001"),
+    ("model.right_frames", "-1 1001"),
     ("train.members", "0 1001"),
     ("train.epochs", "0 -1"),
     ("train.batch_frames", "0"),
@@ -247,7 +377,7 @@ OUT_OF_RANGE = [
     ("distill.models", "0"),
     ("distill.transfer_set", "none '' train"),
     ("distill.hard_weight", "-0.5 .nan"),
-    ("distill.layers", "0"),
+    ("distill.layers", "0 101"),
     ("distill.width", "0"),
     ("distill.epochs", "0"),
     ("distill.dropout", "1"),
@@ -267,6 +397,7 @@ OUT_OF_RANGE = [
     ("decode.lm_weights", "[] [0] [5,-1] [.nan]"),
     ("decode.insertion_penalties", "[] [.inf]"),
     ("decode.jobs", "-1"),
+    ("corpus.name", "an5 ''"),
 ]
 
 
@@ -479,7 +610,7 @@ def test_all_settings_fill_a_file_that_is_read_back_the_same(tmp_path):
         nested.setdefault(group, {})[key] = list(value) if isinstance(value, tuple) else value
     assert from_yaml(tmp_path, yaml.safe_dump(nested)) == config
     overrides = [
-        f"{name}={yaml.safe_dump(list(v) if isinstance(v, tuple) else v, default_flow_style=True)}"
+        f"{name}={v if SETTINGS[name].path and v else json.dumps(v)}"
         for name, v in all_settings(config).items()
     ]
     assert load_config(None, overrides) == config

@@ -10,20 +10,22 @@ from acoustic_kd.experiment.experiment import Experiment, Stage
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.settings import SETTINGS, Config, load_config, settings_file
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.paths import path_argument
 
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
     """The options that `experiment_of` reads."""
     parser.add_argument(
-        "--config", type=Path, metavar="NAME_OR_FILE",
+        "--config", type=path_argument, metavar="NAME_OR_FILE",
         help="settings: a YAML file, or settings of the package by name, such as an4",
     )  # fmt: skip
     parser.add_argument(
-        "--exp-dir", type=Path, metavar="DIR",
+        "--exp-dir", type=path_argument, metavar="DIR",
         help="directory of all output (default: exp/NAME in the working directory)",
     )  # fmt: skip
     parser.add_argument(
         "--data-dir",
+        type=path_argument,
         metavar="DIR",
         help="folder of the corpus (default: $ACOUSTIC_KD_DATA); LibriSpeech is downloaded to it",
     )
@@ -31,7 +33,7 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="KEY.SUBKEY=VALUE",
-        help="settings (see acoustic-kd settings)",
+        help="settings (see acoustic-kd settings); the last value of a setting counts",
     )
 
 
@@ -67,7 +69,7 @@ def experiment_of(options: argparse.Namespace) -> Experiment:
     path = None if options.config is None else settings_file(options.config)
     config = load_config(path, options.overrides)
     if options.data_dir is not None:
-        corpus = dataclasses.replace(config.corpus, data_dir=options.data_dir)
+        corpus = dataclasses.replace(config.corpus, data_dir=str(options.data_dir))
         config = dataclasses.replace(config, corpus=corpus)
     directory = options.exp_dir or Path("exp") / default_name(options.config, config)
     return Experiment(
@@ -119,7 +121,9 @@ def default_name(path: Path | None, config: Config) -> str:
 
 def add_finished_experiment(parser: argparse.ArgumentParser) -> None:
     """Add EXP and --model, for verbs that use a finished experiment."""
-    parser.add_argument("experiment", type=Path, metavar="EXP", help="directory of the experiment")
+    parser.add_argument(
+        "experiment", type=path_argument, metavar="EXP", help="directory of the experiment"
+    )
     parser.add_argument(
         "--model", default="distilled/01", metavar="MODEL",
         help="distilled/NN, distilled/control, members/NN or ensemble (default: %(default)s)",

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.settings import ModelConfig, TrainConfig, check_values, choices
+from acoustic_kd.settings import TEMPERATURE, ModelConfig, TrainConfig, check_values, choices
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.yaml_dataclasses import fill, read_yaml
 
 DIGITS = 10
+MAX_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -166,20 +167,22 @@ def _check(path: Path, name: str, variant: Variant, variants: dict[str, Variant]
     """Raise a UserError if settings of a variant contradict each other or those of its teacher."""
     digits, teacher = set(range(DIGITS)), variants.get(variant.teacher or "")
     wrong = None
-    if variant.seeds < 1:
-        wrong = "seeds must be 1 or more"
+    if not 1 <= variant.seeds <= MAX_SEEDS:
+        wrong = f"seeds must be 1 to {MAX_SEEDS}"
+    elif variant.paper is not None and not 0 <= variant.paper <= 10_000:
+        wrong = "paper must be a number of errors of 10,000 images"
     elif variant.mean not in (means := choices("soft_targets.mean")):
         wrong = f"mean is '{variant.mean}'; it must be {' or '.join(means)}"
     elif not variant.digits or not digits.issuperset([*variant.digits, *variant.correct]):
         wrong = "digits and correct must be among 0 … 9"
     elif set(variant.correct) == digits:
         wrong = "correct must leave out a class: only differences of biases matter"
-    elif not all(0 < t < float("inf") for t in variant.temperatures) or not variant.temperatures:
-        wrong = "temperatures must be greater than 0"
+    elif not variant.temperatures or not all(map(TEMPERATURE.allows, variant.temperatures)):
+        wrong = f"temperatures must be {TEMPERATURE.text}"
     elif len({f"{t:g}" for t in variant.temperatures}) < len(variant.temperatures):
         wrong = "temperatures must differ, in six digits"
-    elif not 0 <= variant.hard_weight < float("inf") or not 0 <= variant.jitter <= 10:
-        wrong = "hard_weight must be 0 or more, jitter 0 to 10 pixels"
+    elif not 0 <= variant.hard_weight <= 1_000_000 or not 0 <= variant.jitter <= 10:
+        wrong = "hard_weight must be 0 to 1000000, jitter 0 to 10 pixels"
     elif variant.teacher is not None and teacher is None:
         wrong = f"teacher '{variant.teacher}' is no variant of this run"
     elif teacher is not None and teacher.teacher is not None:

@@ -1,10 +1,16 @@
-"""The error that a user sees as one line.
+"""The error that a user sees as one line, and how lines are printed.
 
 Whatever reads a file or a setting of the user may raise `UserError`; docstrings name only the
 errors that callers handle.
 """
 
+import sys
+import unicodedata
+
 USAGE_ERROR = 2  # exit status of an error that the user can fix
+MAX_LINE = 500  # characters of an error
+LINE_END = 200  # of these, kept from the end: what to do stands there
+JOINERS = "\u200c\u200d"  # zero-width, in words of Persian and Hindi and in emoji
 
 
 def installation(extra: str) -> str:
@@ -17,3 +23,22 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def printable(text: str) -> str:
+    """Text as one line of a terminal: characters that are not printable become escapes."""
+    return "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def print_error(program: str, text: object) -> None:
+    """Print an error as one line of at most `MAX_LINE` characters on standard error."""
+    line = printable(f"{program}: error: {text}")
+    if len(line) > MAX_LINE:
+        line = f"{line[: MAX_LINE - LINE_END - 1]}…{line[-LINE_END:]}"
+    print(line, file=sys.stderr)

@@ -1,6 +1,6 @@
-"""SIGTERM, by which a scheduler warns that it will kill the process.
+"""SIGTERM, by which a scheduler warns that it will kill the process, and Ctrl-C.
 
-Most work stops at once, as at Ctrl-C. Training finishes its step and saves a checkpoint first.
+Most work stops at once. At SIGTERM training finishes its step and saves a checkpoint first.
 """
 
 import signal
@@ -15,14 +15,17 @@ class Stopped(BaseException):
 
 
 class _Handler:
-    """The handler of SIGTERM; while `deferred`, it only notes that the signal came."""
+    """The handler of SIGTERM; while `deferred`, it only notes that the signal came.
+
+    Only the first signal raises: a second one would interrupt the clean-up.
+    """
 
     def __init__(self) -> None:
         self.stop_requested = self.deferred = False
 
     def __call__(self, number: int, frame: Any) -> None:
-        self.stop_requested = True
-        if not self.deferred:
+        first, self.stop_requested = not self.stop_requested, True
+        if first and not self.deferred:
             raise Stopped
 
 
@@ -40,6 +43,28 @@ def raise_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def raise_on_first_ctrl_c() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the first Ctrl-C; ignore others while the command cleans up.
+
+    They are ignored until the process ends, because the interpreter and PyTorch clean up, too.
+    """
+
+    def interrupted(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    # What a shell starts in the background ignores Ctrl-C.
+    if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupted:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

@@ -4,28 +4,39 @@ An unknown key is an error that suggests the nearest known one, and a value of t
 error that names the setting.
 """
 
+import codecs
 import dataclasses
 import difflib
+import reprlib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from acoustic_kd.system import strict_yaml
 from acoustic_kd.system.errors import UserError
 
 
 def read_yaml(path: Path) -> Any:
     """The values of a YAML file; an empty mapping for an empty file."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(strict_yaml.MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not valid YAML ({reason})") from None
+    if len(content) > strict_yaml.MAX_BYTES:
+        raise UserError(
+            f"{path}: larger than {strict_yaml.MAX_BYTES:,} bytes; give a settings file"
+        )
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{path}: UTF-16 text; save it as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not UTF-8 text; convert the file") from None
+    values = strict_yaml.load(text, lambda line: f"{path}:{line}")
     return {} if values is None else values
 
 
@@ -58,15 +69,20 @@ def fill(cls: type, values: Any, source: str, prefix: str, known: Sequence[str])
     return cls(**arguments)
 
 
-def override(config: Any, text: str, known: Sequence[str]) -> Any:
-    """A dataclass with one value replaced, as `group.key=VALUE` says; VALUE is YAML."""
+def override(config: Any, text: str, known: Sequence[str], paths: Collection[str] = ()) -> Any:
+    """A dataclass with one value replaced, as `group.key=VALUE` says.
+
+    VALUE is YAML without comments. For the settings `paths` it is the path itself, or null.
+    """
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise UserError(f"setting '{text}': expected KEY.SUBKEY=VALUE")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"setting '{text}': the value is not valid YAML") from None
+    if not value.strip():
+        raise UserError(f"setting '{name}' has no value after the =; give one")
+    if name in paths:
+        parsed = None if value == "null" else value
+    else:
+        parsed = strict_yaml.load(value, lambda line: f"setting '{name}'", comments=False)
     return replace_value(config, name, parsed, known)
 
 
@@ -105,7 +121,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if type(value) is option:
             return value
     names = " or ".join(map(_type_name, options))
-    raise UserError(f"{where}: expected {names}, got {value!r}")
+    raise UserError(f"{where}: expected {names}, got {_ascii(reprlib.repr(value))}")
 
 
 def _is_union(hint: Any) -> bool:
@@ -122,11 +138,13 @@ def _type_name(option: Any) -> str:
 
 def _number(value: Any) -> float | None:
     """A float from a number, or from text such as `1e-3`, which YAML reads as a string."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, str):
+        return strict_yaml.number(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         return float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:
         return None
 
 
@@ -134,4 +152,9 @@ def _unknown(name: str, like: str, known: Sequence[str]) -> str:
     """The text of an error for an unknown setting, with the nearest known one."""
     near = difflib.get_close_matches(like, known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"unknown setting '{name}'{hint}"
+    return f"unknown setting '{_ascii(name)}'{hint}"
+
+
+def _ascii(text: str) -> str:
+    """Text in which letters of other alphabets that look like Latin ones can be told apart."""
+    return text.encode("ascii", "backslashreplace").decode()

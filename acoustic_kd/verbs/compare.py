@@ -1,7 +1,8 @@
 """`acoustic-kd compare`: finished experiments side by side."""
 
 import argparse
-from pathlib import Path
+
+from acoustic_kd.system.paths import path_argument
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -12,9 +13,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "Example: acoustic-kd compare exp/t2 exp/t5 exp/hard --out compare.html"
     parser.add_argument(
-        "experiments", type=Path, metavar="EXP", nargs="+", help="their directories, two or more"
+        "experiments",
+        type=path_argument,
+        metavar="EXP",
+        nargs="+",
+        help="their directories, two or more",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE.html", required=True, help="the page")
+    parser.add_argument(
+        "--out", type=path_argument, metavar="FILE.html", required=True, help="the page"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -29,6 +29,7 @@ from acoustic_kd.features.fbank import SHIFT_SECONDS
 from acoustic_kd.settings import WINDOW_SECONDS
 from acoustic_kd.system.errors import UserError, installation
 from acoustic_kd.system.files import atomic_path
+from acoustic_kd.system.paths import path_argument
 from acoustic_kd.training.ensemble import MIN_PROBABILITY
 from acoustic_kd.training.model import AcousticModel, Dropout
 
@@ -219,7 +220,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Example: acoustic-kd export exp/an4 --out an4.onnx"
     add_finished_experiment(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.onnx", required=True, help="where it goes"
+        "--out", type=path_argument, metavar="FILE.onnx", required=True, help="where it goes"
     )
 
 

@@ -1,12 +1,12 @@
 """`acoustic-kd folds`: one result of several folds, for cross-validation over speakers."""
 
 import argparse
-from pathlib import Path
 
 from acoustic_kd.reports.folds import pool_folds
 from acoustic_kd.reports.pages import report_page
 from acoustic_kd.reports.tables import markdown, terminal_table
 from acoustic_kd.system.files import write_json, write_text
+from acoustic_kd.system.paths import path_argument
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -16,11 +16,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "Example: acoustic-kd folds exp/fold0 exp/fold1 exp/fold2 --out exp/folds"
     parser.add_argument(
-        "experiments", type=Path, metavar="EXP", nargs="+", help="their directories, two or more"
-    )
+        "experiments", type=path_argument, metavar="EXP", nargs="+",
+        help="their directories, two or more",
+    )  # fmt: skip
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
         required=True,
         help="the directory for results.json, results.md and report.html",

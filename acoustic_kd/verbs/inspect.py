@@ -1,14 +1,14 @@
 """`acoustic-kd inspect`: a summary of a store, and its problems."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from acoustic_kd.features import frame_shard as frames
 from acoustic_kd.features.frames import shard_paths
 from acoustic_kd.soft_targets import verify as soft_targets
-from acoustic_kd.system.errors import USAGE_ERROR, UserError
+from acoustic_kd.system.errors import USAGE_ERROR, UserError, print_error
 from acoustic_kd.system.hdf5 import format_of
+from acoustic_kd.system.paths import path_argument
 
 BLOCK_FRAMES = 1 << 16  # checked together
 
@@ -101,7 +101,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "problems."
     )
     parser.epilog = "Example: acoustic-kd inspect exp/an4/soft_targets --verify"
-    parser.add_argument("directory", type=Path, metavar="DIR", help="directory of the shards")
+    parser.add_argument(
+        "directory", type=path_argument, metavar="DIR", help="directory of the shards"
+    )
     parser.add_argument("--verify", action="store_true", help="read all shards, compare check sums")
 
 
@@ -111,5 +113,5 @@ def run(options: argparse.Namespace) -> int:
     for name, value in rows:
         print(f"  {name:<14} {value}")
     for problem in problems:
-        print(f"acoustic-kd inspect: error: {problem}", file=sys.stderr)
+        print_error("acoustic-kd inspect", problem)
     return USAGE_ERROR if problems else 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from acoustic_kd.experiment.options import displayed_path
 from acoustic_kd.settings import settings_file
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.paths import path_argument
 
 MNIST = Path("mnist")  # settings in the package
 
@@ -15,16 +16,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = "The paper's section 3: what soft targets teach nets that read digits."
     parser.epilog = "Example: acoustic-kd mnist --data-dir path/to/mnist --full"
     parser.add_argument(
-        "--config", type=Path, metavar="NAME_OR_FILE", default=MNIST,
+        "--config", type=path_argument, metavar="NAME_OR_FILE", default=MNIST,
         help="the variants of the experiment (default: %(default)s, in the package)",
     )  # fmt: skip
     parser.add_argument("--full", action="store_true", help="all variants, at full length")
     parser.add_argument(
-        "--exp-dir", type=Path, metavar="DIR", help="output directory (default: exp/mnist…)"
+        "--exp-dir",
+        type=path_argument,
+        metavar="DIR",
+        help="output directory (default: exp/mnist…)",
     )
     parser.add_argument(
         "--data-dir",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
         help="folder of MNIST's four files (default: download)",
     )

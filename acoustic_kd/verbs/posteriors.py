@@ -21,6 +21,7 @@ from acoustic_kd.kaldi.objects import write_archive
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json, write_text
 from acoustic_kd.system.parallel import progress
+from acoustic_kd.system.paths import path_argument
 from acoustic_kd.training.ensemble import log_likelihoods
 
 
@@ -86,7 +87,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Example: acoustic-kd posteriors exp/an4 test --out test.ark --log-likelihoods"
     add_finished_experiment(parser)
     parser.add_argument("split", metavar="SPLIT", help="train, dev, test or untranscribed")
-    parser.add_argument("--out", type=Path, metavar="ARK", required=True, help="output archive")
+    parser.add_argument(
+        "--out", type=path_argument, metavar="ARK", required=True, help="output archive"
+    )
     parser.add_argument(
         "--log-likelihoods", action="store_true", help="subtract the log priors of the senones"
     )

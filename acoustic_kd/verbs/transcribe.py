@@ -8,7 +8,6 @@ around them are those of the whole.
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +31,7 @@ from acoustic_kd.features.normalise import Moments, loudest_levels
 from acoustic_kd.features.recordings import recording_features
 from acoustic_kd.language.lexicon import SILENCE
 from acoustic_kd.language.pieces import Joiner
-from acoustic_kd.system.errors import USAGE_ERROR, UserError
+from acoustic_kd.system.errors import USAGE_ERROR, UserError, print_error, printable
 from acoustic_kd.system.files import read_json
 from acoustic_kd.training.ensemble import log_likelihoods
 
@@ -176,15 +175,16 @@ def transcribe(
     for path in files:
         try:
             if as_json:
-                words = transcriber.timed_words(path)
-                text = " ".join(word.word for word in words)
-                rows = [dataclasses.asdict(word) for word in words]
+                timed = transcriber.timed_words(path)
+                text = " ".join(word.word for word in timed)
+                rows = [dataclasses.asdict(word) for word in timed]
                 print(json.dumps({"file": str(path), "text": text, "words": rows}), flush=True)
             else:
-                print(f"{path}\t{' '.join(transcriber.words(path))}", flush=True)
+                words = " ".join(transcriber.words(path))
+                print(f"{printable(str(path))}\t{printable(words)}", flush=True)
         except UserError as error:
             failed += 1
-            print(f"acoustic-kd transcribe: error: {error}", file=sys.stderr)
+            print_error("acoustic-kd transcribe", error)
     return failed
 
 

@@ -69,17 +69,21 @@ REFUSED_SETTINGS = [
             *(("epochs", 0), ("batch_frames", 0), ("learning_rate", ".nan"), ("max_norm", 0)),
         )
     ),
-    ("seeds: 0", "variant 'hard': seeds must be 1 or more"),
+    *((f"seeds: {n}", "variant 'hard': seeds must be 1 to 1000") for n in (0, 10**9)),
     ("mean: median", "variant 'hard': mean is 'median'; it must be arithmetic or"),
     *((f"digits: {digits}", "digits and correct must be among 0 … 9") for digits in ("[11]", "[]")),
     ("correct: [-1]", "digits and correct must be among 0 … 9"),
     ("correct: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]", "correct must leave out a class"),
     *(
-        (f"temperatures: {temperatures}", "temperatures must be greater than 0")
-        for temperatures in ("[0]", "[2, .nan]", "[.inf]", "[]")
+        (f"temperatures: {temperatures}", "temperatures must be from 0.001 to 1000000")
+        for temperatures in ("[0]", "[2, .nan]", "[.inf]", "[]", "[1e-300]")
     ),
     ("temperatures: [2.0000001, 2.0000002]", "temperatures must differ, in six digits"),
-    *((f"hard_weight: {weight}", "hard_weight must be 0 or more") for weight in ("-1", ".nan")),
+    *(
+        (f"hard_weight: {weight}", "hard_weight must be 0 to 1000000")
+        for weight in ("-1", ".nan", 1e300)
+    ),
+    ("paper: .inf", "paper must be a number of errors of 10,000 images"),
     *((f"jitter: {pixels}", "jitter 0 to 10 pixels") for pixels in (-1, 11)),
     ("teacher: nobody", "teacher 'nobody' is no variant of this run"),
     *((f"teacher: {name}", f"'{name}' is itself distilled") for name in ("student", "hard")),
@@ -97,7 +101,7 @@ REFUSED_FILES = [
     ("variants: {}\nquick: {}", "no variants; give at least one"),
     *(
         (f"variants: {{{name}: {{}}}}\nquick: {{}}", NAME)
-        for name in ("30", "../x", "a/b", "A", "''")
+        for name in ("a_b", "../x", "a/b", "A", "''")
     ),
 ]
 

@@ -16,7 +16,12 @@ from torch.distributed import run
 from waiting import wait_until
 
 from acoustic_kd import cli, launch
-from acoustic_kd.system.signals import Stopped, defer_sigterm, raise_on_sigterm
+from acoustic_kd.system.signals import (
+    Stopped,
+    defer_sigterm,
+    raise_on_first_ctrl_c,
+    raise_on_sigterm,
+)
 from acoustic_kd.training.trainer import Trainer
 from acoustic_kd.verbs import inspect
 
@@ -31,6 +36,33 @@ def test_it_raises_unless_it_is_deferred():
         terminate_self()
         time.sleep(5)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_only_the_first_signal_of_a_kind_raises():
+    """Others would interrupt the clean-up, which prints a traceback."""
+    for number, error, once in (
+        (signal.SIGTERM, Stopped, raise_on_sigterm),
+        (signal.SIGINT, KeyboardInterrupt, raise_on_first_ctrl_c),
+    ):
+        before, cleaned = signal.getsignal(number), []
+        try:
+            with pytest.raises(error), once():
+                try:
+                    os.kill(os.getpid(), number)
+                    time.sleep(5)
+                finally:
+                    os.kill(os.getpid(), number)
+                    cleaned.append(number)
+            assert cleaned
+        finally:
+            signal.signal(number, before)
+
+
+def test_a_command_that_ends_leaves_ctrl_c_as_it_was():
+    before = signal.getsignal(signal.SIGINT)
+    with raise_on_first_ctrl_c():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_deferred_it_is_reported_and_raised_at_the_end():

@@ -56,7 +56,7 @@ def a_file_in_its_place(folder):
     [
         (nothing, ["corpus", "model.width=big"], "setting 'model.width': expected int, got 'big'"),
         (nothing, ["corpus", "corpus.demo_train_voices=99"], "'corpus.demo_train_voices' is 99; "),
-        (nothing, ["corpus", "corpus.name=an5"], "unknown corpus 'an5'; known: an4, demo, kaldi_d"),
+        (nothing, ["corpus", "corpus.name=an5"], "setting 'corpus.name' is an5; it must be demo"),
         (nothing, ["corpus", "align.lexicon=/nowhere/l.txt"], "/nowhere/l.txt: cannot be read"),
         (nothing, ["corpus", "corpus.untranscribed=/nowhere"], "/nowhere: no such folder; "),
         (nothing, ["train", "frames.shard_frames=500"],
