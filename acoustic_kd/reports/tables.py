@@ -2,12 +2,15 @@
 `results.json` (docs/results.md).
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from math import isnan
 from typing import Any
 
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 from acoustic_kd.reports.results import GAINS
+from acoustic_kd.system.errors import printable
 
 MAX_LAST_EPOCH_GAIN = 0.3  # points of dev frame accuracy; a larger gain is warned of
 
@@ -26,9 +29,14 @@ def as_text(rows: Rows) -> list[str]:
 
 
 def as_markdown(rows: Rows) -> list[str]:
-    """The lines of a table in Markdown."""
-    heading, *rest = ("| " + " | ".join(row) + " |" for row in rows)
+    """The lines of a table in Markdown; what is markup in a cell becomes text."""
+    heading, *rest = ("| " + " | ".join(map(_escaped, row)) + " |" for row in rows)
     return [heading, f"|{'|'.join('---' for _ in rows[0])}|", *rest]
+
+
+def _escaped(cell: str) -> str:
+    """A name as Markdown shows it: names of speakers may have any characters."""
+    return re.sub(r"[\\|`*\[\]]", r"\\\g<0>", escape(printable(cell), quote=False))
 
 
 def plus_minus(mean: float, deviation: float | None, digits: int = 2, *, sign: bool = False) -> str:

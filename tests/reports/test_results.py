@@ -21,6 +21,15 @@ def system(results, name):
     return next(s for s in results["systems"] if s["name"] == name)
 
 
+def test_names_are_text_in_markdown():
+    rows = tables.as_markdown(
+        [["speaker"], ["a|b"], ["<script>&"], ["[x](y) `*\\"], ["a\nb\x1b_c"]]
+    )
+    assert rows[2:] == [
+        r"| a\|b |", "| &lt;script&gt;&amp; |", r"| \[x\](y) \`\*\\ |", r"| a\\nb\\x1b_c |",
+    ]  # fmt: skip
+
+
 def test_a_measurement_adds_up_what_it_is_given():
     found = measurement("member-01", WORDS["member-01"], (6, 10))
     assert found.accuracy("test") == approx(100 * 16 / 30)
