@@ -30,6 +30,7 @@ from acoustic_kd.system.files import json_sha256
 
 CODES_PER_OCTAVE = 16  # codes to a factor of 2
 ZERO_CODE = 255  # of probability 0
+MAX_DRAWS_PER_CLASS, MIN_DRAW_LIMIT = 10, 5000  # more draws cost more than all classes
 DRAW_FRAMES = 512  # to draw from at once: the sums are in float64
 
 
@@ -66,6 +67,11 @@ class Encoding:
             kept = min(kept, count - 1)
         elif name == "sampled" and self.bits == 8 and kept > 255:
             raise UserError(f"{kept} draws need 16 bits; set soft_targets.bits=16")
+        elif kept > (limit := max(MIN_DRAW_LIMIT, MAX_DRAWS_PER_CLASS * count)):
+            raise UserError(
+                f"setting 'soft_targets.kept_classes' is {kept}; it must be at most {limit} for "
+                f"draws of {count} classes: soft_targets.encoding=dense stores less"
+            )
         mass = self.kept_mass if name == "top-p" else 1.0
         return replace(
             self, name=name, kept_classes=kept, kept_mass=mass,

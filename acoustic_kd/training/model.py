@@ -139,6 +139,14 @@ def build_model(config: ModelConfig, dimension: int, classes: int) -> AcousticMo
     )
 
 
+def training_bytes(config: ModelConfig, dimension: int, classes: int) -> int:
+    """The memory that training a model needs: weights, their gradient, and two moments of Adam."""
+    inputs = (config.left_frames + 1 + config.right_frames) * dimension
+    sizes = [inputs, *config.layers * [config.width], classes]
+    weights = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    return 4 * 4 * weights
+
+
 @torch.no_grad()
 def limit_norms(model: AcousticModel, limit: float) -> None:
     """Scale the weights into each hidden unit to the Euclidean norm `limit`, if they are longer.

@@ -21,7 +21,7 @@ from acoustic_kd.features.frames import Frames
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_jsonl
-from acoustic_kd.system.memory import memory_budget
+from acoustic_kd.system.memory import GIGABYTE, memory_budget
 from acoustic_kd.system.parallel import progress
 from acoustic_kd.system.seeds import seed_generator, seed_of
 from acoustic_kd.system.signals import Stopped, defer_sigterm
@@ -37,6 +37,7 @@ from acoustic_kd.training.model import (
     limit_norms,
     save_model,
     sum_errors,
+    training_bytes,
     use_bfloat16,
 )
 from acoustic_kd.training.processes import make_accelerator, report_lost_processes, tracking
@@ -98,6 +99,7 @@ class Trainer:
         self.training_run, self.accelerator = training_run, accelerator
         self.directory, self.device = Path(directory), accelerator.device
         self.checkpoint = self.directory / "checkpoint.safetensors"
+        self._check_memory(data.dimension, data.classes.count, sharers)
         torch.manual_seed(seed_of("weights", seed))
         model = build_model(training_run.model, data.dimension, data.classes.count)
         self.parameters = count_parameters(model)
@@ -124,8 +126,23 @@ class Trainer:
         self.state = State(rate=settings.learning_rate)
         self.best_weights: dict[str, Tensor] = {}
         self.saved = time.monotonic()
-        frame_bytes = 2 * (2 if self.bfloat16 else 4) * data.classes.count  # logits and gradient
+        window = next(model.parameters()).shape[1]
+        numbers = max(2 * data.classes.count, window)  # logits and gradient, or the window
+        frame_bytes = (2 if self.bfloat16 else 4) * numbers
         self.micro_batch_frames = max(1, int(settings.max_logits_mb * 1e6 / frame_bytes))
+
+    def _check_memory(self, dimension: int, classes: int, sharers: int) -> None:
+        """Raise a UserError for a model that does not fit into memory, before it is made."""
+        model = self.training_run.model
+        needed = training_bytes(model, dimension, classes)
+        free = memory_budget(self.device, None, 0, sharers)
+        if free is not None and needed > free:
+            raise UserError(
+                f"{self.training_run.name}: {model.layers} layers of {model.width} units need "
+                f"{needed / GIGABYTE:,.1f} GB to train with windows of {model.left_frames} + 1 + "
+                f"{model.right_frames} frames and {classes} classes, and {free / GIGABYTE:.1f} GB "
+                "are free; give a smaller model"
+            )
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end, from the checkpoint if there is one; returns the metrics by epoch.

@@ -30,6 +30,7 @@ from acoustic_kd.training.ensemble import log_likelihoods
 from acoustic_kd.training.model import count_parameters, load_model
 
 # Weights × processes of the search: below this one thread of the acoustic model is fast enough.
+MAX_JOBS_PER_CORE = 4
 MAX_SINGLE_THREAD_WEIGHTS = 16_000_000
 
 
@@ -52,7 +53,7 @@ def run(experiment: Experiment) -> None:
     if not due:
         return
     limits = SearchSettings.of(experiment.config.decode)
-    jobs = experiment.config.decode.jobs or cores()
+    jobs = min(experiment.config.decode.jobs or cores(), MAX_JOBS_PER_CORE * cores())
     with decoder_pool(experiment.path("graph"), limits, jobs) as decode:
         for system, work in due:
             # Runs with shares work in the directory of the stage together, each on its systems.

@@ -266,3 +266,11 @@ def test_names_say_what_an_encoding_is():
         "sampled, 4 draws, 16 bits",
         "dense, 16 bits",
     ]
+
+
+def test_more_draws_than_all_classes_are_worth_are_refused():
+    assert Encoding("sampled", 12_000).of(1200).kept_classes == 12_000
+    with pytest.raises(
+        UserError, match="kept_classes' is 65535; it must be at most 5000 for draws"
+    ):
+        Encoding("sampled", 65535).of(120)

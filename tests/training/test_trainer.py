@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import cache
 
@@ -20,7 +21,7 @@ from acoustic_kd.system import memory
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.batches import WHOLE_SHARE
 from acoustic_kd.training.losses import distillation_loss
-from acoustic_kd.training.model import load_model
+from acoustic_kd.training.model import build_model, count_parameters, load_model, training_bytes
 from acoustic_kd.training.trainer import Trainer
 from bench import TensorMemory
 
@@ -274,6 +275,30 @@ def test_logits_need_no_more_memory_than_they_are_given(tmp_path, monkeypatch, s
     assert peak[10.0] > 2 * 4 * 300 * 601
     # Beside them a few rows, and the gradient of the output's weights: a micro-batch's and the sum.
     assert peak[0.1] < 0.1e6 + 8 * 4 * 300 + 2 * 4 * 300 * 33
+
+
+def test_windows_count_as_logits_do(tmp_path):
+    """Of many frames a window takes more memory than the logits of its frame."""
+    wide = replace(PLAIN, left_frames=500, right_frames=500)
+    subject = trainer(tmp_path, train=replace(TRAIN, max_logits_mb=1.0), model=wide)
+    assert subject.micro_batch_frames * subject.model.hidden[0].in_features * 4 <= 1e6
+
+
+@pytest.mark.parametrize(
+    "shape", [{"width": 10**6, "layers": 2}, {"width": 10**5, "layers": 100}], ids=str
+)
+def test_a_model_that_does_not_fit_is_refused_before_it_is_made(tmp_path, shape):
+    begun = time.process_time()
+    with pytest.raises(
+        UserError, match="^test: .* units need .* GB are free; give a smaller model"
+    ):
+        trainer(tmp_path, model=replace(PLAIN, **shape))
+    assert time.process_time() - begun < 5
+
+
+def test_memory_of_training_is_that_of_the_weights_that_there_are():
+    model = build_model(PLAIN, 7, 5)
+    assert training_bytes(PLAIN, 7, 5) == 16 * count_parameters(model)
 
 
 FREED = """
