@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from acoustic_kd.corpora.transcripts import pair
 from acoustic_kd.corpora.utterances import Corpus, Exclusion, Utterance, normalise_text
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.text import read_lines, unique
@@ -28,22 +29,24 @@ def lexicon_path(data_dir: Path) -> Path:
 def read(data_dir: Path) -> Corpus:
     """Read AN4's train and test splits; `data_dir` is the `an4` folder or the one above it.
 
-    An utterance without audio or without a transcript is left out and listed in `excluded`.
+    An utterance without audio or without a transcript is left out and listed in `excluded`; so is
+    a transcript that the fileids lack.
     """
     root = _root(Path(data_dir))
     corpus = Corpus(splits={})
     for split in ("train", "test"):
-        rows = unique(_transcripts(root / "etc" / f"an4_{split}.transcription"))
-        transcripts = {key: words for _, key, words in rows}
-        utterances = corpus.splits[split] = []
-        lines = read_lines(root / "etc" / f"an4_{split}.fileids")
-        for file_id in filter(None, (line.strip() for _, line in lines)):
-            result = _utterance(root, file_id, transcripts)
-            if isinstance(result, Utterance):
-                utterances.append(result)
-            else:
-                corpus.excluded.append(Exclusion(PurePosixPath(file_id).name, split, result))
+        corpus.splits[split], excluded = _read_split(root, split)
+        corpus.excluded += excluded
     return corpus
+
+
+def _read_split(root: Path, split: str) -> tuple[list[Utterance], list[Exclusion]]:
+    rows = unique(_transcripts(root / "etc" / f"an4_{split}.transcription"))
+    fileids = root / "etc" / f"an4_{split}.fileids"
+    listed = ((where, line.strip()) for where, line in read_lines(fileids) if line.strip())
+    names = unique((where, PurePosixPath(line).name, line) for where, line in listed)
+    spoken = {key: _utterance(root, file_id) for _, key, file_id in names}
+    return pair(split, spoken, rows, "no transcript", lambda key: f"not in {fileids}")
 
 
 def _root(data_dir: Path) -> Path:
@@ -66,15 +69,12 @@ def _transcripts(path: Path) -> Iterator[tuple[str, str, str]]:
             raise UserError(f"{where}: expected 'WORDS (utterance-id)', found '{line.strip()}'")
 
 
-def _utterance(root: Path, file_id: str, transcripts: dict[str, str]) -> Utterance | str:
-    """The utterance of a line of the fileids, or the reason to leave it out."""
-    name = PurePosixPath(file_id).name
-    if not transcripts.get(name):
-        return "no transcript"
+def _utterance(root: Path, file_id: str) -> Utterance | str:
+    """The utterance of a line of the fileids, without words, or the reason to leave it out."""
     # Not with_suffix(): it would cut an utterance id at a dot.
     candidates = [root / "wav" / f"{file_id}{suffix}" for suffix in AUDIO_SUFFIXES]
     audio = next((path for path in candidates if path.is_file()), None)
     if audio is None:
-        return f"no audio: {candidates[0].with_suffix('')}{{{','.join(AUDIO_SUFFIXES)}}}"
-    speaker = PurePosixPath(file_id).parent.name
-    return Utterance(id=name, speaker=speaker, audio=str(audio), text=transcripts[name])
+        return f"no audio: {root / 'wav' / file_id}{{{','.join(AUDIO_SUFFIXES)}}}"
+    name = PurePosixPath(file_id)
+    return Utterance(id=name.name, speaker=name.parent.name, audio=str(audio), text=None)

@@ -6,17 +6,20 @@
                          segments   utterance-id recording-id start end   (seconds; optional)
     DIR/untranscribed/              the same files; `text` is not read (may be absent)
 
-A relative path in wav.scp starts at DIR. With features instead of sound (`corpus.name=kaldi_feats`)
-each directory has feats.scp instead of wav.scp and segments: `utterance-id archive:offset`, as
-Kaldi writes it.
+A relative path in wav.scp starts at DIR, or else at the working directory. With features instead
+of sound (`corpus.name=kaldi_feats`) each directory has feats.scp instead of wav.scp and segments:
+`utterance-id archive:offset`, as Kaldi writes it.
 """
 
 import math
+import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from acoustic_kd.corpora.sound_files import locate
+from acoustic_kd.corpora.transcripts import pair
 from acoustic_kd.corpora.utterances import (
     SPLITS,
     UNTRANSCRIBED,
@@ -25,6 +28,7 @@ from acoustic_kd.corpora.utterances import (
     Normalise,
     Utterance,
     normalise_text,
+    unread_note,
 )
 from acoustic_kd.kaldi.archives import parse_place
 from acoustic_kd.system.errors import UserError
@@ -42,7 +46,7 @@ class _Segment:
 
 
 def read(data_dir: Path, normalise: Normalise = normalise_text, listing: str = SOUND) -> Corpus:
-    """Read the splits under `data_dir`; an utterance that `text` lacks is left out.
+    """Read the splits under `data_dir`; leave out utterances and lines of `text` without the other.
 
     Args:
         normalise: for the transcripts.
@@ -55,56 +59,78 @@ def read(data_dir: Path, normalise: Normalise = normalise_text, listing: str = S
         if split == "dev" and not folder.is_dir():
             continue
         if not (folder / listing).is_file():
+            found = ", ".join(_other_folders(root, listing)) or "none"
             raise UserError(
                 f"{folder / listing}: no such file; expected Kaldi data directories "
-                f"train, test and perhaps dev under {root}"
+                f"train, test and perhaps dev under {root} (others there: {found})"
             )
-        corpus.splits[split], excluded = _read_split(root, split, normalise, listing)
-        corpus.excluded += excluded
+        _read_split(corpus, folder, normalise, listing)
     if (root / UNTRANSCRIBED).is_dir():
-        corpus.splits[UNTRANSCRIBED] = read_untranscribed(root / UNTRANSCRIBED, listing)
+        utterances = read_untranscribed(root / UNTRANSCRIBED, listing, corpus.notes)
+        corpus.splits[UNTRANSCRIBED] = utterances
+    if unread := _other_folders(root, listing):
+        corpus.notes.append(unread_note(root, unread))
     return corpus
 
 
-def read_untranscribed(folder: Path, listing: str = SOUND) -> list[Utterance]:
-    """Read one data directory without its `text`; a relative path starts at the folder above it."""
+def _other_folders(root: Path, listing: str) -> list[str]:
+    """The names of data directories that are no split."""
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    known = (*SPLITS, UNTRANSCRIBED)
+    return [f.name for f in folders if f.name not in known and (f / listing).is_file()]
+
+
+def read_untranscribed(
+    folder: Path, listing: str = SOUND, notes: list[str] | None = None
+) -> list[Utterance]:
+    """Read one data directory without its `text`; a relative path starts at the folder above it.
+
+    Args:
+        notes: what the user should know is added to it.
+    """
     folder = Path(folder).absolute()
     path = folder / listing
     if not path.is_file():
         raise UserError(f"{path}: no such file; list the speech without transcripts in it")
-    utterances = _read_utterances(folder, listing)
+    utterances = _read_utterances(folder, listing, [] if notes is None else notes)
     if not utterances:
         raise UserError(f"{path}: lists no speech; fill it, or remove the folder")
     return utterances
 
 
-def _read_split(
-    root: Path, split: str, normalise: Normalise, listing: str
-) -> tuple[list[Utterance], list[Exclusion]]:
-    utterances, path = _read_utterances(root / split, listing), root / split / "text"
-    if not path.is_file():
-        return utterances, []
-    texts = {key: words for _, key, words in _rows(path)}
-    kept, excluded = [], []
-    for utterance in utterances:
-        if text := normalise(texts.get(utterance.id, "")):
-            kept.append(replace(utterance, text=text))
-        else:
-            excluded.append(Exclusion(utterance.id, split, f"no words in {path}"))
-    return kept, excluded
+def _read_split(corpus: Corpus, folder: Path, normalise: Normalise, listing: str) -> None:
+    """Add the split of a folder to the corpus."""
+    utterances, path = _read_utterances(folder, listing, corpus.notes), folder / "text"
+    excluded: list[Exclusion] = []
+    if _exists(path):
+        rows = ((where, key, normalise(words)) for where, key, words in _rows(path))
+        spoken = {utterance.id: utterance for utterance in utterances}
+        segmented = listing == SOUND and _exists(folder / "segments")
+        source = folder / ("segments" if segmented else listing)
+        utterances, excluded = pair(
+            folder.name, spoken, rows, f"not in {path}", lambda key: f"no sound: not in {source}"
+        )
+    corpus.splits[folder.name] = utterances
+    corpus.excluded += excluded
 
 
-def _read_utterances(folder: Path, listing: str) -> list[Utterance]:
-    """The utterances of a data directory, without its `text`."""
+def _exists(path: Path) -> bool:
+    """Whether a file is given: also a folder or a dead link in its place, which cannot be read."""
+    return os.path.lexists(path)
+
+
+def _read_utterances(folder: Path, listing: str, notes: list[str]) -> list[Utterance]:
+    """The utterances of a data directory, without its `text`; add to `notes`."""
     if listing == FEATURES:
         segments = _read_feats_scp(folder / FEATURES)
     else:
         segments = _read_wav_scp(folder / SOUND, folder.parent)
-    if listing == SOUND and (folder / "segments").is_file():
-        segments = _read_segments(folder / "segments", segments)
+    if listing == SOUND and _exists(folder / "segments"):
+        segments = _read_segments(folder / "segments", segments, notes)
     speakers = {key: key for key in segments}
-    if (folder / "utt2spk").is_file():
+    if _exists(folder / "utt2spk"):
         speakers = _read_speakers(folder / "utt2spk")
+        _note_unused(notes, folder / "utt2spk", "no such utterance", speakers, segments)
         if missing := next((key for key in segments if key not in speakers), None):
             raise UserError(
                 f"{folder / 'utt2spk'}: no speaker of utterance '{missing}'; add a line for it, or "
@@ -127,8 +153,9 @@ def _checked_rows(path: Path) -> Iterator[tuple[str, str, str]]:
             raise UserError(f"{where}: control character U+{ord(control[0]):04X}; remove it")
         if not line.strip():
             raise UserError(f"{where}: empty line; remove it")
-        key, _, rest = line.strip().replace("\t", " ").partition(" ")
-        yield where, key, rest.strip()
+        # Any white space ends an id: word processors write U+00A0, which looks like a space.
+        key, *rest = line.split(maxsplit=1)
+        yield where, key, rest[0].strip() if rest else ""
 
 
 def _read_speakers(path: Path) -> dict[str, str]:
@@ -150,7 +177,7 @@ def _read_wav_scp(path: Path, root: Path) -> dict[str, _Segment]:
                 f"{where}: '{audio}' is a command, and commands are not run; write its output "
                 "to a wav or flac file and give that path"
             )
-        recordings[key] = _Segment(str(root / audio))  # an absolute path stays as it is
+        recordings[key] = _Segment(locate(where, audio, root))
     return recordings
 
 
@@ -162,12 +189,17 @@ def _read_feats_scp(path: Path) -> dict[str, _Segment]:
     }
 
 
-def _read_segments(path: Path, recordings: dict[str, _Segment]) -> dict[str, _Segment]:
+def _read_segments(
+    path: Path, recordings: dict[str, _Segment], notes: list[str]
+) -> dict[str, _Segment]:
     segments = {}
+    used = set()
     for where, key, rest in _rows(path):
         fields = rest.split()
         try:
             recording, start, end = fields[0], float(fields[1]), float(fields[2])
+            if fields[3:] not in ([], ["0"]):  # Kaldi's optional channel: files have one channel
+                raise ValueError
         except (IndexError, ValueError):
             raise UserError(
                 f"{where}: expected 'utterance-id recording-id start end', found '{key} {rest}'"
@@ -177,6 +209,17 @@ def _read_segments(path: Path, recordings: dict[str, _Segment]) -> dict[str, _Se
         to_the_end = end == -1  # as in Kaldi
         if not 0 <= start < (math.inf if to_the_end else end) or math.isinf(end):
             raise UserError(f"{where}: segment from {start} to {end} s has no sound in it")
+        used.add(recording)
         audio = recordings[recording].audio
         segments[key] = _Segment(audio, start, None if to_the_end else end)
+    _note_unused(notes, path.parent / SOUND, f"not in {path}", recordings, used)
     return segments
+
+
+def _note_unused(
+    notes: list[str], path: Path, problem: str, given: Iterable[str], used: Container[str]
+) -> None:
+    """Note how many ids of a file are not used, and the first of them."""
+    unused = [key for key in given if key not in used]
+    if unused:
+        notes.append(f"{path}: {len(unused)} ids are not used, first '{unused[0]}': {problem}")

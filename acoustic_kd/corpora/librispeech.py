@@ -3,15 +3,21 @@
     DIR/LibriSpeech/PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NNNN.flac   16 kHz; or DIR/PART/…
                                          SPEAKER-CHAPTER.trans.txt   utterance-id WORDS …
 
+Own recordings may have the same layout: sound in any format of `sound_files.SUFFIXES`, and any
+names, as long as the ids in `*.trans.txt` are the names of the sound files.
+
 A missing part is downloaded. https://www.openslr.org/12, https://www.openslr.org/31
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from acoustic_kd.corpora.openslr import fetch_part
+from acoustic_kd.corpora.sound_files import SUFFIXES
+from acoustic_kd.corpora.transcripts import pair
 from acoustic_kd.corpora.utterances import (
     SPLITS,
     UNTRANSCRIBED,
@@ -49,7 +55,7 @@ def read(config: Any, data_dir: Path) -> Corpus:
     transcribed = {u.speaker for utterances in corpus.splits.values() for u in utterances}
     for name in parts[UNTRANSCRIBED]:
         utterances = [
-            _utterance(path, None)
+            _utterance(path)
             for chapter in _chapters(folders[name])
             if chapter.parent.name not in transcribed
             for path in _recordings(chapter)
@@ -62,10 +68,12 @@ def _chapters(part: Path) -> list[Path]:
     """The folders PART/SPEAKER/CHAPTER."""
     chapters = [chapter for speaker in _folders(part) for chapter in _folders(speaker)]
     if not any(_recordings(chapter) for chapter in chapters):  # mostly the first has some
+        found = Counter(path.suffix or path.name for path in part.rglob("*") if path.is_file())
+        names = ", ".join(f"{count} {suffix}" for suffix, count in found.most_common(3))
+        what = f"its files are: {names}" if found else "delete the folder to download the part"
         raise UserError(
             f"{part}: no speech in it; expected "
-            f"{part / 'SPEAKER' / 'CHAPTER' / 'SPEAKER-CHAPTER-NNNN.flac'}; delete the folder to "
-            "download the part"
+            f"{part / 'SPEAKER' / 'CHAPTER' / 'SPEAKER-CHAPTER-NNNN.flac'}; {what}"
         )
     return chapters
 
@@ -74,51 +82,54 @@ def _folders(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if entry.is_dir())
 
 
+def _files(chapter: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files with one of these ends, without the hidden files of macOS (`._NAME`)."""
+    return sorted(
+        path
+        for path in chapter.iterdir()
+        if path.name.lower().endswith(suffixes) and not path.name.startswith(".")
+    )
+
+
 def _recordings(chapter: Path) -> list[Path]:
-    """The sound files of a chapter, without the hidden files of macOS (`._NAME`)."""
-    return sorted(path for path in chapter.glob("*.flac") if not path.name.startswith("."))
+    """The sound files of a chapter; of two with one name, that whose format comes first."""
+    paths = sorted(_files(chapter, SUFFIXES), key=lambda p: -SUFFIXES.index(p.suffix.lower()))
+    return sorted({path.stem: path for path in paths}.values())
 
 
-def _utterance(path: Path, text: str | None) -> Utterance:
-    return Utterance(path.stem, path.parent.parent.name, str(path), text)
+def _utterance(path: Path) -> Utterance:
+    """The utterance of a sound file, without its words."""
+    return Utterance(path.stem, path.parent.parent.name, str(path), None)
 
 
 def _read_part(part: Path, split: str) -> tuple[list[Utterance], list[Exclusion]]:
     """The utterances of a part, and those that are left out."""
-    utterances, excluded = [], []
-    for chapter in _chapters(part):
-        path = chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
-        recordings = {recording.stem: recording for recording in _recordings(chapter)}
-        transcribed = set()
-        for where, key, text in unique(_transcripts(path)):
-            transcribed.add(key)
-            reason = _reason_to_exclude(where, text)
-            if key not in recordings:
-                reason = f"no audio: {chapter / key}.flac"
-            if reason is None:
-                utterances.append(_utterance(recordings[key], text))
-            else:
-                excluded.append(Exclusion(key, split, reason))
-        excluded += [
-            Exclusion(key, split, f"no transcript in {path}")
-            for key in recordings
-            if key not in transcribed
-        ]
-    return utterances, excluded
+    chapters = [_read_chapter(chapter, split) for chapter in _chapters(part)]
+    return [u for kept, _ in chapters for u in kept], [e for _, out in chapters for e in out]
 
 
-def _reason_to_exclude(where: str, text: str) -> str | None:
+def _read_chapter(chapter: Path, split: str) -> tuple[list[Utterance], list[Exclusion]]:
+    paths = _files(chapter, (".trans.txt",))
+    given = paths[0] if paths else chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
+    return pair(
+        split,
+        {path.stem: _utterance(path) for path in _recordings(chapter)},
+        unique(row for path in paths for row in _transcripts(path)),
+        f"no transcript in {given}",
+        lambda key: f"no audio: {chapter / key}.flac",
+        _unexpected,
+    )
+
+
+def _unexpected(words: str) -> str | None:
     """Why a transcript cannot be used; None if it can."""
-    if not text:
-        return f"{where}: no words"
-    if unexpected := _UNEXPECTED.search(text):
-        return f"{where}: '{unexpected[0]}' is none of A to Z, apostrophe and space"
-    return None
+    found = _UNEXPECTED.search(words)
+    return f"'{found[0]}' is none of A to Z, apostrophe and space" if found else None
 
 
 def _transcripts(path: Path) -> Iterator[tuple[str, str, str]]:
-    """("PATH:LINE", utterance id, words) of each line; nothing if the file is missing."""
-    for where, line in read_lines(path) if path.exists() else ():
-        key, _, words = line.strip().partition(" ")
-        if key:
-            yield where, key, normalise_text(words)
+    """("PATH:LINE", utterance id, words) of each line; empty lines are skipped."""
+    for where, line in read_lines(path):
+        if line.strip():
+            key, *words = line.split(maxsplit=1)
+            yield where, key, normalise_text(" ".join(words))

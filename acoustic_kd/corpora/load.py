@@ -19,6 +19,7 @@ from acoustic_kd.corpora.utterances import (
     Utterance,
     check_excluded,
     check_ids,
+    is_text,
     normalise_text,
     shuffled_speakers,
     split_by_speaker,
@@ -90,6 +91,8 @@ def data_dir(config: Any) -> Path | None:
             f"give --data-dir DIR or set {DATA_VARIABLE}"
         )
     folder = Path(given).expanduser().resolve()
+    if not is_text(str(folder)):
+        raise UserError(f"{folder}: the name of this folder is not UTF-8; rename it")
     if not folder.is_dir():
         how = "; make it, to download the corpus to it" if reader.downloads else ""
         raise UserError(f"{folder}: no such folder; corpus '{config.name}' is read from it{how}")
@@ -176,6 +179,7 @@ def load(config: Any, out_dir: Path, normalise: Normalise | None = None) -> Corp
         if split not in corpus.splits:
             train, split_off = _split_off(split, corpus.splits["train"], config)
             corpus.splits |= {"train": train, split: split_off}
+            corpus.notes.append(f"{split}: split off train, by speaker")
     if config.untranscribed_share:
         share, alternative = config.untranscribed_share, "corpus.untranscribed_share=0"
         train, moved = split_by_speaker(corpus.splits["train"], share, config.seed, alternative)

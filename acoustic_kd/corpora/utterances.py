@@ -1,6 +1,7 @@
 """Utterances: what every corpus reader produces and every later stage reads."""
 
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,8 @@ SPLITS = ("train", "dev", "test")  # of every corpus, with transcripts
 EVALUATION_SPLITS = ("dev", "test")
 UNTRANSCRIBED = "untranscribed"  # an optional split: speech to distil on, and nothing else
 MAX_EXCLUDED_SHARE = 0.05  # of a split; more means a wrong path or a broken download
+
+COPY_MARK = "#warp"  # in the ids of copies at other vocal tract lengths; in no other id
 
 Normalise = Callable[[str], str]  # a transcript as written → words with one space between them
 
@@ -48,10 +51,15 @@ class Exclusion:
 
 @dataclass
 class Corpus:
-    """Utterances of each split (SPLITS, perhaps UNTRANSCRIBED), and those that are left out."""
+    """Utterances of each split (SPLITS, perhaps UNTRANSCRIBED), and those that are left out.
+
+    Attributes:
+        notes: what the user should know of the corpus, one line each.
+    """
 
     splits: dict[str, list[Utterance]]
     excluded: list[Exclusion] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def normalise_text(text: str) -> str:
@@ -81,23 +89,51 @@ def read_manifest(path: Path) -> list[Utterance]:
 
 
 def check_ids(utterances: Iterable[Utterance]) -> None:
-    """Refuse an id that is not one word, or that two utterances have.
+    """Refuse an id that later stages cannot write and read again, or that two utterances have.
 
-    In transcripts and in Kaldi's archives an id ends at the first space.
+    In transcripts and in Kaldi's archives an id ends at the first space. Ids that differ only in
+    their Unicode form look the same and become the same in other programs.
     """
     seen: dict[str, Utterance] = {}
     for utterance in utterances:
-        if utterance.id.split() != [utterance.id]:
+        if problem := _problem_of(utterance):
             raise UserError(
-                f"utterance id '{utterance.id}' of {utterance.audio} is empty or has a space in "
-                "it; rename it"
+                f"utterance id '{utterance.id}' of {utterance.audio} {problem}; rename it"
             )
-        earlier = seen.setdefault(utterance.id, utterance)
+        earlier = seen.setdefault(unicodedata.normalize("NFC", utterance.id), utterance)
         if earlier is not utterance:
             raise UserError(
                 f"utterance id '{utterance.id}' is used twice, by {earlier.audio} and by "
                 f"{utterance.audio}; rename one of them"
             )
+
+
+def _problem_of(utterance: Utterance) -> str | None:
+    """What is wrong with the id of an utterance, or with the name of its file."""
+    if utterance.id.split() != [utterance.id]:
+        return "is empty or has a space in it"
+    if COPY_MARK in utterance.id:
+        return f"has '{COPY_MARK}' in it, which marks copies at other vocal tract lengths"
+    if invisible := next((c for c in utterance.id if not c.isprintable()), None):
+        return f"has the invisible character U+{ord(invisible):04X} in it"
+    if not is_text(utterance.audio):
+        return "has a sound file whose name is not UTF-8"
+    return None
+
+
+def is_text(name: str) -> bool:
+    """Whether a file name is text: one that is not UTF-8 cannot be written to a manifest."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def unread_note(root: Path, folders: Iterable[str]) -> str:
+    """A note on folders beside those of the splits, which no reader reads."""
+    splits = ", ".join((*SPLITS, UNTRANSCRIBED))
+    return f"not read: {', '.join(folders)} in {root}; the names of splits are {splits}"
 
 
 def check_excluded(

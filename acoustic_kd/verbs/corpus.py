@@ -7,9 +7,16 @@ from pathlib import Path
 
 from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.corpora import load as corpora
+from acoustic_kd.corpora import overlap, sound_files
 from acoustic_kd.corpora.demo_sentences import vocabulary
 from acoustic_kd.corpora.openslr import LEXICONS, fetch_file
-from acoustic_kd.corpora.utterances import UNTRANSCRIBED, Utterance, normalise_text, write_manifest
+from acoustic_kd.corpora.utterances import (
+    SPLITS,
+    UNTRANSCRIBED,
+    Utterance,
+    normalise_text,
+    write_manifest,
+)
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import takes_pdfs
 from acoustic_kd.experiment.language_model import check as check_language_model
@@ -27,6 +34,7 @@ from acoustic_kd.experiment.words import (
 from acoustic_kd.kaldi.archives import archive_of
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon, write_lexicon
 from acoustic_kd.settings import Config
+from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import file_sha256, json_sha256, size_and_ends_digest
 
 
@@ -65,16 +73,33 @@ def run(experiment: Experiment) -> None:
     check_language_model(config)  # refused now, not when all is trained
     corpus = corpora.load(config.corpus, out / "audio", normaliser(config))
     chosen_splits(config, tuple(corpus.splits))  # likewise
+    sound_files.check_exist(corpus.splits)
+    notes = corpus.notes + overlap.check_sound(corpus.splits)
+    notes += map(overlap.shared_speakers_text, overlap.shared_speakers(corpus.splits))
+    if not takes_pdfs(config):
+        _check_transcribed(corpus.splits)
     for split, utterances in corpus.splits.items():
         write_manifest(out / f"{split}.jsonl", utterances)
         speakers = len({u.speaker for u in utterances})
         print(f"  {split}: {len(utterances)} utterances, {speakers} speakers")
+    for note in notes:
+        print(f"  {note}")
     if not takes_pdfs(config):
         lexicon = with_unknown_words(experiment, _lexicon(config), spoken_words(corpus.splits))
         write_lexicon(out / LEXICON, lexicon, is_spelled(config))
         if is_spelled(config):
             check_leaves(config, lexicon)
     report_exclusions(out, corpus.excluded)
+
+
+def _check_transcribed(splits: dict[str, list[Utterance]]) -> None:
+    """Refuse a split without any transcript, which the align stage would refuse later."""
+    for split in SPLITS:
+        if all(utterance.text is None for utterance in splits[split]):
+            raise UserError(
+                f"{split}: no transcripts; add the file 'text' to the folder of this split "
+                f"(speech without transcripts belongs in a folder '{UNTRANSCRIBED}')"
+            )
 
 
 def _lexicon(config: Config) -> Lexicon:

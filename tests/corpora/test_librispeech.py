@@ -14,6 +14,7 @@ import soundfile
 from acoustic_kd.cli import main
 from acoustic_kd.corpora import librispeech, openslr
 from acoustic_kd.corpora.load import data_dir, load
+from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.settings import LIBRISPEECH_PARTS, CorpusConfig, load_config
 from acoustic_kd.system import download
@@ -98,6 +99,38 @@ def test_a_part_without_speech_is_refused(tmp_path, below):
     part = tmp_path / "train-clean-5"
     (part / below).mkdir(parents=True)
     with pytest.raises(UserError, match=f"^{part}: no speech in it; expected .*NNNN.flac; delete"):
+        load(config(tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("names", ["{0}-{1}.wav", "{0}-{1}.WAV", "{0}_{1}.Opus", "x{1}.mp3"])
+def test_own_recordings_in_this_layout_are_read(tmp_path, names):
+    place = tmp_path / "train-clean-5" / "anna" / "1"
+    place.mkdir(parents=True)
+    file = names.format("anna", "1")
+    (place / file).touch()
+    (place / f"{Path(file).stem}.flac.txt").touch()
+    (place / "anna_1.trans.txt").write_text(f"\ufeff{Path(file).stem}\tGO ON\r\n")
+    corpus = librispeech.read(config(tmp_path), tmp_path)
+    assert corpus.splits["train"] == [
+        Utterance(Path(file).stem, "anna", str(place / file), "GO ON")
+    ]
+    assert not corpus.excluded
+
+
+def test_of_two_files_of_one_name_flac_is_read(small):
+    path = small / "LibriSpeech/train-clean-5/0/10/0-10-0000"
+    for suffix in (".mp3", ".wav"):
+        path.with_suffix(suffix).touch()
+    first = librispeech.read(config(small), small).splits["train"][0]
+    assert first.audio == f"{path}.flac"
+
+
+def test_a_folder_with_files_is_never_to_be_deleted(tmp_path):
+    place = tmp_path / "train-clean-5" / "anna" / "1"
+    place.mkdir(parents=True)
+    for name in ("a.m4a", "b.m4a", "anna-1.trans.txt"):
+        (place / name).touch()
+    with pytest.raises(UserError, match=r"no speech in it; .*; its files are: 2 .m4a, 1 .txt$"):
         load(config(tmp_path), tmp_path)
 
 

@@ -133,6 +133,7 @@ def test_a_folder_of_speech_without_transcripts_is_added(tmp_path):
         (GIVEN, {"untranscribed": "/nowhere"}, "/nowhere: no such folder; corpus.untranscribed mu"),
         ({}, {"name": "an5"}, "unknown corpus 'an5'; known: an4, demo, fake, kaldi_dir, "),
         ({}, {"data_dir": None}, "give --data-dir DIR or set ACOUSTIC_KD_DATA"),
+        ({}, {"data_dir": "/no\udcff"}, "/no.*: the name of this folder is not UTF-8; rename it"),
         ({}, {"name": "an4", "data_dir": "/nowhere"}, "/nowhere: no such folder"),
     ],
 )

@@ -2,11 +2,14 @@
 
 import gzip
 import json
+import re
 from functools import partial
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from acoustic_kd.corpora import an4, kaldi_dir, lhotse, librispeech
 from acoustic_kd.corpora.load import load
@@ -162,6 +165,8 @@ FIRST = [
     ("kaldi_dir", "train/wav.scp", ["\nr r.wav"], "empty line; remove it"),
     ("kaldi_dir", "train/utt2spk", ["a", "a anna maria"], "expected 'utterance-id speaker', found"),
     ("kaldi_dir", "train/segments", ["a r 0", "a r zero 1"], "expected 'utterance-id recording-id"),
+    ("kaldi_dir", "train/segments", ["a r 0 1 1", "a r 0 1 0 0"], "expected 'utterance-id "),
+    ("kaldi_dir", "train/wav.scp", ["r raw.ark:12"], "'raw.ark:12' is a place in an archive of so"),
     ("kaldi_dir", "train/segments", ["a c 0 1"], "recording 'c' is not in "),
     ("kaldi_dir", "train/segments", ["a r 2 1", "a r -3 -1", "a r nan 1", "a r 0 inf"],
      "segment from .* to .* s has no sound"),
@@ -182,7 +187,12 @@ FIRST = [
     ("lhotse", SUPERVISIONS, changed(SUPERVISION, {"recording_id": "q"}), "recording 'q' is in"),
     ("lhotse", SUPERVISIONS, changed(SUPERVISION, {"start": -1}, {"duration": 0}), "segment from "),
     ("lhotse", SUPERVISIONS, changed(SUPERVISION, {"start": None}), "'start' is"),
-    ("lhotse", SUPERVISIONS, ["{"], "not valid JSON"),
+    ("lhotse", SUPERVISIONS, changed(SUPERVISION, {"start": 10**400}, {"duration": float("nan")}),
+     "'(start|duration)' is"),
+    ("lhotse", SUPERVISIONS, changed(SUPERVISION, {"text": ["GO"]}), "'text' is missing or of a w"),
+    ("lhotse", SUPERVISIONS, ["{", "[" * 100_000, '{"id": "a",}'], "not valid JSON"),
+    ("lhotse", SUPERVISIONS, changed(SUPERVISION, {"text": "OV\ud800EN"}, {"id": "\udfff"}),
+     r"not text: half of a character, \\ud"),
 ]  # fmt: skip
 
 
@@ -204,12 +214,86 @@ def test_a_malformed_first_line(write, name, file, text, message):
          r"untranscribed/wav\.scp: no such file; list the speech without transcripts in it"),
         ("kaldi_dir", "untranscribed/wav.scp", "",
          r"untranscribed/wav\.scp: lists no speech; fill it, or remove the folder"),
+        ("kaldi_dir", "train/text/of", "", "train/text: cannot be read"),
+        ("kaldi_dir", "train/utt2spk/of", "", "train/utt2spk: cannot be read"),
         ("lhotse", "train/recordings.jsonl", "",
          "not recordings.jsonl and x_recordings_train.jsonl.gz"),
     ],
 )  # fmt: skip
 def test_a_file_that_does_not_fit_the_others(write, name, file, text, message):
-    refuse(name, put(write(name), file, text), message)
+    root = write(name)
+    if (root / file).parent.is_file():  # a folder in the place of a file
+        (root / file).parent.unlink()
+    refuse(name, put(root, file, text), message)
+
+
+LEFT_OUT = {
+    "an4": ("etc/an4_train.transcription", "GO (x-1)\n", "not in .*an4_train.fileids"),
+    "kaldi_dir": ("train/text", "x-1\u00a0GO\n", "no sound: not in .*train/segments"),
+    "kaldi_feats": ("train/text", "x-1 GO\n", "no sound: not in .*train/feats.scp"),
+    "librispeech": ("train-clean-5/anna/1/anna-1.trans.txt", "x-1\tGO\n", "no audio: .*x-1.flac"),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_a_transcript_without_sound_is_excluded(write, name):
+    file, line, reason = LEFT_OUT[name]
+    root = put(write(name), file, FILES[name][file] + line)
+    (exclusion,) = READERS[name](root).excluded
+    assert (exclusion.id, exclusion.split) == ("x-1", "train")
+    assert re.fullmatch(reason, exclusion.reason)
+
+
+def test_what_is_not_read_is_noted(write):
+    root = write("kaldi_dir")
+    put(root, "train/segments", "anna-1-0000 r 0.0 1.25\n")
+    put(root, "valid/wav.scp", "v v.wav\n")
+    assert kaldi_dir.read(root).notes == [
+        f"{root}/train/wav.scp: 1 ids are not used, first 'q': not in {root}/train/segments",
+        f"{root}/train/utt2spk: 1 ids are not used, first 'ben-1-0000': no such utterance",
+        f"not read: valid in {root}; the names of splits are train, dev, test, untranscribed",
+    ]
+    (root / "train/wav.scp").unlink()
+    refuse("kaldi_dir", root, r"train/wav.scp: no such file; .* \(others there: valid\)")
+
+
+def test_what_is_not_read_of_lhotse_is_noted(write):
+    root = put(write("lhotse"), RECORDINGS, rows(RECORDING, RECORDING | {"id": "q"}))
+    put(root, "eval/supervisions.jsonl", "")
+    first, second = lhotse.read(root).notes
+    assert first == "train: 1 recordings have no supervision, first 'q'"
+    assert second.startswith(f"not read: eval in {root};")
+
+
+IDS = st.lists(st.sampled_from("abcdefgh"), unique=True)
+
+
+@settings(max_examples=40)
+@given(IDS, IDS, st.none() | IDS, st.none() | IDS)
+def test_every_id_of_a_kaldi_folder_is_kept_or_named(
+    tmp_path_factory, texts, sounds, parts, speakers
+):
+    """Whatever ids its files have, in whatever order."""
+    folder = tmp_path_factory.mktemp("ids")
+    put(folder, "test/wav.scp", "t t.wav\n")
+    put(folder, "train/wav.scp", "".join(f"{key} {key}.wav\n" for key in sounds))
+    put(folder, "train/text", "".join(f"{key} GO\n" for key in texts))
+    if parts is not None:
+        put(folder, "train/segments", "".join(f"{key} {key} 0 1\n" for key in parts))
+    if speakers is not None:
+        put(folder, "train/utt2spk", "".join(f"{key} anna\n" for key in speakers))
+    spoken = sounds if parts is None else parts
+    if not set(spoken) <= set(sounds) or not set(spoken) <= set(
+        spoken if speakers is None else speakers
+    ):
+        refuse("kaldi_dir", folder, "is not in .*wav.scp|no speaker of utterance")
+        return
+    corpus = kaldi_dir.read(folder)
+    kept, excluded = ({u.id for u in us} for us in (corpus.splits["train"], corpus.excluded))
+    assert kept == set(spoken) & set(texts) and excluded == set(spoken) ^ set(texts)
+    noted = " ".join(corpus.notes)
+    assert ("wav.scp" in noted) == bool(set(sounds) - set(spoken))
+    assert ("utt2spk" in noted) == bool(set(speakers or ()) - set(spoken))
 
 
 def test_a_folder_of_something_else(tmp_path):
@@ -272,7 +356,7 @@ def test_kaldi_segments_and_optional_files(write):
     ]
     corpus = kaldi_dir.read(put(root, "train/text", "r GO\u2019S ON\u0301\nq\n"))
     assert [u.text for u in corpus.splits["train"]] == ["GO\u2019S ON\u0301"]
-    assert corpus.excluded == [Exclusion("q", "train", f"no words in {root / 'train/text'}")]
+    assert corpus.excluded == [Exclusion("q", "train", f"{root / 'train/text'}:2: no words")]
 
 
 def test_kaldi_speech_without_transcripts(write):

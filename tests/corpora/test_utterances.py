@@ -78,6 +78,29 @@ def test_an_id_that_is_not_one_word_is_refused(name):
         check_ids([utterance(1), replace(utterance(2), id=name)])
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("a#warp1", "has '#warp' in it"),
+        ("a\x00b", r"character U\+0000"),
+        ("a\u200bb", r"character U\+200B"),
+        ("a\udcff", r"character U\+DCFF"),
+    ],
+)
+def test_an_id_that_other_stages_take_for_another_is_refused(name, problem):
+    with pytest.raises(UserError, match=f"{problem}.*; rename it"):
+        check_ids([replace(utterance(1), id=name)])
+    check_ids([replace(utterance(n), id=i) for n, i in enumerate(["a/b", "..", "#", "é" * 999])])
+
+
+def test_ids_of_two_unicode_forms_and_files_of_no_form():
+    ids = [replace(utterance(1), id="caf\u00e9"), replace(utterance(2), id="cafe\u0301")]
+    with pytest.raises(UserError, match=r"is used twice, by /1\.wav and by /2\.wav"):
+        check_ids(ids)
+    with pytest.raises(UserError, match="has a sound file whose name is not UTF-8; rename it"):
+        check_ids([replace(utterance(1), audio="/\udcff.wav")])
+
+
 def test_more_than_5_percent_excluded_is_refused():
     excluded = [Exclusion(f"u{number}", "train", "no audio") for number in range(6)]
     check_excluded("train", 95, excluded[:5])

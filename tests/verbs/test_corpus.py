@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from tiny_recipe import TinyRecipe
 
 from acoustic_kd.settings import Config, CorpusConfig
 from acoustic_kd.verbs.corpus import corpus_sources
@@ -110,6 +111,48 @@ def test_speech_without_transcripts_counts_and_its_text_does_not(
     replace_sound(sound)
     found.append(sources(kaldi_dir, **given))
     assert len(set(map(str, found))) == 4
+
+
+@pytest.fixture
+def recipe(kaldi_dir):
+    """The corpus stage on this directory, whose sound files differ."""
+    for number, sound in enumerate(sorted((kaldi_dir.parent / "audio").iterdir())):
+        soundfile.write(sound, np.full(16000, number, np.int16), 16000)
+    lexicon = kaldi_dir.parent / "lexicon.txt"
+    lexicon.write_text("GO G OW\n")
+    settings = ("corpus.name=kaldi_dir", f"align.lexicon={lexicon}")
+    return TinyRecipe(kaldi_dir.parent / "exp", settings, ("--data-dir", str(kaldi_dir)))
+
+
+def test_what_the_user_should_know_is_printed(recipe, kaldi_dir, outcome):
+    for split in ("train", "test"):
+        lines = (kaldi_dir / split / "text").read_text().splitlines()
+        speakers = "".join(f"{line[0]} anna\n" for line in [*lines, "x"])
+        (kaldi_dir / split / "utt2spk").write_text(speakers)
+    status, output, error = outcome(recipe, "corpus")
+    assert (status, error) == (0, "")
+    assert output.splitlines()[3:-1] == [
+        f"  {kaldi_dir}/train/utt2spk: 1 ids are not used, first 'x': no such utterance",
+        f"  {kaldi_dir}/test/utt2spk: 1 ids are not used, first 'x': no such utterance",
+        "  1 of 1 test speakers are in train",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: (data / "test/text").unlink(), "test: no transcripts; add the file 'text'"),
+        (lambda data: shutil.copy(data.parent / "audio/a.wav", data.parent / "audio/d.wav"),
+         "the same sound is in two splits: 'd' of test and 'a' of train"),
+        (lambda data: shutil.rmtree(data.parent / "audio"), "train: 2 of 2 sound files do not exi"),
+        (lambda data: (data / "test/text").write_text("d GO\ne GO\n"),
+         "test: 1 of 2 utterances cannot be used"),
+    ],
+)  # fmt: skip
+def test_a_corpus_that_spoils_results_is_refused(recipe, kaldi_dir, refusal, change, message):
+    change(kaldi_dir)
+    assert message in refusal(recipe, "corpus")
+    assert not (recipe.directory / "corpus/done.json").exists()
 
 
 def test_the_demo_reads_nothing_else(kaldi_dir):
