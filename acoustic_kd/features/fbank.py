@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acoustic_kd.corpora.utterances import COPY_MARK
 from acoustic_kd.settings import WINDOW_SECONDS, FeatureConfig
 from acoustic_kd.system.torchaudio_functions import get_mel_banks
 
@@ -19,17 +20,15 @@ PREEMPHASIS = 0.97
 MIN_ENERGY = torch.finfo(torch.float32).eps  # of a filter, before the logarithm
 CACHED_FRAMES = 512  # processed together, so that they stay in the cache of a core
 
-COPY = "#warp"  # between an utterance's id and the warp of a copy
-
 
 def vtlp_id(utterance: str, warp: float) -> str:
     """The id of an utterance's copy at another vocal tract length; at 1 it is the utterance."""
-    return utterance if warp == 1 else f"{utterance}{COPY}{warp:g}"
+    return utterance if warp == 1 else f"{utterance}{COPY_MARK}{warp:g}"
 
 
 def original_id(copy: str) -> str:
     """The id of the utterance that a copy was made from; the two have the same alignment."""
-    return copy.partition(COPY)[0]
+    return copy.partition(COPY_MARK)[0]
 
 
 def copy_mark(copy: str) -> str:
