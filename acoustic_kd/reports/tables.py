@@ -8,6 +8,7 @@ from html import escape
 from math import isnan
 from typing import Any
 
+from acoustic_kd.corpora.overlap import shared_speakers_text
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 from acoustic_kd.reports.results import GAINS
 from acoustic_kd.system.errors import printable
@@ -189,6 +190,7 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
         *gain_summary(results),
         *transfer_set_summary(results),
         *new_word_summary(results),
+        *map(shared_speakers_text, results.get("shared_speakers", [])),
         *training_sentences(results),
         *precision_sentences(results),
     ]

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from acoustic_kd.corpora.overlap import shared_speakers
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.model_training import count_workers
 from acoustic_kd.experiment.models import systems
-from acoustic_kd.experiment.transfer_set import transfer_frames
+from acoustic_kd.experiment.outputs import read_split
+from acoustic_kd.experiment.transfer_set import all_splits, transfer_frames
 from acoustic_kd.experiment.words import normaliser
 from acoustic_kd.features.frames import count_frames, shard_paths
 from acoustic_kd.language.text import TextFile
@@ -55,6 +57,8 @@ def run(experiment: Experiment) -> None:
     unseen = unseen_words(experiment, {word for words in references.values() for word in words})
     if unseen is not None:
         results["new_words"] = count_new_words(references, transcripts, unseen)
+    splits = {split: read_split(experiment, split) for split in all_splits(experiment)}
+    results["shared_speakers"] = shared_speakers(splits)
     results["transfer_set"] = transfer_frames(experiment)
     results["last_epoch_gains"] = {n: gain for n, gain in gains.items() if gain is not None}
     results["bfloat16"] = descriptions["baseline"][0]["bfloat16"]

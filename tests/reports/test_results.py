@@ -245,6 +245,14 @@ def test_enough_speakers_are_drawn_instead_of_utterances():
         assert np.ptp(pair["ci95"]) > 2 * np.ptp(other["ci95"])
 
 
+def test_speakers_of_two_splits_are_told(results):
+    row = {"split": "test", "speakers": 3, "shared": 2, "in": "train"}
+    assert "2 of 3 test speakers are in train" in tables.markdown(
+        results | {"shared_speakers": [row]}
+    )
+    assert "speakers are in train" not in tables.markdown(results)
+
+
 def test_new_words_are_counted_and_told_if_there_are_any(results):
     references = {"a": ["THE", "ZEBRA", "SAT"], "b": ["GNU"], "c": ["THE", "CAT"], "d": ["EMU"]}
     member = {"a": ["THE", "ZEBRA", "SAD"], "b": ["THE"], "c": ["THE", "CAT", "GNU"], "d": []}
