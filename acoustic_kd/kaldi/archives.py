@@ -26,7 +26,7 @@ from acoustic_kd.system.text import read_lines
 GZIP = b"\x1f\x8b"
 MAX_ROWS_PAST_END = 3  # of a range, beyond the matrix's last row (Kaldi: util/kaldi-holder.cc)
 _PREFIX = re.compile(r"(ark|scp)(?:,[a-z,]*)?:")
-_ENTRY = re.compile(r"(?P<path>.+?)(:(?P<offset>\d+))?(\[(?P<rows>[^\[\]]*)\])?")
+_ENTRY = re.compile(r"(?P<path>.+?)(:(?P<offset>\d{1,18}))?(\[(?P<rows>[^\[\]]*)\])?")
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def parse_place(where: str, entry: str, folder: Path) -> Place:
         )
     match = _ENTRY.fullmatch(entry)
     text = match["rows"] if match else None
-    rows = re.fullmatch(r"(\d+):(\d+)(,:?)?", "0:0" if text is None else text)
+    rows = re.fullmatch(r"(\d{1,9}):(\d{1,9})(,:?)?", "0:0" if text is None else text)
     all_rows = text in (":", ",", ":,", ",:", ":,:")
     if not match or not (all_rows or (rows and int(rows[1]) <= int(rows[2]))):
         raise UserError(
@@ -228,10 +228,15 @@ def parse_place(where: str, entry: str, folder: Path) -> Place:
             f"'{entry}'"
         )
     path = Path(match["path"])
+    if path.parts[:1] == ("~",):
+        path = path.expanduser()
     if not path.is_file() and (folder / path).is_file():
         path = folder / path
     if not path.is_file():
-        raise UserError(f"{where}: {match['path']}: no such file; fix the path")
+        raise UserError(
+            f"{where}: {match['path']}: no such file, neither from the working directory "
+            f"{Path.cwd()} nor from {folder}; fix the path"
+        )
     # Without an offset the file is one object, with no id before it.
     span = slice(int(rows[1]), int(rows[2]) + 1) if rows and text is not None else None
     return Place(path.absolute(), int(match["offset"] or 0), span)
