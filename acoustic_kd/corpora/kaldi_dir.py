@@ -56,7 +56,7 @@ def read(data_dir: Path, normalise: Normalise = normalise_text, listing: str = S
     corpus = Corpus(splits={})
     for split in SPLITS:
         folder = root / split
-        if split == "dev" and not folder.is_dir():
+        if split == "dev" and not _exists(folder):
             continue
         if not (folder / listing).is_file():
             found = ", ".join(_other_folders(root, listing)) or "none"
@@ -65,7 +65,7 @@ def read(data_dir: Path, normalise: Normalise = normalise_text, listing: str = S
                 f"train, test and perhaps dev under {root} (others there: {found})"
             )
         _read_split(corpus, folder, normalise, listing)
-    if (root / UNTRANSCRIBED).is_dir():
+    if _exists(root / UNTRANSCRIBED):
         utterances = read_untranscribed(root / UNTRANSCRIBED, listing, corpus.notes)
         corpus.splits[UNTRANSCRIBED] = utterances
     if unread := _other_folders(root, listing):

@@ -25,6 +25,8 @@ def locate(where: str, given: str, root: Path) -> str:
         where: "PATH:LINE", for messages.
         given: an absolute or relative path.
     """
+    if "\0" in given:
+        raise UserError(f"{where}: the path has the character U+0000 in it; remove it")
     # Joined to an absolute path, `root` and the working directory do not matter.
     places = [root / given, Path.cwd() / given]
     if given.startswith("~/"):

@@ -4,7 +4,7 @@ import shutil
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acoustic_kd.corpora.overlap import check_sound, shared_speakers, shared_speakers_text
@@ -66,6 +66,7 @@ def test_what_is_not_the_same_sound(sound):
 SPAN = st.tuples(st.integers(0, 20), st.integers(1, 8)).map(lambda s: (s[0], s[0] + s[1]))
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from(ALL[:3]), SPAN), max_size=7))
 def test_segments_are_refused_exactly_if_two_of_different_splits_overlap(segments):
     splits = {split: [] for split in ALL[:3]}

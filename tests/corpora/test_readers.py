@@ -216,6 +216,8 @@ def test_a_malformed_first_line(write, name, file, text, message):
          r"untranscribed/wav\.scp: lists no speech; fill it, or remove the folder"),
         ("kaldi_dir", "train/text/of", "", "train/text: cannot be read"),
         ("kaldi_dir", "train/utt2spk/of", "", "train/utt2spk: cannot be read"),
+        ("kaldi_dir", "dev", "", "dev/wav.scp: no such file; expected Kaldi data directories"),
+        ("kaldi_dir", "untranscribed", "", "untranscribed/wav.scp: no such file; list the speech"),
         ("lhotse", "train/recordings.jsonl", "",
          "not recordings.jsonl and x_recordings_train.jsonl.gz"),
     ],
@@ -268,7 +270,7 @@ def test_what_is_not_read_of_lhotse_is_noted(write):
 IDS = st.lists(st.sampled_from("abcdefgh"), unique=True)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(IDS, IDS, st.none() | IDS, st.none() | IDS)
 def test_every_id_of_a_kaldi_folder_is_kept_or_named(
     tmp_path_factory, texts, sounds, parts, speakers

@@ -43,6 +43,11 @@ def test_a_place_in_an_archive_is_named(root, given):
     assert locate("f:1", "a.wav:7", root) == str(root / "a.wav:7")
 
 
+def test_a_path_that_no_file_can_have(root):
+    with pytest.raises(UserError, match=r"^f:1: the path has the character U\+0000 in it"):
+        locate("f:1", "a\0.wav", root)
+
+
 def test_most_sound_files_of_a_split_must_exist(root):
     there = Utterance("a", "s", str(root / "all.wav"), "GO")
     gone = [Utterance(f"u{n}", "s", f"/far/{n}.wav", "GO") for n in range(2)]
