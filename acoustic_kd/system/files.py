@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.lock_holder import lock_holder
 
 TEMPORARY = ".*.tmp"  # the names of files that are being written
 END_BYTES = 1 << 14  # half a second of 16-bit samples
@@ -44,8 +45,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def exclusive_lock(directory: Path) -> Iterator[None]:
     """Work in `directory` alone: refuse if another process works there."""
     with _handle(directory) as handle:
-        if not _locked(handle, fcntl.LOCK_EX):
-            raise _occupied(directory)
+        if not _locked(directory, handle, fcntl.LOCK_EX):
+            raise _occupied(directory, handle)
         yield
 
 
@@ -60,12 +61,12 @@ def shared_lock(directory: Path, gate: Path, prepare: Callable[[bool], None]) ->
     with _handle(directory) as handle:
         with _handle(gate) as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
-            alone = _locked(handle, fcntl.LOCK_EX)
-            if not alone and not _locked(handle, fcntl.LOCK_SH):
-                raise _occupied(directory)
+            alone = _locked(directory, handle, fcntl.LOCK_EX)
+            if not alone and not _locked(directory, handle, fcntl.LOCK_SH):
+                raise _occupied(directory, handle)
             prepare(alone)
-            if alone and not _locked(handle, fcntl.LOCK_SH):  # another process was faster
-                raise _occupied(directory)
+            if alone and not _locked(directory, handle, fcntl.LOCK_SH):  # another was faster
+                raise _occupied(directory, handle)
         yield
 
 
@@ -73,8 +74,9 @@ def shared_lock(directory: Path, gate: Path, prepare: Callable[[bool], None]) ->
 def wait_for_lock(directory: Path) -> Iterator[None]:
     """Wait until no other process holds this lock, then hold it."""
     with _handle(directory) as handle:
-        if not _locked(handle, fcntl.LOCK_EX):
-            print(f"  waiting for another run to finish with {directory}", flush=True)
+        if not _locked(directory, handle, fcntl.LOCK_EX):
+            who = _holder(handle)
+            print(f"  waiting for another run to finish with {directory}{who}", flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -90,16 +92,30 @@ def _handle(directory: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def _locked(handle: int, kind: int) -> bool:
+def _locked(directory: Path, handle: int, kind: int) -> bool:
+    """Take a lock, unless another process has it."""
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # some network file systems
+        raise UserError(
+            f"{directory}: its file system has no locks ({error.strerror}); use another one"
+        ) from None
     return True
 
 
-def _occupied(directory: Path) -> UserError:
-    return UserError(f"{directory}: another run works here; wait for it, or give another --exp-dir")
+def _occupied(directory: Path, handle: int) -> UserError:
+    return UserError(
+        f"{directory}: another run works here{_holder(handle)}; wait for it, or give another "
+        "--exp-dir"
+    )
+
+
+def _holder(handle: int) -> str:
+    """The process that holds a lock, in brackets, where it is known."""
+    holder = lock_holder(handle)
+    return f" ({holder})" if holder else ""
 
 
 def sha256(path: Path) -> str:
