@@ -15,6 +15,9 @@ from typing import NoReturn
 from acoustic_kd.system.environment import is_main_process
 from acoustic_kd.system.errors import USAGE_ERROR, UserError, print_error
 from acoustic_kd.system.signals import Stopped, raise_on_first_ctrl_c, raise_on_sigterm
+from acoustic_kd.system.errors import USAGE_ERROR, UserError
+from acoustic_kd.system.launched import end_with_launcher
+from acoustic_kd.system.signals import Stopped, raise_on_sigterm
 from acoustic_kd.version import __version__
 
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended, in shells
@@ -56,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     It is 0, 2 for an error that the user can fix, 130 for Ctrl-C, or 143 for SIGTERM.
     """
+    end_with_launcher()
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def run() -> int | None:
@@ -75,11 +79,13 @@ def exit_status(program: str, action: Callable[[], int | None]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # As on standard error: the name of a file may have bytes that are no characters.
         sys.stdout.reconfigure(errors="backslashreplace")
+    main_process = True
     try:
         with raise_on_first_ctrl_c(), raise_on_sigterm():
+            main_process = is_main_process()
             return action() or 0
     except UserError as error:
-        if not is_main_process():
+        if not main_process:
             # Usually all processes have the same error and the first one prints it; meanwhile the
             # launcher ends the others. An error of one process alone is printed after the wait.
             time.sleep(10)
@@ -89,7 +95,7 @@ def exit_status(program: str, action: Callable[[], int | None]) -> int:
         print(f"{program}: interrupted; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED
     except Stopped:
-        if is_main_process():
+        if main_process:
             print(f"{program}: stopped; run the same command again to resume", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:  # the reader of the output has ended, such as `| head`

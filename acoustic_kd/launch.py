@@ -9,7 +9,9 @@ import os
 import sys
 from typing import Any
 
+from acoustic_kd.system.environment import MAX_PROCESSES, is_process_count, prepare_for_torchrun
 from acoustic_kd.system.errors import USAGE_ERROR
+from acoustic_kd.system.launched import child_environment, end_with_launcher
 from acoustic_kd.system.parallel import cores
 
 SIGNALLED = 128  # a program that signal n ended has status 128 + n in shells
@@ -18,11 +20,16 @@ SIGNALLED = 128  # a program that signal n ended has status 128 + n in shells
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit status of the first process that failed, or 0; 128 + n at signal n."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if len(arguments) < 2 or not arguments[0].isdigit() or int(arguments[0]) < 1:
-        print("usage: python -m acoustic_kd.launch N VERB …", file=sys.stderr)
+    if len(arguments) < 2 or not is_process_count(arguments[0]):
+        print(
+            f"usage: python -m acoustic_kd.launch N VERB … (N from 1 to {MAX_PROCESSES})",
+            file=sys.stderr,
+        )
         return USAGE_ERROR
     count, *verb = arguments
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // int(count))))
+    end_with_launcher()  # `acoustic-kd run`
+    os.environ |= child_environment()
+    prepare_for_torchrun(threads=max(1, cores() // int(count)))
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

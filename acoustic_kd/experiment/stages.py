@@ -3,17 +3,17 @@
 `system/steps.py` decides whether a stage is up to date.
 """
 
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from acoustic_kd.experiment.experiment import Experiment, Stage
 from acoustic_kd.experiment.kaldi_targets import check_has_tree
 from acoustic_kd.settings import Config, from_flat
-from acoustic_kd.system.environment import is_main_process
+from acoustic_kd.system.environment import is_main_process, processes
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import exclusive_lock, shared_lock
 from acoustic_kd.system.steps import Step, read_done
@@ -66,7 +66,9 @@ def run_stage(experiment: Experiment, name: str) -> None:
         return
     _check_processes(experiment, stage)
     begun = time.monotonic()
+    wait = _join_processes(stage)  # if that fails, older output is still there
     with _locked(experiment, step, main):
+        wait()  # until the first process has deleted output of other settings
         stage.run(experiment)
     if main:
         print(f"  done in {time.monotonic() - begun:.1f} s", flush=True)
@@ -109,7 +111,7 @@ def _locked(experiment: Experiment, step: Step, main: bool) -> Iterator[None]:
 
 def _check_processes(experiment: Experiment, stage: Stage) -> None:
     """Refuse a wrong number of processes, before older output is deleted."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = processes().count
     if stage.distributed and experiment.processes not in (None, count):
         raise UserError(
             f"--num-processes is {experiment.processes}, but {count} processes run; start them "
@@ -117,6 +119,15 @@ def _check_processes(experiment: Experiment, stage: Stage) -> None:
         )
     if not stage.distributed and count > 1:
         raise UserError(f"stage '{stage.name}' runs on one process, but {count} were started")
+
+
+def _join_processes(stage: Stage) -> Callable[[], None]:
+    """Connect the processes of a stage; returns a function that waits for all of them."""
+    if not (stage.distributed or stage.name == "report"):  # the others do without Accelerate
+        return lambda: None
+    from acoustic_kd.training.processes import make_accelerator, wait  # slow to import
+
+    return partial(wait, make_accelerator(), stage.name)
 
 
 DEFAULT_MODEL = "distilled/01"

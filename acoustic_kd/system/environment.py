@@ -1,8 +1,115 @@
-"""Environment variables that launchers set."""
+"""Environment variables: those of launchers, and the program's own, all read here."""
 
 import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from acoustic_kd.system.errors import UserError
+
+DATA_VARIABLE = "ACOUSTIC_KD_DATA"  # the folder of corpora, where --data-dir is not given
+BFLOAT16_VARIABLE = "ACOUSTIC_KD_BFLOAT16"  # 0 or 1: what the setting null means
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+PROCESS_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+ADDRESS_VARIABLES = ("MASTER_ADDR", "MASTER_PORT")
+# Accelerate takes these for processes to join, but Slurm sets them for a single process, too.
+MPI_PREFIXES = ("PMI_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_", "MPI_LOCAL")
+TORCHRUN_PREFIX = "PET_"  # torchrun's options, such as PET_NNODES, which Kubernetes sets
+MAX_PROCESSES = 1024  # of a machine; more are a typing mistake, and would use up the memory
+ADVICE = "unset them, or start processes with 'recipes/run.sh --num-processes N' or torchrun"
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run.
+
+    Attributes:
+        rank: number of this process, from 0.
+        count: of all processes.
+        local_count: of processes on this machine.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_count: int = 1
+
+
+def processes() -> Processes:
+    """The processes that torchrun or accelerate started, of which this is one.
+
+    Raises:
+        UserError: the variables are not numbers, contradict each other, or are incomplete.
+    """
+    given = {name: value for name in PROCESS_VARIABLES if (value := os.environ.get(name))}
+    numbers = {name: _number(name, value) for name, value in given.items()}
+    rank, count, local_rank = (
+        numbers.get(name, default)
+        for name, default in zip(PROCESS_VARIABLES, (0, 1, 0), strict=False)
+    )
+    if (rank, count, local_rank) == (0, 1, 0):
+        return Processes()
+    values = " ".join(f"{name}={value}" for name, value in given.items())
+    needed = (*PROCESS_VARIABLES[:3], *ADDRESS_VARIABLES)
+    if missing := [name for name in needed if not os.environ.get(name)]:
+        raise UserError(f"the environment has {values}, but no {', '.join(missing)}; {ADVICE}")
+    local_count = numbers.get("LOCAL_WORLD_SIZE", count)
+    if not (local_rank <= rank < count and local_rank < local_count <= count):
+        raise UserError(f"the environment has {values}, which contradict each other; {ADVICE}")
+    return Processes(rank, count, local_count)
+
+
+def _number(name: str, value: str) -> int:
+    if _is_whole_number(value):
+        return int(value)
+    raise UserError(
+        f"the environment variable {name} is {value[:40]!r}, which is no process number; unset it"
+    )
+
+
+def _is_whole_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
+def is_process_count(text: str) -> bool:
+    """Whether a text is a number of processes that a machine can run."""
+    return _is_whole_number(text) and 1 <= int(text) <= MAX_PROCESSES
 
 
 def is_main_process() -> bool:
     """Whether this is the first process of a run of torchrun or accelerate, or the only one."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return processes().rank == 0
+
+
+def prepare_for_accelerate() -> None:
+    """Remove variables that Accelerate would misread."""
+    alone = processes().count == 1
+    for name, value in list(os.environ.items()):
+        unused = name in PROCESS_VARIABLES and (alone or not value)
+        # OpenMP has ignored a wrong value already; "4,2" is right, but Accelerate wants one number.
+        wrong = name == THREADS_VARIABLE and not _is_whole_number(value)
+        if unused or wrong or name.startswith(MPI_PREFIXES):
+            del os.environ[name]
+
+
+def prepare_for_torchrun(threads: int) -> None:
+    """Remove torchrun's options of other runs; set the threads of a process if they are not set."""
+    for name in [name for name in os.environ if name.startswith(TORCHRUN_PREFIX)]:
+        del os.environ[name]
+    first, *_ = os.environ.get(THREADS_VARIABLE, "").split(",")
+    if not is_process_count(first):
+        os.environ[THREADS_VARIABLE] = str(threads)
+
+
+def data_folder() -> Path | None:
+    """The folder of corpora that the user names in the environment."""
+    value = os.environ.get(DATA_VARIABLE)
+    return Path(value) if value else None
+
+
+def bfloat16() -> bool | None:
+    """Whether to multiply in bfloat16, if the environment says so."""
+    value = os.environ.get(BFLOAT16_VARIABLE)
+    if value and value not in ("0", "1"):
+        raise UserError(
+            f"the environment variable {BFLOAT16_VARIABLE} is '{value}'; set it to 0 or 1"
+        )
+    return value == "1" if value else None

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from acoustic_kd.system.environment import processes
+
 GIGABYTE = 10**9
 USABLE_SHARE = 0.85  # of the free memory
 CPU_BLOCK_NUMBERS = 1 << 19  # a few arrays of this size fit into the cache of a core
@@ -35,7 +37,7 @@ def free_host_memory(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
     counts, too.
     """
     limits = [free for free in (_available(proc), _below_limit(proc, cgroup)) if free is not None]
-    return min(limits) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if limits else None
+    return min(limits) // processes().local_count if limits else None
 
 
 def usable(free: int | None) -> int | None:

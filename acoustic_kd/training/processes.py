@@ -1,6 +1,5 @@
 """The processes of a training run, and its experiment tracker, by Accelerate."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from acoustic_kd.system import environment
 from acoustic_kd.system.errors import UserError, installation
 from acoustic_kd.system.memory import disable_malloc_trim
 
@@ -23,9 +23,18 @@ CONNECTION_ERRORS = (
 
 def make_accelerator() -> Accelerator:
     """The processes of this run; call it before large tensors are allocated."""
-    # The training loop chooses the precision, not the launcher's settings.
-    accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
-    started = int(os.environ.get("WORLD_SIZE", "1"))
+    started = environment.processes().count
+    environment.prepare_for_accelerate()
+    try:
+        # The training loop chooses the precision, not the launcher's settings.
+        accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
+        torch.zeros(1, device=accelerator.device).item()
+    except Exception as error:  # Accelerate reports wrong variables by errors of many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"Accelerate cannot start ({reason}); check 'accelerate env' and variables named "
+            "ACCELERATE_… and MASTER_…"
+        ) from None
     if accelerator.num_processes != started:
         raise UserError(
             f"{started} processes were started but Accelerate joins {accelerator.num_processes}; "

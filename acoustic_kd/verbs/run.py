@@ -9,7 +9,9 @@ from pathlib import Path
 from acoustic_kd.experiment.options import add_experiment, experiment_of
 from acoustic_kd.experiment.stages import STAGES, explain_stage, run_stage
 from acoustic_kd.settings import settings_file
+from acoustic_kd.system.environment import MAX_PROCESSES
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.launched import child_environment
 from acoustic_kd.system.signals import Stopped
 
 
@@ -42,8 +44,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the stages; returns the exit status of the first that failed, or 0."""
-    if options.num_processes < 1:
-        raise UserError(f"--num-processes is {options.num_processes}; it must be 1 or more")
+    if not 1 <= options.num_processes <= MAX_PROCESSES:
+        allowed = f"1 to {MAX_PROCESSES}" if options.num_processes > 1 else "1 or more"
+        raise UserError(f"--num-processes is {options.num_processes}; it must be {allowed}")
     first, last = _number(options.stage), _number(options.stop_stage)
     if first > last:
         raise UserError(f"--stage {options.stage} comes after --stop-stage {options.stop_stage}")
@@ -101,7 +104,7 @@ def _arguments(options: argparse.Namespace) -> list[str]:
 def _launch(processes: int, arguments: list[str]) -> int:
     """Run a stage on several processes; returns its exit status. It ends before this returns."""
     command = [sys.executable, "-m", "acoustic_kd.launch", str(processes), *arguments]
-    with subprocess.Popen(command) as launcher:  # noqa: S603
+    with subprocess.Popen(command, env=child_environment()) as launcher:  # noqa: S603
         try:
             return launcher.wait()
         except Stopped:

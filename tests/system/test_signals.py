@@ -13,7 +13,7 @@ from forked import Program
 from safetensors.torch import load_file
 from tiny_training import trainer, weights
 from torch.distributed import run
-from waiting import wait_until
+from waiting import runs, wait_until
 
 from acoustic_kd import cli, launch
 from acoustic_kd.system.signals import (
@@ -197,6 +197,12 @@ def test_two_processes_stop_at_the_same_step_and_resume_and_none_outlives_the_ot
     assert "process 2 of 2 was killed by signal 9, and the others were ended" in last
     # What the other one says, if the launcher has not ended it before.
     assert all("another process of this run has ended" in line for line in others)
+
+    program = start(folder)
+    workers = pid(folder, 0), pid(folder, 1)
+    os.kill(program.pid, signal.SIGKILL)  # the launcher
+    program.end()
+    wait_until(lambda: not any(map(runs, workers)))
 
     assert start(folder, 0, 1).end() == (0, "")
     resumed = load_file(folder / "model.safetensors")

@@ -65,7 +65,9 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
 
 def test_the_number_of_processes_is_checked(monkeypatch):
     make_accelerator()  # Accelerate looks at the environment once
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    two = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    for name, value in (two | {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}).items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="2 processes were started but Accelerate joins 1"):
         make_accelerator()
 
