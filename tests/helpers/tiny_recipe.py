@@ -13,35 +13,10 @@ import numpy as np
 import soundfile
 from forked import Program
 
-from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.cli import main
-from acoustic_kd.corpora.demo_sentences import vocabulary
 from acoustic_kd.corpora.utterances import SPLITS, Utterance, read_manifest
 from acoustic_kd.experiment.stages import STAGES
-from acoustic_kd.language.lexicon import read_lexicon, write_lexicon
-
-SETTINGS = (
-    "corpus.demo_train_voices=2",
-    "corpus.demo_dev_voices=1",
-    "corpus.demo_test_voices=1",
-    "corpus.demo_train_sentences=10",
-    "corpus.demo_eval_sentences=2",
-    "senones.leaves=120",
-    "senones.min_frames=5",
-    "frames.shard_frames=300",
-    "model.layers=1",
-    "model.width=32",
-    "train.members=2",
-    "train.epochs=2",
-    "train.batch_frames=128",
-    "train.checkpoint_steps=20",
-    "distill.models=1",
-    "decode.beam=8",
-    "decode.max_active=200",
-    "decode.lm_weights=[5,10]",
-    "decode.insertion_penalties=[0.0]",
-    "decode.jobs=1",
-)
+from chaos_experiment import SETTINGS, write_demo_lexicon
 
 
 @contextmanager
@@ -125,9 +100,8 @@ def _run_killed(path: str, times: int, arguments: list[str]) -> int:
 
 def prepare(folder: Path) -> TinyRecipe:
     """An experiment without output, with a lexicon of the demo's words alone."""
-    lexicon = read_lexicon(bundled_lexicon()).restricted_to(vocabulary())
-    write_lexicon(folder / "lexicon.txt", lexicon)
-    return TinyRecipe(folder / "exp", (*SETTINGS, f"align.lexicon={folder / 'lexicon.txt'}"))
+    lexicon = write_demo_lexicon(folder / "lexicon.txt")
+    return TinyRecipe(folder / "exp", (*SETTINGS, lexicon))
 
 
 def write_kaldi_data(folder: Path, splits: dict[str, Sequence[Utterance]]) -> None:
