@@ -14,10 +14,8 @@ from typing import NoReturn
 
 from acoustic_kd.system.environment import is_main_process
 from acoustic_kd.system.errors import USAGE_ERROR, UserError, print_error
-from acoustic_kd.system.signals import Stopped, raise_on_first_ctrl_c, raise_on_sigterm
-from acoustic_kd.system.errors import USAGE_ERROR, UserError
 from acoustic_kd.system.launched import end_with_launcher
-from acoustic_kd.system.signals import Stopped, raise_on_sigterm
+from acoustic_kd.system.signals import Stopped, raise_on_first_ctrl_c, raise_on_sigterm
 from acoustic_kd.version import __version__
 
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended, in shells
