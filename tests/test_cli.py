@@ -54,6 +54,11 @@ def test_every_stage_has_help_with_an_example(command, stage):
         (["corpus", "--config", ""], "argument --config: '' is empty; give a path"),
         (["mnist", "--config="], "argument --config: '' is empty; give a path"),
         (["compare", "a", "b", "--out="], "argument --out: '' is empty; give a path"),
+        (["corpus", "--exp-dir=a", "--data-dir=./a"], "a: both the folder of the experiment and c"),
+        (
+            ["run", "--num-processes", "9" * 11],
+            "--num-processes is 99999999999; it must be 1 or mo",
+        ),
         (["corpus", "--exp-dir=~/exp"], "'~/exp' begins with ~, which the shell did not replace"),
         (["tr\x1b[2Jain\n"], r"invalid choice: 'tr\x1b[2Jain\n'"),
         (["train", "--a\nb"], r"unrecognized arguments: --a\nb"),

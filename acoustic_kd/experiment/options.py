@@ -72,6 +72,13 @@ def experiment_of(options: argparse.Namespace) -> Experiment:
         corpus = dataclasses.replace(config.corpus, data_dir=str(options.data_dir))
         config = dataclasses.replace(config, corpus=corpus)
     directory = options.exp_dir or Path("exp") / default_name(options.config, config)
+    for name in ("data_dir", "untranscribed"):
+        speech = getattr(config.corpus, name)
+        if speech is not None and Path(speech).absolute() == directory.absolute():
+            raise UserError(
+                f"{directory}: both the folder of the experiment and corpus.{name}; give another "
+                "--exp-dir"
+            )
     return Experiment(
         config,
         directory,

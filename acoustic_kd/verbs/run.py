@@ -45,8 +45,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the stages; returns the exit status of the first that failed, or 0."""
     if not 1 <= options.num_processes <= MAX_PROCESSES:
-        allowed = f"1 to {MAX_PROCESSES}" if options.num_processes > 1 else "1 or more"
-        raise UserError(f"--num-processes is {options.num_processes}; it must be {allowed}")
+        raise UserError(
+            f"--num-processes is {options.num_processes}; it must be 1 to {MAX_PROCESSES}"
+        )
     first, last = _number(options.stage), _number(options.stop_stage)
     if first > last:
         raise UserError(f"--stage {options.stage} comes after --stop-stage {options.stop_stage}")

@@ -73,7 +73,7 @@ def test_a_stage_that_fails_ends_the_run_with_its_status(calls, monkeypatch):
         (["--stage", "12"], "no stage '12'"),
         (["--stop-stage", ""], "no stage ''"),
         (["--stage", "train", "--stop-stage", "align"], "--stage train comes after --stop-stage"),
-        (["--num-processes", "0"], "--num-processes is 0; it must be 1 or more"),
+        (["--num-processes", "0"], "--num-processes is 0; it must be 1 to 1024"),
         (["--num-processes", "1025"], "--num-processes is 1025; it must be 1 to 1024"),
         (["--num-processes", "two"], "invalid int value: 'two'"),
         (["train.epochs=0"], "setting 'train.epochs' is 0"),
