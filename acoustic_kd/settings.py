@@ -414,7 +414,7 @@ class SoftTargetConfig:
             lambda values: (
                 all(w == 0 or POSITIVE.allows(w) for w in values) and POSITIVE.allows(sum(values))
             ),
-            "numbers of 0 or more, one for each member and not all 0",
+            "numbers from 1e-30 to 1e30 or 0, one for each member and not all 0",
         ),
     )
     encoding: Literal["top-k", "top-p", "sampled", "dense"] = setting(
