@@ -67,7 +67,10 @@ def normalise_text(text: str) -> str:
 
     Every apostrophe becomes U+0027. Applied twice, it changes nothing more.
     """
-    return " ".join(straight_apostrophes(visible(visible(text).upper())).split())
+    text = visible(text).upper()
+    if not text.isascii() or "`" in text:
+        text = straight_apostrophes(visible(text))
+    return " ".join(text.split())
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:

@@ -85,7 +85,9 @@ def run(experiment: Experiment) -> None:
     for note in notes:
         print(f"  {note}")
     if not takes_pdfs(config):
-        lexicon = with_unknown_words(experiment, _lexicon(config), spoken_words(corpus.splits))
+        given = _lexicon(config)
+        _report(given)
+        lexicon = with_unknown_words(experiment, given, spoken_words(corpus.splits))
         write_lexicon(out / LEXICON, lexicon, is_spelled(config))
         if is_spelled(config):
             check_leaves(config, lexicon)
@@ -100,6 +102,15 @@ def _check_transcribed(splits: dict[str, list[Utterance]]) -> None:
                 f"{split}: no transcripts; add the file 'text' to the folder of this split "
                 f"(speech without transcripts belongs in a folder '{UNTRANSCRIBED}')"
             )
+
+
+def _report(lexicon: Lexicon) -> None:
+    """Tell what the lexicon has, so that a field that is no phone is noticed."""
+    if phones := lexicon.rarest_phones():
+        rarest = ", ".join(f"{phone} (in {count} words)" for phone, count in phones[:5])
+        print(f"  lexicon: {len(lexicon.entries)} words, {len(phones)} phones; rarest: {rarest}")
+    for note in lexicon.notes:
+        print(f"  lexicon: passed over {note}")
 
 
 def _lexicon(config: Config) -> Lexicon:

@@ -111,8 +111,8 @@ def words_that_dev_lacks(recipe):
     ("setting", "content", "message"),
     [
         ("lm.text", b"", "lm.text {path}: no words in it"),
-        ("lm.text", b"please go on\n" * 9,
-         "lm.text {path}: 0 of its 27 words are in the lexicon (go, on, please are not):"),
+        ("lm.text", b"por favor\n" * 9,
+         "lm.text {path}: 0 of its 18 words are in the lexicon (FAVOR, POR are not); give text"),
         ("lm.text", words_that_dev_lacks, "is in its vocabulary (AFTERNOON, ALARM,"),
         ("lm.arpa", unigrams(["go", "on"]), "none of the words of dev (ADD, NINE,"),
         ("lm.arpa", unigrams(["go", "on"])[:-12], "{path}"),
