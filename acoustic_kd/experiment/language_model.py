@@ -50,6 +50,7 @@ class LanguageModel:
         lexicon: pronunciations of at least `words`.
         knows: whether a word can be recognised.
         text_words: for a model of pieces, the words of the text that it was trained on.
+        normalise: for the words of the ARPA file, which is ours or the user's.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class LanguageModel:
     lexicon: Lexicon
     knows: Callable[[str], bool]
     text_words: set[str] | None = None
+    normalise: Callable[[str], str] = str
 
 
 def sources(config: Config) -> dict[str, str]:
@@ -115,7 +117,8 @@ def make_language_model(experiment: Experiment, lexicon: Lexicon, out: Path) -> 
 def _ready_made(experiment: Experiment, given: str, lexicon: Lexicon) -> LanguageModel:
     name = _name_of_ready_model(given)
     path = fetch_file(name, librispeech_dir(experiment.config.corpus)) if name else Path(given)
-    words = arpa_words(path)
+    normalise = normaliser(experiment.config)
+    words = arpa_words(path, normalise)
     lexicon = with_unknown_words(
         experiment, lexicon, Counter(words), "graph", "the language model's words"
     )
@@ -126,7 +129,9 @@ def _ready_made(experiment: Experiment, given: str, lexicon: Lexicon) -> Languag
             f"graph, because they have no pronunciation: {shortened_list(left_out)}"
         )
     known = set(words) - set(left_out)
-    return LanguageModel(path, known, set(left_out), lexicon, known.__contains__)
+    return LanguageModel(
+        path, known, set(left_out), lexicon, known.__contains__, normalise=normalise
+    )
 
 
 def _text(experiment: Experiment) -> TextFile | None:

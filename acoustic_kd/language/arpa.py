@@ -5,19 +5,21 @@ Many lines are written at once. Each field (a number, a word, a tab) is a matrix
 line, padded with zeros. These matrices side by side, without the zeros, are the bytes of the file.
 """
 
-import gzip
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import atomic_path
+from acoustic_kd.system.text import open_text
 
 BOS, EOS = "<s>", "</s>"
+TITLE, END = b"\\%d-grams:", b"\\end\\"  # lines between n-grams
 
 
 class Entry(NamedTuple):
@@ -68,7 +70,7 @@ class ArpaModel:
 
 
 def read_arpa(path: Path) -> ArpaModel:
-    """Read an ARPA file (plain or `.gz`)."""
+    """Read an ARPA file."""
     ngrams: list[dict[tuple[str, ...], tuple[float, float]]] = []
     for words, logprob, backoff in iterate_arpa(path):
         while len(ngrams) < len(words):
@@ -95,76 +97,100 @@ def perplexity(model: ArpaModel | Path, sentences: Iterable[list[str]]) -> Perpl
     return Perplexity(10 ** (-total / words) if words else math.nan, words, oov)
 
 
-def open_arpa(path: Path) -> TextIO:
-    """Open an ARPA file (plain or `.gz`) as text."""
-    opener = gzip.open if str(path).endswith(".gz") else open
-    return opener(path, "rt", encoding="utf-8")
-
-
 def iterate_arpa(path: Path) -> Iterator[Entry]:
     """Yield the n-grams of an ARPA file in their order, each line checked."""
-    try:
-        with open_arpa(path) as file:
-            yield from _entries(file, path)
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError):
-        raise UserError(f"language model {path}: damaged file; fetch or build it again") from None
-    except OSError as error:
-        raise UserError(f"language model {path}: cannot be read ({error.strerror})") from None
+    with open_text(path, "language model") as file:
+        yield from _entries(file, path)
 
 
-def _entries(file: TextIO, path: Path) -> Iterator[Entry]:
+def _entries(file: Iterator[bytes], path: Path) -> Iterator[Entry]:
     lines = enumerate(file, start=1)
-    sizes = read_header(lines, path)
+    sizes, title = read_header(lines, path)
     order, remaining = 0, 0
-    for number, line in lines:
+    for number, line in chain([title], lines):
         fields = line.split()
         if not fields:
             continue
-        if line.startswith("\\"):
+        if line.startswith(b"\\"):
             if remaining:
                 raise _malformed(
                     path, number, f"{remaining} {order}-grams fewer than the header says"
                 )
             order += 1
-            if order > len(sizes) and fields == ["\\end\\"]:
+            while fields != [TITLE % order] and order <= len(sizes) and not sizes[order - 1]:
+                order += 1
+            if order > len(sizes) and fields == [END]:
                 return
-            if order > len(sizes) or fields != [f"\\{order}-grams:"]:
-                raise _malformed(path, number, f"'{line.strip()}' is out of place")
+            if order > len(sizes) or fields != [TITLE % order]:
+                raise _malformed(path, number, f"'{_shown(line)}' is out of place")
             remaining = sizes[order - 1]
             continue
         remaining -= 1
-        # Only n-grams below the top order may carry a back-off weight (kaldilm refuses others).
-        if remaining < 0 or len(fields) not in (order + 1, order + 1 + (order < len(sizes))):
-            raise _malformed(path, number, f"'{line.strip()}' is not an entry of the {order}-grams")
+        if remaining < 0 or len(fields) not in (order + 1, order + 2):
+            raise _malformed(path, number, f"'{_shown(line)}' is not an entry of the {order}-grams")
         try:
+            words = tuple(field.decode() for field in fields[1 : order + 1])
             backoff = float(fields[-1]) if len(fields) > order + 1 else 0.0
-            yield Entry(tuple(fields[1 : order + 1]), float(fields[0]), backoff)
+            yield Entry(words, float(fields[0]), backoff)
+        except UnicodeDecodeError as error:
+            wrong = f"byte 0x{error.object[error.start]:02x} is not UTF-8; convert the file"
+            raise UserError(f"language model {path}:{number}: {wrong}") from None
         except ValueError:
-            raise _malformed(path, number, f"'{line.strip()}' has no valid number") from None
+            raise _malformed(path, number, f"'{_shown(line)}' has no valid number") from None
     raise UserError(f"language model {path}: cut short (no \\end\\); fetch or build it again")
 
 
-def read_header(lines: Iterator[tuple[int, str]], path: Path) -> list[int]:
-    """Read the header and its blank line from numbered lines: the number of n-grams by order."""
+def read_header(
+    lines: Iterator[tuple[int, bytes]], path: Path
+) -> tuple[list[int], tuple[int, bytes]]:
+    """Read the header from numbered lines: the number of n-grams by order, and the next title."""
     sizes: list[int] = []
     for _, line in lines:
-        fields = line.split()
-        if fields == ["\\data\\"]:
+        if line.split() == [b"\\data\\"]:
             break
+        if line.split() == [b"iARPA"]:
+            raise UserError(
+                f"language model {path}: an iARPA file of IRSTLM; convert it with compile-lm "
+                "--text=yes"
+            )
     else:
         raise UserError(f"language model {path}: no \\data\\ line; not an ARPA file")
     for number, line in lines:
-        fields = line.replace("=", " ").split()
-        if not fields and sizes:
-            return sizes
+        if line.startswith(b"\\") and sizes:
+            return sizes, (number, line)
+        fields = line.replace(b"=", b" ").split()
         if not fields:
             continue
-        if len(fields) != 3 or fields[0] != "ngram" or not fields[2].isdigit():
-            raise _malformed(path, number, f"'{line.strip()}' is out of place")
+        if len(fields) != 3 or fields[0] != b"ngram" or not (fields[1] + fields[2]).isdigit():
+            raise _malformed(path, number, f"'{_shown(line)}' is out of place")
         if int(fields[1]) != len(sizes) + 1:
             raise _malformed(path, number, f"the header lacks {len(sizes) + 1}-grams")
         sizes.append(int(fields[2]))
     raise UserError(f"language model {path}: cut short in its header; fetch or build it again")
+
+
+def normalised_words(
+    words: Sequence[str], logprobs: Sequence[float], normalise: Callable[[str], str]
+) -> list[str]:
+    """The words of a model as transcripts have them; "" for one that is left out.
+
+    Of several that become the same word, the one that is written so stays, or the most probable.
+    """
+    names = [word if word in (BOS, EOS) else normalise(word) for word in words]
+    best: dict[str, tuple[bool, float, str]] = {}
+    for name, word, logprob in zip(names, words, logprobs, strict=True):
+        rank = (name == word, logprob, word)
+        best[name] = max(rank, best.get(name, rank))
+    return [
+        name if best[name][2] == word and len(name.split()) == 1 else ""
+        for name, word in zip(names, words, strict=True)
+    ]
+
+
+def _shown(line: bytes) -> str:
+    """The beginning of a line, for a message."""
+    text = line.decode(errors="backslashreplace").strip()
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def _malformed(path: Path, number: int, why: str) -> UserError:

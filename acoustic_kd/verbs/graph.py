@@ -27,6 +27,7 @@ def run(experiment: Experiment) -> None:
         out,
         durations,
         left_out=model.left_out,
+        normalise=model.normalise,
     )
     print(
         f"  {summary['words']} words, {summary['ngrams']} n-grams; graph of {summary['states']} "

@@ -84,6 +84,47 @@ ngram 2=2
 """
 
 
+DIALECTS = {
+    "mark": lambda text: ("\ufeff" + text).encode(),
+    "gzip": lambda text: gzip.compress(text.encode()),
+    "line ends": lambda text: text.replace("\n", "\r\n").encode(),
+    "tabs": lambda text: text.replace(" ", "\t").encode(),
+    "text before": lambda text: b"made by hand\n\n" + text.encode(),
+    "no blank lines": lambda text: text.replace("\n\n", "\n").encode(),
+    "an order of none": lambda text: text.replace("2=2\n", "2=2\nngram 3=0\n").encode(),
+    "unknown word": lambda text: text.replace("1=4", "1=5")
+    .replace("-0.9 </s>", "-inf <unk>\n-0.9 </s>").encode(),
+    "infinite start": lambda text: text.replace("-99 <s>", "-inf <s>").encode(),
+    "probability of the start": lambda text: text.replace("-99 <s>", "1 <s>").encode(),
+    "highest weights": lambda text: text.replace("<s> a\n", "<s> a -0.5\n").encode(),
+    "another form": lambda text: text.replace("1=4", "1=5")
+    .replace("-0.5 a -0.1", "-0.7 a\u00ad -0.1\n-0.5 a -0.1").encode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_dialect_is_the_same_model(tmp_path, dialect):
+    grammars = []
+    for name, content in (("plain", ARPA.encode()), ("other", DIALECTS[dialect](ARPA))):
+        (tmp_path / name).write_bytes(content)
+        grammars.append(read_grammar(tmp_path / name))
+    for key, value in vars(grammars[0]).items():
+        np.testing.assert_array_equal(value, vars(grammars[1])[key], key)
+
+
+def test_words_are_normalised_and_what_is_lost_is_said(tmp_path, capsys):
+    path = tmp_path / "lm.arpa"
+    path.write_text(ARPA.replace(" a", " e\u0301"), encoding="utf-8")
+    assert read_grammar(path).words == ["b", "é"]
+    assert read_grammar(path, normalise=str.upper).words == ["B", "E\u0301"]
+    assert not capsys.readouterr().out
+    path.write_text(
+        ARPA.replace("2=2", "2=2\nngram 3=1").replace("\\end", "\\3-grams:\n-0.1 b a b\n\n\\end")
+    )
+    assert len(read_grammar(path).word) == 4
+    assert "1 n-grams of the language model are left out: it lacks" in capsys.readouterr().out
+
+
 def refusal(folder: Path, content: bytes) -> str:
     path = folder / "lm.arpa"
     path.write_text(ARPA)
@@ -101,8 +142,8 @@ def refusal(folder: Path, content: bytes) -> str:
     [
         ("-0.3 a b", "-0.2 <s> a", "has a duplicate 2-gram"),
         ("-0.6 b", "-0.6 a", "has a duplicate 1-gram"),
-        ("-0.5 a", "nan a", "number is not finite"),
-        ("-0.1\n", "-inf\n", "number is not finite"),
+        ("-0.5 a", "nan a", "1-gram 'a': a number is not finite"),
+        ("-0.1\n", "-inf\n", "1-gram 'a': a number is not finite"),
         ("-0.9 </s>", "-0.9 c", "has no <s> or no </s>"),
         ("-99 <s> -0.3", "-99 d -0.3", "has no <s> or no </s>"),
         ("-0.5 a", "-0,5 a", "'-0,5 a -0.1' has no valid number"),
@@ -112,7 +153,10 @@ def refusal(folder: Path, content: bytes) -> str:
         ("\\2-grams", "\\3-grams", "is out of place"),
         ("\\data\\", "data", "no \\data\\ line"),
         ("\\end\\", "", "cut short"),
-        ("-0.6 b", "-0.6 \udcff", "damaged file"),
+        ("-0.6 b", "-0.6 \udcff", "lm.arpa:9: byte 0xff is not UTF-8; convert the file"),
+        ("-0.3 a b", "0.3 a b", "2-gram 'a b': its probability is above 1"),
+        ("-0.6 b", "-0.6 b c d", "lm.arpa:9: '-0.6 b c d -0.2' is not an entry"),
+        ("\\data\\", "iARPA\n\\data\\", "an iARPA file of IRSTLM; convert it"),
     ],
 )
 def test_damage_is_named(tmp_path, old, new, message):

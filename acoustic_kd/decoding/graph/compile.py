@@ -3,8 +3,9 @@
 import resource
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from acoustic_kd.decoding.graph.hmm_states import HmmBuilder, self_loop_probabil
 from acoustic_kd.decoding.graph.prefix_trees import build_trees, entries_of
 from acoustic_kd.decoding.graph.pronunciations import pronunciations_of
 from acoustic_kd.decoding.graph.triphones import TriphoneBuilder
-from acoustic_kd.language.arpa import BOS, EOS, iterate_arpa
+from acoustic_kd.language.arpa import BOS, EOS, iterate_arpa, normalised_words
 from acoustic_kd.language.lexicon import Lexicon
+from acoustic_kd.system.characters import visible
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import atomic_path, write_json, write_text
 
@@ -33,6 +35,7 @@ def build_graph(
     mean_duration: np.ndarray | None = None,
     silence_probability: float = 0.5,
     left_out: Collection[str] = (),
+    normalise: Callable[[str], str] = visible,
 ) -> dict[str, Any]:
     """Build the decoding graph of a language model; write `HCLG.fst`, `words.txt`, `graph.json`.
 
@@ -41,12 +44,13 @@ def build_graph(
 
     Args:
         lexicon: pronunciations of every word the language model has (it may have more).
-        arpa_path: n-gram model, plain or `.gz`.
+        arpa_path: n-gram model (ARPA).
         inventory: the senones.
         out_dir: where to write.
         mean_duration: [K] mean frames spent in a senone's HMM state at a visit; default 2 each.
         silence_probability: chance of silence at each word boundary and at both ends.
         left_out: words that the graph does without, with every n-gram that has one.
+        normalise: for the words of the n-gram model, as for transcripts.
 
     Returns:
         The contents of `graph.json`: numbers of words, n-grams, states, arcs, senones; megabytes of
@@ -55,7 +59,7 @@ def build_graph(
     reset_peak_memory()
     began = time.monotonic()
     loop = self_loop_probability(mean_duration, inventory.num_senones)
-    grammar = read_grammar(arpa_path, left_out)
+    grammar = read_grammar(arpa_path, left_out, normalise)
     ngrams, words = len(grammar.word), grammar.words
     _report_progress(began, f"{len(words)} words, {ngrams} n-grams read")
     builder = compile_graph(grammar, lexicon, inventory, loop, silence_probability)
@@ -111,15 +115,12 @@ def compile_graph(
     return HmmBuilder(triphones.build(), contexts.senones, self_loop)
 
 
-def arpa_words(arpa_path: Path) -> list[str]:
-    """The words of an ARPA file; its n-grams of more words are not looked at."""
-    special, words = {BOS, EOS, *UNKNOWN_WORDS}, []
-    for entry in iterate_arpa(arpa_path):
-        if len(entry.words) > 1:
-            break
-        if entry.words[0] not in special:
-            words.append(entry.words[0])
-    return words
+def arpa_words(arpa_path: Path, normalise: Callable[[str], str] = visible) -> list[str]:
+    """The words of an ARPA file, normalised; its n-grams of more words are not looked at."""
+    entries = list(takewhile(lambda entry: len(entry.words) == 1, iterate_arpa(arpa_path)))
+    written = [entry.words[0] for entry in entries]
+    words = normalised_words(written, [entry.logprob for entry in entries], normalise)
+    return [word for word in words if word not in {"", BOS, EOS, *UNKNOWN_WORDS}]
 
 
 def reset_peak_memory() -> None:

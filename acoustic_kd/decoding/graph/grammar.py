@@ -7,17 +7,28 @@ history that nothing follows is left out, and its back-off cost is added to the 
 
 import itertools
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.language.arpa import BOS, EOS, iterate_arpa, open_arpa, read_header
+from acoustic_kd.language.arpa import (
+    BOS,
+    END,
+    EOS,
+    TITLE,
+    iterate_arpa,
+    normalised_words,
+    read_header,
+)
+from acoustic_kd.system.characters import visible
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.text import open_text
 
 UNKNOWN_WORDS = ("<unk>", "<UNK>")  # n-grams with them are left out
 BLOCK_LINES = 1 << 16  # lines read together
+ROUNDING = 1e-3  # by which the logarithm of a probability may exceed 0
 
 
 @dataclass
@@ -73,13 +84,16 @@ def linear_grammar(words: Sequence[str]) -> Grammar:
     )
 
 
-def read_grammar(path: Path, left_out: Collection[str] = ()) -> Grammar:
-    """Read an ARPA file (plain or `.gz`) as an acceptor.
+def read_grammar(
+    path: Path, left_out: Collection[str] = (), normalise: Callable[[str], str] = visible
+) -> Grammar:
+    """Read an ARPA file as an acceptor.
 
     Args:
         left_out: words whose n-grams are skipped.
+        normalise: for the words, as for transcripts.
     """
-    words, sections = _read(Path(path), {*UNKNOWN_WORDS, *left_out})
+    words, sections = _read(Path(path), {*UNKNOWN_WORDS, *left_out}, normalise)
     bos, eos = len(words) + 1, len(words) + 2
     for order, section in enumerate(sections, start=1):
         ids = section.ids
@@ -139,11 +153,12 @@ def _acceptor(path: Path, words: list[str], sections: list[_Section]) -> Grammar
     final: dict[str, list] = {"state": [], "cost": []}
     backoff, backoff_cost = [np.array([-1])], [np.zeros(1, np.float32)]
     arcs: list[tuple[np.ndarray, ...]] = []
-    start = 0
+    start = lost = 0
     for order, section in enumerate(sections, start=1):
         source = histories.find(section.ids[:, :-1])
         known = np.flatnonzero(source >= 0)  # no n-gram without its history
         key = histories.key(source[known], section.ids[known, -1])
+        lost += len(source) - len(known)
         by_key = np.argsort(key, kind="stable")
         known, key = known[by_key], key[by_key]
         if np.any(key[1:] == key[:-1]):
@@ -164,6 +179,8 @@ def _acceptor(path: Path, words: list[str], sections: list[_Section]) -> Grammar
             start = int(target[begins][0])
         arc = ~(ends | begins)
         arcs.append((source[arc], ids[arc, -1], cost[arc], target[arc]))
+    if lost:
+        print(f"  {lost} n-grams of the language model are left out: it lacks their histories")
     columns = [np.concatenate(column) for column in zip(*arcs, strict=True)]
     finals = np.full(histories.first[-1], np.inf, np.float32)
     finals[np.concatenate(final["state"])] = np.concatenate(final["cost"])
@@ -207,74 +224,108 @@ def _without_dead_ends(grammar: Grammar) -> Grammar:
     )
 
 
-def _read(path: Path, left_out: set[str]) -> tuple[list[str], list[_Section]]:
+def _read(
+    path: Path, left_out: set[str], normalise: Callable[[str], str]
+) -> tuple[list[str], list[_Section]]:
     """The vocabulary and the n-grams; ids are labels, then <s>, then </s>, and -1 for others."""
     try:
-        return _read_quickly(path, left_out)
-    except (ValueError, EOFError, OSError):
+        return _read_quickly(path, left_out, normalise)
+    except ValueError:
         for _ in iterate_arpa(path):  # raises an error that names the line
             pass
     raise UserError(f"language model {path}: not a valid ARPA file; build it again")
 
 
-def _read_quickly(path: Path, left_out: set[str]) -> tuple[list[str], list[_Section]]:
+def _read_quickly(
+    path: Path, left_out: set[str], normalise: Callable[[str], str]
+) -> tuple[list[str], list[_Section]]:
     """Read a valid file; ValueError for any other."""
     sections: list[_Section] = []
-    words: list[str] = []
-    ids: dict[str, int] = {}
-    with open_arpa(path) as file:
-        sizes = read_header(enumerate(file, start=1), path)
+    vocabulary: list[str] = []
+    ids: dict[bytes, int] = {}
+    with open_text(path, "language model") as file:
+        sizes, (_, title) = read_header(enumerate(file, start=1), path)
         for order, size in enumerate(sizes, start=1):
-            title = next((line for line in file if not line.isspace()), "")
-            if title.split() != [f"\\{order}-grams:"]:
-                raise ValueError
             blocks: list[tuple[np.ndarray, ...]] = []
-            for rows in _rows(file, size, order, order < len(sizes)):
-                if order == 1:
-                    words += rows[1]
-                    blocks.append((rows[0], rows[2]))
-                else:
+            words: list[bytes] = []
+            if title.split() == [TITLE % order]:
+                for rows in _rows(file, size, order):
+                    words += rows[1] if order == 1 else []
                     columns = [[ids.get(word, -1) for word in column] for column in rows[1:-1]]
                     blocks.append((rows[0], rows[-1], np.array(columns, np.int32).T))
+                title = next((line for line in file if not line.isspace()), b"")
+            elif size:
+                raise ValueError
+            none = np.zeros(0, np.float32)
+            logprob, backoff = (np.concatenate([none, *(b[i] for b in blocks)]) for i in (0, 1))
             if order == 1:
-                vocabulary = sorted(set(words) - {BOS, EOS} - left_out)
-                if not vocabulary:
-                    raise UserError(
-                        f"language model {path}: no words in it; train it on other text"
-                    )
-                ids = {word: label for label, word in enumerate([*vocabulary, BOS, EOS], start=1)}
+                vocabulary, ids = _vocabulary(path, words, logprob, left_out, normalise)
                 column = np.array([[ids.get(word, -1)] for word in words], np.int32)
             else:
-                none = np.zeros((0, order), np.int32)
-                column = np.concatenate([none, *(block[2] for block in blocks)])
-            numbers = [
-                np.concatenate([np.zeros(0, np.float32), *(block[i] for block in blocks)])
-                for i in (0, 1)
-            ]
-            if not all(np.all(np.isfinite(n)) for n in numbers):
-                raise UserError(
-                    f"language model {path}: a {order}-gram's number is not finite; build it again"
-                )
-            sections.append(_Section(column, *numbers))
-        if next((line for line in file if not line.isspace()), "").split() != ["\\end\\"]:
+                column = np.concatenate([np.zeros((0, order), np.int32), *(b[2] for b in blocks)])
+            section = _Section(column, logprob, backoff)
+            _check_numbers(path, order, section, vocabulary)
+            sections.append(section)
+        if title.split() != [END]:
             raise ValueError
     return vocabulary, sections
 
 
-def _rows(file: Iterator[str], size: int, order: int, has_backoff: bool) -> Iterator[list]:
+def _vocabulary(
+    path: Path,
+    words: list[bytes],
+    logprob: np.ndarray,
+    left_out: set[str],
+    normalise: Callable[[str], str],
+) -> tuple[list[str], dict[bytes, int]]:
+    """The words of the graph, sorted, and the id of each word of the file that has one."""
+    written = [word.decode() for word in words]
+    names = normalised_words(written, logprob.tolist(), normalise)
+    vocabulary = sorted(set(names) - {"", BOS, EOS} - left_out)
+    if not vocabulary:
+        raise UserError(f"language model {path}: no words in it; train it on other text")
+    if lost := [word for word, name in zip(written, names, strict=True) if not name]:
+        print(
+            f"  {len(lost)} words of the language model are left out, because they are another "
+            f"word in other characters, or no single word: {', '.join(lost[:5])}"
+        )
+    number = {word: label for label, word in enumerate([*vocabulary, BOS, EOS], start=1)}
+    return vocabulary, {
+        word: number[name] for word, name in zip(words, names, strict=True) if name in number
+    }
+
+
+def _check_numbers(path: Path, order: int, section: _Section, words: list[str]) -> None:
+    """Refuse numbers that are not finite, and probabilities above 1, where they are used."""
+    used = np.all(section.ids >= 0, axis=1)
+    begins, ends = (section.ids[:, -1] == len(words) + place for place in (1, 2))
+    section.logprob[begins] = 0  # <s> has no probability, whatever is written
+    finite = np.isfinite(section.logprob) & (ends | np.isfinite(section.backoff))
+    for wrong, text in (
+        (used & ~finite, "a number is not finite"),
+        (used & (section.logprob > ROUNDING), "its probability is above 1"),
+    ):
+        for row in np.flatnonzero(wrong)[:1]:
+            ngram = " ".join([*words, BOS, EOS][label - 1] for label in section.ids[row])
+            raise UserError(
+                f"language model {path}: {order}-gram '{ngram}': {text}; build it again"
+            )
+
+
+def _rows(file: Iterator[bytes], size: int, order: int) -> Iterator[list]:
     """Columns of blocks of `size` lines: probability, each word, back-off weight."""
     while size:
         lines = list(itertools.islice(file, min(size, BLOCK_LINES)))
-        rows = [fields for fields in map(str.split, lines) if fields]
+        rows = [fields for fields in map(bytes.split, lines) if fields]
         lengths = set(map(len, rows))
-        allowed = {order + 1, order + 1 + has_backoff}
-        if not lines or not lengths <= allowed or any(line.startswith("\\") for line in lines):
+        allowed = {order + 1, order + 2}
+        if not lines or not lengths <= allowed or any(line.startswith(b"\\") for line in lines):
             raise ValueError
         size -= len(rows)
         if not rows:
             continue
         if order + 1 in lengths:
-            rows = [row if len(row) > order + 1 else [*row, "0"] for row in rows]
+            rows = [row if len(row) > order + 1 else [*row, b"0"] for row in rows]
         columns: list = list(zip(*rows, strict=True))
         for end in (0, -1):
             columns[end] = np.array(list(map(float, columns[end])), np.float32)
