@@ -3,7 +3,6 @@
 A new corpus is a module here and a row of `CORPORA`.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -25,9 +24,8 @@ from acoustic_kd.corpora.utterances import (
     split_by_speaker,
     take_speakers,
 )
+from acoustic_kd.system.environment import DATA_VARIABLE, data_folder
 from acoustic_kd.system.errors import UserError
-
-DATA_VARIABLE = "ACOUSTIC_KD_DATA"
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def data_dir(config: Any) -> Path | None:
     reader = _reader(config)
     if reader.synthesised:
         return None
-    given = config.data_dir or os.environ.get(DATA_VARIABLE)
+    given = config.data_dir or data_folder()
     if not given and reader.downloads:
         return reader.downloads.absolute()
     if not given:

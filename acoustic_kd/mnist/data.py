@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import math
-import os
 import sys
 import zlib
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.corpora.load import DATA_VARIABLE
 from acoustic_kd.system.download import CheckSum, MirrorError, fetch
+from acoustic_kd.system.environment import data_folder
 from acoustic_kd.system.errors import UserError, installation
 from acoustic_kd.system.files import wait_for_lock
 
@@ -72,10 +71,10 @@ def read_mnist(data_dir: Path | None, cache: Path) -> Mnist:
 def _given_folder(data_dir: Path | None) -> Path | None:
     """The folder that the user names, with all four files in it; None if none is named."""
     if data_dir is None:
-        parent = os.environ.get(DATA_VARIABLE)
-        if not parent or not (Path(parent).expanduser() / "mnist").is_dir():
+        parent = data_folder()
+        if not parent or not (parent / "mnist").is_dir():
             return None  # the folder of the speech corpora may lack MNIST
-        data_dir = Path(parent) / "mnist"
+        data_dir = parent / "mnist"
     data_dir = Path(data_dir).expanduser()
     folder = min(data_dir, data_dir / "mnist", key=lambda folder: len(_missing(folder)))
     if missing := _missing(folder):

@@ -102,7 +102,15 @@ def prepare_for_torchrun(threads: int) -> None:
 def data_folder() -> Path | None:
     """The folder of corpora that the user names in the environment."""
     value = os.environ.get(DATA_VARIABLE)
-    return Path(value) if value else None
+    if not value:
+        return None
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # ~name, or no home folder
+        raise UserError(
+            f"the environment variable {DATA_VARIABLE} is '{value}', whose home folder is unknown; "
+            "give the whole path"
+        ) from None
 
 
 def bfloat16() -> bool | None:

@@ -2,7 +2,6 @@
 and the precision in which its matrices are multiplied.
 """
 
-import os
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -13,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from acoustic_kd.settings import ModelConfig
+from acoustic_kd.system import environment
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json, write_json
 from acoustic_kd.system.tensors import load_tensors, save_tensors
 
 EVALUATION_FRAMES = 8192  # at once, unless memory permits fewer
-BFLOAT16_VARIABLE = "ACOUSTIC_KD_BFLOAT16"  # 0 or 1: what a setting that is null means
 
 
 class Splicer(nn.Module):
@@ -200,13 +199,8 @@ def use_bfloat16(setting: bool | None, device: torch.device) -> bool:
     """
     if setting is not None:
         return setting
-    value = os.environ.get(BFLOAT16_VARIABLE)
-    if value and value not in ("0", "1"):
-        raise UserError(
-            f"the environment variable {BFLOAT16_VARIABLE} is '{value}'; set it to 0 or 1"
-        )
-    if value:
-        return value == "1"
+    if (wanted := environment.bfloat16()) is not None:
+        return wanted
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()

@@ -99,3 +99,9 @@ def test_a_wrong_variable_changes_no_experiment(finished_recipe, monkeypatch, re
         error = refusal(finished_recipe, stage, more)
         assert "Accelerate cannot start (invalid truth value maybe); check" in error
     assert finished_recipe.files() == before
+
+
+def test_a_folder_of_data_in_an_unknown_home_is_refused(monkeypatch):
+    monkeypatch.setenv("ACOUSTIC_KD_DATA", "~no-such-user/data")
+    with pytest.raises(UserError, match="~no-such-user/data', whose home folder is unknown"):
+        environment.data_folder()

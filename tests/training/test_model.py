@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from acoustic_kd.settings import ModelConfig
+from acoustic_kd.system.environment import BFLOAT16_VARIABLE
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.tensors import load_tensors, save_tensors
 from acoustic_kd.training.model import (
-    BFLOAT16_VARIABLE,
     AcousticModel,
     Dropout,
     build_model,
