@@ -160,9 +160,17 @@ def read_entry(shard: Path) -> Entry:
             raise ValueError
         if values["file"] != Path(shard).name:
             raise UserError(f"{path}: describes '{values['file']}', not '{Path(shard).name}'")
-        header = Header.from_json(values)
-        return Entry(header, values["sha256"], values["bytes"], dict(values["measured"]))
-    except (KeyError, TypeError, ValueError, AttributeError):
+        header, measured = Header.from_json(values), dict(values["measured"])
+        integers = (values["bytes"], measured["divergence_frames"])
+        numbers = [measured[name] or 0 for name in ("kept_mass", "entropy", "divergence")]
+        if not all(type(number) is int for number in integers) or not all(
+            map(math.isfinite, numbers)
+        ):
+            raise ValueError
+        if not isinstance(values["sha256"], str):
+            raise TypeError
+        return Entry(header, values["sha256"], values["bytes"], measured)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise UserError(
             f"{path}: is damaged or was changed; delete it and run soft-targets again"
         ) from None

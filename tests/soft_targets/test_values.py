@@ -12,7 +12,9 @@ from soft_stores import make_frames, write_store
 from acoustic_kd.soft_targets import read as reading
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.shard import open_soft_targets
+from acoustic_kd.soft_targets.verify import examine
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import json_sha256, read_json, write_json
 
 
 def forge(path, change):
@@ -89,6 +91,24 @@ def test_wrong_content_with_right_check_sums_is_refused(tmp_path, encoding, chan
         shard.read()
     assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
     assert len(str(caught.value)) < len(str(path)) + 300
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"bytes": "7"}, {"sha256": 7}, {"measured": {}}, {"measured": 3}, {"temperature": -1}]
+    + [
+        {"measured": {"kept_mass": 1, "entropy": bad, "divergence": None, "divergence_frames": 0}}
+        for bad in ("x", [1], float("nan"), 10**400)
+    ],
+)
+def test_a_manifest_entry_with_wrong_values_is_refused(tmp_path, values):
+    write_store(tmp_path, TOP, shards=(0,))
+    path = tmp_path / "shard-00000.json"
+    entry = read_json(path) | values
+    del entry["digest"]
+    write_json(path, entry | {"digest": json_sha256(entry)})
+    (problem,) = examine(tmp_path).problems
+    assert problem.startswith(f"{path}: is damaged or was changed")
 
 
 def test_a_forged_shard_without_a_change_is_read(tmp_path, monkeypatch):
