@@ -1,32 +1,263 @@
-"""The samples of a corpus' sound files; `recordings` reads other recordings.
+"""The samples of sound files: the one reader of a corpus' files and of other recordings.
 
-Two kinds of failure: an `AudioError` concerns one file (missing, damaged, empty), so a caller may
-exclude that utterance and count it; an `AudioFormatError` (sample rate, channels) probably concerns
-every file of the corpus, so it stops the run.
+A file is opened only if all of its sound can be read: `features/containers.py` looks at its
+lengths first. Every failure is an `AudioError` of one file, so a caller may leave that file out
+and go on; its `kind` serves to sum up many of them.
 """
 
-import struct
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from acoustic_kd.corpora.utterances import Utterance
+from acoustic_kd.features.containers import has_header, look
+from acoustic_kd.features.streams import BadLengthError, Contents
+from acoustic_kd.features.unreadable import FETCH, converted, describe
 from acoustic_kd.system.errors import UserError
 
 RAW_RATE = 16000  # headerless files are AN4's: big-endian 16-bit samples at 16 kHz
 SEGMENT_SLACK_SECONDS = 0.5  # from the end of a recording to that of a segment, as in Kaldi
-# Sizes that a program writes when it cannot seek back to the header of its output.
-_UNKNOWN_SIZES = range(0x7FFF0000, 0x100000000)
-_FIX = "fetch it again or take it out of the corpus"
+MAX_OVERSHOOT = 4.0  # largest sample of a float file that counts as too loud, not as another scale
+DESCRIBED_BYTES = 1024
+SKIPPED_FRAMES = 1 << 20  # read at once where a codec cannot seek
+WITHOUT_LENGTH = ("IRCAM", "PAF", "PVF", "XI")
+CANNOT_SEEK = ("DWVW_12", "DWVW_16", "DWVW_24")  # libsndfile says that it can
 
 
 class AudioError(UserError):
-    """One sound file cannot be used; others may be usable."""
+    """One sound file cannot be used; others may be usable.
+
+    Attributes:
+        kind: in a few words, the same for all files with the same fault.
+    """
+
+    def __init__(self, message: str, kind: str = "unreadable") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
-class AudioFormatError(UserError):
-    """A sound file of the wrong kind: a wrong sample rate, or more than one channel."""
+class AudioFormatError(AudioError):
+    """A good sound file of another sample rate or number of channels than the corpus has."""
+
+
+class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file that is read from its beginning to its end.
+
+    After each read the base class seeks to where it is already, which some codecs cannot do.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+class Sound:
+    """An open sound file.
+
+    Attributes:
+        path: of the file.
+        rate: hertz.
+        channels: how many.
+        frames: samples of each channel.
+    """
+
+    def __init__(self, path: Path, file: _SoundFile, contents: "_Contents") -> None:
+        self.path, self._file, self._contents = path, file, contents
+        self.rate: int = file.samplerate
+        self.channels: int = file.channels
+        self.frames: int = file.frames
+
+    def blocks(self, first: int, stop: int, size: int) -> Iterator[np.ndarray]:
+        """The samples from `first` to before `stop`, at most `size` at once.
+
+        Yields:
+            float32 [samples, channels]; those of float files may be beyond [-1, 1].
+        """
+        scale = _Scale()
+        for block in self._read(first, stop, size):
+            if not np.isfinite(block).all():
+                raise AudioError(
+                    f"{self.path}: has samples that are infinite or not numbers; {FETCH}",
+                    "not numbers",
+                )
+            scale.add(block)
+            yield block
+        scale.check(self.path)
+
+    def _read(self, first: int, stop: int, size: int) -> Iterator[np.ndarray]:
+        try:
+            if first and self._can_seek():
+                self._file.seek(first)
+            elif first:
+                for _ in self._read(0, first, SKIPPED_FRAMES):
+                    pass
+            while first < stop:
+                block = self._file.read(min(size, stop - first), "float32", always_2d=True)
+                if not len(block) or self._is_cut(first + len(block)):
+                    raise AudioError(
+                        f"{self.path}: truncated or damaged, has {first} of {self.frames} "
+                        f"samples; {FETCH}",
+                        "truncated",
+                    )
+                first += len(block)
+                yield block
+        except soundfile.LibsndfileError as error:
+            raise AudioError(
+                f"{self.path}: damaged ({_cause(error)}); {FETCH}", "damaged"
+            ) from None
+
+    def _is_cut(self, read: int) -> bool:
+        """Whether a file of which only the end shows it was cut short."""
+        if self._file.format == "SDS":
+            return self._contents.ended_early
+        ended = read == self.frames and self._file.format in WITHOUT_LENGTH
+        return ended and self._contents.left > 0  # half a sample
+
+    def _can_seek(self) -> bool:
+        seekable: bool = soundfile.SoundFile.seekable(self._file)
+        return seekable and self._file.subtype not in CANNOT_SEEK
+
+
+class _Scale:
+    """Finds float samples at the scale of integers."""
+
+    def __init__(self) -> None:
+        self._peak = self._energy = self._beyond = 0.0
+
+    def add(self, block: np.ndarray) -> None:
+        loudness = np.abs(block)
+        peak = float(loudness.max(initial=0))
+        self._peak = max(self._peak, peak)
+        self._energy += float(np.square(block, dtype=np.float64).sum())
+        if peak > 1:
+            self._beyond += float(np.square(loudness[loudness > 1], dtype=np.float64).sum())
+
+    def check(self, path: Path) -> None:
+        if self._peak <= MAX_OVERSHOOT or self._beyond < self._energy / 2:
+            return
+        bits = next((n for n in (8, 16, 24, 32) if self._peak <= 2.0 ** (n - 1)), 0)
+        divide = f"divide them by {2 ** (bits - 1)}" if bits else "scale them to that"
+        gain = f"volume={2.0 ** (1 - bits) if bits else 1 / self._peak:.12g}"
+        raise AudioError(
+            f"{path}: its largest sample is {self._peak:.6g}, but samples of a float file are "
+            f"between -1 and 1; {divide}: {converted(path, '-af', gain)}",
+            "another scale",
+        )
+
+
+@contextmanager
+def open_sound(path: Path) -> Iterator[Sound]:
+    """Open a sound file of any format that libsndfile reads, or a headerless `.raw` file.
+
+    Raises:
+        AudioError: the file is missing, damaged or truncated, or its length cannot be told.
+    """
+    if not path.is_file():
+        missing = "is no file that can be read" if path.exists() else "no such sound file"
+        raise AudioError(f"{path}: {missing}; {FETCH}", "missing")
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            contents, raw = _look(path, status.st_size, status.st_mtime_ns)
+            opened = _Contents(file, contents)
+            try:
+                sound = _SoundFile(opened, **raw)
+            except soundfile.LibsndfileError as error:
+                file.seek(0)
+                what = describe(path, file.read(DESCRIBED_BYTES), _cause(error))
+                raise AudioError(f"{path}: {what}") from None
+            with sound:
+                if sound.frames == np.iinfo(np.int64).max:
+                    raise _unknown(
+                        path, BadLengthError("its header has no length", "unknown length")
+                    )
+                yield Sound(path, sound, opened)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror}); {FETCH}") from None
+
+
+@lru_cache(maxsize=16)  # many segments may lie in one recording
+def _look(path: Path, size: int, changed: int) -> tuple[Contents, dict[str, object]]:
+    """What libsndfile shall read of a file, and what it cannot find out itself."""
+    if not size:
+        raise AudioError(f"{path}: is an empty file; {FETCH}", "empty")
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        if path.suffix.lower() == ".raw" and not has_header(data):
+            if size % 2:
+                raise AudioError(
+                    f"{path}: truncated, half a sample at its end; {FETCH}", "truncated"
+                )
+            raw = {"samplerate": RAW_RATE, "channels": 1, "format": "RAW", "subtype": "PCM_16"}
+            return Contents(b"", 0, size), {**raw, "endian": "BIG"}
+        try:
+            return look(data), {}
+        except BadLengthError as error:
+            raise _unknown(path, error) from None
+
+
+def _unknown(path: Path, error: BadLengthError) -> AudioError:
+    todo = {"fetch": FETCH, "separate": "separate the files that were joined"}.get(
+        error.todo, f"rewrite it: {converted(path, before=error.todo.split())}"
+    )
+    return AudioError(f"{path}: {error}; {todo}", error.kind)
+
+
+class _Contents(io.RawIOBase):
+    """A file as `Contents` describes it, for libsndfile.
+
+    Attributes:
+        ended_early: more was asked for than there is.
+    """
+
+    def __init__(self, file: io.BufferedReader, contents: Contents) -> None:
+        self._file, self._contents, self._place = file, contents, 0
+        self._size = len(contents.head) + contents.stop - contents.body
+        self.ended_early = False
+
+    @property
+    def left(self) -> int:
+        """Bytes that were not read."""
+        return self._size - self._place
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        self._place = max(0, base + offset)
+        return self._place
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+        target, done, head = memoryview(buffer), 0, self._contents.head
+        if self._place < len(head):
+            part = head[self._place : self._place + len(target)]
+            target[: len(part)] = part
+            done = len(part)
+        left = max(0, min(len(target), self._size - self._place) - done)
+        if left:
+            self._file.seek(self._contents.body + self._place + done - len(head))
+            done += self._file.readinto(target[done : done + left])
+        self.ended_early |= done < len(target)
+        self._place += done
+        return done
+
+
+def _cause(error: soundfile.LibsndfileError) -> str:
+    """The message of libsndfile, or its error code if it has no message."""
+    text = " ".join(error.error_string.removeprefix("Error : ").split()).strip(" .")
+    return text or f"code {error.code}"
 
 
 def read_audio(utterance: Utterance, sample_rate: int) -> np.ndarray:
@@ -36,62 +267,41 @@ def read_audio(utterance: Utterance, sample_rate: int) -> np.ndarray:
         float32 [samples] in [-1, 1], at `sample_rate` hertz.
 
     Raises:
-        AudioError: the file is missing, damaged, truncated or empty, or the segment is outside.
+        AudioError: the file cannot be read, the segment is outside or has no sound.
         AudioFormatError: another sample rate, or more than one channel.
     """
     path = Path(utterance.audio)
-    if not path.is_file():
-        raise AudioError(f"{path}: no such sound file; {_FIX}")
-    read = _read_raw if path.suffix == ".raw" else _read_with_header
-    samples = read(path, utterance, sample_rate)
-    if not len(samples):
-        raise AudioError(f"{path}: has no samples; {_FIX}")
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: has samples that are not numbers; {_FIX}")
-    clipped: np.ndarray = np.clip(samples, -1.0, 1.0)  # float files may overshoot
+    with open_sound(path) as sound:
+        if sound.rate != sample_rate:
+            raise AudioFormatError(
+                f"{path}: {sound.rate} Hz, but {sample_rate} Hz is needed: "
+                f"{converted(path, '-ar', str(sample_rate))}",
+                f"{sound.rate} Hz",
+            )
+        if sound.channels != 1:
+            raise AudioFormatError(
+                f"{path}: {sound.channels} channels, but one is needed: "
+                f"{converted(path, '-ac', '1')}",
+                f"{sound.channels} channels",
+            )
+        first, stop = _bounds(utterance, sound.frames, sample_rate)
+        if stop <= first:
+            whole = utterance.start is None and utterance.end is None
+            what = "has no samples" if whole else f"segment '{utterance.id}' has no samples"
+            raise AudioError(f"{path}: {what}; {FETCH}", "no samples")
+        (samples,) = sound.blocks(first, stop, stop - first)
+    if samples.min() == samples.max():
+        raise no_sound(path)
+    clipped: np.ndarray = np.clip(samples[:, 0], -1.0, 1.0)  # float files may overshoot
     return clipped
 
 
-def _read_raw(path: Path, utterance: Utterance, sample_rate: int) -> np.ndarray:
-    if sample_rate != RAW_RATE:
-        raise _wrong_rate(path, RAW_RATE, sample_rate)
-    data = path.read_bytes()
-    if len(data) % 2:
-        raise AudioError(f"{path}: truncated, half a sample at its end; {_FIX}")
-    samples = np.frombuffer(data, dtype=">i2").astype(np.float32) / 32768
-    first, stop = _bounds(path, utterance, len(samples), sample_rate)
-    return samples[first:stop]
+def no_sound(path: Path) -> AudioError:
+    """The error for a file whose samples are all equal."""
+    return AudioError(f"{path}: no sound, because all samples are equal", "no sound")
 
 
-def _read_with_header(path: Path, utterance: Utterance, sample_rate: int) -> np.ndarray:
-    try:
-        with soundfile.SoundFile(path) as file:
-            if file.samplerate != sample_rate:
-                raise _wrong_rate(path, file.samplerate, sample_rate)
-            if file.channels != 1:
-                raise AudioFormatError(
-                    f"{path}: {file.channels} channels, but one is needed: "
-                    f"sox {path} -c 1 mono{path.suffix}"
-                )
-            _check_length(path, file)
-            first, stop = _bounds(path, utterance, file.frames, sample_rate)
-            file.seek(first)
-            samples: np.ndarray = file.read(stop - first, dtype="float32")
-    except soundfile.LibsndfileError as error:
-        raise AudioError(
-            f"{path}: damaged or not a sound file ({cause_of(error)}); {_FIX}"
-        ) from None
-    if len(samples) < stop - first:
-        raise _truncated(path, stop - first, len(samples))
-    return samples
-
-
-def cause_of(error: soundfile.LibsndfileError) -> str:
-    """The message of libsndfile, or its error code if it has no message."""
-    return error.error_string.removeprefix("Error : ").strip(" .\n") or f"code {error.code}"
-
-
-def _bounds(path: Path, utterance: Utterance, frames: int, sample_rate: int) -> tuple[int, int]:
+def _bounds(utterance: Utterance, frames: int, sample_rate: int) -> tuple[int, int]:
     """First sample of the utterance's segment and the one after its last.
 
     Times are truncated to a sample, not rounded, like Kaldi's (featbin/extract-segments.cc): one
@@ -99,64 +309,14 @@ def _bounds(path: Path, utterance: Utterance, frames: int, sample_rate: int) -> 
     """
     first = int((utterance.start or 0.0) * sample_rate)
     stop = frames if utterance.end is None else int(utterance.end * sample_rate)
-    if first >= frames > 0 or stop > frames + round(SEGMENT_SLACK_SECONDS * sample_rate):
+    if (
+        first < 0
+        or first >= frames > 0
+        or stop > frames + round(SEGMENT_SLACK_SECONDS * sample_rate)
+    ):
         raise AudioError(
-            f"{path}: {frames / sample_rate:.2f} s long, but segment '{utterance.id}' is from "
-            f"{utterance.start} to {utterance.end} s; fix the segment or {_FIX}"
+            f"{utterance.audio}: {frames / sample_rate:.2f} s long, but segment '{utterance.id}' "
+            f"is from {utterance.start} to {utterance.end} s; fix the segment or {FETCH}",
+            "segment outside",
         )
     return first, min(stop, frames)
-
-
-def _check_length(path: Path, file: soundfile.SoundFile) -> None:
-    """Compare the length in the header with the size of the file.
-
-    libsndfile notices a FLAC file that ends early; in WAV and SPHERE files it silently adapts
-    the length to the size.
-    """
-    if file.frames == np.iinfo(np.int64).max:
-        raise AudioError(f"{path}: its header has no length; rewrite it: sox {path} new.flac")
-    size = header_bytes(path, file)
-    if size is not None and size > path.stat().st_size:
-        raise _truncated(path, size, path.stat().st_size, "bytes")
-
-
-def header_bytes(path: Path, file: soundfile.SoundFile) -> int | None:
-    """Size of a WAV or SPHERE file by its header; None for other files, or if it has no size."""
-    read = {"WAV": _wav_bytes, "WAVEX": _wav_bytes, "NIST": _sphere_bytes}.get(file.format)
-    return read(path) if read else None
-
-
-def _wav_bytes(path: Path) -> int | None:
-    """Size of a RIFF file by its data chunk; None if the chunk has no size."""
-    with path.open("rb") as file:
-        if file.read(4) != b"RIFF":  # RF64 and RIFX are rare: libsndfile checks them
-            return None
-        file.seek(12)
-        while len(header := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", header)
-            if name == b"data":
-                return None if size in _UNKNOWN_SIZES else file.tell() + size
-            file.seek(size + size % 2, 1)
-    return None
-
-
-def _sphere_bytes(path: Path) -> int | None:
-    """Size of a NIST SPHERE file by its header; None if the header has no size."""
-    with path.open("rb") as file:
-        header = file.read(1024).decode("latin-1").split("\n")
-    fields = {row[0]: row[2] for line in header if len(row := line.split()) == 3}
-    try:
-        samples, width = int(fields["sample_count"]), int(fields["sample_n_bytes"])
-        return int(header[1]) + samples * width * int(fields.get("channel_count", "1"))
-    except (KeyError, ValueError, IndexError):
-        return None
-
-
-def _wrong_rate(path: Path, rate: int, wanted: int) -> AudioFormatError:
-    return AudioFormatError(
-        f"{path}: {rate} Hz, but {wanted} Hz is needed: sox {path} -r {wanted} new{path.suffix}"
-    )
-
-
-def _truncated(path: Path, expected: int, actual: int, unit: str = "samples") -> AudioError:
-    return AudioError(f"{path}: truncated, has {actual} of {expected} {unit}; {_FIX}")

@@ -6,92 +6,110 @@ The frames do not depend on the blocks. Only the frames stay in memory, 16 kB a 
 """
 
 import math
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 
-from acoustic_kd.features.audio import RAW_RATE, AudioError, cause_of, header_bytes
+from acoustic_kd.features import bandwidth
+from acoustic_kd.features.audio import AudioError, Sound, no_sound, open_sound
 from acoustic_kd.features.fbank import SHIFT_SECONDS, log_mel
+from acoustic_kd.features.unreadable import converted
 from acoustic_kd.settings import WINDOW_SECONDS, FeatureConfig
 from acoustic_kd.system.torchaudio_functions import Resample
 
 BLOCK_SECONDS = 30
+MIN_RATE = 1000  # hertz; less is a wrong header
 MAX_FILTER_NUMBERS = 1 << 25  # of a resampling; rates with no common divisor need more
-# libsndfile estimates the length of these, so fewer samples do not mean a truncated file.
-ESTIMATED_LENGTH = ("MP3", "MPEG", "OGG")
+# Share of the loudest channel's energy that the sum of the channels has at least. The sum of
+# independent channels has more energy than one of them, that of inverted ones has next to none.
+MIN_SUM_ENERGY = 0.1
+
+Warn = Callable[[str], None]
 
 
-def recording_features(path: Path, config: FeatureConfig) -> np.ndarray:
+def recording_features(
+    path: Path, config: FeatureConfig, warn: Warn = lambda text: None
+) -> np.ndarray:
     """The log-mel frames of a recording, float32 [T, D]; not normalised.
 
+    Args:
+        warn: is called with a line about a recording that is read in an unusual way.
+
     Raises:
-        AudioError: the file is missing, damaged, truncated, shorter than one window of 25 ms, or
-            silent; its sample rate cannot be resampled.
+        AudioError: the file cannot be read or resampled, is shorter than one window of 25 ms, or
+            silent.
     """
-    blocks = list(_frames(read_recording(path, config.sample_rate), config))
+    blocks = list(_frames(read_recording(path, config.sample_rate, warn), config))
     if not blocks:
         raise AudioError(f"{path}: shorter than one window of 25 ms")
-    frames = np.concatenate(blocks)
-    if (frames == frames[0]).all():
-        raise AudioError(f"{path}: no sound, because all samples are equal")
-    return frames
+    return np.concatenate(blocks)
 
 
-def read_recording(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
+def highest_hz(path: Path, frames: np.ndarray, config: FeatureConfig) -> float:
+    """The frequency above which a recording and its frames [T, D] hold no sound."""
+    with open_sound(Path(path)) as sound:
+        return min(sound.rate / 2, bandwidth.highest_hz(frames, config))
+
+
+def read_recording(
+    path: Path, sample_rate: int, warn: Warn = lambda text: None
+) -> Iterator[np.ndarray]:
     """The samples of a recording, block after block: float32 [samples] in [-1, 1], mono.
 
     Args:
         path: of any format that libsndfile reads, or `.raw` (see `features/audio.py`).
         sample_rate: hertz; a recording of another rate is resampled.
+        warn: as of `recording_features`.
 
     Raises:
-        AudioError: the file is missing, damaged or truncated, or its sample rate cannot be
-            resampled.
+        AudioError: the file cannot be read or resampled, or all of its samples are equal.
     """
     path = Path(path)
-    with _open(path) as file:
-        blocks = _blocks(path, file)
+    channel = _channel_to_read(path)
+    if channel is not None:
+        warn(f"{path}: its channels cancel each other; only channel {channel + 1} is used")
+    with open_sound(path) as sound:
+        if sound.rate < MIN_RATE:
+            raise AudioError(
+                f"{path}: {sound.rate} Hz, but at least {MIN_RATE} Hz are needed; correct the "
+                "sample rate in its header"
+            )
+        blocks = _mono(sound, channel)
         yield from (
             blocks
-            if file.samplerate == sample_rate
-            else _resample(path, blocks, file.samplerate, sample_rate)
+            if sound.rate == sample_rate
+            else _resample(path, blocks, sound.rate, sample_rate)
         )
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[soundfile.SoundFile]:
-    if not path.is_file():
-        raise AudioError(f"{path}: no such sound file")
-    raw = {"samplerate": RAW_RATE, "channels": 1, "format": "RAW", "subtype": "PCM_16"}
-    try:
-        headerless = {**raw, "endian": "BIG"} if path.suffix == ".raw" else {}
-        # As bytes, because a name need not be UTF-8.
-        with soundfile.SoundFile(os.fsencode(path), **headerless) as file:
-            size, expected = path.stat().st_size, header_bytes(path, file)
-            if expected is not None and expected > size:
-                raise AudioError(f"{path}: truncated, has {size} of {expected} bytes")
-            yield file
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"{path}: damaged or not a sound file ({cause_of(error)})") from None
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror})") from None
+def _channel_to_read(path: Path) -> int | None:
+    """The loudest channel, if the channels cancel each other; None: take their mean."""
+    with open_sound(path) as sound:
+        if sound.channels == 1:
+            return None
+        energies, of_sum = np.zeros(sound.channels), 0.0
+        for block in _blocks(sound):
+            energies += np.square(block, dtype=np.float64).sum(0)
+            of_sum += float(np.square(block.sum(1, dtype=np.float64)).sum())
+    loudest = int(energies.argmax())
+    return loudest if of_sum < MIN_SUM_ENERGY * energies[loudest] else None
 
 
-def _blocks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """Blocks of samples at the file's own rate."""
-    count = 0
-    while len(block := file.read(BLOCK_SECONDS * file.samplerate, "float32", always_2d=True)):
-        if not np.isfinite(block).all():
-            raise AudioError(f"{path}: has samples that are not numbers")
-        count += len(block)
-        yield np.clip(block.mean(1), -1.0, 1.0)  # float files may overshoot
-    if count < file.frames < np.iinfo(np.int64).max and file.format not in ESTIMATED_LENGTH:
-        raise AudioError(f"{path}: truncated, has {count} of {file.frames} samples")
+def _mono(sound: Sound, channel: int | None) -> Iterator[np.ndarray]:
+    """Blocks of one channel, or of the mean of all of them, at the file's own rate."""
+    low, high = math.inf, -math.inf
+    for block in _blocks(sound):
+        samples = block.mean(1) if channel is None else block[:, channel]
+        low, high = min(low, float(samples.min())), max(high, float(samples.max()))
+        yield np.clip(samples, -1.0, 1.0)  # float files may overshoot
+    if low == high:
+        raise no_sound(sound.path)
+
+
+def _blocks(sound: Sound) -> Iterator[np.ndarray]:
+    return sound.blocks(0, sound.frames, BLOCK_SECONDS * sound.rate)
 
 
 def _resample(
@@ -107,7 +125,7 @@ def _resample(
     if period * new > MAX_FILTER_NUMBERS:
         raise AudioError(
             f"{path}: {rate} Hz, and resampling it to {wanted} Hz takes too much memory: "
-            f"sox {path} -r {wanted} new.wav"
+            f"{converted(path, '-ar', str(wanted))}"
         )
     resample = Resample(rate, wanted)
     margin = period * math.ceil(resample.width / period + 1)

@@ -1,16 +1,18 @@
 """The features stage: log-mel filterbanks of every utterance."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from acoustic_kd.corpora import load as corpora
-from acoustic_kd.corpora.utterances import Exclusion, Utterance, check_excluded
+from acoustic_kd.corpora.utterances import MAX_EXCLUDED_SHARE, Exclusion, Utterance
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.outputs import UNLABELLED, read_split, report_exclusions
+from acoustic_kd.experiment.outputs import UNLABELLED, check_kept, read_split, report_exclusions
 from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits
 from acoustic_kd.features.audio import AudioError, read_audio
 from acoustic_kd.features.fbank import log_mels, vtlp_id
@@ -24,31 +26,39 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.parallel import map_ordered
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """Why an utterance has no frames, in a line and in the words that sum up many failures."""
+
+    reason: str
+    kind: str
+
+
 def _extract(
     config: FeatureConfig, item: tuple[Utterance, tuple[float, ...]]
-) -> list[Frames] | str:
+) -> list[Frames] | _Failure:
     """The frames of one utterance with each warp, or the reason why there are none."""
     utterance, warps = item
     try:
         samples = read_audio(utterance, config.sample_rate)
     except AudioError as error:
-        return str(error)
+        return _Failure(str(error), error.kind)
     copies = log_mels(samples, config, warps)
     if not len(copies[0]):
-        return f"{utterance.audio}: shorter than one window of 25 ms"
+        return _Failure(f"{utterance.audio}: shorter than one window of 25 ms", "too short")
     named = zip(warps, copies, strict=True)
     return [Frames(vtlp_id(utterance.id, warp), features, None) for warp, features in named]
 
 
-def _read(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | str:
+def _read(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | _Failure:
     """The frames of one utterance in a Kaldi archive, or the reason why there are none."""
     utterance, _ = item
     place = parse_place(utterance.id, utterance.audio, Path())
     features = read_place(place, MATRIX, utterance.id)
     if not len(features):
-        return f"{utterance.audio}: no frames"
+        return _Failure(f"{utterance.audio}: no frames", "no frames")
     if not np.isfinite(features).all():
-        return f"{utterance.audio}: a feature is infinite or NaN"
+        return _Failure(f"{utterance.audio}: a feature is infinite or NaN", "not numbers")
     return [Frames(utterance.id, features, None)]
 
 
@@ -71,28 +81,42 @@ def run(experiment: Experiment) -> None:
         same = SameDimension()
         for split, utterances in splits.items():
             failed: list[Exclusion] = []
-            frames = map(same.check, _kept(split, utterances, results, failed))
+            kinds: Counter[str] = Counter()
+            frames = map(same.check, _kept(split, utterances, results, failed, kinds))
             shard_frames = config.frames.shard_frames
             written = write_store(out / split, frames, UNLABELLED, shard_frames, "float32")
-            check_excluded(split, len(utterances) - len(failed), failed)
-            print(f"  {split}: {written} frames, {written / 360_000:.2f} h")
             excluded += failed
+            _check_kept(out, split, len(utterances) - len(failed), excluded, kinds)
+            print(f"  {split}: {written} frames, {written / 360_000:.2f} h")
     report_exclusions(out, excluded)
 
 
 def _kept(
     split: str,
     utterances: list[Utterance],
-    results: Iterator[list[Frames] | str],
+    results: Iterator[list[Frames] | _Failure],
     failed: list[Exclusion],
+    kinds: Counter[str],
 ) -> Iterator[Frames]:
-    """Frames of the next utterances of `results`; utterances without frames go to `failed`."""
+    """Frames of the next utterances of `results`; the others are added to `failed` and `kinds`."""
     for utterance in utterances:
         result = next(results)
-        if isinstance(result, str):
-            failed.append(Exclusion(utterance.id, split, result))
+        if isinstance(result, _Failure):
+            failed.append(Exclusion(utterance.id, split, result.reason))
+            kinds[result.kind] += 1
         else:
             yield from result
+
+
+def _check_kept(
+    out: Path, split: str, kept: int, excluded: list[Exclusion], kinds: Counter[str]
+) -> None:
+    """Refuse a split of which too much is left out; sum up the reasons by their kind."""
+    try:
+        check_kept(out, split, kept, excluded, MAX_EXCLUDED_SHARE)
+    except UserError as error:
+        counts = ", ".join(f"{number} × {kind}" for kind, number in kinds.most_common())
+        raise UserError(f"{error}; all reasons: {counts}") from None
 
 
 class SameDimension:

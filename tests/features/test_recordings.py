@@ -15,7 +15,7 @@ from torchaudio.transforms import Resample
 from acoustic_kd.features import recordings as recordings
 from acoustic_kd.features.audio import AudioError
 from acoustic_kd.features.fbank import log_mel
-from acoustic_kd.features.recordings import read_recording, recording_features
+from acoustic_kd.features.recordings import highest_hz, read_recording, recording_features
 from acoustic_kd.settings import FeatureConfig
 
 CONFIG = FeatureConfig()
@@ -93,13 +93,14 @@ def writer(*arguments, **options):
     ("name", "make", "message"),
     [
         ("a.wav", lambda path: None, "no such sound file"),
-        ("a.wav", Path.mkdir, "no such sound file"),
-        ("a.wav", write_text, "damaged or not a sound file"),
-        ("a.mp3", write_text, "damaged or not a sound file"),
+        ("a.wav", Path.mkdir, "is no file that can be read"),
+        ("a.wav", write_text, "is text, not a sound file"),
+        ("a.mp3", write_text, "is text, not a sound file"),
         ("a.wav", truncate, "truncated"),
-        ("a.flac", truncate, "damaged or not|truncated"),
+        ("a.flac", truncate, "damaged|truncated"),
         ("a.wav", writer(np.array([0.1, np.nan] * 9000), subtype="FLOAT"), "not numbers"),
         ("a.wav", writer(rate=44101), "44101 Hz, and resampling it to 16000 Hz takes too much mem"),
+        ("a.wav", writer(rate=999), "999 Hz, but at least 1000 Hz are needed"),
         ("a.wav", writer(np.zeros(0)), "shorter than one window"),
         ("a.wav", writer(noise(399)), "shorter than one window"),
         ("a.wav", writer(np.zeros(9000)), "no sound, because all samples are equal"),
@@ -120,3 +121,40 @@ def test_a_header_of_unknown_length_is_read_to_the_end(tmp_path):
     data[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)
     path.write_bytes(data)
     assert len(recording_features(path, CONFIG)) == 98
+
+
+def inverted(samples, difference):
+    return np.stack([samples, difference * noise(len(samples), 1) - samples], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("samples", "used"),
+    [
+        (inverted(noise(16000), 0.0), 0),
+        (inverted(noise(16000), 1e-3) * [1, 0.9], 0),
+        (inverted(noise(16000), 1e-3) * [0.8, 1], 1),
+        (np.stack([noise(16000), 0 * noise(16000)], axis=1), None),
+        (np.stack([noise(16000), noise(16000, 1)], axis=1), None),
+        (np.stack([noise(16000)] * 3, axis=1), None),
+    ],
+)
+def test_channels_that_cancel_each_other(tmp_path, samples, used):
+    path, warnings = write(tmp_path / "a.wav", samples, subtype="FLOAT"), []
+    actual = np.concatenate(list(read_recording(path, 16000, warnings.append)))
+    expected = samples.mean(1) if used is None else samples[:, used]
+    np.testing.assert_allclose(actual, np.clip(expected, -1, 1), atol=1e-6)
+    assert [f"only channel {(used or 0) + 1} is used" in line for line in warnings] == (
+        [] if used is None else [True]
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "stored", "highest"),
+    [(16000, 16000, 7800), (8000, 8000, 4000), (8000, 16000, 4000), (11025, 11025, 5512)],
+)
+def test_up_to_which_frequency_there_is_sound(tmp_path, rate, stored, highest):
+    spectrum = np.fft.rfft(noise(stored))
+    spectrum[int(len(spectrum) * rate / stored) :] = 0  # as a good resampler leaves it
+    path = write(tmp_path / "a.wav", np.fft.irfft(spectrum, stored), stored)
+    frames = recording_features(path, CONFIG)
+    assert highest_hz(path, frames, CONFIG) == pytest.approx(highest, rel=0.1)

@@ -25,12 +25,16 @@ def ids_of(data, split="train"):
     return [line.split()[0] for line in path_of(data, "wav.scp", split).read_text().splitlines()]
 
 
+RAMP = np.linspace(-0.5, 0.5, 9000)
 SPOILERS = {
     "no such sound file": lambda path: path.unlink(),
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-2000]),
-    "damaged or not a sound file": lambda path: path.write_bytes(b""),
+    "is an empty file": lambda path: path.write_bytes(b""),
+    "no sound": lambda path: soundfile.write(path, np.full(9000, 0.1), 16000),
+    "8000 Hz, but 16000 Hz is needed": lambda path: soundfile.write(path, RAMP, 8000),
+    "2 channels, but one": lambda path: soundfile.write(path, np.stack([RAMP, RAMP], 1), 16000),
     "has no samples": lambda path: soundfile.write(path, np.zeros(0), 16000),
-    "shorter than one window": lambda path: soundfile.write(path, np.zeros(399), 16000),
+    "shorter than one window": lambda path: soundfile.write(path, RAMP[:399], 16000),
 }
 
 
@@ -62,13 +66,11 @@ def test_too_many_unusable_sound_files_of_a_split_end_the_run(data, refusal, spl
     assert not (data.directory / "features" / "done.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("rate", "channels", "message"),
-    [(8000, 1, "8000 Hz, but 16000 Hz is needed"), (16000, 2, "2 channels")],
-)
-def test_a_sound_file_of_the_wrong_kind_ends_the_run(data, refusal, rate, channels, message):
-    path = path_of(data, f"{ids_of(data)[0]}.wav")
-    soundfile.write(path, np.zeros((rate, channels)), rate)
+def test_many_files_of_the_wrong_kind_are_summed_up(data, refusal):
+    first, second, third = (path_of(data, f"{name}.wav") for name in ids_of(data)[:3])
+    soundfile.write(first, RAMP, 8000)
+    soundfile.write(second, RAMP, 8000)
+    soundfile.write(third, np.stack([RAMP, RAMP], axis=1), 16000)
     assert data("corpus") == 0
-    error = refusal(data, "features")
-    assert f"{path}: " in error and message in error
+    assert "all reasons: 2 × 8000 Hz, 1 × 2 channels" in refusal(data, "features")
+    assert len(read_jsonl(data.directory / "features" / "excluded.jsonl")) == 3
