@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,11 @@ from acoustic_kd.experiment.options import add_finished_experiment
 from acoustic_kd.experiment.outputs import graph_lexicon, inventory_of
 from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
 from acoustic_kd.features.audio import AudioError
+from acoustic_kd.features.bandwidth import MIN_EMPTY, filter_edges
+from acoustic_kd.features.bandwidth import highest_hz as highest_hz_of_frames
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 from acoustic_kd.features.normalise import Moments, loudest_levels
-from acoustic_kd.features.recordings import recording_features
+from acoustic_kd.features.recordings import highest_hz, recording_features
 from acoustic_kd.language.lexicon import SILENCE
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.system.errors import USAGE_ERROR, UserError, print_error, printable
@@ -37,6 +40,7 @@ from acoustic_kd.training.ensemble import log_likelihoods
 
 MAX_PIECE_FRAMES = 3000
 MIN_PIECE_FRAMES = 1000  # unless the recording is shorter
+TRAIN_UTTERANCES = 100  # that show up to which frequency train holds sound
 ENERGY_WINDOW_FRAMES = 25  # over which the energy is averaged to find the quietest moment
 
 
@@ -70,6 +74,27 @@ class Transcriber:
         self.silence = np.array([leaf.phone == SILENCE for leaf in self.inventory.leaves])
         self.join = Joiner.of(self.experiment.path("graph"))
         self.moments = _global_moments(self.experiment)
+
+    @cached_property
+    def _trained_hz(self) -> float:
+        """The frequency up to which train holds sound."""
+        config = self.experiment.config.features
+        train = self.experiment.path("features") / "train"
+        if not train.is_dir():
+            return float(filter_edges(config)[-1])
+        some = [u.features for u in islice(stored_frames(train), TRAIN_UTTERANCES)]
+        return highest_hz_of_frames(np.concatenate(some), config)
+
+    def _check_band(self, path: Path, features: np.ndarray) -> None:
+        """Warn of a recording that lacks the upper part of the band that models learnt from."""
+        config = self.experiment.config.features
+        edges = filter_edges(config)
+        highest = highest_hz(path, features, config)
+        if ((edges > highest) & (edges < self._trained_hz)).sum() >= MIN_EMPTY:
+            _warn(
+                f"{path}: it holds nothing above {highest / 1000:.1f} kHz, but the models were "
+                f"trained up to {self._trained_hz / 1000:.1f} kHz; expect more errors"
+            )
 
     @cached_property
     def _transcripts(self) -> Transcripts:
@@ -109,7 +134,8 @@ class Transcriber:
 
     def _lattices(self, path: Path) -> Iterator[tuple[slice, np.ndarray, Lattice]]:
         """The frames of each piece of a recording, their log-likelihoods, and the lattice."""
-        features = recording_features(path, self.experiment.config.features)
+        features = recording_features(path, self.experiment.config.features, _warn)
+        self._check_band(path, features)
         pieces = cut(features)
         moments = self.moments
         loudest = loudest_levels([("", features)])[""]
@@ -129,6 +155,10 @@ class Transcriber:
             yield piece, loglikes, self.decoder.lattice(loglikes, str(path))
         if not speech:
             raise AudioError(f"{path}: no speech in it")
+
+
+def _warn(text: str) -> None:
+    print(f"acoustic-kd transcribe: warning: {text}", file=sys.stderr)
 
 
 def _global_moments(experiment: Experiment) -> Moments | None:

@@ -173,6 +173,18 @@ def test_a_recording_in_which_nobody_speaks(transcriber, spoken, monkeypatch):
         transcriber.words(spoken[0].audio)
 
 
+@pytest.mark.parametrize(("rate", "trained", "warns"), [(8000, 7800, 1), (8000, 4100, 0)])
+def test_a_recording_without_the_upper_part_of_the_band(tmp_path, capsys, rate, trained, warns):
+    transcriber = object.__new__(module.Transcriber)
+    transcriber.experiment = Experiment(Config(), tmp_path, STAGES)
+    transcriber._trained_hz = trained
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, rate), rate)
+    transcriber._check_band(path, recording_features(path, FeatureConfig()))
+    output, error = capsys.readouterr()
+    assert output == "" and error.count("holds nothing above 4.0 kHz, but the models were") == warns
+
+
 def test_global_moments_are_those_that_the_stages_normalise_by(tmp_path):
     """Of train without its copies at other vocal tract lengths."""
     config = Config(features=FeatureConfig(normalise="global", vtlp_warps=(0.9, 1.0)))
