@@ -14,20 +14,19 @@ SHORTEST_GAP_SECONDS = 0.05
 
 
 class Gaps:
-    """Removes the gaps of one recording and remembers where they were.
+    """Removes the gaps of one recording and remembers where they were."""
 
-    Args:
-        sample_rate: hertz.
-    """
+    def __init__(self) -> None:
+        self._places: list[float] = []  # of each gap, in seconds of the joined sound
+        self._removed = [0.0]  # seconds before each gap and after the last one
 
-    def __init__(self, sample_rate: int) -> None:
-        self.sample_rate = sample_rate
-        self.places: list[int] = []  # of each gap, in samples of the joined sound
-        self.removed = [0]  # samples before each gap and after the last one
+    def join(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[np.ndarray]:
+        """The samples of block after block without the gaps, float32 [samples].
 
-    def join(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """The samples of block after block without the gaps, float32 [samples]."""
-        shortest, written = int(SHORTEST_GAP_SECONDS * self.sample_rate), 0
+        Args:
+            sample_rate: hertz.
+        """
+        shortest, written = int(SHORTEST_GAP_SECONDS * sample_rate), 0
         held, dropped = np.zeros(0, np.float32), 0  # the run at the end, and what is left out of it
         for block in blocks:
             samples = np.concatenate([held, block])
@@ -38,7 +37,8 @@ class Gaps:
             for run in np.flatnonzero(lengths[:-1] >= shortest):
                 start, stop = starts[run], starts[run + 1]
                 kept[start:stop] = False
-                self._note(written + int(kept[:start].sum()), int(lengths[run]))
+                place = written + int(kept[:start].sum())
+                self._note(place / sample_rate, int(lengths[run]) / sample_rate)
             last = int(starts[-1])
             yield samples[:last][kept[:last]]
             written += int(kept[:last].sum())
@@ -46,13 +46,13 @@ class Gaps:
             held = samples[last:][:shortest]
             dropped = int(lengths[-1]) - len(held)
         if len(held) + dropped >= shortest > 0:
-            self._note(written, len(held) + dropped)
+            self._note(written / sample_rate, (len(held) + dropped) / sample_rate)
         else:
             yield held
 
-    def _note(self, place: int, length: int) -> None:
-        self.places.append(place)
-        self.removed.append(self.removed[-1] + length)
+    def _note(self, place: float, seconds: float) -> None:
+        self._places.append(place)
+        self._removed.append(self._removed[-1] + seconds)
 
     def time(self, seconds: float, end: bool = False) -> float:
         """The time in the recording of a time in the joined sound.
@@ -61,5 +61,4 @@ class Gaps:
             end: of two times, before a gap and after it, the one before: a word ends there.
         """
         find = bisect_left if end else bisect_right
-        before = find(self.places, round(seconds * self.sample_rate))
-        return seconds + self.removed[before] / self.sample_rate
+        return seconds + self._removed[find(self._places, seconds)]

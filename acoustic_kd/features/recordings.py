@@ -15,6 +15,7 @@ import torch
 from acoustic_kd.features import bandwidth
 from acoustic_kd.features.audio import AudioError, Sound, no_sound, open_sound
 from acoustic_kd.features.fbank import SHIFT_SECONDS, log_mel
+from acoustic_kd.features.gaps import Gaps
 from acoustic_kd.features.unreadable import converted
 from acoustic_kd.settings import WINDOW_SECONDS, FeatureConfig
 from acoustic_kd.system.torchaudio_functions import Resample
@@ -31,8 +32,8 @@ Warn = Callable[[str], None]
 
 def recording_features(
     path: Path, config: FeatureConfig, warn: Warn = lambda text: None
-) -> np.ndarray:
-    """The log-mel frames of a recording, float32 [T, D]; not normalised.
+) -> tuple[np.ndarray, Gaps]:
+    """The log-mel frames of a recording without its gaps, float32 [T, D], not normalised; the gaps.
 
     Args:
         warn: is called with a line about a recording that is read in an unusual way.
@@ -41,10 +42,12 @@ def recording_features(
         AudioError: the file cannot be read or resampled, is shorter than one window of 25 ms, or
             silent.
     """
-    blocks = list(_frames(read_recording(path, config.sample_rate, warn), config))
+    gaps = Gaps()
+    samples = read_recording(path, config.sample_rate, warn, gaps)
+    blocks = list(_frames(samples, config))
     if not blocks:
         raise AudioError(f"{path}: shorter than one window of 25 ms")
-    return np.concatenate(blocks)
+    return np.concatenate(blocks), gaps
 
 
 def highest_hz(path: Path, frames: np.ndarray, config: FeatureConfig) -> float:
@@ -54,7 +57,7 @@ def highest_hz(path: Path, frames: np.ndarray, config: FeatureConfig) -> float:
 
 
 def read_recording(
-    path: Path, sample_rate: int, warn: Warn = lambda text: None
+    path: Path, sample_rate: int, warn: Warn = lambda text: None, gaps: Gaps | None = None
 ) -> Iterator[np.ndarray]:
     """The samples of a recording, block after block: float32 [samples] in [-1, 1], mono.
 
@@ -62,6 +65,7 @@ def read_recording(
         path: of any format that libsndfile reads, or `.raw` (see `features/audio.py`).
         sample_rate: hertz; a recording of another rate is resampled.
         warn: as of `recording_features`.
+        gaps: removes digital silence, if it is given.
 
     Raises:
         AudioError: the file cannot be read or resampled, or all of its samples are equal.
@@ -77,6 +81,8 @@ def read_recording(
                 "sample rate in its header"
             )
         blocks = _mono(sound, channel)
+        if gaps is not None:
+            blocks = gaps.join(blocks, sound.rate)
         yield from (
             blocks
             if sound.rate == sample_rate

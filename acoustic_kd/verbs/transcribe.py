@@ -8,6 +8,7 @@ around them are those of the whole.
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,12 +25,13 @@ from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import Recogniser, find_system
 from acoustic_kd.experiment.normalised import Normaliser
 from acoustic_kd.experiment.options import add_finished_experiment
-from acoustic_kd.experiment.outputs import graph_lexicon, inventory_of
+from acoustic_kd.experiment.outputs import graph_lexicon, inventory_of, stored_frames
 from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
 from acoustic_kd.features.audio import AudioError
 from acoustic_kd.features.bandwidth import MIN_EMPTY, filter_edges
 from acoustic_kd.features.bandwidth import highest_hz as highest_hz_of_frames
 from acoustic_kd.features.fbank import SHIFT_SECONDS
+from acoustic_kd.features.gaps import Gaps
 from acoustic_kd.features.normalise import Moments, loudest_levels
 from acoustic_kd.features.recordings import highest_hz, recording_features
 from acoustic_kd.language.lexicon import SILENCE
@@ -108,7 +110,7 @@ class Transcriber:
         Raises:
             AudioError: it cannot be read, or has no speech.
         """
-        best = (lattice.best(*self.weights) for _, _, lattice in self._lattices(path))
+        best = (lattice.best(*self.weights) for *_, lattice in self._lattices(path))
         return [word for labels in best for word in self.join(labels)]
 
     def timed_words(self, path: Path) -> list[Word]:
@@ -120,21 +122,26 @@ class Transcriber:
             AudioError: as for `words`.
         """
         timed: list[Word] = []
-        for piece, loglikes, lattice in self._lattices(path):
+        for piece, gaps, loglikes, lattice in self._lattices(path):
             labels, confidences, places = best_words(lattice, *self.weights)
             spans = labels and align_words(labels, loglikes, self._transcripts)
             if spans is None:  # an unfinished last word: the places of the labels are rough times
                 spans = list(zip(np.append(0, places[:-1]), places, strict=True))
             for part in self.join.word_slices(labels):
                 (word,), confidence = self.join(labels[part]), min(confidences[part])
-                span = spans[part][0][0], spans[part][-1][1]
-                start, end = (round((piece.start + n) * SHIFT_SECONDS, 2) for n in span)
-                timed.append(Word(word, float(start), float(end), round(float(confidence), 4)))
+                first, last = spans[part][0][0], spans[part][-1][1]
+                start = gaps.time(float((piece.start + first) * SHIFT_SECONDS))
+                end = gaps.time(float((piece.start + last) * SHIFT_SECONDS), end=True)
+                timed.append(
+                    Word(word, round(start, 2), round(end, 2), round(float(confidence), 4))
+                )
         return timed
 
-    def _lattices(self, path: Path) -> Iterator[tuple[slice, np.ndarray, Lattice]]:
-        """The frames of each piece of a recording, their log-likelihoods, and the lattice."""
-        features = recording_features(path, self.experiment.config.features, _warn)
+    def _lattices(self, path: Path) -> Iterator[tuple[slice, Gaps, np.ndarray, Lattice]]:
+        """The frames of each piece of a recording, the recording's gaps, the log-likelihoods of the
+        frames, and the lattice.
+        """
+        features, gaps = recording_features(path, self.experiment.config.features, _warn)
         self._check_band(path, features)
         pieces = cut(features)
         moments = self.moments
@@ -152,13 +159,13 @@ class Transcriber:
                 continue  # no frame of it is more likely speech than silence
             speech = True
             loglikes = avoid_exact_zeros(log_likelihoods(posteriors, self.recogniser.log_prior))
-            yield piece, loglikes, self.decoder.lattice(loglikes, str(path))
+            yield piece, gaps, loglikes, self.decoder.lattice(loglikes, str(path))
         if not speech:
             raise AudioError(f"{path}: no speech in it")
 
 
 def _warn(text: str) -> None:
-    print(f"acoustic-kd transcribe: warning: {text}", file=sys.stderr)
+    print(printable(f"acoustic-kd transcribe: warning: {text}"), file=sys.stderr)
 
 
 def _global_moments(experiment: Experiment) -> Moments | None:

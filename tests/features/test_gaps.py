@@ -12,9 +12,9 @@ SHORTEST = int(SHORTEST_GAP_SECONDS * RATE)
 
 
 def _join(parts: list[np.ndarray], size: int) -> tuple[np.ndarray, Gaps]:
-    samples, gaps = np.concatenate(parts).astype(np.float32), Gaps(RATE)
+    samples, gaps = np.concatenate(parts).astype(np.float32), Gaps()
     blocks = [samples[i : i + size] for i in range(0, len(samples), size)]
-    return np.concatenate([np.zeros(0, np.float32), *gaps.join(blocks)]), gaps
+    return np.concatenate([np.zeros(0, np.float32), *gaps.join(blocks, RATE)]), gaps
 
 
 def _speech(length: int, first: int = 1) -> np.ndarray:

@@ -101,7 +101,7 @@ def test_long_recordings_are_cut_and_their_times_continue(
     samples = [soundfile.read(u.audio, dtype="float32")[0] for u in spoken]
     path = tmp_path / "long.flac"
     soundfile.write(path, np.concatenate(samples), 16000)
-    features = recording_features(path, transcriber.experiment.config.features)
+    features = recording_features(path, transcriber.experiment.config.features)[0]
     monkeypatch.setattr(module, "cut", partial(cut, max_frames=150, min_frames=60))
     pieces = module.cut(features)
     assert len(pieces) >= len(features) / 150
@@ -180,7 +180,7 @@ def test_a_recording_without_the_upper_part_of_the_band(tmp_path, capsys, rate, 
     transcriber._trained_hz = trained
     path = tmp_path / "a.wav"
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, rate), rate)
-    transcriber._check_band(path, recording_features(path, FeatureConfig()))
+    transcriber._check_band(path, recording_features(path, FeatureConfig())[0])
     output, error = capsys.readouterr()
     assert output == "" and error.count("holds nothing above 4.0 kHz, but the models were") == warns
 
