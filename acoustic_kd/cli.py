@@ -43,7 +43,7 @@ VERBS = {name: f"stage {n}: {text}" for n, (name, text) in enumerate(STAGE_VERBS
     "mnist": "the paper's experiment on MNIST (recipes/mnist.sh)",
     "compare": "finished experiments side by side, as one HTML page",
     "folds": "the results of several folds pooled, for cross-validation over speakers",
-    "inspect": "the content of a store of soft targets or frames, and its damage",
+    "inspect": "the content of an experiment or a store of it, and its damage",
     "transcribe": "words of recordings, by the models of a finished experiment",
     "export": "the acoustic model of a finished experiment as an ONNX file",
     "posteriors": "posteriors of the frames of a split, as an archive for Kaldi",

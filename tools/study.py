@@ -42,7 +42,7 @@ from acoustic_kd.system.files import (
     write_text,
 )
 from acoustic_kd.system.parallel import Task, cores, run_tasks, torch_threads
-from acoustic_kd.system.steps import read_done
+from acoustic_kd.system.records import read_done
 from acoustic_kd.system.yaml_dataclasses import read_yaml
 from acoustic_kd.training.ensemble import Mean
 from acoustic_kd.training.ensemble_predictions import Ensemble

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from acoustic_kd.decoding.graph.contexts import STATES
 from acoustic_kd.features.audio import AudioError
 from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import jsonl_rows, write_jsonl
+from acoustic_kd.system.files import AGAIN, jsonl_rows, write_jsonl
 from acoustic_kd.system.parallel import map_ordered
 
 NO_TRANSCRIPT = "it has no transcript (such speech belongs in a split 'untranscribed')"
@@ -76,18 +76,24 @@ def write_segmentations(path: Path, segmentations: list[Segmentation]) -> None:
     )
 
 
+class _Row(TypedDict):
+    id: str
+    phones: str
+    durations: list  # of integers, looked at by NumPy: there are millions
+
+
 def read_segmentations(path: Path) -> list[Segmentation]:
     """Read what `write_segmentations` wrote."""
-    segmentations = []
-    for number, row in enumerate(jsonl_rows(path), start=1):
+    what, segmentations = "a segmentation of an utterance", []
+    for where, row in jsonl_rows(path, _Row, what):
+        phones = tuple(map(sys.intern, row["phones"].split()))  # millions of a few dozen
         try:
-            phones = tuple(map(sys.intern, row["phones"].split()))  # millions of a few dozen
-            durations = np.asarray(row["durations"], np.int64).reshape(len(phones), STATES)
-            if not phones or (durations < 0).any():
+            durations = np.asarray(row["durations"]).reshape(len(phones), STATES)
+            if not phones or durations.dtype != np.int64 or (durations < 0).any():
                 raise ValueError
-            segmentations.append(Segmentation(row["id"], phones, durations))
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise UserError(f"{path}:{number}: not a segmentation of an utterance") from None
+        except ValueError:
+            raise UserError(f"{where}: not {what}; {AGAIN}") from None
+        segmentations.append(Segmentation(row["id"], phones, durations))
     return segmentations
 
 

@@ -5,10 +5,13 @@ phones × right phones, for one state of one centre phone. The rectangles of a s
 contexts, so every triphone, seen in training or not, has its senone.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -17,7 +20,7 @@ from acoustic_kd.decoding.graph.contexts import STATES
 from acoustic_kd.features.frames import Classes
 from acoustic_kd.language.lexicon import SILENCE
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import json_sha256, read_json, write_json
+from acoustic_kd.system.files import AGAIN, json_sha256, read_json, write_json
 
 FORMAT = "acoustic_kd senones 1"
 
@@ -139,19 +142,33 @@ def monophones(phones: tuple[str, ...]) -> SenoneInventory:
     )
 
 
+class _Leaf(TypedDict):
+    phone: str
+    state: Literal[0, 1, 2]
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+
+
+class _Inventory(TypedDict):
+    format: str
+    phones: tuple[str, ...]
+    leaves: list[_Leaf]
+
+
 def read_inventory(path: Path) -> SenoneInventory:
     """Read what `SenoneInventory.write` wrote."""
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise UserError(f"{path}: not a senone inventory ('{FORMAT}')")
-    try:
-        phones = tuple(value["phones"])
-        leaves = tuple(
-            Leaf(f["phone"], f["state"], tuple(f["left"]), tuple(f["right"]))
-            for f in value["leaves"]
-        )
-    except (KeyError, TypeError):
-        raise UserError(f"{path}: malformed; delete it and run stage senones again") from None
+    value = read_json(path, _Inventory, "a senone inventory")
+    phones, leaves = value["phones"], tuple(Leaf(**leaf) for leaf in value["leaves"])
     if phones[:1] != (SILENCE,):
         raise UserError(f"{path}: the first phone must be {SILENCE}")
+    covered: Counter[tuple[str, int]] = Counter()
+    for leaf in leaves:
+        covered[leaf.phone, leaf.state] += len(leaf.left) * len(leaf.right)
+    named = {phone for leaf in leaves for phone in (leaf.phone, *leaf.left, *leaf.right)}
+    everything = dict.fromkeys(product(phones, range(STATES)), len(phones) ** 2)
+    if covered != everything or not named <= set(phones):
+        raise UserError(f"{path}: its leaves do not cover each context once; {AGAIN}")
     return SenoneInventory(phones, leaves)

@@ -80,15 +80,7 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
 
 def read_manifest(path: Path) -> list[Utterance]:
     """Read what `write_manifest` wrote."""
-    utterances = []
-    for number, row in enumerate(jsonl_rows(path), start=1):
-        try:
-            utterances.append(Utterance(**row))
-        except TypeError:
-            raise UserError(
-                f"{path}:{number}: not an utterance; delete the file and rerun the stage"
-            ) from None
-    return utterances
+    return [utterance for _, utterance in jsonl_rows(path, Utterance, "an utterance")]
 
 
 def check_ids(utterances: Iterable[Utterance]) -> None:

@@ -1,13 +1,31 @@
 """HCLG mapped from disk for the search, with the order of its epsilon arcs."""
 
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
 from acoustic_kd.decoding.graph.fst import STATE, FstRecords, concatenated_ranges, map_fst
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_json
+from acoustic_kd.system.files import AGAIN, read_json
 from acoustic_kd.system.text import read_lines
+
+
+class _Sizes(TypedDict):
+    """The entry of `graph.json` that the search needs."""
+
+    senones: int
+
+
+def read_words(path: Path) -> list[str]:
+    """The words of `words.txt`, whose labels are 0, 1, 2, …."""
+    words = []
+    for number, (where, line) in enumerate(read_lines(path)):
+        word, _, label = line.rpartition(" ")
+        if label != str(number) or not word or "\0" in word:
+            raise UserError(f"{where}: must be a word and the label {number}; {AGAIN}")
+        words.append(word)
+    return words
 
 
 class SearchGraph:
@@ -24,9 +42,9 @@ class SearchGraph:
 
     def __init__(self, folder: Path) -> None:
         folder = Path(folder)
-        self.num_senones = int(read_json(folder / "graph.json")["senones"])
-        self.words = [line.split()[0] for _, line in read_lines(folder / "words.txt")]
-        self.fst = map_fst(folder / "HCLG.fst")
+        self.num_senones = read_json(folder / "graph.json", _Sizes)["senones"]
+        self.words = read_words(folder / "words.txt")
+        self.fst = map_fst(folder / "HCLG.fst", self.num_senones, len(self.words))
         self.rank = epsilon_ranks(self.fst)
 
     @property

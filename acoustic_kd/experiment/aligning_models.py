@@ -12,7 +12,8 @@ from acoustic_kd.kaldi.archives import table_files
 from acoustic_kd.settings import NEUTRAL, Config, shaping_settings
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import file_sha256, json_sha256, sha256
-from acoustic_kd.system.steps import read_done
+from acoustic_kd.system.records import read_done, verify_files
+from acoustic_kd.training.model import FILES as MODEL_FILES
 
 # Settings of the frames that a model reads; they must be the same for training and alignment.
 FEATURE_SETTINGS = (
@@ -44,6 +45,13 @@ class AligningModels:
     def frames(self) -> Path:
         """The output of the frames stage, with the statistics of the senones."""
         return self.experiment / "frames"
+
+    def verify(self) -> None:
+        """Raise a UserError if a file is not as its record says."""
+        verify_files(self.inventory.parent, (self.inventory.name,))
+        verify_files(self.frames, (STATISTICS,))
+        for model in self.models:
+            verify_files(model, MODEL_FILES)
 
     @property
     def name(self) -> str:
@@ -83,10 +91,9 @@ def align_sources(config: Config) -> dict[str, str]:
     if config.align.model is None:
         return sources
     models = find_models(config.align.model)
+    models.verify()
     files = [models.inventory, models.frames / STATISTICS]
-    files += [
-        model / name for model in models.models for name in ("model.json", "model.safetensors")
-    ]
+    files += [model / name for model in models.models for name in MODEL_FILES]
     return sources | {"model": json_sha256([_content(path) for path in files])}
 
 

@@ -2,12 +2,14 @@
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from acoustic_kd.settings import NEUTRAL, Config, stage_settings
+from acoustic_kd.system.environment import is_main_process
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.records import verify_files
 from acoustic_kd.system.steps import Step, require_done
 
 Part = TypeVar("Part")
@@ -20,7 +22,8 @@ class Stage:
     Attributes:
         name: as on the command line.
         folder: its directory in the experiment's.
-        inputs: the stages that it reads.
+        inputs: the stages whose output shapes its own, unless a later input has it already.
+        also_reads: further stages that it reads.
         sources: `module:function` below `acoustic_kd` that returns the digests of files outside the
             experiment that the stage reads, by the settings.
         format: raised when the code writes something else, so that older output is made again.
@@ -28,17 +31,20 @@ class Stage:
         distributed: whether it may run on several processes.
         beside: files that it writes into the experiment's own directory.
         parts: the parts that several runs can divide (`--shard`), in a word; "" if it has none.
+        own_checks: as in `Step`.
     """
 
     name: str
     folder: str
     inputs: tuple[str, ...]
+    also_reads: tuple[str, ...] = ()
     sources: str | None = None
     format: int = 1
     whole: bool = True
     distributed: bool = False
     beside: tuple[str, ...] = ()
     parts: str = ""
+    own_checks: str = ""
 
     def run(self, experiment: "Experiment") -> None:
         """Run the stage's verb, `verbs/NAME.py`; it writes under `experiment.path(name)`.
@@ -67,6 +73,7 @@ class Experiment:
         processes: the required number of processes, or None.
         command: the command that makes the experiment, for its report.
         share: (i, n): this run makes every nth part of a stage from the ith on; None: all parts.
+        verified: files that were compared with their records, so that a run does it once.
     """
 
     config: Config
@@ -75,6 +82,7 @@ class Experiment:
     processes: int | None = None
     command: str = ""
     share: tuple[int, int] | None = None
+    verified: set[Path] = field(default_factory=set, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         model = self.config.align.model
@@ -101,7 +109,9 @@ class Experiment:
         inputs |= stage.source_digests(self.config)
         beside = tuple(self.directory / file for file in stage.beside)
         settings = self._settings(stage)
-        return Step(name, self.path(name), settings, inputs, stage.whole, beside, NEUTRAL)
+        return Step(
+            name, self.path(name), settings, inputs, stage.whole, beside, NEUTRAL, stage.own_checks
+        )
 
     def done(self, name: str) -> dict[str, Any]:
         """The record of a stage whose output is about to be read; it must be up to date."""
@@ -121,6 +131,23 @@ class Experiment:
                 )
         records[name] = record
         return record
+
+    def verify(self, name: str, *patterns: str) -> None:
+        """Compare files of a stage that are about to be read with their check sums, once a run.
+
+        Of several processes that work together, the first one does it.
+
+        Args:
+            patterns: as for `compare_files`; none: all files.
+        """
+        if is_main_process():
+            how = f"stage {self.number(name)} ({name})"
+            verify_files(self.path(name), patterns or ("*",), self.verified, how)
+
+    def verify_inputs(self, name: str) -> None:
+        """`verify` all files of the stages that a stage reads."""
+        for other in (*self.inputs(name), *self.stages[name].also_reads):
+            self.verify(other)
 
     def inputs(self, name: str) -> tuple[str, ...]:
         """The stages that a stage reads."""

@@ -7,6 +7,7 @@ docs/kaldi.md
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from acoustic_kd.experiment.outputs import (
     INVENTORY,
     FrameLabels,
     check_kept,
+    inventory_of,
     read_split,
     report_exclusions,
 )
@@ -128,10 +130,29 @@ def _stored(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def pdf_labels(experiment: Experiment, split: str) -> FrameLabels:
     """The pdf-ids of a split's frames."""
-    value = read_json(experiment.directory / INVENTORY)
-    classes = Classes(int(value["pdfs"]), json_sha256(value)[:32])
     aligned = dict(_stored(experiment.path("align") / f"{split}.ark"))
-    return FrameLabels(classes, aligned, _run_lengths)
+    return FrameLabels(_pdfs(experiment), aligned, _run_lengths)
+
+
+class _Pdfs(TypedDict):
+    """The content of `inventory.json` if the classes are pdf-ids."""
+
+    format: str
+    pdfs: int
+    alignment: str
+
+
+def _pdfs(experiment: Experiment) -> Classes:
+    experiment.verify("senones", INVENTORY.name)
+    value = read_json(experiment.directory / INVENTORY, _Pdfs, "an inventory of pdf-ids")
+    return Classes(value["pdfs"], json_sha256(value)[:32])
+
+
+def classes_of(experiment: Experiment) -> Classes:
+    """The experiment's classes: senones, or pdf-ids of Kaldi."""
+    if takes_pdfs(experiment.config):
+        return _pdfs(experiment)
+    return inventory_of(experiment).classes
 
 
 def _run_lengths(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

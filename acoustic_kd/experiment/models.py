@@ -8,11 +8,18 @@ import numpy as np
 import torch
 
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.outputs import read_statistics
+from acoustic_kd.experiment.kaldi_targets import classes_of
+from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS, read_statistics
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.ensemble import posteriors
-from acoustic_kd.training.model import AcousticModel, load_model, use_bfloat16
+from acoustic_kd.training.model import (
+    DESCRIPTION,
+    AcousticModel,
+    load_model,
+    read_description,
+    use_bfloat16,
+)
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,22 @@ class Recogniser:
 
     @classmethod
     def of(cls, experiment: Experiment, system: System) -> "Recogniser":
-        """Read a system of an experiment."""
+        """Read a system of an experiment, whose classes its models must have."""
         bfloat16 = use_bfloat16(experiment.config.train.bfloat16, CPU)
-        return cls.read(system.directories, experiment.path("frames"), bfloat16)
+        experiment.verify("frames", STATISTICS)
+        recogniser = cls.read(system.directories, experiment.path("frames"), bfloat16)
+        classes = classes_of(experiment)
+        for directory in system.directories:
+            _, description = read_description(directory, "inventory")
+            if (description["inventory"], description["classes"]) != (
+                classes.inventory,
+                classes.count,
+            ):
+                raise UserError(
+                    f"{directory / DESCRIPTION}: the model has other classes than "
+                    f"{experiment.directory / INVENTORY}; train it in this experiment"
+                )
+        return recogniser
 
     @classmethod
     def read(
@@ -93,9 +113,23 @@ class Recogniser:
             directories: of the models.
             frames: output of the frames stage for their senones.
         """
-        loaded = [load_model(directory) for directory in directories]
-        config = ModelConfig(**loaded[0][1]["model"])
-        return cls([model for model, _ in loaded], config, *read_statistics(frames), bfloat16)
+        models = [load_model(directory)[0] for directory in directories]
+        config, first = read_description(directories[0])
+        for directory in directories[1:]:
+            other, description = read_description(directory)
+            windows = [(c.left_frames, c.right_frames) for c in (config, other)]
+            if windows[0] != windows[1] or description["dimension"] != first["dimension"]:
+                raise UserError(
+                    f"{directory / DESCRIPTION}: the model has other windows or features than "
+                    f"{directories[0]}; train both with the same settings"
+                )
+        log_prior, durations = read_statistics(frames)
+        if len(log_prior) != first["classes"]:
+            raise UserError(
+                f"{frames / STATISTICS}: has {len(log_prior)} senones, but {directories[0]} has "
+                f"{first['classes']}; run the stage frames again"
+            )
+        return cls(models, config, log_prior, durations, bfloat16)
 
     def posteriors(
         self, features: np.ndarray, piece: slice | None = None, temperature: float = 1.0

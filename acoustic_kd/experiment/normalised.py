@@ -21,6 +21,8 @@ from acoustic_kd.features.normalise import (
 
 def normalised(experiment: Experiment, split: str) -> Iterator[Frames]:
     """The frames of a split, normalised over each group of `features.normalise`."""
+    for source in {split, "train"} if experiment.config.features.normalise == "global" else {split}:
+        experiment.verify("features", f"{source}/*")
     return normalised_store(experiment, experiment.path("features"), split)
 
 

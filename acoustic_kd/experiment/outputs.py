@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -15,11 +15,13 @@ from acoustic_kd.features.frames import Classes, read_utterances, shard_paths
 from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_json, write_jsonl
+from acoustic_kd.system.files import AGAIN, read_json, write_jsonl
 
 
 def graph_lexicon(experiment: Experiment) -> Lexicon:
     """The pronunciations of the words, or pieces of words, that the graph recognises."""
+    experiment.verify("graph", LEXICON)
+    experiment.verify("corpus", LEXICON)
     path = experiment.path("graph") / LEXICON
     return read_lexicon(path if path.is_file() else experiment.path("corpus") / LEXICON)
 
@@ -33,6 +35,7 @@ UNLABELLED = Classes(0, "")
 
 def read_split(experiment: Experiment, split: str) -> list[Utterance]:
     """The utterances of a split, as the corpus stage wrote them."""
+    experiment.verify("corpus", f"{split}.jsonl")
     return read_manifest(experiment.path("corpus") / f"{split}.jsonl")
 
 
@@ -40,6 +43,13 @@ def read_aligned(experiment: Experiment, split: str) -> dict[str, Segmentation]:
     """Utterance → its segmentation, as the align stage wrote it."""
     segmentations = read_segmentations(experiment.path("align") / f"{split}.jsonl")
     return {segmentation.id: segmentation for segmentation in segmentations}
+
+
+class Statistics(TypedDict):
+    """The content of `statistics.json`: frames and visits of each senone on train."""
+
+    frames: list[int]
+    visits: list[int]
 
 
 @dataclass(frozen=True)
@@ -63,11 +73,13 @@ class FrameLabels:
 
 def inventory_of(experiment: Experiment) -> SenoneInventory:
     """The experiment's senones."""
+    experiment.verify("senones", INVENTORY.name)
     return read_inventory(experiment.directory / INVENTORY)
 
 
 def frame_targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
     """Utterance → senone of every frame, for aligned utterances."""
+    experiment.verify("frames", f"{split}/*")
     paths = shard_paths(experiment.path("frames") / split)
     return {
         u.id: u.targets for path in paths for u in read_utterances(path) if u.targets is not None
@@ -82,7 +94,9 @@ def read_statistics(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     Args:
         folder: output of the frames stage.
     """
-    statistics = read_json(folder / STATISTICS)
+    statistics = read_json(folder / STATISTICS, Statistics, "the frequencies of senones")
+    if not 0 < len(statistics["frames"]) == len(statistics["visits"]):
+        raise UserError(f"{folder / STATISTICS}: its two lists differ in length; {AGAIN}")
     frames = np.maximum(np.array(statistics["frames"], np.float64), 1)
     visits = np.maximum(np.array(statistics["visits"], np.float64), 1)
     return np.log(frames / frames.sum()), frames / visits

@@ -16,7 +16,8 @@ from acoustic_kd.settings import Config, from_flat
 from acoustic_kd.system.environment import is_main_process, processes
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import exclusive_lock, shared_lock
-from acoustic_kd.system.steps import Step, read_done
+from acoustic_kd.system.records import read_done
+from acoustic_kd.system.steps import Step
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -34,7 +35,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "soft-targets", "soft_targets", ("frames", "copies", "train"),
             sources="experiment.kaldi_targets:posterior_sources",
-            format=2, distributed=True, parts="shards",
+            format=2, distributed=True, parts="shards", own_checks="shard-*.h5",
         ),
         Stage(
             "distill", "distilled", ("frames", "copies", "soft-targets"),
@@ -46,10 +47,11 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "decode", "decode", ("corpus", "frames", "train", "distill", "graph"),
-            whole=False, parts="systems",
+            also_reads=("features", "senones"), whole=False, parts="systems",
         ),
         Stage(
             "report", "report", ("decode",), format=2,
+            also_reads=("corpus", "frames", "train", "soft-targets", "distill", "graph"),
             beside=("results.json", "results.md", "report.html"),
         ),
     )
@@ -65,6 +67,7 @@ def run_stage(experiment: Experiment, name: str) -> None:
             print("  up to date", flush=True)
         return
     _check_processes(experiment, stage)
+    experiment.verify_inputs(name)
     begun = time.monotonic()
     wait = _join_processes(stage)  # if that fails, older output is still there
     with _locked(experiment, step, main):

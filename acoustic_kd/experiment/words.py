@@ -21,7 +21,7 @@ from acoustic_kd.language.normalise import normalise_spelled
 from acoustic_kd.settings import Config
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import file_sha256, write_text
-from acoustic_kd.system.steps import read_done
+from acoustic_kd.system.records import read_done
 
 
 def is_spelled(config: Config) -> bool:

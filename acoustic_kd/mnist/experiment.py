@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from acoustic_kd.mnist.variants import (
 )
 from acoustic_kd.system.files import exclusive_lock, json_sha256, read_json, write_json
 from acoustic_kd.system.parallel import Task, progress, run_tasks
-from acoustic_kd.system.steps import Step, read_done
+from acoustic_kd.system.records import read_done, verify_files
+from acoustic_kd.system.steps import Step
 
 CLASSES = Classes(DIGITS, json_sha256([str(digit) for digit in range(DIGITS)]))
 SHARD_IMAGES = 20_000
@@ -60,7 +61,9 @@ def run_experiment(
     if dev:
         mnist = hold_out(mnist)
     with exclusive_lock(directory):
-        steps = _train(variants, directory, write_frames(mnist, directory), jobs)
+        frames = write_frames(mnist, directory)
+        verify_files(frames.directory)
+        steps = _train(variants, directory, frames, jobs)
     done = [read_done(step.directory) or {} for step in steps.values()]
     results = {
         "corpus": "mnist",
@@ -69,7 +72,7 @@ def run_experiment(
         "measured_on": "dev" if dev else "test",
         "images": {"train": len(mnist.train), "test": len(mnist.test)},
         "command": command,
-        "minutes": sum(record["seconds"] for record in done) / 60,
+        "minutes": sum(record.get("seconds", 0.0) for record in done) / 60,
         "nets": [_net_results(run, variants, steps[run]) for run in steps],
     }
     write_json(directory / "results.json", results)
@@ -93,8 +96,28 @@ def _train(
     return steps
 
 
+class _Corrected(TypedDict):
+    shift: float
+    confusion: list[list[int]]
+
+
+class _MoreResult(TypedDict, total=False):
+    corrected: dict[str, _Corrected]
+
+
+class _Result(_MoreResult):
+    """The content of `result.json` of a net."""
+
+    confusion: list[list[int]]
+    frames_per_second: float
+    parameters: int
+    train_loss: float
+
+
 def _result(step: Step) -> dict[str, Any]:
-    return read_json(step.directory / "result.json")
+    verify_files(step.directory, ("result.json",))
+    result: dict[str, Any] = read_json(step.directory / "result.json", _Result, "figures of a net")
+    return result
 
 
 def _net_results(run: VariantRun, variants: dict[str, Variant], step: Step) -> dict[str, Any]:
@@ -202,6 +225,7 @@ def _soft_steps(
             directory / "soft_targets" / teacher.name / f"T{t:g}",
             {"temperature": t, "mean": teacher.mean},
             inputs,
+            own_checks="shard-*.h5",
         )
         for t in temperatures
     }

@@ -1,7 +1,7 @@
 """What a page shows of an experiment, or of several folds that are pooled, read from its files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,13 @@ from typing import Any
 from acoustic_kd.corpora.utterances import Utterance, read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.reports.page import NONE
+from acoustic_kd.reports.stored import read_frame_figures, read_measurement, read_results
 from acoustic_kd.settings import NEUTRAL
 from acoustic_kd.soft_targets.verify import StoreReport, examine
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_json, read_jsonl
-from acoustic_kd.system.steps import read_done
+from acoustic_kd.system.files import read_json
+from acoustic_kd.system.records import read_done, verify_files
+from acoustic_kd.training.schedule import read_metrics
 
 # A model's name without its number → its kind, and the folder with the models of that name.
 KIND_OF = {
@@ -50,7 +52,7 @@ class ExperimentFiles:
             return [self]
         names = short_names([directory.resolve() for directory in self.directories])
         return [
-            ExperimentFiles(name, [directory], read_json(directory / "results.json"))
+            ExperimentFiles(name, [directory], read_results(directory))
             for name, directory in zip(names, self.directories, strict=True)
         ]
 
@@ -80,7 +82,7 @@ class ExperimentFiles:
         curves: dict[str, list[list[dict[str, Any]]]] = {}
         for kind in dict.fromkeys(self.models.values()):
             paths = [folder / "metrics.jsonl" for folder in self.model_directories(kind)]
-            rows = [read_jsonl(path) for path in paths if path.is_file()]
+            rows = [read_metrics(path.parent) for path in paths if path.is_file()]
             curves[kind] = [curve for curve in rows if curve]
         return curves
 
@@ -114,13 +116,14 @@ class ExperimentFiles:
         """Kind of system → the `frames.json` of its systems; empty where one is missing."""
         frames: dict[str, list[dict[str, Any]]] = {}
         for name, path in self._decoded("frames.json"):
-            frames.setdefault(self.models[name], []).append(read_json(path))
+            frames.setdefault(self.models[name], []).append(read_frame_figures(path))
         return frames
 
     @cached_property
     def measurements(self) -> dict[str, dict[str, Any]]:
         """System → its `measurement.json`, without folds; empty where one is missing."""
-        return {name: read_json(path) for name, path in self._decoded("measurement.json")}
+        paths = self._decoded("measurement.json")
+        return {name: asdict(read_measurement(path.parent)) for name, path in paths}
 
     @cached_property
     def transcripts(self) -> dict[str, dict[str, list[str]]]:
@@ -158,7 +161,7 @@ class ExperimentFiles:
     def graph(self) -> dict[str, Any]:
         """The size of the decoding graph, without folds; empty where it is not known."""
         path = self.directories[0] / "graph" / "graph.json"
-        return read_json(path) if path.is_file() else {}
+        return read_json(path, dict[str, float]) if path.is_file() else {}
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -215,7 +218,26 @@ def read_experiment(directory: Path, name: str) -> ExperimentFiles:
         raise UserError(
             f"{directory}: results.json is older than the decoded test set; run the stage report"
         )
-    results = read_json(path)
-    if not isinstance(results, dict) or "systems" not in results:
-        raise UserError(f"{path}: not results of speech; give experiments of `acoustic-kd run`")
-    return ExperimentFiles(name, [directory], results)
+    verify_experiment(directory)
+    return ExperimentFiles(name, [directory], read_results(directory))
+
+
+# What reports read of an experiment: folder of a stage → patterns of its files.
+READ_FILES = {
+    "corpus": ("test.jsonl",),
+    "members": ("*/metrics.jsonl", "*/model.json"),
+    "soft_targets": ("*.json",),
+    "distilled": ("*/metrics.jsonl", "*/model.json"),
+    "graph": ("graph.json",),
+    "decode": ("*.json", "*/test.txt"),
+    "report": ("../results.json",),
+}
+
+
+def verify_experiment(directory: Path) -> None:
+    """Compare the files that reports read of a finished experiment with their check sums.
+
+    Some of them may be missing.
+    """
+    for folder, patterns in READ_FILES.items():
+        verify_files(directory / folder, patterns, missing=True)

@@ -8,9 +8,11 @@ import numpy as np
 
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts, score
+from acoustic_kd.reports.experiment_files import verify_experiment
 from acoustic_kd.reports.results import Measurement, make_results
+from acoustic_kd.reports.stored import read_measurement, read_results
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import json_sha256, read_json
+from acoustic_kd.system.files import json_sha256
 
 COUNTS = ("errors", "words", "substitutions", "insertions", "deletions")
 
@@ -22,7 +24,9 @@ def pool_folds(experiments: list[Path]) -> dict[str, Any]:
     """
     if len(experiments) < 2:
         raise UserError("folds: give the directories of two experiments or more")
-    results = [read_json(folder / "results.json") for folder in experiments]
+    for folder in experiments:
+        verify_experiment(folder)
+    results = [read_results(folder) for folder in experiments]
     names = [model["name"] for model in results[0]["each_model"]]
     speakers: dict[str, str] = {}
     references: dict[str, list[str]] = {}
@@ -36,7 +40,7 @@ def pool_folds(experiments: list[Path]) -> dict[str, Any]:
             )
         for name in names:
             place = folder / "decode" / name
-            parts[name].append(Measurement(**read_json(place / "measurement.json")))
+            parts[name].append(read_measurement(place))
             transcripts[name] |= read_transcripts(place / "test.txt")
         for utterance in read_manifest(folder / "corpus" / "test.jsonl"):
             if utterance.id in speakers:

@@ -8,7 +8,7 @@ from acoustic_kd.reports.charts import MARKS, Series, lines
 from acoustic_kd.reports.experiment_files import ExperimentFiles, side_by_side
 from acoustic_kd.reports.frame_sections import STYLES
 from acoustic_kd.reports.page import NONE, Note, Part, Picture, Section, Table
-from acoustic_kd.system.steps import read_done
+from acoustic_kd.system.records import read_done
 
 MAX_PROBLEMS = 3  # of a store of soft targets, that are listed
 

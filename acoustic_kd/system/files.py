@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.json_types import WrongType, reader
 from acoustic_kd.system.lock_holder import lock_holder
 
 TEMPORARY = ".*.tmp"  # the names of files that are being written
+AGAIN = "delete the file and run the stage that writes it again"  # after damage
 END_BYTES = 1 << 14  # half a second of 16-bit samples
 
 
@@ -169,13 +171,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    text = _read(path)
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
+def read_json(path: Path, kind: Any = Any, what: str = "") -> Any:
+    """Read a JSON file.
+
+    Args:
+        kind: its type, one of those in `json_types`.
+        what: completes "this file is not …" if the type is wrong.
+    """
+    return _parsed(_read(path), reader(kind), what, str(path))
 
 
 def _read(path: Path) -> str:
@@ -191,7 +194,24 @@ def _reading(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text") from None
+        raise UserError(f"{path}: not UTF-8 text; {AGAIN}") from None
+
+
+def _parsed(text: str, read: Callable[[Any], Any], what: str, where: str) -> Any:
+    """A JSON text as the type of a `reader`.
+
+    Args:
+        what: as for `read_json`.
+        where: the file, and the line if it has several values.
+    """
+    try:
+        return read(json.loads(text))
+    except WrongType as error:
+        raise UserError(f"{where}: {what and f'not {what}: '}{error}; {AGAIN}") from None
+    except RecursionError:
+        raise UserError(f"{where}: not valid JSON (too many brackets); {AGAIN}") from None
+    except ValueError as error:
+        raise UserError(f"{where}: not valid JSON ({error}); {AGAIN}") from None
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
@@ -202,18 +222,21 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 def read_jsonl(path: Path) -> list[Any]:
     """Read a JSON-lines file."""
-    return list(jsonl_rows(path))
+    return [row for _, row in jsonl_rows(path)]
 
 
-def jsonl_rows(path: Path) -> Iterator[Any]:
-    """The rows of a JSON-lines file, one by one; an error names the line."""
+def jsonl_rows(path: Path, kind: Any = Any, what: str = "") -> Iterator[tuple[str, Any]]:
+    """The rows of a JSON-lines file, one by one: ("PATH:LINE", row).
+
+    Args:
+        kind: type of a row, one of those in `json_types`.
+        what: completes "this row is not …" if the type is wrong.
+    """
+    read = reader(kind)
     with _reading(path), Path(path).open(encoding="utf-8", newline="\n") as file:
         for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                raise UserError(f"{path}:{number}: not valid JSON") from None
-            yield row
+            where = f"{path}:{number}"
+            yield where, _parsed(line, read, what, where)
 
 
 def json_sha256(value: Any) -> str:

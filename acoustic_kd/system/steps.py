@@ -2,8 +2,9 @@
 
 A step owns a directory. `started.json` describes what is being made there, and `done.json`, written
 last, what was made: the settings, the digests of the inputs, the digest of both, which later steps
-record as their input, and the files with their sizes. So output that is out of date or lost is made
-again, and output that is up to date is not.
+record as their input, and the files with their sizes and check sums. So output that is out of date
+or lost is made again, and output that is up to date is not. Check sums are compared by whoever
+reads the files (`records.verify_files`).
 """
 
 import json
@@ -13,13 +14,22 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import TEMPORARY, json_sha256, read_json, write_json
-
-RECORDS = ("started.json", "done.json")
+from acoustic_kd.system.files import TEMPORARY, json_sha256
+from acoustic_kd.system.records import (
+    DONE,
+    NAMES,
+    digests,
+    file_of,
+    read_done,
+    read_record,
+    recorded_digests,
+    write_record,
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,8 @@ class Step:
             smaller steps that each check their own.
         beside: files outside the directory that the step writes, too.
         neutral: setting → its value in records that were written before there was this setting.
+        own_checks: pattern of the names of files with check sums of their own, which their readers
+            compare; they may be terabytes.
     """
 
     name: str
@@ -44,6 +56,7 @@ class Step:
     whole: bool = True
     beside: tuple[Path, ...] = ()
     neutral: Mapping[str, Any] = field(default_factory=dict)
+    own_checks: str = ""
 
     @property
     def digest(self) -> str:
@@ -58,7 +71,7 @@ class Step:
 
     def _records(self) -> tuple[dict[str, Any] | None, ...]:
         """The contents of `started.json` and `done.json`."""
-        return tuple(_read_record(self.directory / name) for name in RECORDS)
+        return tuple(read_record(self.directory / name) for name in NAMES)
 
     def _matches(self, record: dict[str, Any]) -> bool:
         """Whether a record is of this step, with the same settings and inputs."""
@@ -81,8 +94,9 @@ class Step:
         if done is None:
             return "interrupted; would resume"
         files = record.get("files", {}).items()
-        lost = [name for name, size in files if _size(self.directory / name) != size]
-        return f"{self.directory / lost[0]} is missing or was changed" if lost else ""
+        paths = ((file_of(self.directory, name), size) for name, size in files)
+        lost = [path for path, size in paths if _size(path) != size]
+        return f"{lost[0]} is missing or was changed" if lost else ""
 
     def _differences(self, record: dict[str, Any]) -> Iterator[str]:
         """What has changed since a record was written."""
@@ -115,10 +129,9 @@ class Step:
             # The time until here counts when the step resumes. If the disk is full, another error
             # says so already.
             with suppress(OSError, UserError):
-                write_json(self.directory / "started.json", description | _seconds(begun))
+                write_record(self.directory / "started.json", description | _seconds(begun))
             raise
-        done = description | _seconds(begun) | {"files": self._files()}
-        write_json(self.directory / "done.json", done)
+        write_record(self.directory / DONE, description | _seconds(begun) | self._files())
 
     def join_running(self, alone: bool) -> None:
         """Begin a part of the step, in one of several independent runs.
@@ -137,8 +150,8 @@ class Step:
     def _prepare(self) -> dict[str, Any]:
         """Delete output of other settings; write and return the description of this step."""
         started = self.directory / "started.json"
-        spent = 0.0 if (self.directory / "done.json").exists() else self._spent()
-        (self.directory / "done.json").unlink(missing_ok=True)
+        spent = 0.0 if (self.directory / DONE).exists() else self._spent()
+        (self.directory / DONE).unlink(missing_ok=True)
         if started.exists() and not self._was(started.name) and self.whole:
             self._clear()
         for half_written in self.directory.rglob(TEMPORARY):  # of a killed process
@@ -151,12 +164,12 @@ class Step:
         }
         if spent:
             description["seconds"] = spent
-        write_json(started, description)
+        write_record(started, description)
         return description
 
     def _spent(self) -> float:
         """Seconds that this step ran before it was interrupted."""
-        record = _read_record(self.directory / "started.json")
+        record = read_record(self.directory / "started.json")
         return record.get("seconds", 0.0) if record and self._matches(record) else 0.0
 
     def _clear(self) -> None:
@@ -170,20 +183,32 @@ class Step:
             elif path.name != "started.json":
                 path.unlink()
 
-    def _files(self) -> dict[str, int | None]:
-        """Bytes of each file, without the records of this step and of smaller ones."""
+    def _files(self) -> dict[str, dict[str, Any]]:
+        """Bytes and SHA-256 of each file, without the records of this step and of smaller ones.
+
+        Files of smaller steps have the SHA-256 of their records: damage since then is noticed.
+        """
         paths = [path for path in self.directory.rglob("*") if path.is_file()]
-        paths = [path for path in paths if path.name not in RECORDS] + list(self.beside)
-        return {os.path.relpath(path, self.directory): _size(path) for path in sorted(paths)}
+        smaller = recorded_digests(path.parent for path in paths if path.name == DONE)
+        paths = sorted([path for path in paths if path.name not in NAMES] + list(self.beside))
+        sizes = {path: _size(path) for path in paths}
+        known = {path: smaller[path][1] for path in paths
+                 if path in smaller and smaller[path][0] == sizes[path]}  # fmt: skip
+        new = [
+            path
+            for path, size in sizes.items()
+            if size is not None and path not in known and not fnmatch(path.name, self.own_checks)
+        ]
+        known |= dict(zip(new, digests(new), strict=True))
+        names = {path: os.path.relpath(path, self.directory) for path in paths}
+        return {
+            "files": {names[path]: size for path, size in sizes.items()},
+            "sha256": {names[path]: known[path] for path in paths if path in known},
+        }
 
     def _was(self, name: str) -> bool:
-        record = _read_record(self.directory / name)
+        record = read_record(self.directory / name)
         return record is not None and self._matches(record)
-
-
-def read_done(directory: Path) -> dict[str, Any] | None:
-    """The content of `done.json`, or None if the step is not done."""
-    return _read_record(Path(directory) / "done.json")
 
 
 def _seconds(begun: float) -> dict[str, float]:
@@ -193,19 +218,6 @@ def _seconds(begun: float) -> dict[str, float]:
 def _size(path: Path) -> int | None:
     """Bytes of a file, or None if it is missing."""
     return path.stat().st_size if path.is_file() else None
-
-
-def _read_record(path: Path) -> dict[str, Any] | None:
-    """The content of a `done.json` or `started.json`; None if it is missing or damaged."""
-    try:
-        record = read_json(path)
-    except UserError:
-        return None
-    parts = {"digest": str, "settings": dict, "inputs": dict}
-    whole = isinstance(record, dict) and all(
-        isinstance(record.get(key), kind) for key, kind in parts.items()
-    )
-    return record if whole else None
 
 
 def changes(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.json_types import WrongType, reader
 from acoustic_kd.system.tensors import load_tensors, save_tensors
 from acoustic_kd.training.schedule import State
 
@@ -45,8 +46,12 @@ def load_checkpoint(
     if not path.exists():
         return None
     tensors, metadata = load_tensors(path)
-    state = json.loads(metadata["state"])
-    if state.pop("digest") != digest:
+    try:
+        values = json.loads(metadata["state"])
+        written_for, state = values.pop("digest"), reader(State)(values)
+    except (KeyError, ValueError, AttributeError, RecursionError, WrongType):
+        raise UserError(f"{path}: not a checkpoint; delete it to start anew") from None
+    if written_for != digest:
         raise UserError(
             f"{path}: checkpoint was written with other settings or data; delete it to start anew"
         )
@@ -54,9 +59,12 @@ def load_checkpoint(
     for key, tensor in tensors.items():
         part, _, name = key.partition(".")
         parts.setdefault(part, {})[name] = tensor
-    model.load_state_dict(parts["model"])
-    _restore_optimizer(optimizer, parts["optimizer"])
-    return State(**state), parts["best"]
+    try:
+        model.load_state_dict(parts["model"])
+        _restore_optimizer(optimizer, parts["optimizer"])
+    except (RuntimeError, ValueError, KeyError):
+        raise UserError(f"{path}: does not fit the model; delete it to start anew") from None
+    return state, parts["best"]
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

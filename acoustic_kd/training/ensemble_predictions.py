@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import read_json
 from acoustic_kd.system.memory import GIGABYTE, free_host_memory, free_memory, usable
 from acoustic_kd.system.parallel import prefetch
 from acoustic_kd.training.ensemble import Mean
-from acoustic_kd.training.model import load_model, logits_of
+from acoustic_kd.training.model import WEIGHTS, load_model, logits_of, read_description
 
 LOGIT_COPIES = 5  # of a block's logits at once: raw, tempered, encoded, measured
 
@@ -218,14 +217,10 @@ class _Shape:
 
     @classmethod
     def read(cls, directory: Path) -> "_Shape":
-        weights, path = directory / "model.safetensors", directory / "model.json"
-        values = read_json(path)
+        model, values = read_description(directory, "digest")
+        weights = directory / WEIGHTS
+        units = (model.left_frames + 1 + model.right_frames) * values["dimension"] + 2 * model.width
         try:
-            model = values["model"]
-            window = (model["left_frames"] + 1 + model["right_frames"]) * values["dimension"]
-            units = window + 2 * model["width"]
             return cls(values["digest"], weights.stat().st_size, units, values["classes"])
-        except (KeyError, TypeError):
-            raise UserError(f"{path}: does not describe a model; train it again") from None
         except OSError:
             raise UserError(f"{weights}: no such file; run the stage that trains it") from None

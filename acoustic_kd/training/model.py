@@ -2,10 +2,11 @@
 and the precision in which its matrices are multiplied.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -15,8 +16,11 @@ from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system import environment
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json, write_json
+from acoustic_kd.system.json_types import WrongType, reader
+from acoustic_kd.system.records import verify_files
 from acoustic_kd.system.tensors import load_tensors, save_tensors
 
+FILES = WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"  # of a model
 EVALUATION_FRAMES = 8192  # at once, unless memory permits fewer
 
 
@@ -163,32 +167,100 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+class _More(TypedDict, total=False):
+    """The other entries of `model.json` that are read."""
+
+    name: str
+    inventory: str
+    parameters: int
+    bfloat16: bool
+    best_dev_frame_accuracy: float | None
+    digest: str
+
+
+class _Entries(_More):
+    """The entries of `model.json` that are needed to read the weights."""
+
+    model: ModelConfig
+    dimension: int
+    classes: int
+
+
 def save_model(directory: Path, model: AcousticModel, description: dict[str, Any]) -> None:
     """Write the weights to `model.safetensors`, and their description to `model.json`."""
-    save_tensors(Path(directory) / "model.safetensors", model.state_dict(), {"format": "pt"})
-    write_json(Path(directory) / "model.json", description)
+    path = Path(directory) / WEIGHTS
+    save_tensors(path, model.state_dict(), {"format": "pt"}, checked=False)
+    write_json(Path(directory) / DESCRIPTION, description)
+
+
+def read_description(directory: Path, *needed: str) -> tuple[ModelConfig, dict[str, Any]]:
+    """The settings of a model that `save_model` wrote, and its description.
+
+    Args:
+        needed: entries that it must have, beside those that shape the weights.
+    """
+    path = Path(directory) / DESCRIPTION
+    description = read_json(path)
+    try:
+        entries = reader(_Entries)(description)
+        config = entries["model"]
+        if min(config.layers, config.width, entries["dimension"], entries["classes"]) < 1:
+            raise WrongType("a size is below 1")
+        if min(config.left_frames, config.right_frames) < 0:
+            raise WrongType("a number of frames is negative")
+        for name in needed:
+            if name not in description:
+                raise WrongType("is missing", name)
+    except WrongType as error:
+        raise UserError(
+            f"{path}: does not describe a model ({error}); train the model again"
+        ) from None
+    return config, description
 
 
 def load_model(directory: Path) -> tuple[AcousticModel, dict[str, Any]]:
-    """Read a model that `save_model` wrote, in evaluation mode, and its description."""
-    description = read_json(Path(directory) / "model.json")
-    try:
-        config = ModelConfig(**description["model"])
-        with torch.device("meta"):  # no need to draw weights
-            model = build_model(config, description["dimension"], description["classes"])
-        model.to_empty(device="cpu")
-    except (KeyError, TypeError, RuntimeError):
-        raise UserError(
-            f"{Path(directory) / 'model.json'}: does not describe a model; train it again"
-        ) from None
-    try:
-        model.load_state_dict(load_tensors(Path(directory) / "model.safetensors")[0])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(
-            f"{directory}: weights do not fit model.json ({reason}); train the model again"
-        ) from None
+    """Read a model that `save_model` wrote, in evaluation mode, and its description.
+
+    Its files are compared with the record of its training, if there is one.
+    """
+    verify_files(directory, FILES, how="the stage that trains it")
+    config, description = read_description(directory)
+    path = Path(directory) / WEIGHTS
+    weights = load_tensors(path)[0]
+    model = _without_weights(path, config, description, weights)
+    model.to_empty(device="cpu").load_state_dict(weights)
+    for name, tensor in weights.items():
+        if not all(math.isfinite(end) for end in torch.aminmax(tensor)):
+            raise UserError(
+                f"{path}: damaged: '{name}' has numbers that are not finite; train the model again"
+            )
     return model.eval(), description
+
+
+def _without_weights(
+    path: Path, config: ModelConfig, description: dict[str, Any], weights: Mapping[str, Tensor]
+) -> AcousticModel:
+    """A model on the meta device, if its weights have the sizes that its description says."""
+    layers = sum(name.startswith("hidden.") and name.endswith(".weight") for name in weights)
+    try:
+        if config.layers != layers:  # before a million layers are made
+            raise ValueError(f"{layers} hidden layers, not {config.layers}")
+        with torch.device("meta"):
+            model = build_model(config, description["dimension"], description["classes"])
+        expected = model.state_dict()
+        for name in sorted(expected.keys() | weights.keys()):
+            found, wanted = (
+                list(tensors[name].shape) if name in tensors else None
+                for tensors in (weights, expected)
+            )
+            if found != wanted:
+                raise ValueError(f"size of '{name}': {found}, not {wanted}")
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: weights do not fit {DESCRIPTION} ({reason}); train the model again"
+        ) from None
+    return model
 
 
 def use_bfloat16(setting: bool | None, device: torch.device) -> bool:

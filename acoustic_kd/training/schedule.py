@@ -3,9 +3,10 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from acoustic_kd.settings import ModelConfig, TrainConfig
+from acoustic_kd.system.files import jsonl_rows
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,23 @@ class TrainingRun:
     digest: str = ""
     report: int = 1
     logs: Path = Path("logs")
+
+
+class Metrics(TypedDict, total=False):
+    """The entries of a row of `metrics.jsonl` that are read."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    dev_loss: float
+    dev_frame_accuracy: float
+    frames_per_second: float
+
+
+def read_metrics(directory: Path) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl` of a model, one for each epoch."""
+    path, what = Path(directory) / "metrics.jsonl", "the metrics of an epoch"
+    return [row for _, row in jsonl_rows(path, Metrics, what)]
 
 
 @dataclass

@@ -35,9 +35,9 @@ from acoustic_kd.experiment.words import spoken_words
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.frames import read_index
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon
-from acoustic_kd.settings import POCKETSPHINX_HZ, ModelConfig
+from acoustic_kd.settings import POCKETSPHINX_HZ
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.training.model import load_model, use_bfloat16
+from acoustic_kd.training.model import load_model, read_description, use_bfloat16
 
 # From a split and its utterances, the id of each and its segmentation, or why there is none.
 AlignSplit = Callable[[str, list[Utterance]], Iterator[tuple[str, Segmentation | str]]]
@@ -120,6 +120,6 @@ def _load_aligner(models: AligningModels, lexicon: Lexicon, bfloat16: bool | Non
                 f"{directory}: was trained on other senones than {models.inventory} has now; run "
                 "that experiment to its end, or give another 'align.model'"
             )
-    networks, config = [model for model, _ in loaded], ModelConfig(**loaded[0][1]["model"])
+    networks, config = [model for model, _ in loaded], read_description(models.models[0])[0]
     in_bfloat16 = use_bfloat16(bfloat16, torch.device("cpu"))
     return DnnAligner(networks, config, inventory, log_prior, durations, lexicon, in_bfloat16)

@@ -27,7 +27,7 @@ from acoustic_kd.system.files import exclusive_lock, write_json, write_text
 from acoustic_kd.system.parallel import cores, progress, torch_threads
 from acoustic_kd.system.steps import Step
 from acoustic_kd.training.ensemble import log_likelihoods
-from acoustic_kd.training.model import count_parameters, load_model
+from acoustic_kd.training.model import count_parameters, read_description
 
 # Weights × processes of the search: below this one thread of the acoustic model is fast enough.
 MAX_JOBS_PER_CORE = 4
@@ -40,7 +40,7 @@ def run(experiment: Experiment) -> None:
     due: list[tuple[System, Step]] = []
     for system in experiment.share_of(systems(experiment)):
         models = {
-            f"model {n}": load_model(directory)[1]["digest"]
+            f"model {n}": read_description(directory, "digest")[1]["digest"]
             for n, directory in enumerate(system.directories, start=1)
         }
         settings = stage_settings(experiment.config, "decode")

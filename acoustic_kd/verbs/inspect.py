@@ -1,14 +1,16 @@
-"""`acoustic-kd inspect`: a summary of a store, and its problems."""
+"""`acoustic-kd inspect`: a summary of a store or an experiment, and its problems."""
 
 import argparse
 from pathlib import Path
 
+from acoustic_kd.experiment.inspection import inspect_experiment
 from acoustic_kd.features import frame_shard as frames
 from acoustic_kd.features.frames import shard_paths
 from acoustic_kd.soft_targets import verify as soft_targets
 from acoustic_kd.system.errors import USAGE_ERROR, UserError, print_error
 from acoustic_kd.system.hdf5 import format_of
 from acoustic_kd.system.paths import path_argument
+from acoustic_kd.system.records import DONE
 
 BLOCK_FRAMES = 1 << 16  # checked together
 
@@ -16,7 +18,7 @@ Rows = list[tuple[str, str]]
 
 
 def inspect(directory: Path, verify: bool) -> tuple[str, Rows, list[str]]:
-    """Summarise a store of soft targets or frames, and check it.
+    """Summarise a store of soft targets or frames, or an experiment, and check it.
 
     Args:
         verify: read all of it.
@@ -26,6 +28,11 @@ def inspect(directory: Path, verify: bool) -> tuple[str, Rows, list[str]]:
     """
     if not Path(directory).is_dir():
         raise UserError(f"{directory}: no such folder")
+    if not any(directory.glob("shard-*")) and any(directory.rglob(DONE)):
+        rows, problems = inspect_experiment(
+            directory, verify, lambda store: inspect(store, True)[2]
+        )
+        return f"experiment in {directory}", rows, problems
     if _holds_frames(directory):
         rows, problems = examine_frames(shard_paths(directory), verify)
         return f"frames in {directory}", rows, problems
@@ -97,14 +104,17 @@ def _frame_problems(shard: frames.FrameShard, verify: bool) -> list[str]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Summarise a store of soft targets or frames, and check it; exit with status 2 if it has "
-        "problems."
+        "Summarise a store of soft targets or frames, or an experiment, and check it; exit with "
+        "status 2 if it has problems."
     )
-    parser.epilog = "Example: acoustic-kd inspect exp/an4/soft_targets --verify"
+    parser.epilog = "Example: acoustic-kd inspect exp/an4 --verify"
     parser.add_argument(
-        "directory", type=path_argument, metavar="DIR", help="directory of the shards"
+        "directory",
+        type=path_argument,
+        metavar="DIR",
+        help="directory of the shards, or of the experiment",
     )
-    parser.add_argument("--verify", action="store_true", help="read all shards, compare check sums")
+    parser.add_argument("--verify", action="store_true", help="read all files, compare check sums")
 
 
 def run(options: argparse.Namespace) -> int:

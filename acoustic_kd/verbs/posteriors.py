@@ -14,7 +14,7 @@ from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import Recogniser, find_system
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.options import add_finished_experiment
-from acoustic_kd.experiment.outputs import STATISTICS, frame_targets
+from acoustic_kd.experiment.outputs import STATISTICS, Statistics, frame_targets
 from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
 from acoustic_kd.experiment.transfer_set import all_splits
 from acoustic_kd.kaldi.objects import write_archive
@@ -57,7 +57,7 @@ def write_posteriors(
             f"split is '{split}'; {experiment.directory} has {', '.join(all_splits(experiment))}"
         )
     recogniser = Recogniser.of(experiment, find_system(experiment, model))
-    counts = read_json(experiment.path("frames") / STATISTICS)["frames"]
+    counts = read_json(experiment.path("frames") / STATISTICS, Statistics)["frames"]
     written = Written()
     matrices = _matrices(experiment, recogniser, split, likelihoods, written)
     written.utterances = write_archive(Path(out), matrices)

@@ -15,16 +15,18 @@ from acoustic_kd.features.frames import count_frames, shard_paths
 from acoustic_kd.language.text import TextFile
 from acoustic_kd.reports.pages import report_page
 from acoustic_kd.reports.results import (
-    Measurement,
     count_new_words,
     last_epoch_gain,
     make_results,
 )
+from acoustic_kd.reports.stored import read_measurement
 from acoustic_kd.reports.tables import markdown, terminal_table
 from acoustic_kd.settings import shaping_settings
-from acoustic_kd.system.files import json_sha256, read_json, read_jsonl, write_json, write_text
-from acoustic_kd.training.model import load_model
+from acoustic_kd.system.files import json_sha256, write_json, write_text
+from acoustic_kd.system.records import read_done
+from acoustic_kd.training.model import read_description
 from acoustic_kd.training.processes import make_accelerator
+from acoustic_kd.training.schedule import read_metrics
 
 
 def run(experiment: Experiment) -> None:
@@ -32,13 +34,14 @@ def run(experiment: Experiment) -> None:
     measurements, transcripts, gains, descriptions = [], {}, {}, {}
     for system in systems(experiment):
         folder = experiment.path("decode") / system.name
-        measurements.append(Measurement(**read_json(folder / "measurement.json")))
+        measurements.append(read_measurement(folder))
         transcripts[system.name] = read_transcripts(folder / "test.txt")
-        descriptions[system.kind] = [load_model(directory)[1] for directory in system.directories]
+        descriptions[system.kind] = [
+            read_description(directory, "parameters", "bfloat16")[1]
+            for directory in system.directories
+        ]
         if len(system.directories) == 1:
-            gains[system.name] = last_epoch_gain(
-                read_jsonl(system.directories[0] / "metrics.jsonl")
-            )
+            gains[system.name] = last_epoch_gain(read_metrics(system.directories[0]))
     manifest = read_manifest(experiment.path("corpus") / "test.jsonl")
     references = {u.id: (u.text or "").split() for u in manifest if u.id in transcripts["ensemble"]}
     results = make_results(
@@ -105,11 +108,12 @@ def _minutes(experiment: Experiment) -> dict[str, float]:
         if name == "copies" and not features.transfer_vtlp_warps:
             continue
         folder = experiment.path(name)
-        parts = [read_json(path)["seconds"] for path in sorted(folder.glob("*/done.json"))]
-        whole = experiment.done(name)["seconds"]
+        parts = [(read_done(path.parent) or {}).get("seconds", 0.0)
+                 for path in sorted(folder.glob("*/done.json"))]  # fmt: skip
+        whole = experiment.done(name).get("seconds", 0.0)
         # A killed run leaves no record of seconds, only the speed of each epoch.
-        epochs = [row for path in folder.glob("*/metrics.jsonl") for row in read_jsonl(path)]
-        epochs = [epoch_frames[name] / max(1, row["frames_per_second"]) for row in epochs]
+        rows = [row for path in folder.glob("*/metrics.jsonl") for row in read_metrics(path.parent)]
+        epochs = [epoch_frames[name] / max(1, row["frames_per_second"]) for row in rows]
         workers = count_workers(len(parts), accelerator) if name in epoch_frames and parts else 1
         minutes[name] = round(max(whole, max(sum(parts), sum(epochs)) / workers) / 60, 2)
     return minutes

@@ -36,8 +36,8 @@ from acoustic_kd.features.normalise import Moments, loudest_levels
 from acoustic_kd.features.recordings import highest_hz, recording_features
 from acoustic_kd.language.lexicon import SILENCE
 from acoustic_kd.language.pieces import Joiner
+from acoustic_kd.reports.stored import read_measurement
 from acoustic_kd.system.errors import USAGE_ERROR, UserError, print_error, printable
-from acoustic_kd.system.files import read_json
 from acoustic_kd.training.ensemble import log_likelihoods
 
 MAX_PIECE_FRAMES = 3000
@@ -68,8 +68,10 @@ class Transcriber:
         self.experiment = open_experiment(directory)
         config, system = self.experiment.config, find_system(self.experiment, model)
         self.recogniser = Recogniser.of(self.experiment, system)
-        measured = read_json(self.experiment.path("decode") / system.name / "measurement.json")
-        self.weights = float(measured["lm_weight"]), float(measured["penalty"])
+        self.experiment.verify("decode", f"{system.name}/measurement.json")
+        measured = read_measurement(self.experiment.path("decode") / system.name)
+        self.weights = float(measured.lm_weight), float(measured.penalty)
+        self.experiment.verify("graph")
         limits = SearchSettings.of(config.decode)
         self.decoder = Decoder(self.experiment.path("graph"), limits)
         self.inventory = inventory_of(self.experiment)
@@ -172,6 +174,7 @@ def _global_moments(experiment: Experiment) -> Moments | None:
     """The moments of train for global normalisation; None otherwise."""
     if experiment.config.features.normalise != "global":
         return None
+    experiment.verify("features", "train/*")
     return Normaliser(experiment, experiment.path("features"), "train").moments["", ""]
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from damage import forget_check_sums
 from forked import Program
 from waiting import wait_until
 
@@ -76,6 +77,7 @@ def test_an_error_in_a_worker_is_one_line(recipe, monkeypatch, refusal):
     monkeypatch.setattr(training, "cores", lambda: 2)
     path = recipe.directory / "frames" / "train" / "shard-00001.h5"
     path.write_bytes(path.read_bytes()[:300])
+    forget_check_sums(recipe.directory, "files")
     assert f"{path}: not a" in refusal(recipe, "train", "train.epochs=1")
 
 

@@ -178,7 +178,13 @@ def test_the_table_names_what_the_recipe_makes(finished_recipe):
 def test_records_are_as_the_page_says(finished_recipe):
     for path in finished_recipe.directory.rglob("done.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
-        assert list(record) == ["name", "digest", "settings", "inputs", "seconds", "files"]
+        keys = ["name", "digest", "settings", "inputs", "seconds", "files", "sha256", "check"]
+        assert list(record) == keys
+        assert record.pop("check") == hashlib.sha256(canonical(record)).hexdigest()
+        for name, expected in record["sha256"].items():
+            assert hashlib.sha256((path.parent / name).read_bytes()).hexdigest() == expected
+        others = record["files"].keys() - record["sha256"].keys()
+        assert all(path.parent.name == "soft_targets" and n.endswith(".h5") for n in others)
         made = {key: record[key] for key in ("name", "settings", "inputs")}
         assert record["digest"] == hashlib.sha256(canonical(made)).hexdigest()
         for name, size in record["files"].items():

@@ -8,6 +8,7 @@ from datetime import date
 
 import numpy as np
 import pytest
+from damage import forget_check_sums
 from html_pages import notes, read_page, section, tables
 
 from acoustic_kd.cli import main
@@ -58,7 +59,9 @@ def folder(finished_recipe):
 
 @pytest.fixture
 def copy(folder, tmp_path):
-    return shutil.copytree(folder, tmp_path / "<exp>")
+    shutil.copytree(folder, tmp_path / "<exp>")
+    forget_check_sums(tmp_path / "<exp>", "files")
+    return tmp_path / "<exp>"
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +220,7 @@ class TestFolds:
         """Two copies of the tiny experiment that say that they are different folds."""
         folders = [finished_recipe.copy(tmp_path / name).directory for name in ("fold0", "fold1")]
         for number, folder in enumerate(folders):
+            forget_check_sums(folder, "files")
             change_settings(folder, "corpus", {"corpus.folds": 2, "corpus.fold": number})
         return folders
 
@@ -250,6 +254,7 @@ def pair(finished_recipe, tmp_path_factory):
     """The tiny experiment, and one with its control as the distilled model and other settings."""
     folder = tmp_path_factory.mktemp("compared") / "hard"
     finished_recipe.copy(folder)
+    forget_check_sums(folder, "files")
     decoded = folder / "decode"
     for name in ("test.txt", "frames.json", "measurement.json"):
         shutil.copy(decoded / "control" / name, decoded / "distilled-01" / name)

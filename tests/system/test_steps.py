@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.steps import Step, read_done, require_done
+from acoustic_kd.system.records import read_done, read_record, verify_files
+from acoustic_kd.system.steps import Step, require_done
 
 
 @pytest.fixture
@@ -261,3 +262,74 @@ def test_a_record_without_a_setting_that_is_null_now_is_stale(tmp_path):
     assert now.why_out_of_date() == "its record has other settings"
     with pytest.raises(UserError, match="oven.fan=None, now it is None; run stage 3 again"):
         require_done(tmp_path, "bake", now.settings, "stage 3")
+
+
+# --- check sums ---------------------------------------------------------------------------------
+
+
+def damage(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_file_of_the_right_size_with_other_content_is_found(work, tmp_path):
+    beside = tmp_path / "results.json"
+    beside.write_text("{}")
+    work = replace(work, beside=(beside,))
+    make(work, ("bread", "crumbs"))
+    verify_files(work.directory)
+    for path in (work.directory / "bread", beside):
+        whole = path.read_bytes()
+        damage(path)
+        assert work.is_current()  # looking at sizes is enough to decide whether to run
+        with pytest.raises(UserError, match=f"{path}: damaged or changed .*; delete it and run"):
+            verify_files(work.directory)
+        verify_files(work.directory, ("crumbs",))
+        path.write_bytes(whole)
+    (work.directory / "crumbs").unlink()
+    with pytest.raises(UserError, match="crumbs: is missing; run stage 7 again"):
+        verify_files(work.directory, how="stage 7")
+    verify_files(work.directory, missing=True)
+
+
+def test_a_file_is_compared_once(work):
+    make(work)
+    known = set()
+    verify_files(work.directory, known=known)
+    damage(work.directory / "bread")
+    verify_files(work.directory, known=known)
+    with pytest.raises(UserError):
+        verify_files(work.directory)
+
+
+def test_damage_between_a_smaller_step_and_the_larger_one_is_found(work):
+    """The larger step does not take damaged content for its own."""
+    smaller = replace(work, directory=work.directory / "01")
+    with replace(work, whole=False).run():
+        make(smaller)
+        damage(smaller.directory / "bread")
+    for directory in (work.directory, smaller.directory):
+        with pytest.raises(UserError, match="01/bread: damaged"):
+            verify_files(directory)
+
+
+def test_files_with_check_sums_of_their_own_are_not_read(work):
+    work = replace(work, own_checks="shard-*.h5")
+    make(work, ("shard-1.h5", "shard-1.json"))
+    assert list(read_done(work.directory)["sha256"]) == ["shard-1.json"]
+    damage(work.directory / "shard-1.h5")
+    verify_files(work.directory)
+
+
+@pytest.mark.parametrize("name", ["done.json", "started.json"])
+def test_every_bit_of_a_record_is_guarded(work, name):
+    make(work)
+    path = work.directory / name
+    whole, record = path.read_bytes(), read_record(path)
+    check = whole.find(b'"check"')
+    for place in (*range(0, len(whole), 11), *range(check, check + 7)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert read_record(path) in (None, record)  # another white space changes nothing
+    path.write_bytes(whole)
+    assert work.is_current()

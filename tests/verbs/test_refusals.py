@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from damage import forget_check_sums
 from tiny_recipe import SETTINGS, TinyRecipe
 
 from acoustic_kd.experiment.stages import STAGES
@@ -44,6 +45,7 @@ def newer_senones(folder):
     record = json.loads(path.read_text())
     record["settings"]["senones.leaves"], record["digest"] = 121, "another"
     path.write_text(json.dumps(record))
+    forget_check_sums(path.parent)
 
 
 def a_file_in_its_place(folder):
@@ -101,11 +103,13 @@ def test_refused_before_anything_changes(recipe, refusal, spoil, arguments, mess
           for spoil, size in ((cut, [100]), (lost, []))
           for arguments in (["decode", "decode.beam=7"], ["soft-targets", OTHER_SOFT_TARGETS])],
         (written(INVENTORY, '{"format": "acoustic_kd senones 1"}'), ["graph"],
-         "{exp}/" + INVENTORY + ": malformed"),
+         "{exp}/" + INVENTORY + ": not a senone inventory"),
         (written(MANIFEST, '{"id": "a"}\n'), ["graph"], "{exp}/" + MANIFEST + ":1: not an utter"),
     ],
 )  # fmt: skip
 def test_refused_where_its_input_is_read(recipe, refusal, spoil, arguments, message):
+    """By the readers themselves, as where no check sums are recorded."""
+    forget_check_sums(recipe.directory, "files")
     spoil(recipe.directory)
     assert message.format(exp=recipe.directory) in refusal(recipe, *arguments)
 

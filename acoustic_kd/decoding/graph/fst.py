@@ -96,8 +96,12 @@ class FstRecords:
         return self.arcs.take(arc, axis=0).view(ARC)[:, 0]
 
 
-def map_fst(path: Path) -> FstRecords:
-    """Map a `ConstFst` file into memory, to be read only."""
+def map_fst(path: Path, senones: int | None = None, words: int | None = None) -> FstRecords:
+    """Map a `ConstFst` file into memory, to be read only.
+
+    Args:
+        senones, words: number of input and output labels, without and with epsilon; None: any.
+    """
     try:
         with Path(path).open("rb") as file:
             # Filling the map at once is several times as fast as page by page at first use.
@@ -105,18 +109,38 @@ def map_fst(path: Path) -> FstRecords:
             data = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ)
         kind, offset, start, states, arcs = _read_header(data)
         arcs_at = offset + states * STATE.itemsize
-        if kind != "const" or len(data) < arcs_at + arcs * ARC.itemsize:
+        sizes_fit = len(data) == arcs_at + arcs * ARC.itemsize
+        if kind != "const" or not 0 <= start < states or arcs < 0 or not sizes_fit:
             raise ValueError
     except OSError as error:
         raise UserError(f"graph {path}: cannot be read ({error.strerror})") from None
     except (ValueError, struct.error):
         raise UserError(f"graph {path}: damaged or not a ConstFst; build it again") from None
     whole = np.frombuffer(data, np.uint8)
-    return FstRecords(
+    records = FstRecords(
         start,
         whole[offset:arcs_at].reshape(states, STATE.itemsize),
-        whole[arcs_at : arcs_at + arcs * ARC.itemsize].reshape(arcs, ARC.itemsize),
+        whole[arcs_at:].reshape(arcs, ARC.itemsize),
     )
+    if not _consistent(records, senones, words):
+        raise UserError(f"graph {path}: damaged (numbers out of range); build it again")
+    return records
+
+
+def _consistent(fst: FstRecords, senones: int | None, words: int | None) -> bool:
+    """Whether all arcs belong to a state, and all states and labels exist."""
+    states, arcs = fst.states.view(STATE)[:, 0], fst.arcs.view(ARC)[:, 0]
+    ends = np.cumsum(states["arcs"], dtype=np.int64)
+    if ends[-1] != len(arcs) or (states["first"] != ends - states["arcs"]).any():
+        return False
+    if (states["ieps"] > states["arcs"]).any() or np.isnan(states["final"]).any():
+        return False
+    limits = {"ilabel": senones and senones + 1, "olabel": words, "nextstate": len(states)}
+    for name, limit in limits.items():
+        least, most = arcs[name].min(initial=0), arcs[name].max(initial=0)
+        if least < 0 or (limit is not None and most >= limit):
+            return False
+    return bool(np.isfinite(arcs["weight"]).all())
 
 
 def write_fst(fst: FstArrays, path: Path) -> None:

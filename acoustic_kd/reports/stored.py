@@ -1,0 +1,190 @@
+"""Reads figures that earlier stages wrote: measurements, frame figures, results."""
+
+from pathlib import Path
+from typing import Any, TypedDict
+
+from acoustic_kd.reports.results import Measurement
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import read_json
+
+
+class _Percent(TypedDict):
+    percent: float
+
+
+class _Wer(_Percent):
+    errors: int
+    words: int
+    substitutions: int
+    insertions: int
+    deletions: int
+    ci95: tuple[float, float]
+
+
+class _WerBySplit(TypedDict):
+    dev: _Wer
+    test: _Wer
+
+
+class _FloatBySplit(TypedDict):
+    dev: float
+    test: float
+
+
+class _IntBySplit(TypedDict):
+    dev: int
+    test: int
+
+
+class _FramesBySplit(TypedDict):
+    dev: dict[str, tuple[int, int]]
+    test: dict[str, tuple[int, int]]
+
+
+class _Measurement(TypedDict):
+    name: str
+    kind: str
+    lm_weight: float
+    penalty: float
+    frames: _FramesBySplit
+    wer: _WerBySplit
+    real_time_factor: _FloatBySplit
+    unfinished: _IntBySplit
+
+
+class _Accuracy(_FloatBySplit):
+    sd: float | None
+
+
+class _PooledWer(_Wer):
+    sd: float | None
+
+
+class _WerOfKind(TypedDict):
+    dev: _Percent
+    test: _PooledWer
+
+
+class _System(TypedDict):
+    name: str
+    members: int
+    parameters: int
+    frame_accuracy: _Accuracy
+    wer: _WerOfKind
+    real_time_factor: float
+
+
+class _PooledWers(TypedDict):
+    dev: dict[str, Any]  # pooled over folds, it has no interval
+    test: _Wer
+
+
+class _Model(TypedDict):
+    name: str
+    frame_accuracy: _FloatBySplit
+    wer: _PooledWers
+    lm_weight: float
+    insertion_penalty: float
+    real_time_factor: float
+    unfinished: _IntBySplit
+
+
+class _Pair(TypedDict):
+    points: float
+    ci95: tuple[float, float]
+    probability_better: float
+
+
+class _Differences(TypedDict):
+    drawn: str
+    pairs: dict[str, _Pair]
+
+
+class _BothDifferences(TypedDict):
+    frame_accuracy: _Differences
+    wer: _Differences
+
+
+class _NewWords(TypedDict):
+    words: int
+    new: int
+    right: dict[str, int]
+
+
+class _MoreResults(TypedDict, total=False):
+    gain_kept: dict[str, float | None]
+    gain_kept_ci95: dict[str, tuple[float, float] | None]
+    gain_kept_over_control: dict[str, float | None]
+    gain_kept_over_control_ci95: dict[str, tuple[float, float] | None]
+    speakers: list[dict[str, Any]]
+    new_words: _NewWords
+    transfer_set: dict[str, int]
+    last_epoch_gains: dict[str, float]
+    bfloat16: bool
+    command: str
+    minutes: dict[str, float]
+    folds: int
+
+
+class _Results(_MoreResults):
+    corpus: str
+    config_digest: str
+    systems: list[_System]
+    differences: _BothDifferences
+    each_model: list[_Model]
+
+
+class _Bin(TypedDict):
+    frames: int
+    right: int
+    confidence: float
+
+
+class _Phone(TypedDict):
+    frames: int
+    right: int
+    taken_for: dict[str, int]
+    mass: dict[str, float]
+
+
+class _Example(TypedDict):
+    phone: str
+    utterance: str
+    frame: int
+    senone: str
+    temperatures: list[float]
+    senones: dict[str, list[float]]
+
+
+class _MoreFigures(TypedDict, total=False):
+    examples: list[_Example]
+
+
+class _FrameFigures(_MoreFigures):
+    frames: int
+    right: int
+    cross_entropy: float
+    real_time_factor: float
+    bins: list[_Bin]
+    phones: dict[str, _Phone]
+
+
+def read_measurement(folder: Path) -> Measurement:
+    """The `measurement.json` that the decode stage wrote for a system."""
+    return Measurement(**read_json(folder / "measurement.json", _Measurement, "a measurement"))
+
+
+def read_frame_figures(path: Path) -> dict[str, Any]:
+    """A `frames.json` of the decode stage."""
+    figures: dict[str, Any] = read_json(path, _FrameFigures, "figures of frames")
+    return figures
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """The `results.json` of an experiment."""
+    path = folder / "results.json"
+    values = read_json(path)
+    if not isinstance(values, dict) or "systems" not in values:
+        raise UserError(f"{path}: not results of speech; give experiments of `acoustic-kd run`")
+    results: dict[str, Any] = read_json(path, _Results, "results of speech")
+    return results
