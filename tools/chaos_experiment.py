@@ -16,7 +16,7 @@ from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.corpora.demo_sentences import vocabulary
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.language.lexicon import read_lexicon, write_lexicon
-from acoustic_kd.system.steps import RECORDS
+from acoustic_kd.system.records import RECORDS
 
 SETTINGS = (
     "corpus.demo_train_voices=2",

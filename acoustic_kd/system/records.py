@@ -16,7 +16,7 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256, read_json, sha256, write_json
 
 DONE = "done.json"
-NAMES = ("started.json", DONE)
+RECORDS = ("started.json", DONE)
 
 
 class _Later(TypedDict, total=False):

@@ -22,7 +22,7 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import TEMPORARY, json_sha256
 from acoustic_kd.system.records import (
     DONE,
-    NAMES,
+    RECORDS,
     digests,
     file_of,
     read_done,
@@ -71,7 +71,7 @@ class Step:
 
     def _records(self) -> tuple[dict[str, Any] | None, ...]:
         """The contents of `started.json` and `done.json`."""
-        return tuple(read_record(self.directory / name) for name in NAMES)
+        return tuple(read_record(self.directory / name) for name in RECORDS)
 
     def _matches(self, record: dict[str, Any]) -> bool:
         """Whether a record is of this step, with the same settings and inputs."""
@@ -190,7 +190,7 @@ class Step:
         """
         paths = [path for path in self.directory.rglob("*") if path.is_file()]
         smaller = recorded_digests(path.parent for path in paths if path.name == DONE)
-        paths = sorted([path for path in paths if path.name not in NAMES] + list(self.beside))
+        paths = sorted([path for path in paths if path.name not in RECORDS] + list(self.beside))
         sizes = {path: _size(path) for path in paths}
         known = {path: smaller[path][1] for path in paths
                  if path in smaller and smaller[path][0] == sizes[path]}  # fmt: skip

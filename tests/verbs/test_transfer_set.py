@@ -11,7 +11,7 @@ from variants import SHARE
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.features.frames import read_frames
-from acoustic_kd.system.steps import RECORDS
+from acoustic_kd.system.records import RECORDS
 from acoustic_kd.verbs.inspect import inspect
 
 TO_DISTILLED = list(STAGES)[: list(STAGES).index("distill") + 1]

@@ -6,7 +6,7 @@ import pytest
 from variants import BUILDERS
 
 from acoustic_kd.experiment.stages import STAGES
-from acoustic_kd.system.steps import RECORDS
+from acoustic_kd.system.records import RECORDS
 
 NAMES = list(STAGES)
 UP_TO_DATE = "  up to date\n"
