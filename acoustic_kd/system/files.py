@@ -1,5 +1,6 @@
 """Files that are written completely or not at all, locks on directories, and checksums."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -15,6 +16,7 @@ from acoustic_kd.system.lock_holder import lock_holder
 
 TEMPORARY = ".*.tmp"  # the names of files that are being written
 AGAIN = "delete the file and run the stage that writes it again"  # after damage
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a limit on space
 END_BYTES = 1 << 14  # half a second of 16-bit samples
 
 
@@ -33,6 +35,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None and error.errno in NO_ROOM:  # writing does not know the name
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     # The rename itself must survive a power cut, so the directory is flushed too.

@@ -1,5 +1,6 @@
 """Files appear whole or not at all; digests say what made them."""
 
+import errno
 import hashlib
 import os
 import re
@@ -45,6 +46,13 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         raise KeyboardInterrupt
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_said_with_the_file(tmp_path):
+    path = tmp_path / "a.txt"
+    with pytest.raises(OSError) as error, files.atomic_path(path):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as `write` does
+    assert error.value.filename == str(path) and list(tmp_path.iterdir()) == []
 
 
 def test_a_kill_leaves_the_old_file(tmp_path):
