@@ -24,10 +24,8 @@ import signal
 import sys
 import time
 import traceback
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +34,12 @@ from acoustic_kd.cli import Parser, exit_status
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import exclusive_lock
-from chaos_experiment import Reader, Site, digests, readers
+from acoustic_kd.system.signals import Stopped
+from chaos_experiment import Reader, Site, contents, kind_of, readers
 from chaos_processes import LIBC, SET_DEATH_SIGNAL, Command, adopt_orphans, end_descendants
-from chaos_trials import KINDS, REFUSED, SAME, VIOLATION, Known, Trial, Violation
+from chaos_runs import KINDS
+from chaos_tally import Running, Tally
+from chaos_trials import VIOLATION, Known, Trial, Violation
 
 PROGRAM = "tools/chaos.py"
 PRELOADED = ("torch._dynamo", "torch.distributed.run", "onnx")
@@ -49,60 +50,6 @@ NOT_PRELOADED = (
 )  # the first starts a thread: no forks then
 PATIENCE = {"processes": 240.0}  # seconds for a command; others: --patience
 COMMANDS_OF_TRIAL = 10  # a trial has so many at most
-SHOWN = 700  # characters of details
-
-
-@dataclass
-class Running:
-    """A trial that runs in a process of its own."""
-
-    number: int
-    kind: str
-    site: Site
-    pid: int
-    end: float
-
-
-@dataclass
-class Tally:
-    """What came of the trials."""
-
-    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    violations: dict[tuple[str, str, str], list[int]] = field(default_factory=dict)
-    signals: int = 0
-
-    def add(self, running: Running, result: dict[str, Any], show: bool) -> None:
-        """Count a result; print a violation, or any result."""
-        outcome, kind = result["outcome"], running.kind
-        self.outcomes[kind, outcome] += 1
-        self.signals += result["signals"]
-        if outcome == VIOLATION:
-            key = (kind, result["subject"], result["what"])
-            self.violations.setdefault(key, []).append(running.number)
-        if show or outcome == VIOLATION:
-            print(f"trial {running.number} ({kind}): {'; '.join(result['did'])}")
-            print(f"  {outcome}{': ' if result['what'] else ''}{result['what']}")
-            for line in result["details"][-SHOWN:].splitlines():
-                print(f"    {line}")
-            sys.stdout.flush()
-
-    def print(self, minutes: float) -> None:
-        """The table, and violations by what was broken and what came."""
-        print(f"\n{'kind':<10} {'tried':>7} {SAME:>12} {REFUSED:>20} {'violations':>11}")
-        for kind in (*KINDS, "all"):
-            counts = [
-                sum(n for (k, o), n in self.outcomes.items() if o == outcome and kind in (k, "all"))
-                for outcome in (SAME, REFUSED, VIOLATION)
-            ]
-            if sum(counts):
-                same, refused, wrong = counts
-                print(f"{kind:<10} {sum(counts):>7} {same:>12} {refused:>20} {wrong:>11}")
-        print(f"{self.signals} signals sent; {minutes:.1f} minutes")
-        for (kind, subject, what), numbers in sorted(
-            self.violations.items(), key=lambda item: -len(item[1])
-        ):
-            some = " ".join(map(str, numbers[:3]))
-            print(f"{len(numbers):>5} × {kind}: {subject}: {what} (--only {some})")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -145,6 +92,8 @@ def run(options: argparse.Namespace) -> int:
     with exclusive_lock(directory):
         try:
             numbers = options.only or _numbers(options, kinds)
+            if options.only:
+                kinds = [_random(options.seed, number)[0] for number in options.only]
             several = "processes" in kinds
             sites = [directory / str(number) for number in range(max(1, options.jobs))]
             if options.only:
@@ -152,8 +101,8 @@ def run(options: argparse.Namespace) -> int:
             known = _prepare(sites, several)
             begun = time.monotonic()
             run_trials(numbers, known, options, tally)
-        except KeyboardInterrupt:
-            print("interrupted")
+        except (KeyboardInterrupt, Stopped):
+            print("interrupted", flush=True)
         finally:
             end_descendants(0)
             shutil.rmtree(directory, ignore_errors=True)
@@ -193,6 +142,8 @@ def _prepare(folders: Sequence[Path], several: bool) -> list[tuple[Site, Known]]
         print(f"making an experiment in {folder}", flush=True)
         site = Site(folder)
         site.prepare()
+        if prepared:
+            site.unsteady = prepared[0][0].unsteady
         _run(site, site.arguments("run"))
         site.keep()
         known = prepared[0][1] if prepared else None
@@ -231,7 +182,7 @@ def _know(site: Site, several: bool, first: Known | None) -> Known:
         _check_repeats(site)
     speech = site.folder / "speech.wav"
     shutil.copyfile(min((site.whole / "corpus" / "audio" / "train").rglob("*.wav")), speech)
-    outputs: dict[str, tuple[str, dict[str, str]]] = {}
+    outputs: dict[str, tuple[str, dict[str, bytes]]] = {}
     used: dict[str, Reader] = {}
     for name, reader in readers(site, str(speech)).items():
         if reader.stage or name == "run":
@@ -240,7 +191,7 @@ def _know(site: Site, several: bool, first: Known | None) -> Known:
         site.restore()
         status, output, _ = _run(site, reader.arguments, must=False)
         if status == 0:
-            used[name], outputs[name] = reader, (output, digests(site.out))
+            used[name], outputs[name] = reader, (output, contents(site.out))
         elif first is None:
             print(f"left out: {name} has status {status} for the undamaged experiment", flush=True)
     many = {} if first is None else first.several
@@ -249,13 +200,16 @@ def _know(site: Site, several: bool, first: Known | None) -> Known:
             site.restore([stage])
             one = ("--stage", stage, "--stop-stage", stage, "--num-processes", "2")
             _run(site, site.arguments("run", *one), cores=2)
-            many[stage] = digests(site.exp)
+            many[stage] = contents(site.exp)
     return Known(seconds, used, outputs, many)
 
 
 def _check_repeats(site: Site) -> None:
-    if names := site.differences():
-        raise UserError(f"two undisturbed runs differ: {site.exp}: {' '.join(names)}")
+    """What differs without any disturbance cannot be compared; print it."""
+    for name in site.differences():
+        if (kind := kind_of(name)) not in site.unsteady:
+            site.unsteady.add(kind)
+            print(f"left out: {kind} differs between two undisturbed runs", flush=True)
 
 
 # --- the trials -----------------------------------------------------------------------------------
@@ -324,6 +278,7 @@ def _be_trial(trial: Trial, kind: str, writer: int) -> None:
     LIBC.prctl(SET_DEATH_SIGNAL, signal.SIGKILL)
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     adopt_orphans()
     result = tried(trial, kind)
     with os.fdopen(writer, "w") as file:

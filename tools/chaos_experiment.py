@@ -3,7 +3,6 @@
 Its settings are those of the tests' tiny recipe.
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -16,7 +15,6 @@ from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.corpora.demo_sentences import vocabulary
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.language.lexicon import read_lexicon, write_lexicon
-from acoustic_kd.system.records import RECORDS
 
 SETTINGS = (
     "corpus.demo_train_voices=2",
@@ -43,8 +41,20 @@ SETTINGS = (
 # Two voices' copies, so that their stage has files; checkpoints after each epoch and between.
 MORE_SETTINGS = ("features.transfer_vtlp_warps=[0.9]", "train.checkpoint_steps=5")
 
-MEASURED = ("seconds", "minutes", "frames_per_second", "real_time_factor", "peak_gib")  # JSON keys
+# What differs between two runs: times. A record has the size and check sum of files with times, and
+# a check sum of its own.
+MEASURED = ("seconds", "minutes", "frames_per_second", "real_time_factor", "peak_gib", "check")
+TIMED = (
+    "results.json",
+    "report.html",
+    "metrics.jsonl",
+    "measurement.json",
+    "frames.json",
+    "graph.json",
+)
+RECORDS = ("started.json", "done.json")
 TIME_ROWS = re.compile(r'.*(?:minutes</th>| min</td>|"seconds").*')  # rows of tables of HTML pages
+OTHERS_FILES = (".ses",)  # that packages leave in the folder for temporary files: onnxruntime
 TEMPORARY = re.compile(r"(?:^|/)\.[^/]*\.tmp$")
 
 
@@ -64,13 +74,15 @@ class Site:
         settings, options: those that the experiment was made with.
         folder: contains `exp`, the copy; `whole`, the finished experiment; `out`, for files of
             verbs; `tmp`, for temporary files of commands.
-        digests: of the files of `whole`, without times, by their paths in it.
+        contents: of the files of `whole`, by their paths in it.
+        unsteady: kinds of files that are not compared.
     """
 
     folder: Path
     settings: tuple[str, ...] = ()
     options: tuple[str, ...] = ("--config", "demo")
-    digests: dict[str, str] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    unsteady: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.exp, self.whole = self.folder / "exp", self.folder / "whole"
@@ -92,7 +104,7 @@ class Site:
         """Take the experiment as the finished one."""
         shutil.rmtree(self.whole, ignore_errors=True)
         shutil.copytree(self.exp, self.whole)
-        self.digests = digests(self.whole)
+        self.contents = contents(self.whole)
 
     def restore(self, without: Collection[str] = ()) -> None:
         """Copy the finished experiment anew, without some stages; empty `out` and `tmp`."""
@@ -116,16 +128,23 @@ class Site:
         Args:
             unfinished: files may be missing, and what grows or changes until the end may differ.
         """
-        found = digests(self.exp)
-        wrong = [name for name in sorted(found) if self.digests.get(name) != found[name]]
+        found = contents(self.exp)
+        wrong = [
+            name
+            for name, content in sorted(found.items())
+            if (expected := self.contents.get(name)) != content
+            and kind_of(name) not in self.unsteady
+            and (expected is None or without_times(name, expected) != without_times(name, content))
+        ]
         if unfinished:
-            return [name for name in wrong if name in self.digests and not _changes(name)]
-        return sorted({*wrong, *(self.digests.keys() - found.keys())})
+            return [name for name in wrong if name in self.contents and not _changes(name)]
+        return sorted({*wrong, *(self.contents.keys() - found.keys())})
 
     def temporary_files(self) -> list[str]:
         """What commands have not cleaned up."""
         names = [path for path in _files(self.exp) if TEMPORARY.search(path)]
-        return [*names, *(f"TMPDIR/{path.name}" for path in self.tmp.iterdir())]
+        others = [path.name for path in self.tmp.iterdir() if path.name not in OTHERS_FILES]
+        return [*names, *(f"TMPDIR/{name}" for name in others)]
 
 
 def _changes(name: str) -> bool:
@@ -136,32 +155,20 @@ def _files(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """The digest of each file without its times."""
-    return {name: hashlib.sha256(content(folder / name)).hexdigest() for name in _files(folder)}
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of each file, by its path in the folder."""
+    return {name: (folder / name).read_bytes() for name in _files(folder)}
 
 
-def content(path: Path) -> bytes:
+def without_times(name: str, content: bytes) -> bytes:
     """The bytes of a file; without times, if it is JSON or a page."""
-    read = path.read_bytes()
-    if path.suffix in (".json", ".jsonl"):
-        try:
-            rows = [
-                json.loads(line)
-                for line in (read.splitlines() if path.suffix == ".jsonl" else [read])
-            ]
-            return json.dumps([_without_times(row) for row in rows], sort_keys=True).encode()
-        except (ValueError, RecursionError):
-            return read
-    return TIME_ROWS.sub("", read.decode()).encode() if _is_page(path, read) else read
-
-
-def _is_page(path: Path, read: bytes) -> bool:
     try:
-        read.decode()
-    except ValueError:
-        return False
-    return path.suffix == ".html"
+        if name.endswith((".json", ".jsonl")):
+            rows = content.splitlines() if name.endswith(".jsonl") else [content]
+            return json.dumps([_without_times(json.loads(row)) for row in rows]).encode()
+        return TIME_ROWS.sub("", content.decode()).encode() if name.endswith(".html") else content
+    except (ValueError, RecursionError):
+        return content
 
 
 def _without_times(value: Any) -> Any:
@@ -171,11 +178,9 @@ def _without_times(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     kept = {key: _without_times(item) for key, item in value.items() if key not in MEASURED}
-    if isinstance(files := kept.get("files"), dict):
-        kept["files"] = {
-            name: None if name.endswith((".json", ".jsonl", ".html")) else item
-            for name, item in files.items()
-        }
+    for key in ("files", "sha256"):
+        if isinstance(files := kept.get(key), dict):
+            kept[key] = {name: None if name.endswith(TIMED) else files[name] for name in files}
     return kept
 
 

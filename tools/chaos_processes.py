@@ -12,8 +12,8 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -21,7 +21,7 @@ from typing import NoReturn
 from acoustic_kd.cli import main
 
 SET_DEATH_SIGNAL, SET_SUBREAPER = 1, 36  # of prctl
-NEW_MOUNTS, PRIVATE_RECURSIVE, REMOUNT = 0x20000, 0x44000, 32  # of unshare and mount
+NEW_MOUNTS, PRIVATE_RECURSIVE, REMOUNT, DETACH = 0x20000, 0x44000, 32, 2  # of unshare, mount
 MOST_FILE_BYTES = 1 << 28
 MOST_MEMORY = 6 << 30  # of address space, more than the process has when it is forked
 MOST_OUTPUT = 1 << 20
@@ -234,11 +234,23 @@ def _kill(pid: int, number: int) -> None:
 # --- small disks --------------------------------------------------------------------------------
 
 
-def mount_small_disk(folder: Path) -> bool:
-    """Mount a disk in memory on a folder, for this process and its children; false if forbidden."""
-    if LIBC.unshare(NEW_MOUNTS) or LIBC.mount(b"none", b"/", None, PRIVATE_RECURSIVE, None):
-        return False
-    return LIBC.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, b"size=256m") == 0
+@contextmanager
+def small_disk(folder: Path, wanted: bool) -> Iterator[bool]:
+    """A disk in memory, mounted on a folder for this process and its children; whether it is.
+
+    Args:
+        wanted: else nothing is mounted.
+    """
+    mounted = wanted and not (
+        LIBC.unshare(NEW_MOUNTS)  # fails without privileges
+        or LIBC.mount(b"none", b"/", None, PRIVATE_RECURSIVE, None)
+        or LIBC.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, b"size=256m")
+    )
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            LIBC.umount2(os.fsencode(folder), DETACH)
 
 
 def resize_disk(folder: Path, size: int) -> None:
