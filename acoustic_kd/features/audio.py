@@ -7,6 +7,7 @@ and go on; its `kind` serves to sum up many of them.
 
 import io
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -134,9 +135,10 @@ class _Scale:
         loudness = np.abs(block)
         peak = float(loudness.max(initial=0))
         self._peak = max(self._peak, peak)
-        self._energy += float(np.square(block, dtype=np.float64).sum())
+        self._energy += float(np.vdot(block, block))
         if peak > 1:
-            self._beyond += float(np.square(loudness[loudness > 1], dtype=np.float64).sum())
+            beyond = loudness[loudness > 1]
+            self._beyond += float(np.vdot(beyond, beyond))
 
     def check(self, path: Path) -> None:
         if self._peak <= MAX_OVERSHOOT or self._beyond < self._energy / 2:
@@ -199,6 +201,8 @@ def _look(path: Path, size: int, changed: int) -> tuple[Contents, dict[str, obje
             return look(data), {}
         except BadLengthError as error:
             raise _unknown(path, error) from None
+        except (struct.error, IndexError):  # a field is behind the end of the file
+            raise _unknown(path, BadLengthError("its header is not whole", "truncated")) from None
 
 
 def _unknown(path: Path, error: BadLengthError) -> AudioError:

@@ -100,21 +100,23 @@ def _caf(data: Bytes, start: int) -> Contents:
 def _in_chunks(data: Bytes, start: int, kind: _Chunks) -> Contents:
     """The sound of a file that consists of chunks."""
     place, header = start + kind.first, kind.name + struct.calcsize(kind.size)
-    long_sizes: dict[bytes, int] = {}  # of RF64
+    long_size, long_place = None, 0  # of RF64
     while place + header <= len(data):
         name = bytes(data[place : place + 4])
         (size,) = struct.unpack_from(kind.size, data, place + kind.name)
         body = place + header
         if name == b"ds64" and place + header + 24 <= len(data):
-            long_sizes[b"data"] = struct.unpack_from("<Q", data, body + 8)[0]
             long_place = body + 8
+            (long_size,) = struct.unpack_from("<Q", data, long_place)
         size -= header if kind.counts_header else 0
         if name == kind.data:
             field = place + kind.name, kind.size
-            if size == 0xFFFFFFFF and long_sizes:
-                size, field = long_sizes[b"data"], (long_place, "<Q")
+            if size == 0xFFFFFFFF and long_size is not None:
+                size, field = long_size, (long_place, "<Q")
             extra = header if kind.counts_header else 0
             return _of_size(data, start, body, size, field, kind, extra)
+        if size < 0:
+            raise BadLengthError("a chunk before its sound has no size", "damaged")
         place = body + size + -(body + size - start) % kind.align
     if place > len(data):
         raise BadLengthError.cut(place - start, len(data) - start)
@@ -180,7 +182,7 @@ def _harmless(data: Bytes, place: int, start: int, kind: _Chunks | None) -> bool
                     "another file or more sound follows its sound", "joined", "separate"
                 )
             (size,) = struct.unpack_from(kind.size, data, at + kind.name)
-            if not re.fullmatch(rb"[ -~]{4}", name):
+            if not re.fullmatch(rb"[ -~]{4}", name) or (kind.counts_header and size < header):
                 break
             at += size if kind.counts_header else header + size
             at += -(at - start) % kind.align if first != place or at < len(data) else 0
@@ -198,6 +200,8 @@ def _check_wav_format(data: Bytes, start: int, order: str, header: int = 8) -> N
     tag, channels, rate, bytes_a_second, width, bits = struct.unpack_from(
         order + "HHIIHH", data, place + header
     )
+    if tag in (0x50, 0x55):  # libsndfile estimates the length, as of MP3 files
+        raise BadLengthError("MPEG sound in a WAV file, whose length is unknown", "unknown length")
     right = width == channels * ((bits + 7) // 8) and bytes_a_second in (0, rate * width)
     if tag in (1, 3, 0xFFFE) and not right:
         raise BadLengthError(

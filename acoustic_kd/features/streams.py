@@ -66,12 +66,15 @@ def is_padding(data: Bytes, place: int, stop: int) -> bool:
         return True
     if stop - place >= 128 and data[stop - 128 : stop - 125] == b"TAG":
         return is_padding(data, place, stop - 128)
-    if data[stop - 32 : stop - 24] == b"APETAGEX":
+    tag = 0
+    if stop - place >= 32 and data[stop - 32 : stop - 24] == b"APETAGEX":
         size, _, flags = struct.unpack_from("<III", data, stop - 20)
-        stop -= size + (32 if flags & 1 << 31 else 0)
-        return is_padding(data, place, stop)
-    if data[stop - 9 : stop] == b"LYRICS200" and bytes(data[stop - 15 : stop - 9]).isdigit():
-        return is_padding(data, place, stop - 15 - int(data[stop - 15 : stop - 9]))
+        tag = size + (32 if flags & 1 << 31 else 0)
+    elif stop - place >= 15 and data[stop - 9 : stop] == b"LYRICS200":
+        digits = bytes(data[stop - 15 : stop - 9])
+        tag = 15 + int(digits) if digits.isdigit() else 0
+    if tag:
+        return stop - tag >= place and is_padding(data, place, stop - tag)
     after = skip_tags(data, place, stop)
     if after > place:
         return is_padding(data, after, stop)
@@ -239,11 +242,11 @@ def flac(data: Bytes, start: int) -> Contents:
     if place + 6 > len(data):
         raise BadLengthError.cut(place + 6 - start, len(data) - start)
     info = start + 8
-    smallest, largest = struct.unpack_from(">HH", data, info)
+    (block,) = struct.unpack_from(">H", data, info + 2)
     total = int.from_bytes(data[info + 13 : info + 18], "big") & (1 << 36) - 1
     if data.find(b"fLaC\0\0\0\x22", place) > 0:
         raise BadLengthError("several FLAC streams, one after another", "joined", "separate")
-    ends = _flac_ends(data, place, largest if smallest == largest else 1)
+    ends = _flac_ends(data, place, block)
     if (total and total in ends) or (not total and not ends):
         return Contents(b"", start, len(data))  # without a frame, libsndfile reads no sample
     if not ends or ends[0] < total:
@@ -278,12 +281,14 @@ def _flac_end(header: bytes, block: int) -> int | None:
     """The number of samples to the end of a frame, from its header; None if it is no header."""
     ones = 8 - (header[4] ^ 0xFF).bit_length()  # the number is coded like a character of UTF-8
     length = max(ones, 1)
-    if ones == 1 or ones == 8 or len(header) < 4 + length:
+    if ones in (1, 8) or len(header) < 4 + length:
         return None
     number = header[4] & (0x7F >> ones)
     for byte in header[5 : 4 + length]:
         number = number << 6 | byte & 0x3F
     code, place = header[2] >> 4, 4 + length
+    if code == 0:
+        return None
     if code in (6, 7):
         size = int.from_bytes(header[place : place + code - 5], "big") + 1
         place += code - 5
@@ -291,7 +296,7 @@ def _flac_end(header: bytes, block: int) -> int | None:
         size = 192 if code == 1 else 576 << code - 2 if code < 6 else 256 << code - 8
     rate_bytes = {12: 1, 13: 2, 14: 2}.get(header[2] & 15, 0)
     place += rate_bytes
-    if code == 0 or place >= len(header) or _crc8(header[:place]) != header[place]:
+    if place >= len(header) or _crc8(header[:place]) != header[place]:
         return None
     return number * (1 if header[1] & 1 else block) + size
 

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from acoustic_kd.features.audio import AudioError, open_sound
@@ -94,6 +94,18 @@ def test_junk_behind_the_sound(path, kind, junk):
             np.testing.assert_array_equal(actual, expected)
 
 
+@settings(max_examples=40)
+@given(st.sampled_from(KINDS), st.integers(0, 60), st.binary(min_size=1, max_size=8))
+@example(("FLAC", "PCM_16"), 3, b"\0")
+@example(("W64", "PCM_16"), 56, bytes(8))  # a chunk without a size is followed by itself
+def test_a_damaged_header_is_no_crash(path, kind, place, damage):
+    data = made(*kind, rate=8000)
+    try:
+        read(path, data[:place] + damage + data[place + len(damage) :])
+    except AudioError as error:
+        assert "\n" not in str(error)
+
+
 # --- lengths that a header does not know --------------------------------------------------------
 
 
@@ -153,6 +165,7 @@ def test_mp3_frames_are_counted(path):
         (made("NIST").replace(b"-i 3000", b"-i 1000"), "1000 samples, but 4000 bytes follow"),
         (made("NIST").replace(b"sample_count", b"sample_xount"), "its header has no length"),
         (patched(WAV, b"fmt ", "<I", 8000, 12), "contradicts itself: 8000 Hz"),
+        (patched(WAV, b"fmt ", "<H", 0x55, 8), "MPEG sound in a WAV file.*ffmpeg -i '"),
         (patched(WAV, b"fmt ", "<H", 8, 22), "contradicts itself: .* 8 bits"),
         (patched(AIFF, b"COMM", ">H", 8, 14), "contradicts itself: .* 8"),
         (made("OGG")[:3000] + b"damage" + made("OGG")[3006:], "a wrong Ogg page"),
