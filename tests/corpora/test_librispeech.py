@@ -64,7 +64,7 @@ def speakers(utterances) -> set[str]:
 
 def test_parts_lie_in_either_folder_and_may_be_several(small):
     second = librispeech.read(config(small), small).splits["train"][1]
-    np.testing.assert_array_equal(read_audio(second, 16000), np.full(161, 0.25))
+    np.testing.assert_array_equal(soundfile.read(second.audio)[0], np.full(161, 0.25))
     write_part(small, "train-clean-100", range(20, 23))
     write_part(small / "LibriSpeech", "dev-clean", [30])
     write_part(small, "test-clean", [40])
