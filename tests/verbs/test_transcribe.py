@@ -63,7 +63,7 @@ def test_one_line_a_file_and_a_bad_file_ends_no_other(finished_recipe, spoken, c
     lines = [line.split("\t") for line in out.splitlines()]
     assert [name for name, _ in lines] == [spoken[0].audio, spoken[1].audio]
     assert set(lines[0][1].split()) <= set(Transcriber(finished_recipe.directory).decoder.words)
-    assert error.startswith(f"acoustic-kd transcribe: error: {tmp_path / 'bad.wav'}: damaged")
+    assert error.startswith(f"acoustic-kd transcribe: error: {tmp_path / 'bad.wav'}: is text")
     assert error.count("\n") == 1
 
 
