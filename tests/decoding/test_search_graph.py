@@ -62,3 +62,25 @@ def test_what_is_mapped_cannot_be_changed(tmp_path):
     fst = write([(0, 1, 0, 1.0, 1)], tmp_path / "fst")
     with pytest.raises(ValueError, match="read-only"):
         fst.arcs[0] = 0
+
+
+def test_no_number_of_the_file_is_believed_blindly(tmp_path):
+    """Any byte of header and states may be damaged, and of arcs what the search goes by."""
+    path = tmp_path / "HCLG.fst"
+    write([(0, 1, 1, 1, 0.5), (1, 2, 0, 0, 0.0), (1, 0, 2, 1, 0.25)], path)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for bit in (0, 7):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            try:
+                fst = map_fst(path, senones=2, words=2)
+            except UserError as error:
+                assert str(path) in str(error)
+            else:
+                epsilon_ranks(fst)
+    for size in (0, 10, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match="damaged or not a ConstFst"):
+            map_fst(path)

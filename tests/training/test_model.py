@@ -141,6 +141,36 @@ def test_refusals(saved, file, spoil, message):
     assert actual.startswith(str(folder)) and message in actual and "\n" not in actual
 
 
+def test_weights_that_are_not_finite_are_named(saved):
+    folder, _ = saved
+    tensors = load_file(folder / WEIGHTS)
+    tensors["output.bias"][1] = torch.nan
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(UserError, match=f"{WEIGHTS}: damaged: 'output.bias' has numbers that are"):
+        load_model(folder)
+
+
+def test_a_million_layers_are_refused_at_once(saved):
+    folder, _ = saved
+    describe(DESCRIPTION | {"model": SETTINGS | {"layers": 10**6}})(folder / JSON)
+    with pytest.raises(UserError, match="weights do not fit model.json .* not 1000000"):
+        load_model(folder)
+
+
+def test_every_byte_of_checked_tensors_is_guarded(tmp_path):
+    path = tmp_path / "t.safetensors"
+    save_tensors(path, {"a": torch.arange(3.0), "b": torch.ones(2, 2)}, {"state": "{}"})
+    whole, (expected, metadata) = path.read_bytes(), load_tensors(path)
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            found, same = load_tensors(path)
+        except UserError as error:
+            assert str(error).startswith(f"{path}: damaged (")
+        else:  # the name of the check sum itself was changed
+            assert same == metadata and all(torch.equal(found[k], expected[k]) for k in expected)
+
+
 # --- dropout ------------------------------------------------------------------------------------
 
 
