@@ -47,11 +47,11 @@ class AligningModels:
         return self.experiment / "frames"
 
     def verify(self) -> None:
-        """Raise a UserError if a file is not as its record says."""
-        verify_files(self.inventory.parent, (self.inventory.name,))
-        verify_files(self.frames, (STATISTICS,))
+        """Raise a UserError if a file is damaged; `align_sources` notices a missing one."""
+        verify_files(self.inventory.parent, (self.inventory.name,), missing=True)
+        verify_files(self.frames, (STATISTICS,), missing=True)
         for model in self.models:
-            verify_files(model, MODEL_FILES)
+            verify_files(model, MODEL_FILES, missing=True)
 
     @property
     def name(self) -> str:

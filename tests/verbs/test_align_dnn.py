@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from damage import forget_check_sums
 from tiny_recipe import TinyRecipe
 from variants import TO_FRAMES, stored
 
@@ -61,6 +62,7 @@ def test_a_single_model_aligns_and_a_changed_one_aligns_again(
     assert outcome(second, "align", setting)[1] == "  up to date\n"
     weights = (moved / "members/01/model.safetensors").read_bytes()
     (single / "model.safetensors").write_bytes(weights)
+    forget_check_sums(moved)
     assert f"with {single}" in outcome(second, "align", setting)[1]
 
 
@@ -80,6 +82,7 @@ def test_an_utterance_too_short_for_its_transcript_is_left_out_and_counted(secon
     rows[0]["text"] = " ".join(20 * [rows[0]["text"]])
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (corpus / "train.jsonl").write_text(text)
+    forget_check_sums(second.directory, "files")
     status, output, _ = outcome(second, "align", "align.max_failed=0.1")
     assert status == 0 and "1 utterances left out" in output
     (excluded,) = (second.directory / "align" / "excluded.jsonl").read_text().splitlines()
@@ -106,11 +109,13 @@ def other_senones(first, second):
     inventory = json.loads(path.read_text())
     inventory["leaves"][:2] = reversed(inventory["leaves"][:2])
     path.write_text(json.dumps(inventory))
+    forget_check_sums(first, "files")
 
 
 def unknown_phone(first, second):
     lexicon = second / "corpus" / "lexicon.txt"
     lexicon.write_text(lexicon.read_text().replace(" AH", " XX"))
+    forget_check_sums(second, "files")
 
 
 def lost(name):
