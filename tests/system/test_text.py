@@ -74,6 +74,7 @@ def archive(kind: str) -> bytes:
         (b"GO\nON\r\n\x07", "3: control character U+0007; remove it"),
         (b"GO\nNA\xcfVE\n", "2: byte 0xcf is not UTF-8; convert the file"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",  # bytes hold the time
 )
 def test_what_is_no_text_is_named(tmp_path, content, message):
     path = tmp_path / "a.gz"
