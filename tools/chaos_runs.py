@@ -98,8 +98,9 @@ def processes(trial: Trial) -> str:
     trial.leave_nothing(killed=True)
     if names := site.differences(unfinished=True):
         raise Violation(f"half-written {kind_of(names[0])}", " ".join(names))
-    if ended.status and number != signal.SIGKILL and len(ended.errors.splitlines()) != 1:
-        raise Violation(f"status {ended.status} with other than one line", ended.errors)
+    if ended.status and number != signal.SIGKILL and not 1 <= len(ended.errors.splitlines()) <= 5:
+        # Each of the processes may print a line, and torchrun one of its own.
+        raise Violation(f"status {ended.status} without a line, or with many", ended.errors)
     trial.again(arguments, cores=2)
     return SAME
 
