@@ -57,7 +57,7 @@ def test_every_stage_has_help_with_an_example(command, stage):
         (["corpus", "--exp-dir=a", "--data-dir=./a"], "a: both the folder of the experiment and c"),
         (
             ["run", "--num-processes", "9" * 11],
-            "--num-processes is 99999999999; it must be 1 or mo",
+            "--num-processes is 99999999999; it must be 1 to 1024",
         ),
         (["corpus", "--exp-dir=~/exp"], "'~/exp' begins with ~, which the shell did not replace"),
         (["tr\x1b[2Jain\n"], r"invalid choice: 'tr\x1b[2Jain\n'"),

@@ -152,7 +152,8 @@ def make_experiment(
     settings = {**study.settings, **row, "train.seed": 10_000 * seed}
     if data_dir is not None:
         settings["corpus.data_dir"] = data_dir
-    overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in settings.items()}
+    overrides = [f"{key}={text}" for key, text in texts.items()]
     config = load_config(settings_file(Path(study.config)), overrides)
     if not config.distill.hard_baseline:
         raise UserError(

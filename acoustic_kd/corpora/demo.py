@@ -5,6 +5,7 @@ settings give the same bytes every time.
 """
 
 import importlib.util
+import io
 import json
 import subprocess
 import sys
@@ -208,8 +209,10 @@ def _write_voice(
         rng = np.random.default_rng([seed, *name.encode()])
         samples = np.round(_with_noise(clean, babble, rng) * 32767).astype(np.int16)
         paths.append(folder / f"{name}.wav")
+        content = io.BytesIO()  # libsndfile does not say why a disk refuses to write
+        soundfile.write(content, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
         with atomic_path(paths[-1]) as temporary:
-            soundfile.write(temporary, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+            temporary.write_bytes(content.getvalue())
     return paths
 
 

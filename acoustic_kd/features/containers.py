@@ -36,6 +36,7 @@ class _Chunks:
         counts_header: the size of a chunk includes name and size.
         align: chunks begin at multiples of so many bytes.
         before: bytes of the chunk of sound before the first sample.
+        ends: libsndfile takes chunks behind the sound for sound.
     """
 
     first: int
@@ -45,6 +46,7 @@ class _Chunks:
     counts_header: bool = False
     align: int = 2
     before: int = 0
+    ends: bool = False
 
 
 def look(data: Bytes) -> Contents:
@@ -82,7 +84,7 @@ def _rf64(data: Bytes, start: int) -> Contents:
 
 def _w64(data: Bytes, start: int) -> Contents:
     _check_wav_format(data, start, "<", header=24)
-    return _in_chunks(data, start, _Chunks(40, 16, "<Q", b"data", counts_header=True, align=8))
+    return _in_chunks(data, start, _Chunks(40, 16, "<Q", b"data", True, 8, ends=True))
 
 
 def _aiff(data: Bytes, start: int) -> Contents:
@@ -90,7 +92,8 @@ def _aiff(data: Bytes, start: int) -> Contents:
     name, before = (
         (b"SSND", 8) if data[start + 8 : start + 12] in (b"AIFF", b"AIFC") else (b"BODY", 0)
     )
-    return _in_chunks(data, start, _Chunks(12, 4, ">I", name, before=before))
+    kind = _Chunks(12, 4, ">I", name, before=before, ends=name == b"BODY")
+    return _in_chunks(data, start, kind)
 
 
 def _caf(data: Bytes, start: int) -> Contents:
@@ -161,8 +164,7 @@ def _of_size(
             "wrong length",
             "-ignore_length 1" if data[start : start + 4] == b"RIFF" else "fetch",
         )
-    # libsndfile takes chunks behind the sound of a W64 file for sound.
-    return Contents(b"", start, body + size if extra else len(data))
+    return Contents(b"", start, body + size if kind and kind.ends else len(data))
 
 
 def _harmless(data: Bytes, place: int, start: int, kind: _Chunks | None) -> bool:

@@ -26,7 +26,8 @@ def inspect(directory: Path, verify: bool) -> tuple[str, Rows, list[str]]:
     Returns:
         A title, the summary as names and values, and the problems, a line each.
     """
-    if not Path(directory).is_dir():
+    directory = Path(directory)
+    if not directory.is_dir():
         raise UserError(f"{directory}: no such folder")
     if not any(directory.glob("shard-*")) and any(directory.rglob(DONE)):
         rows, problems = inspect_experiment(

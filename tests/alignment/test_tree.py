@@ -133,7 +133,7 @@ def test_inventory_round_trip(tmp_path, statistics):
 
 def test_an_incomplete_inventory_is_refused(tmp_path):
     SenoneInventory(PHONES, (Leaf("SIL", 0, PHONES, PHONES),)).write(tmp_path / "i.json")
-    with pytest.raises(UserError, match="contexts without a senone"):
+    with pytest.raises(UserError, match="do not cover each context once"):
         _ = read_inventory(tmp_path / "i.json").table
     (tmp_path / "j.json").write_text('{"format": "other"}')
     with pytest.raises(UserError, match="not a senone inventory"):

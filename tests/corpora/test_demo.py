@@ -189,11 +189,11 @@ def test_the_seed_changes_sentences(spoken, tmp_path):
 
 
 def test_a_kill_while_writing_leaves_no_half_file(espeak, tmp_path, monkeypatch):
-    def dies(file, *_args, **_kwargs):
-        Path(file).write_bytes(b"RIFF half a file")
+    def dies(path, content):
+        path.write_text("RIFF half a file")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo.soundfile, "write", dies)
+    monkeypatch.setattr(Path, "write_bytes", dies)
     with pytest.raises(KeyboardInterrupt):
         synthesise(tmp_path)
     assert contents(tmp_path) == {}

@@ -82,6 +82,7 @@ def test_a_file_that_was_cut_is_refused(path, kind, rate, data):
     st.sampled_from([bytes(100), b"x", b"some text\n" * 9, b"TAG".ljust(128, b"\0")])
     | st.binary(max_size=300),
 )
+@example(("SVX", "PCM_S8"), b"some text\n" * 9)
 def test_junk_behind_the_sound(path, kind, junk):
     data = made(*kind, rate=8000)
     expected = read(path, data)

@@ -11,6 +11,8 @@ from acoustic_kd.features.frames import Classes
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.write import Provenance, blocks_of, write_shard
+from acoustic_kd.system import memory as system_memory
+from acoustic_kd.system.environment import Processes
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import free_host_memory, free_memory
 from acoustic_kd.training import ensemble_predictions
@@ -205,7 +207,7 @@ def test_free_memory_is_what_the_machine_and_the_limit_leave(tmp_path, monkeypat
     assert free_host_memory(*machine) == 100 * 1024
     assert free_host_memory(*fake_system(tmp_path / "b", 100, 50_000, 20_000, 500)) == 30_500
     assert free_host_memory(*fake_system(tmp_path / "c", 100, 50_000, 60_000)) == 0
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setattr(system_memory, "processes", lambda: Processes(0, 4, 4))
     assert free_host_memory(*machine) == 25 * 1024
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    monkeypatch.setattr(system_memory, "processes", Processes)
     assert free_host_memory(tmp_path, tmp_path) > 2**20  # no such files: as the system says

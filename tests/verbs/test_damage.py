@@ -111,7 +111,7 @@ MEASUREMENT, MODEL = "decode/distilled-01/measurement.json", "distilled/01/model
         ("frames/statistics.json", changed("frames", to=lambda f: f[:-1]), "two lists differ"),
         ("frames/statistics.json", changed("frames", 3, to=str), "'frames.3' must be an integer"),
         ("graph/words.txt", replaced("<s>", "\ud800"), "not UTF-8"),
-        ("graph/words.txt", replaced("<s>", "\0" * 3), "must be a word and the label"),
+        ("graph/words.txt", replaced("<s>", "\0" * 3), "control character U+0000"),
         ("graph/graph.json", changed("senones", to=lambda _: 10**30), "must be an integer"),
         (MODEL, changed("inventory", to=lambda _: "x"), "has other classes than"),
         (MODEL, changed("model", "layers", to=lambda _: 10**6), "weights do not fit model.json"),

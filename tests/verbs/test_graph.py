@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mirror as pretended
 import pytest
+from damage import forget_check_sums
 from variants import some_words
 
 from acoustic_kd.corpora import librispeech as librispeech
@@ -162,6 +163,7 @@ def large(recipe):
     } | own.entries
     assert len(entries) >= MIN_TRAINING_WORDS
     write_lexicon(path, Lexicon(entries))
+    forget_check_sums(recipe.directory, "files")
     return recipe
 
 

@@ -24,6 +24,7 @@ from acoustic_kd.features.audio import AudioError
 from acoustic_kd.features.fbank import vtlp_id
 from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
+from acoustic_kd.features.normalise import loudest_levels
 from acoustic_kd.features.recordings import recording_features
 from acoustic_kd.settings import Config, FeatureConfig
 from acoustic_kd.verbs import transcribe as module
@@ -44,8 +45,9 @@ def transcriber(finished_recipe):
 @pytest.mark.parametrize("model", ["distilled/01", "distilled/control", "members/02", "ensemble"])
 def test_words_are_those_of_the_decode_stage(finished_recipe, spoken, model):
     transcriber = Transcriber(finished_recipe.directory, model)
+    experiment = transcriber.experiment
     features = finished_recipe.directory / "features"
-    (transcriber.moments,) = Normaliser(finished_recipe, features, "test").moments.values()
+    (transcriber.moments,) = Normaliser(experiment, features, "test").moments.values()
     names = {"distilled/01": "distilled-01", "members/02": "member-02", "ensemble": "ensemble"}
     folder = finished_recipe.directory / "decode" / names.get(model, "control")
     expected = read_transcripts(folder / "test.txt")
@@ -197,7 +199,9 @@ def test_global_moments_are_those_that_the_stages_normalise_by(tmp_path):
     write_store(tmp_path / "features" / "train", copies, UNLABELLED, 1000, "float32")
     write_manifest(tmp_path / "corpus" / "train.jsonl", [Utterance("u", "s", "/u.wav", "YES")])
     expected = {u.id: u.features for u in normalised(experiment, "train")}["u"]
-    np.testing.assert_array_equal(module._global_moments(experiment).normalise(features), expected)
+    loudest = loudest_levels([("", features)])[""]
+    found = module._global_moments(experiment).normalise(features, loudest)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_name_that_is_not_utf_8_is_printed(monkeypatch):
