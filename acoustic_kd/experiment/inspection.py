@@ -5,7 +5,7 @@ from pathlib import Path
 
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.system.files import AGAIN
-from acoustic_kd.system.records import DONE, compare_files, read_done
+from acoustic_kd.system.records import DONE, compare_files, read_record
 
 Rows = list[tuple[str, str]]
 # From a folder of shards, its problems, a line each.
@@ -30,7 +30,7 @@ def inspect_experiment(
     unknown: list[Path] = []
     for path in sorted(directory.rglob(DONE)):
         steps += 1
-        if read_done(path.parent) is None:
+        if read_record(path) is None:
             problems.append(f"{path}: damaged; {AGAIN}")
             continue
         found = compare_files(path.parent, known=known, how=_how(path.parent), content=verify)

@@ -51,9 +51,17 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record
 
 
-def read_done(directory: Path) -> dict[str, Any] | None:
-    """The content of `done.json`; None if the step is not done."""
-    return read_record(Path(directory) / DONE)
+def read_done(directory: Path, how: str = "the stage that writes it") -> dict[str, Any] | None:
+    """The content of `done.json`, for readers of a step; None if the step is not done.
+
+    Args:
+        how: what to run if the record is damaged, which is an error.
+    """
+    path = Path(directory) / DONE
+    record = read_record(path)
+    if record is None and path.is_file():
+        raise UserError(f"{path}: damaged; delete it and run {how} again")
+    return record
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -159,7 +167,7 @@ def recorded_digests(directories: Iterable[Path]) -> dict[Path, tuple[int, str]]
     """Size and SHA-256 of the files of finished steps, by their records."""
     found = {}
     for directory in directories:
-        record = read_done(directory) or {}
+        record = read_record(directory / DONE) or {}
         for name, digest in record.get("sha256", {}).items():
             found[file_of(directory, name)] = record["files"][name], digest
     return found

@@ -250,7 +250,7 @@ def require_done(
         how: what to run to do it, for the message.
         neutral: as in `Step`.
     """
-    done = read_done(directory)
+    done = read_done(directory, how)
     if done is None:
         raise UserError(f"{directory}: '{name}' is not done yet; run {how} first")
     for key, old, new in changes(done["settings"], settings, neutral or {}):

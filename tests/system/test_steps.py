@@ -242,12 +242,12 @@ def test_reading_a_step_of_other_settings_names_both_values(work):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"digest": 3}', "\x00"])
 @pytest.mark.parametrize("name", ["done.json", "started.json"])
-def test_a_damaged_record_counts_as_none(work, name, text):
+def test_a_damaged_record_is_no_record_of_its_step(work, name, text):
     make(work)
     (work.directory / name).write_text(text)
     assert work.is_current() == (name == "started.json")
     if name == "done.json":
-        with pytest.raises(UserError, match="is not done yet"):
+        with pytest.raises(UserError, match=f"{name}: damaged; delete it and run stage 3 again"):
             require_done(work.directory, "bake", work.settings, "stage 3")
     make(work)
     assert work.is_current()
