@@ -90,9 +90,10 @@ def size_rows(experiment: ExperimentFiles) -> list[list[str]]:
         # The ensemble is all members, the others are one model each.
         is_sum = kind == "ensemble"
         folders = experiment.model_directories("baseline" if is_sum else kind)
-        paths = [folder / "model.safetensors" for folder in folders]
-        sizes = [path.stat().st_size / 1e6 if path.is_file() else None for path in paths]
-        seconds = [(read_done(folder) or {}).get("seconds") for folder in folders]
+        records = [read_done(folder) or {} for folder in folders]
+        stored = [record.get("files", {}).get("model.safetensors") for record in records]
+        sizes = [None if size is None else size / 1e6 for size in stored]
+        seconds = [record.get("seconds") for record in records]
         minutes = [None if value is None else value / 60 for value in seconds]
         speeds = [
             median(epoch["frames_per_second"] for epoch in curve)
