@@ -95,11 +95,13 @@ def _channel_to_read(path: Path) -> int | None:
     with open_sound(path) as sound:
         if sound.channels == 1:
             return None
-        energies, of_sum = np.zeros(sound.channels), 0.0
+        sums, squares = np.zeros((2, sound.channels + 1))  # of each channel, then of their sum
         for block in _blocks(sound):
-            energies += np.square(block, dtype=np.float64).sum(0)
-            of_sum += float(np.square(block.sum(1, dtype=np.float64)).sum())
-    loudest = int(energies.argmax())
+            samples = np.column_stack([block, block.sum(1)]).astype(np.float64)
+            sums += samples.sum(0)
+            squares += np.square(samples).sum(0)
+    *energies, of_sum = squares - np.square(sums) / max(sound.frames, 1)  # a DC offset is no sound
+    loudest = int(np.argmax(energies))
     return loudest if of_sum < MIN_SUM_ENERGY * energies[loudest] else None
 
 

@@ -133,6 +133,8 @@ def inverted(samples, difference):
         (inverted(noise(16000), 0.0), 0),
         (inverted(noise(16000), 1e-3) * [1, 0.9], 0),
         (inverted(noise(16000), 1e-3) * [0.8, 1], 1),
+        (np.add(inverted(noise(16000) / 4, 0.0), [0.5, 0.4]), 0),  # with a DC offset
+        (np.stack([noise(16000) / 4 + 0.5, np.full(16000, -0.5)], axis=1), None),
         (np.stack([noise(16000), 0 * noise(16000)], axis=1), None),
         (np.stack([noise(16000), noise(16000, 1)], axis=1), None),
         (np.stack([noise(16000)] * 3, axis=1), None),
