@@ -140,13 +140,15 @@ def file_sha256(path: Path) -> str:
 
 
 def size_and_ends_digest(path: Path) -> tuple[int, str] | tuple[()]:
-    """Size of a file and digest of its two ends; () for a missing file.
+    """Size of a file and digest of its two ends; () for a missing file, a pipe or a device.
 
     The time is left out, because a copy or a new download changes it. The beginning of a FLAC file
     has a checksum of all samples; in other files a change between the ends that keeps the size is
     not noticed.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return ()
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             ends = hashlib.sha256(file.read(END_BYTES))

@@ -115,6 +115,11 @@ def test_sha256_of_a_file(tmp_path):
     assert files.sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a")
+    assert files.size_and_ends_digest(tmp_path / "a") == ()
+
+
 @given(JSON)
 def test_json_round_trip(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("json") / "a.json"
