@@ -128,12 +128,13 @@ def _utterance(where: str, row: dict, recordings: dict, text: str | None) -> Utt
     start, end = float(row["start"]), float(row["start"]) + float(row["duration"])
     if not 0 <= start < end:
         raise UserError(f"{where}: segment from {start} to {end} s has no sound in it")
-    to_the_end = abs(end - length) <= _HALF_SAMPLE_SECONDS
+    if abs(end - length) <= _HALF_SAMPLE_SECONDS:  # to the last sample, which must be there
+        end = length + _HALF_SAMPLE_SECONDS
     return Utterance(
         id=row["id"],
         speaker=row["id"] if row.get("speaker") in (None, "") else str(row["speaker"]),
         audio=audio,
         text=text,
         start=start or None,
-        end=None if to_the_end else end,
+        end=end,
     )

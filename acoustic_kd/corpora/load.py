@@ -18,6 +18,7 @@ from acoustic_kd.corpora.utterances import (
     Utterance,
     check_excluded,
     check_ids,
+    check_transcripts,
     is_text,
     normalise_text,
     shuffled_speakers,
@@ -173,6 +174,7 @@ def load(config: Any, out_dir: Path, normalise: Normalise | None = None) -> Corp
     # The folder `config.untranscribed` may be the corpus's own; its speech is taken once.
     untranscribed = list(dict.fromkeys([*corpus.splits.pop(UNTRANSCRIBED, []), *added]))
     check_ids(chain(*corpus.splits.values(), untranscribed))
+    check_transcripts(chain(*corpus.splits.values()))
     for split in ("test", "dev"):
         if split not in corpus.splits:
             train, split_off = _split_off(split, corpus.splits["train"], config)

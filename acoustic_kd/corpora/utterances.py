@@ -1,6 +1,7 @@
 """Utterances: what every corpus reader produces and every later stage reads."""
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -17,6 +18,8 @@ UNTRANSCRIBED = "untranscribed"  # an optional split: speech to distil on, and n
 MAX_EXCLUDED_SHARE = 0.05  # of a split; more means a wrong path or a broken download
 
 COPY_MARK = "#warp"  # in the ids of copies at other vocal tract lengths; in no other id
+
+_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]")
 
 Normalise = Callable[[str], str]  # a transcript as written → words with one space between them
 
@@ -100,6 +103,16 @@ def check_ids(utterances: Iterable[Utterance]) -> None:
             raise UserError(
                 f"utterance id '{utterance.id}' is used twice, by {earlier.audio} and by "
                 f"{utterance.audio}; rename one of them"
+            )
+
+
+def check_transcripts(utterances: Iterable[Utterance]) -> None:
+    """Refuse words with a control character, or with the character that stands for lost ones."""
+    for utterance in utterances:
+        if found := _NO_TEXT.search(utterance.text or ""):
+            raise UserError(
+                f"the transcript of utterance '{utterance.id}' has U+{ord(found[0]):04X} in it, "
+                "which is no part of a word; correct it"
             )
 
 

@@ -128,6 +128,8 @@ def test_a_folder_of_speech_without_transcripts_is_added(tmp_path):
     [
         (GIVEN | {"test": [utterance(1)]}, {}, "'u0001' is used twice"),
         (GIVEN | {"test": []}, {}, "test: no utterances"),
+        (GIVEN | {"test": [utterance(4, text="GO \ufffd")]}, {}, r"'u0004' has U\+FFFD in it"),
+        (GIVEN | {"dev": [utterance(4, text="GO\x1bON")]}, {}, r"'u0004' has U\+001B in it"),
         (GIVEN, {"folds": 3}, "'corpus.folds' is 3; it must be null, because corpus"),
         (GIVEN, {"untranscribed_share": 0.5}, "2 speakers, or corpus.untranscribed_share=0"),
         (GIVEN, {"untranscribed": "/nowhere"}, "/nowhere: no such folder; corpus.untranscribed mu"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from acoustic_kd.corpora import an4, kaldi_dir, lhotse, librispeech
 from acoustic_kd.corpora.load import load
 from acoustic_kd.corpora.utterances import Exclusion, Utterance
-from acoustic_kd.features.audio import read_audio
+from acoustic_kd.features.audio import AudioError, read_audio
 from acoustic_kd.settings import CorpusConfig
 from acoustic_kd.system.errors import UserError
 
@@ -386,13 +386,13 @@ def test_lhotse_recordings_and_segments(write):
     rest = first | {"id": "c", "start": 1.5, "duration": 0.50001}
     silent = first | {"id": "d", "text": " "}
     root = put(write("lhotse"), SUPERVISIONS, rows(first, part, rest, silent))
-    audio = str(root / "audio/r.flac")
+    audio, end = str(root / "audio/r.flac"), 2.0 + 0.5 / 16000
     corpus = lhotse.read(root)
     assert corpus.splits == {
         "train": [
-            Utterance("a", "anna", audio, "HELLO THERE"),
+            Utterance("a", "anna", audio, "HELLO THERE", None, end),
             Utterance("b", "b", audio, "HELLO THERE", 0.5, 1.5),
-            Utterance("c", "anna", audio, "HELLO THERE", 1.5),
+            Utterance("c", "anna", audio, "HELLO THERE", 1.5, end),
         ]
     }
     assert corpus.excluded == [Exclusion("d", "train", f"{root / SUPERVISIONS}:4: no words")]
@@ -400,6 +400,17 @@ def test_lhotse_recordings_and_segments(write):
     soundfile.write(audio, np.linspace(-0.5, 0.5, 32000, dtype=np.float32), 16000)
     lengths = [len(read_audio(u, 16000)) for u in corpus.splits["train"]]
     assert lengths == [32000, 16000, 8000]
+
+
+def test_lhotse_sound_of_another_length_than_the_manifest_says(write):
+    (whole,) = lhotse.read(root := write("lhotse")).splits["train"][:1]
+    (root / "audio").mkdir()
+    sound = np.linspace(-0.5, 0.5, 48000, dtype=np.float32)
+    soundfile.write(whole.audio, sound, 16000)
+    assert len(read_audio(whole, 16000)) == 32000
+    soundfile.write(whole.audio, sound[:16000], 16000)
+    with pytest.raises(AudioError, match=r"1\.00 s long, but segment 'anna.* to 2\.0"):
+        read_audio(whole, 16000)
 
 
 def test_lhotse_splits_are_folders(write):
