@@ -11,7 +11,8 @@ import numpy as np
 import pocketsphinx
 
 from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation, check_transcript
-from acoustic_kd.language.lexicon import CMU_PHONES, SILENCE, Lexicon
+from acoustic_kd.language.cmu_phones import CMU_PHONES
+from acoustic_kd.language.lexicon import SILENCE, Lexicon
 from acoustic_kd.system.errors import UserError
 
 

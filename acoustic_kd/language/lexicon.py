@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from acoustic_kd.corpora.utterances import normalise_text
+from acoustic_kd.language.cmu_phones import STRESSED, are_cmu_phones, without_stress
 from acoustic_kd.language.lexicon_columns import (
     NEARLY_ALL,
     Row,
@@ -24,17 +25,6 @@ _COMMENT = re.compile(r"^;;;.*|(^|(?<=\s))#.*")
 _COMMENT_BYTES = re.compile(_COMMENT.pattern.encode(), re.MULTILINE)  # CMU's are in Latin-1
 # What stands for lost bytes, or parts two words and cannot be seen.
 _LOST = re.compile(f"\ufffd|(?<=\\S){ZERO_WIDTH_SPACE}(?=\\S)")
-CMU_VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH",
-              "UW")  # fmt: skip
-CMU_PHONES = frozenset(
-    [
-        *CMU_VOWELS,
-        *("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S"),
-        *("SH", "T", "TH", "V", "W", "Y", "Z", "ZH"),
-    ]
-)
-_NOISES = {SILENCE, "SPN", "NSN"}  # beside the phones of Kaldi's lexicons
-_STRESSED = re.compile(f"({'|'.join(CMU_VOWELS)})[012]")
 
 
 @dataclass(frozen=True)
@@ -147,13 +137,13 @@ def _normalised_names(phones: set[str]) -> dict[str, str]:
     """Phone → its upper case without stress, or as it stands where that would merge phones."""
     silent = {phone: SILENCE for phone in phones if phone.upper() == SILENCE}
     upper = {phone: phone.upper() for phone in phones - silent.keys()}
-    plain = {phone: _STRESSED.sub(r"\1", name) for phone, name in upper.items()}
-    if CMU_PHONES.union(_NOISES).issuperset(plain.values()):
+    plain = {phone: without_stress(name) for phone, name in upper.items()}
+    if are_cmu_phones(upper.values()):
         return plain | silent
     if len(set(upper.values())) < len(upper):
         return {phone: phone for phone in upper} | silent
     numbered = [name for name in upper.values() if name[-1].isdigit()]
-    return (plain if all(map(_STRESSED.fullmatch, numbered)) else upper) | silent
+    return (plain if all(map(STRESSED.fullmatch, numbered)) else upper) | silent
 
 
 def write_lexicon(path: Path, lexicon: Lexicon, exact: bool = False) -> None:

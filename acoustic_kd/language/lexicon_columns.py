@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from acoustic_kd.language.cmu_phones import are_cmu_phones
 from acoustic_kd.system.errors import UserError
 
 Row = tuple[str, str, list[str]]  # "PATH:LINE", word, phones
@@ -17,14 +18,19 @@ MOST = 0.5  # of the lines: other numbers there are a column
 MIN_LINES = 10  # of a file whose whole numbers can be told apart
 FIRST_LINES = 1000  # whose words are looked at for a mark that separates fields
 MIN_WORDS = 3  # of a number that is a phone
+MAX_RARE_FIRST = 0.6  # of the lines: a first phone that no other line has
+MIN_LINES_OF_RARE = 30  # of a file where such phones are no chance
 MAX_SAME_TONE = 0.8  # of the last fields; more are numbers of variants
 _NUMBER = re.compile(
-    r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?%?|\d+/\d+|[+-]?inf(inity)?", re.IGNORECASE
+    r"[+\-\u2212]?(\d+([.,]\d*)?|[.,]\d+)(e[+\-\u2212]?\d+)?%?|0x[\da-f]+|\d+/\d+"
+    r"|[+\-\u2212]?inf(inity)?",
+    re.IGNORECASE,
 )
 _OUTPUT_SYMBOL = re.compile(r"\[.*\]")
 _BRACKETED = re.compile(r"\[.+\]|<.+>|\(.+\)|\{.+\}")
 _WRAPPED = {"[": "]", "(": ")", "{": "}", "<": ">", "/": "/", '"': '"', "'": "'", "|": "|"}
 _PAUSES = {"sp", "sil"}  # at the end of each pronunciation in dictionaries of HTK
+_SEPARATORS = set(".-+=|:;,/_'\"*\u02c8\u02cc\u00b7\u2022\u2016") | {"->", "||", "--", "=>"}
 _SAMPA = re.compile(r"[@{}~]")
 _VARIANT = re.compile(r"(.+?)(?:\((\d+|[A-Za-z])\)|\[(\d+)\]|\{(\d+)\}|[_~#](\d+))")
 
@@ -36,6 +42,10 @@ def without_columns(rows: list[Row]) -> tuple[list[Row], list[str]]:
     """
     written = {field for _, _, fields in rows for field in fields}
     numbers = {field for field in written if _NUMBER.fullmatch(field)}
+    if not all(map(str.isdecimal, numbers)):  # otherwise a syllable
+        numbers |= {field for field in written if field.lower() == "nan"}
+    others = written - numbers - set(filter(_BRACKETED.fullmatch, written))
+    tones = not are_cmu_phones(map(str.upper, others))  # English has none
     notes: list[str] = []
     if any(map(_OUTPUT_SYMBOL.fullmatch, written)):
         rows = _without(rows, 0, _OUTPUT_SYMBOL.fullmatch, 1, "output symbols in brackets", notes)
@@ -43,15 +53,16 @@ def without_columns(rows: list[Row]) -> tuple[list[Row], list[str]]:
         rows = [(where, word, fields[1:] if fields[1:] else fields) for where, word, fields in rows]
         notes.append("the word itself before the phones")
     for place, name in ((0, "before"), (-1, "behind")):
-        if numbers and (width := _width(rows, place, numbers)):
+        if numbers and (width := _width(rows, place, numbers, tones)):
             text = f"numbers {name} the phones"
             rows = _without(rows, place, numbers.__contains__, width, text, notes)
     if _in_nearly_all(rows, lambda _, fields: fields[-1].lower() in _PAUSES):
         rows = _without(rows, -1, lambda f: f.lower() in _PAUSES, 1, "pauses behind phones", notes)
     phones = {field for _, _, fields in rows for field in fields} if notes else written
     if not numbers.isdisjoint(phones):
-        _check_numbers(rows, numbers & phones, phones)
+        _check_numbers(rows, numbers & phones, phones, tones)
     _check_marks(rows, phones)
+    _check_first(rows)
     return rows, notes
 
 
@@ -87,8 +98,12 @@ def _in_nearly_all(rows: Sequence[Row], test: Callable[[str, list[str]], bool]) 
     return misses >= 0
 
 
-def _width(rows: list[Row], place: int, numbers: Collection[str]) -> int:
-    """How many columns of numbers there are at one end of the fields."""
+def _width(rows: list[Row], place: int, numbers: Collection[str], tones: bool) -> int:
+    """How many columns of numbers there are at one end of the fields.
+
+    Args:
+        tones: whether numbers may be tones.
+    """
     ends = []
     for _, _, fields in rows:
         count = 0
@@ -98,7 +113,9 @@ def _width(rows: list[Row], place: int, numbers: Collection[str]) -> int:
         if count:
             ends.append(inner[:count])
     whole = all(field.isdecimal() for end in ends for field in end)
-    if whole and (len(rows) < MIN_LINES or (place == -1 and _are_tones(end[0] for end in ends))):
+    if whole and (
+        len(rows) < MIN_LINES or (tones and place == -1 and _are_tones(end[0] for end in ends))
+    ):
         return 0
     if not ends or len(ends) < (NEARLY_ALL if whole else MOST) * len(rows):
         return 0
@@ -117,7 +134,7 @@ def _are_tones(last: Iterable[str]) -> bool:
     return bool(counts) and single and max(counts.values()) <= MAX_SAME_TONE * counts.total()
 
 
-def _check_numbers(rows: list[Row], numbers: set[str], phones: set[str]) -> None:
+def _check_numbers(rows: list[Row], numbers: set[str], phones: set[str], tones: bool) -> None:
     """Refuse a number that is no phone."""
     found: dict[str, list[tuple[str, str]]] = {}
     first = last = total = 0
@@ -135,7 +152,7 @@ def _check_numbers(rows: list[Row], numbers: set[str], phones: set[str]) -> None
     for number, places in found.items():
         digit = number.isdecimal() and len(number) == 1
         frequent = number.isdecimal() and len({word for _, word in places}) >= MIN_WORDS
-        if not (digit and sampa) and not (frequent and varied):
+        if not tones or (not (digit and sampa) and not (frequent and varied)):
             where, word = places[0]
             raise UserError(
                 f"{where}: word '{word}' has the number {number} among its phones; remove it, or "
@@ -143,8 +160,21 @@ def _check_numbers(rows: list[Row], numbers: set[str], phones: set[str]) -> None
             )
 
 
+def _check_first(rows: list[Row]) -> None:
+    """Refuse phones without spaces between them, and words behind a column of numbers."""
+    counts = Counter(field for _, _, fields in rows for field in set(fields))
+    rare = [row for row in rows if counts[row[2][0]] == 1]
+    if len(rows) >= MIN_LINES_OF_RARE and len(rare) > MAX_RARE_FIRST * len(rows):
+        where, word, fields = rare[0]
+        raise UserError(
+            f"{where}: '{fields[0]}', the first phone of word '{word}', is in no other line, and "
+            "most lines have such a phone; remove a column that is no phone, or write a space "
+            "between phones"
+        )
+
+
 def _check_marks(rows: list[Row], phones: set[str]) -> None:
-    """Refuse pronunciations in brackets, and bracketed words among the phones."""
+    """Refuse pronunciations in brackets, and bracketed words and separators among the phones."""
     wrapped = any(phone[1:] and phone[0] in _WRAPPED for phone in phones)
     pairs = Counter(
         fields[0][0]
@@ -157,7 +187,7 @@ def _check_marks(rows: list[Row], phones: set[str]) -> None:
                 f"{rows[0][0]}: pronunciations are between {mark} and {_WRAPPED[mark]}; remove "
                 "these marks, and write a space between phones"
             )
-    odd = set(filter(_BRACKETED.fullmatch, phones))
+    odd = set(filter(_BRACKETED.fullmatch, phones)) | (_SEPARATORS & phones)
     for where, word, fields in rows if odd else ():
         for field in fields:
             if field in odd and not _BRACKETED.fullmatch(word):

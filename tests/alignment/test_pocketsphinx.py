@@ -13,7 +13,8 @@ from acoustic_kd.alignment.pocketsphinx import (
 from acoustic_kd.corpora import an4
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.fbank import SHIFT_SECONDS
-from acoustic_kd.language.lexicon import CMU_PHONES, SILENCE, Lexicon, read_lexicon
+from acoustic_kd.language.cmu_phones import CMU_PHONES
+from acoustic_kd.language.lexicon import SILENCE, Lexicon, read_lexicon
 from acoustic_kd.settings import POCKETSPHINX_HZ
 from acoustic_kd.system.errors import UserError
 

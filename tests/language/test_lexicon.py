@@ -113,6 +113,9 @@ DIALECTS = {  # of a word, its phones, the place of the pronunciation, a random 
     "Phonetisaurus": lambda w, p, n, x: f"{w}\t{x}.2000\t{' '.join(p)}",
     "G2P": lambda w, p, n, x: f"{w}\t{n + 1}/3\t0.{x}\t{' '.join(p)}",
     "counts": lambda w, p, n, x: f"{w} {x} {' '.join(p)}",
+    "numbers of variants behind": lambda w, p, n, x: f"{w} {' '.join(p)} {n + 1}",
+    "logarithms": lambda w, p, n, x: f"{w} \u2212{x}.5 {' '.join(p)}",
+    "hexadecimal": lambda w, p, n, x: f"{w} 0x{10 + x:x} {' '.join(p)}",
     "weights behind": lambda w, p, n, x: f"{w} {' '.join(p)} -{x},5",
     "HTK": lambda w, p, n, x: f"{w} [{w}] {' '.join(p)} sp" if x else f"{w} {' '.join(p)} sp",
     "decomposed": lambda w, p, n, x: unicodedata.normalize("NFD", f"{w}\u00ad {' '.join(p)}"),
@@ -162,6 +165,13 @@ def test_numbers_that_are_phones(read, text, phones):
         ("a ey 0.5 b 0.2 k\n", ":1: word 'a' has the number 0.5 among its phones"),
         ("a 0.5\nb 0.5 b\n", ":1: word 'a' has the number 0.5 among its phones"),
         ("".join(f"{w} r iy d\n" for w in WORDS) + "a 3 ey\n", ":16: word 'a' has the number 3"),
+        ("".join(f"{w} r iy 1 d\n" for w in WORDS), ":1: word 'a' has the number 1"),  # stress
+        ("a . ey\nb b . iy\n", r":1: word 'a' has \. among its phones"),
+        ("a -> ey\n", ":1: word 'a' has -> among its phones"),
+        (
+            "".join(f"w{n} b{n}aa\n" for n in range(30)),
+            ":1: 'b0aa', the first phone of word 'w0', is in no other line",
+        ),
         ("a ey [noise]\n", r":1: word 'a' has \[noise\] among its phones"),
         ("a /ey/\nb /b iy/\n", ":1: pronunciations are between / and /"),
         ("".join(f"{w}a, b iy\n" for w in WORDS), ":1: word 'aa,' has , in it, as most words have"),
