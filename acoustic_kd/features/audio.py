@@ -26,6 +26,7 @@ from acoustic_kd.system.errors import UserError
 RAW_RATE = 16000  # headerless files are AN4's: big-endian 16-bit samples at 16 kHz
 SEGMENT_SLACK_SECONDS = 0.5  # from the end of a recording to that of a segment, as in Kaldi
 MAX_OVERSHOOT = 4.0  # largest sample of a float file that counts as too loud, not as another scale
+SILENT_DIFFERENCE = 2 / 32768  # of samples that are dither: ±1 in 16 bits
 DESCRIBED_BYTES = 1024
 SKIPPED_FRAMES = 1 << 20  # read at once where a codec cannot seek
 WITHOUT_LENGTH = ("IRCAM", "PAF", "PVF", "XI")
@@ -294,15 +295,16 @@ def read_audio(utterance: Utterance, sample_rate: int) -> np.ndarray:
             what = "has no samples" if whole else f"segment '{utterance.id}' has no samples"
             raise AudioError(f"{path}: {what}; {FETCH}", "no samples")
         (samples,) = sound.blocks(first, stop, stop - first)
-    if samples.min() == samples.max():
-        raise no_sound(path)
+    check_sound(path, float(samples.max()) - float(samples.min()))
     clipped: np.ndarray = np.clip(samples[:, 0], -1.0, 1.0)  # float files may overshoot
     return clipped
 
 
-def no_sound(path: Path) -> AudioError:
-    """The error for a file whose samples are all equal."""
-    return AudioError(f"{path}: no sound, because all samples are equal", "no sound")
+def check_sound(path: Path, difference: float) -> None:
+    """Refuse a file whose samples differ by `difference`, if that is no more than dither."""
+    if 0 <= difference <= SILENT_DIFFERENCE:
+        what = "equal" if difference == 0 else "within ±1 of 16 bits"
+        raise AudioError(f"{path}: no sound, because all samples are {what}", "no sound")
 
 
 def _bounds(utterance: Utterance, frames: int, sample_rate: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from acoustic_kd.features import bandwidth
-from acoustic_kd.features.audio import AudioError, Sound, no_sound, open_sound
+from acoustic_kd.features.audio import AudioError, Sound, check_sound, open_sound
 from acoustic_kd.features.fbank import SHIFT_SECONDS, log_mel
 from acoustic_kd.features.gaps import Gaps
 from acoustic_kd.features.unreadable import converted
@@ -68,7 +68,7 @@ def read_recording(
         gaps: removes digital silence, if it is given.
 
     Raises:
-        AudioError: the file cannot be read or resampled, or all of its samples are equal.
+        AudioError: the file cannot be read or resampled, or has no sound.
     """
     path = Path(path)
     channel = _channel_to_read(path)
@@ -112,8 +112,7 @@ def _mono(sound: Sound, channel: int | None) -> Iterator[np.ndarray]:
         samples = block.mean(1) if channel is None else block[:, channel]
         low, high = min(low, float(samples.min())), max(high, float(samples.max()))
         yield np.clip(samples, -1.0, 1.0)  # float files may overshoot
-    if low == high:
-        raise no_sound(sound.path)
+    check_sound(sound.path, high - low)
 
 
 def _blocks(sound: Sound) -> Iterator[np.ndarray]:

@@ -84,6 +84,7 @@ REFUSALS = [  # (suffixes, how the file is made, options of reading, error, word
     (HEADERS, Path.mkdir, {}, AudioError, ["is no file that can be read"]),
     (HEADERS, os.mkfifo, {}, AudioError, ["is no file that can be read"]),
     (HEADERS, lambda path: write(path, TONE * 0 + 7), {}, AudioError, ["no sound"]),
+    (HEADERS, lambda path: write(path, np.sign(TONE)), {}, AudioError, ["are within ±1"]),
     (HEADERS, write, {"start": 0.5, "end": 0.5}, AudioError, ["segment 'u' has no samples"]),
     (HEADERS, write, {"start": -0.5}, AudioError, ["fix the segment"]),
     ([".wav"], not_finite, {}, AudioError, ["not numbers"]),

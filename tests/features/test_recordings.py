@@ -104,6 +104,11 @@ def writer(*arguments, **options):
         ("a.wav", writer(np.zeros(0)), "shorter than one window"),
         ("a.wav", writer(noise(399)), "shorter than one window"),
         ("a.wav", writer(np.zeros(9000)), "no sound, because all samples are equal"),
+        (
+            "a.wav",
+            writer(np.sign(noise(9000)) / 32768),
+            "no sound, because all samples are within ±1",
+        ),
     ],
 )
 def test_refusals(tmp_path, name, make, message):
