@@ -58,6 +58,22 @@ def check_sound(splits: Splits) -> list[str]:
     return []
 
 
+def said_twice(splits: Splits) -> list[str]:
+    """Notes on utterances of a split that are the same part of the same file."""
+    notes = []
+    for split, utterances in splits.items():
+        first: dict[tuple[str, float | None, float | None], Utterance] = {}
+        pairs = [(first.setdefault((u.audio, u.start, u.end), u), u) for u in utterances]
+        same = [(one, other) for one, other in pairs if one is not other]
+        if same:
+            names = " and ".join(f"'{utterance.id}'" for utterance in same[0])
+            notes.append(
+                f"{split}: {len(same)} utterances are the same sound as another, first {names}: "
+                f"{same[0][0].audio}"
+            )
+    return notes
+
+
 def _shared_sound(splits: Splits) -> Iterator[tuple[_Span, _Span]]:
     """Spans of two splits that overlap; at least one pair of each span that overlaps."""
     recordings: dict[tuple[Path, str], list[_Span]] = defaultdict(list)

@@ -74,7 +74,7 @@ def run(experiment: Experiment) -> None:
     corpus = corpora.load(config.corpus, out / "audio", normaliser(config))
     chosen_splits(config, tuple(corpus.splits))  # likewise
     sound_files.check_exist(corpus.splits)
-    notes = corpus.notes + overlap.check_sound(corpus.splits)
+    notes = corpus.notes + overlap.check_sound(corpus.splits) + overlap.said_twice(corpus.splits)
     notes += map(overlap.shared_speakers_text, overlap.shared_speakers(corpus.splits))
     if not takes_pdfs(config):
         _check_transcribed(corpus.splits)

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.corpora.overlap import check_sound, shared_speakers, shared_speakers_text
+from acoustic_kd.corpora.overlap import (
+    check_sound,
+    said_twice,
+    shared_speakers,
+    shared_speakers_text,
+)
 from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.system.errors import UserError
 
@@ -48,6 +53,12 @@ def test_the_same_sound_in_two_splits_is_refused_unless_models_learn_from_both(
     message = f"'y' of {second} and 'x' of {first}, .*a.wav.* keep each sound in one split"
     with pytest.raises(UserError, match=message):
         check_sound(both)
+
+
+def test_the_same_sound_twice_in_a_split_is_noted(sound):
+    twice = [said("x", sound), said("y", sound, 0.5, 1.0), said("z", sound)]
+    (note,) = said_twice({"train": twice, "test": []})
+    assert note.startswith("train: 1 utterances are the same sound as another, first 'x' and 'z'")
 
 
 def test_what_is_not_the_same_sound(sound):
