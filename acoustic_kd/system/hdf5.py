@@ -21,6 +21,7 @@ import numpy as np
 
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import atomic_path
+from acoustic_kd.system.hdf5_heap import has_endless_heap
 from acoustic_kd.system.parallel import run_behind
 
 VERSION = ("v110", "v110")  # with check sums of HDF5's own records, and not of a newer library
@@ -176,6 +177,7 @@ class Reader:
         self.has_check_sums = True
         self._file = file
         self._size = size
+        self._heaps_end: bool | None = None  # None: not checked yet
 
     def __contains__(self, name: str) -> bool:
         return name in self._file
@@ -204,6 +206,7 @@ class Reader:
             raise self.refuse(f"attribute '{name}' is not one value of type {KINDS[kind]}")
         if stored.get_storage_size() > LARGEST_ATTRIBUTE:
             raise self.refuse(f"attribute '{name}' has more than {LARGEST_ATTRIBUTE} bytes")
+        self._check_heaps(stored.get_type())
         return self._file.attrs[name]
 
     def dataset(self, name: str, kind: str, dimensions: int = 1) -> h5py.Dataset:
@@ -226,8 +229,19 @@ class Reader:
             raise self.refuse(f"'{name}' has {shape} dimensions, not {dimensions}")
         if problem := _storage_problem(data, self._size):
             raise self.refuse(f"'{name}' {problem}")
+        self._check_heaps(data.id.get_type())
         self.has_check_sums &= bool(data.fletcher32)
         return data
+
+    def _check_heaps(self, kind: h5py.h5t.TypeID) -> None:
+        """Refuse text of variable length if HDF5 would read it without end."""
+        if not isinstance(kind, h5py.h5t.TypeStringID) or not kind.is_variable_str():
+            return
+        if self._heaps_end is None:
+            sizes = self._file.id.get_create_plist().get_sizes()
+            self._heaps_end = sizes == (8, 8) and not has_endless_heap(self.path)
+        if not self._heaps_end:
+            raise self.refuse("the heap of its texts is damaged")
 
     def texts(self, name: str) -> list[str]:
         """A dataset [U] of UTF-8 texts, of fixed or variable length."""

@@ -192,6 +192,35 @@ def test_attributes_of_another_form_are_refused(tmp_path, value, message):
         read(path)
 
 
+def read_with_damaged_heap(path, sizes):
+    """The exit status is the number of sizes that are not refused."""
+    resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+    with h5py.File(path, "w") as file:
+        file.attrs["format"] = FORM
+        file["values"] = VALUES
+        file.create_dataset("ids", data=["a"], dtype=h5py.string_dtype())
+    read(path)
+    whole = path.read_bytes()
+    first = whole.index(b"GCOL") + 16
+    objects = {"text": first + 8, "free space": first + 24 + 24 + 8}  # after the format and the id
+    wrong = 0
+    for name, size in sizes:
+        place = objects[name]
+        path.write_bytes(whole[:place] + size.to_bytes(8, "little") + whole[place + 8 :])
+        try:
+            read(path)
+            wrong += 1
+        except UserError as error:
+            wrong += str(error) != f"{path}: the heap of its texts is damaged; write the file again"
+    return wrong
+
+
+def test_a_heap_that_hdf5_would_read_without_end_is_refused(tmp_path):
+    sizes = [("text", 2**64 - 16), ("text", 2**63), ("free space", 0), ("free space", 5000)]
+    arguments = (tmp_path / "file.h5", sizes)
+    assert Program(tmp_path, *arguments, function=read_with_damaged_heap).end() == (0, "")
+
+
 def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"cannot be read \(No such file"):
         read(tmp_path / "none.h5")
