@@ -86,10 +86,9 @@ def train_net(
         run.name, seed, variant.model, variant.train, variant.hard_weight, step.digest, report
     )
     augment = jitter(variant.jitter) if variant.jitter else None
+    accelerator = make_accelerator()  # if that fails, the older net is still there
     with step.run():
-        trainer = Trainer(
-            training, step.directory, frames, None, targets, make_accelerator(), augment
-        )
+        trainer = Trainer(training, step.directory, frames, None, targets, accelerator, augment)
         history = trainer.run()
         model = load_model(step.directory)[0].to(trainer.accelerator.device)
         result = measure(split_frames, model, run, frames, targets)

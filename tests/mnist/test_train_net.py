@@ -17,6 +17,7 @@ from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.targets import encode_in_memory
+from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.steps import Step
 from acoustic_kd.training.model import build_model, load_model
 
@@ -143,8 +144,9 @@ def test_corrections_shift_the_classes_they_name(frames, model, temperature):
 SMALL = Variant(width=8, epochs=1, batch_frames=50)
 
 
-def train(frames, folder: Path, run: VariantRun) -> Step:
-    step = Step(run.name, folder / run.name, {"seed": run.seed, "row": run.variant}, {})
+def train(frames, folder: Path, run: VariantRun, **settings) -> Step:
+    settings |= {"seed": run.seed, "row": run.variant}
+    step = Step(run.name, folder / run.name, settings, {})
     assert train_net.train_net(frames, run, step, None, 100) > 0
     return step
 
@@ -159,6 +161,14 @@ def test_nets_differ_by_seed_and_variant_and_repeat(tmp_path, frames):
     assert len(set(map(weights, first))) == 3
     assert list(map(weights, again)) == list(map(weights, first))
     assert train_net.train_net(frames, runs[0], again[0], None, 1) == 0.0
+
+
+def test_wrong_variables_of_the_environment_leave_the_older_net(tmp_path, frames, monkeypatch):
+    step = train(frames, tmp_path, VariantRun("a", SMALL, None, 1))
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "x")
+    with pytest.raises(UserError, match="Accelerate cannot start"):
+        train(frames, tmp_path, VariantRun("a", SMALL, None, 1), changed=True)
+    assert step.is_current()
 
 
 def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path, frames):
