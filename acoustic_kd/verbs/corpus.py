@@ -129,6 +129,11 @@ def _read_once(path: Path, content: str) -> Lexicon:
 def _lexicon_path(config: Config) -> Path:
     if config.align.lexicon is not None:
         given = Path(config.align.lexicon)
-        named = config.align.lexicon in LEXICONS and not given.is_file()
-        return fetch_file(given.name, corpora.librispeech_dir(config.corpus)) if named else given
+        if given.is_file():
+            return given
+        if config.align.lexicon in LEXICONS:
+            return fetch_file(given.name, corpora.librispeech_dir(config.corpus))
+        raise UserError(  # a pipe could be read only once
+            f"setting 'align.lexicon' is {given}: no such file, and not {' or '.join(LEXICONS)}"
+        )
     return corpora.corpus_lexicon(config.corpus) or bundled_lexicon()
