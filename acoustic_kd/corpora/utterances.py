@@ -17,6 +17,8 @@ EVALUATION_SPLITS = ("dev", "test")
 UNTRANSCRIBED = "untranscribed"  # an optional split: speech to distil on, and nothing else
 MAX_EXCLUDED_SHARE = 0.05  # of a split; more means a wrong path or a broken download
 
+MAX_REASONS = 330  # characters of the reasons in a message, which must fit into one line
+
 COPY_MARK = "#warp"  # in the ids of copies at other vocal tract lengths; in no other id
 
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]")
@@ -151,7 +153,10 @@ def check_excluded(
     total = kept + len(excluded)
     if len(excluded) <= max_share * total:
         return
-    first = "; ".join(f"{exclusion.id}: {exclusion.reason}" for exclusion in excluded[:3])
+    first = f"{excluded[0].id}: {excluded[0].reason}"
+    for exclusion in excluded[1:3]:
+        named = f"{first}; {exclusion.id}: {exclusion.reason}"
+        first = named if len(named) <= MAX_REASONS else f"{first}; also {exclusion.id}"
     raise UserError(
         f"{split}: {len(excluded)} of {total} utterances cannot be used, more than "
         f"{max_share:.0%}; fix the corpus or its path (first: {first})"

@@ -106,3 +106,6 @@ def test_more_than_5_percent_excluded_is_refused():
     check_excluded("train", 95, excluded[:5])
     with pytest.raises(UserError, match=r"6 of 100 .* u0: no audio; u1: no audio; u2: no audio"):
         check_excluded("train", 94, excluded)
+    long = [Exclusion(f"u{number}", "train", "x" * 200) for number in range(6)]
+    with pytest.raises(UserError, match=r"first: u0: x{200}; also u1; also u2\)"):
+        check_excluded("train", 94, long)
