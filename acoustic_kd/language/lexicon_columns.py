@@ -44,7 +44,7 @@ def without_columns(rows: list[Row]) -> tuple[list[Row], list[str]]:
     numbers = {field for field in written if _NUMBER.fullmatch(field)}
     if not all(map(str.isdecimal, numbers)):  # otherwise a syllable
         numbers |= {field for field in written if field.lower() == "nan"}
-    others = written - numbers - set(filter(_BRACKETED.fullmatch, written))
+    others = {f for f in written - numbers if not _BRACKETED.fullmatch(f)}
     tones = not are_cmu_phones(map(str.upper, others))  # English has none
     notes: list[str] = []
     if any(map(_OUTPUT_SYMBOL.fullmatch, written)):
