@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,6 +127,20 @@ def _holder(handle: int) -> str:
     return f" ({holder})" if holder else ""
 
 
+def regular_file(path: str, flags: int) -> int:
+    """An `opener` of `open` that refuses pipes and devices, where reading may never end.
+
+    Raises:
+        OSError: it is one, or cannot be opened.
+    """
+    handle = os.open(path, flags | os.O_NONBLOCK)  # else a pipe waits for its writer
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # Python refuses folders itself
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return handle
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     return check_sum(path, "sha256")
@@ -162,7 +177,7 @@ def size_and_ends_digest(path: Path) -> tuple[int, str] | tuple[()]:
 def check_sum(path: Path, kind: str) -> str:
     """The checksum of a file, md5 or sha256, in hexadecimal: against damage, not attacks."""
     digest = hashlib.new(kind, usedforsecurity=False)
-    with Path(path).open("rb") as file:
+    with open(path, "rb", opener=regular_file) as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
@@ -190,8 +205,8 @@ def read_json(path: Path, kind: Any = Any, what: str = "") -> Any:
 
 
 def _read(path: Path) -> str:
-    with _reading(path):
-        return Path(path).read_text(encoding="utf-8")
+    with _reading(path), open(path, encoding="utf-8", opener=regular_file) as file:
+        return file.read()
 
 
 @contextmanager
@@ -241,7 +256,10 @@ def jsonl_rows(path: Path, kind: Any = Any, what: str = "") -> Iterator[tuple[st
         what: completes "this row is not …" if the type is wrong.
     """
     read = reader(kind)
-    with _reading(path), Path(path).open(encoding="utf-8", newline="\n") as file:
+    with (
+        _reading(path),
+        open(path, encoding="utf-8", newline="\n", opener=regular_file) as file,
+    ):
         for number, line in enumerate(file, start=1):
             where = f"{path}:{number}"
             yield where, _parsed(line, read, what, where)

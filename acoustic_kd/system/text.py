@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import regular_file
 
 BLOCK_BYTES = 1 << 20  # of lines that are decoded together
 _Value = TypeVar("_Value")
@@ -65,7 +66,7 @@ def open_text(path: Path, kind: str = "") -> Iterator[BinaryIO]:
     """
     name = f"{kind} {path}".lstrip()
     try:
-        with Path(path).open("rb") as raw:
+        with open(path, "rb", opener=regular_file) as raw:
             file: io.BufferedReader = raw
             while opener := _starts_with(file, _COMPRESSED):
                 file = io.BufferedReader(opener(file))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from acoustic_kd.system import files as files
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.text import open_text
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 JSON = st.recursive(
@@ -151,6 +152,21 @@ def test_a_file_that_is_not_json_is_named(tmp_path, content, read, message):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=re.escape(message)):
+        read(path)
+
+
+def read_text_of_user(path):
+    with open_text(path) as file:
+        file.read()
+
+
+@pytest.mark.parametrize(
+    "read", [files.read_json, files.read_jsonl, files.file_sha256, read_text_of_user]
+)
+def test_a_pipe_is_not_waited_for(tmp_path, read):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="pipe.*not a regular file"):
         read(path)
 
 
