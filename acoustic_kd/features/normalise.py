@@ -1,15 +1,16 @@
 """Mean and variance normalisation of features, over speakers, utterances or all frames.
 
-What lies between and beside the words may be anything from the noise of a room to digital zeros,
-and its share differs from recording to recording. A voice activity detector keeps it away from the
-speech: frames far below the speaker's loudest one are silence, and do not count in the moments.
+Digital zeros, and the noise of one or two steps of 16 bits that dither and coders put in their
+place, are no sound of a room. Their share differs from recording to recording, and their logarithm
+is far from that of speech. So such frames are silence, and do not count in the moments.
 """
 
 from collections.abc import Callable, Hashable, Iterable
 
 import numpy as np
 
-SILENCE_BELOW = 12.0  # of log energy: 52 dB below the loudest frame; a room is mostly louder
+SILENCE_LEVEL = 7.0  # mean log energy; noise of two steps of 16 bits has 6.8
+SILENCE_BELOW = 12.0  # of log energy, 52 dB: how far below the speaker's loudest frame it also lies
 SILENCE_FLOOR = -2.0  # standard deviations from the mean: the pauses of a quiet room
 UNKNOWN_LEVEL = -np.inf  # of features that may be no log energies: no frame is silence
 
@@ -35,7 +36,7 @@ def silent(frames: np.ndarray, loudest: float) -> np.ndarray:
     Args:
         loudest: the level of the speaker's loudest frame, or UNKNOWN_LEVEL.
     """
-    return np.asarray(level(frames) < loudest - SILENCE_BELOW)
+    return np.asarray(level(frames) < min(SILENCE_LEVEL, loudest - SILENCE_BELOW))
 
 
 class Moments:

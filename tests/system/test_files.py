@@ -116,7 +116,7 @@ def test_sha256_of_a_file(tmp_path):
     assert files.sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_a_pipe_has_no_digest(tmp_path):
     os.mkfifo(tmp_path / "a")
     assert files.size_and_ends_digest(tmp_path / "a") == ()
 
