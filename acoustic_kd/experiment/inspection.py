@@ -5,7 +5,7 @@ from pathlib import Path
 
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.system.files import AGAIN
-from acoustic_kd.system.records import DONE, compare_files, read_record
+from acoustic_kd.system.records import DONE, STARTED, compare_files, read_record
 
 Rows = list[tuple[str, str]]
 # From a folder of shards, its problems, a line each.
@@ -28,6 +28,11 @@ def inspect_experiment(
     problems: list[str] = []
     files = total = steps = 0
     unknown: list[Path] = []
+    for path in sorted(directory.rglob(STARTED)):
+        if not (path.parent / DONE).exists():
+            problems.append(
+                f"{path.parent}: interrupted, or its {DONE} is lost; run {_how(path.parent)} again"
+            )
     for path in sorted(directory.rglob(DONE)):
         steps += 1
         if read_record(path) is None:

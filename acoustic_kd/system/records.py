@@ -15,8 +15,7 @@ from typing import Any, TypedDict
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256, read_json, sha256, write_json
 
-DONE = "done.json"
-RECORDS = ("started.json", DONE)
+STARTED, DONE = RECORDS = ("started.json", "done.json")
 
 
 class _Later(TypedDict, total=False):

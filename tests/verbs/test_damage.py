@@ -158,8 +158,9 @@ def test_inspect_verifies_a_whole_experiment(recipe, command):
         data[len(data) // 2] ^= 4
         path.write_bytes(data)
     (recipe.directory / "senones" / "done.json").write_text("{}")
+    (recipe.directory / "frames" / "done.json").unlink()
     status, _, error = command("inspect", recipe.directory, "--verify")
-    assert status == 2 and error.count("\n") == 4
+    assert status == 2 and error.count("\n") == 5 and "/frames: interrupted, or its done" in error
     assert all(str(path) in error for path in paths) and "senones/done.json: damaged" in error
 
 
