@@ -11,7 +11,8 @@ from acoustic_kd.alignment.segmentation import Segmentation, read_segmentations
 from acoustic_kd.alignment.senones import SenoneInventory, read_inventory
 from acoustic_kd.corpora.utterances import Exclusion, Utterance, check_excluded, read_manifest
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.features.frames import Classes, read_utterances, shard_paths
+from acoustic_kd.features.frame_shard import shard_paths
+from acoustic_kd.features.frames import Classes, read_utterances
 from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon
 from acoustic_kd.system.errors import UserError

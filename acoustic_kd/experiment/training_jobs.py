@@ -24,7 +24,8 @@ from acoustic_kd.experiment.transfer_set import (
     transfer_shards,
 )
 from acoustic_kd.features.fbank import original_id
-from acoustic_kd.features.frames import count_frames, read_frames, shard_paths
+from acoustic_kd.features.frame_shard import shard_paths
+from acoustic_kd.features.frames import count_frames, read_frames
 from acoustic_kd.settings import NEUTRAL, Config, ModelConfig, TrainConfig, shaping_settings
 from acoustic_kd.system.steps import Step
 from acoustic_kd.training.chunks import ShardedData, SoftTargetSource

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from acoustic_kd.corpora.utterances import SPLITS, UNTRANSCRIBED
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.features.frames import count_frames, shard_paths
+from acoustic_kd.features.frame_shard import shard_paths
+from acoustic_kd.features.frames import count_frames
 from acoustic_kd.settings import Config
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.system.errors import UserError

@@ -31,6 +31,14 @@ MOST_CLASSES = (1 << 31) - 1
 ROWS = 1 << 14  # that are checked together
 
 
+def shard_paths(directory: Path) -> list[Path]:
+    """The shards of a store, in order."""
+    paths = sorted(Path(directory).glob("shard-*.h5"))
+    if not paths:
+        raise UserError(f"{directory}: no shards (shard-*.h5) here; run the stage that writes them")
+    return paths
+
+
 def write_frame_shard(
     path: Path,
     ids: list[str],

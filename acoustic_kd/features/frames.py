@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from acoustic_kd.features.frame_shard import FrameShard, open_frames, write_frame_shard
+from acoustic_kd.features.frame_shard import FrameShard, open_frames, shard_paths, write_frame_shard
 from acoustic_kd.system.errors import UserError
 
 NO_TARGET = -1  # target of a frame without a transcript, in memory only
@@ -44,14 +44,6 @@ class FrameSequence:
         if self.targets is None:
             raise ValueError(f"utterance '{self.id}' has no targets")
         return self.targets
-
-
-def shard_paths(directory: Path) -> list[Path]:
-    """The shards of a store, in order."""
-    paths = sorted(Path(directory).glob("shard-*.h5"))
-    if not paths:
-        raise UserError(f"{directory}: no shards (shard-*.h5) here; run the stage that writes them")
-    return paths
 
 
 def write_store(

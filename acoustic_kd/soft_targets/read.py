@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from acoustic_kd.features.frames import Frames, Index, shard_paths
+from acoustic_kd.features.frame_shard import shard_paths
+from acoustic_kd.features.frames import Frames, Index
 from acoustic_kd.soft_targets.encoding import ZERO_CODE, Encoding
 from acoustic_kd.soft_targets.header import Header
 from acoustic_kd.soft_targets.manifest import check_pair, read_entry

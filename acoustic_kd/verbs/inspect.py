@@ -3,10 +3,8 @@
 import argparse
 from pathlib import Path
 
-from acoustic_kd.experiment.inspection import inspect_experiment
 from acoustic_kd.features import frame_shard as frames
-from acoustic_kd.features.frames import shard_paths
-from acoustic_kd.soft_targets import verify as soft_targets
+from acoustic_kd.features.frame_shard import shard_paths
 from acoustic_kd.system.errors import USAGE_ERROR, UserError, print_error
 from acoustic_kd.system.hdf5 import format_of
 from acoustic_kd.system.paths import path_argument
@@ -27,9 +25,12 @@ def inspect(directory: Path, verify: bool) -> tuple[str, Rows, list[str]]:
         A title, the summary as names and values, and the problems, a line each.
     """
     directory = Path(directory)
+    # The imports below load PyTorch, which takes seconds and is not needed for frames.
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder")
     if not any(directory.glob("shard-*")) and any(directory.rglob(DONE)):
+        from acoustic_kd.experiment.inspection import inspect_experiment
+
         rows, problems = inspect_experiment(
             directory, verify, lambda store: inspect(store, True)[2]
         )
@@ -37,6 +38,8 @@ def inspect(directory: Path, verify: bool) -> tuple[str, Rows, list[str]]:
     if _holds_frames(directory):
         rows, problems = examine_frames(shard_paths(directory), verify)
         return f"frames in {directory}", rows, problems
+    from acoustic_kd.soft_targets import verify as soft_targets
+
     shards = soft_targets.all_shards(directory) or shard_paths(directory)
     report = soft_targets.examine(directory, verify)
     rows = report.rows()

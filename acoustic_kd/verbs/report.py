@@ -11,7 +11,8 @@ from acoustic_kd.experiment.models import systems
 from acoustic_kd.experiment.outputs import read_split
 from acoustic_kd.experiment.transfer_set import all_splits, transfer_frames
 from acoustic_kd.experiment.words import normaliser
-from acoustic_kd.features.frames import count_frames, shard_paths
+from acoustic_kd.features.frame_shard import shard_paths
+from acoustic_kd.features.frames import count_frames
 from acoustic_kd.language.text import TextFile
 from acoustic_kd.reports.pages import report_page
 from acoustic_kd.reports.results import (

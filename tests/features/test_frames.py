@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acoustic_kd.features.frame_shard import shard_paths
 from acoustic_kd.features.frames import (
     NO_TARGET,
     Classes,
@@ -14,7 +15,6 @@ from acoustic_kd.features.frames import (
     count_frames,
     read_frames,
     read_utterances,
-    shard_paths,
     write_store,
 )
 from acoustic_kd.system.errors import UserError

@@ -7,7 +7,8 @@ import soft_stores
 import torch
 from safetensors.torch import load_file
 
-from acoustic_kd.features.frames import Classes, Frames, FrameSequence, shard_paths, write_store
+from acoustic_kd.features.frame_shard import shard_paths
+from acoustic_kd.features.frames import Classes, Frames, FrameSequence, write_store
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.targets import encode_in_memory

@@ -24,7 +24,8 @@ from tiny_training import (
     write_shards,
 )
 
-from acoustic_kd.features.frames import read_frames, shard_paths
+from acoustic_kd.features.frame_shard import shard_paths
+from acoustic_kd.features.frames import read_frames
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.system.errors import UserError

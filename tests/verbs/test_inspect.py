@@ -1,5 +1,8 @@
 """`acoustic-kd inspect`: what it prints, and how it says what is wrong."""
 
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -111,3 +114,8 @@ def test_what_is_wrong_with_frames(frame_store, inspect):
         "inventory-a)",
     ]
     assert len(inspect(frame_store)[2]) == len(error) - 2
+
+
+def test_frames_are_inspected_without_the_seconds_that_pytorch_takes():
+    code = "import sys, acoustic_kd.verbs.inspect; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -25,7 +25,8 @@ from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.experiment.aligning_models import find_models
 from acoustic_kd.experiment.models import Recogniser
 from acoustic_kd.features.fbank import SHIFT_SECONDS
-from acoustic_kd.features.frames import read_utterances, shard_paths
+from acoustic_kd.features.frame_shard import shard_paths
+from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.ensemble import log_likelihoods

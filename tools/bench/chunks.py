@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 import bench
-from acoustic_kd.features.frames import Frames, read_frames, shard_paths
+from acoustic_kd.features.frame_shard import shard_paths
+from acoustic_kd.features.frames import Frames, read_frames
 from acoustic_kd.reports.tables import plus_minus
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.system.errors import UserError

@@ -25,7 +25,8 @@ import bench
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.fbank import SHIFT_SECONDS, log_mels
-from acoustic_kd.features.frames import count_frames, shard_paths
+from acoustic_kd.features.frame_shard import shard_paths
+from acoustic_kd.features.frames import count_frames
 from acoustic_kd.settings import WINDOW_SECONDS, FeatureConfig
 
 PASSES, CORES = 5, 2

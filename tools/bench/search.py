@@ -26,7 +26,8 @@ from acoustic_kd.experiment.aligning_models import find_models
 from acoustic_kd.experiment.models import Recogniser
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.features.fbank import SHIFT_SECONDS
-from acoustic_kd.features.frames import read_utterances, shard_paths
+from acoustic_kd.features.frame_shard import shard_paths
+from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.system.files import read_json
 from acoustic_kd.training.ensemble import log_likelihoods

@@ -15,7 +15,8 @@ from acoustic_kd.alignment.segmentation import read_segmentations
 from acoustic_kd.alignment.tree import Statistics, build_tree
 from acoustic_kd.decoding.graph.compile import peak_memory
 from acoustic_kd.features.fbank import SHIFT_SECONDS
-from acoustic_kd.features.frames import read_utterances, shard_paths
+from acoustic_kd.features.frame_shard import shard_paths
+from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.language.lexicon import SILENCE, read_lexicon
 
 COLUMNS = {
