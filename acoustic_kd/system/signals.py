@@ -4,10 +4,13 @@ Most work stops at once. At SIGTERM training finishes its step and saves a check
 """
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+REPEAT_SECONDS = 0.01
 
 
 class Stopped(BaseException):
@@ -25,8 +28,37 @@ class _Handler:
 
     def __call__(self, number: int, frame: Any) -> None:
         first, self.stop_requested = not self.stop_requested, True
-        if first and not self.deferred:
+        if first:
+            self.stop(number, frame)
+
+    def stop(self, number: int, frame: Any) -> None:
+        """Raise `Stopped`, unless it is deferred."""
+        if not self.deferred:
             raise Stopped
+
+
+@contextmanager
+def _not_lost(error: type[BaseException], repeat: Callable[[int, Any], None]) -> Iterator[None]:
+    """Repeat what the handler of a signal raised, if Python drops it.
+
+    Python only prints an exception that is raised in `__del__` or in the callback of a weak
+    reference, so the process would go on.
+    """
+    before = sys.unraisablehook
+
+    def hook(dropped: Any) -> None:
+        if dropped.exc_type is error:
+            signal.signal(signal.SIGALRM, repeat)
+            signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS)
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = before
 
 
 @contextmanager
@@ -38,9 +70,11 @@ def raise_on_sigterm() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _Handler())
+    handler = _Handler()
+    before = signal.signal(signal.SIGTERM, handler)
     try:
-        yield
+        with _not_lost(Stopped, handler.stop):
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -58,10 +92,13 @@ def raise_on_first_ctrl_c() -> Iterator[None]:
 
     main = threading.current_thread() is threading.main_thread()
     # What a shell starts in the background ignores Ctrl-C.
-    if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupted)
-    try:
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
+        return
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        with _not_lost(KeyboardInterrupt, interrupted):
+            yield
     finally:
         if signal.getsignal(signal.SIGINT) is interrupted:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -46,7 +46,7 @@ def try_some(recipe: TinyRecipe, folder, kinds):
 
 
 def test_an_experiment_survives(finished_recipe, tmp_path):
-    kinds = ["kills", "disk", "disk", "together"]
+    kinds = ["kills", "disk", "together"]
     program = Program(
         tmp_path / "program", finished_recipe, tmp_path / "site", kinds, function=try_some
     )

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,26 @@ def test_only_the_first_signal_of_a_kind_raises():
             assert cleaned
         finally:
             signal.signal(number, before)
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "once"),
+    [
+        (signal.SIGTERM, Stopped, raise_on_sigterm),
+        (signal.SIGINT, KeyboardInterrupt, raise_on_first_ctrl_c),
+    ],
+)
+def test_a_signal_in_a_callback_is_not_lost(number, error, once):
+    """There Python would print what the handler raises, and go on."""
+    before = signal.getsignal(number)
+    try:
+        with pytest.raises(error), once():
+            thing = type("Thing", (), {})()
+            _ = weakref.ref(thing, lambda _: [os.kill(os.getpid(), number), time.sleep(0.1)])
+            del thing
+            time.sleep(5)
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_command_that_ends_leaves_ctrl_c_as_it_was():
