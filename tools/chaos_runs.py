@@ -75,7 +75,9 @@ def processes(trial: Trial) -> str:
     if not several and stage == "soft-targets":
         stage = rng.choice(("train", "distill"))
     if several:  # sums over processes have another order
-        trial.site = site = replace(site, contents=trial.known.several[stage])
+        folder, known = f"{STAGES[stage].folder}/", trial.known.several[stage]
+        made = {name: content for name, content in known.items() if name.startswith(folder)}
+        trial.site = site = replace(site, contents=site.contents | made)
     arguments = site.arguments("run", "--stage", stage, "--stop-stage", stage, *several)
     site.restore([stage])
     command = trial.start(arguments, cores=2)
