@@ -182,14 +182,14 @@ def adopt_orphans() -> None:
     LIBC.prctl(SET_SUBREAPER, 1)
 
 
-def descendants(pid: int) -> list[int]:
-    """The living processes below a process."""
+def descendants(pid: int, but: Sequence[int] = ()) -> list[int]:
+    """The living processes below a process, without those of `but` and the processes below them."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             with suppress(OSError):
                 state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-                if state != "Z":
+                if state != "Z" and int(folder.name) not in but:
                     children.setdefault(int(parent), []).append(int(folder.name))
     found = list(children.get(pid, []))
     for child in found:  # grows
@@ -215,8 +215,7 @@ def end_descendants(grace: float = GRACE, but: Sequence[int] = ()) -> list[str]:
         with suppress(ChildProcessError):
             while not but and os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        spared = {pid for one in but for pid in (one, *descendants(one))}
-        left = [pid for pid in descendants(os.getpid()) if pid not in spared]
+        left = descendants(os.getpid(), but)
         if not left:
             return list(killed.values())
         if time.monotonic() > end:
