@@ -6,6 +6,7 @@ records of what shaped them (`stage_settings`), and the list of settings (`acous
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,6 @@ PACKAGED = Path(__file__).with_name("conf")  # settings files that come with the
 POCKETSPHINX_HZ = 16000  # the sample rate of its English model
 WARP_MARGINS_HZ = (80.0, 300.0)  # a warp leaves the band alone this near to its ends
 WINDOW_SECONDS = 0.025  # of a frame
-
-LIBRISPEECH_PARTS = (
-    *("train-clean-5", "dev-clean-2"),  # Mini LibriSpeech
-    *("train-clean-100", "train-clean-360", "train-other-500"),
-    *("dev-clean", "dev-other", "test-clean", "test-other"),
-)
 
 
 # --- ranges -------------------------------------------------------------------------------------
@@ -81,8 +76,8 @@ SHARE = Range(lambda value: 0 < value < 1, "between 0 and 1, both excluded")
 PROBABILITY = Range(lambda value: 0 <= value < 1, "at least 0 and less than 1")
 FACTOR = Range(lambda value: 0 < value <= 1, "greater than 0, at most 1")
 PARTS = Range(
-    lambda names: set(names) <= set(LIBRISPEECH_PARTS),
-    f"names of parts: {', '.join(LIBRISPEECH_PARTS)}",
+    lambda names: all(re.fullmatch(r"[^/\\.][^/\\]*", n) and n.isprintable() for n in names),
+    "names of folders, such as train-clean-100, without / or \\ and not beginning with a dot",
 )
 
 

@@ -6,7 +6,7 @@
 Own recordings may have the same layout: sound in any format of `sound_files.SUFFIXES`, and any
 names, as long as the ids in `*.trans.txt` are the names of the sound files.
 
-A missing part is downloaded. https://www.openslr.org/12, https://www.openslr.org/31
+A part is any folder; a missing one of LibriSpeech's own is downloaded. https://www.openslr.org/12, https://www.openslr.org/31
 """
 
 import re
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.corpora.openslr import fetch_part
+from acoustic_kd.corpora.openslr import PARTS, fetch_part
 from acoustic_kd.corpora.sound_files import SUFFIXES
 from acoustic_kd.corpora.transcripts import pair
 from acoustic_kd.corpora.utterances import (
@@ -46,7 +46,9 @@ def read(config: Any, data_dir: Path) -> Corpus:
     """
     corpus = Corpus(splits={})
     parts = {split: getattr(config, f"{split}_parts") for split in (*SPLITS, UNTRANSCRIBED)}
-    folders = {name: fetch_part(name, data_dir) for names in parts.values() for name in names}
+    # What cannot be downloaded first, so that a wrong name is refused before any download.
+    named = sorted((name for names in parts.values() for name in names), key=PARTS.__contains__)
+    folders = {name: fetch_part(name, data_dir) for name in named}
     for split in SPLITS:
         for name in parts[split]:
             utterances, excluded = _read_part(folders[name], split)

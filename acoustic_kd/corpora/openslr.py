@@ -115,11 +115,23 @@ def fetch_part(name: str, data_dir: Path) -> Path:
 
     An archive DIR/PART.tar.gz is unpacked instead of a download, and stays.
 
+    Args:
+        name: any folder that is there, or one of PARTS.
+
     Raises:
         NotDownloaded: it is missing within `no_downloads`.
     """
     if folder := _find(name, data_dir):
+        if not folder.is_dir():
+            raise UserError(f"{folder}: a file, but a part of LibriSpeech is a folder; move it")
         return folder
+    if name not in PARTS:
+        places = (place for place in (data_dir / ARCHIVE_ROOT, data_dir) if place.is_dir())
+        there = sorted(p.name for place in places for p in place.iterdir() if p.is_dir())
+        raise UserError(
+            f"{data_dir}: no part '{name}' in it; there are {', '.join(there[:20]) or 'no folders'}"
+            f"; parts that can be downloaded: {', '.join(PARTS)}"
+        )
     require_downloads_allowed(name)
     with wait_for_lock(data_dir):
         if folder := _find(name, data_dir):  # another run has downloaded it meanwhile

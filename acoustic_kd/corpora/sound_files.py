@@ -9,7 +9,10 @@ from acoustic_kd.kaldi.archives import archive_of
 from acoustic_kd.system.errors import UserError
 
 # Of the formats that libsndfile reads, in order of preference; `.raw` is AN4's.
-SUFFIXES = (".flac", ".wav", ".sph", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".raw")
+SUFFIXES = (
+    *(".flac", ".wav", ".sph", ".nist", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc"),
+    *(".au", ".snd", ".caf", ".w64", ".rf64", ".raw"),
+)
 MAX_MISSING_SHARE = 0.5  # of a split; more means wrong paths, fewer are left out by later stages
 _PLACE = re.compile(r".*:\d+(\[[^\[\]]*\])?")
 _WINDOWS = re.compile(r"(^|/)[A-Za-z]:/|\\")

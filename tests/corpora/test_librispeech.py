@@ -16,7 +16,7 @@ from acoustic_kd.corpora import librispeech, openslr
 from acoustic_kd.corpora.load import data_dir, load
 from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.features.audio import read_audio
-from acoustic_kd.settings import LIBRISPEECH_PARTS, CorpusConfig, load_config
+from acoustic_kd.settings import CorpusConfig, load_config
 from acoustic_kd.system import download
 from acoustic_kd.system.errors import UserError
 
@@ -100,6 +100,41 @@ def test_a_part_without_speech_is_refused(tmp_path, below):
     (part / below).mkdir(parents=True)
     with pytest.raises(UserError, match=f"^{part}: no speech in it; expected .*NNNN.flac; delete"):
         load(config(tmp_path), tmp_path)
+
+
+def test_any_folder_is_a_part(small):
+    write_part(small / "LibriSpeech", "train-clean-5-more", [20])
+    write_part(small, "dev rest.é", [30])
+    parts = {"train_parts": ("train-clean-5", "train-clean-5-more"), "dev_parts": ("dev rest.é",)}
+    splits = load(config(small, **parts), small).splits
+    assert "20" in speakers(splits["train"] + splits["test"]) and speakers(splits["dev"]) == {"30"}
+    load_config(None, ["corpus.train_parts=[train-clean-5-more,dev rest.é]"])
+
+
+def test_a_part_that_is_nowhere_is_named_before_any_download(small):
+    write_part(small, "mine", [20])
+    parts = {"train_parts": ("train-clean-100", "train-clean-5"), "dev_parts": ("train-clean-50",)}
+    with pytest.raises(UserError) as caught:
+        load(config(small, **parts), small)
+    assert str(caught.value) == (
+        f"{small}: no part 'train-clean-50' in it; there are LibriSpeech, mine, train-clean-5; "
+        f"parts that can be downloaded: {', '.join(openslr.PARTS)}"
+    )
+    (small / "train-clean-100").touch()
+    with pytest.raises(
+        UserError, match="^.*/train-clean-100: a file, but a part of LibriSpeech is"
+    ):
+        load(config(small, train_parts=("train-clean-100",)), small)
+
+
+@pytest.mark.parametrize("suffix", ["nist", "caf", "w64", "rf64", "aifc", "snd", "oga"])
+def test_every_format_of_sound_is_found(tmp_path, suffix):
+    place = tmp_path / "train-clean-5/anna/1"
+    place.mkdir(parents=True)
+    (place / f"a.{suffix}").touch()
+    (place / "1.trans.txt").write_text("a GO\n")
+    (utterance,) = librispeech.read(config(tmp_path), tmp_path).splits["train"]
+    assert utterance.audio == str(place / f"a.{suffix}")
 
 
 @pytest.mark.parametrize("names", ["{0}-{1}.wav", "{0}-{1}.WAV", "{0}_{1}.Opus", "x{1}.mp3"])
@@ -266,7 +301,8 @@ def test_the_folder_for_downloads(tmp_path, monkeypatch):
 
 def test_every_part_can_be_asked_for(monkeypatch):
     monkeypatch.undo()
-    assert sorted(openslr.PARTS) == sorted(LIBRISPEECH_PARTS)
+    for part in openslr.PARTS:
+        assert load_config(None, [f"corpus.train_parts={part}"]).corpus.train_parts == (part,)
     sums = [part.expected for part in openslr.PARTS.values()]
     assert all(len(s.value) == {"md5": 32, "sha256": 64}[s.kind] for s in sums)
     assert {part.resource for part in openslr.PARTS.values()} == {12, 31}
