@@ -118,12 +118,12 @@ def group(settings: type, *stages: str) -> Any:
 class CorpusConfig:
     """The speech and its splits (docs/corpora.md)."""
 
-    name: Literal["demo", "an4", "librispeech", "kaldi_dir", "kaldi_feats", "lhotse"] = setting(
-        "demo", "The corpus."
-    )
+    name: Literal[
+        "demo", "an4", "librispeech", "kaldi_dir", "kaldi_feats", "lhotse", "manifest"
+    ] = setting("demo", "The corpus.")
     data_dir: str | None = setting(
-        None, "The folder of the corpus, by default $ACOUSTIC_KD_DATA; --data-dir sets it. "
-        "LibriSpeech is downloaded to it.",
+        None, "The folder of the corpus, or its manifest, by default $ACOUSTIC_KD_DATA; "
+        "--data-dir sets it. LibriSpeech is downloaded to it.",
         path=True,
     )
     test_share: float = setting(

@@ -1,19 +1,32 @@
 """The user's own corpus as manifests of lhotse, which are read without lhotse.
 
-    DIR/{train,dev,test}/*recordings*.jsonl.gz     sound files and their lengths
+    DIR/{train,dev,test}/*cuts*.jsonl.gz           cuts with their recordings and supervisions, or
+                         *recordings*.jsonl.gz     sound files and their lengths
                          *supervisions*.jsonl.gz   speaker, text, beginning and length
     DIR/untranscribed/                             the same files; no text is read (may be absent)
 
-One file of each kind, .jsonl.gz or .jsonl. An absent dev or test is split off by speaker. A
-relative path of a sound file starts at DIR, or else at the working directory.
+One file of each kind, .jsonl.gz or .jsonl. Instead of the folder of a split, DIR may have files
+with its name as a word in theirs, such as librispeech_cuts_train-clean-100.jsonl.gz. An absent dev
+or test is split off by speaker. A relative path of a sound file starts at DIR, or else at the
+working directory.
+
+An utterance is a supervision: it has the same id and the same sound with cuts and without.
 """
 
-import json
-import re
-from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from acoustic_kd.corpora.manifest import (
+    Kinds,
+    Spoken,
+    add,
+    check,
+    files,
+    note_unread,
+    rows,
+    utterance,
+)
 from acoustic_kd.corpora.sound_files import locate
 from acoustic_kd.corpora.utterances import (
     SPLITS,
@@ -21,22 +34,19 @@ from acoustic_kd.corpora.utterances import (
     Corpus,
     Exclusion,
     Normalise,
-    Utterance,
     normalise_text,
-    unread_note,
 )
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.text import read_lines, unique
+from acoustic_kd.system.text import unique
 
-_NUMBER = (int, float)
-_RECORDING = {"id": str, "sources": list, "duration": _NUMBER}
-_SUPERVISION = {
-    **{"id": str, "recording_id": str, "start": _NUMBER, "duration": _NUMBER},
-    **{"text": (str, type(None)), "speaker": (str, int, type(None))},  # may be absent
-}
-_MAX_SECONDS = 1e9  # larger numbers are errors, and integers may be too large for floats
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_HALF_SAMPLE_SECONDS = 0.5 / 16000  # lengths are rounded
+_MAX_OUTSIDE_SECONDS = 0.1  # of a supervision, outside its cut; more might be a word
+_KINDS = ("cuts", "recordings", "supervisions")
+
+_NONE = type(None)
+_CUT_ID: Kinds = {"id": (str,)}
+_RECORDING: Kinds = _CUT_ID | {"sources": (list,), "duration": (int, float)}
+_PART: Kinds = _CUT_ID | {"start": (int, float), "duration": (int, float)}
+_SUPERVISION: Kinds = _PART | {"text": (str, _NONE), "speaker": (str, int, _NONE)}
 
 
 def read(data_dir: Path, normalise: Normalise = normalise_text) -> Corpus:
@@ -45,96 +55,104 @@ def read(data_dir: Path, normalise: Normalise = normalise_text) -> Corpus:
     Args:
         normalise: for the transcripts.
     """
-    root = Path(data_dir).absolute()
-    corpus = Corpus(splits={})
+    root, corpus = Path(data_dir).absolute(), Corpus(splits={})
     for split in (*SPLITS, UNTRANSCRIBED):
-        if split != "train" and not (root / split).is_dir():
+        cuts, recordings, supervisions = found = [_manifests(root, split, kind) for kind in _KINDS]
+        if split != "train" and not any(found) and not (root / split).is_dir():
             continue
-        recordings = _recordings(_manifest(root / split, "recordings"), root)
-        utterances = corpus.splits[split] = []
-        rows = _rows(_manifest(root / split, "supervisions"), _SUPERVISION)
-        used = set()
-        for where, key, row in unique(rows):
-            used.add(row["recording_id"])
-            text = None if split == UNTRANSCRIBED else normalise(row.get("text") or "")
-            if text == "":
-                corpus.excluded.append(Exclusion(key, split, f"{where}: no words"))
-            else:
-                utterances.append(_utterance(where, row, recordings, text))
-        if unused := [key for key in recordings if key not in used]:
-            corpus.notes.append(
-                f"{split}: {len(unused)} recordings have no supervision, first '{unused[0]}'"
-            )
-    known = (*SPLITS, UNTRANSCRIBED)
-    folders = {path.parent.name for path in root.glob("*/*supervisions*.jsonl*")}
-    if unread := sorted(folders.difference(known)):
-        corpus.notes.append(unread_note(root, unread))
+        for kind, paths in zip(_KINDS, found, strict=True):
+            if not (paths or cuts or kind == "cuts"):
+                raise UserError(
+                    f"{root / split}: expected one manifest *{kind}*.jsonl.gz in it, or one of cuts"
+                )
+        if cuts and (others := [path.name for path in recordings + supervisions]):
+            corpus.notes.append(f"{split}: {cuts[0].name} is read, and not {', '.join(others)}")
+        if cuts:
+            spoken = _from_cuts(root, split, cuts, corpus)
+        else:
+            spoken = _from_recordings(root, split, recordings, supervisions, corpus)
+        add(corpus, split, spoken, normalise)
+    there = [(*files(root, kind), *root.glob(f"*/*{kind}*.jsonl*")) for kind in _KINDS]
+    note_unread(corpus, root, chain.from_iterable(there))
     return corpus
 
 
-def _manifest(folder: Path, kind: str) -> Path:
-    """The only manifest of a kind in a folder."""
-    paths = sorted(folder.glob(f"*{kind}*.jsonl")) + sorted(folder.glob(f"*{kind}*.jsonl.gz"))
-    if len(paths) != 1:
-        several = f", not {paths[0].name} and {paths[1].name}" if paths else ""
-        raise UserError(f"{folder}: expected one manifest *{kind}*.jsonl.gz in it{several}")
-    return paths[0]
+def _manifests(root: Path, split: str, kind: str) -> list[Path]:
+    """The manifests of a kind: one in the folder of the split, or those with its name beside it."""
+    inside = files(root / split, kind)
+    paths = inside + files(root, kind, split)
+    if inside and len(paths) > 1:
+        raise UserError(
+            f"{root / split}: expected one manifest *{kind}*.jsonl.gz in it, not {paths[0].name} "
+            f"and {paths[1].name}"
+        )
+    return paths
 
 
-def _rows(path: Path, needed: dict[str, Any]) -> Iterator[tuple[str, str, dict]]:
-    """("PATH:LINE", id, row) of each line, which has the keys and types that are `needed`."""
-    for where, line in read_lines(path):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise UserError(f"{where}: not valid JSON") from None
-        # Half of a pair of escapes such as "\ud800".
-        if half := _SURROGATE.search(json.dumps(row, ensure_ascii=False)):
-            raise UserError(
-                f"{where}: not text: half of a character, \\u{ord(half[0]):04x}; write the "
-                "manifest again"
-            )
-        for key, kind in needed.items():
-            value = row.get(key) if isinstance(row, dict) else ...
-            # A NaN is not within bounds either.
-            if not isinstance(value, kind) or (kind is _NUMBER and not abs(value) < _MAX_SECONDS):
-                raise UserError(f"{where}: '{key}' is missing or of a wrong type")
-        yield where, row["id"], row
+def _from_recordings(
+    root: Path, split: str, recordings: list[Path], supervisions: list[Path], corpus: Corpus
+) -> Spoken:
+    found = unique((where, row["id"], row) for where, row in rows(recordings, _RECORDING))
+    sounds = {key: _sound(where, row, root) for where, key, row in found}
+    unused = dict.fromkeys(sounds)
+    for where, row in rows(supervisions, _SUPERVISION | {"recording_id": (str,)}):
+        if (name := row["recording_id"]) not in sounds:
+            raise UserError(f"{where}: recording '{name}' is in no recordings manifest")
+        unused.pop(name, None)
+        audio, length = sounds[name]
+        start, duration = row["start"], row["duration"]
+        yield where, utterance(where, row["id"], row, audio, start, duration, length)
+    _note_unused(corpus, split, "recordings", list(unused))
 
 
-def _recordings(path: Path, root: Path) -> dict[str, tuple[str, float]]:
-    """Sound file and length in seconds of each recording."""
-    recordings = {}
-    for where, key, row in unique(_rows(path, _RECORDING)):
-        source = row["sources"][0] if len(row["sources"]) == 1 else None
-        if not isinstance(source, dict) or source.get("type") != "file":
-            raise UserError(
-                f"{where}: expected one source of type 'file'; save the sound to a file"
-            )
-        if row.get("transforms"):
-            raise UserError(f"{where}: transforms are not supported; save the transformed sound")
-        if not isinstance(source.get("source"), str):
-            raise UserError(f"{where}: the source has no path; add it")
-        recordings[key] = locate(where, source["source"], root), float(row["duration"])
-    return recordings
+def _from_cuts(root: Path, split: str, cuts: list[Path], corpus: Corpus) -> Spoken:
+    """A supervision is clipped at the ends of its cut, or left out if that may cost a word."""
+    unused = []
+    found = ((where, row["id"], row) for where, row in rows(cuts, _CUT_ID))
+    for where, cut_id, cut in unique(found):
+        if (kind := cut.get("type", "MonoCut")) not in ("MonoCut", "Cut"):  # Cut: its earlier name
+            how = "save its sound with CutSet.save_audios"
+            raise UserError(f"{where}: '{cut_id}' is a {kind}, and only MonoCuts are read; {how}")
+        if cut.get("recording") is None:
+            how = "make cuts of recordings, not of features"
+            raise UserError(f"{where}: cut '{cut_id}' has no recording; {how}")
+        check(where, cut, _PART | {"supervisions": (list,)})
+        check(where, cut["recording"], _RECORDING)
+        audio, length = _sound(where, cut["recording"], root)
+        parts = cut["supervisions"]
+        if not parts and split == UNTRANSCRIBED:
+            parts = [cut | {"start": 0.0}]
+        unused += [] if parts else [cut_id]
+        for part in parts:
+            check(where, part, _SUPERVISION)
+            start, key = max(part["start"], 0.0), part["id"]
+            duration = min(part["start"] + part["duration"], cut["duration"]) - start
+            outside = part["duration"] - duration
+            if outside > _MAX_OUTSIDE_SECONDS and split != UNTRANSCRIBED:
+                reason = f"{where}: {outside:.2f} s of it are outside its cut"
+                corpus.excluded.append(Exclusion(key, split, reason))
+                continue
+            start = round(cut["start"] + start, 8)  # as lhotse
+            yield where, utterance(where, key, part, audio, start, duration, length)
+    _note_unused(corpus, split, "cuts", unused)
 
 
-def _utterance(where: str, row: dict, recordings: dict, text: str | None) -> Utterance:
-    if row["recording_id"] not in recordings:
-        raise UserError(f"{where}: recording '{row['recording_id']}' is in no recordings manifest")
-    audio, length = recordings[row["recording_id"]]
-    start, end = float(row["start"]), float(row["start"]) + float(row["duration"])
-    if not 0 <= start < end:
-        raise UserError(f"{where}: segment from {start} to {end} s has no sound in it")
-    if abs(end - length) <= _HALF_SAMPLE_SECONDS:  # to the last sample, which must be there
-        end = length + _HALF_SAMPLE_SECONDS
-    return Utterance(
-        id=row["id"],
-        speaker=row["id"] if row.get("speaker") in (None, "") else str(row["speaker"]),
-        audio=audio,
-        text=text,
-        start=start or None,
-        end=end,
-    )
+def _note_unused(corpus: Corpus, split: str, what: str, unused: list[str]) -> None:
+    if unused:
+        corpus.notes.append(
+            f"{split}: {len(unused)} {what} have no supervision, first '{unused[0]}'"
+        )
+
+
+def _sound(where: str, row: Any, root: Path) -> tuple[str, float]:
+    """Sound file and length in seconds of a recording."""
+    source = row["sources"][0] if len(row["sources"]) == 1 else None
+    if not isinstance(source, dict) or source.get("type") != "file":
+        raise UserError(f"{where}: expected one source of type 'file'; save the sound to a file")
+    if row.get("transforms"):
+        raise UserError(f"{where}: transforms are not supported; save the transformed sound")
+    if not isinstance(source.get("source"), str):
+        raise UserError(f"{where}: the source has no path; add it")
+    if isinstance(channels := source.get("channels"), list) and len(channels) > 1:
+        raise UserError(f"{where}: {len(channels)} channels; save each to a file of its own")
+    return locate(where, source["source"], root), row["duration"]

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.corpora import an4, demo, kaldi_dir, lhotse, librispeech
+from acoustic_kd.corpora import an4, demo, kaldi_dir, lhotse, librispeech, manifest
 from acoustic_kd.corpora.utterances import (
     SPLITS,
     UNTRANSCRIBED,
@@ -40,6 +40,7 @@ class Reader:
         synthesised: whether `read` writes audio to the folder instead of reading a corpus there.
         downloads: where the corpus is downloaded to if no folder is given; None: it is not.
         lexicon: folder → the pronouncing lexicon that comes with the corpus.
+        file: whether one file may be read instead of a folder.
         listing: what lists utterances in a Kaldi data directory of the same kind: sound files, or
             features.
     """
@@ -48,6 +49,7 @@ class Reader:
     synthesised: bool = False
     downloads: Path | None = None
     lexicon: Callable[[Path], Path] | None = None
+    file: bool = False
     listing: str = kaldi_dir.SOUND
 
 
@@ -64,6 +66,9 @@ CORPORA = {
         lambda config, folder, normalise: librispeech.read(config, folder),
         downloads=librispeech.DOWNLOADS,
     ),
+    "manifest": Reader(
+        lambda config, folder, normalise: manifest.read(folder, normalise), file=True
+    ),
 }
 
 
@@ -74,7 +79,7 @@ def _reader(config: Any) -> Reader:
 
 
 def data_dir(config: Any) -> Path | None:
-    """The folder that a corpus is read from, or downloaded to; None where it is synthesised.
+    """Where a corpus is read from, a folder or a file, or downloaded to; None: synthesised.
 
     It is `config.data_dir`, else $ACOUSTIC_KD_DATA, else the corpus's own folder for downloads.
     """
@@ -92,9 +97,11 @@ def data_dir(config: Any) -> Path | None:
     folder = Path(given).expanduser().resolve()
     if not is_text(str(folder)):
         raise UserError(f"{folder}: the name of this folder is not UTF-8; rename it")
-    if not folder.is_dir():
+    if not folder.is_dir() and not (reader.file and folder.is_file()):
+        kind = "file or folder" if reader.file else "folder"
         how = "; make it, to download the corpus to it" if reader.downloads else ""
-        raise UserError(f"{folder}: no such folder; corpus '{config.name}' is read from it{how}")
+        what = f"no such {kind}; corpus '{config.name}' is read from it"
+        raise UserError(f"{folder}: {what}{how}")
     return folder
 
 
@@ -179,7 +186,9 @@ def load(config: Any, out_dir: Path, normalise: Normalise | None = None) -> Corp
         if split not in corpus.splits:
             train, split_off = _split_off(split, corpus.splits["train"], config)
             corpus.splits |= {"train": train, split: split_off}
-            corpus.notes.append(f"{split}: split off train, by speaker")
+            alone = all(utterance.speaker == utterance.id for utterance in train)
+            how = "utterance, because no speakers are given" if alone else "speaker"
+            corpus.notes.append(f"{split}: split off train, by {how}")
     if config.untranscribed_share:
         share, alternative = config.untranscribed_share, "corpus.untranscribed_share=0"
         train, moved = split_by_speaker(corpus.splits["train"], share, config.seed, alternative)

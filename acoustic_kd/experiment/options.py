@@ -27,7 +27,8 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
         "--data-dir",
         type=path_argument,
         metavar="DIR",
-        help="folder of the corpus (default: $ACOUSTIC_KD_DATA); LibriSpeech is downloaded to it",
+        help="folder of the corpus, or its manifest (default: $ACOUSTIC_KD_DATA); LibriSpeech is "
+        "downloaded to it",
     )
     parser.add_argument(
         "overrides",

@@ -93,6 +93,16 @@ def test_dev_is_split_off_or_that_of_the_corpus_and_splits_are_sorted():
     assert load_fake(GIVEN) == GIVEN
 
 
+@pytest.mark.parametrize(
+    ("alone", "how"), [(False, "speaker"), (True, "utterance, because no speakers are given")]
+)
+def test_a_note_says_what_is_split_off(monkeypatch, alone, how):
+    spoken = [replace(u, speaker=u.id) for u in TEN_SPEAKERS] if alone else TEN_SPEAKERS
+    monkeypatch.setitem(CORPORA, "fake", Reader(lambda *_: Corpus({"train": list(spoken)})))
+    notes = load(CONFIG, Path()).notes
+    assert notes == [f"{split}: split off train, by {how}" for split in ("test", "dev")]
+
+
 @given(share=st.floats(0.01, 0.99), seed=st.integers(0, 9))
 def test_transcripts_are_taken_away_by_speaker_after_dev_is_split_off(share, seed):
     given = {"train": TEN_SPEAKERS, "test": [utterance(100, "t")]}
@@ -137,6 +147,8 @@ def test_a_folder_of_speech_without_transcripts_is_added(tmp_path):
         ({}, {"data_dir": None}, "give --data-dir DIR or set ACOUSTIC_KD_DATA"),
         ({}, {"data_dir": "/no\udcff"}, "/no.*: the name of this folder is not UTF-8; rename it"),
         ({}, {"name": "an4", "data_dir": "/nowhere"}, "/nowhere: no such folder"),
+        ({}, {"name": "an4", "data_dir": __file__}, "test_load.py: no such folder; corpus 'an4'"),
+        ({}, {"name": "manifest", "data_dir": "/nowhere"}, "/nowhere: no such file or folder"),
     ],
 )
 def test_refusals(monkeypatch, splits, settings, message):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,9 +12,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.corpora import an4, kaldi_dir, lhotse, librispeech
+from acoustic_kd.corpora import an4, kaldi_dir, lhotse, librispeech, manifest
 from acoustic_kd.corpora.load import load
-from acoustic_kd.corpora.utterances import Exclusion, Utterance
+from acoustic_kd.corpora.utterances import Exclusion, Utterance, check_ids
 from acoustic_kd.features.audio import AudioError, read_audio
 from acoustic_kd.settings import CorpusConfig
 from acoustic_kd.system.errors import UserError
@@ -27,6 +28,14 @@ SUPERVISION = {
     **{"id": "anna-1-0000", "text": "hello  there", "speaker": "anna"},
 }
 BEN = {"id": "ben-1-0000", "text": "go's on", "speaker": "ben"}
+CUT = {
+    **{"id": "anna-1-0000-7", "start": 0.0, "duration": 2.0, "channel": 0, "type": "MonoCut"},
+    **{"supervisions": [SUPERVISION], "recording": RECORDING, "custom": {"snr": 3}},
+}
+BENS_CUT = CUT | {"id": "ben-1-0000-8", "supervisions": [SUPERVISION | BEN]}
+CUTS = "train/x_cuts.jsonl"
+ROW = {"audio_filepath": "audio/r.flac", "text": "hello  there", "speaker": "anna"}
+BENS_ROW = {"text": "go's on", "speaker": "ben", "duration": 2.0, "offset": 1}
 RECORDINGS, SUPERVISIONS = "train/x_recordings_train.jsonl.gz", "train/supervisions.jsonl"
 
 
@@ -59,6 +68,10 @@ FILES = {
         RECORDINGS: rows(RECORDING),
         SUPERVISIONS: rows(SUPERVISION, SUPERVISION | BEN),
     },
+    "lhotse cuts": {CUTS: rows(CUT, BENS_CUT)},
+    "manifest": {
+        "train.jsonl": rows(ROW | {"id": "anna-1-0000"}, ROW | BENS_ROW | {"id": "ben-1-0000"}),
+    },
     "librispeech": {
         "train-clean-5/anna/1/anna-1.trans.txt": "anna-1-0000 HELLO  there\n",
         "train-clean-5/ben/1/ben-1.trans.txt": "ben-1-0000 GO'S ON \n",
@@ -74,6 +87,8 @@ READERS = {
     "kaldi_dir": kaldi_dir.read,
     "kaldi_feats": partial(kaldi_dir.read, listing=kaldi_dir.FEATURES),
     "lhotse": lhotse.read,
+    "lhotse cuts": lhotse.read,
+    "manifest": manifest.read,
     "librispeech": partial(librispeech.read, CorpusConfig(name="librispeech")),
 }
 ALL_FILES = [(name, file) for name, files in FILES.items() for file in files]
@@ -143,6 +158,8 @@ MISSING = {
     "kaldi_dir": "no such file; expected Kaldi data directories",
     "kaldi_feats": "no such file; expected Kaldi data directories",
     "lhotse": r"expected one manifest \*",
+    "lhotse cuts": r"expected one manifest \*recordings\*.jsonl.gz in it, or one of cuts$",
+    "manifest": r"no manifest in it; expected .*/train.jsonl$",
 }
 
 
@@ -150,7 +167,7 @@ MISSING = {
 def test_a_missing_file(write, name, file):
     root = write(name)
     (root / file).unlink()
-    path = root / file if name != "lhotse" else (root / file).parent
+    path = root / file if name in ("an4", "kaldi_dir", "kaldi_feats") else (root / file).parent
     refuse(name, root, f"^{path}: {MISSING[name]}")
 
 
@@ -193,6 +210,38 @@ FIRST = [
     ("lhotse", SUPERVISIONS, ["{", "[" * 100_000, '{"id": "a",}'], "not valid JSON"),
     ("lhotse", SUPERVISIONS, changed(SUPERVISION, {"text": "OV\ud800EN"}, {"id": "\udfff"}),
      r"not text: half of a character, \\ud"),
+    ("lhotse", RECORDINGS,
+     changed(RECORDING, {"sources": [{"type": "file", "channels": [0, 1], "source": "r.flac"}]}),
+     "2 channels; save each to a file of its own"),
+    ("lhotse cuts", CUTS, changed(CUT, {"type": "MixedCut", "tracks": []}, {"type": "MultiCut"}),
+     "'anna-1-0000-7' is a M.*Cut, and only MonoCuts are read; save its sound with CutSet.save_"),
+    ("lhotse cuts", CUTS, [rows({"type": "PaddingCut", "id": "p", "duration": 1.0})],
+     "'p' is a PaddingCut, and"),
+    ("lhotse cuts", CUTS, changed(CUT, {"recording": None}),
+     "cut 'anna-1-0000-7' has no recording; make cuts of recordings, not of features"),
+    ("lhotse cuts", CUTS, changed(CUT, {"recording": RECORDING | {"sources": [{"type": "shar"}]}}),
+     "expected one source of type 'file'"),
+    ("lhotse cuts", CUTS, changed(CUT, {"recording": RECORDING | {"transforms": [{}]}}),
+     "transforms are not supported"),
+    ("lhotse cuts", CUTS, changed(CUT, {"recording": {}}, {"recording": []}), "'id' is missing or"),
+    ("lhotse cuts", CUTS, changed(CUT, {"supervisions": {}}), "'supervisions' is missing or of a"),
+    ("lhotse cuts", CUTS, changed(CUT, {"supervisions": [3]}), "'id' is missing or of a"),
+    ("lhotse cuts", CUTS, changed(CUT, {"start": -1.0}), "segment from "),
+    ("lhotse cuts", CUTS, ["[]", "7", "null"], "'id' is missing or of a wrong type"),
+    ("manifest", "train.jsonl", changed(ROW, {"audio_filepath": ["a"]}, {"audio_filepath": None}),
+     "'audio_filepath' is missing or of a wrong type"),
+    ("manifest", "train.jsonl", ["{}", "[]", "1"], "'audio_filepath' is missing"),
+    ("manifest", "train.jsonl", changed(ROW, {"text": None}, {"text": 7}), "'text' is missing or"),
+    ("manifest", "train.jsonl", [rows({"audio_filepath": "a.wav"})], "'text' is missing or"),
+    ("manifest", "train.jsonl", changed(ROW, {"speaker": 1.5}, {"speaker": True}), "'speaker' is"),
+    ("manifest", "train.jsonl",
+     changed(ROW, {"offset": "1"}, {"offset": float("nan")}, {"offset": 10**400}), "'offset' is"),
+    ("manifest", "train.jsonl", changed(ROW, {"offset": -1}, {"duration": 0}, {"duration": -2.5}),
+     "segment from .* s has no sound in it"),
+    ("manifest", "train.jsonl", changed(ROW, {"text": "\udc80"}), r"not text: half of a character"),
+    ("manifest", "train.jsonl", ["[\n{}]", "{", "["], "not valid JSON; write one object a line"),
+    ("manifest", "train.jsonl", changed(ROW, {"audio_filepath": "a\0"}), "the path has the charac"),
+    ("manifest", "untranscribed.json.gz", ["{}"], "'audio_filepath' is missing"),
 ]  # fmt: skip
 
 
@@ -220,6 +269,10 @@ def test_a_malformed_first_line(write, name, file, text, message):
         ("kaldi_dir", "untranscribed", "", "untranscribed/wav.scp: no such file; list the speech"),
         ("lhotse", "train/recordings.jsonl", "",
          "not recordings.jsonl and x_recordings_train.jsonl.gz"),
+        ("lhotse cuts", "cuts_train-clean-5.jsonl", "",
+         "train: expected one manifest .cuts.* not x_cuts.jsonl and cuts_train-clean-5.jsonl"),
+        ("lhotse cuts", "test/cuts_of_no_use.txt", "",
+         "test: expected one manifest .recordings.*.jsonl.gz in it, or one of cuts"),
     ],
 )  # fmt: skip
 def test_a_file_that_does_not_fit_the_others(write, name, file, text, message):
@@ -422,3 +475,182 @@ def test_lhotse_splits_are_folders(write):
     assert list(splits) == ["train", "test", "untranscribed"]
     assert [(u.id, u.text) for u in splits["test"]] == [("test", "HELLO THERE")]
     assert [(u.id, u.text) for u in splits["untranscribed"]] == [("untranscribed", None)]
+
+
+def test_lhotse_cuts_give_the_utterances_of_their_supervisions(write):
+    """Whether a cut is a whole recording, some of it, or one supervision."""
+    parts = [
+        SUPERVISION | {"id": "a", "start": 0.25, "duration": 0.5},
+        SUPERVISION | {"id": "b", "start": 0.75, "duration": 1.25, "speaker": None},
+    ]
+    expected = lhotse.read(put(write("lhotse"), SUPERVISIONS, rows(*parts))).splits
+    shifted = [part | {"start": part["start"] - 0.25} for part in parts]
+    trimmed = [
+        CUT | {k: part[k] for k in ("id", "start", "duration")}
+        | {"supervisions": [part | {"start": 0.0}]}
+        for part in parts
+    ]  # fmt: skip
+    for cuts in (
+        [CUT | {"supervisions": parts}],
+        [CUT | {"start": 0.25, "duration": 1.75, "supervisions": shifted}],
+        trimmed,
+    ):
+        (root := write("lhotse cuts") / "other").mkdir(exist_ok=True)
+        for split in ("train", "test", "untranscribed"):
+            put(root, f"x_cuts_{split}-clean.jsonl.gz", rows(*cuts))
+        corpus = lhotse.read(root)
+        assert not corpus.excluded + corpus.notes
+        assert list(corpus.splits) == ["train", "test", "untranscribed"]
+        for split, found in corpus.splits.items():
+            for one, other in zip(expected["train"], found, strict=True):
+                text = None if split == "untranscribed" else one.text
+                moved = replace(one, text=text, audio=str(root / "audio/r.flac"))
+                assert other == moved
+
+
+def test_a_supervision_beyond_its_cut_is_clipped_or_left_out(write):
+    given = [(-0.0625, 0.5), (0.5, 0.5625), (-0.25, 0.75), (0.5, 0.75), (1.5, 0.5)]
+    parts = [
+        SUPERVISION | {"id": f"s{n}", "start": start, "duration": duration}
+        for n, (start, duration) in enumerate(given)
+    ]
+    cut = CUT | {"start": 0.5, "duration": 1.0, "supervisions": parts}
+    root = put(write("lhotse cuts"), CUTS, rows(cut))
+    corpus = lhotse.read(root)
+    assert [(u.id, u.start, u.end) for u in corpus.splits["train"]] == [
+        ("s0", 0.5, 0.9375),
+        ("s1", 1.0, 1.5),
+    ]
+    where = f"{root / CUTS}:1"
+    assert corpus.excluded == [
+        Exclusion(f"s{n}", "train", f"{where}: {lost:.2f} s of it are outside its cut")
+        for n, lost in ((2, 0.25), (3, 0.25), (4, 1.0))
+    ]
+
+
+def test_lhotse_parts_beside_each_other_are_read_together(write):
+    root = write("lhotse cuts") / "flat"
+    for n, part in enumerate(("train-clean-100", "train-other-500", "dev_clean", "VALID")):
+        own = [SUPERVISION | {"id": f"u{n}"}]
+        put(root, f"cuts_{part}.jsonl.gz", rows(CUT | {"id": f"c{n}", "supervisions": own}))
+    put(root, "supervisions_dev.jsonl", "")
+    put(root, "._cuts_train.jsonl", b"\xff of another system")
+    empty = CUT | {"id": "e", "supervisions": []}
+    put(root, "cuts_test.jsonl", rows(CUT, empty))
+    put(root, "cuts_untranscribed.jsonl", rows(empty))
+    corpus = lhotse.read(root)
+    assert {split: [u.id for u in us] for split, us in corpus.splits.items()} == {
+        "train": ["u0", "u1"], "dev": ["u2"], "test": ["anna-1-0000"], "untranscribed": ["e"],
+    }  # fmt: skip
+    assert corpus.notes == [
+        "dev: cuts_dev_clean.jsonl.gz is read, and not supervisions_dev.jsonl",
+        "test: 1 cuts have no supervision, first 'e'",
+        f"not read: cuts_VALID.jsonl.gz in {root}; the names of splits are train, dev, test, "
+        "untranscribed",
+    ]
+    put(root, "cuts_train-all.jsonl.gz", rows(CUT | {"id": "c0"}))
+    refuse("lhotse", root, "cuts_train-clean-100.jsonl.gz:1: duplicate id 'c0'")
+
+
+def test_recordings_and_supervisions_beside_each_other(write):
+    root = write("lhotse") / "flat"
+    for n, part in enumerate(("train-clean-100", "train-other-500", "test-clean")):
+        own = {"id": f"r{n}"}, {"id": f"u{n}", "recording_id": f"r{n}"}
+        put(root, f"librispeech_recordings_{part}.jsonl.gz", rows(RECORDING | own[0]))
+        put(root, f"librispeech_supervisions_{part}.jsonl.gz", rows(SUPERVISION | own[1]))
+    splits = lhotse.read(root).splits
+    assert {split: [u.id for u in us] for split, us in splits.items()} == {
+        "train": ["u0", "u1"], "test": ["u2"],
+    }  # fmt: skip
+
+
+# --- JSON lines ---------------------------------------------------------------------------------
+
+
+def test_a_manifest_alone_is_train(write):
+    root = write("manifest")
+    put(root, "test_manifest.json", rows(ROW))
+    put(root, "untranscribed.jsonl.gz", rows({"audio_filepath": "a.wav", "text": None}))
+    put(root, "valid.jsonl", "")
+    corpus = manifest.read(root)
+    assert [len(us) for us in corpus.splits.values()] == [2, 1, 1]
+    assert corpus.splits["untranscribed"][0].text is None
+    assert corpus.notes == [
+        f"not read: valid.jsonl in {root}; the names of splits are train, dev, test, untranscribed"
+    ]
+    audio = str(root / "audio/r.flac")
+    alone = manifest.read(root / "train.jsonl")
+    assert alone.notes == [] and alone.splits == {
+        "train": [
+            Utterance("anna-1-0000", "anna", audio, "HELLO THERE"),
+            Utterance("ben-1-0000", "ben", audio, "GO'S ON", 1.0, 3.0),
+        ]
+    }
+    put(root, "train.jsonl", rows(ROW, ROW | {"audio_filepath": "b c#d.wav", "text": " "}))
+    corpus = manifest.read(root / "train.jsonl")
+    (first,), (silent,) = corpus.splits["train"], corpus.excluded
+    assert re.fullmatch("r-[0-9a-f]{12}", first.id) and first.speaker == "anna"
+    assert re.fullmatch("b_c_d-[0-9a-f]{12}", silent.id) and silent.reason.endswith(":2: no words")
+
+
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {"audio_filepath": st.sampled_from(["a/1.wav", "b/1.wav", "1.wav", "é 1.wav"])},
+        optional={
+            "offset": st.none() | st.floats(0, 100) | st.integers(0, 3),
+            "duration": st.none() | st.floats(0.01, 10),
+            "speaker": st.none() | st.just("") | st.text("ab", min_size=1) | st.integers(0, 9),
+            "text": st.sampled_from(["go", "GO  on", ""]),
+        },
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda row: (row["audio_filepath"], float(row.get("offset") or 0)),
+)
+
+
+@settings(max_examples=50)
+@given(ROWS, st.randoms())
+def test_an_id_depends_on_its_own_row_alone(tmp_path_factory, given_rows, random):
+    """Not on its place, the other rows, the transcript or the duration."""
+    path = tmp_path_factory.mktemp("rows") / "train.json"
+    ids = {}
+    for _ in range(3):
+        chosen = random.sample(given_rows, random.randint(1, len(given_rows)))
+        chosen = [row | {"text": "go", "duration": random.choice([None, 1.5])} for row in chosen]
+        path.write_text(rows(*chosen))
+        found = manifest.read(path).splits["train"]
+        for row, utterance in zip(chosen, found, strict=True):
+            place = (row["audio_filepath"], float(row.get("offset") or 0))
+            assert ids.setdefault(place, utterance.id) == utterance.id
+            assert utterance.start == (row.get("offset") or None)
+            end = row["duration"] and place[1] + 1.5
+            assert utterance.end == end
+            given_speaker = row.get("speaker")
+            missing = given_speaker in (None, "")
+            assert utterance.speaker == (utterance.id if missing else str(given_speaker))
+            check_ids([utterance])
+    assert len(set(ids.values())) == len(ids)
+    path.write_text(rows(given_rows[0] | {"text": "a"}, given_rows[0] | {"text": "b"}))
+    refuse("manifest", path, "train.json:2: duplicate id '")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=100)
+@given(st.sampled_from([("manifest", ROW), ("lhotse cuts", CUT)]), st.data())
+def test_any_row_is_read_or_refused_in_one_line(tmp_path_factory, reader, data):
+    name, row = reader
+    key = data.draw(st.sampled_from([*row, "id", "offset", "duration", "type", None]))
+    changed_row = data.draw(JSON) if key is None else row | {key: data.draw(JSON)}
+    root = put(tmp_path_factory.mktemp("any"), "cuts_train.jsonl", rows(changed_row) + "\n")
+    try:
+        READERS[name](root)
+    except UserError as error:
+        assert str(error).startswith(f"{root / 'cuts_train.jsonl'}:1: ")
+        assert "\n" not in str(error)

@@ -1,6 +1,7 @@
 """Which changes of its input make the corpus stage stale."""
 
 import dataclasses
+import json
 import os
 import shutil
 
@@ -170,3 +171,19 @@ def test_transcripts_that_are_taken_away_do_not_count(kaldi_dir):
         same.append(sources(kaldi_dir, **share) == before)
         text.write_text(old)
     assert sorted(same) == [False, True]  # one of the two speakers has lost them
+
+
+def test_a_manifest_alone_is_a_corpus(recipe, kaldi_dir, outcome, refusal):
+    file = kaldi_dir.parent / "train.jsonl"
+    rows = [{"audio_filepath": f"audio/{s}.wav", "text": "go", "duration": 1} for s in "abcd"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe.settings = ("corpus.name=manifest", *recipe.settings[1:])
+    recipe.options = ("--data-dir", str(file))
+    status, output, error = outcome(recipe, "corpus")
+    assert (status, error) == (0, "")
+    assert "  test: split off train, by utterance, because no speakers are given\n" in output
+    splits = ("train", "dev", "test")
+    manifests = [(recipe.directory / f"corpus/{split}.jsonl").read_text() for split in splits]
+    assert [text.count("\n") for text in manifests] == [2, 1, 1]
+    file.write_text('{"audio_filepath": "audio/a.wav", "text": null}\n')
+    assert refusal(recipe, "corpus").endswith(f"{file}:1: 'text' is missing or of a wrong type\n")
