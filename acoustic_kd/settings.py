@@ -5,10 +5,12 @@ records of what shaped them (`stage_settings`), and the list of settings (`acous
 """
 
 import dataclasses
+import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -21,6 +23,9 @@ PACKAGED = Path(__file__).with_name("conf")  # settings files that come with the
 POCKETSPHINX_HZ = 16000  # the sample rate of its English model
 WARP_MARGINS_HZ = (80.0, 300.0)  # a warp leaves the band alone this near to its ends
 WINDOW_SECONDS = 0.025  # of a frame
+
+CORPORA = ("demo", "an4", "librispeech", "kaldi_dir", "kaldi_feats", "lhotse", "manifest")
+READERS = "acoustic_kd.corpora"  # the group of entry points that read other corpora
 
 
 # --- ranges -------------------------------------------------------------------------------------
@@ -118,9 +123,9 @@ def group(settings: type, *stages: str) -> Any:
 class CorpusConfig:
     """The speech and its splits (docs/corpora.md)."""
 
-    name: Literal[
-        "demo", "an4", "librispeech", "kaldi_dir", "kaldi_feats", "lhotse", "manifest"
-    ] = setting("demo", "The corpus.")
+    name: str = setting(
+        "demo", f"The corpus: {', '.join(CORPORA)}, or a reader of your own (docs/corpora.md)."
+    )
     data_dir: str | None = setting(
         None, "The folder of the corpus, or its manifest, by default $ACOUSTIC_KD_DATA; "
         "--data-dir sets it. LibriSpeech is downloaded to it.",
@@ -713,6 +718,15 @@ def check_together(config: Config) -> None:
 
 def _check_corpus(config: Config) -> None:
     corpus = config.corpus
+    if corpus.name not in CORPORA:  # not in `check_values`: records outlive the packages of readers
+        names = dict.fromkeys([*CORPORA, *sorted(p.name for p in entry_points(group=READERS))])
+        near = difflib.get_close_matches(corpus.name, names, n=1, cutoff=0.5)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        if corpus.name not in names:
+            raise UserError(
+                f"setting 'corpus.name' is {printable(corpus.name)}; it must be "
+                f"{one_of(*names).text}{hint}"
+            )
     if corpus.fold >= (corpus.folds or 1):
         raise UserError(
             f"setting 'corpus.fold' is {corpus.fold}; it must be less than corpus.folds "

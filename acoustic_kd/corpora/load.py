@@ -1,6 +1,6 @@
 """Find and read a corpus: audio and transcripts → utterances of each split.
 
-A new corpus is a module here and a row of `CORPORA`.
+A new corpus is a module here and a row of `CORPORA`, or an entry point of another package.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from acoustic_kd.corpora import an4, demo, kaldi_dir, lhotse, librispeech, manifest
+from acoustic_kd.corpora.own_reader import own_reader
 from acoustic_kd.corpora.utterances import (
     SPLITS,
     UNTRANSCRIBED,
@@ -73,9 +74,11 @@ CORPORA = {
 
 
 def _reader(config: Any) -> Reader:
-    if config.name not in CORPORA:
-        raise UserError(f"unknown corpus '{config.name}'; known: {', '.join(sorted(CORPORA))}")
-    return CORPORA[config.name]
+    if config.name in CORPORA:
+        return CORPORA[config.name]
+    if read := own_reader(config.name):
+        return Reader(read, file=True)
+    raise UserError(f"unknown corpus '{config.name}'; known: {', '.join(sorted(CORPORA))}")
 
 
 def data_dir(config: Any) -> Path | None:
