@@ -8,6 +8,7 @@
 with attributes `format`, `classes` (K) and `inventory` (hash of what the classes mean).
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,6 +145,11 @@ def open_frames(path: Path, refuse: bool = True) -> Iterator[FrameShard]:
         if refuse and shard.problems:
             raise file.refuse(shard.problems[0])
         yield shard
+
+
+def shown_inventory(inventory: str) -> str:
+    """A class inventory in a message: the beginning of a hash, a name whole."""
+    return inventory[:12] if re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", inventory) else inventory
 
 
 def id_problems(ids: Iterable[str]) -> Iterator[str]:

@@ -11,7 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from acoustic_kd.features.frame_shard import FrameShard, open_frames, shard_paths, write_frame_shard
+from acoustic_kd.features.frame_shard import (
+    FrameShard,
+    open_frames,
+    shard_paths,
+    shown_inventory,
+    write_frame_shard,
+)
 from acoustic_kd.system.errors import UserError
 
 NO_TARGET = -1  # target of a frame without a transcript, in memory only
@@ -227,8 +233,9 @@ def _check_same_store(shards: list[FrameShard]) -> None:
             raise UserError(f"{folder}: some shards have targets and some have none")
         if kind != expected:
             raise UserError(
-                f"{shard.path}: class inventory {shard.inventory[:12]} ({shard.count} classes) "
-                f"differs from {first.inventory[:12]} ({first.count}) in {first.path}"
+                f"{shard.path}: class inventory {shown_inventory(shard.inventory)} ({shard.count} "
+                f"classes) differs from {shown_inventory(first.inventory)} ({first.count}) in "
+                f"{first.path}"
             )
         if shard.dimension != first.dimension:
             raise UserError(

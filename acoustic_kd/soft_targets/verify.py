@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from acoustic_kd.features.frame_shard import shown_inventory
 from acoustic_kd.soft_targets.manifest import Entry, check_pair, entry_path, read_entry
 from acoustic_kd.soft_targets.shard import open_soft_targets
 from acoustic_kd.system.errors import UserError
@@ -36,7 +37,7 @@ class StoreReport:
             ("shards", f"{len(self.entries)}"),
             ("utterances", f"{sum(header.utterances for header in headers):,}"),
             ("frames", f"{frames:,}"),
-            ("classes", f"{first.num_classes:,} (inventory {first.inventory[:12]})"),
+            ("classes", f"{first.num_classes:,} (inventory {shown_inventory(first.inventory)})"),
             ("members", f"{len(first.members)}"),
             ("mean", first.mean + (f", weights {weights}" if weights else "")),
             ("temperature", f"{first.temperature:g}"),

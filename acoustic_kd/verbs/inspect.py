@@ -69,7 +69,7 @@ def examine_frames(shards: list[Path], verify: bool) -> tuple[Rows, list[str]]:
             problems.append(str(error))
             continue
         kind = (
-            f"{shard.count:,} (inventory {shard.inventory[:12]})",
+            f"{shard.count:,} (inventory {frames.shown_inventory(shard.inventory)})",
             f"{shard.dimension} of {shard.dtype}",
             "yes" if shard.labelled else "none",
         )

@@ -6,12 +6,13 @@ import sys
 import h5py
 import numpy as np
 import pytest
+import torch
 from soft_stores import write_store
 
-from acoustic_kd.features.frames import Classes, FrameSequence
+from acoustic_kd.features.frames import Classes, FrameSequence, frame_index
 from acoustic_kd.features.frames import write_store as write_frames
 from acoustic_kd.soft_targets.encoding import Encoding
-from acoustic_kd.soft_targets.write import Provenance
+from acoustic_kd.soft_targets.write import Provenance, write_shard
 
 
 @pytest.fixture
@@ -47,6 +48,22 @@ def test_what_a_store_of_soft_targets_holds(tmp_path, inspect):
 def test_of_sampled_ones_there_is_no_divergence(tmp_path, inspect):
     write_store(tmp_path, Encoding("sampled", 4))
     assert "  KL to dense    -" in inspect(tmp_path)[1]
+
+
+HASH = "0123456789abcdef" * 2  # of the classes of a recipe
+
+
+@pytest.mark.parametrize(
+    ("inventory", "shown"),
+    [("my phones, version 1", "my phones, version 1"), (HASH, HASH[:12]), (2 * HASH, HASH[:12])],
+)
+def test_a_name_of_the_classes_is_shown_whole_and_a_hash_cut(tmp_path, inspect, inventory, shown):
+    utterance = FrameSequence("u", np.zeros((2, 3)), None)
+    write_frames(tmp_path / "frames", [utterance], Classes(5, inventory), 20)
+    frames, soft = frame_index({"u": 2}, Classes(5, inventory)), tmp_path / "shard-00000.h5"
+    write_shard(soft, frames, [torch.full((2, 5), 0.2)], Provenance(1.0, ("m",)), Encoding())
+    for folder in (tmp_path / "frames", tmp_path):
+        assert f"  classes        5 (inventory {shown})" in inspect(folder)[1]
 
 
 def test_no_store(tmp_path, inspect):
