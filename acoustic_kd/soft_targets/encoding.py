@@ -20,10 +20,12 @@ Shapes: B frames, K classes, k kept classes, N entries.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256
@@ -32,6 +34,38 @@ CODES_PER_OCTAVE = 16  # codes to a factor of 2
 ZERO_CODE = 255  # of probability 0
 MAX_DRAWS_PER_CLASS, MIN_DRAW_LIMIT = 10, 5000  # more draws cost more than all classes
 DRAW_FRAMES = 512  # to draw from at once: the sums are in float64
+
+
+class SparseTargets(NamedTuple):
+    """The soft targets of the k most probable classes of each frame; a DataLoader stacks them.
+
+    Attributes:
+        classes: int64 [B, k] (of one frame [k]).
+        probabilities: floating [B, k]; what a row lacks to 1 is the mass of all other classes. An
+            entry of probability 0 is padding.
+    """
+
+    classes: Tensor
+    probabilities: Tensor
+
+    @classmethod
+    def from_logprobs(cls, classes: Tensor, logprobs: Tensor) -> "SparseTargets":
+        """From the natural logarithms that servers of language models return.
+
+        They are at the temperature of the server, mostly 1. Store and learn them at that one: for
+        another, the logarithms of all other classes would be needed, too.
+        """
+        return cls(classes, logprobs.exp())
+
+    def to(self, device: torch.device | str) -> "SparseTargets":
+        """On a device."""
+        return SparseTargets(*(tensor.to(device) for tensor in self))
+
+    def top(self, k: int) -> "SparseTargets":
+        """The k most probable classes, most probable first, padded by the first as for the loss."""
+        p, order = pad(self.probabilities, (0, k)).sort(-1, descending=True)
+        classes = pad(self.classes, (0, k)).gather(-1, order)[:, :k]
+        return SparseTargets(torch.where(p[:, :k] > 0, classes, classes[:, :1]), p[:, :k])
 
 
 @dataclass(frozen=True)
@@ -52,10 +86,19 @@ class Encoding:
     bits: int = 16
     seed: int = 0
 
-    def of(self, count: int) -> "Encoding":
-        """This encoding for K = `count` classes; values that have no effect get fixed values."""
+    def of(self, count: int, sparse: bool = False) -> "Encoding":
+        """This encoding for K = `count` classes; values that have no effect get fixed values.
+
+        Sparse predictions always have other classes.
+        """
         name, kept = self.name, self.kept_classes
-        if name == "dense" or (name == "top-k" and kept >= count) or count == 1:
+        if sparse and (name != "top-k" or count == 1):
+            raise UserError(
+                f"sparse predictions of {count} classes are stored as top-k, not {name}"
+            )
+        if sparse:
+            kept = min(kept, count - 1)
+        elif name == "dense" or (name == "top-k" and kept >= count) or count == 1:
             name, kept = "dense", count
             if self.bits == 8 and count > 1 << 15:
                 raise UserError(
@@ -130,13 +173,17 @@ class Encoded:
     tails: Tensor | None
 
 
-def encode(probabilities: Tensor, encoding: Encoding, *key: int | str) -> Encoded:
+def encode(probabilities: Tensor | SparseTargets, encoding: Encoding, *key: int | str) -> Encoded:
     """Encode predictions [B, K], on their device.
 
     Args:
         encoding: for K classes (`Encoding.of`).
         key: the same key and seed give the same draws.
     """
+    if isinstance(probabilities, SparseTargets):
+        classes, p = probabilities.top(encoding.kept_classes)
+        tails = to_codes((1 - p.double().sum(-1)).clamp(min=0), 8) if encoding.has_tail else None
+        return Encoded(None, classes.flatten(), to_codes(p, encoding.bits).flatten(), tails)
     if encoding.name == "dense":
         return Encoded(None, None, to_codes(probabilities, encoding.bits).flatten(), None)
     if encoding.name == "sampled":

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from acoustic_kd.soft_targets.encoding import SparseTargets
 from acoustic_kd.soft_targets.header import Header
 from acoustic_kd.soft_targets.shard import FORMAT
 from acoustic_kd.soft_targets.targets import SoftTargets
@@ -29,20 +30,24 @@ class Measured:
 
     frames: int = 0
     mass: float = 0.0
-    entropy: float = 0.0
+    entropy: float | None = 0.0
     divergence: float = 0.0
     divergence_frames: int = 0
 
-    def add(self, probabilities: Tensor, decoded: SoftTargets) -> None:
+    def add(self, probabilities: Tensor | SparseTargets, decoded: SoftTargets) -> None:
         """Add a block.
 
         Args:
-            probabilities: [B, K], the predictions.
+            probabilities: [B, K], the predictions; if they are sparse, entropy and divergence are
+                unknown.
             decoded: their soft targets.
         """
-        total = len(probabilities)
-        self.frames += total
-        self.entropy += entropy(probabilities)
+        self.frames += (total := len(decoded))
+        if isinstance(probabilities, SparseTargets):
+            self.mass += float(probabilities.top(decoded.width).probabilities.sum())
+            self.entropy = None
+            return
+        self.entropy = (self.entropy or 0.0) + entropy(probabilities)
         for frames in torch.arange(total, device=probabilities.device).split(1024):
             block = probabilities[frames[0] : frames[-1] + 1]
             self.mass += float(kept_mass(block, decoded, frames))
@@ -54,11 +59,11 @@ class Measured:
             self.divergence_frames += len(chosen)
 
     def as_json(self) -> dict[str, Any]:
-        """Means: kept mass (a share), entropy and KL(predictions ‖ decoded), in nats."""
+        """Means: kept mass (a share), entropy, KL(predictions ‖ decoded) in nats; None: unknown."""
         frames, measured = max(self.frames, 1), self.divergence_frames
         return {
             "kept_mass": _rounded(self.mass / frames),
-            "entropy": _rounded(self.entropy / frames),
+            "entropy": None if self.entropy is None else _rounded(self.entropy / frames),
             "divergence": _rounded(self.divergence / measured) if measured else None,
             "divergence_frames": measured,
         }

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import Frames, Index
+from acoustic_kd.features.frames import Classes, Frames, Index, frame_index
 from acoustic_kd.soft_targets.encoding import ZERO_CODE, Encoding
 from acoustic_kd.soft_targets.header import Header
 from acoustic_kd.soft_targets.manifest import check_pair, read_entry
@@ -19,18 +19,20 @@ from acoustic_kd.system.errors import UserError
 
 def read_soft_targets(
     directory: Path,
-    frames: Frames,
-    temperature: float,
+    frames: Frames | None = None,
+    temperature: float | None = None,
     encoding: Encoding | None = None,
     shards: Iterable[Path] | None = None,
 ) -> SoftTargets:
     """Read the soft targets of `frames`, looked up by utterance; the order of the store is free.
 
+    Without `frames` they are those of the whole store, in its order.
+
     Dense soft targets of a single member or of a geometric mean can be read at another temperature
     than they were stored at: they are tempered again.
 
     Args:
-        temperature: of the loss.
+        temperature: of the loss; None: that of the store.
         encoding: required; None: any.
         shards: from `find_soft_targets`; None: search every shard.
 
@@ -39,6 +41,10 @@ def read_soft_targets(
             encoding or format differ from those required, or between shards; a shard is
             unfinished or damaged. The message has both values, or the damaged block's utterances.
     """
+    if frames is None or temperature is None:
+        index, stored = _index(directory)
+        frames = index if frames is None else frames
+        temperature = stored if temperature is None else temperature
     gathered = _Gathered(len(frames))
     for shard, source, target, _ in _matching(directory, frames, temperature, encoding, shards):
         header = shard.header
@@ -48,9 +54,22 @@ def read_soft_targets(
             every = int(inside.sum()) == span.stop - span.start
             arrays = _read_blocks(shard, blocks)
             gathered.add(arrays, header, source[inside] - span.start, target[inside], every)
-    targets = gathered.targets(header, temperature)
+    targets = gathered.targets(header, temperature, frames)
     _check_zeros(directory, targets)
     return targets
+
+
+def _index(directory: Path) -> tuple[Frames, float]:
+    """All utterances of a store, and its temperature."""
+    lengths: dict[str, int] = {}
+    for path in shard_paths(directory):
+        with open_soft_targets(path) as shard:
+            header = shard.header
+            for name, length in zip(shard.ids, np.diff(shard.offsets).tolist(), strict=True):
+                if name in lengths:
+                    raise UserError(f"{path}: utterance '{name}' is in another shard, too")
+                lengths[name] = length
+    return frame_index(lengths, Classes(header.num_classes, header.inventory)), header.temperature
 
 
 @dataclass(frozen=True)
@@ -165,7 +184,7 @@ class _Gathered:
         self.first[target] = self.size + starts
         self.size += total
 
-    def targets(self, header: Header, temperature: float) -> SoftTargets:
+    def targets(self, header: Header, temperature: float, frames: Frames) -> SoftTargets:
         """The soft targets of all frames; call it once, after the last `add`."""
         flat = {name: as_signed_bits(_join(self.flat.pop(name))) for name in list(self.flat)}
         counts, tails = self.by_frame.get("counts"), self.by_frame.get("tails")
@@ -182,6 +201,8 @@ class _Gathered:
             tails=None if tails is None else torch.from_numpy(tails),
             width=width,
             exponent=header.temperature / temperature,
+            keys=frames.ids,
+            offsets=frames.offsets,
         )
 
 

@@ -15,7 +15,7 @@ and the attribute `format`. The bytes do not depend on when or where they were w
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
@@ -38,27 +38,28 @@ MAX_NAMED = 5  # utterances of a damaged block in its message
 
 
 def write_shard_file(
-    path: Path, header: Header, ids: list[str], offsets: np.ndarray, blocks: Iterable[Encoded]
+    path: Path,
+    kinds: dict[str, np.dtype],
+    blocks: Iterable[Encoded],
+    expected: int,
+    last: Callable[[], tuple[Header, Sequence[str], Sequence[int] | np.ndarray]],
 ) -> None:
     """Write a shard, whole or not at all, block after block.
 
     A block is written in a thread while the next one is made, so memory holds two at a time.
-    """
-    kinds = header.encoding.arrays(header.num_classes)
-    text = json.dumps(header.as_json())
-    starts, checks = [0], []
 
-    def begin(file: h5py.File) -> None:
-        file.create_dataset("header", data=np.bytes_(text))
-        add_dataset(file, "ids", ids)
-        add_dataset(file, "offsets", np.asarray(offsets, np.int64))
-        for name, kind in kinds.items():
-            size = header.frames * (1 if name in BY_FRAME else header.encoding.kept_classes)
-            chunks = (min(HDF5_CHUNK, max(1, size)),)
-            file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=chunks)
+    Args:
+        kinds: types of the arrays (`Encoding.arrays`).
+        expected: number of blocks, as far as it is known.
+        last: gives header, ids and offsets, after the last block.
+    """
+    starts, checks = [0], list[int]()
 
     def append(block: dict[str, np.ndarray], file: h5py.File) -> None:
         for name, values in block.items():
+            if name not in file:
+                chunks = (min(HDF5_CHUNK, max(1, expected * len(values))),)
+                file.create_dataset(name, (0,), kinds[name], maxshape=(None,), chunks=chunks)
             data = file[name]
             place = len(data)
             data.resize((place + len(values),))
@@ -67,12 +68,17 @@ def write_shard_file(
         checks.append(_check(block.values()))
 
     def end(file: h5py.File) -> None:
+        header, ids, offsets = last()
+        text = json.dumps(header.as_json())
         checks.insert(0, _check_of(text, ids, offsets, starts))
-        add_dataset(file, "starts", np.array(starts, np.int64))
+        file.create_dataset("header", data=np.bytes_(text))
+        add_dataset(file, "ids", ids)
+        for name, values in (("offsets", offsets), ("starts", starts)):
+            add_dataset(file, name, np.asarray(values, np.int64))
         add_dataset(file, "checks", np.array(checks, np.uint32))
 
     appends = (partial(append, _arrays(encoded, kinds)) for encoded in blocks)
-    write_hdf5(path, FORMAT, chain([begin], appends, [end]))
+    write_hdf5(path, FORMAT, chain(appends, [end]))
 
 
 def _arrays(encoded: Encoded, kinds: dict[str, np.dtype]) -> dict[str, np.ndarray]:
@@ -91,7 +97,7 @@ def _check(arrays: Iterable[np.ndarray]) -> int:
     return check
 
 
-def _check_of(text: str, ids: list[str], offsets: Iterable[int], starts: Iterable[int]) -> int:
+def _check_of(text: str, ids: Sequence[str], offsets: Iterable[int], starts: Iterable[int]) -> int:
     """CRC-32 of everything except the blocks."""
     return zlib.crc32(json.dumps([text, ids, [*map(int, offsets)], [*map(int, starts)]]).encode())
 

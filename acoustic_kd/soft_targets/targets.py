@@ -1,18 +1,25 @@
 """Soft targets in memory: encoded like the store, decoded a batch at a time on the device."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from acoustic_kd.soft_targets.encoding import Encoded, Encoding, encode, from_codes
+from acoustic_kd.soft_targets.encoding import Encoded, Encoding, SparseTargets, encode, from_codes
 
 
 @dataclass(frozen=True)
-class SoftTargets:
-    """The soft targets of the frames of a `Frames`, in the same order.
+class SoftTargets(Dataset[Tensor | SparseTargets]):
+    """Soft targets of the frames of utterances: a map-style dataset of frames.
+
+    `soft[n]` is that of frame n: a tensor [K] if dense, otherwise `SparseTargets` [k]. A slice, a
+    list or tensor of numbers, an utterance id (key) and a list of keys give [B, K] or [B, k], for
+    the frames of utterance after utterance; of an image, an utterance of one frame, B is 1.
 
     Attributes:
         encoding: for the number of classes (`Encoding.of`).
@@ -25,6 +32,8 @@ class SoftTargets:
         tails: uint8 [T], codes of the mass of the classes that were not kept, or None.
         width: the largest number of entries of a frame.
         exponent: stored temperature / `temperature`; 1 unless dense.
+        keys: U utterance ids, if they are known.
+        offsets: int64 [U + 1], utterance u is frames offsets[u] … offsets[u + 1] - 1.
     """
 
     encoding: Encoding
@@ -36,9 +45,35 @@ class SoftTargets:
     tails: Tensor | None
     width: int
     exponent: float = 1.0
+    keys: Sequence[str] = ()
+    offsets: np.ndarray | tuple[int, ...] = (0,)
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def __getitem__(
+        self, which: int | slice | str | list[int] | list[str] | Tensor
+    ) -> Tensor | SparseTargets:
+        if isinstance(which, str):
+            which = [which]
+        if isinstance(which, list) and which and isinstance(which[0], str):
+            spans = [self.offsets[self.numbers[key] :][:2] for key in map(str, which)]
+            numbers = torch.cat([torch.arange(int(first), int(last)) for first, last in spans])
+        elif isinstance(which, slice):
+            numbers = torch.arange(*which.indices(len(self)))
+        elif isinstance(which, int):
+            numbers = torch.tensor(range(len(self))[which])
+        else:
+            numbers = torch.arange(len(self))[torch.as_tensor(which)]
+        classes, p = self.batch(numbers.reshape(-1).to(self.first.device))
+        if not numbers.ndim:
+            classes, p = None if classes is None else classes[0], p[0]
+        return p if classes is None else SparseTargets(classes, p)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Utterance id → its number."""
+        return {key: number for number, key in enumerate(self.keys)}
 
     def to(self, device: torch.device) -> "SoftTargets":
         """Copy the tensors to a device."""

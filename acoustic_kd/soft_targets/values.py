@@ -52,7 +52,8 @@ def value_problem(
             entry = int(np.flatnonzero(classes >= header.num_classes)[0])
             count = header.num_classes
             return frame_of(entry), f"the class is {classes[entry]}, but there are {count} classes"
-        if (repeated := _repeats(classes, counts)) is not None:
+        zero = codes == (ZERO_CODE if codes.dtype == np.uint8 else 0)
+        if (repeated := _repeats(classes, counts, first, zero)) is not None:
             return repeated, "a class comes twice"
     if codes.dtype == np.float16:
         bits = codes.view(np.uint16)
@@ -67,9 +68,15 @@ def value_problem(
     return None
 
 
-def _repeats(classes: np.ndarray, counts: np.ndarray) -> int | None:
-    """The first frame that has a class twice."""
+def _repeats(
+    classes: np.ndarray, counts: np.ndarray, first: np.ndarray, zero: np.ndarray
+) -> int | None:
+    """The first frame that has a class twice, except for its first class as padding."""
     rows = np.repeat(np.arange(len(counts)) << 32, counts) | classes
+    if zero.any():
+        padding = zero & (rows == np.repeat(rows[first], counts))
+        padding[first] = False
+        rows = rows[~padding]
     rows.sort()
     again = np.flatnonzero(rows[1:] == rows[:-1])
     return int(rows[again[0]] >> 32) if len(again) else None

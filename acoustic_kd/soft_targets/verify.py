@@ -44,7 +44,7 @@ class StoreReport:
             ("encoding", str(first.encoding)),
             ("bytes a frame", f"{size / max(frames, 1):.1f} ({size:,} bytes in all)"),
             ("kept mass", f"{100 * (kept or 0):.2f} %"),
-            ("entropy", f"{entropy or 0:.4g} nats a frame"),
+            ("entropy", f"{entropy:.4g} nats a frame" if entropy is not None else "-"),
             ("KL to dense", f"{divergence:.3g} nats a frame" if divergence is not None else "-"),
         ]
 
@@ -53,8 +53,8 @@ class StoreReport:
         total = frames = 0.0
         for entry in self.entries.values():
             number = entry.measured[weight] if weight else entry.header.frames
-            total += number * (entry.measured[name] or 0.0)
-            frames += number
+            if entry.measured[name] is not None:
+                total, frames = total + number * entry.measured[name], frames + number
         return total / frames if frames else None
 
 

@@ -18,7 +18,7 @@ A frame without a transcript has no hard target: its loss is the soft term only.
 sum with its gradient in one pass: autograd would keep several K-wide copies of the logits in
 float32, where here one buffer, in the logits' own precision, becomes the gradient. Everything else
 is computed on a few rows at a time, in float32 (float64 for float64 logits), in the CPU's cache.
-Per frame, with q the prediction:
+`DistillationLoss` is a module that chooses between both. Per frame, with q the prediction:
 
     T² · CE(p, q(T))    gradient T · (q_i - p_i)    for a kept class i
                                  T · q_i · (1 - tail / Σ q of the others)    for the others
@@ -27,15 +27,17 @@ Per frame, with q the prediction:
 Shapes: B frames, K classes, k kept classes.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from acoustic_kd.features.frames import NO_TARGET
+from acoustic_kd.soft_targets.encoding import SparseTargets
 from acoustic_kd.system.memory import rows_per_block
 
 
@@ -121,31 +123,90 @@ def distillation_loss(
 
 def fused_loss(
     logits: Tensor,
+    soft: Tensor | None,
     hard: Tensor | None,
-    hard_weight: float = 1.0,
-    soft: Tensor | None = None,
     temperature: float = 1.0,
+    hard_weight: float = 1.0,
     classes: Tensor | None = None,
 ) -> Tensor:
     """`distillation_loss` summed over frames; without soft targets, α times the hard term.
 
-    It can be differentiated once.
-
-    Args:
-        logits: [B, K], of any floating type.
-        hard: int64 [B], NO_TARGET for a frame without a transcript; None where no frame has one.
-        hard_weight: α; not used where `hard` is None.
-        soft: [B, K] dense soft targets, or [B, k] those of `classes`, in float32 (float64); rows
-            of K numbers sum to 1.
-        temperature: T > 0, of the soft targets.
-        classes: int64 [B, k], the kept classes of sparse soft targets; only the first class of a
-            frame may be repeated, with probability 0.
+    It can be differentiated once. Dense soft targets sum to 1. Of the kept classes of a frame only
+    the first may be repeated, with probability 0. Logits have any floating type, soft targets
+    float32 (float64).
 
     Returns:
         A scalar in float32 (float64), natural-log units.
     """
     weight = 0.0 if hard is None else hard_weight
     return _apply(logits, hard, weight, soft, temperature, classes)
+
+
+class DistillationLoss(nn.Module):
+    """The paper's loss as a module: T² · CE(soft, q(T)) + hard_weight · CE(hard, q(1)).
+
+    Args:
+        temperature: T > 0, that of the soft targets: `WithSoftTargets.temperature`.
+        hard_weight: α ≥ 0, relative to the soft term.
+        reduction: "mean" over frames, "sum", or "none" for the loss of each frame.
+    """
+
+    def __init__(
+        self, temperature: float, hard_weight: float = 0.5, reduction: str = "mean"
+    ) -> None:
+        super().__init__()
+        if not (0 < temperature < math.inf and 0 <= hard_weight < math.inf):
+            given = f"temperature is {temperature} and hard_weight {hard_weight}"
+            raise ValueError(f"{given}, expected temperature > 0 and hard_weight ≥ 0")
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction is {reduction!r}, expected 'mean', 'sum' or 'none'")
+        self.temperature, self.hard_weight = float(temperature), float(hard_weight)
+        self.reduction = reduction
+
+    def forward(
+        self, logits: Tensor, soft: Tensor | SparseTargets, hard: Tensor | None = None
+    ) -> Tensor:
+        """
+        Args:
+            logits: [B, K], of any floating type.
+            soft: dense [B, K], or sparse; at the temperature of this module.
+            hard: int64 [B], negative (-1, or PyTorch's -100) for a frame without a hard target,
+                whose loss is the soft term; None where no frame has one.
+
+        Returns:
+            A scalar, for "none" [B]; in float32 (float64), natural-log units.
+
+        Raises:
+            ValueError: a shape or type is wrong.
+        """
+        classes = None
+        if isinstance(soft, tuple):
+            classes, soft = soft
+        _check(logits, soft, hard, classes)
+        hard = None if hard is None else hard.clamp(min=NO_TARGET)
+        settings = (soft, hard, self.temperature, self.hard_weight, classes)
+        if self.reduction == "none":
+            precise = torch.promote_types(logits.dtype, torch.float32)
+            return distillation_loss(logits.to(precise), *settings)
+        loss = fused_loss(logits, *settings)
+        return loss / len(logits) if self.reduction == "mean" else loss
+
+
+def _check(logits: Tensor, soft: Tensor, hard: Tensor | None, classes: Tensor | None) -> None:
+    """Refuse wrong shapes and types by a ValueError."""
+
+    def refuse(name: str, tensor: Tensor, expected: str) -> None:
+        raise ValueError(f"{name}: {tensor.dtype} {list(tensor.shape)}, expected {expected}")
+
+    if logits.ndim != 2 or not logits.is_floating_point():
+        refuse("logits", logits, "floating [frames, classes]")
+    rows = (len(logits), (logits if classes is None else soft).shape[-1])
+    if soft.shape != rows or not soft.is_floating_point():
+        refuse("soft targets", soft, f"floating {list(rows)}")
+    if classes is not None and (classes.shape != rows or classes.dtype != torch.int64):
+        refuse("classes of soft targets", classes, f"int64 {list(rows)}")
+    if hard is not None and (hard.shape != rows[:1] or hard.dtype != torch.int64):
+        refuse("hard targets", hard, f"int64 {list(rows[:1])}")
 
 
 class _Fused(torch.autograd.Function):

@@ -249,10 +249,10 @@ class Trainer:
         logits = forward(self.model, windows, self.bfloat16)
         hard = None if self.loader.hard is None else self.loader.hard[frames]
         if self.loader.soft is None:
-            return fused_loss(logits, hard)
+            return fused_loss(logits, None, hard)
         classes, probabilities = self.loader.soft.batch(frames)
         weight, temperature = self.training_run.hard_weight, self.loader.soft.temperature
-        return fused_loss(logits, hard, weight, probabilities, temperature, classes)
+        return fused_loss(logits, probabilities, hard, temperature, weight, classes)
 
     def _stop(self, last: bool) -> bool:
         """Whether a process was asked to end; all processes agree, at the same step.

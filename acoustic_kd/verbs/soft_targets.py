@@ -18,7 +18,8 @@ from acoustic_kd.kaldi.objects import POSTERIOR, Sparse
 from acoustic_kd.kaldi.posteriors import frames_as_here, log_posteriors
 from acoustic_kd.settings import Config
 from acoustic_kd.soft_targets.manifest import Entry, is_finished
-from acoustic_kd.soft_targets.write import Provenance, blocks_of, in_blocks, write_shard
+from acoustic_kd.soft_targets.predictions import in_blocks
+from acoustic_kd.soft_targets.write import Provenance, blocks_of, write_shard
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.parallel import prefetch
 from acoustic_kd.training.ensemble import Mean, mean_of
@@ -45,8 +46,7 @@ def write_external(
     for shard, target in todo:
         index = read_index([shard])
         lengths = dict(zip(index.ids, np.diff(index.offsets).tolist(), strict=True))
-        predictions = _predictions(config, tables, lengths, index.classes.count)
-        blocks = in_blocks(lengths, predictions, index.classes.count, target.parent)
+        blocks = in_blocks(_predictions(config, tables, lengths, index.classes.count))
         frames = frame_index(lengths, index.classes)
         entry = write_shard(target, frames, blocks, provenance, encoding_of(config))
         yield target, len(frames), entry

@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from acoustic_kd.features.frames import NO_TARGET
+from acoustic_kd.soft_targets.encoding import SparseTargets
 from acoustic_kd.system import memory
-from acoustic_kd.training.losses import distillation_loss, fused_loss, sparse_soft_cross_entropy
+from acoustic_kd.training.losses import (
+    DistillationLoss,
+    distillation_loss,
+    fused_loss,
+    sparse_soft_cross_entropy,
+)
 
 TEMPERATURES = [1.0, 2.0, 5.0, 20.0]
 
@@ -22,7 +28,7 @@ def readable(logits, soft, hard, temperature, weight=0.5, classes=None):
 
 
 def fused(logits, soft, hard, temperature, weight=0.5, classes=None):
-    return fused_loss(logits, hard, weight, soft, temperature, classes)
+    return fused_loss(logits, soft, hard, temperature, weight, classes)
 
 
 LOSSES = pytest.mark.parametrize("loss", [readable, fused])
@@ -204,7 +210,7 @@ def test_the_fused_loss_is_the_readable_one(
 def test_without_soft_targets_it_is_cross_entropy():
     logits, _, hard = draw()
     expected = cross_entropy(logits, hard, reduction="sum")
-    assert_same_loss(fused_loss(logits, hard), expected, logits)
+    assert_same_loss(fused_loss(logits, None, hard), expected, logits)
 
 
 def test_sampled_targets_may_have_drawn_every_class():
@@ -237,7 +243,7 @@ def test_bfloat16_logits_have_the_loss_of_their_values():
 
 def test_no_frames_have_no_loss():
     logits = torch.zeros(0, 5, requires_grad=True)
-    loss = fused_loss(logits, torch.zeros(0, dtype=torch.int64))
+    loss = fused_loss(logits, None, torch.zeros(0, dtype=torch.int64))
     value, gradient = value_and_gradient(loss, logits)
     assert value == 0 and gradient.shape == (0, 5)
 
@@ -248,3 +254,80 @@ def test_it_is_differentiated_once():
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+# --- the module ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [None, 4])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_the_module_is_the_equations_and_mean_divides_by_the_frames(reduction, kept):
+    logits, teacher, hard = draw()
+    hard[2] = NO_TARGET
+    p, classes = torch.softmax(teacher / 3, -1), None
+    if kept:
+        p, classes = p.topk(kept, -1)
+    each = distillation_loss(logits, p, hard, 3.0, 0.25, classes)
+    expected = {"mean": each.sum() / 7, "sum": each.sum(), "none": each}[reduction]
+    module = DistillationLoss(3.0, 0.25, reduction)
+    actual = module(logits, p if classes is None else SparseTargets(classes, p), hard)
+    assert actual.shape == expected.shape
+    weights = torch.linspace(1, 2, expected.numel(), dtype=torch.float64).view(expected.shape)
+    assert_same_loss((weights * actual).sum(), (weights * expected).sum(), logits)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_any_negative_hard_target_is_none_at_all(reduction):
+    logits, teacher, hard = draw()
+    module, p = DistillationLoss(2.0, reduction=reduction), torch.softmax(teacher, -1)
+    usual, ours = hard.clone(), hard.clone()
+    usual[3], ours[3] = -100, NO_TARGET
+    assert torch.equal(module(logits, p, usual), module(logits, p, ours))
+    torch.testing.assert_close(module(logits, p, torch.full_like(hard, -1)), module(logits, p))
+
+
+def test_each_frame_of_bfloat16_logits_has_the_loss_of_their_values():
+    logits, teacher, hard = draw(dtype=torch.float32)
+    low, p = logits.detach().bfloat16(), torch.softmax(teacher, -1)
+    module = DistillationLoss(2.0, reduction="none")
+    assert torch.equal(module(low, p, hard), module(low.float(), p, hard))
+
+
+SOFT = torch.full((4, 3), 1 / 3)
+PAIR = SparseTargets(torch.zeros(4, 2, dtype=torch.int64), torch.zeros(4, 2))
+HARD = torch.zeros(4, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("logits", "soft", "hard", "message"),
+    [
+        (torch.zeros(3), SOFT, HARD, r"logits: .*float32 \[3\], expected floating \[frames"),
+        (torch.zeros(4, 3).long(), SOFT, HARD, r"logits: torch.int64 \[4, 3\], expected floating"),
+        (torch.zeros(4, 3), HARD, SOFT, r"soft targets: torch.int64 \[4\], .* floating \[4, 3\]"),
+        (torch.zeros(4, 3), SOFT[:1], HARD, r"soft targets: .* \[1, 3\], .* floating \[4, 3\]"),
+        (torch.zeros(4, 3), SOFT, SOFT, r"hard targets: .*float32 \[4, 3\], expected int64 \[4\]"),
+        (torch.zeros(4, 3), SOFT, HARD.int(), r"hard targets: .*int32 \[4\], expected int64"),
+        (torch.zeros(5, 3), PAIR, None, r"soft targets: .* \[4, 2\], expected floating \[5, 2\]"),
+        (
+            torch.zeros(4, 3), PAIR._replace(classes=HARD), None,
+            r"classes of soft targets: .* \[4\], expected int64 \[4, 2\]",
+        ),
+    ],
+)  # fmt: skip
+def test_wrong_shapes_and_types_are_refused(logits, soft, hard, message):
+    with pytest.raises(ValueError, match=message):
+        DistillationLoss(2.0)(logits, soft, hard)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0.0,), "temperature is 0.0 "),
+        ((float("nan"),), "temperature is nan "),
+        ((2.0, -1.0), "hard_weight -1.0"),
+        ((2.0, 0.5, "batchmean"), "reduction is 'batchmean', expected 'mean', 'sum' or 'none'"),
+    ],
+)
+def test_wrong_settings_of_the_module_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DistillationLoss(*arguments)

@@ -44,7 +44,7 @@ def compare_forms(classes: int, batch: int, kept: int) -> bench.Row:
         return distillation_loss(z, p, hard, TEMPERATURE, HARD_WEIGHT, kept_classes).sum()
 
     def fused(z: Tensor) -> Tensor:
-        return fused_loss(z, hard, HARD_WEIGHT, p, TEMPERATURE, kept_classes)
+        return fused_loss(z, p, hard, TEMPERATURE, HARD_WEIGHT, kept_classes)
 
     plain_ms, plain_memory = cost(plain, logits)
     fused_ms, fused_memory = cost(fused, logits)

@@ -1,0 +1,122 @@
+"""Predictions before they are encoded: matched with utterances, joined into blocks, checked."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from acoustic_kd.soft_targets.encoding import SparseTargets
+from acoustic_kd.system.errors import UserError
+
+BLOCK_FRAMES = 4096  # predicted at once, with one check sum
+ROUNDING = 0.01  # of a sum of probabilities
+LEAST = 1e-7  # of the largest sparse probability: a smaller one may be stored as 0
+
+Predictions = Tensor | SparseTargets  # [B, K], or of the k most probable classes [B, k]
+Batch = tuple[Sequence[str], Sequence[int], Predictions]  # utterances, their frames, predictions
+
+
+def whole_utterances(
+    lengths: Mapping[str, int], predictions: Iterable[Predictions], count: int, directory: Path
+) -> Iterator[Batch]:
+    """Match predictions, each of one or several utterances, with `lengths`, in its order.
+
+    Args:
+        count: K.
+        directory: of the store, for messages.
+    """
+    remaining = iter(lengths.items())
+    for prediction in predictions:
+        parts = (prediction,) if isinstance(prediction, Tensor) else prediction
+        shapes = [list(part.shape) for part in parts]
+        names, sizes, total = list[str](), list[int](), 0
+        for name, length in remaining:
+            names.append(name)
+            sizes.append(length)
+            total += length
+            if total >= sum(shapes[0][:1]):
+                break
+        if not names:
+            raise UserError(f"{directory}: more predictions than the {len(lengths)} lengths")
+        kept, width = (count, [count]) if len(parts) == 1 else ("k", shapes[0][-1:])
+        if any(shape != [total, *width] for shape in shapes):
+            raise UserError(
+                f"{directory}: the prediction for utterance '{names[0]}' is "
+                f"{' and '.join(map(str, shapes))}, not {sizes[0]} frames of {kept} classes, nor "
+                "those of several whole utterances"
+            )
+        if [part.is_floating_point() for part in parts] != [False, True][-len(parts) :]:
+            raise UserError(
+                f"{directory}: the prediction for utterance '{names[0]}' is "
+                f"{' and '.join(str(part.dtype) for part in parts)}, expected floating "
+                "probabilities, where they are sparse after integer classes"
+            )
+        yield names, sizes, prediction
+    for name, _ in remaining:
+        raise UserError(f"{directory}: there is no prediction for utterance '{name}'")
+
+
+def in_blocks(predictions: Iterable[Predictions]) -> Iterator[Predictions]:
+    """The predictions of any numbers of frames in blocks of `BLOCK_FRAMES`."""
+    pending: list[Predictions] = []
+    held = 0
+    for prediction in predictions:
+        pending.append(prediction)
+        held += frames_in(prediction)
+        if held >= BLOCK_FRAMES:
+            joined, last = _join(pending), held % BLOCK_FRAMES
+            for first in range(0, held - last, BLOCK_FRAMES):
+                yield _rows(joined, first, first + BLOCK_FRAMES)
+            pending, held = [_join([_rows(joined, held - last, held)])], last
+            del joined  # may be large; what is pending is a copy
+    if held:
+        yield _join(pending)
+
+
+def frames_in(predictions: Predictions) -> int:
+    """The number of frames."""
+    return len(predictions if isinstance(predictions, Tensor) else predictions.classes)
+
+
+def _rows(predictions: Predictions, first: int, stop: int) -> Predictions:
+    if isinstance(predictions, Tensor):
+        return predictions[first:stop]
+    return SparseTargets(*(tensor[first:stop] for tensor in predictions))
+
+
+def _join(parts: list[Predictions]) -> Predictions:
+    """One after the other; sparse ones are padded to one width."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts).detach()  # type: ignore[arg-type]
+    width = max(part[0].shape[-1] for part in parts)
+    classes, p = (
+        torch.cat([pad(tensor, (0, width - tensor.shape[-1])) for tensor in tensors])
+        for tensors in zip(*parts, strict=True)
+    )
+    return SparseTargets(classes.long(), p.detach())
+
+
+def problem_of(predictions: Predictions, count: int) -> tuple[int, str] | None:
+    """The first row that is no distribution over K = `count` classes, and what is wrong with it."""
+    if isinstance(predictions, Tensor):
+        sums = predictions.sum(-1)
+        wrong = ((sums - 1).abs() < ROUNDING).logical_not_()  # not >=: NaN is wrong too
+        text = "not 1; the member's output is invalid (NaN?)"
+    else:
+        classes, p = predictions
+        sums = p.sum(-1)
+        right = (p >= 0).all(-1) & (sums < 1 + ROUNDING) & (p.amax(-1) > LEAST)
+        wrong = right.logical_not_()
+        text = "expected at most 1, of probabilities, not their logarithms"
+        outside = (p > 0) & ((classes < 0) | (classes >= count))
+        for row, column in outside.nonzero()[:1].tolist():
+            return row, f"has class {classes[row, column]}, but there are {count} classes"
+        padding = -1 - torch.arange(p.shape[-1], device=p.device)
+        ordered = torch.where(p > 0, classes, padding).sort(-1).values
+        for row, column in (ordered[:, 1:] == ordered[:, :-1]).nonzero()[:1].tolist():
+            return row, f"has class {ordered[row, column]} twice"
+    for row in wrong.nonzero()[:1, 0].tolist():
+        return row, f"sums to {float(sums[row]):g}, {text}"
+    return None

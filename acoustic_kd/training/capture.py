@@ -1,0 +1,160 @@
+"""Soft targets of any classifiers, captured from a DataLoader into a store."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+
+from acoustic_kd.features.frames import Classes
+from acoustic_kd.soft_targets.dataset import positions
+from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.manifest import Entry
+from acoustic_kd.soft_targets.write import DEFAULT, Provenance, write_batches
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.parallel import progress
+from acoustic_kd.training.ensemble import Mean, mean_of
+
+
+def capture(
+    models: Sequence[Callable[..., Tensor]] | nn.ModuleList,
+    loader: Iterable[Any],
+    directory: Path,
+    temperature: float,
+    mean: str = "arithmetic",
+    weights: Sequence[float] | None = None,
+    encoding: Encoding = DEFAULT,
+    classes: Classes | None = None,
+) -> list[Entry]:
+    """Store the mean of the models' tempered predictions for the batches of a loader.
+
+    A batch is a tensor of inputs, (inputs, …) or (keys, inputs, …), where keys is a list of
+    strings. Without keys the positions in the dataset are the keys. Modules are in evaluation mode
+    meanwhile, and get the inputs on their device.
+
+    Args:
+        models: each maps inputs to logits [B, K].
+        loader: mostly a `torch.utils.data.DataLoader`.
+        directory: must not hold a store yet.
+        temperature: T of the predictions, and later of the loss.
+        mean, weights: see `mean_of`.
+        classes: what the classes mean; None: their number alone.
+
+    Returns:
+        The manifest entries of the shards.
+
+    Raises:
+        UserError: a batch or logits are not as described; an item is missing or comes twice; the
+            directory holds a store. No file is left.
+    """
+    if not isinstance(models, list | tuple | nn.ModuleList):
+        raise TypeError(f"models is a {type(models).__name__}, expected a list of models")
+    members = list(models)
+    Mean(temperature, mean, weights).check(len(members))
+    names = tuple(_digest(model) for model in members)
+    shares = None if weights is None else tuple(map(float, weights))
+    origin = Provenance(temperature, names, mean, shares)
+    averaged = partial(mean_of, temperature=temperature, mean=mean, weights=weights)
+    with _evaluating(members):
+        batches = _predictions(members, loader, averaged, classes)
+        if (first := next(batches, None)) is None:
+            raise UserError(f"{directory}: the loader gives no batch, so there is nothing to store")
+        known = classes or Classes(first[2].shape[-1], "unnamed")
+        return write_batches(directory, chain([first], batches), known, origin, encoding)
+
+
+def _predictions(
+    members: list[Any], loader: Any, averaged: Callable[..., Tensor], classes: Classes | None
+) -> Iterator[tuple[list[str], list[int], Tensor]]:
+    """The keys of batch after batch, and the predictions for them."""
+    numbered: list[str] | None = None
+    place, count = 0, None if classes is None else classes.count
+    for batch in progress(loader, "capture"):
+        keys, inputs = _split(batch)
+        if keys is None:
+            numbered = _positions(loader) if numbered is None else numbered
+            keys = numbered[place : place + len(inputs)]
+            place += len(inputs)
+        if not keys:
+            continue
+        with torch.inference_mode():
+            predictions = averaged(_logits(members, inputs, len(keys), count))
+        count = predictions.shape[-1]
+        yield keys, [1] * len(keys), predictions
+    if numbered is not None and place != len(numbered):
+        raise UserError(f"the loader gave {place} of the {len(numbered)} items of its dataset")
+
+
+def _split(batch: Any) -> tuple[list[str] | None, Any]:
+    """The keys of a batch, if it has any, and its inputs."""
+    parts, keys = list(batch) if isinstance(batch, list | tuple) else [batch], None
+    if parts and isinstance(parts[0], list | tuple) and all(isinstance(k, str) for k in parts[0]):
+        keys = list(parts.pop(0))
+    if not parts or (keys is None and not isinstance(parts[0], Tensor)):
+        raise UserError(
+            f"a batch is a {type(batch).__name__} without keys or inputs; expected a tensor of "
+            "inputs, (inputs, …) or (keys, inputs, …) with keys as a list of strings"
+        )
+    return keys, parts[0]
+
+
+def _positions(loader: Any) -> list[str]:
+    in_order = isinstance(loader, DataLoader) and isinstance(loader.sampler, SequentialSampler)
+    if not in_order or type(loader.batch_sampler) is not BatchSampler or loader.drop_last:
+        raise UserError(
+            "the loader does not give all items in order, so positions cannot be their keys; use a "
+            "DataLoader without shuffle, sampler and drop_last, or put keys before the inputs"
+        )
+    return positions(loader.dataset)
+
+
+def _logits(members: list[Any], inputs: Any, frames: int, count: int | None) -> Iterator[Tensor]:
+    """The logits [B, K] of model after model, all on one device."""
+    home = None
+    for number, model in enumerate(members, 1):
+        device = next((tensor.device for tensor in _weights(model).values()), None)
+        logits = model(inputs.to(device) if device and hasattr(inputs, "to") else inputs)
+        count = logits.shape[-1] if count is None and isinstance(logits, Tensor) else count
+        if not isinstance(logits, Tensor) or logits.shape != (frames, count):
+            what = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise UserError(
+                f"model {number} gives {what}, expected logits [{frames}, {count or 'K'}]"
+            )
+        home = home or logits.device
+        yield logits.to(home, torch.promote_types(logits.dtype, torch.float32))
+
+
+def _weights(model: Any) -> dict[str, Tensor]:
+    state = model.state_dict() if isinstance(model, nn.Module) else {}
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _digest(model: Any) -> str:
+    """SHA-256 of a module's weights; the name of another function."""
+    if not isinstance(model, nn.Module):
+        return str(getattr(model, "__qualname__", type(model).__qualname__))
+    digest = hashlib.sha256()
+    for name, value in sorted(_weights(model).items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _evaluating(members: list[Any]) -> Iterator[None]:
+    """Modules are in evaluation mode within the block, and as before after it."""
+    modules = [model for model in members if isinstance(model, nn.Module)]
+    before = [(part, part.training) for model in modules for part in model.modules()]
+    try:
+        for model in modules:
+            model.eval()
+        yield
+    finally:
+        for part, training in before:
+            part.training = training
