@@ -56,7 +56,7 @@ class SoftTargets(Dataset[Tensor | SparseTargets]):
     ) -> Tensor | SparseTargets:
         if isinstance(which, str):
             which = [which]
-        if isinstance(which, list) and which and isinstance(which[0], str):
+        if isinstance(which, list | tuple) and which and isinstance(which[0], str):
             spans = [self.offsets[self.numbers[key] :][:2] for key in map(str, which)]
             numbers = torch.cat([torch.arange(int(first), int(last)) for first, last in spans])
         elif isinstance(which, slice):

@@ -118,8 +118,9 @@ def _logits(members: list[Any], inputs: Any, frames: int, count: int | None) -> 
     """The logits [B, K] of model after model, all on one device."""
     home = None
     for number, model in enumerate(members, 1):
-        device = next((tensor.device for tensor in _weights(model).values()), None)
-        logits = model(inputs.to(device) if device and hasattr(inputs, "to") else inputs)
+        weight: Any = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+        stays = weight is None or not hasattr(inputs, "to")
+        logits = model(inputs if stays else inputs.to(weight.device))
         count = logits.shape[-1] if count is None and isinstance(logits, Tensor) else count
         if not isinstance(logits, Tensor) or logits.shape != (frames, count):
             what = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -130,19 +131,15 @@ def _logits(members: list[Any], inputs: Any, frames: int, count: int | None) -> 
         yield logits.to(home, torch.promote_types(logits.dtype, torch.float32))
 
 
-def _weights(model: Any) -> dict[str, Tensor]:
-    state = model.state_dict() if isinstance(model, nn.Module) else {}
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
-
-
 def _digest(model: Any) -> str:
     """SHA-256 of a module's weights; the name of another function."""
     if not isinstance(model, nn.Module):
         return str(getattr(model, "__qualname__", type(model).__qualname__))
     digest = hashlib.sha256()
-    for name, value in sorted(_weights(model).items()):
-        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    for name, value in sorted(model.state_dict().items()):
+        if isinstance(value, Tensor):
+            digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+            digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

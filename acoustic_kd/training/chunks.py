@@ -74,6 +74,11 @@ class InMemoryData:
         Args:
             original: see `ShardedData`.
         """
+        if soft is not None and soft.keys and list(soft.keys) != frames.ids:
+            raise UserError(
+                "the soft targets are of other utterances than the frames, or in another order; "
+                "read them by read_soft_targets(directory, frames)"
+            )
         self.chunk = Chunk(frames, soft)
         self.copies: Copies | None = None
         if original is not None:

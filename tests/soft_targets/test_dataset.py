@@ -55,6 +55,7 @@ def test_frames_are_indexed_like_a_tensor_and_by_key(tmp_path, encoding):
     same(soft["b"], rows(slice(4, 11)))
     same(soft["c"], rows(slice(11, 12)))  # one frame: [1, k]
     same(soft[["f", "c"]], rows([*range(23, 29), 11]))
+    same(soft["f", "c"], soft[["f", "c"]])
     assert len(list(soft)) == 29
 
 

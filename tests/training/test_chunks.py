@@ -31,7 +31,13 @@ from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import GIGABYTE, memory_budget
 from acoustic_kd.training.batches import WHOLE_SHARE, plan_epoch, share_of_process
-from acoustic_kd.training.chunks import Chunk, ShardedData, SoftTargetSource, prefetch_chunks
+from acoustic_kd.training.chunks import (
+    Chunk,
+    InMemoryData,
+    ShardedData,
+    SoftTargetSource,
+    prefetch_chunks,
+)
 from acoustic_kd.training.model import make_splicer
 
 CPU = torch.device("cpu")
@@ -246,3 +252,15 @@ def test_no_chunk_is_read_after_the_one_that_is_next():
     expected = [b.tolist() for epoch in epochs for b in blocks_of(epoch)][1:]  # five steps: a chunk
     assert read == expected[: len(read)] and len(read) >= 6
     assert all(blocks != following for blocks, following in pairwise(read))
+
+
+def test_soft_targets_in_memory_of_another_order_are_refused(tmp_path):
+    """Read without frames, they are in the order of their store."""
+    write_shards(tmp_path)
+    frames = read_frames(tmp_path / "frames")
+    soft = read_soft_targets(tmp_path / "soft", frames)
+    assert InMemoryData(frames, soft).chunk.soft is soft
+    some = frames.select(np.arange(len(frames.ids)) > 0)
+    for other in (some, replace(frames, ids=frames.ids[::-1])):
+        with pytest.raises(UserError, match="of other utterances than the frames, or in another"):
+            InMemoryData(other, soft)
