@@ -388,9 +388,14 @@ class TrainConfig:
     checkpoint_steps: int = setting(
         1000, "The number of steps between checkpoints.", at_least(1), shapes_results=False
     )
-    tracker: Literal["tensorboard"] | None = setting(
-        None, "The tracker that gets the metrics of every epoch; null: none.",
-        shapes_results=False,
+    log_steps: int = setting(
+        500, "The steps of an epoch between two logs of loss, learning rate and speed: by the "
+        "tracker, and as a line where there is no progress bar.", at_least(1), shapes_results=False,
+    )
+    tracker: Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard",
+                     "trackio", "wandb"] | None = setting(
+        None, "The tracker of Accelerate that gets settings, metrics and results "
+        "(docs/clusters.md); null: none.", shapes_results=False,
     )
 
 

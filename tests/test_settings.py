@@ -364,6 +364,7 @@ OUT_OF_RANGE = [
     ("train.memory_gb", "0 -1 .inf .nan"),
     ("train.streams", "0 -1"),
     ("train.checkpoint_steps", "0"),
+    ("train.log_steps", "0 -1"),
     ("soft_targets.external_posteriors", "['']"),
     ("soft_targets.temperature", "0 -2 .nan .inf"),
     ("soft_targets.mean", "median ''"),

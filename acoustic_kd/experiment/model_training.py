@@ -58,10 +58,7 @@ def train_models(experiment: Experiment, models: Sequence[Model]) -> None:
     # the same bits, so the number of threads must not depend on how many models are due.
     threads = cores() // workers
     if len(due) > 1:
-        tasks = [
-            Task(model.training_run.name, _train_in_worker, (model, workers, threads))
-            for model in due
-        ]
+        tasks = [Task(m.training_run.name, _train_in_worker, (m, workers, threads)) for m in due]
         for _ in run_tasks(tasks, min(workers, len(due))):
             pass
     else:
@@ -127,7 +124,6 @@ def _train(model: Model, accelerator: Accelerator, read: Callable[[], Data], sha
         data, dev = read()
         with step.run(main):
             wait(accelerator, training_run.name)
-            trainer = Trainer(
+            Trainer(
                 training_run, step.directory, data, dev, accelerator=accelerator, sharers=sharers
-            )
-            trainer.run()
+            ).run()

@@ -1,8 +1,9 @@
 """The systems of an experiment: its members, their ensemble, the distilled models, the control."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import classes_of
 from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS, read_statistics
-from acoustic_kd.settings import ModelConfig
+from acoustic_kd.settings import ModelConfig, all_settings
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.ensemble import posteriors
 from acoustic_kd.training.model import (
@@ -20,6 +21,7 @@ from acoustic_kd.training.model import (
     read_description,
     use_bfloat16,
 )
+from acoustic_kd.training.tracking import TrackedRun
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,7 @@ def systems(experiment: Experiment) -> list[System]:
         *(System(f"member-{n:02d}", "baseline", (d,)) for n, d in enumerate(members, start=1)),
         *([System("control", "control", (control,))] if control else []),
         System("ensemble", "ensemble", tuple(members)),
-        *(
-            System(f"distilled-{n:02d}", "distilled", (d,))
-            for n, d in enumerate(distilled, start=1)
-        ),
+        *(System(f"distilled-{n:02d}", "distilled", (d,)) for n, d in enumerate(distilled, 1)),
     ]
 
 
@@ -167,6 +166,8 @@ def control_directory(experiment: Experiment) -> Path | None:
     return experiment.path("distill") / "control" if wanted else None
 
 
-def logs(experiment: Experiment) -> Path:
-    """The directory in which a tracker keeps the metrics of all models; no stage owns it."""
-    return experiment.directory / "logs"
+def tracked_run(experiment: Experiment, name: str, group: str = "", **own: Any) -> TrackedRun:
+    """A run of `train.tracker`; `own`: groups of settings that differ from the experiment's."""
+    project = experiment.directory.resolve().name
+    settings = all_settings(replace(experiment.config, **own))
+    return TrackedRun(project, name, group, settings, experiment.directory / "logs")

@@ -14,8 +14,8 @@ from acoustic_kd.experiment.model_training import Data, Model
 from acoustic_kd.experiment.models import (
     control_directory,
     distilled_directories,
-    logs,
     member_directories,
+    tracked_run,
 )
 from acoustic_kd.experiment.transfer_set import (
     control_shards,
@@ -116,9 +116,10 @@ def _hard_target_step(
 def _training_run(
     experiment: Experiment, step: Step, model: ModelConfig, train: TrainConfig, weight: float
 ) -> TrainingRun:
-    return TrainingRun(
-        step.name, train.seed, model, train, weight, step.digest, logs=logs(experiment)
-    )
+    kind, _, number = step.name.partition(" ")
+    name = f"{kind}-{int(number):02d}" if number else kind
+    tracked = tracked_run(experiment, name, step.directory.parent.name, model=model, train=train)
+    return TrainingRun(step.name, train.seed, model, train, weight, step.digest, tracked=tracked)
 
 
 def distilled_settings(config: Config) -> tuple[ModelConfig, TrainConfig]:
@@ -126,9 +127,7 @@ def distilled_settings(config: Config) -> tuple[ModelConfig, TrainConfig]:
 
     def override(group: Group, *names: str) -> Group:
         values = {name: getattr(config.distill, name) for name in names}
-        return replace(
-            group, **{name: value for name, value in values.items() if value is not None}
-        )
+        return replace(group, **{name: v for name, v in values.items() if v is not None})
 
     model = override(config.model, "layers", "width", "dropout")
     train = override(config.train, "epochs", "learning_rate", "schedule", "decay_below", "decay")

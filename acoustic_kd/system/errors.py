@@ -25,6 +25,11 @@ class UserError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of another library says, or its type if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def printable(text: str) -> str:
     """Text as one line of a terminal: characters that are not printable become escapes."""
     return "".join(map(_shown, text))

@@ -1,24 +1,18 @@
-"""The processes of a training run, and its experiment tracker, by Accelerate."""
+"""The processes of a training run, by Accelerate."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
 from acoustic_kd.system import environment
-from acoustic_kd.system.errors import UserError, installation
+from acoustic_kd.system.errors import UserError, first_line
 from acoustic_kd.system.memory import disable_malloc_trim
 
 # Words of PyTorch's errors when another process cannot be reached.
-CONNECTION_ERRORS = (
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "Broken pipe",
-    "NCCL",
-    "Timed out",
-)
+CONNECTION_ERRORS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL",
+                     "Timed out")  # fmt: skip
 
 
 def make_accelerator() -> Accelerator:
@@ -30,10 +24,9 @@ def make_accelerator() -> Accelerator:
         accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
         torch.zeros(1, device=accelerator.device).item()
     except Exception as error:  # Accelerate reports wrong variables by errors of many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"Accelerate cannot start ({reason}); check 'accelerate env' and variables named "
-            "ACCELERATE_… and MASTER_…"
+            f"Accelerate cannot start ({first_line(error)}); check 'accelerate env' and variables "
+            "named ACCELERATE_… and MASTER_…"
         ) from None
     if accelerator.num_processes != started:
         raise UserError(
@@ -69,36 +62,3 @@ def wait(accelerator: Accelerator, name: str) -> None:
     """Wait until every process has come here; a lost process is a UserError."""
     with report_lost_processes(accelerator, name):
         accelerator.wait_for_everyone()
-
-
-Track = Callable[[dict[str, float], int], None]  # values by name, and the epoch
-
-
-@contextmanager
-def tracking(kind: str | None, name: str, folder: Path) -> Iterator[Track]:
-    """A function that logs an epoch with a tracker, or does nothing if there is no tracker.
-
-    Only the first of several processes logs.
-
-    Args:
-        kind: the setting `train.tracker`.
-        name: of the run.
-        folder: a tracker that writes files makes a folder of that name in it.
-    """
-    if kind is None:
-        yield lambda values, epoch: None
-        return
-    # Not at the top: trackers take a second to import.
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
-    tracker = LOGGER_TYPE_TO_CLASS[kind](name, logging_dir=folder)
-    try:
-        tracker.start()
-    except ImportError:
-        raise UserError(
-            f"setting 'train.tracker' is {kind}, which is not installed: {installation(kind)}"
-        ) from None
-    try:
-        yield lambda values, epoch: tracker.log(values, step=epoch)
-    finally:
-        tracker.finish()

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.system.files import jsonl_rows
+from acoustic_kd.training.tracking import TrackedRun
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class TrainingRun:
         hard_weight: of the hard targets beside soft ones; not used without soft targets.
         digest: of everything that shapes the result; a checkpoint of another digest is refused.
         report: epochs between two lines on the terminal.
-        logs: directory that `train.tracker` writes to.
+        tracked: the run of `train.tracker`; None: a run of the same name.
     """
 
     name: str
@@ -29,7 +30,7 @@ class TrainingRun:
     hard_weight: float = 0.5
     digest: str = ""
     report: int = 1
-    logs: Path = Path("logs")
+    tracked: TrackedRun | None = None
 
 
 class Metrics(TypedDict, total=False):
@@ -55,6 +56,7 @@ class State:
 
     epoch: int = 0
     step: int = 0  # within the epoch
+    total_steps: int = 0  # of all epochs
     rate: float = 0.0  # of the latest step
     annealing: bool = False
     loss: float = 0.0  # summed over the epoch's frames so far

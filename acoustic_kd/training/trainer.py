@@ -8,7 +8,7 @@ So a killed run resumes from the checkpoint alone, with bit-identical results.
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from acoustic_kd.training.model import (
     training_bytes,
     use_bfloat16,
 )
-from acoustic_kd.training.processes import make_accelerator, report_lost_processes, tracking
+from acoustic_kd.training.processes import make_accelerator, report_lost_processes
 from acoustic_kd.training.schedule import (
     State,
     TrainingRun,
@@ -48,6 +48,7 @@ from acoustic_kd.training.schedule import (
     rate_of_step,
     update_from_dev,
 )
+from acoustic_kd.training.tracking import RUN_ID, TrackedRun, Tracker
 
 MIN_CHECKPOINT_SECONDS = 10  # between the checkpoints at the ends of epochs
 STOP_CHECK_STEPS = 4  # between two questions to all processes whether one of them must stop
@@ -157,10 +158,12 @@ class Trainer:
             self._choose_num_chunks()
             self.accelerator.wait_for_everyone()  # before the first deletes what others look for
             remaining = range(self.state.epoch, config.epochs)
-            track_name, logs = name.replace(" ", "-"), self.training_run.logs
+            kind = config.tracker if self.accelerator.is_main_process else None
+            run = self.training_run.tracked or TrackedRun("acoustic-kd", name.replace(" ", "-"))
+            id_file = self.directory / RUN_ID
             with (
+                closing(Tracker(kind, run, id_file, self.state.total_steps)) as self._tracker,
                 self.loader.prefetching(remaining, self.state.step),
-                tracking(config.tracker, track_name, logs) as self._track,
             ):
                 while not is_finished(self.state, config):
                     self._epoch()
@@ -172,6 +175,7 @@ class Trainer:
                 model.load_state_dict(self.best_weights)
                 save_model(self.directory, model, self._description())
                 self.checkpoint.unlink(missing_ok=True)
+                id_file.unlink(missing_ok=True)
             self.accelerator.wait_for_everyone()
         return self.state.history
 
@@ -198,9 +202,14 @@ class Trainer:
         title = f"{self.training_run.name} epoch {state.epoch + 1}/{config.epochs}"
         done = state.step * config.batch_frames
         bar = progress((), title, total, unit="frame", unit_scale=True, initial=done, leave=False)
+        self._logged, frames = (state.loss, state.seconds), 0
         for batch, size in self.loader.batches(epoch, state.step):
             self._step(batch, size, steps)
             bar.update(size)
+            frames += size
+            if state.step % config.log_steps == 0:
+                self._log(frames, steps, line=bool(bar.disable))
+                frames = 0
             if self._stop(state.step == steps):
                 self._add_counters()
                 self._save()
@@ -240,6 +249,22 @@ class Trainer:
         if config.max_norm is not None:
             limit_norms(self.accelerator.unwrap_model(self.model), config.max_norm)
         state.step += 1
+        state.total_steps += 1
+
+    def _log(self, frames: int, steps: int, line: bool) -> None:
+        """Log loss, rate and speed over the last `frames`; all processes must do so together."""
+        state, run = self.state, self.training_run
+        loss_sum = state.loss + float(self.accelerator.reduce(self.loss_sum, "sum"))
+        seconds = state.seconds + time.monotonic() - self.begun
+        loss = (loss_sum - self._logged[0]) / frames
+        speed = round(frames / max(seconds - self._logged[1], 1e-9))
+        self._logged = (loss_sum, seconds)
+        values = {"train_step_loss": loss, "learning_rate": state.rate, "frames_per_second": speed}
+        self._tracker.log(values, state.total_steps)
+        if line and self.accelerator.is_main_process and run.report == 1:
+            text = f"epoch {state.epoch + 1}/{run.train.epochs}, step {state.step:,}/{steps:,}"
+            text += f", loss {loss:.4f}, rate {state.rate:.2g}, {speed:,} frames/s"
+            print(f"  {run.name}: {text}", flush=True)
 
     def _loss(self, frames: Tensor) -> Tensor:
         """The loss summed over frames with numbers `frames`, int64 [B]; float32."""
@@ -292,7 +317,7 @@ class Trainer:
             row["dev_loss"], row["dev_frame_accuracy"] = self.evaluate()
         row["frames_per_second"] = round(total / max(state.seconds, 1e-9))
         state.history.append(row)
-        self._track({key: value for key, value in row.items() if key != "epoch"}, epoch)
+        self._tracker.log(row, state.total_steps)
         by_dev = config.schedule == "dev"
         if update_from_dev(state, config) if by_dev else epoch == config.epochs:
             weights = self.accelerator.unwrap_model(self.model).state_dict()

@@ -1,13 +1,16 @@
 """The report stage: results.json, the table and report.html."""
 
+from contextlib import closing
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 from acoustic_kd.corpora.overlap import shared_speakers
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.model_training import count_workers
-from acoustic_kd.experiment.models import systems
+from acoustic_kd.experiment.models import systems, tracked_run
 from acoustic_kd.experiment.outputs import read_split
 from acoustic_kd.experiment.transfer_set import all_splits, transfer_frames
 from acoustic_kd.experiment.words import normaliser
@@ -15,11 +18,7 @@ from acoustic_kd.features.frame_shard import shard_paths
 from acoustic_kd.features.frames import count_frames
 from acoustic_kd.language.text import TextFile
 from acoustic_kd.reports.pages import report_page
-from acoustic_kd.reports.results import (
-    count_new_words,
-    last_epoch_gain,
-    make_results,
-)
+from acoustic_kd.reports.results import GAINS, count_new_words, last_epoch_gain, make_results
 from acoustic_kd.reports.stored import read_measurement
 from acoustic_kd.reports.tables import markdown, terminal_table
 from acoustic_kd.settings import shaping_settings
@@ -28,6 +27,7 @@ from acoustic_kd.system.records import read_done
 from acoustic_kd.training.model import read_description
 from acoustic_kd.training.processes import make_accelerator
 from acoustic_kd.training.schedule import read_metrics
+from acoustic_kd.training.tracking import RUN_ID, Tracker
 
 
 def run(experiment: Experiment) -> None:
@@ -74,6 +74,21 @@ def run(experiment: Experiment) -> None:
     write_text(experiment.directory / "report.html", page)
     print(terminal_table(results))
     print(f"  in {experiment.directory / 'report.html'}, results.md and results.json beside it")
+    kind, summary = experiment.config.train.tracker, tracked_run(experiment, "report")
+    with closing(Tracker(kind, summary, summary.folder / RUN_ID)) as tracker:
+        tracker.log(_figures(results))
+        tracker.add_report(experiment.directory / "report.html", markdown(results))
+
+
+def _figures(results: dict[str, Any]) -> dict[str, float]:
+    """The figures that a tracker shows: accuracy and WER in percent, shares of the gain."""
+    figures = {}
+    for system, split in product(results["systems"], ("dev", "test")):
+        figures[f"{system['name']}/wer_{split}"] = system["wer"][split]["percent"]
+        figures[f"{system['name']}/accuracy_{split}"] = system["frame_accuracy"][split]
+    for key in GAINS.values():
+        figures |= {f"{key}/{what}": share for what, share in results.get(key, {}).items()}
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def unseen_words(experiment: Experiment, words: set[str]) -> set[str] | None:

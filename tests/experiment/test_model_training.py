@@ -64,10 +64,13 @@ def test_side_by_side_they_have_the_bits_of_models_trained_one_after_another(
     finished_recipe, recipe, outcome, stage
 ):
     shutil.rmtree(recipe.directory / FOLDERS[stage])
-    program = start(recipe, None, stage)
+    program = start(recipe, None, stage, "train.tracker=tensorboard", "train.log_steps=40")
     assert program.end() == (0, "")
+    runs = {"train": {"member-01", "member-02"}, "distill": {"distilled-01", "control"}}[stage]
+    assert {path.parent.name for path in recipe.directory.glob("logs/*/events.*")} == runs
     names = {"train": ("member 1", "member 2"), "distill": ("distilled 1", "control")}[stage]
-    assert all(f"  {name}: epoch 2, loss " in program.output for name in names)
+    for text in ("epoch 2, loss ", "epoch 2/2, step 40/"):
+        assert all(f"  {name}: {text}" in program.output for name in names)
     assert weights(recipe, stage) == weights(finished_recipe, stage)
     assert read_done(recipe.directory / FOLDERS[stage])
     assert outcome(recipe, stage) == (0, "  up to date\n", "")

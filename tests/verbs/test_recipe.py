@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.experiment.stages import STAGES
 
@@ -25,6 +27,25 @@ def test_results_hold_what_others_rely_on(finished_recipe):
     names = [m["name"] for m in results["each_model"]]
     assert names == ["member-01", "member-02", "control", "ensemble", "distilled-01"]
     assert set(results["last_epoch_gains"]) == set(names) - {"ensemble"}
+
+
+def test_a_tracker_gets_figures_and_report(recipe):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    (recipe.directory / "report" / "done.json").unlink()
+    recipe.run(["report"], "train.tracker=tensorboard")
+    events = accumulators.EventAccumulator(str(recipe.directory / "logs" / "report")).Reload()
+    results = json.loads((recipe.directory / "results.json").read_text())
+    shown = {tag: events.Scalars(tag)[0].value for tag in events.Tags()["scalars"]}
+    for system in results["systems"]:
+        for split in ("dev", "test"):
+            wer, accuracy = system["wer"][split]["percent"], system["frame_accuracy"][split]
+            assert shown.pop(f"{system['name']}/wer_{split}") == pytest.approx(wer)
+            assert shown.pop(f"{system['name']}/accuracy_{split}") == pytest.approx(accuracy)
+    gains = {f"{key}/{what}": share for key in ("gain_kept", "gain_kept_over_control")
+             for what, share in results[key].items() if share is not None}  # fmt: skip
+    assert shown == pytest.approx(gains)
+    text = events.Tensors("report/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert text == (recipe.directory / "results.md").read_text()
 
 
 def test_distilled_models_of_another_size_are_trained_and_measured_anew(recipe, outcome):
