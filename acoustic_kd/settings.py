@@ -6,6 +6,7 @@ records of what shaped them (`stage_settings`), and the list of settings (`acous
 
 import dataclasses
 import difflib
+import keyword
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -80,6 +81,10 @@ TEMPERATURE = Range(lambda value: 1e-3 <= value <= 1e6, "from 0.001 to 1000000")
 SHARE = Range(lambda value: 0 < value < 1, "between 0 and 1, both excluded")
 PROBABILITY = Range(lambda value: 0 <= value < 1, "at least 0 and less than 1")
 FACTOR = Range(lambda value: 0 < value <= 1, "greater than 0, at most 1")
+IMPORT_PATH = Range(
+    lambda path: bool(re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", path)),
+    "an import path, such as my.package:Net",
+)
 PARTS = Range(
     lambda names: all(re.fullmatch(r"[^/\\.][^/\\]*", n) and n.isprintable() for n in names),
     "names of folders, such as train-clean-100, without / or \\ and not beginning with a dot",
@@ -333,6 +338,20 @@ class ModelConfig:
     input_dropout: float = setting(0.0, "The dropout of input features.", PROBABILITY)
     left_frames: int = setting(20, "The input frames before the current one.", at_least(0, 1000))
     right_frames: int = setting(5, "The input frames after the current one.", at_least(0, 1000))
+    kind: Literal["dnn", "cnn"] = setting(
+        "dnn", "The network: dnn, the paper's; cnn, residual convolutions over time and frequency "
+        "with batch normalisation, before the hidden layers.",
+    )
+    channels: int = setting(
+        32, "For cnn: the number of channels of the first convolutions.", at_least(1, 10_000)
+    )
+    class_: str | None = setting(
+        None, "A network of your own instead of `kind`: the import path of its class, such as "
+        "my.package:Net (docs/use.md).", IMPORT_PATH,
+    )
+    args: dict[str, Any] | None = setting(
+        None, "The keyword arguments of `class`, beside frames, features and classes."
+    )
 
 
 @dataclass(frozen=True)
@@ -340,6 +359,10 @@ class TrainConfig:
     """The training of members and distilled models."""
 
     members: int = setting(5, "The number of members of the ensemble.", at_least(1, 1000))
+    member_models: tuple[dict[str, Any], ...] = setting(
+        (), "Settings of `model` in which members differ, such as [{width: 512}, {kind: cnn}]; the "
+        "members take them in turn.", stages=("train",),
+    )
     seed: int = setting(0, "The seed of the first member; each further member adds 1.")
     epochs: int = setting(
         30, "The number of epochs; with schedule dev the largest number, because training ends "
@@ -451,9 +474,21 @@ class DistillConfig:
     hard_weight: float = setting(
         0.5, "The weight of the hard targets of transcribed speech.", at_least(0, 1e6)
     )
-    layers: int | None = setting(None, "The number of hidden layers.", at_least(1, 100))
-    width: int | None = setting(None, "The number of units of a hidden layer.",
-                                at_least(1, 1_000_000))
+    layers: int | None = setting(None, "As `model.layers`.", at_least(1, 100))
+    width: int | None = setting(None, "As `model.width`.", at_least(1, 1_000_000))
+    left_frames: int | None = setting(None, "As `model.left_frames`.", at_least(0, 1000))
+    right_frames: int | None = setting(None, "As `model.right_frames`.", at_least(0, 1000))
+    kind: Literal["dnn", "cnn"] | None = setting(
+        None, "As `model.kind`; a kind replaces the members' `class`."
+    )
+    channels: int | None = setting(None, "As `model.channels`.", at_least(1, 10_000))
+    class_: str | None = setting(None, "As `model.class`.", IMPORT_PATH)
+    args: dict[str, Any] | None = setting(None, "As `model.args`.")
+    shapes: dict[str, Any] | None = setting(
+        None, "Further shapes of the distilled model, by name, with the settings of `model` in "
+        "which they differ, such as {small: {layers: 2, width: 128}}. Each shape has its own "
+        "models and control, and a row in the table.",
+    )
     dropout: float = setting(
         0.1, "The dropout of hidden units. Soft targets regularise, so less is needed than for "
         "members.", PROBABILITY,
@@ -579,7 +614,7 @@ def _settings() -> dict[str, Setting]:
             stages = part.metadata["stages"] if metadata["stages"] is None else metadata["stages"]
             choices = choices_of(hint)
             allowed = one_of(*choices) if choices else metadata["allowed"]
-            settings[f"{part.name}.{key.name}"] = Setting(
+            settings[f"{part.name}.{yaml_dataclasses.key_of(key)}"] = Setting(
                 hint, key.default, allowed, metadata["meaning"], stages, metadata["path"]
             )
     return settings
@@ -614,7 +649,7 @@ def all_settings(config: Config) -> dict[str, Any]:
 
 def _value(config: Config, name: str) -> Any:
     part, _, key = name.partition(".")
-    return getattr(getattr(config, part), key)
+    return getattr(getattr(config, part), f"{key}_" if keyword.iskeyword(key) else key)
 
 
 def shaping_settings(config: Config, *names: str) -> dict[str, Any]:
@@ -717,6 +752,7 @@ def check_together(config: Config) -> None:
         _check_language_model,
         _check_batches,
         _check_soft_targets,
+        _check_models,
     ):
         check(config)
 
@@ -909,3 +945,73 @@ def _check_soft_targets(config: Config) -> None:
             f"setting 'soft_targets.kept_classes' is {soft.kept_classes}; it must be at most 255 "
             "for draws that are stored in 8 bits"
         )
+
+
+def _check_models(config: Config) -> None:
+    """Check the settings in which single members and shapes of the distilled model differ."""
+    if config.model.class_ is None and config.model.args is not None:
+        raise UserError("setting 'model.args' has values, but 'model.class' is null; give both")
+    member_models(config)
+    shapes(config)
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+# Settings of `model` that `distill` has, too.
+SHAPE_SETTINGS = tuple(
+    ["layers", "width", "left_frames", "right_frames", "kind", "channels", "class", "args"]
+)
+
+
+def member_models(config: Config) -> list[ModelConfig]:
+    """The model of each member."""
+    settings, count = config.train.member_models, config.train.members
+    models = [
+        model_with(config.model, values, f"train.member_models.{number}")
+        for number, values in enumerate(settings)
+    ]
+    return [models[n % len(models)] for n in range(count)] if models else [config.model] * count
+
+
+def shapes(config: Config) -> dict[str, ModelConfig]:
+    """The shapes of the distilled models by name; that of `distill.layers`, … has the name ""."""
+    chosen = {
+        key: value
+        for key in SHAPE_SETTINGS
+        if (value := _value(config, f"distill.{key}")) is not None
+    }
+    own = model_with(config.model, chosen | {"dropout": config.distill.dropout}, "distill")
+    more = config.distill.shapes or {}
+    for name in more:
+        if not re.fullmatch(r"[a-z0-9_]{1,40}", name) or name.isdigit() or name == "control":
+            raise UserError(
+                f"setting 'distill.shapes' has the name '{printable(name)}'; give small letters, "
+                "digits and _, with a letter, and not control"
+            )
+    return {"": own} | {
+        name: model_with(own, values, f"distill.shapes.{name}") for name, values in more.items()
+    }
+
+
+def has_own_networks(config: Config) -> bool:
+    """Whether a member or a distilled model is of a class of the user's own."""
+    return any(m.class_ is not None for m in (*member_models(config), *shapes(config).values()))
+
+
+def model_with(model: ModelConfig, values: Any, where: str) -> ModelConfig:
+    """A model with some settings replaced; a new kind or class drops the old class or its `args`.
+
+    Args:
+        values: key → value.
+        where: the setting that has them, for messages.
+    """
+    known = [name for name in SETTINGS if name.startswith("model.")]
+    fields = yaml_dataclasses.convert(ModelConfig, values, "", f"{where}.", known)
+    for key, value in values.items():
+        allowed = SETTINGS[f"model.{key}"].allowed
+        if value is not None and allowed is not None and not allowed.allows(value):
+            raise UserError(f"setting '{where}.{key}' is {value}; it must be {allowed.text}")
+    dropped = {"class_": None, "args": None} if "kind" in fields else {}
+    dropped |= {"args": None} if "class_" in fields else {}
+    return dataclasses.replace(model, **(dropped | fields))

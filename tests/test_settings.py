@@ -18,7 +18,7 @@ from acoustic_kd.cli import main
 from acoustic_kd.corpora import demo
 from acoustic_kd.decoding.search import SearchSettings
 from acoustic_kd.experiment.stages import STAGES
-from acoustic_kd.experiment.training_jobs import control_settings, distilled_settings
+from acoustic_kd.experiment.training_jobs import control_settings
 from acoustic_kd.experiment.transfer_set import encoding_of
 from acoustic_kd.features.fbank import log_mels
 from acoustic_kd.language.ngrams import train_lm
@@ -29,6 +29,8 @@ from acoustic_kd.settings import (
     check_values,
     choices,
     load_config,
+    member_models,
+    shapes,
     shaping_settings,
     stage_settings,
 )
@@ -36,7 +38,7 @@ from acoustic_kd.system import yaml_dataclasses
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.batches import share_of_process
 from acoustic_kd.training.ensemble import Mean
-from acoustic_kd.training.model import build_model
+from acoustic_kd.training.networks import build_network
 from acoustic_kd.training.schedule import State, rate_of_step
 
 
@@ -550,12 +552,11 @@ def in_range(name: str) -> st.SearchStrategy:
         *(0.02, 0.1, 0.5, 0.9, 1.1, 3700.0, 5600.0, -200.0, -3000.0),
         *([1], [1, 0.5], [0.9, 1, 1.1], [2], [1, 1, 2], [1, 2, 3]),
     ]  # fmt: skip
-    group, key = name.split(".")
     fitting = []
     for value in values:
         try:
             config = yaml_dataclasses.replace_value(Config(), name, value, ())
-            check_values({name: getattr(getattr(config, group), key)})
+            check_values({name: all_settings(config)[name]})
         except UserError:
             continue
         fitting.append(value)
@@ -587,10 +588,10 @@ def test_two_settings_within_their_ranges_work_or_are_refused(tmp_path_factory, 
         for frames in log_mels(noise.astype(np.float32), features, features.vtlp_warps):
             assert np.isfinite(frames).all() and frames.std(0).min() > 0
         log_mels(noise.astype(np.float32), features, features.transfer_vtlp_warps)
-    model, distilled = config.model, distilled_settings(config)[0]
-    for shape in (model, distilled, control_settings(config, 2.5)[0]):
+    models = [config.model, *shapes(config).values(), *member_models(config)]
+    for shape in (*models, control_settings(config, 2.5)[0]):
         with torch.device("meta"):
-            build_model(shape, features.mel_bins, 5)
+            build_network(shape, features.mel_bins, 5)
     assert rate_of_step(State(rate=train.learning_rate), train, 10) > 0
     assert share_of_process(0, 1, train.streams)
     assert encoding_of(config) and SearchSettings.of(config.decode)

@@ -46,7 +46,8 @@ from acoustic_kd.system.records import read_done
 from acoustic_kd.system.yaml_dataclasses import read_yaml
 from acoustic_kd.training.ensemble import Mean
 from acoustic_kd.training.ensemble_predictions import Ensemble
-from acoustic_kd.training.model import make_splicer, use_bfloat16
+from acoustic_kd.training.precision import use_bfloat16
+from acoustic_kd.training.windows import make_splicer
 from study_table import T95, around_section, chart, table, write_section
 
 PROGRAM = "tools/study.py"

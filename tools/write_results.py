@@ -14,10 +14,12 @@ from pathlib import Path
 
 from acoustic_kd.mnist import report as mnist_report
 from acoustic_kd.reports.tables import (
+    SHAPES_CAPTION,
     as_markdown,
     difference_caption,
     difference_table,
     sentences,
+    shape_rows,
     speaker_table,
     table_rows,
 )
@@ -73,6 +75,8 @@ def section(name: str, results: dict, graph: dict | None, other: dict | None) ->
         "",
         *as_markdown([MODEL_HEADING, *map(model_row, results["each_model"])]),
     ]
+    if table := shape_rows(results):
+        lines += ["", *as_markdown(table), "", SHAPES_CAPTION]
     if table := speaker_table(results):
         lines += ["", *as_markdown(table)]
     return "\n".join(lines) + "\n"

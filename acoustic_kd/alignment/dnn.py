@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
-from torch import nn
 
 from acoustic_kd.alignment.segmentation import Segmentation
 from acoustic_kd.alignment.senones import SenoneInventory
 from acoustic_kd.alignment.viterbi import Transcripts
 from acoustic_kd.language.lexicon import Lexicon
-from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.ensemble import log_likelihoods, posteriors
+from acoustic_kd.training.model import AcousticModel
 
 
 class DnnAligner:
@@ -22,7 +21,6 @@ class DnnAligner:
 
     Args:
         models: in evaluation mode.
-        config: of the models.
         inventory: the senones of the models.
         log_prior, durations: [K] of the senones, from `read_statistics`.
         bfloat16: multiply matrices in bfloat16.
@@ -30,8 +28,7 @@ class DnnAligner:
 
     def __init__(
         self,
-        models: Sequence[nn.Module],
-        config: ModelConfig,
+        models: Sequence[AcousticModel],
         inventory: SenoneInventory,
         log_prior: np.ndarray,
         durations: np.ndarray,
@@ -44,7 +41,7 @@ class DnnAligner:
                 f"lexicon: phone '{foreign[0]}' is not among the {len(inventory.phones)} phones of "
                 "the models that align (align.model); use the lexicon that they were trained with"
             )
-        self._models, self._config, self._bfloat16 = models, config, bfloat16
+        self._models, self._bfloat16 = models, bfloat16
         self._log_prior = log_prior
         self._transcripts = Transcripts(lexicon, inventory, durations)
 
@@ -60,7 +57,7 @@ class DnnAligner:
             AlignmentFailure: a word is not in the lexicon, or the words do not fit the frames.
         """
         self._transcripts.check(words, len(features))
-        probabilities = posteriors(self._models, self._config, features, self._bfloat16)
+        probabilities = posteriors(self._models, features, self._bfloat16)
         loglikes = log_likelihoods(probabilities, self._log_prior)
         path = self._transcripts.path(words, loglikes)
         return self._transcripts.inventory.segmentation(name, path)

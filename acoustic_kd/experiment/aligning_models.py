@@ -65,7 +65,9 @@ def find_models(model: str) -> AligningModels:
     """The models that `align.model` names: of an experiment, or one of them."""
     path = Path(model)
     if (path / "model.json").is_file():
-        return AligningModels(path.absolute().parent.parent, (path,))
+        above = path.absolute().parents
+        experiment = next((p for p in above if (p / INVENTORY).is_file()), above[1])
+        return AligningModels(experiment, (path,))
     record = read_done(path / "members")
     if record is None:
         raise UserError(

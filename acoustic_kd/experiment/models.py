@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,11 @@ import torch
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import classes_of
 from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS, read_statistics
-from acoustic_kd.settings import ModelConfig, all_settings
+from acoustic_kd.settings import all_settings, shapes
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.ensemble import posteriors
-from acoustic_kd.training.model import (
-    DESCRIPTION,
-    AcousticModel,
-    load_model,
-    read_description,
-    use_bfloat16,
-)
+from acoustic_kd.training.model import DESCRIPTION, AcousticModel, load_model, read_description
+from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.tracking import TrackedRun
 
 
@@ -29,7 +25,8 @@ class System:
     """One model, or an ensemble of them.
 
     Attributes:
-        kind: baseline, control, ensemble or distilled.
+        kind: baseline, control, ensemble or distilled; for a further shape with its name, as
+            `distilled small`.
         directories: of the models; their predictions are averaged.
     """
 
@@ -42,14 +39,26 @@ CPU = torch.device("cpu")
 
 
 def systems(experiment: Experiment) -> list[System]:
-    """Every system of the results: members, control, ensemble, distilled models."""
-    members, distilled = member_directories(experiment), distilled_directories(experiment)
-    control = control_directory(experiment)
+    """Every system of the results: members, control, ensemble, distilled models, other shapes."""
+    members = member_directories(experiment)
+    by_shape = {}
+    for shape in shapes(experiment.config):
+        kind, tag = (f" {shape}", f"-{shape}") if shape else ("", "")
+        control = control_directory(experiment, shape)
+        by_shape[shape] = (
+            [System(f"control{tag}", f"control{kind}", (control,))] if control else [],
+            [
+                System(f"distilled{tag}-{n:02d}", f"distilled{kind}", (directory,))
+                for n, directory in enumerate(distilled_directories(experiment, shape), start=1)
+            ],
+        )
+    controls, distilled = by_shape.pop("")
     return [
         *(System(f"member-{n:02d}", "baseline", (d,)) for n, d in enumerate(members, start=1)),
-        *([System("control", "control", (control,))] if control else []),
+        *controls,
         System("ensemble", "ensemble", tuple(members)),
-        *(System(f"distilled-{n:02d}", "distilled", (d,)) for n, d in enumerate(distilled, 1)),
+        *distilled,
+        *chain.from_iterable(chain(*pair) for pair in by_shape.values()),
     ]
 
 
@@ -71,14 +80,12 @@ class Recogniser:
     """The acoustic side of one system: models, their windows, and the senones' priors.
 
     Attributes:
-        models: in evaluation mode.
-        config: of the models, for the width of their windows.
+        models: in evaluation mode, each with its own window.
         log_prior, durations: [K], as `read_statistics` gives them.
         bfloat16: whether matrices are multiplied in bfloat16.
     """
 
     models: list[AcousticModel]
-    config: ModelConfig
     log_prior: np.ndarray
     durations: np.ndarray
     bfloat16: bool
@@ -112,23 +119,28 @@ class Recogniser:
             directories: of the models.
             frames: output of the frames stage for their senones.
         """
-        models = [load_model(directory)[0] for directory in directories]
-        config, first = read_description(directories[0])
-        for directory in directories[1:]:
-            other, description = read_description(directory)
-            windows = [(c.left_frames, c.right_frames) for c in (config, other)]
-            if windows[0] != windows[1] or description["dimension"] != first["dimension"]:
-                raise UserError(
-                    f"{directory / DESCRIPTION}: the model has other windows or features than "
-                    f"{directories[0]}; train both with the same settings"
-                )
+        models = [load_model(directory) for directory in directories]
+        first = models[0].description
+        for directory, model in zip(directories, models, strict=True):
+            for what in ("dimension", "classes"):
+                if model.description[what] != first[what]:
+                    raise UserError(
+                        f"{directory / DESCRIPTION}: {what} is {model.description[what]}, but "
+                        f"{first[what]} in {directories[0]}; train both on the same frames"
+                    )
         log_prior, durations = read_statistics(frames)
         if len(log_prior) != first["classes"]:
             raise UserError(
                 f"{frames / STATISTICS}: has {len(log_prior)} senones, but {directories[0]} has "
                 f"{first['classes']}; run the stage frames again"
             )
-        return cls(models, config, log_prior, durations, bfloat16)
+        return cls(models, log_prior, durations, bfloat16)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """The frames before and after a frame that its posteriors depend on."""
+        configs = [model.config for model in self.models]
+        return max(c.left_frames for c in configs), max(c.right_frames for c in configs)
 
     def posteriors(
         self, features: np.ndarray, piece: slice | None = None, temperature: float = 1.0
@@ -141,10 +153,11 @@ class Recogniser:
             temperature: of the predictions.
         """
         if piece is None:
-            return posteriors(self.models, self.config, features, self.bfloat16, temperature)
-        first = max(0, piece.start - self.config.left_frames)
-        around = features[first : piece.stop + self.config.right_frames]
-        rows = posteriors(self.models, self.config, around, self.bfloat16, temperature)
+            return posteriors(self.models, features, self.bfloat16, temperature)
+        left, right = self.window
+        first = max(0, piece.start - left)
+        around = features[first : piece.stop + right]
+        rows = posteriors(self.models, around, self.bfloat16, temperature)
         return rows[piece.start - first : piece.stop - first]
 
 
@@ -154,16 +167,16 @@ def member_directories(experiment: Experiment) -> list[Path]:
     return [experiment.path("train") / f"{n:02d}" for n in range(1, count + 1)]
 
 
-def distilled_directories(experiment: Experiment) -> list[Path]:
-    """The directories of the distilled models, by number."""
+def distilled_directories(experiment: Experiment, shape: str = "") -> list[Path]:
+    """The directories of the distilled models of a shape, by number."""
     count = experiment.config.distill.models
-    return [experiment.path("distill") / f"{n:02d}" for n in range(1, count + 1)]
+    return [experiment.path("distill") / shape / f"{n:02d}" for n in range(1, count + 1)]
 
 
-def control_directory(experiment: Experiment) -> Path | None:
-    """The directory of the control; None if `distill.hard_baseline` is false."""
+def control_directory(experiment: Experiment, shape: str = "") -> Path | None:
+    """The directory of the control of a shape; None if `distill.hard_baseline` is false."""
     wanted = experiment.config.distill.hard_baseline
-    return experiment.path("distill") / "control" if wanted else None
+    return experiment.path("distill") / shape / "control" if wanted else None
 
 
 def tracked_run(experiment: Experiment, name: str, group: str = "", **own: Any) -> TrackedRun:

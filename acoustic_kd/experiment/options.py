@@ -134,5 +134,5 @@ def add_finished_experiment(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model", default="distilled/01", metavar="MODEL",
-        help="distilled/NN, distilled/control, members/NN or ensemble (default: %(default)s)",
+        help="distilled/NN, distilled/SHAPE/NN, members/NN, ensemble, … (default: %(default)s)",
     )  # fmt: skip

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
+
+import torch
 
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.model_training import Data, Model
@@ -25,71 +27,108 @@ from acoustic_kd.experiment.transfer_set import (
 )
 from acoustic_kd.features.fbank import original_id
 from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import count_frames, read_frames
-from acoustic_kd.settings import NEUTRAL, Config, ModelConfig, TrainConfig, shaping_settings
+from acoustic_kd.features.frames import count_frames, read_frames, read_index
+from acoustic_kd.settings import (
+    NEUTRAL,
+    SHAPE_SETTINGS,
+    Config,
+    ModelConfig,
+    TrainConfig,
+    member_models,
+    shapes,
+    shaping_settings,
+)
 from acoustic_kd.system.steps import Step
 from acoustic_kd.training.chunks import ShardedData, SoftTargetSource
+from acoustic_kd.training.networks import build_network, check_network, check_window
+from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.schedule import TrainingRun
-
-Group = TypeVar("Group", ModelConfig, TrainConfig)
 
 # Seeds of the distilled models and of their control, from `train.seed` on. No member has them: a
 # distilled model must not start from a member's initial weights.
 DISTILLED_SEEDS, CONTROL_SEED = 1000, 2000
 
 
-def member_models(experiment: Experiment) -> list[Model]:
-    """The members: they differ only by seed."""
+# Settings of how many models there are, and of other models than the one that is trained.
+OF_OTHER_MODELS = (
+    *("train.members", "train.member_models"),
+    *("distill.models", "distill.shapes", "distill.hard_baseline", "distill.hard_baseline_dropout"),
+)
+
+
+def _settings(config: Config, *groups: str) -> dict[str, Any]:
+    """The settings of some groups that shape a single model."""
+    chosen = shaping_settings(config, *groups).items()
+    return {name: value for name, value in chosen if name not in OF_OTHER_MODELS}
+
+
+def members(experiment: Experiment) -> list[Model]:
+    """The members: they differ by seed, and by the settings of `train.member_models`."""
     read = partial(read_member_data, experiment)
-    directories = enumerate(member_directories(experiment), start=1)
-    return [_member(experiment, number, directory, read) for number, directory in directories]
+    models = zip(member_directories(experiment), member_models(experiment.config), strict=True)
+    return [
+        _member(experiment, number, directory, model, read)
+        for number, (directory, model) in enumerate(models, start=1)
+    ]
 
 
 def distilled_models(experiment: Experiment) -> list[Model]:
-    """The distilled models and, unless `distill.hard_baseline` is false, their control."""
+    """The distilled models of every shape and, with `distill.hard_baseline`, their controls."""
     read = partial(read_transfer_data, experiment)
-    directories = enumerate(distilled_directories(experiment), start=1)
-    models = [_distilled(experiment, number, directory, read) for number, directory in directories]
-    if directory := control_directory(experiment):
-        models.append(_control(experiment, directory))
+    models = []
+    for shape in shapes(experiment.config):
+        for number, directory in enumerate(distilled_directories(experiment, shape), start=1):
+            models.append(_distilled(experiment, shape, number, directory, read))
+        if control := control_directory(experiment, shape):
+            models.append(_control(experiment, shape, control))
     return models
 
 
 def _member(
-    experiment: Experiment, number: int, directory: Path, read: Callable[[], Data]
+    experiment: Experiment,
+    number: int,
+    directory: Path,
+    model: ModelConfig,
+    read: Callable[[], Data],
 ) -> Model:
     config = experiment.config
     seed = config.train.seed + number - 1
     train = replace(config.train, seed=seed)
-    step = _hard_target_step(experiment, f"member {number}", directory, config.model, train)
-    return Model(_training_run(experiment, step, config.model, train, 0.0), step, read)
+    step = _hard_target_step(experiment, f"member {number}", directory, model, train)
+    return Model(_training_run(experiment, step, model, train, 0.0), step, read)
 
 
 def _distilled(
-    experiment: Experiment, number: int, directory: Path, read: Callable[[], Data]
+    experiment: Experiment, shape: str, number: int, directory: Path, read: Callable[[], Data]
 ) -> Model:
     config = experiment.config
+    model = shapes(config)[shape]
     seed = config.train.seed + DISTILLED_SEEDS + number - 1
-    settings = shaping_settings(config, "model", "train", "distill") | {"train.seed": seed}
-    # The number of models and the settings of the control do not shape a distilled model.
-    for name in ("models", "hard_baseline", "hard_baseline_dropout"):
-        settings.pop(f"distill.{name}")
-    settings.pop("train.members")
+    train = replace(distilled_training(config), seed=seed)
+    settings = _settings(config, "model", "train", "distill") | {"train.seed": seed}
+    if shape:
+        settings |= _settings(replace(config, model=model), "model")
+        settings |= {f"distill.{name}": None for name in SHAPE_SETTINGS}
     inputs = {"soft-targets": experiment.done("soft-targets")["digest"]}
-    step = Step(f"distilled {number}", directory, settings, inputs, neutral=NEUTRAL)
-    model, train = distilled_settings(config)
-    train, weight = replace(train, seed=seed), config.distill.hard_weight
+    step = Step(
+        _name("distilled", shape, str(number)), directory, settings, inputs, neutral=NEUTRAL
+    )
+    weight = config.distill.hard_weight
     return Model(_training_run(experiment, step, model, train, weight), step, read)
 
 
-def _control(experiment: Experiment, directory: Path) -> Model:
+def _control(experiment: Experiment, shape: str, directory: Path) -> Model:
     transfer = transfer_frames(experiment)["frames"] / count_frames(control_shards(experiment))
-    model, train = control_settings(experiment.config, transfer)
+    model, train = control_settings(experiment.config, transfer, shape)
     train = replace(train, seed=train.seed + CONTROL_SEED)
     more = ("copies",) if experiment.config.features.transfer_vtlp_warps else ()
-    step = _hard_target_step(experiment, "control", directory, model, train, more)
+    step = _hard_target_step(experiment, _name("control", shape), directory, model, train, more)
     training_run = _training_run(experiment, step, model, train, 0.0)
     return Model(training_run, step, partial(read_control_data, experiment))
+
+
+def _name(*words: str) -> str:
+    return " ".join(word for word in words if word)
 
 
 def _hard_target_step(
@@ -107,8 +146,7 @@ def _hard_target_step(
         more_inputs: stages that it reads beside `frames`.
     """
     config = replace(experiment.config, model=model, train=train)
-    settings = shaping_settings(config, "model", "train")
-    settings.pop("train.members")
+    settings = _settings(config, "model", "train")
     inputs = {stage: experiment.done(stage)["digest"] for stage in ("frames", *more_inputs)}
     return Step(name, directory, settings, inputs, neutral=NEUTRAL)
 
@@ -116,38 +154,58 @@ def _hard_target_step(
 def _training_run(
     experiment: Experiment, step: Step, model: ModelConfig, train: TrainConfig, weight: float
 ) -> TrainingRun:
-    kind, _, number = step.name.partition(" ")
-    name = f"{kind}-{int(number):02d}" if number else kind
-    tracked = tracked_run(experiment, name, step.directory.parent.name, model=model, train=train)
+    name = "-".join(f"{word:0>2}" if word.isdigit() else word for word in step.name.split())
+    group = step.directory.relative_to(experiment.directory).parts[0]
+    tracked = tracked_run(experiment, name, group, model=model, train=train)
     return TrainingRun(step.name, train.seed, model, train, weight, step.digest, tracked=tracked)
 
 
-def distilled_settings(config: Config) -> tuple[ModelConfig, TrainConfig]:
-    """Model and training settings of the distilled model: a member's where `distill` has none."""
-
-    def override(group: Group, *names: str) -> Group:
-        values = {name: getattr(config.distill, name) for name in names}
-        return replace(group, **{name: v for name, v in values.items() if v is not None})
-
-    model = override(config.model, "layers", "width", "dropout")
-    train = override(config.train, "epochs", "learning_rate", "schedule", "decay_below", "decay")
-    return model, train
+def distilled_training(config: Config) -> TrainConfig:
+    """The training settings of the distilled models: the members' where `distill` has none."""
+    names = ("epochs", "learning_rate", "schedule", "decay_below", "decay")
+    values = {name: getattr(config.distill, name) for name in names}
+    return replace(config.train, **{k: value for k, value in values.items() if value is not None})
 
 
-def control_settings(config: Config, transfer: float) -> tuple[ModelConfig, TrainConfig]:
+def control_settings(
+    config: Config, transfer: float, shape: str = ""
+) -> tuple[ModelConfig, TrainConfig]:
     """Model and training settings of the control: the distilled model's, with another dropout.
 
     Hard targets need more dropout than soft ones, and the members' dropout was chosen for hard
-    targets. So the control has it, unless `distill.hard_baseline_dropout` is set.
+    targets. So the control has it, unless `distill.hard_baseline_dropout` is set, or the shape has
+    a dropout of its own.
 
     Args:
         transfer: frames of the transfer set per frame of train. Where it is above 1, the control
             has so many times more epochs.
+        shape: its name.
     """
-    model, train = distilled_settings(config)
+    model, train = shapes(config)[shape], distilled_training(config)
     dropout = config.distill.hard_baseline_dropout
-    model = replace(model, dropout=config.model.dropout if dropout is None else dropout)
+    if dropout is None:
+        own = ((config.distill.shapes or {}).get(shape) or {}).get("dropout")
+        dropout = config.model.dropout if own is None else own
+    model = replace(model, dropout=dropout)
     return model, replace(train, epochs=math.ceil(train.epochs * max(1.0, transfer)))
+
+
+def check_own_networks(config: Config) -> None:
+    """Try a batch with each network of the user's own, before anything long runs."""
+    bfloat16 = use_bfloat16(config.train.bfloat16, torch.device("cpu"))
+    sizes = config.features.mel_bins, config.senones.leaves
+    for model in (*member_models(config), *shapes(config).values()):
+        if model.class_ is not None:
+            network = build_network(model, *sizes)
+            check_network(network, model.class_, model, *sizes, bfloat16)
+
+
+def check_windows(experiment: Experiment) -> None:
+    """Refuse a window that is longer than every utterance of train, before members are trained."""
+    config = experiment.config
+    longest = max(read_index(control_shards(experiment)).lengths.values(), default=0)
+    for model in (*member_models(config), *shapes(config).values()):
+        check_window(model, longest)
 
 
 def read_member_data(experiment: Experiment) -> Data:

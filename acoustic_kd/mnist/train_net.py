@@ -24,10 +24,12 @@ from acoustic_kd.system.files import write_json
 from acoustic_kd.system.seeds import seed_of
 from acoustic_kd.system.steps import Step
 from acoustic_kd.training.ensemble import mean_of
-from acoustic_kd.training.model import load_model, logits_of, make_splicer, use_bfloat16
+from acoustic_kd.training.model import load_model
+from acoustic_kd.training.precision import logits_of, use_bfloat16
 from acoustic_kd.training.processes import make_accelerator
 from acoustic_kd.training.schedule import TrainingRun
 from acoustic_kd.training.trainer import Trainer
+from acoustic_kd.training.windows import make_splicer
 
 BATCH = 4096  # images predicted at once
 SHARD = "shard-00000.h5"  # all soft targets of one teacher at a temperature
@@ -41,7 +43,7 @@ def load(folder: Path) -> SplitFrames:
 
 
 def jitter(pixels: int) -> Callable[[Tensor], Tensor]:
-    """A function that moves each image [784] of a batch by up to `pixels` each way, at random.
+    """A function that moves each image of a batch [B, 1, 784] by up to `pixels`, at random.
 
     The pixels that move in are background. With 2, as in the paper, an image has 25 places.
     """
@@ -51,7 +53,7 @@ def jitter(pixels: int) -> Callable[[Tensor], Tensor]:
         places = F.pad(images.view(count, SIDE, SIDE), (pixels,) * 4)
         places = places.unfold(1, SIDE, 1).unfold(2, SIDE, 1)  # [B, 5, 5, 28, 28], a view
         down, right = torch.randint(0, 2 * pixels + 1, (2, count), device=images.device)
-        return places[torch.arange(count, device=images.device), down, right].flatten(1)
+        return places[torch.arange(count, device=images.device), down, right].view(images.shape)
 
     return move
 
@@ -90,7 +92,7 @@ def train_net(
     with step.run():
         trainer = Trainer(training, step.directory, frames, None, targets, accelerator, augment)
         history = trainer.run()
-        model = load_model(step.directory)[0].to(trainer.accelerator.device)
+        model = load_model(step.directory).to(trainer.accelerator.device)
         result = measure(split_frames, model, run, frames, targets)
         speeds = sorted(epoch["frames_per_second"] for epoch in history)
         result["frames_per_second"] = speeds[len(speeds) // 2]
@@ -114,7 +116,7 @@ def write_soft_targets(
         return
     frames = split_frames["train"]
     device = make_accelerator().device
-    logits = [predict(load_model(m.directory)[0].to(device), frames) for m in members]
+    logits = [predict(load_model(m.directory).to(device), frames) for m in members]
     for temperature, step in missing.items():
         provenance = Provenance(temperature, tuple(m.digest for m in members), teacher.mean)
         means = (

@@ -64,7 +64,9 @@ def comparison_parts(experiments: Sequence[ExperimentFiles]) -> list[Part]:
     ):
         entries = []
         for experiment in experiments:
-            *others, distilled = system_rows(experiment.results, key)
+            *others, distilled = (
+                row for kind, row in system_rows(experiment.results, key).items() if kind in STYLES
+            )
             points = [(row.style, row.value) for row in others if row.value is not None]
             entries.append(
                 Row(experiment.name, points, distilled.value, distilled.interval, distilled.style)

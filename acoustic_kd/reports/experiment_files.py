@@ -24,11 +24,7 @@ KIND_OF = {
     "ensemble": "ensemble",
     "distilled": "distilled",
 }
-MODEL_FOLDERS = {
-    "member": "members",
-    "control": "distilled/control",
-    "distilled": "distilled",
-}
+MODEL_FOLDERS = {"member": "members", "control": "distilled", "distilled": "distilled"}
 
 
 @dataclass(frozen=True)
@@ -59,8 +55,10 @@ class ExperimentFiles:
     @cached_property
     def models(self) -> dict[str, str]:
         """Every system that was measured → its kind: `member-01` → baseline."""
-        names = [model["name"] for model in self.results["each_model"]]
-        return {name: KIND_OF[name.partition("-")[0]] for name in names}
+        return {
+            model["name"]: model.get("kind") or KIND_OF[model["name"].partition("-")[0]]
+            for model in self.results["each_model"]
+        }
 
     def of_kind(self, kind: str) -> list[str]:
         """The systems of a kind."""
@@ -68,11 +66,11 @@ class ExperimentFiles:
 
     def model_directories(self, kind: str) -> list[Path]:
         """The directories of the single models of a kind, of all folds."""
-        parts = [name.partition("-") for name in self.of_kind(kind)]
+        parts = [name.split("-") for name in self.of_kind(kind)]
         return [
-            directory / MODEL_FOLDERS[name] / number
+            directory / Path(MODEL_FOLDERS[name], *rest, "control" if name == "control" else "")
             for directory in self.directories
-            for name, _, number in parts
+            for name, *rest in parts
             if name in MODEL_FOLDERS
         ]
 

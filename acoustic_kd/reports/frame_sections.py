@@ -92,8 +92,8 @@ def calibration_section(experiments: Sequence[ExperimentFiles]) -> Section:
 
 
 def pooled_by_kind(experiment: ExperimentFiles) -> dict[str, dict[str, Any]]:
-    """Kind of system → its figures, pooled over models and folds."""
-    return {kind: pooled(parts) for kind, parts in experiment.frames.items()}
+    """Kind of system → its figures, pooled over models and folds; without further shapes."""
+    return {kind: pooled(parts) for kind, parts in experiment.frames.items() if kind in STYLES}
 
 
 def pooled(parts: Sequence[Figures]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def training_section(experiments: Sequence[ExperimentFiles]) -> Section:
     curves = [
         (labels[kind], curve, STYLES[kind])
         for kind, of_kind in experiment.curves.items()
+        if kind in STYLES  # not of further shapes
         for curve in of_kind
     ]
     note = "Every member and every distilled model. The best epoch on dev is kept."

@@ -19,6 +19,7 @@ from acoustic_kd.decoding.scoring import Score, error_counts, pooled, replicate
 from acoustic_kd.decoding.workers import DecodingResult
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 
+# A further shape of the distilled model has kinds of its own: `control small`, `distilled small`.
 KINDS = ("baseline", "control", "ensemble", "distilled")
 # The system that the ensemble is compared with → the key of the share in `results.json`.
 GAINS = {"baseline": "gain_kept", "control": "gain_kept_over_control"}
@@ -85,7 +86,8 @@ def make_results(
         members: M.
         speakers: test utterance → speaker.
     """
-    groups = {kind: [m for m in measurements if m.kind == kind] for kind in KINDS}
+    kinds = dict.fromkeys([*KINDS, *(m.kind for m in measurements)])
+    groups = {kind: [m for m in measurements if m.kind == kind] for kind in kinds}
     groups = {kind: group for kind, group in groups.items() if group}
     counts = {
         kind: np.sum([error_counts(references, transcripts[m.name]) for m in group], axis=0)
@@ -142,6 +144,7 @@ def make_results(
         "each_model": [
             {
                 "name": m.name,
+                "kind": m.kind,
                 "frame_accuracy": {split: m.accuracy(split) for split in ("dev", "test")},
                 "wer": m.wer,
                 "lm_weight": m.lm_weight,
@@ -316,10 +319,18 @@ def differences(
 
 
 def kind_pairs(kinds: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """`distilled over control` → their columns, for the PAIRS among some kinds."""
+    """`distilled over control` → their columns, for the PAIRS among some kinds.
+
+    The distilled model of a further shape is compared with the control of that shape and with the
+    baseline.
+    """
+    more = [kind for kind in kinds if kind.startswith("distilled ")]
+    pairs = [*PAIRS]
+    for kind in more:
+        pairs += [(kind, "baseline"), (kind, kind.replace("distilled", "control", 1))]
     return {
         f"{first} over {second}": (kinds.index(first), kinds.index(second))
-        for first, second in PAIRS
+        for first, second in pairs
         if first in kinds and second in kinds
     }
 

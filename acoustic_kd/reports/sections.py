@@ -22,7 +22,7 @@ def results_section(experiment: ExperimentFiles) -> Section:
     """The table, intervals, single models, the share of the gain that is kept, differences."""
     results = experiment.results
     pictures = [
-        Picture(title, rows(title, "%", system_rows(results, what), (), 2), note)
+        Picture(title, rows(title, "%", list(system_rows(results, what).values()), (), 2), note)
         for what, title, note in (
             (
                 "frame_accuracy",
@@ -70,17 +70,23 @@ def gain_pictures(experiments: Mapping[str, Mapping[str, Any]]) -> list[Picture]
     return [Picture(title, drawn, note)]
 
 
-def system_rows(results: Mapping[str, Any], what: str) -> list[Row]:
+def system_rows(results: Mapping[str, Any], what: str) -> dict[str, Row]:
     """A row a kind of system on test: its single models, their mean and, of WER, the interval.
 
     Args:
         what: `frame_accuracy` or `wer`.
     """
-    entries = []
+    entries = {}
     for system in results["systems"]:
-        kind, style = system["name"], STYLES[system["name"]]
+        kind = system["name"]
+        style = STYLES[kind.partition(" ")[0]]
         start = "member" if kind == "baseline" else kind
-        models = [m for m in results["each_model"] if m["name"].partition("-")[0] == start]
+        models = [
+            model
+            for model in results["each_model"]
+            if model.get("kind", kind) == kind
+            and model["name"].partition("-")[0] == start.partition(" ")[0]
+        ]
         if what == "wer":
             values = [model["wer"]["test"]["percent"] for model in models]
             value, interval = system["wer"]["test"]["percent"], tuple(system["wer"]["test"]["ci95"])
@@ -89,7 +95,7 @@ def system_rows(results: Mapping[str, Any], what: str) -> list[Row]:
             value, interval = system["frame_accuracy"]["test"], None
         points = [(style, value) for value in values] if len(values) > 1 else []
         count = f", mean of {len(values)}" if len(values) > 1 else ""
-        entries.append(Row(kind + count, points, value, interval, style))
+        entries[kind] = Row(kind + count, points, value, interval, style)
     return entries
 
 

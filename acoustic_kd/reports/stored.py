@@ -65,7 +65,12 @@ class _WerOfKind(TypedDict):
     test: _PooledWer
 
 
-class _System(TypedDict):
+class _MoreOfSystem(TypedDict, total=False):
+    network: str
+    network_real_time_factor: float
+
+
+class _System(_MoreOfSystem):
     name: str
     members: int
     parameters: int

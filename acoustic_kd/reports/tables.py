@@ -101,6 +101,42 @@ def headline(results: Mapping[str, Any]) -> str:
     )
 
 
+def shape_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """Heading and one row a shape: hard targets alone beside soft ones; nothing without shapes."""
+    systems = {system["name"]: system for system in results["systems"]}
+    if not any(name.startswith("distilled ") for name in systems):
+        return []
+    heading = ["shape", "network", "weights", "× real time", "learnt from"]
+    rows = [[*heading, "frame acc. dev", "frame acc. test", "WER test", "95 %"]]
+    for name, system in systems.items():
+        kind, _, shape = name.partition(" ")
+        low, high = system["wer"]["test"]["ci95"]
+        learnt = {"ensemble": "", "distilled": "soft targets"}.get(kind, "hard targets")
+        rows.append(
+            [
+                shape or {"baseline": "member", "ensemble": "ensemble"}.get(kind, "main"),
+                system.get("network", ""),
+                f"{system['parameters'] / 1e6:.2f} M",
+                f"{times_real_time(system):.3f}",
+                learnt,
+                f"{system['frame_accuracy']['dev']:.2f}",
+                f"{system['frame_accuracy']['test']:.2f}",
+                f"{system['wer']['test']['percent']:.2f}",
+                f"{low:.1f} … {high:.1f}",
+            ]
+        )
+    return rows
+
+
+def times_real_time(system: Mapping[str, Any]) -> float:
+    """Seconds of network and search per second of speech."""
+    return float(system["real_time_factor"] + system.get("network_real_time_factor", 0.0))
+
+
+SHAPES_CAPTION = (
+    "Each shape of the distilled model, from hard targets alone (its control) and from soft "
+    "targets. × real time: seconds of network and search per second of speech, on one core."
+)
 MEASURES = {"frame_accuracy": "frame accuracy", "wer": "WER"}
 
 
@@ -206,6 +242,8 @@ def precision_sentences(results: Mapping[str, Any]) -> list[str]:
 def terminal_table(results: dict[str, Any]) -> str:
     """The comparison for a terminal."""
     lines = [*as_text(table_rows(results)), "", *as_text(difference_table(results["differences"]))]
+    if table := shape_rows(results):
+        lines += ["", *as_text(table)]
     return "\n".join(lines + [f"  {sentence}" for sentence in sentences(results)])
 
 
@@ -230,6 +268,8 @@ def markdown(results: dict[str, Any]) -> str:
         "",
         difference_caption(results["differences"]),
     ]
+    if table := shape_rows(results):
+        lines += ["", "## Shapes", "", *as_markdown(table), "", SHAPES_CAPTION]
     if table := speaker_table(results):
         lines += ["", "## By speaker", "", *as_markdown(table)]
     return "\n".join(lines) + "\n"

@@ -125,14 +125,15 @@ def _mapping(item: Read) -> Read:
 
 def _object(kind: Any) -> Read:
     """Of a dataclass, whose fields with defaults may be missing, or of a typed dictionary."""
-    readers = {name: reader(hint) for name, hint in get_type_hints(kind).items()}
+    # A field's key in JSON lacks the "_" that follows a word of Python's own.
+    readers = {name.rstrip("_"): reader(hint) for name, hint in get_type_hints(kind).items()}
     if is_typeddict(kind):
-        needed, make = kind.__required_keys__, None
+        needed, make, fields_of = kind.__required_keys__, None, {}
     else:
         fields = [field for field in dataclasses.fields(kind) if field.init]
         missing = dataclasses.MISSING
         needed = {f.name for f in fields if f.default is missing and f.default_factory is missing}
-        make = kind
+        make, fields_of = kind, {f.name.rstrip("_"): f.name for f in fields}
 
     def read(value: Any) -> Any:
         _checked(value, dict, "must be an object")
@@ -147,7 +148,7 @@ def _object(kind: Any) -> Read:
         for name in value:
             if name not in readers:
                 raise WrongType("is unknown", name)
-        return make(**known)
+        return make(**{fields_of[name]: value for name, value in known.items()})
 
     return read
 

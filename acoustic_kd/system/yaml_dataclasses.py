@@ -48,25 +48,47 @@ def fill(cls: type, values: Any, source: str, prefix: str, known: Sequence[str])
         prefix: what the names of its settings begin with, such as `model.`.
         known: names of settings to suggest for an unknown one.
     """
+    return cls(**convert(cls, values, f"{source}: ", prefix, known))
+
+
+def convert(
+    cls: type, values: Any, source: str, prefix: str, known: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The values of some fields of a dataclass, in the types of these fields.
+
+    Args:
+        values: key → value. The key of a field that ends in "_" lacks it, as in `class`.
+        source, prefix, known: as in `fill`; `source` is what messages begin with.
+    """
     if not isinstance(values, dict):
         where = prefix.rstrip(".") or "the file"
-        raise UserError(f"{source}: {where} must be a mapping of settings")
+        raise UserError(f"{source}{where} must be a mapping of settings")
     hints = typing.get_type_hints(cls)
-    fields = [field.name for field in dataclasses.fields(cls)]
+    fields = {key_of(field): field.name for field in dataclasses.fields(cls)}
     arguments = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
         if key not in fields:
-            keys = [f"{prefix}{n}" for n in fields if not dataclasses.is_dataclass(hints[n])]
+            keys = [
+                f"{prefix}{key}"
+                for key, field in fields.items()
+                if not dataclasses.is_dataclass(hints[field])
+            ]
             # An unknown group is compared with the known ones by its first key, too.
             like = f"{name}.{next(iter(value))}" if isinstance(value, dict) and value else name
-            raise UserError(f"{source}: {_unknown(name, like, [*keys, *known])}")
-        if dataclasses.is_dataclass(hints[key]):
-            inner = {} if value is None else value
-            arguments[key] = fill(hints[key], inner, source, f"{name}.", known)
+            raise UserError(f"{source}{_unknown(name, like, [*keys, *known])}")
+        hint = hints[fields[key]]
+        if dataclasses.is_dataclass(hint):
+            inner = convert(typing.cast(type, hint), value or {}, source, f"{name}.", known)
+            arguments[fields[key]] = typing.cast(type, hint)(**inner)
         else:
-            arguments[key] = _convert(value, hints[key], f"{source}: setting '{name}'")
-    return cls(**arguments)
+            arguments[fields[key]] = _convert(value, hint, f"{source}setting '{name}'")
+    return arguments
+
+
+def key_of(field: dataclasses.Field[Any]) -> str:
+    """The key of a field: its name, without the "_" that follows a word of Python's own."""
+    return field.name.rstrip("_")
 
 
 def override(config: Any, text: str, known: Sequence[str], paths: Collection[str] = ()) -> Any:
@@ -92,16 +114,27 @@ def replace_value(config: Any, name: str, value: Any, known: Sequence[str]) -> A
 
 
 def _replace(node: Any, path: list[str], value: Any, name: str, known: Sequence[str]) -> Any:
-    key, fields = path[0], dataclasses.fields(node) if dataclasses.is_dataclass(node) else ()
-    if key not in {field.name for field in fields}:
+    fields = dataclasses.fields(node) if dataclasses.is_dataclass(node) else ()
+    names = {key_of(field): field.name for field in fields}
+    if path[0] not in names:
         raise UserError(_unknown(name, name, known))
-    if len(path) > 1:
-        new = _replace(getattr(node, key), path[1:], value, name, known)
-    elif dataclasses.is_dataclass(getattr(node, key)):
+    field = names[path[0]]
+    old, hint = getattr(node, field), typing.get_type_hints(type(node))[field]
+    if len(path) > 1 and dict in _origins(hint):
+        new = _put(old, path[1:], value)
+    elif len(path) > 1:
+        new = _replace(old, path[1:], value, name, known)
+    elif dataclasses.is_dataclass(old):
         raise UserError(f"setting '{name}' is a group; set one of its keys, as in {name}.KEY=VALUE")
     else:
-        new = _convert(value, typing.get_type_hints(type(node))[key], f"setting '{name}'")
-    return dataclasses.replace(node, **{key: new})
+        new = _convert(value, hint, f"setting '{name}'")
+    return dataclasses.replace(node, **{field: new})
+
+
+def _put(mapping: Any, path: list[str], value: Any) -> dict[str, Any]:
+    """A nested mapping with the value at a path of keys replaced."""
+    old = mapping if isinstance(mapping, dict) else {}
+    return old | {path[0]: _put(old.get(path[0]), path[1:], value) if len(path) > 1 else value}
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
@@ -116,12 +149,22 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             return tuple(_convert(item, arguments[0], where) for item in items)
         if origin is Literal and type(value) is type(arguments[0]):
             return value  # whether it is one of them is a question of range
+        if origin is dict and isinstance(value, dict):
+            if odd := [key for key in value if not isinstance(key, str)]:
+                raise UserError(f"{where}: the key {_ascii(repr(odd[0]))} must be text")
+            return value
         if option is float and (number := _number(value)) is not None:
             return number
         if type(value) is option:
             return value
     names = " or ".join(map(_type_name, options))
     raise UserError(f"{where}: expected {names}, got {_ascii(reprlib.repr(value))}")
+
+
+def _origins(hint: Any) -> list[Any]:
+    """What a type, or each type of a union, is made of: dict of dict[str, int]."""
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    return [typing.get_origin(option) for option in options]
 
 
 def _is_union(hint: Any) -> bool:
@@ -133,6 +176,8 @@ def _type_name(option: Any) -> str:
         return "null"
     if typing.get_origin(option) is Literal:
         return type(typing.get_args(option)[0]).__name__
+    if typing.get_origin(option) is dict:
+        return "a mapping"
     return getattr(option, "__name__", "list")
 
 

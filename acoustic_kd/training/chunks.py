@@ -59,6 +59,7 @@ class InMemoryData:
     Attributes:
         classes: what the targets mean.
         dimension: D.
+        longest: frames of the longest utterance.
         learnable: whether every frame has a target, hard or soft.
         sizes: int64 [blocks], number of frames in each.
         copies: each epoch draws one copy of each utterance; None: every epoch has all frames.
@@ -85,6 +86,7 @@ class InMemoryData:
             numbers, lengths = _number_originals(frames.ids, original), np.diff(frames.offsets)
             self.copies = Copies(lengths, np.zeros_like(lengths), numbers)
         self.classes, self.dimension = frames.classes, frames.features.shape[1]
+        self.longest = int(np.diff(frames.offsets).max(initial=0))
         self.learnable = soft is not None or frames.transcribed
         self.sizes = np.array([len(frames)])
 
@@ -127,6 +129,7 @@ class ShardedData:
         """
         index = read_index(shards)
         self.classes, self.dimension = index.classes, index.dimension
+        self.longest = int(np.diff(index.offsets).max(initial=0))
         self.learnable = soft is not None or all(index.labelled)
         self._paths, self._labelled, self._soft = index.paths, index.labelled, soft
         self._stored_bytes = index.number_bytes * index.dimension

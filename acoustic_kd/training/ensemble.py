@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from acoustic_kd.settings import ModelConfig, choices
+from acoustic_kd.settings import choices
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import rows_per_block
-from acoustic_kd.training.model import logits_of, make_splicer
+from acoustic_kd.training.model import AcousticModel
+from acoustic_kd.training.precision import logits_of
+from acoustic_kd.training.windows import Splicer, make_splicer
 
 MIN_PROBABILITY = 1e-10  # added to a probability before its logarithm
 NO_MEMBER = "an ensemble needs at least one member"
@@ -100,29 +102,30 @@ def mean_of(
 
 @torch.inference_mode()
 def mean_probabilities(
-    members: Sequence[nn.Module],
-    windows: Tensor,
+    members: Sequence[AcousticModel],
+    splicer: Splicer,
+    frames: Tensor,
     temperature: float,
     bfloat16: bool = False,
     mean: str = "arithmetic",
     weights: Sequence[float] | None = None,
 ) -> Tensor:
-    """`mean_of` the members' predictions for windows.
+    """`mean_of` the members' predictions for some frames, each from its own window.
 
     Args:
-        members: M models in evaluation mode, on the device of the windows.
-        windows: [B, W·D].
+        members: M models in evaluation mode, on the device of the splicer.
+        frames: int64 [B], numbers of frames of the splicer.
         bfloat16: multiply matrices in bfloat16; the mean itself is always taken in float32.
 
     Returns:
         float32 [B, K]; rows sum to 1.
     """
-    return mean_of((logits_of(m, windows, bfloat16) for m in members), temperature, mean, weights)
+    logits = (logits_of(m, splicer.around(frames, m.config), bfloat16) for m in members)
+    return mean_of(logits, temperature, mean, weights)
 
 
 def posteriors(
-    models: Sequence[nn.Module],
-    config: ModelConfig,
+    models: Sequence[AcousticModel],
     features: np.ndarray,
     bfloat16: bool = False,
     temperature: float = 1.0,
@@ -130,7 +133,6 @@ def posteriors(
     """The mean of the models' senone posteriors for the frames of one utterance.
 
     Args:
-        config: of the models, for the width of their window.
         features: float32 [T, D], normalised.
         temperature: 1 gives the posteriors themselves.
 
@@ -138,9 +140,9 @@ def posteriors(
         float32 [T, K].
     """
     offsets = np.array([0, len(features)])
-    splicer = make_splicer(config, torch.from_numpy(features), offsets, bfloat16)
-    windows = splicer(torch.arange(len(features)))
-    return mean_probabilities(models, windows, temperature, bfloat16).numpy()
+    splicer = make_splicer(models[0].config, torch.from_numpy(features), offsets, bfloat16)
+    frames = torch.arange(len(features))
+    return mean_probabilities(models, splicer, frames, temperature, bfloat16).numpy()
 
 
 def log_likelihoods(probabilities: np.ndarray, log_prior: np.ndarray) -> np.ndarray:

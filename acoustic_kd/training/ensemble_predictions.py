@@ -9,19 +9,22 @@ Shapes: B frames of a block, K classes, M members.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import GIGABYTE, free_host_memory, free_memory, usable
 from acoustic_kd.system.parallel import prefetch
 from acoustic_kd.training.ensemble import Mean
-from acoustic_kd.training.model import WEIGHTS, load_model, logits_of, read_description
+from acoustic_kd.training.model import WEIGHTS, AcousticModel, load_model, read_description
+from acoustic_kd.training.networks import window_frames
+from acoustic_kd.training.precision import logits_of
+from acoustic_kd.training.windows import Splicer
 
 LOGIT_COPIES = 5  # of a block's logits at once: raw, tempered, encoded, measured
 
@@ -103,15 +106,13 @@ class Ensemble:
         self._shapes = [_Shape.read(path) for path in self._directories]
         self.digests = tuple(shape.digest for shape in self._shapes)
         self.plan: Plan | None = None
-        self._loaded: list[nn.Module] = []  # on the device, or in host memory
+        self._loaded: list[AcousticModel] = []  # on the device, or in host memory
 
-    def predictions(
-        self, windows: Callable[[Tensor], Tensor], blocks: Iterable[Tensor]
-    ) -> Iterator[Tensor]:
+    def predictions(self, splicer: Splicer, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """The mean of the members' predictions for block after block.
 
         Args:
-            windows: frame numbers int64 [B] → windows [B, W·D] on the device.
+            splicer: of the frames, on the device; each member has its own window.
             blocks: frame numbers; no block is larger than the first one.
 
         Returns:
@@ -126,7 +127,7 @@ class Ensemble:
                 totals: deque[Tensor | None] = deque([None] * len(group))
                 for number, member in enumerate(self._members(self.plan)):
                     for frames in group:
-                        totals.append(self._add(totals.popleft(), member, windows, frames, number))
+                        totals.append(self._add(totals.popleft(), member, splicer, frames, number))
                 while totals:
                     yield self._finish(totals.popleft())
         except torch.OutOfMemoryError:
@@ -139,12 +140,13 @@ class Ensemble:
     def _add(
         self,
         total: Tensor | None,
-        member: nn.Module,
-        windows: Callable[[Tensor], Tensor],
+        member: AcousticModel,
+        splicer: Splicer,
         frames: Tensor,
         number: int,
     ) -> Tensor:
-        logits = logits_of(member, windows(frames.to(self._device)), self._bfloat16)
+        windows = splicer.around(frames.to(self._device), member.config)
+        logits = logits_of(member, windows, self._bfloat16)
         return self._mean.add(total, logits, number)
 
     @torch.inference_mode()
@@ -170,7 +172,7 @@ class Ensemble:
             self._loaded = [self._load(path) for path in self._directories]
         return chosen
 
-    def _members(self, chosen: Plan) -> Iterator[nn.Module]:
+    def _members(self, chosen: Plan) -> Iterator[AcousticModel]:
         """Each member on the device; unless all are there, the next one takes its place."""
         if chosen.all_on_device:
             yield from self._loaded
@@ -186,10 +188,9 @@ class Ensemble:
                 yield member.to(self._device)
                 member.to("meta")  # frees its memory
 
-    def _load(self, directory: Path) -> nn.Module:
-        member = load_model(directory)[0]
-        # Otherwise every forward pass would round the weights again.
-        return member.to(torch.bfloat16) if self._bfloat16 else member
+    def _load(self, directory: Path) -> AcousticModel:
+        member = load_model(directory)
+        return member.in_bfloat16() if self._bfloat16 else member
 
     def _sizes(self, block: int) -> MemorySizes:
         """Bytes that blocks of `block` frames take."""
@@ -219,7 +220,9 @@ class _Shape:
     def read(cls, directory: Path) -> "_Shape":
         model, values = read_description(directory, "digest")
         weights = directory / WEIGHTS
-        units = (model.left_frames + 1 + model.right_frames) * values["dimension"] + 2 * model.width
+        units = window_frames(model) * values["dimension"] + 2 * model.width
+        if model.kind == "cnn":  # two pictures of the first block
+            units += window_frames(model) * values["dimension"] // 2 * model.channels
         try:
             return cls(values["digest"], weights.stat().st_size, units, values["classes"])
         except OSError:

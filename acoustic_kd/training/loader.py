@@ -12,7 +12,7 @@ from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.training.batches import WHOLE_SHARE, Epoch, ProcessShare, plan_epoch
 from acoustic_kd.training.chunks import Chunk, InMemoryData, ShardedData, prefetch_chunks
-from acoustic_kd.training.model import Splicer, make_splicer
+from acoustic_kd.training.windows import Splicer, make_splicer
 
 
 class DataLoader:
@@ -51,7 +51,7 @@ class DataLoader:
 
     @property
     def windows(self) -> Splicer:
-        """int64 [B] frame numbers of the loaded chunk → windows [B, W·D]."""
+        """int64 [B] frame numbers of the loaded chunk → windows [B, W, D]."""
         if self._windows is None:
             raise RuntimeError("no chunk has been read")
         return self._windows

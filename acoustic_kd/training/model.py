@@ -1,170 +1,91 @@
-"""The acoustic model: a deep network of ReLU layers over a window of frames (paper section 4),
-and the precision in which its matrices are multiplied.
-"""
+"""A trained acoustic model, its files and its errors."""
 
 import math
-from collections.abc import Callable, Mapping
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from acoustic_kd.settings import ModelConfig
-from acoustic_kd.system import environment
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json, write_json
 from acoustic_kd.system.json_types import WrongType, reader
 from acoustic_kd.system.records import verify_files
 from acoustic_kd.system.tensors import load_tensors, save_tensors
+from acoustic_kd.training.networks import build_network
+from acoustic_kd.training.precision import logits_of
+from acoustic_kd.training.windows import Splicer
 
 FILES = WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"  # of a model
 EVALUATION_FRAMES = 8192  # at once, unless memory permits fewer
 
 
-class Splicer(nn.Module):
-    """Gathers the window around each frame, on the device the features are on.
-
-    A frame's window holds `left` frames before it and `right` after it; beyond an utterance's ends
-    its first and last frame are repeated. Features are stored once, windows never.
-    """
-
-    features: Tensor
-    first: Tensor
-    last: Tensor
-    steps: Tensor
-
-    def __init__(self, features: Tensor, offsets: Tensor, left: int, right: int) -> None:
-        """
-        Args:
-            features: [T, D], the utterances' frames one after the other.
-            offsets: int64 [U + 1], utterance u is frames offsets[u] … offsets[u + 1] - 1.
-        """
-        super().__init__()
-        lengths = torch.diff(offsets)
-        first = torch.repeat_interleave(offsets[:-1], lengths).int()
-        last = torch.repeat_interleave(offsets[1:] - 1, lengths).int()
-        self.register_buffer("features", features)
-        self.register_buffer("first", first)
-        self.register_buffer("last", last)
-        self.register_buffer("steps", torch.arange(-left, right + 1, dtype=torch.int32))
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Windows [B, W·D] around the frames with numbers `frames`, int64 [B]."""
-        index = frames.int()[:, None] + self.steps
-        index = index.clamp(self.first[frames, None], self.last[frames, None])
-        size = len(self.steps) * self.features.shape[1]  # -1 fails where B = 0
-        return self.features[index.flatten()].view(len(frames), size)
-
-
-def make_splicer(
-    config: ModelConfig, features: Tensor, offsets: np.ndarray, bfloat16: bool
-) -> Splicer:
-    """A `Splicer` of some frames for a model, in the precision of its products."""
-    features = features.to(torch.bfloat16 if bfloat16 else torch.float32)
-    return Splicer(features, torch.as_tensor(offsets), config.left_frames, config.right_frames)
-
-
-class Dropout(nn.Module):
-    """Dropout whose masks are cheap on a CPU: a random byte a unit instead of a random float.
-
-    On a CPU PyTorch's own dropout takes over a quarter of a training step of a small model. The
-    price is that the rate is rounded to 1/256; the scale of the kept units fits the rounded rate.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-        self.dropped = min(255, round(256 * rate))  # of 256
-
-    def forward(self, units: Tensor) -> Tensor:
-        """In training mode, set a share `rate` of the units to zero and scale up the others."""
-        if not self.training:
-            return units
-        if units.device.type != "cpu":
-            return nn.functional.dropout(units, self.rate)
-        words = torch.empty((units.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: units.numel()] >= self.dropped
-        return units * kept.view(units.shape).to(units.dtype).mul_(256 / (256 - self.dropped))
-
-
 class AcousticModel(nn.Module):
-    """`layers` hidden layers of `width` ReLU units with dropout, and a linear layer to the classes.
+    """A network that classifies frames by the windows around them, with its description.
 
-    The paper's model is 8 × 2560 over 26 × 40 inputs and 14,000 senones.
+    Attributes:
+        network: windows [B, W, D] → logits [B, K]; any module.
+        config: the settings of the network and its window.
+        description: the contents of `model.json`: `dimension` (D), `classes` (K), `parameters`, …
     """
 
     def __init__(
-        self,
-        inputs: int,
-        classes: int,
-        layers: int,
-        width: int,
-        dropout: float,
-        input_dropout: float = 0.0,
+        self, network: nn.Module, config: ModelConfig, description: dict[str, Any]
     ) -> None:
         super().__init__()
-        sizes = [inputs] + layers * [width]
-        hidden: list[nn.Module] = [Dropout(input_dropout)] if input_dropout > 0 else []
-        for fan_in, fan_out in pairwise(sizes):
-            hidden += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
-            # Without dropout no layer, which would draw and copy.
-            hidden += [Dropout(dropout)] if dropout > 0 else []
-        self.hidden = nn.Sequential(*hidden)
-        self.output = nn.Linear(sizes[-1], classes)
-        self.apply(_initialise)
+        self.network, self.config, self.description = network, config, description
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Logits [B, K] of windows [B, W·D]."""
-        logits: Tensor = self.output(self.hidden(windows))
+        """Logits [B, K] of windows [B, W, D]."""
+        logits: Tensor = self.network(windows)
         return logits
 
+    @classmethod
+    def from_pretrained(cls, name: str | Path, network: nn.Module | None = None) -> "AcousticModel":
+        """Read a model, in evaluation mode, that `save_pretrained` or a recipe wrote.
 
-def _initialise(module: nn.Module) -> None:
-    """He initialisation: keeps the scale of activations through deep ReLU layers."""
-    if isinstance(module, nn.Linear):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        nn.init.zeros_(module.bias)
+        Args:
+            name: a directory such as `exp/an4/distilled/01`, or a repository of the Hugging Face
+                hub, such as `user/model`.
+            network: gets the weights; needed if the model was trained from an object whose class
+                and arguments are not recorded (`Trainer(model=…)`).
 
+        Raises:
+            UserError: there is no such model, or it is damaged.
+        """
+        directory = Path(name)
+        if not directory.is_dir():
+            directory = _download(str(name))
+        return load_model(directory, network)
 
-def build_model(config: ModelConfig, dimension: int, classes: int) -> AcousticModel:
-    """A fresh model for frames of `dimension` features and `classes` classes."""
-    window = config.left_frames + 1 + config.right_frames
-    return AcousticModel(
-        window * dimension,
-        classes,
-        config.layers,
-        config.width,
-        config.dropout,
-        config.input_dropout,
-    )
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the model to a directory: `model.safetensors` and `model.json`."""
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        save_model(Path(directory), self.network, self.description)
 
-
-def training_bytes(config: ModelConfig, dimension: int, classes: int) -> int:
-    """The memory that training a model needs: weights, their gradient, and two moments of Adam."""
-    inputs = (config.left_frames + 1 + config.right_frames) * dimension
-    sizes = [inputs, *config.layers * [config.width], classes]
-    weights = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
-    return 4 * 4 * weights
-
-
-@torch.no_grad()
-def limit_norms(model: AcousticModel, limit: float) -> None:
-    """Scale the weights into each hidden unit to the Euclidean norm `limit`, if they are longer.
-
-    This constraint is used with dropout in the paper's experiments on MNIST (section 3).
-    """
-    for layer in model.hidden:
-        if isinstance(layer, nn.Linear):
-            norms = torch.linalg.vector_norm(layer.weight, dim=1, keepdim=True)
-            layer.weight.mul_((limit / norms).clamp_(max=1))
+    def in_bfloat16(self) -> "AcousticModel":
+        """Round the weights of its products, so that not every forward pass does it again."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
+                module.to(torch.bfloat16)
+        return self
 
 
-def count_parameters(model: nn.Module) -> int:
-    """The number of weights and biases."""
-    return sum(p.numel() for p in model.parameters())
+def _download(name: str) -> Path:
+    """A model of the Hugging Face hub in the local cache."""
+    from huggingface_hub import snapshot_download  # slow to import
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+    except (OSError, ValueError, HFValidationError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{name}: neither a directory nor a model of the Hugging Face hub ({reason})"
+        ) from None
 
 
 class _More(TypedDict, total=False):
@@ -174,6 +95,7 @@ class _More(TypedDict, total=False):
     inventory: str
     parameters: int
     bfloat16: bool
+    object: bool
     best_dev_frame_accuracy: float | None
     digest: str
 
@@ -186,11 +108,16 @@ class _Entries(_More):
     classes: int
 
 
-def save_model(directory: Path, model: AcousticModel, description: dict[str, Any]) -> None:
+def save_model(directory: Path, network: nn.Module, description: dict[str, Any]) -> None:
     """Write the weights to `model.safetensors`, and their description to `model.json`."""
     path = Path(directory) / WEIGHTS
-    save_tensors(path, model.state_dict(), {"format": "pt"}, checked=False)
+    save_tensors(path, network.state_dict(), {"format": "pt"}, checked=False)
     write_json(Path(directory) / DESCRIPTION, description)
+
+
+def settings_of(config: ModelConfig) -> dict[str, Any]:
+    """The entry `model` of `model.json`: key → value."""
+    return {name.rstrip("_"): value for name, value in asdict(config).items()}
 
 
 def read_description(directory: Path, *needed: str) -> tuple[ModelConfig, dict[str, Any]]:
@@ -218,79 +145,72 @@ def read_description(directory: Path, *needed: str) -> tuple[ModelConfig, dict[s
     return config, description
 
 
-def load_model(directory: Path) -> tuple[AcousticModel, dict[str, Any]]:
-    """Read a model that `save_model` wrote, in evaluation mode, and its description.
+def load_model(directory: Path, network: nn.Module | None = None) -> AcousticModel:
+    """Read a model that `save_model` wrote, in evaluation mode.
 
     Its files are compared with the record of its training, if there is one.
+
+    Args:
+        network: as in `AcousticModel.from_pretrained`.
     """
     verify_files(directory, FILES, how="the stage that trains it")
     config, description = read_description(directory)
     path = Path(directory) / WEIGHTS
     weights = load_tensors(path)[0]
-    model = _without_weights(path, config, description, weights)
-    model.to_empty(device="cpu").load_state_dict(weights)
+    if network is None:
+        if description.get("object"):
+            raise UserError(
+                f"{path}: the network was given to the trainer as an object; give one to read it: "
+                "AcousticModel.from_pretrained(directory, network=…)"
+            )
+        network = _without_weights(path, config, description, weights)
+    _check_sizes(path, network, weights)
+    if any(tensor.is_meta for tensor in network.state_dict().values()):
+        network.to_empty(device="cpu")
+    network.load_state_dict(weights)
     for name, tensor in weights.items():
-        if not all(math.isfinite(end) for end in torch.aminmax(tensor)):
+        if tensor.numel() and not all(math.isfinite(end) for end in torch.aminmax(tensor)):
             raise UserError(
                 f"{path}: damaged: '{name}' has numbers that are not finite; train the model again"
             )
-    return model.eval(), description
+    return AcousticModel(network, config, description).eval()
 
 
 def _without_weights(
     path: Path, config: ModelConfig, description: dict[str, Any], weights: Mapping[str, Tensor]
-) -> AcousticModel:
-    """A model on the meta device, if its weights have the sizes that its description says."""
-    layers = sum(name.startswith("hidden.") and name.endswith(".weight") for name in weights)
+) -> nn.Module:
+    """The network of a description; one of the package on the meta device."""
+    sizes = description["dimension"], description["classes"]
+    if config.class_ is not None:  # it may compute buffers that are not stored
+        return build_network(config, *sizes)
+    layers = {
+        name.split(".")[1]
+        for name, weight in weights.items()
+        if name.startswith("hidden.") and name.endswith(".weight") and weight.dim() == 2
+    }
+    if config.layers != len(layers):  # before a million layers are made
+        raise _misfit(path, f"{len(layers)} hidden layers, not {config.layers}")
     try:
-        if config.layers != layers:  # before a million layers are made
-            raise ValueError(f"{layers} hidden layers, not {config.layers}")
         with torch.device("meta"):
-            model = build_model(config, description["dimension"], description["classes"])
-        expected = model.state_dict()
-        for name in sorted(expected.keys() | weights.keys()):
-            found, wanted = (
-                list(tensors[name].shape) if name in tensors else None
-                for tensors in (weights, expected)
-            )
-            if found != wanted:
-                raise ValueError(f"size of '{name}': {found}, not {wanted}")
+            return build_network(config, *sizes)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: weights do not fit {DESCRIPTION} ({reason}); train the model again"
-        ) from None
-    return model
+        raise _misfit(path, " ".join(str(error).split())) from None
 
 
-def use_bfloat16(setting: bool | None, device: torch.device) -> bool:
-    """Whether to multiply in bfloat16: by the setting, else by the environment variable, else by
-    what the device can do.
-
-    Without instructions for it a CPU's bfloat16 products are tens of times slower than float32's.
-    """
-    if setting is not None:
-        return setting
-    if (wanted := environment.bfloat16()) is not None:
-        return wanted
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
-    names = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # x86, x86, Arm, Arm
-    return device.type == "cpu" and any(capabilities.get(name, False) for name in names)
+def _check_sizes(path: Path, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Raise a UserError unless the weights have the names and the sizes of the network's."""
+    expected = network.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        found, wanted = (
+            list(tensors[name].shape) if name in tensors else None
+            for tensors in (weights, expected)
+        )
+        if found != wanted:
+            raise _misfit(path, f"size of '{name}': {found}, not {wanted}")
 
 
-def forward(model: Callable[[Tensor], Tensor], windows: Tensor, bfloat16: bool) -> Tensor:
-    """Logits [B, K] of windows [B, W·D], in the precision in which matrices are multiplied."""
-    if not bfloat16:  # windows and weights are float32: entering autocast would only cost time
-        return model(windows)
-    with torch.autocast(windows.device.type, torch.bfloat16):
-        return model(windows)
-
-
-def logits_of(model: Callable[[Tensor], Tensor], windows: Tensor, bfloat16: bool) -> Tensor:
-    """`forward`, with the logits in float32."""
-    return forward(model, windows, bfloat16).float()
+def _misfit(path: Path, reason: str) -> UserError:
+    return UserError(f"{path}: weights do not fit {DESCRIPTION} ({reason}); train the model again")
 
 
 @torch.inference_mode()

@@ -9,13 +9,12 @@ So a killed run resumes from the checkpoint alone, with bit-identical results.
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from acoustic_kd.features.frames import Frames
 from acoustic_kd.soft_targets.targets import SoftTargets
@@ -25,21 +24,24 @@ from acoustic_kd.system.memory import GIGABYTE, memory_budget
 from acoustic_kd.system.parallel import progress
 from acoustic_kd.system.seeds import seed_generator, seed_of
 from acoustic_kd.system.signals import Stopped, defer_sigterm
+from acoustic_kd.training.batch_norm import over_all_processes
 from acoustic_kd.training.batches import share_of_process
 from acoustic_kd.training.checkpoint import load_checkpoint, save_checkpoint
 from acoustic_kd.training.chunks import InMemoryData, ShardedData
 from acoustic_kd.training.loader import DataLoader
 from acoustic_kd.training.losses import fused_loss
-from acoustic_kd.training.model import (
-    build_model,
+from acoustic_kd.training.model import save_model, settings_of, sum_errors
+from acoustic_kd.training.networks import (
+    build_network,
+    check_network,
+    check_window,
     count_parameters,
-    forward,
+    describe,
     limit_norms,
-    save_model,
-    sum_errors,
     training_bytes,
-    use_bfloat16,
+    window_frames,
 )
+from acoustic_kd.training.precision import forward, use_bfloat16
 from acoustic_kd.training.processes import make_accelerator, report_lost_processes
 from acoustic_kd.training.schedule import (
     State,
@@ -68,6 +70,7 @@ class Trainer:
         augment: Callable[[Tensor], Tensor] | None = None,
         original: Callable[[str], str] | None = None,
         sharers: int = 1,
+        model: nn.Module | None = None,
     ) -> None:
         """
         Args:
@@ -78,13 +81,15 @@ class Trainer:
                 needed where the schedule is fixed beforehand.
             soft: soft targets of `train` in memory; None: train on the hard ones.
             accelerator: the processes of this run; None: make one.
-            augment: windows [B, W·D] → windows [B, W·D], changed at random by PyTorch's generator;
-                for training only.
+            augment: windows [B, W, D] → windows [B, W, D], changed at random by PyTorch's
+                generator; for training only.
             original: of a transfer set in memory, id → id of the utterance that it is a copy of,
                 or the same id. Each epoch then draws one copy of each utterance. None: every
                 epoch has all frames.
             sharers: processes, with this one, that train at the same time; they share the free
                 memory equally.
+            model: the network to train, from windows [B, W, D] to logits [B, K], instead of that of
+                `training_run.model`, which still gives the window. The trainer changes it.
         """
         if isinstance(train, ShardedData) and original is not None:
             raise ValueError("original is for frames in memory; pass it to ShardedData")
@@ -100,9 +105,11 @@ class Trainer:
         self.training_run, self.accelerator = training_run, accelerator
         self.directory, self.device = Path(directory), accelerator.device
         self.checkpoint = self.directory / "checkpoint.safetensors"
-        self._check_memory(data.dimension, data.classes.count, sharers)
-        torch.manual_seed(seed_of("weights", seed))
-        model = build_model(training_run.model, data.dimension, data.classes.count)
+        self.dimension, self.classes = data.dimension, data.classes
+        self.bfloat16 = use_bfloat16(settings.bfloat16, self.device)
+        check_window(training_run.model, data.longest)
+        self.given = model is not None
+        model = over_all_processes(self._make_network(model, sharers))
         self.parameters = count_parameters(model)
         optimizer = torch.optim.AdamW(
             model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay,
@@ -114,7 +121,6 @@ class Trainer:
         else:  # Accelerate would look for optional packages in every step
             self.model, self.optimizer = model.to(self.device), optimizer
             self._backward = Tensor.backward
-        self.bfloat16 = use_bfloat16(settings.bfloat16, self.device)
         rank, world = accelerator.process_index, accelerator.num_processes
         share = share_of_process(rank, world, settings.streams)
         self.loader = DataLoader(
@@ -123,26 +129,40 @@ class Trainer:
         self.dev_windows = None if dev is None else self.loader.make_windows(dev)
         self.dev_targets = None if dev is None else dev.labels.to(self.device)
         self.augment, self.sharers = augment, sharers
-        self.dimension, self.classes = data.dimension, data.classes
         self.state = State(rate=settings.learning_rate)
         self.best_weights: dict[str, Tensor] = {}
         self.saved = time.monotonic()
-        window = next(model.parameters()).shape[1]
+        window = window_frames(training_run.model) * data.dimension
         numbers = max(2 * data.classes.count, window)  # logits and gradient, or the window
         frame_bytes = (2 if self.bfloat16 else 4) * numbers
         self.micro_batch_frames = max(1, int(settings.max_logits_mb * 1e6 / frame_bytes))
 
-    def _check_memory(self, dimension: int, classes: int, sharers: int) -> None:
+    def _make_network(self, given: nn.Module | None, sharers: int) -> nn.Module:
+        """The network to train; one of the user's own must pass a batch."""
+        config, name = self.training_run.model, self.training_run.name
+        dimension, classes = self.dimension, self.classes.count
+        if given is None:
+            self._check_memory(sharers)
+            torch.manual_seed(seed_of("weights", self.training_run.seed))
+            network = build_network(config, dimension, classes)
+        else:
+            network = given
+        if given is not None or config.class_ is not None:
+            what = config.class_ or f"{name}: {type(network).__name__}"
+            check_network(network, what, config, dimension, classes, self.bfloat16)
+        return network
+
+    def _check_memory(self, sharers: int) -> None:
         """Raise a UserError for a model that does not fit into memory, before it is made."""
-        model = self.training_run.model
-        needed = training_bytes(model, dimension, classes)
+        config = self.training_run.model
+        needed = training_bytes(config, self.dimension, self.classes.count)
         free = memory_budget(self.device, None, 0, sharers)
         if free is not None and needed > free:
             raise UserError(
-                f"{self.training_run.name}: {model.layers} layers of {model.width} units need "
-                f"{needed / GIGABYTE:,.1f} GB to train with windows of {model.left_frames} + 1 + "
-                f"{model.right_frames} frames and {classes} classes, and {free / GIGABYTE:.1f} GB "
-                "are free; give a smaller model"
+                f"{self.training_run.name}: {describe(config)} need "
+                f"{needed / GIGABYTE:,.1f} GB to train with windows of {config.left_frames} + 1 + "
+                f"{config.right_frames} frames and {self.classes.count} classes, and "
+                f"{free / GIGABYTE:.1f} GB are free; give a smaller model"
             )
 
     def run(self) -> list[dict[str, Any]]:
@@ -235,7 +255,9 @@ class Trainer:
         state.rate = rate_of_step(state, config, steps)
         for group in self.optimizer.param_groups:
             group["lr"] = state.rate
-        micro_batches = batch.to(self.device).split(self.micro_batch_frames)
+        # As many on every process: batch normalisation exchanges sums in each.
+        parts = -(-size // (world * self.micro_batch_frames))
+        micro_batches = batch.to(self.device).tensor_split(parts)
         for number, frames in enumerate(micro_batches, start=1):
             # Gradients add up here; the processes exchange them once a step.
             local = number < len(micro_batches) and world > 1
@@ -345,7 +367,7 @@ class Trainer:
     def _description(self) -> dict[str, Any]:
         return {
             "name": self.training_run.name,
-            "model": asdict(self.training_run.model),
+            "model": self._model_settings(),
             "dimension": self.dimension,
             "classes": self.classes.count,
             "inventory": self.classes.inventory,
@@ -355,7 +377,15 @@ class Trainer:
             "chunks": self.state.chunks,
             "best_dev_frame_accuracy": self.state.best if self.state.best >= 0 else None,
             "digest": self.training_run.digest,
-        }
+        } | ({"object": True} if self.given else {})
+
+    def _model_settings(self) -> dict[str, Any]:
+        """The settings of the network; of an object, its class, whose arguments are not known."""
+        settings = settings_of(self.training_run.model)
+        if self.given:
+            kind = type(self.accelerator.unwrap_model(self.model))
+            settings |= {"class": f"{kind.__module__}:{kind.__qualname__}", "args": None}
+        return settings
 
     def _save(self) -> None:
         self.saved = time.monotonic()

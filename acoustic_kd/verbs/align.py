@@ -37,7 +37,8 @@ from acoustic_kd.features.frames import read_index
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon
 from acoustic_kd.settings import POCKETSPHINX_HZ
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.training.model import load_model, read_description, use_bfloat16
+from acoustic_kd.training.model import load_model
+from acoustic_kd.training.precision import use_bfloat16
 
 # From a split and its utterances, the id of each and its segmentation, or why there is none.
 AlignSplit = Callable[[str, list[Utterance]], Iterator[tuple[str, Segmentation | str]]]
@@ -113,13 +114,12 @@ def _load_aligner(models: AligningModels, lexicon: Lexicon, bfloat16: bool | Non
     loaded = [load_model(directory) for directory in models.models]
     inventory = read_inventory(models.inventory)
     log_prior, durations = read_statistics(models.frames)
-    for directory, (_, description) in zip(models.models, loaded, strict=True):
-        trained_on = description.get("inventory"), description["classes"]
+    for directory, model in zip(models.models, loaded, strict=True):
+        trained_on = model.description.get("inventory"), model.description["classes"]
         if trained_on != (inventory.classes.inventory, len(log_prior)):
             raise UserError(
                 f"{directory}: was trained on other senones than {models.inventory} has now; run "
                 "that experiment to its end, or give another 'align.model'"
             )
-    networks, config = [model for model, _ in loaded], read_description(models.models[0])[0]
     in_bfloat16 = use_bfloat16(bfloat16, torch.device("cpu"))
-    return DnnAligner(networks, config, inventory, log_prior, durations, lexicon, in_bfloat16)
+    return DnnAligner(loaded, inventory, log_prior, durations, lexicon, in_bfloat16)

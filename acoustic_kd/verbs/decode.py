@@ -27,7 +27,8 @@ from acoustic_kd.system.files import exclusive_lock, write_json, write_text
 from acoustic_kd.system.parallel import cores, progress, torch_threads
 from acoustic_kd.system.steps import Step
 from acoustic_kd.training.ensemble import log_likelihoods
-from acoustic_kd.training.model import count_parameters, read_description
+from acoustic_kd.training.model import read_description
+from acoustic_kd.training.networks import count_parameters
 
 # Weights × processes of the search: below this one thread of the acoustic model is fast enough.
 MAX_JOBS_PER_CORE = 4

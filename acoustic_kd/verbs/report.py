@@ -3,6 +3,7 @@
 from contextlib import closing
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from acoustic_kd.corpora.overlap import shared_speakers
@@ -19,12 +20,13 @@ from acoustic_kd.features.frames import count_frames
 from acoustic_kd.language.text import TextFile
 from acoustic_kd.reports.pages import report_page
 from acoustic_kd.reports.results import GAINS, count_new_words, last_epoch_gain, make_results
-from acoustic_kd.reports.stored import read_measurement
+from acoustic_kd.reports.stored import read_frame_figures, read_measurement
 from acoustic_kd.reports.tables import markdown, terminal_table
 from acoustic_kd.settings import shaping_settings
 from acoustic_kd.system.files import json_sha256, write_json, write_text
 from acoustic_kd.system.records import read_done
 from acoustic_kd.training.model import read_description
+from acoustic_kd.training.networks import describe
 from acoustic_kd.training.processes import make_accelerator
 from acoustic_kd.training.schedule import read_metrics
 from acoustic_kd.training.tracking import RUN_ID, Tracker
@@ -33,14 +35,17 @@ from acoustic_kd.training.tracking import RUN_ID, Tracker
 def run(experiment: Experiment) -> None:
     """Put baseline, control, ensemble and distilled model side by side."""
     measurements, transcripts, gains, descriptions = [], {}, {}, {}
+    networks: dict[str, str] = {}
+    speeds: dict[str, list[float]] = {}
     for system in systems(experiment):
         folder = experiment.path("decode") / system.name
         measurements.append(read_measurement(folder))
         transcripts[system.name] = read_transcripts(folder / "test.txt")
-        descriptions[system.kind] = [
-            read_description(directory, "parameters", "bfloat16")[1]
-            for directory in system.directories
-        ]
+        read = [read_description(path, "parameters", "bfloat16") for path in system.directories]
+        descriptions[system.kind] = [description for _, description in read]
+        networks[system.kind] = ", ".join(dict.fromkeys(describe(config) for config, _ in read))
+        figures = read_frame_figures(folder / "frames.json")
+        speeds.setdefault(system.kind, []).append(figures["real_time_factor"])
         if len(system.directories) == 1:
             gains[system.name] = last_epoch_gain(read_metrics(system.directories[0]))
     manifest = read_manifest(experiment.path("corpus") / "test.jsonl")
@@ -58,6 +63,9 @@ def run(experiment: Experiment) -> None:
         experiment.config.train.members,
         {u.id: u.speaker for u in manifest},
     )
+    for row in results["systems"]:
+        row["network"] = networks[row["name"]]
+        row["network_real_time_factor"] = fmean(speeds[row["name"]])
     unseen = unseen_words(experiment, {word for words in references.values() for word in words})
     if unseen is not None:
         results["new_words"] = count_new_words(references, transcripts, unseen)
@@ -125,10 +133,10 @@ def _minutes(experiment: Experiment) -> dict[str, float]:
             continue
         folder = experiment.path(name)
         parts = [(read_done(path.parent) or {}).get("seconds", 0.0)
-                 for path in sorted(folder.glob("*/done.json"))]  # fmt: skip
+                 for path in sorted(folder.rglob("*/done.json"))]  # fmt: skip
         whole = experiment.done(name).get("seconds", 0.0)
         # A killed run leaves no record of seconds, only the speed of each epoch.
-        rows = [row for path in folder.glob("*/metrics.jsonl") for row in read_metrics(path.parent)]
+        rows = [row for path in folder.rglob("metrics.jsonl") for row in read_metrics(path.parent)]
         epochs = [epoch_frames[name] / max(1, row["frames_per_second"]) for row in rows]
         workers = count_workers(len(parts), accelerator) if name in epoch_frames and parts else 1
         minutes[name] = round(max(whole, max(sum(parts), sum(epochs)) / workers) / 60, 2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from acoustic_kd.experiment.options import add_experiment, experiment_of
 from acoustic_kd.experiment.stages import STAGES, explain_stage, run_stage
-from acoustic_kd.settings import settings_file
+from acoustic_kd.settings import has_own_networks, settings_file
 from acoustic_kd.system.environment import MAX_PROCESSES
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.launched import child_environment
@@ -52,6 +52,10 @@ def run(options: argparse.Namespace) -> int:
     if first > last:
         raise UserError(f"--stage {options.stage} comes after --stop-stage {options.stop_stage}")
     experiment = experiment_of(options)
+    if has_own_networks(experiment.config):
+        from acoustic_kd.experiment.training_jobs import check_own_networks  # slow to import
+
+        check_own_networks(experiment.config)
     print(_description(settings_file(options.config)), end="")
     begun = time.monotonic()
     for number in range(first, last + 1):

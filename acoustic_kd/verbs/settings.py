@@ -6,6 +6,7 @@ import json
 from typing import get_type_hints
 
 from acoustic_kd.settings import SETTINGS, Config, Setting
+from acoustic_kd.system.yaml_dataclasses import key_of
 
 HEAD = """\
 # Settings
@@ -36,7 +37,7 @@ def _page() -> list[str]:
         title = (group.__doc__ or "").partition("\n")[0]
         lines += ["", f"## {name}", "", title, "", "| setting | default | meaning | range |"]
         lines.append("|---|---|---|---|")
-        for key in (field.name for field in dataclasses.fields(group)):
+        for key in map(key_of, dataclasses.fields(group)):
             setting = SETTINGS[f"{name}.{key}"]
             row = f"| `{name}.{key}` | `{_default(setting)}` | {setting.meaning} |"
             lines.append(f"{row} {_range(setting)} |".replace("  |", " |"))

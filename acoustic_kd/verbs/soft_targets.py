@@ -24,8 +24,9 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.parallel import prefetch
 from acoustic_kd.training.ensemble import Mean, mean_of
 from acoustic_kd.training.ensemble_predictions import Ensemble
-from acoustic_kd.training.model import make_splicer, use_bfloat16
+from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.processes import make_accelerator, wait
+from acoustic_kd.training.windows import make_splicer
 
 
 def write_external(
@@ -130,8 +131,8 @@ def write_soft_targets(
     already_reported = False
     # The next shard is read while the ensemble predicts this one.
     for target, frames in prefetch((target, read_frames([shard])) for shard, target in todo):
-        windows = make_splicer(config.model, frames.features, frames.offsets, bfloat16).to(device)
-        predictions = ensemble.predictions(windows, blocks_of(len(frames)))
+        splicer = make_splicer(config.model, frames.features, frames.offsets, bfloat16).to(device)
+        predictions = ensemble.predictions(splicer, blocks_of(len(frames)))
         entry = write_shard(target, frames, predictions, provenance, encoding_of(config))
         if ensemble.plan and not (ensemble.plan.all_on_device or already_reported):
             already_reported = True

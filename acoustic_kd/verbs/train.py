@@ -2,9 +2,10 @@
 
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.model_training import train_models
-from acoustic_kd.experiment.training_jobs import member_models
+from acoustic_kd.experiment.training_jobs import check_windows, members
 
 
 def run(experiment: Experiment) -> None:
-    """Train the members: they differ only by seed."""
-    train_models(experiment, member_models(experiment))
+    """Train the members of the ensemble."""
+    check_windows(experiment)
+    train_models(experiment, members(experiment))

@@ -17,6 +17,7 @@ from acoustic_kd.alignment.viterbi import Transcripts, alignment_graph, force_al
 from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.training.model import AcousticModel
 
 PHONES = ("SIL", "A", "B", "C")
 LEXICON = Lexicon({"AB": (("A", "B"), ("A",)), "BB": (("B", "B"),), "CA": (("C", "A"), ("B",))})
@@ -101,13 +102,13 @@ class Passthrough(nn.Module):
     """Logits are the features, one column a senone."""
 
     def forward(self, windows):
-        return 8 * windows
+        return 8 * windows[:, 0]
 
 
 def aligner(lexicon=LEXICON, models=1):
-    config = ModelConfig(left_frames=0, right_frames=0)
+    model = AcousticModel(Passthrough(), ModelConfig(left_frames=0, right_frames=0), {})
     flat = np.full(K, -log(K))
-    return DnnAligner(models * [Passthrough()], config, INVENTORY, flat, np.full(K, 3.0), lexicon)
+    return DnnAligner(models * [model], INVENTORY, flat, np.full(K, 3.0), lexicon)
 
 
 @pytest.mark.parametrize("models", [1, 3])

@@ -18,7 +18,7 @@ from acoustic_kd.features.frames import (
     write_store,
 )
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.training.model import Splicer
+from acoustic_kd.training.windows import Splicer
 
 CLASSES = Classes(7, "abc")
 
@@ -118,7 +118,7 @@ def test_windows_repeat_the_edges_of_their_utterance(lengths, left, right):
     expected = []
     for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
         padded = np.pad(features[begin:end].numpy(), ((left, right), (0, 0)), mode="edge")
-        expected += [padded[t : t + left + 1 + right].ravel() for t in range(end - begin)]
+        expected += [padded[t : t + left + 1 + right] for t in range(end - begin)]
     np.testing.assert_array_equal(windows.numpy(), np.array(expected))
 
 

@@ -20,6 +20,7 @@ from acoustic_kd.training.schedule import TrainingRun
 from acoustic_kd.training.trainer import Trainer
 
 MODEL = ModelConfig(layers=2, width=32, dropout=0.2, left_frames=2, right_frames=1)
+CONVOLUTIONS = replace(MODEL, kind="cnn", channels=4, width=16)
 TRAIN = TrainConfig(epochs=3, batch_frames=50, learning_rate=3e-3, bfloat16=False)
 TOP_3 = Encoding("top-k", 3)
 SHARD_FRAMES, BLOCK_FRAMES = 150, 25  # about
@@ -50,12 +51,13 @@ def soft_targets(frames, kept=3, temperature=2.0, encoding=None):
 
 def trainer(
     folder, soft=False, train=TRAIN, digest="d", seed=1, dev=True, augment=None, data=None,
-    model=None, **options,
+    model=None, network=None, **options,
 ):  # fmt: skip
     """A trainer of `data`: shards, or frames (None: `make_frames`).
 
     Args:
         soft: soft targets of frames, or whether to make them.
+        network: the network to train instead of that of `model`.
         dev: dev frames, or whether to make them.
         options: further arguments of Trainer.
     """
@@ -64,6 +66,7 @@ def trainer(
     targets = soft_targets(data) if soft is True else soft or None
     held_out = make_frames(200, seed=7) if dev is True else dev or None
     accelerator = make_accelerator()
+    options |= {"model": network}
     return Trainer(training_run, folder, data, held_out, targets, accelerator, augment, **options)
 
 

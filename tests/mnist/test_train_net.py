@@ -19,7 +19,8 @@ from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.targets import encode_in_memory
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.steps import Step
-from acoustic_kd.training.model import build_model, load_model
+from acoustic_kd.training.model import load_model
+from acoustic_kd.training.networks import build_network
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def frames(tmp_path_factory):
 @pytest.fixture
 def model():
     torch.manual_seed(1)
-    return build_model(ModelConfig(1, 16, 0.0, 0.0, 0, 0), 784, 10).eval()
+    return build_network(ModelConfig(1, 16, 0.0, 0.0, 0, 0), 784, 10).eval()
 
 
 # --- jitter -------------------------------------------------------------------------------------
@@ -173,7 +174,7 @@ def test_wrong_variables_of_the_environment_leave_the_older_net(tmp_path, frames
 
 def test_soft_targets_are_the_mean_of_the_members_tempered_predictions(tmp_path, frames):
     members = [train(frames, tmp_path, VariantRun("teacher", SMALL, None, seed)) for seed in (1, 2)]
-    logits = [train_net.predict(load_model(m.directory)[0], frames["train"]) for m in members]
+    logits = [train_net.predict(load_model(m.directory), frames["train"]) for m in members]
     for mean in ("arithmetic", "geometric"):
         steps = {t: Step("soft", tmp_path / mean / f"{t:g}", {"t": t}, {}) for t in (1.0, 4.5)}
         train_net.write_soft_targets(frames, Teacher("teacher", (1, 2), mean), members, steps)

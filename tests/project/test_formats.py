@@ -20,7 +20,8 @@ from acoustic_kd.features.frames import Classes, read_frames
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.system.steps import read_done
-from acoustic_kd.training.model import build_model, load_model, save_model
+from acoustic_kd.training.model import load_model, save_model, settings_of
+from acoustic_kd.training.networks import build_network
 
 RNG = np.random.default_rng(0)
 
@@ -134,9 +135,9 @@ def test_a_model_is_as_the_page_says(tmp_path):
     """Its logits from the stored tensors, in NumPy."""
     config = ModelConfig(layers=3, width=6, dropout=0.2, left_frames=2, right_frames=1)
     torch.manual_seed(0)
-    description = {"model": vars(config), "dimension": 5, "classes": 4}
-    save_model(tmp_path, build_model(config, 5, 4), description)
-    model = load_model(tmp_path)[0]
+    description = {"model": settings_of(config), "dimension": 5, "classes": 4}
+    save_model(tmp_path, build_network(config, 5, 4), description)
+    model = load_model(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     places = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("hidden.")})
     assert len(places) == 3

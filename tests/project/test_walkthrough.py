@@ -12,7 +12,7 @@ import torch
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.training.ensemble import mean_of
 from acoustic_kd.training.losses import distillation_loss, soft_cross_entropy
-from acoustic_kd.training.model import build_model
+from acoustic_kd.training.networks import build_network
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "walkthrough.md").read_text(encoding="utf-8")
@@ -142,6 +142,6 @@ def test_the_geometric_mean_is_the_softmax_of_the_mean_logits():
 
 def test_the_paper_s_model_has_as_many_weights_as_the_page_says():
     with torch.device("meta"):
-        model = build_model(ModelConfig(8, 2560, 0.0, 0.0, 20, 5), 40, 14_000)
+        model = build_network(ModelConfig(8, 2560, 0.0, 0.0, 20, 5), 40, 14_000)
     count = sum(p.numel() for p in model.parameters())
     assert f"{count / 1e6:.1f} million" in PAGE

@@ -38,7 +38,7 @@ from acoustic_kd.training.chunks import (
     SoftTargetSource,
     prefetch_chunks,
 )
-from acoustic_kd.training.model import make_splicer
+from acoustic_kd.training.windows import make_splicer
 
 CPU = torch.device("cpu")
 

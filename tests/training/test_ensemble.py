@@ -18,12 +18,14 @@ from acoustic_kd.system.memory import free_host_memory, free_memory
 from acoustic_kd.training import ensemble_predictions
 from acoustic_kd.training.ensemble import Mean, mean_of, mean_probabilities
 from acoustic_kd.training.ensemble_predictions import Ensemble, MemorySizes, Plan, minimum, plan
-from acoustic_kd.training.model import build_model, load_model, make_splicer, save_model
+from acoustic_kd.training.model import load_model, save_model, settings_of
+from acoustic_kd.training.networks import build_network
+from acoustic_kd.training.windows import make_splicer
 
 CPU = torch.device("cpu")
 CONFIG = ModelConfig(layers=2, width=24, dropout=0.2, left_frames=2, right_frames=1)
 CLASSES = Classes(40, "inventory")
-DESCRIPTION = {"model": vars(CONFIG), "dimension": 2, "classes": 40, "digest": "m"}
+DESCRIPTION = {"model": settings_of(CONFIG), "dimension": 2, "classes": 40, "digest": "m"}
 FRAMES, BLOCK = 53, 10  # the last block is smaller
 PLANS = [
     Plan(True, False, 1),
@@ -68,7 +70,7 @@ def members(tmp_path_factory):
     for number in range(3):
         torch.manual_seed(number)
         folders.append(tmp_path_factory.mktemp("member"))
-        model = build_model(CONFIG, 2, CLASSES.count)
+        model = build_network(CONFIG, 2, CLASSES.count)
         save_model(folders[-1], model, DESCRIPTION | {"digest": f"m{number}"})
     return folders
 
@@ -91,14 +93,14 @@ def predicted(members, frames, mean, low=False, memory_gb=None):
 @pytest.mark.parametrize("low", [False, True])
 def test_predictions_are_the_mean_over_the_members(members, frames, kind, weights, low):
     """To the bit, also where the weights were rounded to bfloat16 beforehand."""
-    models = [load_model(folder)[0] for folder in members]
+    models = [load_model(folder) for folder in members]
     windows = make_splicer(CONFIG, frames.features, frames.offsets, low)
     ensemble, actual = predicted(members, frames, Mean(2.0, kind, weights), low)
     actual = list(actual)
     assert ensemble.digests == ("m0", "m1", "m2")
     assert [len(p) for p in actual] == [10, 10, 10, 10, 10, 3]
     for block, numbers in zip(actual, blocks_of(FRAMES, BLOCK), strict=True):
-        expected = mean_probabilities(models, windows(numbers), 2.0, low, kind, weights)
+        expected = mean_probabilities(models, windows, numbers, 2.0, low, kind, weights)
         assert torch.equal(block, expected)
 
 

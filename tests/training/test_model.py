@@ -11,16 +11,10 @@ from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.environment import BFLOAT16_VARIABLE
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.tensors import load_tensors, save_tensors
-from acoustic_kd.training.model import (
-    AcousticModel,
-    Dropout,
-    build_model,
-    count_parameters,
-    load_model,
-    logits_of,
-    save_model,
-    use_bfloat16,
-)
+from acoustic_kd.training.dnn import DNN, Dropout
+from acoustic_kd.training.model import load_model, save_model
+from acoustic_kd.training.networks import build_network, count_parameters
+from acoustic_kd.training.precision import logits_of, use_bfloat16
 
 SETTINGS = {"layers": 2, "width": 8, "dropout": 0.25, "left_frames": 2, "right_frames": 1}
 SMALL = ModelConfig(**SETTINGS)
@@ -31,21 +25,21 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def saved(tmp_path):
     torch.manual_seed(3)
-    model = build_model(SMALL, 3, 5)
+    model = build_network(SMALL, 3, 5)
     save_model(tmp_path, model, DESCRIPTION)
     return tmp_path, model
 
 
 def test_shapes():
     for batch in (0, 1, 7):
-        assert build_model(SMALL, 3, 5)(torch.zeros(batch, 4 * 3)).shape == (batch, 5)
+        assert build_network(SMALL, 3, 5)(torch.zeros(batch, 4 * 3)).shape == (batch, 5)
 
 
 def test_the_papers_model_has_its_size():
     """Section 4: 8 × 2560 units over 26 frames of 40 filterbanks, 14,000 senones."""
     paper = ModelConfig(layers=8, width=2560, left_frames=20, right_frames=5)
     with torch.device("meta"):
-        model = build_model(paper, 40, 14_000)
+        model = build_network(paper, 40, 14_000)
     inputs, width, classes = 26 * 40, 2560, 14_000
     expected = (inputs + 1) * width + 7 * (width + 1) * width + (width + 1) * classes
     assert count_parameters(model) == expected
@@ -56,7 +50,7 @@ def test_the_papers_model_has_its_size():
 
 def test_fresh_weights_keep_the_scale_of_activations():
     torch.manual_seed(0)
-    model = AcousticModel(400, 50, 8, 400, 0.0)
+    model = DNN(400, 50, 8, 400, 0.0)
     activations = model.hidden(torch.randn(256, 400))
     assert 0.5 < activations.square().mean() < 2
     assert all((layer.bias == 0).all() for layer in model.modules() if hasattr(layer, "bias"))
@@ -67,7 +61,8 @@ def test_fresh_weights_keep_the_scale_of_activations():
 
 def test_round_trip(saved):
     folder, model = saved
-    loaded, described = load_model(folder)
+    loaded = load_model(folder)
+    described = loaded.description
     assert described == DESCRIPTION and not loaded.training
     windows = torch.randn(9, 12)
     assert torch.equal(loaded(windows), model.eval()(windows))

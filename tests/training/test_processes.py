@@ -10,7 +10,7 @@ import pytest
 import torch
 from forked import Program
 from safetensors.torch import load_file
-from tiny_training import MODEL, TRAIN, in_chunks, sharded, trainer, write_shards
+from tiny_training import CONVOLUTIONS, MODEL, TRAIN, in_chunks, sharded, trainer, write_shards
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from acoustic_kd.system.errors import UserError
@@ -26,13 +26,15 @@ def train_all(store: Path, folder: Path) -> None:
     data, streams = sharded(store, True), replace(TRAIN, streams=2)
     chunks = in_chunks(data)
     memory = 2.5 * chunks.memory_gb  # of which a process of two needs half
-    for name, frames, train in (
-        ("memory", None, replace(TRAIN, max_logits_mb=10 * 2 * 4 * 5 / 1e6)),
-        ("chunks", data, chunks),
-        ("streams", data, replace(streams, memory_gb=memory, batch_frames=31)),
-        ("whole", data, streams),
+    dnn, cnn = replace(MODEL, dropout=0.0), replace(CONVOLUTIONS, dropout=0.0)
+    for name, frames, train, model in (
+        ("memory", None, replace(TRAIN, max_logits_mb=10 * 2 * 4 * 5 / 1e6), dnn),
+        ("convolutions", None, TRAIN, cnn),
+        ("chunks", data, chunks, dnn),
+        ("streams", data, replace(streams, memory_gb=memory, batch_frames=31), dnn),
+        ("whole", data, streams, dnn),
     ):
-        model, train = replace(MODEL, dropout=0.0), replace(train, log_steps=5)
+        train = replace(train, log_steps=5)
         trainer(folder / name, data=frames, train=train, model=model).run()
 
 

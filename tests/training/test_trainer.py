@@ -21,7 +21,8 @@ from acoustic_kd.system import memory
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.batches import WHOLE_SHARE
 from acoustic_kd.training.losses import distillation_loss
-from acoustic_kd.training.model import build_model, count_parameters, load_model, training_bytes
+from acoustic_kd.training.model import load_model
+from acoustic_kd.training.networks import build_network, count_parameters, training_bytes
 from acoustic_kd.training.trainer import Trainer
 from bench import TensorMemory
 
@@ -35,7 +36,8 @@ def test_it_learns(tmp_path, soft, bfloat16):
     history = trainer(tmp_path, soft, replace(TRAIN, bfloat16=bfloat16, epochs=12)).run()
     assert history[-1]["dev_frame_accuracy"] > 70
     assert history[-1]["train_loss"] < history[0]["train_loss"]
-    model, description = load_model(tmp_path)
+    model = load_model(tmp_path)
+    description = model.description
     assert not model.training
     assert description["best_dev_frame_accuracy"] == max(h["dev_frame_accuracy"] for h in history)
     assert [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()] == history
@@ -173,7 +175,7 @@ def test_the_rate_decays_once_dev_stops_gaining(tmp_path, monkeypatch):
     history = trainer(tmp_path, train=train).run()
     rates = [row["learning_rate"] / 3e-3 for row in history]
     assert rates == [1, 1, 1, 0.5, 0.25, 0.125]
-    assert load_model(tmp_path)[1]["best_dev_frame_accuracy"] == 62.2
+    assert load_model(tmp_path).description["best_dev_frame_accuracy"] == 62.2
 
 
 def test_without_dev_frames_the_rate_falls_to_zero_and_the_last_weights_are_kept(tmp_path):
@@ -187,10 +189,11 @@ def test_without_dev_frames_the_rate_falls_to_zero_and_the_last_weights_are_kept
     np.testing.assert_allclose(rates, expected)
     assert [row["learning_rate"] for row in history] == rates[12::13]
     assert "dev_loss" not in history[0]
-    kept, description = load_model(tmp_path)
+    kept = load_model(tmp_path)
+    description = kept.description
     assert description["best_dev_frame_accuracy"] is None
     for name, tensor in subject.model.state_dict().items():
-        assert torch.equal(tensor, kept.state_dict()[name])
+        assert torch.equal(tensor, kept.network.state_dict()[name])
 
 
 def test_a_fixed_schedule_keeps_the_last_weights_whatever_dev_says(tmp_path, monkeypatch):
@@ -198,7 +201,7 @@ def test_a_fixed_schedule_keeps_the_last_weights_whatever_dev_says(tmp_path, mon
     monkeypatch.setattr(Trainer, "evaluate", lambda self: (1.0, next(accuracies)))
     subject = trainer(tmp_path, train=replace(COSINE, epochs=2))
     assert [row["dev_frame_accuracy"] for row in subject.run()] == [90.0, 10.0]
-    assert load_model(tmp_path)[1]["best_dev_frame_accuracy"] is None
+    assert load_model(tmp_path).description["best_dev_frame_accuracy"] is None
 
 
 # --- batches and losses -------------------------------------------------------------------------
@@ -222,7 +225,7 @@ def test_of_copies_in_memory_an_epoch_has_one_of_each(tmp_path):
 
 def test_the_weights_into_hidden_units_stay_within_the_norm(tmp_path):
     trainer(tmp_path, train=replace(TRAIN, max_norm=0.8)).run()
-    model, _ = load_model(tmp_path)
+    model = load_model(tmp_path).network
     for layer in model.hidden:
         if hasattr(layer, "weight"):
             norms = layer.weight.norm(dim=1)
@@ -279,8 +282,9 @@ def test_logits_need_no_more_memory_than_they_are_given(tmp_path, monkeypatch, s
 
 def test_windows_count_as_logits_do(tmp_path):
     """Of many frames a window takes more memory than the logits of its frame."""
-    wide = replace(PLAIN, left_frames=500, right_frames=500)
-    subject = trainer(tmp_path, train=replace(TRAIN, max_logits_mb=1.0), model=wide)
+    wide, data = replace(PLAIN, left_frames=250, right_frames=250), make_frames()
+    data.ids, data.offsets = ["u"], np.array([0, len(data)])  # as long as the window
+    subject = trainer(tmp_path, train=replace(TRAIN, max_logits_mb=1.0), model=wide, data=data)
     assert subject.micro_batch_frames * subject.model.hidden[0].in_features * 4 <= 1e6
 
 
@@ -297,7 +301,7 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_made(tmp_path, shape)
 
 
 def test_memory_of_training_is_that_of_the_weights_that_there_are():
-    model = build_model(PLAIN, 7, 5)
+    model = build_network(PLAIN, 7, 5)
     assert training_bytes(PLAIN, 7, 5) == 16 * count_parameters(model)
 
 

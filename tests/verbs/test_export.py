@@ -12,7 +12,8 @@ from acoustic_kd.experiment.outputs import inventory_of, read_statistics
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.training.ensemble import MIN_PROBABILITY
-from acoustic_kd.training.model import build_model
+from acoustic_kd.training.model import AcousticModel
+from acoustic_kd.training.networks import build_network
 from acoustic_kd.verbs import export as onnx_export
 
 onnx = pytest.importorskip("onnx", reason="needs acoustic-kd[onnx]")
@@ -24,14 +25,21 @@ def session_of(model_or_path):
     return onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
 
 
-@pytest.mark.parametrize("members", [1, 3])
-@pytest.mark.parametrize(("left", "right"), [(3, 2), (0, 0), (0, 4), (5, 0)])
-def test_windows_and_layers_are_those_of_the_model(members, left, right):
-    torch.manual_seed(left)
-    config = ModelConfig(2, 16, 0.2, 0.1, left, right)
-    models = [build_model(config, 5, 11).eval() for _ in range(members)]
-    recogniser = Recogniser(models, config, np.zeros(11), np.ones(11), False)
-    built = onnx_export.build(onnx, recogniser, 5, {"a": "b"})
+@pytest.mark.parametrize(
+    "configs",
+    [
+        [ModelConfig(2, 16, 0.2, 0.1, 3, 2)],
+        [ModelConfig(1, 8, 0.2, 0.1, 0, 4), ModelConfig(2, 16, 0.0, 0.0, 5, 0),
+         ModelConfig(1, 8, 0.2, 0.0, 3, 3, kind="cnn", channels=2)],
+    ],
+    ids=["one model", "members of other kinds and windows"],
+)  # fmt: skip
+def test_windows_and_layers_are_those_of_the_model(configs):
+    torch.manual_seed(0)
+    networks = [build_network(config, 5, 11) for config in configs]
+    models = [AcousticModel(n, c, {}).eval() for n, c in zip(networks, configs, strict=True)]
+    recogniser = Recogniser(models, np.zeros(11), np.ones(11), False)
+    built = onnx_export.build(recogniser, 5, {"a": "b"})
     onnx.checker.check_model(built, full_check=True)
     session = session_of(built)
     assert session.get_modelmeta().custom_metadata_map == {"a": "b"}
@@ -39,8 +47,7 @@ def test_windows_and_layers_are_those_of_the_model(members, left, right):
         features = np.random.default_rng(frames).standard_normal((frames, 5)).astype(np.float32)
         expected = np.log(recogniser.posteriors(features, slice(0, frames)) + MIN_PROBABILITY)
         (found,) = session.run(None, {"features": features})
-        if members == 1:  # exact where the mean of several is cut off
-            found = np.log(np.exp(found) + MIN_PROBABILITY)
+        found = np.log(np.exp(found) + MIN_PROBABILITY)
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -70,12 +77,20 @@ def test_an_experiment_is_exported_with_what_a_decoder_needs(
 
 
 def negated(monkeypatch):
-    layers = onnx_export._Graph.layers
+    right = onnx_export.LogPosteriors.forward
+    monkeypatch.setattr(
+        onnx_export.LogPosteriors, "forward", lambda self, features: -right(self, features)
+    )
 
-    def wrong(self, model, value):
-        return self.add("Neg", [layers(self, model, value)])
 
-    monkeypatch.setattr(onnx_export._Graph, "layers", wrong)
+def branching(monkeypatch):
+    """As a network of the user's own may be: Python that depends on numbers."""
+    right = onnx_export.LogPosteriors.forward
+    monkeypatch.setattr(
+        onnx_export.LogPosteriors,
+        "forward",
+        lambda self, features: right(self, features) if features.sum() > 0 else features,
+    )
 
 
 def without(package):
@@ -86,12 +101,14 @@ def without(package):
     ("change", "message"),
     [
         (negated, "log posteriors differ"),
+        (branching, "PyTorch cannot export this network to ONNX"),
         (without("onnx"), "pip install '/path/to/checkout[onnx]'\n"),
+        (without("onnxscript"), "pip install '/path/to/checkout[onnx]'\n"),
         (without("onnxruntime"), "pip install '/path/to/checkout[onnx]'\n"),
         (lambda patch: patch.setattr(onnx_export, "MAX_FILE_BYTES", 1000),
          "one ONNX file holds 2.1"),
     ],
-    ids=["other output", "no onnx", "no onnxruntime", "too large"],
+    ids=["other output", "branches", "no onnx", "no onnxscript", "no onnxruntime", "too large"],
 )  # fmt: skip
 def test_a_refused_export_writes_nothing(
     finished_recipe, command_refusal, tmp_path, monkeypatch, change, message

@@ -11,7 +11,7 @@ from acoustic_kd.features.frames import read_frames
 from acoustic_kd.kaldi.archives import Table
 from acoustic_kd.kaldi.objects import MATRIX, write_archive
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.training.model import use_bfloat16
+from acoustic_kd.training.precision import use_bfloat16
 
 
 @pytest.fixture(scope="module")

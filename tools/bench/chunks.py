@@ -28,7 +28,7 @@ from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import GIGABYTE
 from acoustic_kd.training.chunks import Chunk, ShardedData, SoftTargetSource
-from acoustic_kd.training.model import use_bfloat16
+from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.processes import make_accelerator
 from acoustic_kd.training.schedule import TrainingRun
 from acoustic_kd.training.trainer import Trainer

@@ -24,14 +24,10 @@ from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.write import BLOCK_FRAMES, Provenance, blocks_of, write_shard
 from acoustic_kd.training.ensemble import Mean
 from acoustic_kd.training.ensemble_predictions import Ensemble
-from acoustic_kd.training.model import (
-    build_model,
-    load_model,
-    logits_of,
-    make_splicer,
-    save_model,
-    use_bfloat16,
-)
+from acoustic_kd.training.model import load_model, save_model, settings_of
+from acoustic_kd.training.networks import build_network
+from acoustic_kd.training.precision import logits_of, use_bfloat16
+from acoustic_kd.training.windows import make_splicer
 
 BINS, UTTERANCE_FRAMES = 40, 512
 BATCH_FRAMES, DECODED_BATCHES = 512, 64
@@ -82,9 +78,9 @@ class Benchmark:
         """Write an untrained model whose logits spread so that few classes have most mass."""
         torch.manual_seed(number)
         folder = self.folder / f"{number}"
-        model = build_model(self.model, BINS, self.classes)
+        model = build_network(self.model, BINS, self.classes)
         torch.nn.init.normal_(model.output.weight, std=4 / self.model.width**0.5)
-        description = {"model": vars(self.model), "dimension": BINS, "digest": f"{number}"}
+        description = {"model": settings_of(self.model), "dimension": BINS, "digest": f"{number}"}
         save_model(folder, model, description | {"classes": self.classes})
         return folder
 
@@ -126,7 +122,7 @@ class Benchmark:
     def time_forward(self) -> float:
         """Seconds of the members' forward passes."""
         kind = torch.bfloat16 if self.low else torch.float32
-        members = [load_model(folder)[0].to(self.device, kind) for folder in self.members]
+        members = [load_model(folder).to(self.device, kind) for folder in self.members]
 
         @torch.inference_mode()
         def forward() -> None:

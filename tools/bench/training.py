@@ -31,10 +31,12 @@ from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.soft_targets.write import Provenance, blocks_of, write_shard
-from acoustic_kd.training.model import build_model, make_splicer, use_bfloat16
+from acoustic_kd.training.networks import build_network
+from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.processes import make_accelerator
 from acoustic_kd.training.schedule import TrainingRun
 from acoustic_kd.training.trainer import Trainer
+from acoustic_kd.training.windows import make_splicer
 
 MNIST_CLASSES, UTTERANCE_FRAMES, TEMPERATURE = 10, 512, 2.0
 EPOCHS = 3  # the first is a warm-up
@@ -180,7 +182,7 @@ def plain_speed(net: Net) -> float:
         dense = torch.zeros(len(frames), net.classes).half().scatter_(-1, classes, dense)
     items = TensorDataset(windows, frames.labels, dense)
     loader = DataLoader(items, net.batch, shuffle=True, pin_memory=device.type == "cuda")
-    model = build_model(net.model, net.bins, net.classes).to(device)
+    model = build_network(net.model, net.bins, net.classes).to(device)
     optimizer = torch.optim.AdamW(model.parameters())
     speeds = []
     for _ in range(EPOCHS):

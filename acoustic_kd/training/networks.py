@@ -1,0 +1,183 @@
+"""The networks by their settings: those of the package, and classes of the user's own."""
+
+import copy
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from acoustic_kd.settings import ModelConfig
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.training.cnn import CNN
+from acoustic_kd.training.dnn import DNN
+from acoustic_kd.training.precision import forward
+
+CHECKED_FRAMES = 3  # of the batch that checks a network
+
+
+def build_network(config: ModelConfig, dimension: int, classes: int) -> nn.Module:
+    """A fresh network from windows [B, W, D] to logits [B, K].
+
+    Args:
+        dimension: D, features of a frame.
+        classes: K.
+
+    Raises:
+        UserError: `model.class` cannot be imported or made.
+    """
+    frames = window_frames(config)
+    hidden = config.layers, config.width, config.dropout, config.input_dropout
+    if config.class_ is not None:
+        return _build_own(config, frames, dimension, classes)
+    if config.kind == "cnn":
+        return CNN(frames, dimension, classes, config.channels, *hidden)
+    return DNN(frames * dimension, classes, *hidden)
+
+
+def window_frames(config: ModelConfig) -> int:
+    """W, the frames of a window."""
+    return config.left_frames + 1 + config.right_frames
+
+
+def describe(config: ModelConfig) -> str:
+    """A model in a few words, for messages and tables."""
+    if config.class_ is not None:
+        args = ", ".join(f"{key}={value}" for key, value in (config.args or {}).items())
+        return f"{config.class_}({args})"
+    shape = f"{config.layers} × {config.width} units"
+    return f"{config.channels} channels, {shape}" if config.kind == "cnn" else shape
+
+
+def _build_own(config: ModelConfig, frames: int, dimension: int, classes: int) -> nn.Module:
+    """An object of the class `config.class_`."""
+    make = import_class(config.class_ or "")
+    with _errors_named(f"{config.class_} cannot be made"):
+        return make(frames=frames, features=dimension, classes=classes, **(config.args or {}))
+
+
+def import_class(path: str) -> Callable[..., nn.Module]:
+    """The class of an import path such as `my.package:Net`.
+
+    As with `python -m`, the working directory may have the module.
+    """
+    module_name, _, name = path.partition(":")
+    if "" not in sys.path:
+        sys.path.append("")
+    with _errors_named(f"setting 'model.class' is {path}, which cannot be imported"):
+        found = getattr(importlib.import_module(module_name), name)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"setting 'model.class' is {path}, which is no torch.nn.Module class")
+    return found
+
+
+@contextmanager
+def _errors_named(what: str) -> Iterator[None]:
+    """Any error within the block, which may be of the user's own code, as a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise UserError(f"{what} ({type(error).__name__}: {text})") from None
+
+
+def check_window(config: ModelConfig, longest: int) -> None:
+    """Raise a UserError for a window that is longer than every utterance.
+
+    Args:
+        longest: frames of the longest utterance.
+    """
+    if window_frames(config) > max(longest, 1):
+        raise UserError(
+            f"the window of {describe(config)} is {config.left_frames} + 1 + {config.right_frames} "
+            f"frames, but the longest utterance has {longest}; give fewer left_frames and "
+            "right_frames"
+        )
+
+
+def check_network(
+    network: nn.Module,
+    name: str,
+    config: ModelConfig,
+    dimension: int,
+    classes: int,
+    bfloat16: bool,
+) -> None:
+    """Raise a UserError unless a network can be trained: one batch goes through a copy of it.
+
+    Args:
+        name: of the network, for messages.
+        config: for its window.
+        dimension, classes: as for `build_network`.
+        bfloat16: multiply matrices in bfloat16.
+    """
+    for key, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise UserError(f"{name}: '{key}' is {tensor.dtype}; the weights must be torch.float32")
+    with torch.random.fork_rng(devices=[]), _errors_named(f"{name} fails on one batch"):
+        windows = torch.randn(CHECKED_FRAMES, window_frames(config), dimension)
+        tried = copy.deepcopy(network).train()
+        windows = windows.to(torch.bfloat16 if bfloat16 else torch.float32)
+        logits = forward(tried, windows, bfloat16)
+        _check_logits(name, logits, windows, classes)
+        logits.float().square().sum().backward()
+        for key, parameter in tried.named_parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                raise UserError(
+                    f"{name}: the parameter '{key}' gets no gradient; use it, or set its "
+                    "requires_grad to False"
+                )
+            if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
+                raise UserError(f"{name}: the gradient of '{key}' is not finite")
+
+
+def _check_logits(name: str, logits: Any, windows: Tensor, classes: int) -> None:
+    expected = [len(windows), classes]
+    if not isinstance(logits, Tensor):
+        raise UserError(f"{name}: forward returns {type(logits).__name__}, not a tensor of logits")
+    if list(logits.shape) != expected:
+        raise UserError(
+            f"{name}: forward gives {list(logits.shape)} for windows {list(windows.shape)}; it must"
+            f" give logits {expected}"
+        )
+    if not logits.is_floating_point():
+        raise UserError(f"{name}: forward gives {logits.dtype}; logits must be floating-point")
+    if not bool(logits.isfinite().all()):
+        raise UserError(f"{name}: forward gives logits that are not finite (NaN or infinite)")
+    if not logits.requires_grad:
+        raise UserError(f"{name}: the logits have no gradient; no parameter can be trained")
+
+
+def count_parameters(network: nn.Module) -> int:
+    """The number of weights and biases."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def training_bytes(config: ModelConfig, dimension: int, classes: int) -> int:
+    """The memory that training a network needs: weights, their gradient, and two moments of Adam.
+
+    Of a class of the user's own it is not known before an object is made: 0.
+    """
+    if config.class_ is not None:
+        return 0
+    with torch.device("meta"):
+        return 4 * 4 * count_parameters(build_network(config, dimension, classes))
+
+
+@torch.no_grad()
+def limit_norms(network: nn.Module, limit: float) -> None:
+    """Scale the weights into each hidden unit to the Euclidean norm `limit`, if they are longer.
+
+    This constraint is used with dropout in the paper's experiments on MNIST (section 3).
+    """
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
+    layers = [layer for layer in network.modules() if isinstance(layer, kinds)]
+    for layer in layers[:-1]:  # the last one gives the logits
+        weight = layer.weight.view(len(layer.weight), -1)
+        norms = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
+        weight.mul_((limit / norms).clamp_(max=1))

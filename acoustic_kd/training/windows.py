@@ -1,0 +1,61 @@
+"""The windows around frames, which are the input of a model."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from acoustic_kd.settings import ModelConfig
+
+
+class Splicer(nn.Module):
+    """Gathers the window around each frame, on the device the features are on.
+
+    A frame's window holds `left` frames before it and `right` after it; beyond an utterance's ends
+    its first and last frame are repeated. Features are stored once, windows never.
+    """
+
+    features: Tensor
+    first: Tensor
+    last: Tensor
+    steps: Tensor
+
+    def __init__(self, features: Tensor, offsets: Tensor, left: int, right: int) -> None:
+        """
+        Args:
+            features: [T, D], the utterances' frames one after the other.
+            offsets: int64 [U + 1], utterance u is frames offsets[u] … offsets[u + 1] - 1.
+        """
+        super().__init__()
+        lengths = torch.diff(offsets)
+        first = torch.repeat_interleave(offsets[:-1], lengths).int()
+        last = torch.repeat_interleave(offsets[1:] - 1, lengths).int()
+        self.register_buffer("features", features)
+        self.register_buffer("first", first)
+        self.register_buffer("last", last)
+        self.register_buffer("steps", torch.arange(-left, right + 1, dtype=torch.int32))
+
+    def forward(self, frames: Tensor, steps: Tensor | None = None) -> Tensor:
+        """Windows [B, W, D] around the frames with numbers `frames`, int64 [B].
+
+        Args:
+            steps: int32 [W], the window's frames, relative to the current one; None: as made.
+        """
+        steps = self.steps if steps is None else steps
+        index = frames.int()[:, None] + steps
+        index = index.clamp(self.first[frames, None], self.last[frames, None])
+        # Not -1: it fails where B = 0.
+        return self.features[index.flatten()].view(len(frames), len(steps), self.features.shape[1])
+
+    def around(self, frames: Tensor, config: ModelConfig) -> Tensor:
+        """Windows [B, W, D] of the model `config`, whatever the splicer was made for."""
+        ends = -config.left_frames, config.right_frames + 1
+        steps = torch.arange(*ends, dtype=torch.int32, device=self.steps.device)
+        return self.forward(frames, steps)
+
+
+def make_splicer(
+    config: ModelConfig, features: Tensor, offsets: np.ndarray, bfloat16: bool
+) -> Splicer:
+    """A `Splicer` of some frames for a model, in the precision of its products."""
+    features = features.to(torch.bfloat16 if bfloat16 else torch.float32)
+    return Splicer(features, torch.as_tensor(offsets), config.left_frames, config.right_frames)
