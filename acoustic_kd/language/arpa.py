@@ -1,13 +1,10 @@
-"""Back-off language models in ARPA files: read them with every line checked, write them, and
-compute their perplexity.
+"""Back-off language models in ARPA files: read them with every line checked, and write them.
 
 Many lines are written at once. Each field (a number, a word, a tab) is a matrix of bytes, one row a
 line, padded with zeros. These matrices side by side, without the zeros, are the bytes of the file.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -28,73 +25,6 @@ class Entry(NamedTuple):
     words: tuple[str, ...]
     logprob: float
     backoff: float
-
-
-class Perplexity(NamedTuple):
-    """`value` over `words` predictions; these include sentence ends, and leave out `oov` words."""
-
-    value: float
-    words: int
-    oov: int
-
-
-@dataclass(frozen=True)
-class ArpaModel:
-    """A back-off n-gram model.
-
-    Attributes:
-        ngrams: for each order, from 1 up: words → (log10 probability, log10 back-off weight).
-    """
-
-    ngrams: tuple[dict[tuple[str, ...], tuple[float, float]], ...]
-
-    @property
-    def order(self) -> int:
-        return len(self.ngrams)
-
-    def logprob(self, history: tuple[str, ...], word: str) -> float:
-        """log10 P(word | history), which depends on the last order - 1 words of `history`.
-
-        It is minus infinity for a word that the model lacks.
-        """
-        history = history[max(0, len(history) - self.order + 1) :]
-        backoff = 0.0
-        while True:
-            entry = self.ngrams[len(history)].get((*history, word))
-            if entry is not None:
-                return backoff + entry[0]
-            if not history:
-                return -math.inf
-            backoff += self.ngrams[len(history) - 1].get(history, (0.0, 0.0))[1]
-            history = history[1:]
-
-
-def read_arpa(path: Path) -> ArpaModel:
-    """Read an ARPA file."""
-    ngrams: list[dict[tuple[str, ...], tuple[float, float]]] = []
-    for words, logprob, backoff in iterate_arpa(path):
-        while len(ngrams) < len(words):
-            ngrams.append({})
-        ngrams[len(words) - 1][words] = (logprob, backoff)
-    return ArpaModel(tuple(ngrams))
-
-
-def perplexity(model: ArpaModel | Path, sentences: Iterable[list[str]]) -> Perplexity:
-    """Perplexity of `model` (or the ARPA file of that path) on sentences of words."""
-    if not isinstance(model, ArpaModel):
-        model = read_arpa(model)
-    total, words, oov = 0.0, 0, 0
-    for sentence in sentences:
-        history: tuple[str, ...] = (BOS,)
-        for word in [*sentence, EOS]:
-            logprob = model.logprob(history, word)
-            if logprob == -math.inf:
-                oov += 1
-            else:
-                total += logprob
-                words += 1
-            history = (*history[-model.order :], word)
-    return Perplexity(10 ** (-total / words) if words else math.nan, words, oov)
 
 
 def iterate_arpa(path: Path) -> Iterator[Entry]:

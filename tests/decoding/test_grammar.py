@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arpa_model import read_arpa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acoustic_kd.decoding.graph.grammar import Grammar, linear_grammar, read_grammar
-from acoustic_kd.language.arpa import BOS, EOS, read_arpa
+from acoustic_kd.language.arpa import BOS, EOS
 from acoustic_kd.language.ngrams import train_lm
 from acoustic_kd.system.errors import UserError
 

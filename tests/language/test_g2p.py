@@ -4,11 +4,11 @@ from itertools import product
 
 import numpy as np
 import pytest
+from arpa_model import read_arpa
 from cmu import cmu_lexicon
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.language.arpa import read_arpa
 from acoustic_kd.language.g2p import cached_model, read_model, train_model
 from acoustic_kd.language.g2p_alignment import align
 from acoustic_kd.language.g2p_search import FIRST_UNIT

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
+from arpa_model import perplexity, read_arpa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.language.arpa import perplexity, read_arpa
 from acoustic_kd.language.ngrams import discounts, train_lm
 from acoustic_kd.system.errors import UserError
 

@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from arpa_model import ArpaModel, perplexity, read_arpa
 
-from acoustic_kd.language.arpa import ArpaModel, perplexity, read_arpa
 from acoustic_kd.language.ngrams import BOS_ID, kneser_ney, train_lm
 from acoustic_kd.language.pruning import perplexity_growth, prune
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mirror as pretended
 import pytest
+from arpa_model import read_arpa
 from damage import forget_check_sums
 from variants import some_words
 
@@ -15,7 +16,6 @@ from acoustic_kd.corpora import librispeech as librispeech
 from acoustic_kd.corpora import openslr as openslr
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.experiment.words import G2P, MIN_TRAINING_WORDS
-from acoustic_kd.language.arpa import read_arpa
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon, write_lexicon
 from acoustic_kd.settings import load_config
 from acoustic_kd.system import download as download

@@ -18,9 +18,11 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from arpa_model import perplexity
+
 import bench
 from acoustic_kd.decoding.graph.compile import peak_memory
-from acoustic_kd.language.arpa import iterate_arpa, perplexity
+from acoustic_kd.language.arpa import iterate_arpa
 from acoustic_kd.language.ngrams import train_lm
 from acoustic_kd.language.text import TextFile, most_frequent
 from acoustic_kd.system.errors import UserError
