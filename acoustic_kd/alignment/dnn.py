@@ -21,9 +21,7 @@ class DnnAligner:
 
     Args:
         models: in evaluation mode.
-        inventory: the senones of the models.
         log_prior, durations: [K] of the senones, from `read_statistics`.
-        bfloat16: multiply matrices in bfloat16.
     """
 
     def __init__(
@@ -49,8 +47,6 @@ class DnnAligner:
         """Segment one utterance.
 
         Args:
-            name: its id.
-            words: its transcript.
             features: float32 [T, D], normalised.
 
         Raises:

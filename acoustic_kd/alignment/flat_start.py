@@ -99,17 +99,11 @@ class ShardAligner:
 
     Args:
         model: the file of the model, written again by each iteration.
-        lexicon: pronunciations.
-        inventory: the senones.
         texts: utterance → its words.
     """
 
     def __init__(
-        self,
-        model: Path,
-        lexicon: Lexicon,
-        inventory: SenoneInventory,
-        texts: dict[str, list[str]],
+        self, model: Path, lexicon: Lexicon, inventory: SenoneInventory, texts: dict[str, list[str]]
     ) -> None:
         self._model, self._lexicon, self._inventory = model, lexicon, inventory
         self._texts = texts
@@ -217,8 +211,6 @@ def train_iterations(
     Args:
         shards: utterances whose features are cepstra.
         model: the file of the last iteration, which exists; each iteration writes it again.
-        lexicon: pronunciations.
-        inventory: the senones.
         texts: utterance → its words.
         max_iterations: at most so many, those of an earlier run included.
         gaussians: of a state at most.

@@ -32,7 +32,6 @@ class Iteration:
         scores: float64 [U], of each utterance in the last alignment, as `score_path`.
         history: of each iteration its number, Gaussians a state, log-likelihood a frame, and the
             number of utterances that it left out.
-        finished: whether training is over.
     """
 
     mixtures: Mixtures
@@ -84,7 +83,6 @@ class FlatAligner:
         """Align one utterance.
 
         Args:
-            words: its transcript.
             frames: its cepstra [T, D].
 
         Returns:

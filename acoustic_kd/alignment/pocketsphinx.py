@@ -48,8 +48,6 @@ class PocketsphinxAligner:
         """Segment one utterance.
 
         Args:
-            name: its id.
-            words: its transcript.
             waveform: float32 [samples] in [-1, 1] at 16 kHz.
 
         Raises:

@@ -41,7 +41,6 @@ class Segmentation:
     """Phones of one utterance, in time order, and how long each of their states lasts.
 
     Attributes:
-        id: the utterance.
         phones: N phones, silence included.
         durations: int64 [N, 3], frames of 10 ms spent in each state.
     """

@@ -10,11 +10,7 @@ import kaldi_decoder
 import kaldifst
 import numpy as np
 
-from acoustic_kd.alignment.segmentation import (
-    AlignmentFailure,
-    Segmentation,
-    check_transcript,
-)
+from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation, check_transcript
 from acoustic_kd.alignment.senones import SenoneInventory
 from acoustic_kd.decoding.graph.compile import compile_graph
 from acoustic_kd.decoding.graph.contexts import STATES, Contexts, Inventory, contexts_of
@@ -30,8 +26,6 @@ class Transcripts:
     """The best HMM-state paths of transcripts, given the log-likelihoods of an utterance's frames.
 
     Args:
-        lexicon: pronunciations.
-        inventory: the senones.
         durations: [K] their mean durations in frames; default 2 each.
         keep: keep the graphs of transcripts, for aligning them again.
     """

@@ -104,7 +104,6 @@ def read(config: Any, out_dir: Path, normalise: Normalise = normalise_text) -> C
         config: has `seed`, `demo_language`, `demo_train_voices`, `demo_dev_voices`,
             `demo_test_voices`, and sentences per voice: `demo_train_sentences`,
             `demo_eval_sentences` (dev and test).
-        normalise: for the sentences, which become the transcripts.
     """
     _check_installed()
     plan = _plan(config)

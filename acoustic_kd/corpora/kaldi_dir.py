@@ -49,7 +49,6 @@ def read(data_dir: Path, normalise: Normalise = normalise_text, listing: str = S
     """Read the splits under `data_dir`; leave out utterances and lines of `text` without the other.
 
     Args:
-        normalise: for the transcripts.
         listing: the file that lists the utterances, SOUND or FEATURES.
     """
     root = Path(data_dir).absolute()

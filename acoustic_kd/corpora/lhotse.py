@@ -50,11 +50,7 @@ _SUPERVISION: Kinds = _PART | {"text": (str, _NONE), "speaker": (str, int, _NONE
 
 
 def read(data_dir: Path, normalise: Normalise = normalise_text) -> Corpus:
-    """Read the splits under `data_dir`; a supervision without text is left out.
-
-    Args:
-        normalise: for the transcripts.
-    """
+    """Read the splits under `data_dir`; a supervision without text is left out."""
     root, corpus = Path(data_dir).absolute(), Corpus(splits={})
     for split in (*SPLITS, UNTRANSCRIBED):
         cuts, recordings, supervisions = found = [_manifests(root, split, kind) for kind in _KINDS]

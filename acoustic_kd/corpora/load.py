@@ -173,7 +173,6 @@ def load(config: Any, out_dir: Path, normalise: Normalise | None = None) -> Corp
     about `config.untranscribed_share` of its utterances; it is absent if there is none of these.
 
     Args:
-        config: `settings.CorpusConfig`.
         out_dir: where the demo writes its audio; no other corpus writes anything there.
         normalise: for transcripts; None: `normalise_text`.
     """

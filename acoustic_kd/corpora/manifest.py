@@ -49,12 +49,7 @@ _MAX_SECONDS = 1e9  # larger numbers are errors, and integers may be too large f
 
 
 def read(data: Path, normalise: Normalise = normalise_text) -> Corpus:
-    """Read the splits of a folder, or train from one file; an utterance without words is left out.
-
-    Args:
-        data: the folder or the file.
-        normalise: for the transcripts.
-    """
+    """Read a folder, or train from one file; an utterance without words is left out."""
     data, corpus = Path(data).absolute(), Corpus(splits={})
     for split in (*SPLITS, UNTRANSCRIBED):
         paths = files(data, split=split)

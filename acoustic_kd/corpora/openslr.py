@@ -79,9 +79,7 @@ LANGUAGE_MODELS = {
     "3-gram.arpa.gz": Part(11, 760e6, _md5("74cbb837e582378c26c602e1c8cbcb9c")),
     "4-gram.arpa.gz": Part(11, 1.36e9, _md5("6abdcd5b055bd482e4f9defe91d40408")),
 }
-LEXICONS = {
-    "librispeech-lexicon.txt": Part(11, 5.63e6, _md5("28f72663f6bfed7cd346283c064c315b")),
-}
+LEXICONS = {"librispeech-lexicon.txt": Part(11, 5.63e6, _md5("28f72663f6bfed7cd346283c064c315b"))}
 
 
 def language_model_file(name: str) -> str | None:

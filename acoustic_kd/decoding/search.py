@@ -74,7 +74,6 @@ class Decoder:
         Args:
             loglikes: [T, K] log-likelihoods of the senones (log posterior minus log prior), not
                 scaled.
-            name: for error messages.
         """
         began = time.perf_counter()
         self._check(loglikes, name)
@@ -135,7 +134,6 @@ class Decoder:
         """Emit one frame from every token in the beam; `frame` gets the arcs into the next.
 
         Args:
-            frame: the tokens.
             acoustic: [K + 1] scaled acoustic costs by input label.
 
         Returns:
@@ -227,7 +225,6 @@ def _check_memory(held: int, frames: int, in_all: int, name: str) -> None:
         held: bytes of the lattice's first frames.
         frames: the number of these frames.
         in_all: all frames of the utterance.
-        name: the utterance.
     """
     free = usable(free_host_memory())
     if not frames or free is None:

@@ -58,7 +58,6 @@ def prune(
         frames: tokens after 0, 1, … frames; those from `since` on are changed.
         since: the first frame to prune.
         extra: for each token of the last frame, what its best ending costs beyond the best.
-        beam: the lattice beam.
         rank: [S] the order of the graph's epsilon arcs (`SearchGraph.rank`).
 
     Returns:
@@ -156,7 +155,6 @@ def collect(
         frames: tokens after 0, 1, … frames.
         end: the end costs of the last frame's tokens.
         loglikes: [T, K], not scaled.
-        graph: the graph.
     """
     ranks = int(graph.rank.max(initial=0)) + 1
     first = np.cumsum([0, *(len(frame.state) for frame in frames)])

@@ -47,7 +47,6 @@ def decoder_pool(
 
     Args:
         graph_dir: folder that `build_graph` wrote.
-        settings: limits of the search.
         jobs: processes, which end with the block. They share the graph, which is mapped from disk;
             each needs nine bytes a state more.
     """

@@ -44,7 +44,6 @@ class LanguageModel:
     """A back-off model and the pronunciations of its words.
 
     Attributes:
-        path: the ARPA file.
         words: words or pieces of words of the graph.
         left_out: words without a pronunciation.
         lexicon: pronunciations of at least `words`.

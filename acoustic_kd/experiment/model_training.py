@@ -41,9 +41,6 @@ class Model:
 def train_models(experiment: Experiment, models: Sequence[Model]) -> None:
     """Train the models of a stage that belong to this run and are out of date.
 
-    Args:
-        models: all models of the stage.
-
     Raises:
         Stopped: this process was asked to end; checkpoints are saved.
     """
@@ -115,7 +112,6 @@ def _train(model: Model, accelerator: Accelerator, read: Callable[[], Data], sha
     """Train one model.
 
     Args:
-        read: reads its data.
         sharers: processes that train at the same time and share the free memory.
     """
     training_run, step, main = model.training_run, model.step, accelerator.is_main_process

@@ -71,10 +71,7 @@ def soft_target_shards(experiment: Experiment) -> list[tuple[Path, Path]]:
     out = experiment.path("soft-targets")
     splits = [split for split in all_splits(experiment) if split in TRAINING_SPLITS]
     return [
-        (
-            path,
-            out / path.name.replace("shard-", "shard-" if name == "train" else f"shard-{name}-"),
-        )
+        (path, out / path.name.replace("shard-", "shard-" if name == "train" else f"shard-{name}-"))
         for name, store in _stores(experiment, splits).items()
         for path in shard_paths(store)
     ]

@@ -63,7 +63,6 @@ class Sound:
     """An open sound file.
 
     Attributes:
-        path: of the file.
         rate: hertz.
         channels: how many.
         frames: samples of each channel.

@@ -71,12 +71,10 @@ class FrameShard:
     """A shard that is open for reading; what `read` returns is checked.
 
     Attributes:
-        path: of the file.
         count: K.
         inventory: hash of what the classes mean.
         ids: U utterance ids.
         offsets: int64 [U + 1].
-        labelled: whether it has targets.
         dimension: D.
         dtype: of the features, float16 or float32.
         problems: contradictions between ids, offsets and numbers of frames.

@@ -175,7 +175,6 @@ class Index:
     """The contents of some shards, without their frames.
 
     Attributes:
-        paths: the shards.
         labelled: of each shard, whether it has targets.
         sizes: of each shard, how many utterances it holds.
         ids: U utterance ids, shard after shard.

@@ -82,9 +82,7 @@ def grouping(method: str) -> Callable[[str, str], str]:
     return groups[method]
 
 
-def gather_moments(
-    items: Iterable[tuple[Hashable, np.ndarray, float]],
-) -> dict[Hashable, Moments]:
+def gather_moments(items: Iterable[tuple[Hashable, np.ndarray, float]]) -> dict[Hashable, Moments]:
     """Moments of each group from (group, frames [T, D], level of the speaker's loudest frame)."""
     moments: dict[Hashable, Moments] = {}
     for group, frames, loudest in items:

@@ -34,7 +34,6 @@ class Place:
     """The place of an object.
 
     Attributes:
-        path: the archive.
         offset: of the object, in bytes; in a gzipped archive, of its uncompressed content.
         rows: of a matrix; None for all.
     """

@@ -50,7 +50,6 @@ def align(
 
     Args:
         pronunciations: word and phones; a word may occur several times.
-        iterations: of expectation maximisation.
 
     Returns:
         The units of each pronunciation; None if it cannot be cut, as for abbreviations with more

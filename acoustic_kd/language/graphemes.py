@@ -83,14 +83,8 @@ class Alphabet:
     `RAREST_ONE_IN` letters; and as many occurrences remain for `E`. Of more than `MAX_UNITS` units
     the rarest positional ones are dropped.
 
-    Attributes:
-        letters: the letters that have units.
-        positional: the positional units.
-        units: letters and positional units.
-
     Args:
         words: the words of the train transcripts, with their counts.
-        positions: whether there are positional units.
     """
 
     def __init__(self, words: Counter[str], positions: bool = True) -> None:

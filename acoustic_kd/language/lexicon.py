@@ -8,12 +8,7 @@ from pathlib import Path
 
 from acoustic_kd.corpora.utterances import normalise_text
 from acoustic_kd.language.cmu_phones import STRESSED, are_cmu_phones, without_stress
-from acoustic_kd.language.lexicon_columns import (
-    NEARLY_ALL,
-    Row,
-    without_columns,
-    without_variants,
-)
+from acoustic_kd.language.lexicon_columns import NEARLY_ALL, Row, without_columns, without_variants
 from acoustic_kd.system.characters import ZERO_WIDTH_SPACE, visible
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_text

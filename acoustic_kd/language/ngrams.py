@@ -67,7 +67,6 @@ def train_lm(
     Args:
         sentences: lists of words, without <s> and </s>; read once.
         vocabulary: the words to predict.
-        path: the ARPA file.
         order: length of the longest n-grams.
         min_counts: for each order, the least count of n-grams to keep (first: 1; never falling);
             the back-off gets the probability of the others. Default: keep all.

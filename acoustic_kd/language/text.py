@@ -20,10 +20,7 @@ class TextFile:
     """
 
     def __init__(
-        self,
-        path: Path,
-        setting: str = "text",
-        normalise: Callable[[str], str] = visible,
+        self, path: Path, setting: str = "text", normalise: Callable[[str], str] = visible
     ) -> None:
         """`setting`: what messages call the file; `normalise`: applied to each sentence."""
         self.path, self.setting, self._normalise = Path(path), setting, normalise

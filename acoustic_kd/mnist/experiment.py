@@ -12,14 +12,7 @@ import numpy as np
 from acoustic_kd.features.frames import Classes, FrameSequence, write_store
 from acoustic_kd.mnist import train_net
 from acoustic_kd.mnist.data import SIDE, Digits, Mnist, read_mnist
-from acoustic_kd.mnist.variants import (
-    DIGITS,
-    Teacher,
-    Variant,
-    VariantRun,
-    runs_of,
-    teacher_of,
-)
+from acoustic_kd.mnist.variants import DIGITS, Teacher, Variant, VariantRun, runs_of, teacher_of
 from acoustic_kd.system.files import exclusive_lock, json_sha256, read_json, write_json
 from acoustic_kd.system.parallel import Task, progress, run_tasks
 from acoustic_kd.system.records import read_done, verify_files

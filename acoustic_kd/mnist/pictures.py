@@ -104,7 +104,7 @@ def _draw_soft_targets(
             24,
             "Soft targets; blue: the label, orange: the most probable other digit",
             size=12,
-        ),
+        )
     ]
     for column, (temperature, rows) in enumerate(soft.items()):
         x = LEFT + IMAGE + 30 + column * PANEL

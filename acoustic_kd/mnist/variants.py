@@ -79,7 +79,6 @@ class VariantRun:
     """One net of a variant.
 
     Attributes:
-        variant: the variant's name.
         temperature: of its soft targets; None for hard ones.
         seed: from 1.
     """

@@ -256,10 +256,7 @@ def jsonl_rows(path: Path, kind: Any = Any, what: str = "") -> Iterator[tuple[st
         what: completes "this row is not …" if the type is wrong.
     """
     read = reader(kind)
-    with (
-        _reading(path),
-        open(path, encoding="utf-8", newline="\n", opener=regular_file) as file,
-    ):
+    with _reading(path), open(path, encoding="utf-8", newline="\n", opener=regular_file) as file:
         for number, line in enumerate(file, start=1):
             where = f"{path}:{number}"
             yield where, _parsed(line, read, what, where)

@@ -168,7 +168,6 @@ class Reader:
     """An HDF5 file that is open for reading.
 
     Attributes:
-        path: of the file.
         has_check_sums: whether all datasets that were asked for have check sums.
     """
 

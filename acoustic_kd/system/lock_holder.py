@@ -14,9 +14,6 @@ def lock_holder(handle: int, proc: Path = PROC) -> str:
 
     It comes from the kernel, so it is never that of a run that has ended.
 
-    Args:
-        handle: a descriptor of the file.
-
     Returns:
         Process, host and time of its start; "" if they are unknown, such as on another machine.
     """

@@ -155,7 +155,6 @@ def verify_files(
 
     Args:
         patterns, known, how: as for `compare_files`.
-        missing: whether a file may be missing.
     """
     found = compare_files(directory, patterns, known, how)
     for problem in [*([] if missing else found.missing), *found.damaged]:

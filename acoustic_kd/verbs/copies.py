@@ -16,9 +16,7 @@ from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.fbank import log_mels, original_id, vtlp_id
 from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import (
-    FrameSequence as Frames,
-)
+from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import read_index, read_utterances, write_store
 from acoustic_kd.settings import FeatureConfig
 from acoustic_kd.system.parallel import map_ordered, progress

@@ -60,7 +60,6 @@ class Transcriber:
     """Transcribes recordings with one system of a finished experiment.
 
     Args:
-        directory: the experiment's.
         model: `distilled/01`, `members/01` or `ensemble`.
     """
 

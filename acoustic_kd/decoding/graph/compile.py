@@ -45,8 +45,6 @@ def build_graph(
     Args:
         lexicon: pronunciations of every word the language model has (it may have more).
         arpa_path: n-gram model (ARPA).
-        inventory: the senones.
-        out_dir: where to write.
         mean_duration: [K] mean frames spent in a senone's HMM state at a visit; default 2 each.
         silence_probability: chance of silence at each word boundary and at both ends.
         left_out: words that the graph does without, with every n-gram that has one.
@@ -98,12 +96,8 @@ def compile_graph(
     """Find the states of H ∘ C ∘ L ∘ G; input labels are senone + 1.
 
     Args:
-        grammar: G.
         lexicon: pronunciations of at least its words.
-        inventory: the senones.
         self_loop: [K] self-loop probabilities.
-        silence_probability: as in `build_graph`.
-        contexts: of the inventory, where they are known.
     """
     if not 0 < silence_probability < 1:
         raise UserError(f"silence_probability: {silence_probability} is not between 0 and 1")

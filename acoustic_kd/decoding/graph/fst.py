@@ -33,7 +33,6 @@ class FstArrays:
     """A transducer over the tropical semiring; weights are costs (negated natural logs).
 
     Attributes:
-        start: the start state.
         final: [S] float32, the cost of ending in each state; infinity where it is not final.
         source: [A] int64, the state each arc leaves, in any order.
         arcs: [A] records of type `ARC`; label 0 is epsilon.
@@ -78,7 +77,6 @@ class FstRecords:
     fast as single numbers: all of an arc costs one access to memory.
 
     Attributes:
-        start: the start state.
         states: [S, 20] uint8, each row a record of type `STATE`.
         arcs: [A, 16] uint8, each row a record of type `ARC`.
     """
@@ -155,8 +153,6 @@ def write_blocks(
     """Write a `ConstFst` file whose arcs come block by block, and need not fit memory together.
 
     Args:
-        path: the file.
-        start: the start state.
         final: [S] as in `FstArrays`.
         blocks: (source, arcs) of states in rising order, sorted as in the file; a state's arcs
             are in one block.

@@ -37,7 +37,6 @@ class Grammar:
 
     Attributes:
         words: the vocabulary, sorted; the label of a word is its place, from 1.
-        start: the start state.
         final: float32 [H], cost of ending in each state; infinity where it is not final.
         backoff, backoff_cost: int32, float32 [H], where a state backs off to (-1: nowhere).
         source, word, cost, target: [A] the arcs, sorted by source.
