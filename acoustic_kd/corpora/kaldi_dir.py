@@ -14,13 +14,13 @@ of sound (`corpus.name=kaldi_feats`) each directory has feats.scp instead of wav
 import math
 import os
 import re
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 from acoustic_kd.corpora.sound_files import locate
 from acoustic_kd.corpora.transcripts import pair
 from acoustic_kd.corpora.utterances import (
+    ALL_SPLITS,
     SPLITS,
     UNTRANSCRIBED,
     Corpus,
@@ -29,6 +29,7 @@ from acoustic_kd.corpora.utterances import (
     Utterance,
     normalise_text,
     unread_note,
+    unused_notes,
 )
 from acoustic_kd.kaldi.archives import parse_place
 from acoustic_kd.system.errors import UserError
@@ -36,13 +37,7 @@ from acoustic_kd.system.text import read_lines, unique
 
 SOUND, FEATURES = "wav.scp", "feats.scp"
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # tabs may separate
-
-
-@dataclass(frozen=True)
-class _Segment:
-    audio: str
-    start: float | None = None
-    end: float | None = None
+Span = tuple[str, float | None, float | None]  # sound file, start, end
 
 
 def read(data_dir: Path, normalise: Normalise = normalise_text, listing: str = SOUND) -> Corpus:
@@ -75,8 +70,7 @@ def read(data_dir: Path, normalise: Normalise = normalise_text, listing: str = S
 def _other_folders(root: Path, listing: str) -> list[str]:
     """The names of data directories that are no split."""
     folders = sorted(root.iterdir()) if root.is_dir() else []
-    known = (*SPLITS, UNTRANSCRIBED)
-    return [f.name for f in folders if f.name not in known and (f / listing).is_file()]
+    return [f.name for f in folders if f.name not in ALL_SPLITS and (f / listing).is_file()]
 
 
 def read_untranscribed(
@@ -120,24 +114,24 @@ def _exists(path: Path) -> bool:
 
 def _read_utterances(folder: Path, listing: str, notes: list[str]) -> list[Utterance]:
     """The utterances of a data directory, without its `text`; add to `notes`."""
-    if listing == FEATURES:
-        segments = _read_feats_scp(folder / FEATURES)
-    else:
-        segments = _read_wav_scp(folder / SOUND, folder.parent)
+    read = _read_feats_scp if listing == FEATURES else _read_wav_scp
+    sounds, path = read(folder / listing), folder / "utt2spk"
+    spans: dict[str, Span] = {key: (audio, None, None) for key, audio in sounds.items()}
     if listing == SOUND and _exists(folder / "segments"):
-        segments = _read_segments(folder / "segments", segments, notes)
-    speakers = {key: key for key in segments}
-    if _exists(folder / "utt2spk"):
-        speakers = _read_speakers(folder / "utt2spk")
-        _note_unused(notes, folder / "utt2spk", "no such utterance", speakers, segments)
-        if missing := next((key for key in segments if key not in speakers), None):
+        spans = _read_segments(folder / "segments", sounds, notes)
+    speakers = {key: key for key in spans}
+    if _exists(path):
+        speakers = _read_speakers(path)
+        unused = [key for key in speakers if key not in spans]
+        notes += unused_notes(path, "ids are not used", unused, ": no such utterance")
+        if missing := next((key for key in spans if key not in speakers), None):
             raise UserError(
-                f"{folder / 'utt2spk'}: no speaker of utterance '{missing}'; add a line for it, or "
-                "remove the file to make every utterance its own speaker"
+                f"{path}: no speaker of utterance '{missing}'; add a line for it, or remove the "
+                "file to make every utterance its own speaker"
             )
     return [
-        Utterance(key, speakers[key], segment.audio, None, segment.start, segment.end)
-        for key, segment in segments.items()
+        Utterance(key, speakers[key], audio, None, start, end)
+        for key, (audio, start, end) in spans.items()
     ]
 
 
@@ -166,7 +160,7 @@ def _read_speakers(path: Path) -> dict[str, str]:
     return speakers
 
 
-def _read_wav_scp(path: Path, root: Path) -> dict[str, _Segment]:
+def _read_wav_scp(path: Path) -> dict[str, str]:
     recordings = {}
     for where, key, audio in _rows(path):
         if not audio:
@@ -176,23 +170,18 @@ def _read_wav_scp(path: Path, root: Path) -> dict[str, _Segment]:
                 f"{where}: '{audio}' is a command, and commands are not run; write its output "
                 "to a wav or flac file and give that path"
             )
-        recordings[key] = _Segment(locate(where, audio, root))
+        recordings[key] = locate(where, audio, path.parents[1])
     return recordings
 
 
-def _read_feats_scp(path: Path) -> dict[str, _Segment]:
+def _read_feats_scp(path: Path) -> dict[str, str]:
     """The place of each utterance's frames, as text; `archives.parse_place` parses it again."""
-    return {
-        key: _Segment(str(parse_place(where, entry, path.parent)))
-        for where, key, entry in _rows(path)
-    }
+    return {key: str(parse_place(where, entry, path.parent)) for where, key, entry in _rows(path)}
 
 
-def _read_segments(
-    path: Path, recordings: dict[str, _Segment], notes: list[str]
-) -> dict[str, _Segment]:
-    segments = {}
-    used = set()
+def _read_segments(path: Path, recordings: dict[str, str], notes: list[str]) -> dict[str, Span]:
+    segments: dict[str, Span] = {}
+    unused = dict(recordings)
     for where, key, rest in _rows(path):
         fields = rest.split()
         try:
@@ -204,21 +193,11 @@ def _read_segments(
                 f"{where}: expected 'utterance-id recording-id start end', found '{key} {rest}'"
             ) from None
         if recording not in recordings:
-            raise UserError(f"{where}: recording '{recording}' is not in {path.parent / 'wav.scp'}")
+            raise UserError(f"{where}: recording '{recording}' is not in {path.parent / SOUND}")
         to_the_end = end == -1  # as in Kaldi
         if not 0 <= start < (math.inf if to_the_end else end) or math.isinf(end):
             raise UserError(f"{where}: segment from {start} to {end} s has no sound in it")
-        used.add(recording)
-        audio = recordings[recording].audio
-        segments[key] = _Segment(audio, start, None if to_the_end else end)
-    _note_unused(notes, path.parent / SOUND, f"not in {path}", recordings, used)
+        unused.pop(recording, None)
+        segments[key] = recordings[recording], start, None if to_the_end else end
+    notes += unused_notes(path.parent / SOUND, "ids are not used", [*unused], f": not in {path}")
     return segments
-
-
-def _note_unused(
-    notes: list[str], path: Path, problem: str, given: Iterable[str], used: Container[str]
-) -> None:
-    """Note how many ids of a file are not used, and the first of them."""
-    unused = [key for key in given if key not in used]
-    if unused:
-        notes.append(f"{path}: {len(unused)} ids are not used, first '{unused[0]}': {problem}")

@@ -6,11 +6,9 @@
     DIR/untranscribed/                             the same files; no text is read (may be absent)
 
 One file of each kind, .jsonl.gz or .jsonl. Instead of the folder of a split, DIR may have files
-with its name as a word in theirs, such as librispeech_cuts_train-clean-100.jsonl.gz. An absent dev
-or test is split off by speaker. A relative path of a sound file starts at DIR, or else at the
-working directory.
-
-An utterance is a supervision: it has the same id and the same sound with cuts and without.
+with its name as a word in theirs, such as librispeech_cuts_train-clean-100.jsonl.gz. A relative
+path of a sound file starts at DIR. An utterance is a supervision: it has the same id and the same
+sound with cuts and without.
 """
 
 from itertools import chain
@@ -29,12 +27,13 @@ from acoustic_kd.corpora.manifest import (
 )
 from acoustic_kd.corpora.sound_files import locate
 from acoustic_kd.corpora.utterances import (
-    SPLITS,
+    ALL_SPLITS,
     UNTRANSCRIBED,
     Corpus,
     Exclusion,
     Normalise,
     normalise_text,
+    unused_notes,
 )
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.text import unique
@@ -50,23 +49,21 @@ _SUPERVISION: Kinds = _PART | {"text": (str, _NONE), "speaker": (str, int, _NONE
 
 
 def read(data_dir: Path, normalise: Normalise = normalise_text) -> Corpus:
-    """Read the splits under `data_dir`; a supervision without text is left out."""
+    """Read the splits under `data_dir`; a supervision without words is left out."""
     root, corpus = Path(data_dir).absolute(), Corpus(splits={})
-    for split in (*SPLITS, UNTRANSCRIBED):
-        cuts, recordings, supervisions = found = [_manifests(root, split, kind) for kind in _KINDS]
-        if split != "train" and not any(found) and not (root / split).is_dir():
-            continue
-        for kind, paths in zip(_KINDS, found, strict=True):
-            if not (paths or cuts or kind == "cuts"):
-                raise UserError(
-                    f"{root / split}: expected one manifest *{kind}*.jsonl.gz in it, or one of cuts"
-                )
-        if cuts and (others := [path.name for path in recordings + supervisions]):
-            corpus.notes.append(f"{split}: {cuts[0].name} is read, and not {', '.join(others)}")
+    for split in ALL_SPLITS:
+        cuts, recordings, supervisions = (_manifests(root, split, kind) for kind in _KINDS)
+        others = [path.name for path in recordings + supervisions]
         if cuts:
+            if others:
+                corpus.notes.append(f"{split}: {cuts[0].name} is read, and not {', '.join(others)}")
             spoken = _from_cuts(root, split, cuts, corpus)
-        else:
+        elif recordings and supervisions:
             spoken = _from_recordings(root, split, recordings, supervisions, corpus)
+        elif others or split == "train" or (root / split).is_dir():
+            raise _expected(root, split, "supervisions" if recordings else "recordings")
+        else:
+            continue
         add(corpus, split, spoken, normalise)
     there = [(*files(root, kind), *root.glob(f"*/*{kind}*.jsonl*")) for kind in _KINDS]
     note_unread(corpus, root, chain.from_iterable(there))
@@ -78,11 +75,12 @@ def _manifests(root: Path, split: str, kind: str) -> list[Path]:
     inside = files(root / split, kind)
     paths = inside + files(root, kind, split)
     if inside and len(paths) > 1:
-        raise UserError(
-            f"{root / split}: expected one manifest *{kind}*.jsonl.gz in it, not {paths[0].name} "
-            f"and {paths[1].name}"
-        )
+        raise _expected(root, split, kind, f"not {paths[0].name} and {paths[1].name}")
     return paths
+
+
+def _expected(root: Path, split: str, kind: str, but: str = "or one of cuts") -> UserError:
+    return UserError(f"{root / split}: expected one manifest *{kind}*.jsonl.gz in it, {but}")
 
 
 def _from_recordings(
@@ -98,14 +96,13 @@ def _from_recordings(
         audio, length = sounds[name]
         start, duration = row["start"], row["duration"]
         yield where, utterance(where, row["id"], row, audio, start, duration, length)
-    _note_unused(corpus, split, "recordings", list(unused))
+    corpus.notes += unused_notes(split, "recordings have no supervision", [*unused])
 
 
 def _from_cuts(root: Path, split: str, cuts: list[Path], corpus: Corpus) -> Spoken:
     """A supervision is clipped at the ends of its cut, or left out if that may cost a word."""
     unused = []
-    found = ((where, row["id"], row) for where, row in rows(cuts, _CUT_ID))
-    for where, cut_id, cut in unique(found):
+    for where, cut_id, cut in unique((where, cut["id"], cut) for where, cut in rows(cuts, _CUT_ID)):
         if (kind := cut.get("type", "MonoCut")) not in ("MonoCut", "Cut"):  # Cut: its earlier name
             how = "save its sound with CutSet.save_audios"
             raise UserError(f"{where}: '{cut_id}' is a {kind}, and only MonoCuts are read; {how}")
@@ -130,14 +127,7 @@ def _from_cuts(root: Path, split: str, cuts: list[Path], corpus: Corpus) -> Spok
                 continue
             start = round(cut["start"] + start, 8)  # as lhotse
             yield where, utterance(where, key, part, audio, start, duration, length)
-    _note_unused(corpus, split, "cuts", unused)
-
-
-def _note_unused(corpus: Corpus, split: str, what: str, unused: list[str]) -> None:
-    if unused:
-        corpus.notes.append(
-            f"{split}: {len(unused)} {what} have no supervision, first '{unused[0]}'"
-        )
+    corpus.notes += unused_notes(split, "cuts have no supervision", unused)
 
 
 def _sound(where: str, row: Any, root: Path) -> tuple[str, float]:

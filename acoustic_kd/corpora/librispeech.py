@@ -19,6 +19,7 @@ from acoustic_kd.corpora.openslr import PARTS, fetch_part
 from acoustic_kd.corpora.sound_files import SUFFIXES
 from acoustic_kd.corpora.transcripts import pair
 from acoustic_kd.corpora.utterances import (
+    ALL_SPLITS,
     SPLITS,
     UNTRANSCRIBED,
     Corpus,
@@ -45,13 +46,13 @@ def read(config: Any, data_dir: Path) -> Corpus:
         config: has `train_parts`, `dev_parts`, `test_parts`, `untranscribed_parts`: names.
     """
     corpus = Corpus(splits={})
-    parts = {split: getattr(config, f"{split}_parts") for split in (*SPLITS, UNTRANSCRIBED)}
+    parts = {split: getattr(config, f"{split}_parts") for split in ALL_SPLITS}
     # What cannot be downloaded first, so that a wrong name is refused before any download.
     named = sorted((name for names in parts.values() for name in names), key=PARTS.__contains__)
     folders = {name: fetch_part(name, data_dir) for name in named}
     for split in SPLITS:
-        for name in parts[split]:
-            utterances, excluded = _read_part(folders[name], split)
+        for chapter in (chapter for name in parts[split] for chapter in _chapters(folders[name])):
+            utterances, excluded = _read_chapter(chapter, split)
             corpus.splits.setdefault(split, []).extend(utterances)
             corpus.excluded += excluded
     transcribed = {u.speaker for utterances in corpus.splits.values() for u in utterances}
@@ -104,13 +105,8 @@ def _utterance(path: Path) -> Utterance:
     return Utterance(path.stem, path.parent.parent.name, str(path), None)
 
 
-def _read_part(part: Path, split: str) -> tuple[list[Utterance], list[Exclusion]]:
-    """The utterances of a part, and those that are left out."""
-    chapters = [_read_chapter(chapter, split) for chapter in _chapters(part)]
-    return [u for kept, _ in chapters for u in kept], [e for _, out in chapters for e in out]
-
-
 def _read_chapter(chapter: Path, split: str) -> tuple[list[Utterance], list[Exclusion]]:
+    """The utterances of a chapter, and those that are left out."""
     paths = _files(chapter, (".trans.txt",))
     given = paths[0] if paths else chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
     return pair(

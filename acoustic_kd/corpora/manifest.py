@@ -4,10 +4,8 @@
         "speaker": "anna", "offset": 0.0, "duration": 2.5, "id": "anna-1"}
 
 Only audio_filepath and text are necessary. A split consists of the files that have its name as a
-word in theirs, such as train_manifest.json; they end in .jsonl or .json, perhaps with .gz. Instead
-of DIR, one file may be given: train. A relative path of a sound file starts at the folder of its
-manifest, or else at the working directory. An absent id is made of the path as written and the
-offset, so that it stays the same when lines are added.
+word in theirs; they end in .jsonl or .json, perhaps with .gz. An absent id is made of the path as
+written and the offset, so that it stays the same when lines are added.
 """
 
 import hashlib
@@ -22,7 +20,7 @@ from typing import Any
 
 from acoustic_kd.corpora.sound_files import locate
 from acoustic_kd.corpora.utterances import (
-    SPLITS,
+    ALL_SPLITS,
     UNTRANSCRIBED,
     Corpus,
     Exclusion,
@@ -51,7 +49,7 @@ _MAX_SECONDS = 1e9  # larger numbers are errors, and integers may be too large f
 def read(data: Path, normalise: Normalise = normalise_text) -> Corpus:
     """Read a folder, or train from one file; an utterance without words is left out."""
     data, corpus = Path(data).absolute(), Corpus(splits={})
-    for split in (*SPLITS, UNTRANSCRIBED):
+    for split in ALL_SPLITS:
         paths = files(data, split=split)
         if split == "train" and data.is_file():
             paths = [data]
@@ -85,16 +83,15 @@ def files(folder: Path, kind: str = "", split: str = "") -> list[Path]:
 
 
 def _splits_of(path: Path) -> set[str]:
-    return {*SPLITS, UNTRANSCRIBED}.intersection(re.split("[^a-z]+", path.name.lower()))
+    return set(ALL_SPLITS).intersection(re.split("[^a-z]+", path.name.lower()))
 
 
 def note_unread(corpus: Corpus, root: Path, paths: Iterable[Path]) -> None:
     """Note manifests in `root` and in the folders there that belong to no split."""
     tops = {path if path.parent == root else path.parent for path in paths}
-    known = (*SPLITS, UNTRANSCRIBED)
-    unread = [p.name for p in tops if p.name not in known and (p.is_dir() or not _splits_of(p))]
+    unread = [p for p in tops if p.name not in ALL_SPLITS and (p.is_dir() or not _splits_of(p))]
     if unread:
-        corpus.notes.append(unread_note(root, sorted(unread)))
+        corpus.notes.append(unread_note(root, sorted(path.name for path in unread)))
 
 
 def rows(paths: list[Path], kinds: Kinds) -> Iterator[tuple[str, dict[str, Any]]]:

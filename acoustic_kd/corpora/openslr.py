@@ -5,6 +5,7 @@ from openslr.org.
 import os
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from acoustic_kd.system.download import (
@@ -37,15 +38,8 @@ class Part:
     expected: CheckSum
 
 
-def _md5(value: str) -> CheckSum:
-    return CheckSum("md5", value)
-
-
-def _sha256(value: str) -> CheckSum:
-    return CheckSum("sha256", value)
-
-
 # Check sums as OpenSLR publishes them (md5), or torchaudio (SHA-256).
+_md5, _sha256 = partial(CheckSum, "md5"), partial(CheckSum, "sha256")
 PARTS = {
     "train-clean-5": Part(31, 332e6, _md5("5df7d4e78065366204ca6845bb08f490")),
     "dev-clean-2": Part(31, 126e6, _md5("6d7ab67ac6a1d2c993d050e16d61080d")),

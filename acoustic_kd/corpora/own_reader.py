@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from acoustic_kd.corpora.utterances import (
-    SPLITS,
-    UNTRANSCRIBED,
+    ALL_SPLITS,
     Corpus,
     Exclusion,
     Normalise,
@@ -73,12 +72,11 @@ def _text(error: Exception) -> str:
 
 def _problem(corpus: Corpus) -> str | None:
     """What is wrong with the contents of a corpus."""
-    known = (*SPLITS, UNTRANSCRIBED)
-    if "train" not in corpus.splits or not set(corpus.splits) <= set(known):
-        return f"the splits {list(corpus.splits)}; return train, and others of {known}"
+    if "train" not in corpus.splits or not set(corpus.splits) <= set(ALL_SPLITS):
+        return f"the splits {list(corpus.splits)}; return train, and others of {ALL_SPLITS}"
     utterances = [*chain(*corpus.splits.values())]
-    expected: list[tuple[Any, Any]] = [(Utterance, utterance) for utterance in utterances]
-    for kind, value in [*expected, *((Exclusion, exclusion) for exclusion in corpus.excluded)]:
+    expected: list[tuple[type, list]] = [(Utterance, utterances), (Exclusion, corpus.excluded)]
+    for kind, value in ((kind, value) for kind, values in expected for value in values):
         try:
             if not isinstance(value, kind):
                 raise WrongType(f"must be an {kind.__name__}")

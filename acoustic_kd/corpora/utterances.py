@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from acoustic_kd.system.files import jsonl_rows, write_jsonl
 SPLITS = ("train", "dev", "test")  # of every corpus, with transcripts
 EVALUATION_SPLITS = ("dev", "test")
 UNTRANSCRIBED = "untranscribed"  # an optional split: speech to distil on, and nothing else
+ALL_SPLITS = (*SPLITS, UNTRANSCRIBED)
 MAX_EXCLUDED_SHARE = 0.05  # of a split; more means a wrong path or a broken download
 
 MAX_REASONS = 330  # characters of the reasons in a message, which must fit into one line
@@ -142,8 +143,13 @@ def is_text(name: str) -> bool:
 
 def unread_note(root: Path, folders: Iterable[str]) -> str:
     """A note on folders beside those of the splits, which no reader reads."""
-    splits = ", ".join((*SPLITS, UNTRANSCRIBED))
-    return f"not read: {', '.join(folders)} in {root}; the names of splits are {splits}"
+    names = ", ".join(ALL_SPLITS)
+    return f"not read: {', '.join(folders)} in {root}; the names of splits are {names}"
+
+
+def unused_notes(where: object, what: str, unused: Sequence[str], why: str = "") -> list[str]:
+    """A note on ids that are not used, and the first of them; no note if there are none."""
+    return [f"{where}: {len(unused)} {what}, first '{unused[0]}'{why}"] if unused else []
 
 
 def check_excluded(

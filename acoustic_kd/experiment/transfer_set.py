@@ -7,7 +7,7 @@ frames and soft-targets read it, and no other does. docs/corpora.md
 from collections.abc import Iterable
 from pathlib import Path
 
-from acoustic_kd.corpora.utterances import SPLITS, UNTRANSCRIBED
+from acoustic_kd.corpora.utterances import ALL_SPLITS, SPLITS, UNTRANSCRIBED
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.features.frame_shard import shard_paths
 from acoustic_kd.features.frames import count_frames
@@ -21,7 +21,7 @@ TRAINING_SPLITS = ("train", UNTRANSCRIBED)  # the splits that a model may be tra
 def all_splits(experiment: Experiment) -> tuple[str, ...]:
     """The splits of the experiment's corpus; UNTRANSCRIBED is the last, if it has one."""
     files = experiment.done("corpus").get("files", {})
-    return (*SPLITS, UNTRANSCRIBED) if f"{UNTRANSCRIBED}.jsonl" in files else SPLITS
+    return ALL_SPLITS if f"{UNTRANSCRIBED}.jsonl" in files else SPLITS
 
 
 def chosen_splits(config: Config, splits: tuple[str, ...]) -> tuple[str, ...]:
