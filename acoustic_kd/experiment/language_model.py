@@ -3,7 +3,7 @@ pieces with `lang.units=pieces` (docs/lexicon-and-lm.md).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,14 +167,40 @@ def _trained(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageMod
 
 
 def _of_pieces(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageModel:
+    """Train the sentencepiece model on the train transcripts, the n-gram on its pieces of the text.
+
+    The vocabulary has the pieces of the text, and every cluster of the train transcripts alone, at
+    every place of a word, so that every word can be recognised.
+    """
     text = _text(experiment)
     if text is not None:
         _check_known(text, text.counts(), lexicon)
-    pieces = make_pieces(experiment, text, out)
-    known = set(pieces.lexicon.entries)
-    print(f"  vocabulary: {len(known)} pieces of the text's {len(pieces.words)} words")
-    path = _train(experiment, pieces.sentences, known, out)
-    return LanguageModel(path, known, set(), pieces.lexicon, pieces.knows, pieces.words)
+    lang, alphabet = experiment.config.lang, alphabet_of(experiment, "graph")
+    spoken = [(utterance.text or "").split() for utterance in read_split(experiment, "train")]
+    spelled = alphabet.spell_all({word for words in spoken for word in words})
+    learnt = [[word for word in words if word in spelled] for words in spoken]
+    content = train_pieces(filter(None, learnt), lang.pieces, lang.piece_model)
+    with atomic_path(out / PIECES_FILE) as temporary:
+        temporary.write_bytes(content)
+    model, sentences = PieceModel(content), spoken if text is None else text
+    text_words = {word for sentence in sentences for word in sentence}
+    singles = single_clusters(spelled)
+    spellings = {
+        piece: alphabet.spell(*without_marks(piece))
+        for piece in sorted(singles.union(*map(model.split, text_words)))
+    }
+    pieces = Lexicon({piece: (spelling,) for piece, spelling in spellings.items() if spelling})
+
+    def knows(word: str) -> bool:
+        parts = clusters(word)
+        whole = singles.issuperset(parts) and alphabet.spell(word) is not None
+        return whole or all(piece in pieces for piece in model.split(word))
+
+    known = set(pieces.entries)
+    print(f"  vocabulary: {len(known)} pieces of the text's {len(text_words)} words")
+    in_pieces = ([piece for word in words for piece in model.split(word)] for words in sentences)
+    path = _train(experiment, in_pieces, known, out)
+    return LanguageModel(path, known, set(), pieces, knows, text_words)
 
 
 def _train(
@@ -223,66 +249,3 @@ def _report_unknown(experiment: Experiment, model: LanguageModel) -> None:
             f"  {split}: {len(unknown)} of {len(words)} words ({share:.2%}) are not in the "
             f"{where}{made}"
         )
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """A text in pieces.
-
-    Attributes:
-        sentences: lists of pieces, made anew by each loop.
-        lexicon: the pronunciation of each piece.
-        words: of the text.
-        knows: whether a word can be recognised.
-    """
-
-    sentences: Iterable[list[str]]
-    lexicon: Lexicon
-    words: set[str]
-    knows: Callable[[str], bool]
-
-
-class _InPieces:
-    """Sentences of words as sentences of pieces."""
-
-    def __init__(self, model: PieceModel, sentences: Iterable[list[str]]) -> None:
-        self._model, self._sentences = model, sentences
-
-    def __iter__(self) -> Iterator[list[str]]:
-        for words in self._sentences:
-            yield [piece for word in words for piece in self._model.split(word)]
-
-
-def make_pieces(experiment: Experiment, text: Iterable[list[str]] | None, out: Path) -> Pieces:
-    """Train the sentencepiece model on the train transcripts; put them, or a text, in its pieces.
-
-    The pieces are those of the text, and every cluster of the train transcripts alone, at every
-    place of a word, so that every word can be recognised.
-
-    Args:
-        text: sentences of words; None: the train transcripts.
-        out: the folder that `PIECES_FILE` is written to.
-    """
-    lang, alphabet = experiment.config.lang, alphabet_of(experiment, "graph")
-    train = read_split(experiment, "train")
-    spoken = [(utterance.text or "").split() for utterance in train]
-    spelled = alphabet.spell_all({word for words in spoken for word in words})
-    learnt = [[word for word in words if word in spelled] for words in spoken]
-    content = train_pieces(filter(None, learnt), lang.pieces, lang.piece_model)
-    with atomic_path(out / PIECES_FILE) as temporary:
-        temporary.write_bytes(content)
-    model, sentences = PieceModel(content), spoken if text is None else text
-    words = {word for sentence in sentences for word in sentence}
-    singles = single_clusters(spelled)
-    spellings = {
-        piece: alphabet.spell(*without_marks(piece))
-        for piece in sorted(singles.union(*map(model.split, words)))
-    }
-    lexicon = Lexicon({piece: (spelling,) for piece, spelling in spellings.items() if spelling})
-
-    def knows(word: str) -> bool:
-        parts = clusters(word)
-        whole = singles.issuperset(parts) and alphabet.spell(word) is not None
-        return whole or all(piece in lexicon for piece in model.split(word))
-
-    return Pieces(_InPieces(model, sentences), lexicon, words, knows)
