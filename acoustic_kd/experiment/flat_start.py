@@ -30,7 +30,6 @@ from acoustic_kd.features.frame_shard import shard_paths
 from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
 from acoustic_kd.language.lexicon import SILENCE, Lexicon
-from acoustic_kd.settings import AlignConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256, write_jsonl
 from acoustic_kd.system.parallel import progress
@@ -54,7 +53,15 @@ def align_from_flat_start(
         _write_cepstra(experiment, Transcripts(lexicon, inventory), texts, store)
         initial_model(shard_paths(store), inventory).write(model)
     if not (trained := read_iteration(model)).finished:
-        trained = _train(config, shard_paths(store), model, lexicon, inventory, texts)
+        settings = config.iterations, config.gaussians, config.outlier_threshold
+        shards = shard_paths(store)
+        for trained in train_iterations(shards, model, lexicon, inventory, texts, *settings):
+            row = trained.history[-1]
+            print(
+                f"  iteration {row['round']}: {row['gaussians']} Gaussians a state, log-likelihood "
+                f"{row['log_likelihood']:.3f} a frame, {row['left_out']} utterances left out",
+                flush=True,
+            )
     scores: list[dict] = []
     state = partial(_flat, trained, lexicon, inventory)
 
@@ -69,26 +76,6 @@ def align_from_flat_start(
         shutil.rmtree(store, ignore_errors=True)
 
     return align
-
-
-def _train(
-    config: AlignConfig,
-    shards: list[Path],
-    model: Path,
-    lexicon: Lexicon,
-    inventory: SenoneInventory,
-    texts: dict[str, list[str]],
-) -> Iteration:
-    """Run the iterations; report each on the terminal."""
-    settings = config.iterations, config.gaussians, config.outlier_threshold
-    for iteration in train_iterations(shards, model, lexicon, inventory, texts, *settings):
-        row = iteration.history[-1]
-        print(
-            f"  iteration {row['round']}: {row['gaussians']} Gaussians a state, log-likelihood "
-            f"{row['log_likelihood']:.3f} a frame, {row['left_out']} utterances left out",
-            flush=True,
-        )
-    return read_iteration(model)
 
 
 def _write_cepstra(

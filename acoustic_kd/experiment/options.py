@@ -24,18 +24,14 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
         help="directory of all output (default: exp/NAME in the working directory)",
     )  # fmt: skip
     parser.add_argument(
-        "--data-dir",
-        type=path_argument,
-        metavar="DIR",
+        "--data-dir", type=path_argument, metavar="DIR",
         help="folder of the corpus, or its manifest (default: $ACOUSTIC_KD_DATA); LibriSpeech is "
         "downloaded to it",
-    )
+    )  # fmt: skip
     parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="KEY.SUBKEY=VALUE",
+        "overrides", nargs="*", metavar="KEY.SUBKEY=VALUE",
         help="settings (see acoustic-kd settings); the last value of a setting counts",
-    )
+    )  # fmt: skip
 
 
 def add_stage_options(parser: argparse.ArgumentParser, stage: Stage, description: str) -> None:
@@ -46,16 +42,13 @@ def add_stage_options(parser: argparse.ArgumentParser, stage: Stage, description
     )
     add_experiment(parser)
     parser.add_argument(
-        "--num-processes",
-        type=int,
-        metavar="N",
+        "--num-processes", type=int, metavar="N",
         help="refuse to run on another number of processes",
-    )
+    )  # fmt: skip
     parser.add_argument(
-        "--dry-run",
-        action="store_true",
+        "--dry-run", action="store_true",
         help="print whether the stage would run, and why; run nothing",
-    )
+    )  # fmt: skip
     if stage.parts:
         parser.add_argument(
             "--shard",
@@ -72,12 +65,13 @@ def experiment_of(options: argparse.Namespace) -> Experiment:
     if options.data_dir is not None:
         corpus = dataclasses.replace(config.corpus, data_dir=str(options.data_dir))
         config = dataclasses.replace(config, corpus=corpus)
-    directory = options.exp_dir or Path("exp") / default_name(options.config, config)
-    for name in ("data_dir", "untranscribed"):
-        speech = getattr(config.corpus, name)
+    name = config.corpus.name if options.config is None else options.config.stem
+    directory = options.exp_dir or Path("exp") / name
+    for key in ("data_dir", "untranscribed"):
+        speech = getattr(config.corpus, key)
         if speech is not None and Path(speech).absolute() == directory.absolute():
             raise UserError(
-                f"{directory}: both the folder of the experiment and corpus.{name}; give another "
+                f"{directory}: both the folder of the experiment and corpus.{key}; give another "
                 "--exp-dir"
             )
     return Experiment(
@@ -120,11 +114,6 @@ def displayed_path(given: Path) -> str:
     absolute = given.absolute()
     below = absolute.is_relative_to(Path.cwd())
     return str(absolute.relative_to(Path.cwd()) if below else given)
-
-
-def default_name(path: Path | None, config: Config) -> str:
-    """The name of an experiment without --exp-dir: that of its settings file, or its corpus."""
-    return path.stem if path is not None else config.corpus.name
 
 
 def add_finished_experiment(parser: argparse.ArgumentParser) -> None:

@@ -106,11 +106,6 @@ def _with_dnn(experiment: Experiment, lexicon: Lexicon) -> AlignSplit:
 def _dnn(
     models: AligningModels, lexicon: Lexicon, bfloat16: bool | None
 ) -> AlignUtterance[Segmentation]:
-    aligner = _load_aligner(models, lexicon, bfloat16)
-    return lambda utterance, words, frames: aligner.align(utterance.id, words, frames)
-
-
-def _load_aligner(models: AligningModels, lexicon: Lexicon, bfloat16: bool | None) -> DnnAligner:
     loaded = [load_model(directory) for directory in models.models]
     inventory = read_inventory(models.inventory)
     log_prior, durations = read_statistics(models.frames)
@@ -122,4 +117,5 @@ def _load_aligner(models: AligningModels, lexicon: Lexicon, bfloat16: bool | Non
                 "that experiment to its end, or give another 'align.model'"
             )
     in_bfloat16 = use_bfloat16(bfloat16, torch.device("cpu"))
-    return DnnAligner(loaded, inventory, log_prior, durations, lexicon, in_bfloat16)
+    aligner = DnnAligner(loaded, inventory, log_prior, durations, lexicon, in_bfloat16)
+    return lambda utterance, words, frames: aligner.align(utterance.id, words, frames)

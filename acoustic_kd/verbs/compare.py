@@ -13,12 +13,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "Example: acoustic-kd compare exp/t2 exp/t5 exp/hard --out compare.html"
     parser.add_argument(
-        "experiments",
-        type=path_argument,
-        metavar="EXP",
-        nargs="+",
+        "experiments", type=path_argument, metavar="EXP", nargs="+",
         help="their directories, two or more",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--out", type=path_argument, metavar="FILE.html", required=True, help="the page"
     )

@@ -92,7 +92,8 @@ def measure(experiment: Experiment, system: System, decode: DecodeFunction, out:
             write_json(out / "dev.tuning.json", rows)
         chosen = tried.index(weights)
         words = {name: join(result.words[chosen]) for name, result in decoded.items()}
-        _write_transcripts(out / f"{split}.txt", words)
+        lines = (f"{' '.join([name, *spoken])}\n" for name, spoken in words.items())
+        write_text(out / f"{split}.txt", "".join(lines))  # as Kaldi's text files
         write_alignments(out / f"{split}.alignment.txt", references, words)
         result.add(split, score(references, words), accuracy.frames, decoded.values())
     write_json(out / "frames.json", _frame_figures(system, recogniser, figures))
@@ -169,8 +170,3 @@ def _frame_figures(system: System, recogniser: Recogniser, figures: FrameFigures
     if system.kind == "ensemble":
         contents["examples"] = figures.example_predictions(predict, TEMPERATURES)
     return contents
-
-
-def _write_transcripts(path: Path, words: dict[str, list[str]]) -> None:
-    """One `ID WORD WORD …` a line, as Kaldi's text files."""
-    write_text(path, "".join(f"{' '.join([name, *spoken])}\n" for name, spoken in words.items()))

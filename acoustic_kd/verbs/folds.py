@@ -20,12 +20,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="their directories, two or more",
     )  # fmt: skip
     parser.add_argument(
-        "--out",
-        type=path_argument,
-        metavar="DIR",
-        required=True,
+        "--out", type=path_argument, metavar="DIR", required=True,
         help="the directory for results.json, results.md and report.html",
-    )
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> None:

@@ -113,11 +113,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "Example: acoustic-kd inspect exp/an4 --verify"
     parser.add_argument(
-        "directory",
-        type=path_argument,
-        metavar="DIR",
+        "directory", type=path_argument, metavar="DIR",
         help="directory of the shards, or of the experiment",
-    )
+    )  # fmt: skip
     parser.add_argument("--verify", action="store_true", help="read all files, compare check sums")
 
 

@@ -21,28 +21,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--full", action="store_true", help="all variants, at full length")
     parser.add_argument(
-        "--exp-dir",
-        type=path_argument,
-        metavar="DIR",
+        "--exp-dir", type=path_argument, metavar="DIR",
         help="output directory (default: exp/mnist…)",
-    )
+    )  # fmt: skip
     parser.add_argument(
-        "--data-dir",
-        type=path_argument,
-        metavar="DIR",
+        "--data-dir", type=path_argument, metavar="DIR",
         help="folder of MNIST's four files (default: download)",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--dev", action="store_true",
         help="hold out 10,000 train images and measure on them: to choose settings",
     )  # fmt: skip
     parser.add_argument(
-        "--jobs",
-        type=int,
-        default=0,
-        metavar="N",
+        "--jobs", type=int, default=0, metavar="N",
         help="nets trained at once (default: one a core)",
-    )
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> None:

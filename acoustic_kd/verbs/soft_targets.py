@@ -29,17 +29,8 @@ from acoustic_kd.training.processes import make_accelerator, wait
 from acoustic_kd.training.windows import make_splicer
 
 
-def write_external(
-    config: Config, todo: list[tuple[Path, Path]]
-) -> Iterator[tuple[Path, int, Entry]]:
-    """Write shards of soft targets: the mean of the external models' tempered posteriors.
-
-    Args:
-        todo: frame shards, and the paths of their soft targets.
-
-    Yields:
-        A path, its number of frames and its manifest entry.
-    """
+def _write_external(config: Config, todo: list[tuple[Path, Path]]) -> None:
+    """`write_soft_targets` with the mean of the external models' tempered posteriors."""
     settings = config.soft_targets
     tables = [Table(given, POSTERIOR) for given in settings.external_posteriors]
     members = tuple(map(_mark, settings.external_posteriors))
@@ -50,7 +41,7 @@ def write_external(
         blocks = in_blocks(_predictions(config, tables, lengths, index.classes.count))
         frames = frame_index(lengths, index.classes)
         entry = write_shard(target, frames, blocks, provenance, encoding_of(config))
-        yield target, len(frames), entry
+        _report_written(target, len(frames), entry)
     for table in tables:
         table.close()
 
@@ -120,9 +111,7 @@ def write_soft_targets(
     """
     config, settings = experiment.config, experiment.config.soft_targets
     if settings.external_posteriors:
-        for target, count, entry in write_external(config, todo):
-            _report_written(target, count, entry)
-        return
+        return _write_external(config, todo)
     bfloat16 = use_bfloat16(config.train.bfloat16, device)
     mean = Mean(settings.temperature, settings.mean, settings.weights)
     members = member_directories(experiment)
