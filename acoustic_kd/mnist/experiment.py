@@ -12,6 +12,7 @@ import numpy as np
 from acoustic_kd.features.frames import Classes, FrameSequence, write_store
 from acoustic_kd.mnist import train_net
 from acoustic_kd.mnist.data import SIDE, Digits, Mnist, read_mnist
+from acoustic_kd.mnist.results import errors_of
 from acoustic_kd.mnist.variants import DIGITS, Teacher, Variant, VariantRun, runs_of, teacher_of
 from acoustic_kd.system.files import exclusive_lock, json_sha256, read_json, write_json
 from acoustic_kd.system.parallel import Task, progress, run_tasks
@@ -24,14 +25,8 @@ MAX_HELD_OUT = 10_000  # train images that replace the test images while setting
 REPORTED_EPOCHS = 10  # of each net, on the terminal
 # Settings that name a variant, count its nets or give the paper's figures; they shape no net.
 NOT_SHAPING = {
-    "experiment",
-    "title",
-    "paper",
-    "seeds",
-    "temperatures",
-    "members",
-    "mean",
-    "teacher",
+    *("experiment", "title", "paper", "seeds"),
+    *("temperatures", "members", "mean", "teacher"),
 }
 
 
@@ -82,7 +77,7 @@ def _train(
     for task, seconds in run_tasks(tasks, jobs, partial(train_net.load, frames.directory)):
         bar.update(round(task.cost))
         if task.name in names:
-            errors = count_errors(_result(steps[names[task.name]])["confusion"])
+            (errors,) = errors_of([_result(steps[names[task.name]])])
             took = "up to date" if not seconds else f"{seconds:.0f} s"
             print(f"  {task.name}: {errors} errors ({took})", flush=True)
     bar.close()
@@ -124,15 +119,9 @@ def _net_results(run: VariantRun, variants: dict[str, Variant], step: Step) -> d
         "temperature": run.temperature,
         "teacher": None if teacher is None else teacher.name,
         **{key: settings[key] for key in kept},
-        "errors": count_errors(result["confusion"]),
+        "errors": errors_of([result])[0],
         **result,
     }
-
-
-def count_errors(confusion: list[list[int]]) -> int:
-    """Images that are taken for another class, of a confusion matrix [K][K]."""
-    counts = np.array(confusion)
-    return int(counts.sum() - counts.trace())
 
 
 def hold_out(mnist: Mnist) -> Mnist:
