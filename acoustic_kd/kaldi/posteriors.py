@@ -1,6 +1,6 @@
 """Posteriors of external models: logits, the best class of each frame, and matching of frames."""
 
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -91,15 +91,7 @@ def best_classes(posteriors: np.ndarray | Sparse, where: str) -> np.ndarray:
     return posteriors.classes[order[posteriors.offsets[:-1]]]
 
 
-class Sliceable(Protocol):
-    """Rows that can be sliced: an array, or sparse posteriors."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, part: slice, /) -> Any: ...
-
-
-Rows = TypeVar("Rows", bound=Sliceable)
+Rows = TypeVar("Rows", np.ndarray, Sparse)
 
 
 def frames_as_here(rows: Rows, frames: int, snip_edges: bool, where: str) -> Rows:

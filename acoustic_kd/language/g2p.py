@@ -49,10 +49,6 @@ class GraphoneModel:
     logprob: list[np.ndarray]
     backoff: list[np.ndarray]
 
-    def letters(self) -> set[str]:
-        """Every letter of the lexicon's words."""
-        return {letter for unit in self.units for letter in unit.letters}
-
     def pronounce(self, words: Sequence[str], beam: int = BEAM) -> list[list[Guess]]:
         """The probable pronunciations of each word, the most probable first.
 
@@ -61,7 +57,7 @@ class GraphoneModel:
             if its letters never stand for any phone.
         """
         guesses: list[list[Guess]] = [[] for _ in words]
-        letters = self.letters()
+        letters = {letter for unit in self.units for letter in unit.letters}
         known = [row for row, word in enumerate(words) if word and set(word) <= letters]
         for start in range(0, len(known), WORDS_PER_BATCH):
             rows = known[start : start + WORDS_PER_BATCH]

@@ -5,12 +5,15 @@ A hypothesis is the beginning of a word, cut into units. Arrays hold `H` hypothe
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from acoustic_kd.language.g2p_alignment import MAX_UNIT_LETTERS, Unit
 from acoustic_kd.language.ngrams import BOS_ID, EOS_ID
+
+if TYPE_CHECKING:
+    from acoustic_kd.language.g2p import GraphoneModel
 
 FIRST_UNIT = EOS_ID + 1  # the word id of unit 0 in the n-gram
 
@@ -20,17 +23,6 @@ class Guess(NamedTuple):
 
     phones: tuple[str, ...]
     share: float
-
-
-class Ngram(Protocol):
-    """What the search needs of an n-gram model over units (`g2p.GraphoneModel`)."""
-
-    @property
-    def units(self) -> list[Unit]: ...
-
-    def extend(
-        self, depth: np.ndarray, context: np.ndarray, word: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
 
 
 class _Hypotheses(NamedTuple):
@@ -114,7 +106,7 @@ class _History:
         return spoken
 
 
-def search(model: Ngram, words: Sequence[str], beam: int) -> list[list[Guess]]:
+def search(model: "GraphoneModel", words: Sequence[str], beam: int) -> list[list[Guess]]:
     """Find the probable pronunciations of words of known letters, the most probable first.
 
     Args:

@@ -19,23 +19,18 @@ conditional probabilities, but the lower orders of a Kneser-Ney model do not est
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from acoustic_kd.language.ngrams import Ngrams
 
 ROUNDING_ERROR = 1e-12  # a smaller probability stands for zero
 
 
-class Ngrams(Protocol):
-    """What pruning needs of all n-grams of one order; see `ngrams.Ngrams`."""
-
-    prefix: np.ndarray
-    suffix: np.ndarray
-    raw: np.ndarray
-
-
 def prune(
-    orders: Sequence[Ngrams],
+    orders: "Sequence[Ngrams]",
     kept: Sequence[np.ndarray],
     probabilities: list[np.ndarray],
     backoffs: list[np.ndarray],
@@ -74,7 +69,7 @@ def prune(
 
 
 def perplexity_growth(
-    ngrams: Ngrams,
+    ngrams: "Ngrams",
     kept: np.ndarray,
     probability: np.ndarray,
     lower: np.ndarray,
@@ -102,7 +97,7 @@ def perplexity_growth(
 
 
 def _recompute_backoffs(
-    orders: Sequence[Ngrams],
+    orders: "Sequence[Ngrams]",
     kept: Sequence[np.ndarray],
     probabilities: list[np.ndarray],
     backoffs: list[np.ndarray],
