@@ -13,7 +13,7 @@ LONE_ACCENTS = {"\u00b4": "\u2019", "\u1ffd": "\u2019", "`": "\u2018", "\u1fef":
 _APOSTROPHES = str.maketrans(dict.fromkeys((*CURLY, *LONE_ACCENTS, "\uff07"), APOSTROPHE))
 
 ZERO_WIDTH_SPACE = "\u200b"
-JOINERS = "\u200c\u200d"
+JOINERS = "\u200c\u200d"  # zero-width, in words of Persian and Hindi and in emoji
 # Letters and marks of Unicode without a shape: tatweel, fillers, variation selectors.
 _SHAPELESS = frozenset("\u0640\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | frozenset(
     map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))

@@ -7,10 +7,11 @@ errors that callers handle.
 import sys
 import unicodedata
 
+from acoustic_kd.system.characters import JOINERS
+
 USAGE_ERROR = 2  # exit status of an error that the user can fix
 MAX_LINE = 500  # characters of an error
 LINE_END = 200  # of these, kept from the end: what to do stands there
-JOINERS = "\u200c\u200d"  # zero-width, in words of Persian and Hindi and in emoji
 
 
 def installation(extra: str) -> str:

@@ -23,6 +23,7 @@ from acoustic_kd.system.files import TEMPORARY, json_sha256
 from acoustic_kd.system.records import (
     DONE,
     RECORDS,
+    STARTED,
     digests,
     file_of,
     read_done,
@@ -64,14 +65,15 @@ class Step:
 
         So the digest of a step stays the same when a setting is added.
         """
-        for record in self._records():
-            if record is not None and self._matches(record):
+        for record in map(self._own, RECORDS):
+            if record is not None:
                 return str(record["digest"])
         return json_sha256({"name": self.name, "settings": self.settings, "inputs": self.inputs})
 
-    def _records(self) -> tuple[dict[str, Any] | None, ...]:
-        """The contents of `started.json` and `done.json`."""
-        return tuple(read_record(self.directory / name) for name in RECORDS)
+    def _own(self, name: str) -> dict[str, Any] | None:
+        """A record in the directory, if it is of this step with the same settings and inputs."""
+        record = read_record(self.directory / name)
+        return record if record is not None and self._matches(record) else None
 
     def _matches(self, record: dict[str, Any]) -> bool:
         """Whether a record is of this step, with the same settings and inputs."""
@@ -85,7 +87,7 @@ class Step:
 
     def why_out_of_date(self) -> str:
         """The reason why this must be made, in a few words; "" if it is up to date."""
-        started, done = self._records()
+        started, done = (read_record(self.directory / name) for name in RECORDS)
         record = done or started
         if record is None:
             return "no output yet"
@@ -141,7 +143,7 @@ class Step:
         """
         if alone:
             self._prepare()
-        elif not self._was("started.json"):
+        elif self._own(STARTED) is None:
             raise UserError(
                 f"{self.directory}: other runs work here with other settings or inputs; "
                 "wait for them, or give another --exp-dir"
@@ -149,10 +151,10 @@ class Step:
 
     def _prepare(self) -> dict[str, Any]:
         """Delete output of other settings; write and return the description of this step."""
-        started = self.directory / "started.json"
-        spent = 0.0 if (self.directory / DONE).exists() else self._spent()
+        started, record = self.directory / STARTED, self._own(STARTED)
+        interrupted = not (self.directory / DONE).exists()
         (self.directory / DONE).unlink(missing_ok=True)
-        if started.exists() and not self._was(started.name) and self.whole:
+        if started.exists() and record is None and self.whole:
             self._clear()
         for half_written in self.directory.rglob(TEMPORARY):  # of a killed process
             half_written.unlink()
@@ -162,15 +164,10 @@ class Step:
             "settings": self.settings,
             "inputs": self.inputs,
         }
-        if spent:
-            description["seconds"] = spent
+        if record and interrupted and "seconds" in record:  # that the step ran before
+            description["seconds"] = record["seconds"]
         write_record(started, description)
         return description
-
-    def _spent(self) -> float:
-        """Seconds that this step ran before it was interrupted."""
-        record = read_record(self.directory / "started.json")
-        return record.get("seconds", 0.0) if record and self._matches(record) else 0.0
 
     def _clear(self) -> None:
         """Delete everything but `started.json`, so that an interrupted deletion is repeated.
@@ -205,10 +202,6 @@ class Step:
             "files": {names[path]: size for path, size in sizes.items()},
             "sha256": {names[path]: known[path] for path in paths if path in known},
         }
-
-    def _was(self, name: str) -> bool:
-        record = read_record(self.directory / name)
-        return record is not None and self._matches(record)
 
 
 def _seconds(begun: float) -> dict[str, float]:
