@@ -263,10 +263,10 @@ def flac(data: Bytes, start: int) -> Contents:
     )
 
 
-def _flac_ends(data: Bytes, first: int, block: int, most: int = 4) -> list[int]:
-    """The number of samples to the end of the last frame, and of the `most` frames before it."""
+def _flac_ends(data: Bytes, first: int, block: int) -> list[int]:
+    """The number of samples to the end of each of the last four frames, the last one first."""
     sync, ends, place = bytes(data[first : first + 2]), list[int](), len(data)
-    while len(ends) < most and (place := data.rfind(sync, first, place)) >= 0:
+    while len(ends) < 4 and (place := data.rfind(sync, first, place)) >= 0:
         header = bytes(data[place : place + 16])
         if len(header) > 5 and all(
             header[i] & m == data[first + i] & m for i, m in ((2, 15), (3, 15))

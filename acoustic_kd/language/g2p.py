@@ -49,11 +49,11 @@ class GraphoneModel:
     logprob: list[np.ndarray]
     backoff: list[np.ndarray]
 
-    def pronounce(self, words: Sequence[str], beam: int = BEAM) -> list[list[Guess]]:
+    def pronounce(self, words: Sequence[str]) -> list[list[Guess]]:
         """The probable pronunciations of each word, the most probable first.
 
         Returns:
-            A list for each word, of at most `beam` pronunciations; empty if a letter is unknown, or
+            A list for each word, of at most BEAM pronunciations; empty if a letter is unknown, or
             if its letters never stand for any phone.
         """
         guesses: list[list[Guess]] = [[] for _ in words]
@@ -61,7 +61,7 @@ class GraphoneModel:
         known = [row for row, word in enumerate(words) if word and set(word) <= letters]
         for start in range(0, len(known), WORDS_PER_BATCH):
             rows = known[start : start + WORDS_PER_BATCH]
-            for row, guess in zip(rows, search(self, [words[r] for r in rows], beam), strict=True):
+            for row, guess in zip(rows, search(self, [words[r] for r in rows], BEAM), strict=True):
                 guesses[row] = guess
         return guesses
 
