@@ -10,7 +10,7 @@ from pathlib import Path
 from acoustic_kd.alignment.senones import read_inventory
 from acoustic_kd.corpora.utterances import Normalise, Utterance, normalise_text
 from acoustic_kd.decoding.graph.contexts import STATES
-from acoustic_kd.experiment.aligning_models import AligningModels, find_models
+from acoustic_kd.experiment.aligning_models import find_models
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.outputs import INVENTORY, read_split
 from acoustic_kd.language.g2p import G2P_FORMAT, cached_model
@@ -42,7 +42,7 @@ def spelling_source(config: Config) -> dict[str, str]:
         return {}
     sources = {"units": _units(config)}
     if config.align.method == "dnn":
-        sources["model's units"] = file_sha256(_model(config).inventory)
+        sources["model's units"] = file_sha256(find_models(str(config.align.model)).inventory)
     return sources
 
 
@@ -66,11 +66,6 @@ def check_spelled(experiment: Experiment) -> None:
         )
 
 
-def _model(config: Config) -> AligningModels:
-    """The models of `align.model`."""
-    return find_models(str(config.align.model))
-
-
 def alphabet_of(experiment: Experiment, stage: str) -> Alphabet:
     """What words are spelled in.
 
@@ -82,7 +77,7 @@ def alphabet_of(experiment: Experiment, stage: str) -> Alphabet:
     if stage == "graph":
         return _in_units_of(experiment.directory / INVENTORY)
     if config.align.method == "dnn":
-        model = _model(config)
+        model = find_models(str(config.align.model))
         then = (read_done(model.experiment / "corpus") or {}).get("inputs", {})
         known, asked = then.get("units", "phones"), _units(config)
         if known != asked:

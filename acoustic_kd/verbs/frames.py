@@ -4,15 +4,15 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from acoustic_kd.corpora.utterances import SPLITS, UNTRANSCRIBED
+from acoustic_kd.corpora.utterances import UNTRANSCRIBED
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import pdf_labels, takes_pdfs
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.outputs import STATISTICS, FrameLabels, inventory_of, read_aligned
 from acoustic_kd.experiment.transfer_set import all_splits
 from acoustic_kd.features.fbank import original_id
-from acoustic_kd.features.frames import Classes, write_store
 from acoustic_kd.features.frames import FrameSequence as Frames
+from acoustic_kd.features.frames import write_store
 from acoustic_kd.system.files import write_json
 from acoustic_kd.system.parallel import progress
 
@@ -20,38 +20,24 @@ from acoustic_kd.system.parallel import progress
 def run(experiment: Experiment) -> None:
     """Write the normalised frames, with their senones if transcribed; count senones."""
     read_labels = pdf_labels if takes_pdfs(experiment.config) else _senone_labels
-    for split in SPLITS:
-        labels = read_labels(experiment, split)
+    out, shard_frames = experiment.path("frames"), experiment.config.frames.shard_frames
+    for split in all_splits(experiment):  # UNTRANSCRIBED is the last
+        of = ""
+        if split != UNTRANSCRIBED:
+            labels = read_labels(experiment, split)
+            of = f" of {len(labels.aligned) or 'unaligned'} utterances"
+        bar = progress(normalised(experiment, split), f"frames {split}", unit="utt")
         # A whole test split may lack labels: it then serves for posteriors alone.
-        frames = _with_progress(experiment, split)
-        if labels.aligned:
-            frames = _labelled(frames, labels)
-        total = _write(experiment, split, frames, labels.classes)
-        print(f"  {split}: {total} frames of {len(labels.aligned) or 'unaligned'} utterances")
+        frames = _labelled(bar, labels) if of and labels.aligned else bar
+        total = write_store(out / split, frames, labels.classes, shard_frames)
+        print(f"  {split}: {total} frames{of}")
         if split == "train":
-            write_json(experiment.path("frames") / STATISTICS, _statistics(labels))
-    if UNTRANSCRIBED in all_splits(experiment):
-        frames = _with_progress(experiment, UNTRANSCRIBED)
-        total = _write(experiment, UNTRANSCRIBED, frames, labels.classes)
-        print(f"  {UNTRANSCRIBED}: {total} frames")
+            write_json(out / STATISTICS, _statistics(labels))
 
 
 def _senone_labels(experiment: Experiment, split: str) -> FrameLabels:
     inventory = inventory_of(experiment)
     return FrameLabels(inventory.classes, read_aligned(experiment, split), inventory.visits)
-
-
-def _with_progress(experiment: Experiment, split: str) -> Iterator[Frames]:
-    """The normalised frames of a split, with a progress bar."""
-    yield from progress(normalised(experiment, split), f"frames {split}", unit="utt")
-
-
-def _write(
-    experiment: Experiment, store: str, utterances: Iterable[Frames], classes: Classes
-) -> int:
-    """Write a store of frames; returns the number of frames."""
-    shard_frames = experiment.config.frames.shard_frames
-    return write_store(experiment.path("frames") / store, utterances, classes, shard_frames)
 
 
 def _labelled(utterances: Iterable[Frames], labels: FrameLabels) -> Iterator[Frames]:
