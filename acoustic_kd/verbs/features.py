@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,39 +25,31 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.parallel import map_ordered
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """Why an utterance has no frames, in a line and in the words that sum up many failures."""
-
-    reason: str
-    kind: str
-
-
 def _extract(
     config: FeatureConfig, item: tuple[Utterance, tuple[float, ...]]
-) -> list[Frames] | _Failure:
-    """The frames of one utterance with each warp, or the reason why there are none."""
+) -> list[Frames] | AudioError:
+    """The frames of one utterance with each warp, or why there are none."""
     utterance, warps = item
     try:
         samples = read_audio(utterance, config.sample_rate)
     except AudioError as error:
-        return _Failure(str(error), error.kind)
+        return error
     copies = log_mels(samples, config, warps)
     if not len(copies[0]):
-        return _Failure(f"{utterance.audio}: shorter than one window of 25 ms", "too short")
+        return AudioError(f"{utterance.audio}: shorter than one window of 25 ms", "too short")
     named = zip(warps, copies, strict=True)
     return [Frames(vtlp_id(utterance.id, warp), features, None) for warp, features in named]
 
 
-def _read(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | _Failure:
+def _read(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | AudioError:
     """The frames of one utterance in a Kaldi archive, or the reason why there are none."""
     utterance, _ = item
     place = parse_place(utterance.id, utterance.audio, Path())
     features = read_place(place, MATRIX, utterance.id)
     if not len(features):
-        return _Failure(f"{utterance.audio}: no frames", "no frames")
+        return AudioError(f"{utterance.audio}: no frames", "no frames")
     if not np.isfinite(features).all():
-        return _Failure(f"{utterance.audio}: a feature is infinite or NaN", "not numbers")
+        return AudioError(f"{utterance.audio}: a feature is infinite or NaN", "not numbers")
     return [Frames(utterance.id, features, None)]
 
 
@@ -94,15 +85,15 @@ def run(experiment: Experiment) -> None:
 def _kept(
     split: str,
     utterances: list[Utterance],
-    results: Iterator[list[Frames] | _Failure],
+    results: Iterator[list[Frames] | AudioError],
     failed: list[Exclusion],
     kinds: Counter[str],
 ) -> Iterator[Frames]:
     """Frames of the next utterances of `results`; the others are added to `failed` and `kinds`."""
     for utterance in utterances:
         result = next(results)
-        if isinstance(result, _Failure):
-            failed.append(Exclusion(utterance.id, split, result.reason))
+        if isinstance(result, AudioError):
+            failed.append(Exclusion(utterance.id, split, str(result)))
             kinds[result.kind] += 1
         else:
             yield from result
