@@ -150,9 +150,9 @@ def shown_inventory(inventory: str) -> str:
     return inventory[:12] if re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", inventory) else inventory
 
 
-def id_problems(ids: Iterable[str]) -> Iterator[str]:
-    """Ids that are not one word, or that come twice."""
-    seen: set[str] = set()
+def id_problems(ids: Iterable[str], seen: set[str] | None = None) -> Iterator[str]:
+    """Ids that are not one word, or that come twice; `seen` has earlier ids, and gets these."""
+    seen = set() if seen is None else seen
     for name in ids:
         if name.split() != [name] or "\0" in name:
             yield f"utterance id {name!r} is empty or contains a space"

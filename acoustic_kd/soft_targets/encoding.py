@@ -37,12 +37,10 @@ DRAW_FRAMES = 512  # to draw from at once: the sums are in float64
 
 
 class SparseTargets(NamedTuple):
-    """The soft targets of the k most probable classes of each frame; a DataLoader stacks them.
+    """Classes int64 [B, k] and probabilities [B, k] of the k most probable classes of each frame.
 
-    Attributes:
-        classes: int64 [B, k] (of one frame [k]).
-        probabilities: floating [B, k]; what a row lacks to 1 is the mass of all other classes. An
-            entry of probability 0 is padding.
+    Of one frame both are [k]; a DataLoader stacks them. What a row lacks to 1 is the mass of all
+    other classes. An entry of probability 0 is padding.
     """
 
     classes: Tensor
@@ -50,10 +48,9 @@ class SparseTargets(NamedTuple):
 
     @classmethod
     def from_logprobs(cls, classes: Tensor, logprobs: Tensor) -> "SparseTargets":
-        """From the natural logarithms that servers of language models return.
+        """From natural logarithms of probabilities, as servers of language models return them.
 
-        They are at the temperature of the server, mostly 1. Store and learn them at that one: for
-        another, the logarithms of all other classes would be needed, too.
+        Store and learn them at the server's temperature, mostly 1.
         """
         return cls(classes, logprobs.exp())
 
@@ -62,7 +59,7 @@ class SparseTargets(NamedTuple):
         return SparseTargets(*(tensor.to(device) for tensor in self))
 
     def top(self, k: int) -> "SparseTargets":
-        """The k most probable classes, most probable first, padded by the first as for the loss."""
+        """The k most probable classes, most probable first, padded with the first."""
         p, order = pad(self.probabilities, (0, k)).sort(-1, descending=True)
         classes = pad(self.classes, (0, k)).gather(-1, order)[:, :k]
         return SparseTargets(torch.where(p[:, :k] > 0, classes, classes[:, :1]), p[:, :k])
@@ -73,7 +70,7 @@ class Encoding:
     """Which classes are kept, and the code of their probabilities.
 
     Attributes:
-        name: one of `ENCODINGS`.
+        name: dense, top-k, top-p or sampled.
         kept_classes: k of top-k, the maximum of top-p, the number of draws of sampled.
         kept_mass: p of top-p.
         bits: of a code, 16 or 8.
@@ -96,30 +93,26 @@ class Encoding:
             raise UserError(
                 f"sparse predictions of {count} classes are stored as top-k, not {name}"
             )
-        if sparse:
-            kept = min(kept, count - 1)
-        elif name == "dense" or (name == "top-k" and kept >= count) or count == 1:
+        if not sparse and (name == "dense" or count == 1 or (name == "top-k" and kept >= count)):
             name, kept = "dense", count
             if self.bits == 8 and count > 1 << 15:
                 raise UserError(
                     f"dense soft targets of {count} classes need 16 bits, because at 8 bits the "
                     "smallest probability is 1.7e-5; set soft_targets.bits=16"
                 )
-        elif name == "top-p":
-            # All classes but one say as much as all: the last one has the missing mass.
+        elif name == "sampled":
+            if self.bits == 8 and kept > 255:
+                raise UserError(f"{kept} draws need 16 bits; set soft_targets.bits=16")
+            if kept > (limit := max(MIN_DRAW_LIMIT, MAX_DRAWS_PER_CLASS * count)):
+                raise UserError(
+                    f"setting 'soft_targets.kept_classes' is {kept}; it must be at most {limit} "
+                    f"for draws of {count} classes: soft_targets.encoding=dense stores less"
+                )
+        else:  # all classes but one say as much as all: the last one has the missing mass
             kept = min(kept, count - 1)
-        elif name == "sampled" and self.bits == 8 and kept > 255:
-            raise UserError(f"{kept} draws need 16 bits; set soft_targets.bits=16")
-        elif kept > (limit := max(MIN_DRAW_LIMIT, MAX_DRAWS_PER_CLASS * count)):
-            raise UserError(
-                f"setting 'soft_targets.kept_classes' is {kept}; it must be at most {limit} for "
-                f"draws of {count} classes: soft_targets.encoding=dense stores less"
-            )
         mass = self.kept_mass if name == "top-p" else 1.0
-        return replace(
-            self, name=name, kept_classes=kept, kept_mass=mass,
-            seed=self.seed if name == "sampled" else 0,
-        )  # fmt: skip
+        seed = self.seed if name == "sampled" else 0
+        return replace(self, name=name, kept_classes=kept, kept_mass=mass, seed=seed)
 
     @property
     def varies(self) -> bool:
@@ -138,10 +131,8 @@ class Encoding:
             dtypes["counts"] = np.min_scalar_type(self.kept_classes)
         if self.name != "dense":
             dtypes["classes"] = np.dtype(np.uint16 if count <= 1 << 16 else np.uint32)
-        if self.bits == 8:
-            dtypes["codes"] = np.dtype(np.uint8)
-        else:
-            dtypes["codes"] = np.dtype(np.uint16 if self.name == "sampled" else np.float16)
+        wide = np.uint16 if self.name == "sampled" else np.float16
+        dtypes["codes"] = np.dtype(np.uint8 if self.bits == 8 else wide)
         if self.has_tail:
             dtypes["tails"] = np.dtype(np.uint8)
         return dtypes
@@ -181,19 +172,18 @@ def encode(probabilities: Tensor | SparseTargets, encoding: Encoding, *key: int 
         key: the same key and seed give the same draws.
     """
     if isinstance(probabilities, SparseTargets):
-        classes, p = probabilities.top(encoding.kept_classes)
-        tails = to_codes((1 - p.double().sum(-1)).clamp(min=0), 8) if encoding.has_tail else None
-        return Encoded(None, classes.flatten(), to_codes(p, encoding.bits).flatten(), tails)
-    if encoding.name == "dense":
+        classes, values = probabilities.top(encoding.kept_classes)
+    elif encoding.name == "dense":
         return Encoded(None, None, to_codes(probabilities, encoding.bits).flatten(), None)
-    if encoding.name == "sampled":
+    elif encoding.name == "sampled":
         generator = torch.Generator().manual_seed(int(json_sha256([encoding.seed, *key])[:15], 16))
         blocks = probabilities.split(DRAW_FRAMES)
         drawn = [_draw(block, encoding.kept_classes, generator) for block in blocks]
         classes, times = (torch.cat(tensors) for tensors in zip(*drawn, strict=True))
         kept = times > 0
         return Encoded(kept.sum(-1), classes[kept], times[kept], None)
-    values, classes = probabilities.topk(encoding.kept_classes, dim=-1)
+    else:
+        values, classes = probabilities.topk(encoding.kept_classes, dim=-1)
     kept = torch.ones_like(classes, dtype=torch.bool)
     if encoding.name == "top-p":
         before = values.double().cumsum(-1) - values  # the mass of the more probable classes
@@ -201,11 +191,13 @@ def encode(probabilities: Tensor | SparseTargets, encoding: Encoding, *key: int 
         kept[:, 0] = True
     tails = None
     if encoding.has_tail:
-        # Summed over the other classes: 1 - Σ p would lose its digits.
-        rest = probabilities.scatter(-1, classes, 0).sum(-1) + (values * ~kept).sum(-1)
+        if isinstance(probabilities, SparseTargets):
+            rest = (1 - values.double().sum(-1)).clamp(min=0)
+        else:  # summed over the other classes: 1 - Σ p would lose its digits
+            rest = probabilities.scatter(-1, classes, 0).sum(-1) + (values * ~kept).sum(-1)
         tails = to_codes(rest, 8)
-    codes = to_codes(values[kept], encoding.bits)
-    return Encoded(kept.sum(-1) if encoding.varies else None, classes[kept], codes, tails)
+    counts = kept.sum(-1) if encoding.varies else None
+    return Encoded(counts, classes[kept], to_codes(values[kept], encoding.bits), tails)
 
 
 def to_codes(probabilities: Tensor, bits: int) -> Tensor:
@@ -227,18 +219,15 @@ def from_codes(codes: Tensor) -> Tensor:
 
 
 def _draw(probabilities: Tensor, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw classes from [B, K] with replacement, and count how often each was drawn.
+    """Draw from [B, K] with replacement; returns classes and how often each was drawn.
 
-    Returns:
-        Classes and counts, int64 [B, draws]; a row's distinct classes come first, the others have
-        count 0.
+    Both are int64 [B, draws]; a row's distinct classes come first, the others have count 0.
     """
     # Drawn on the CPU, so that every device gives the same draws.
-    uniform = torch.rand(
-        len(probabilities), draws, dtype=torch.float64, generator=generator
-    ).to(probabilities.device)  # fmt: skip
+    size = len(probabilities), draws
+    uniform = torch.rand(size, dtype=torch.float64, generator=generator)
     sums = probabilities.double().cumsum(-1)
-    classes = torch.searchsorted(sums, uniform * sums[:, -1:], right=True)
+    classes = torch.searchsorted(sums, uniform.to(sums.device) * sums[:, -1:], right=True)
     classes = classes.clamp_(max=probabilities.shape[-1] - 1).sort(-1).values
     is_new = torch.ones_like(classes, dtype=torch.bool)
     is_new[:, 1:] = classes[:, 1:] != classes[:, :-1]

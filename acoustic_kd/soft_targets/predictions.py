@@ -31,7 +31,8 @@ def whole_utterances(
     for prediction in predictions:
         parts = (prediction,) if isinstance(prediction, Tensor) else prediction
         shapes = [list(part.shape) for part in parts]
-        names, sizes, total = list[str](), list[int](), 0
+        names, sizes = list[str](), list[int]()
+        total = 0
         for name, length in remaining:
             names.append(name)
             sizes.append(length)
@@ -40,17 +41,16 @@ def whole_utterances(
                 break
         if not names:
             raise UserError(f"{directory}: more predictions than the {len(lengths)} lengths")
+        where = f"{directory}: the prediction for utterance '{names[0]}' is"
         kept, width = (count, [count]) if len(parts) == 1 else ("k", shapes[0][-1:])
         if any(shape != [total, *width] for shape in shapes):
             raise UserError(
-                f"{directory}: the prediction for utterance '{names[0]}' is "
-                f"{' and '.join(map(str, shapes))}, not {sizes[0]} frames of {kept} classes, nor "
-                "those of several whole utterances"
+                f"{where} {' and '.join(map(str, shapes))}, not {sizes[0]} frames of {kept} "
+                "classes, nor those of several whole utterances"
             )
         if [part.is_floating_point() for part in parts] != [False, True][-len(parts) :]:
             raise UserError(
-                f"{directory}: the prediction for utterance '{names[0]}' is "
-                f"{' and '.join(str(part.dtype) for part in parts)}, expected floating "
+                f"{where} {' and '.join(str(part.dtype) for part in parts)}, expected floating "
                 "probabilities, where they are sparse after integer classes"
             )
         yield names, sizes, prediction
@@ -102,13 +102,12 @@ def problem_of(predictions: Predictions, count: int) -> tuple[int, str] | None:
     """The first row that is no distribution over K = `count` classes, and what is wrong with it."""
     if isinstance(predictions, Tensor):
         sums = predictions.sum(-1)
-        wrong = ((sums - 1).abs() < ROUNDING).logical_not_()  # not >=: NaN is wrong too
+        right = (sums - 1).abs() < ROUNDING
         text = "not 1; the member's output is invalid (NaN?)"
     else:
         classes, p = predictions
         sums = p.sum(-1)
         right = (p >= 0).all(-1) & (sums < 1 + ROUNDING) & (p.amax(-1) > LEAST)
-        wrong = right.logical_not_()
         text = "expected at most 1, of probabilities, not their logarithms"
         outside = (p > 0) & ((classes < 0) | (classes >= count))
         for row, column in outside.nonzero()[:1].tolist():
@@ -117,6 +116,6 @@ def problem_of(predictions: Predictions, count: int) -> tuple[int, str] | None:
         ordered = torch.where(p > 0, classes, padding).sort(-1).values
         for row, column in (ordered[:, 1:] == ordered[:, :-1]).nonzero()[:1].tolist():
             return row, f"has class {ordered[row, column]} twice"
-    for row in wrong.nonzero()[:1, 0].tolist():
+    for row in right.logical_not().nonzero()[:1, 0].tolist():  # NaN is not right
         return row, f"sums to {float(sums[row]):g}, {text}"
     return None

@@ -15,8 +15,9 @@ and the attribute `format`. The bytes do not depend on when or where they were w
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -39,26 +40,27 @@ MAX_NAMED = 5  # utterances of a damaged block in its message
 
 def write_shard_file(
     path: Path,
-    kinds: dict[str, np.dtype],
+    header: Header,
+    ids: Sequence[str],
+    offsets: Sequence[int] | np.ndarray,
     blocks: Iterable[Encoded],
-    expected: int,
-    last: Callable[[], tuple[Header, Sequence[str], Sequence[int] | np.ndarray]],
-) -> None:
-    """Write a shard, whole or not at all, block after block.
+) -> Header:
+    """Write a shard, whole or not at all, block after block; returns its header.
 
     A block is written in a thread while the next one is made, so memory holds two at a time.
 
     Args:
-        kinds: types of the arrays (`Encoding.arrays`).
-        expected: number of blocks, as far as it is known.
-        last: gives header, ids and offsets, after the last block.
+        header: its numbers of frames and utterances are those known before the first block.
+        ids, offsets: of the utterances; both may grow until the last block.
     """
+    kinds = header.encoding.arrays(header.num_classes)
     starts, checks = [0], list[int]()
 
     def append(block: dict[str, np.ndarray], file: h5py.File) -> None:
         for name, values in block.items():
             if name not in file:
-                chunks = (min(HDF5_CHUNK, max(1, expected * len(values))),)
+                size = max(1, len(header.blocks)) * len(values)
+                chunks = (min(HDF5_CHUNK, max(1, size)),)
                 file.create_dataset(name, (0,), kinds[name], maxshape=(None,), chunks=chunks)
             data = file[name]
             place = len(data)
@@ -68,8 +70,7 @@ def write_shard_file(
         checks.append(_check(block.values()))
 
     def end(file: h5py.File) -> None:
-        header, ids, offsets = last()
-        text = json.dumps(header.as_json())
+        text = json.dumps(whole().as_json())
         checks.insert(0, _check_of(text, ids, offsets, starts))
         file.create_dataset("header", data=np.bytes_(text))
         add_dataset(file, "ids", ids)
@@ -77,8 +78,12 @@ def write_shard_file(
             add_dataset(file, name, np.asarray(values, np.int64))
         add_dataset(file, "checks", np.array(checks, np.uint32))
 
+    def whole() -> Header:
+        return replace(header, frames=int(offsets[-1]), utterances=len(ids))
+
     appends = (partial(append, _arrays(encoded, kinds)) for encoded in blocks)
     write_hdf5(path, FORMAT, chain(appends, [end]))
+    return whole()
 
 
 def _arrays(encoded: Encoded, kinds: dict[str, np.dtype]) -> dict[str, np.ndarray]:
@@ -121,12 +126,11 @@ class Shard:
         self.offsets, self.starts, self._checks = (
             file.dataset(name, "iu")[:] for name in ("offsets", "starts", "checks")
         )
-        lengths = {"ids": (len(self.ids), header.utterances)}
-        lengths["starts"] = (len(self.starts), len(header.blocks) + 1)
-        lengths["checks"] = (len(self._checks), len(header.blocks) + 1)
-        for name, (length, expected) in lengths.items():
-            if length != expected:
-                raise file.refuse(f"'{name}' has {length} values, not {expected}")
+        edges = len(header.blocks) + 1
+        expected = {"ids": header.utterances, "starts": edges, "checks": edges}
+        for name, values in zip(expected, (self.ids, self.starts, self._checks), strict=True):
+            if len(values) != expected[name]:
+                raise file.refuse(f"'{name}' has {len(values)} values, not {expected[name]}")
         if self._checks[0] != _check_of(text, self.ids, self.offsets, self.starts):
             raise file.refuse("the check sum of its header is wrong")
         problems = chain(
@@ -137,9 +141,8 @@ class Shard:
         for problem in problems:
             raise file.refuse(problem)
         self.offsets, self.starts = self.offsets.astype(np.int64), self.starts.astype(np.int64)
-        self._kinds = header.encoding.arrays(header.num_classes)
         self._data = {}
-        for name, kind in self._kinds.items():
+        for name, kind in header.encoding.arrays(header.num_classes).items():
             data = file.dataset(name, "f" if kind.kind == "f" else "iu")
             length = header.frames if name in BY_FRAME else int(self.starts[-1])
             if data.dtype != kind or len(data) != length:
@@ -151,27 +154,6 @@ class Shard:
         """Memory that the arrays of all blocks take."""
         return sum(data.nbytes for data in self._data.values())
 
-    def empty(self, blocks: range | None = None) -> dict[str, np.ndarray]:
-        """Uninitialised arrays for neighbouring blocks (None: all)."""
-        spans = {name: self._span(name, blocks) for name in self._kinds}
-        return {
-            name: np.empty(spans[name].stop - spans[name].start, kind)
-            for name, kind in self._kinds.items()
-        }
-
-    def _span(self, name: str, blocks: range | None) -> slice:
-        """The place of neighbouring blocks (None: all) in an array."""
-        blocks = self.header.blocks if blocks is None else blocks
-        if not blocks:
-            return slice(0, 0)
-        return slice(self.place(name, blocks[0]).start, self.place(name, blocks[-1]).stop)
-
-    def place(self, name: str, number: int) -> slice:
-        """The place of a block in an array."""
-        if name in BY_FRAME:
-            return self.header.span(number)
-        return slice(self.starts[number], self.starts[number + 1])
-
     def block(self, number: int) -> dict[str, np.ndarray] | None:
         """Read the arrays of a block by name; None if it is damaged."""
         arrays, damaged = self.read(range(number, number + 1))
@@ -179,22 +161,31 @@ class Shard:
 
     def read(self, blocks: range | None = None) -> tuple[dict[str, np.ndarray], int | None]:
         """Read neighbouring blocks (None: all); the arrays by name, and the first damaged block."""
-        arrays = self.empty(blocks)
-        starts = {name: self._span(name, blocks).start for name in arrays}
+        blocks = self.header.blocks if blocks is None else blocks
+        spans = {name: self._place(name, blocks) for name in self._data}
+        arrays = {}
         with reading(self.path):
-            for name, data in self._data.items():
+            for name, span in spans.items():
+                data = self._data[name]
+                arrays[name] = np.empty(span.stop - span.start, data.dtype)
                 if len(arrays[name]):
-                    data.read_direct(arrays[name], self._span(name, blocks))
-        for number in self.header.blocks if blocks is None else blocks:
-            places = {name: self.place(name, number) for name in arrays}
-            block = {
-                name: array[places[name].start - starts[name] : places[name].stop - starts[name]]
-                for name, array in arrays.items()
-            }
+                    data.read_direct(arrays[name], span)
+        for number in blocks:
+            block = {}
+            for name, array in arrays.items():
+                place, first = self._place(name, range(number, number + 1)), spans[name].start
+                block[name] = array[place.start - first : place.stop - first]
             if _check(block.values()) != self._checks[1 + number]:
                 return arrays, number
             self._check_values(number, block)
         return arrays, None
+
+    def _place(self, name: str, blocks: range) -> slice:
+        """The place of neighbouring blocks in an array."""
+        if name not in BY_FRAME:
+            return slice(self.starts[blocks.start], self.starts[blocks.stop])
+        size = self.header.block_frames
+        return slice(blocks.start * size, min(blocks.stop * size, self.header.frames))
 
     def _check_values(self, number: int, block: dict[str, np.ndarray]) -> None:
         span = self.header.span(number)

@@ -1,12 +1,11 @@
-"""Write a store of soft targets: shards, each with a manifest entry.
+"""Write a store of soft targets: shards, each with a manifest entry (format: docs/files.md).
 
-Shard n holds the soft targets of the utterances of frame shard n. The file format is described in
-docs/files.md.
+Shard n holds the soft targets of the utterances of frame shard n.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
 
@@ -42,14 +41,7 @@ def blocks_of(frames: int, block: int = BLOCK_FRAMES) -> Iterator[Tensor]:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where soft targets come from.
-
-    Attributes:
-        temperature: of the members' predictions.
-        members: digests of the averaged members.
-        mean: arithmetic or geometric.
-        weights: of the members in the mean; None: equal.
-    """
+    """Where soft targets come from: fields of `Header`, but the weights need not sum to 1."""
 
     temperature: float
     members: tuple[str, ...]
@@ -61,18 +53,6 @@ class Provenance:
             raise UserError(f"temperature is {self.temperature}, expected a number above 0")
         if self.weights and not (min(self.weights) >= 0 < sum(self.weights)):
             raise UserError(f"weights are {self.weights}, expected numbers from 0 on, not all 0")
-
-
-@dataclass
-class GrowingIndex:
-    """Utterances that become known while their predictions are read."""
-
-    classes: Classes
-    ids: list[str] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=lambda: [0])
-
-    def __len__(self) -> int:
-        return self.offsets[-1]
 
 
 def write_shard(
@@ -90,31 +70,37 @@ def write_shard(
             frames, read one at a time while the block before is written.
         block: frames of each block but the last.
     """
-    encoding = encoding.of(frames.classes.count)
-    return write_entry(*_write_data(path, frames, predictions, provenance, encoding, block))
+    encoding, utterances = encoding.of(frames.classes.count), (frames.ids, frames.offsets)
+    data = _write_data(path, *utterances, frames.classes, predictions, provenance, encoding, block)
+    return write_entry(*data)
 
 
 def _write_data(
     path: Path,
-    frames: Frames | GrowingIndex,
+    ids: Sequence[str],
+    offsets: Sequence[int] | np.ndarray,
+    classes: Classes,
     predictions: Iterable[Predictions],
     provenance: Provenance,
     encoding: Encoding,
     block: int = BLOCK_FRAMES,
 ) -> tuple[Path, Header, Measured]:
-    """Write a shard; returns what its manifest entry needs."""
-    path, classes, weights = Path(path), frames.classes, provenance.weights
-    measured = Measured()
+    """Write a shard; returns what its manifest entry needs.
+
+    Args:
+        ids, offsets: of utterances; those of a block must be known once it is read.
+    """
+    path, weights, measured = Path(path), provenance.weights, Measured()
 
     def encoded() -> Iterator[Encoded]:
         number = done = 0
         for probabilities in predictions:  # large: no other reference may keep them
             count = frames_in(probabilities)
-            if done != number * block or not 0 < count <= block or done + count > len(frames):
+            if done != number * block or not 0 < count <= block or done + count > offsets[-1]:
                 raise ValueError(f"block {number} has {count} frames after {done}")
             if problem := problem_of(probabilities, classes.count):
                 frame, text = done + problem[0], problem[1]
-                name = frames.ids[int(np.searchsorted(frames.offsets, frame, "right")) - 1]
+                name = ids[int(np.searchsorted(offsets, frame, "right")) - 1]
                 raise UserError(
                     f"{path}: the prediction for frame {frame} (utterance '{name}') {text}"
                 )
@@ -123,34 +109,29 @@ def _write_data(
             del probabilities
             yield stored
             number, done = number + 1, done + count
-        if done < len(frames):
-            raise ValueError(f"there are predictions for {done} of {len(frames)} frames")
+        if done < offsets[-1]:
+            raise ValueError(f"there are predictions for {done} of {offsets[-1]} frames")
 
-    def last() -> tuple[Header, Sequence[str], Sequence[int] | np.ndarray]:
-        header = Header(
-            num_classes=classes.count,
-            inventory=classes.inventory,
-            temperature=float(provenance.temperature),
-            mean=provenance.mean,
-            weights=None if weights is None else tuple(w / sum(weights) for w in weights),
-            members=provenance.members,
-            encoding=encoding,
-            frames=len(frames),
-            utterances=len(frames.ids),
-            block_frames=block,
-        )
-        return header, frames.ids, frames.offsets
-
+    header = Header(
+        num_classes=classes.count,
+        inventory=classes.inventory,
+        temperature=float(provenance.temperature),
+        mean=provenance.mean,
+        weights=None if weights is None else tuple(w / sum(weights) for w in weights),
+        members=provenance.members,
+        encoding=encoding,
+        frames=int(offsets[-1]),
+        utterances=len(ids),
+        block_frames=block,
+    )
     entry_path(path).unlink(missing_ok=True)  # it describes an older shard
-    expected = max(1, -(-len(frames) // block))
-    write_shard_file(path, encoding.arrays(classes.count), encoded(), expected, last)
-    return path, last()[0], measured
+    return path, write_shard_file(path, header, ids, offsets, encoded()), measured
 
 
 def write_batches(
     directory: Path,
     batches: Iterable[Batch],
-    classes: Classes,
+    classes: Classes | None,
     provenance: Provenance,
     encoding: Encoding,
     shard_frames: int = 1_000_000,
@@ -162,44 +143,41 @@ def write_batches(
 
     Args:
         directory: must not hold a store yet.
-        batches: read one at a time.
-        shard_frames: frames in a shard, about; a batch is not divided.
+        batches: read one at a time; a batch is not divided between shards.
+        classes: None: only their number is known, from the first batch, which is dense.
+        shard_frames: frames in a shard, about.
     """
     directory = Path(directory)
     if any(directory.glob("shard-*")):
         raise UserError(f"{directory}: holds soft targets already; use another or delete it")
-    remaining, seen, sparse, written = iter(batches), set[str](), False, []
+    remaining, seen, written = iter(batches), set[str](), []
+    if (first := next(remaining, None)) is None:
+        raise UserError(f"{directory}: there are no predictions to store")
+    known = classes or Classes(first[2][0].shape[-1], "unnamed")
+    sparse = isinstance(first[2], SparseTargets)
+    encoding = encoding.of(known.count, sparse)
 
-    def predictions(index: GrowingIndex, first: Batch) -> Iterator[Predictions]:
+    def predictions(ids: list[str], offsets: list[int], first: Batch) -> Iterator[Predictions]:
         for names, lengths, prediction in chain([first], remaining):
-            again = (f"duplicate utterance '{name}'" for name in names if name in seen)
-            for problem in chain(id_problems(names), again):
+            for problem in id_problems(names, seen):
                 raise UserError(f"{directory}: {problem}")
             if isinstance(prediction, SparseTargets) != sparse:
                 raise UserError(f"{directory}: '{names[0]}' is not sparse or dense like the others")
-            seen.update(names)
-            index.ids.extend(names)
-            index.offsets.extend(accumulate(lengths, initial=index.offsets.pop()))
+            ids.extend(names)
+            offsets.extend(accumulate(lengths, initial=offsets.pop()))
             yield prediction
-            if len(index) >= shard_frames:
+            if offsets[-1] >= shard_frames:
                 return
 
     try:
-        for number, first in enumerate(remaining):
-            if not number:
-                sparse = isinstance(first[2], SparseTargets)
-                encoding = encoding.of(classes.count, sparse)
-            index, path = GrowingIndex(classes), directory / f"shard-{number:05d}.h5"
-            blocks = in_blocks(predictions(index, first))
-            written.append(_write_data(path, index, blocks, provenance, encoding))
-        if not written:
-            raise UserError(f"{directory}: there are no predictions to store")
+        for number, batch in enumerate(chain([first], remaining)):
+            ids, offsets, path = list[str](), [0], directory / f"shard-{number:05d}.h5"
+            blocks = in_blocks(predictions(ids, offsets, batch))
+            written.append(_write_data(path, ids, offsets, known, blocks, provenance, encoding))
         return [write_entry(*data) for data in written]
     except BaseException:
-        for number in range(len(written) + 1):
-            path = directory / f"shard-{number:05d}.h5"
-            path.unlink(missing_ok=True)
-            entry_path(path).unlink(missing_ok=True)
+        for path in directory.glob("shard-*"):
+            path.unlink()
         raise
 
 
@@ -232,9 +210,8 @@ def write_soft_targets(
         UserError: the directory holds a store; predictions are missing, too many, of another
             shape, or not distributions. No file is left.
     """
-    empty = [name for name, length in lengths.items() if length < 1]
-    if empty:
-        raise UserError(f"{directory}: utterance '{empty[0]}' has no frames; leave it out")
+    for name in (name for name, length in lengths.items() if length < 1):
+        raise UserError(f"{directory}: utterance '{name}' has no frames; leave it out")
     batches = whole_utterances(lengths, predictions, classes.count, Path(directory))
     provenance = Provenance(temperature, tuple(members))
     return write_batches(directory, batches, classes, provenance, encoding, shard_frames)
