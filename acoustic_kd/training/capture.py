@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from acoustic_kd.features.frames import Classes
 from acoustic_kd.soft_targets.dataset import positions
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.manifest import Entry
+from acoustic_kd.soft_targets.predictions import Batch
 from acoustic_kd.soft_targets.write import DEFAULT, Provenance, write_batches
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.parallel import progress
@@ -34,13 +34,13 @@ def capture(
 ) -> list[Entry]:
     """Store the mean of the models' tempered predictions for the batches of a loader.
 
-    A batch is a tensor of inputs, (inputs, …) or (keys, inputs, …), where keys is a list of
-    strings. Without keys the positions in the dataset are the keys. Modules are in evaluation mode
-    meanwhile, and get the inputs on their device.
+    Modules are in evaluation mode meanwhile, and get the inputs on their device.
 
     Args:
         models: each maps inputs to logits [B, K].
-        loader: mostly a `torch.utils.data.DataLoader`.
+        loader: mostly a `torch.utils.data.DataLoader`. A batch is a tensor of inputs, (inputs, …)
+            or (keys, inputs, …), where keys is a list of strings; without keys the positions in
+            the dataset are the keys.
         directory: must not hold a store yet.
         temperature: T of the predictions, and later of the loss.
         mean, weights: see `mean_of`.
@@ -57,21 +57,17 @@ def capture(
         raise TypeError(f"models is a {type(models).__name__}, expected a list of models")
     members = list(models)
     Mean(temperature, mean, weights).check(len(members))
-    names = tuple(_digest(model) for model in members)
     shares = None if weights is None else tuple(map(float, weights))
-    origin = Provenance(temperature, names, mean, shares)
+    origin = Provenance(temperature, tuple(map(_digest, members)), mean, shares)
     averaged = partial(mean_of, temperature=temperature, mean=mean, weights=weights)
     with _evaluating(members):
         batches = _predictions(members, loader, averaged, classes)
-        if (first := next(batches, None)) is None:
-            raise UserError(f"{directory}: the loader gives no batch, so there is nothing to store")
-        known = classes or Classes(first[2].shape[-1], "unnamed")
-        return write_batches(directory, chain([first], batches), known, origin, encoding)
+        return write_batches(directory, batches, classes, origin, encoding)
 
 
 def _predictions(
     members: list[Any], loader: Any, averaged: Callable[..., Tensor], classes: Classes | None
-) -> Iterator[tuple[list[str], list[int], Tensor]]:
+) -> Iterator[Batch]:
     """The keys of batch after batch, and the predictions for them."""
     numbered: list[str] | None = None
     place, count = 0, None if classes is None else classes.count
@@ -89,6 +85,8 @@ def _predictions(
         yield keys, [1] * len(keys), predictions
     if numbered is not None and place != len(numbered):
         raise UserError(f"the loader gave {place} of the {len(numbered)} items of its dataset")
+    if count is None:
+        raise UserError("the loader gives no batch, so there is nothing to store")
 
 
 def _split(batch: Any) -> tuple[list[str] | None, Any]:
@@ -121,9 +119,10 @@ def _logits(members: list[Any], inputs: Any, frames: int, count: int | None) -> 
         weight: Any = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         stays = weight is None or not hasattr(inputs, "to")
         logits = model(inputs if stays else inputs.to(weight.device))
-        count = logits.shape[-1] if count is None and isinstance(logits, Tensor) else count
-        if not isinstance(logits, Tensor) or logits.shape != (frames, count):
-            what = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        is_tensor = isinstance(logits, Tensor)
+        count = logits.shape[-1] if is_tensor and count is None and logits.ndim else count
+        if not is_tensor or logits.shape != (frames, count):
+            what = list(logits.shape) if is_tensor else type(logits).__name__
             raise UserError(
                 f"model {number} gives {what}, expected logits [{frames}, {count or 'K'}]"
             )
@@ -146,12 +145,12 @@ def _digest(model: Any) -> str:
 @contextmanager
 def _evaluating(members: list[Any]) -> Iterator[None]:
     """Modules are in evaluation mode within the block, and as before after it."""
-    modules = [model for model in members if isinstance(model, nn.Module)]
-    before = [(part, part.training) for model in modules for part in model.modules()]
+    parts = [part for m in members if isinstance(m, nn.Module) for part in m.modules()]
+    modes = [part.training for part in parts]
     try:
-        for model in modules:
-            model.eval()
+        for part in parts:
+            part.eval()
         yield
     finally:
-        for part, training in before:
+        for part, training in zip(parts, modes, strict=True):
             part.training = training

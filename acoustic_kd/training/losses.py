@@ -18,7 +18,7 @@ A frame without a transcript has no hard target: its loss is the soft term only.
 sum with its gradient in one pass: autograd would keep several K-wide copies of the logits in
 float32, where here one buffer, in the logits' own precision, becomes the gradient. Everything else
 is computed on a few rows at a time, in float32 (float64 for float64 logits), in the CPU's cache.
-`DistillationLoss` is a module that chooses between both. Per frame, with q the prediction:
+Per frame, with q the prediction:
 
     T² · CE(p, q(T))    gradient T · (q_i - p_i)    for a kept class i
                                  T · q_i · (1 - tail / Σ q of the others)    for the others
@@ -28,7 +28,6 @@ Shapes: B frames, K classes, k kept classes.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -138,8 +137,8 @@ def fused_loss(
     Returns:
         A scalar in float32 (float64), natural-log units.
     """
-    weight = 0.0 if hard is None else hard_weight
-    return _apply(logits, hard, weight, soft, temperature, classes)
+    loss: Tensor = _Fused.apply(logits, hard, hard_weight, soft, temperature, classes)
+    return loss
 
 
 class DistillationLoss(nn.Module):
@@ -160,8 +159,7 @@ class DistillationLoss(nn.Module):
             raise ValueError(f"{given}, expected temperature > 0 and hard_weight ≥ 0")
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction is {reduction!r}, expected 'mean', 'sum' or 'none'")
-        self.temperature, self.hard_weight = float(temperature), float(hard_weight)
-        self.reduction = reduction
+        self.temperature, self.hard_weight, self.reduction = temperature, hard_weight, reduction
 
     def forward(
         self, logits: Tensor, soft: Tensor | SparseTargets, hard: Tensor | None = None
@@ -170,8 +168,8 @@ class DistillationLoss(nn.Module):
         Args:
             logits: [B, K], of any floating type.
             soft: dense [B, K], or sparse; at the temperature of this module.
-            hard: int64 [B], negative (-1, or PyTorch's -100) for a frame without a hard target,
-                whose loss is the soft term; None where no frame has one.
+            hard: int64 [B], negative (such as PyTorch's -100) for a frame without a hard target;
+                None where no frame has one.
 
         Returns:
             A scalar, for "none" [B]; in float32 (float64), natural-log units.
@@ -179,10 +177,13 @@ class DistillationLoss(nn.Module):
         Raises:
             ValueError: a shape or type is wrong.
         """
-        classes = None
-        if isinstance(soft, tuple):
-            classes, soft = soft
-        _check(logits, soft, hard, classes)
+        classes, soft = soft if isinstance(soft, tuple) else (None, soft)
+        whole = list(logits.shape) if logits.ndim == 2 else "[frames, classes]"
+        _check("logits", logits, "floating", whole)
+        rows = [len(logits), (logits if classes is None else soft).shape[-1]]
+        _check("soft targets", soft, "floating", rows)
+        _check("classes of soft targets", classes, "int64", rows)
+        _check("hard targets", hard, "int64", rows[:1])
         hard = None if hard is None else hard.clamp(min=NO_TARGET)
         settings = (soft, hard, self.temperature, self.hard_weight, classes)
         if self.reduction == "none":
@@ -192,21 +193,14 @@ class DistillationLoss(nn.Module):
         return loss / len(logits) if self.reduction == "mean" else loss
 
 
-def _check(logits: Tensor, soft: Tensor, hard: Tensor | None, classes: Tensor | None) -> None:
-    """Refuse wrong shapes and types by a ValueError."""
-
-    def refuse(name: str, tensor: Tensor, expected: str) -> None:
-        raise ValueError(f"{name}: {tensor.dtype} {list(tensor.shape)}, expected {expected}")
-
-    if logits.ndim != 2 or not logits.is_floating_point():
-        refuse("logits", logits, "floating [frames, classes]")
-    rows = (len(logits), (logits if classes is None else soft).shape[-1])
-    if soft.shape != rows or not soft.is_floating_point():
-        refuse("soft targets", soft, f"floating {list(rows)}")
-    if classes is not None and (classes.shape != rows or classes.dtype != torch.int64):
-        refuse("classes of soft targets", classes, f"int64 {list(rows)}")
-    if hard is not None and (hard.shape != rows[:1] or hard.dtype != torch.int64):
-        refuse("hard targets", hard, f"int64 {list(rows[:1])}")
+def _check(name: str, tensor: Tensor | None, kind: str, shape: list[int] | str) -> None:
+    """Refuse a tensor of another type or shape."""
+    if tensor is None:
+        return
+    right = tensor.is_floating_point() if kind == "floating" else tensor.dtype == torch.int64
+    if not right or list(tensor.shape) != shape:
+        found = f"{tensor.dtype} {list(tensor.shape)}"
+        raise ValueError(f"{name}: {found}, expected {kind} {shape}")
 
 
 class _Fused(torch.autograd.Function):
@@ -227,14 +221,14 @@ class _Fused(torch.autograd.Function):
         for first in range(0, len(logits), rows):
             block = slice(first, first + rows)
             z, slope = logits[block].to(precise), None
-            if soft is not None and classes is not None and classes.shape[-1] < logits.shape[-1]:
-                losses, slope = _sparse(z, classes[block], soft[block].to(precise), temperature)
-                total += losses.sum()
-            elif soft is not None:
-                p = soft[block].to(precise)
-                if classes is not None:
-                    p = torch.zeros_like(z).scatter_add_(-1, classes[block], p)
-                losses, slope = _dense(z, p, temperature)
+            if soft is not None:
+                p, kept = soft[block].to(precise), None if classes is None else classes[block]
+                if kept is not None and kept.shape[-1] >= z.shape[-1]:
+                    p, kept = torch.zeros_like(z).scatter_add_(-1, kept, p), None
+                if kept is None:
+                    losses, slope = _dense(z, p, temperature)
+                else:
+                    losses, slope = _sparse(z, kept, p, temperature)
                 total += losses.sum()
             if hard is not None and hard_weight:
                 losses, slope = _hard(z, hard[block], hard_weight, slope)
@@ -249,9 +243,6 @@ class _Fused(torch.autograd.Function):
         (gradient,) = ctx.saved_tensors
         # In place: autograd frees the buffer afterwards, and refuses a second backward pass.
         return gradient.mul_(upstream), None, None, None, None, None
-
-
-_apply: Callable[..., Tensor] = _Fused.apply
 
 
 def _dense(z: Tensor, p: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

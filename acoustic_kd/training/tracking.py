@@ -79,8 +79,8 @@ def _started(kind: str, run: TrackedRun, id_file: Path, step: int) -> Any:
 
     known, _, run_id = (id_file.read_text("utf-8") if id_file.exists() else "").partition(" ")
     resumed = run_id if known == kind else None
-    shown = {"name": run.name, "group": run.group or None}
-    shown |= {"resume": "allow" if resumed else "never"}
+    resume = "allow" if resumed else "never"
+    shown = {"name": run.name, "group": run.group or None, "resume": resume}
     arguments: dict[str, dict[str, Any]] = {
         "aim": {"logging_dir": run.folder, "experiment": run.project, "run_hash": resumed},
         "clearml": {"task_name": run.name, "reuse_last_task_id": resumed or False,
