@@ -21,10 +21,10 @@ def positions(dataset: Any) -> list[str]:
 
 
 class WithSoftTargets(Dataset[tuple[Any, ...]]):
-    """A map-style dataset whose item n is (*dataset[n], its soft targets).
+    """A map-style dataset whose item n is (*dataset[n], its soft targets), found by key.
 
-    They are dense tensors or `SparseTargets`: [K] or [k] if every item has one frame, otherwise
-    [T, K] or [T, k]. They are found by key, never by their place in the store.
+    They are dense or `SparseTargets`: [K] or [k] if every item has one frame, otherwise [T, K] or
+    [T, k].
 
     Args:
         dataset: each item is a tuple, or a single value such as a tensor.
@@ -48,13 +48,13 @@ class WithSoftTargets(Dataset[tuple[Any, ...]]):
         self.dataset, self.soft, self.temperature = dataset, soft, soft.temperature
         if temperature not in (None, soft.temperature):
             raise UserError(f"temperature is {soft.temperature}, but training needs {temperature}")
-        self.keys = positions(dataset) if keys is None else list(keys)
-        if len(self.keys) != len(dataset):
-            raise UserError(f"there are {len(self.keys)} keys for {len(dataset)} items")
+        self.keys, count = positions(dataset) if keys is None else list(keys), len(dataset)
+        if len(self.keys) != count:
+            raise UserError(f"there are {len(self.keys)} keys for {count} items")
         if missing := [key for key in self.keys if key not in soft.numbers]:
             raise UserError(
-                f"no soft targets for {len(missing)} of {len(dataset)} items, such as "
-                f"'{missing[0]}'; capture them, or give the keys of the items"
+                f"no soft targets for {len(missing)} of {count} items, such as '{missing[0]}'; "
+                "capture them, or give the keys of the items"
             )
         while isinstance(dataset, Subset):
             dataset = dataset.dataset

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,11 +33,10 @@ class Header:
         inventory: hash of the classes.
         temperature: of the members' predictions.
         mean: arithmetic or geometric.
-        weights: of the members in the mean; None: equal.
+        weights: of the members in the mean, with the sum 1; None: equal.
         members: digests of the members.
         encoding: for K classes.
-        frames: T.
-        utterances: U.
+        frames, utterances: their numbers T and U.
         block_frames: frames in each block but the last.
     """
 
@@ -56,15 +56,17 @@ class Header:
         """The numbers of the blocks."""
         return range(-(-self.frames // self.block_frames))
 
-    def span(self, block: int) -> slice:
-        """The frames of a block."""
-        first = block * self.block_frames
-        return slice(first, min(first + self.block_frames, self.frames))
+    def span(self, block: int, stop: int | None = None) -> slice:
+        """The frames of a block, or of those from `block` to `stop` - 1."""
+        stop, size = block + 1 if stop is None else stop, self.block_frames
+        return slice(block * size, min(stop * size, self.frames))
 
-    def differences_from(self, other: "Header") -> list[tuple[str, Any, Any]]:
-        """The fields that must be equal in a store and differ: name, value, the other's value."""
-        fields = [(name, getattr(self, name), getattr(other, name)) for name in STORE_FIELDS]
-        return [(name, value, expected) for name, value, expected in fields if value != expected]
+    def differences_from(self, other: "Header", name: str) -> Iterator[str]:
+        """What must be equal in a store and differs from `other`, the header of shard `name`."""
+        for field in STORE_FIELDS:
+            value, expected = getattr(self, field), getattr(other, field)
+            if value != expected:
+                yield f"{field} is {value}, but in {name} it is {expected}"
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; the encoding's fields are beside the others."""
@@ -82,11 +84,11 @@ class Header:
             KeyError, TypeError, ValueError: the values are not a header.
         """
         _check(values)
-        plain = {key: values[key] for key in cls.__dataclass_fields__ if key != "encoding"}
-        plain["members"] = tuple(plain["members"])
-        plain["weights"] = None if plain["weights"] is None else tuple(plain["weights"])
         kept = {key: values[key] for key in Encoding.__dataclass_fields__ if key != "name"}
-        return cls(encoding=Encoding(values["encoding"], **kept), **plain)
+        plain = {key: values[key] for key in cls.__dataclass_fields__}
+        for key in ("members", "weights"):
+            plain[key] = None if plain[key] is None else tuple(plain[key])
+        return cls(**plain | {"encoding": Encoding(values["encoding"], **kept)})
 
 
 def _check(values: dict[str, Any]) -> None:
@@ -102,15 +104,10 @@ def _check(values: dict[str, Any]) -> None:
     right["members"] = isinstance(members, list) and all(isinstance(m, str) for m in members)
     right["kept_mass"] = _is_positive(values["kept_mass"]) and values["kept_mass"] <= 1
     if weights := values["weights"]:
-        right["weights"] = (
-            isinstance(weights, list)
-            and right["members"]
-            and len(weights) == len(members)
-            and all(weight == 0 or _is_positive(weight) for weight in weights)
-        )
-    for name, is_right in right.items():
-        if not is_right:
-            raise ValueError(f"'{name}' is {str(values[name])[:50]}")
+        fits = isinstance(weights, list) and right["members"] and len(weights) == len(members)
+        right["weights"] = fits and all(w == 0 or _is_positive(w) for w in weights)
+    for name in (name for name, is_right in right.items() if not is_right):
+        raise ValueError(f"'{name}' is {str(values[name])[:50]}")
     kept = values["kept_classes"]
     if encoding == "dense" and kept != classes:
         raise ValueError(f"'kept_classes' is {kept}, but dense has {classes} classes")

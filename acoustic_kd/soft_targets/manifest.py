@@ -4,7 +4,7 @@ It is written after the shard: a shard without it counts as unfinished.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,26 +35,29 @@ class Measured:
     divergence_frames: int = 0
 
     def add(self, probabilities: Tensor | SparseTargets, decoded: SoftTargets) -> None:
-        """Add a block.
+        """Add a block: predictions [B, K] and their soft targets.
 
-        Args:
-            probabilities: [B, K], the predictions; if they are sparse, entropy and divergence are
-                unknown.
-            decoded: their soft targets.
+        Entropy and divergence of sparse predictions are unknown.
         """
         self.frames += (total := len(decoded))
         if isinstance(probabilities, SparseTargets):
             self.mass += float(probabilities.top(decoded.width).probabilities.sum())
             self.entropy = None
             return
-        self.entropy = (self.entropy or 0.0) + entropy(probabilities)
-        for frames in torch.arange(total, device=probabilities.device).split(1024):
-            block = probabilities[frames[0] : frames[-1] + 1]
-            self.mass += float(kept_mass(block, decoded, frames))
-        chosen = torch.arange(
-            0, total, max(1, total // DIVERGENCE_FRAMES), device=probabilities.device
-        )
+        smallest = torch.finfo(probabilities.dtype).tiny  # 0 log 0 is 0
+        every = torch.arange(total, device=probabilities.device)
+        for frames in every.split(rows_per_block(probabilities)):
+            p = probabilities[frames[0] : frames[-1] + 1]
+            logs = p.clamp(min=smallest).log_()
+            entropy = -float(logs.mul_(p).sum(-1).sum(dtype=torch.float64))
+            self.entropy = (self.entropy or 0.0) + entropy
+            if (classes := decoded.batch(frames)[0]) is not None:
+                p = p.gather(-1, classes)
+            if decoded.counts is not None:  # rows are padded with their first class
+                p = p * (torch.arange(p.shape[-1], device=p.device) < decoded.counts[frames, None])
+            self.mass += float(p.sum(-1).sum(dtype=torch.float64))
         if decoded.encoding.name != "sampled":
+            chosen = every[:: max(1, total // DIVERGENCE_FRAMES)]
             self.divergence += float(divergence(probabilities[chosen], decoded, chosen).sum())
             self.divergence_frames += len(chosen)
 
@@ -67,28 +70,6 @@ class Measured:
             "divergence": _rounded(self.divergence / measured) if measured else None,
             "divergence_frames": measured,
         }
-
-
-def entropy(probabilities: Tensor) -> float:
-    """The sum over rows of [B, K] of their entropy, in nats."""
-    smallest = torch.finfo(probabilities.dtype).tiny  # 0 log 0 is 0
-    total = sum(
-        float(block.clamp(min=smallest).log_().mul_(block).sum(-1).sum(dtype=torch.float64))
-        for block in probabilities.split(rows_per_block(probabilities))
-    )
-    return -total
-
-
-def kept_mass(probabilities: Tensor, decoded: SoftTargets, frames: Tensor) -> Tensor:
-    """Σ p [B, K] over the kept classes, summed over the frames."""
-    classes, _ = decoded.batch(frames)
-    if classes is None:
-        return probabilities.sum(-1).sum(dtype=torch.float64)
-    kept = probabilities.gather(-1, classes)
-    if decoded.counts is not None:  # rows are padded with their first class
-        steps = torch.arange(classes.shape[-1], device=frames.device)
-        kept = kept * (steps < decoded.counts[frames, None])
-    return kept.sum(-1).sum(dtype=torch.float64)
 
 
 def divergence(probabilities: Tensor, decoded: SoftTargets, frames: Tensor) -> Tensor:
@@ -117,19 +98,12 @@ def divergence(probabilities: Tensor, decoded: SoftTargets, frames: Tensor) -> T
 
 @dataclass(frozen=True)
 class Entry:
-    """A manifest entry.
-
-    Attributes:
-        header: of the shard.
-        sha256: of the file.
-        bytes: its size.
-        measured: see `Measured.as_json`.
-    """
+    """A manifest entry: of the shard its header, check sum, size, and `Measured.as_json`."""
 
     header: Header
     sha256: str
     bytes: int
-    measured: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Any]
 
 
 def entry_path(shard: Path) -> Path:
@@ -142,10 +116,8 @@ def write_entry(shard: Path, header: Header, measured: Measured) -> Entry:
     size = shard.stat().st_size
     entry = Entry(header, sha256(shard), size, measured.as_json())
     values = {"format": FORMAT, "file": shard.name, "bytes": size, "sha256": entry.sha256}
-    values |= header.as_json() | {
-        "bytes_per_frame": _rounded(size / max(header.frames, 1)),
-        "measured": entry.measured,
-    }
+    values |= header.as_json() | {"bytes_per_frame": _rounded(size / max(header.frames, 1))}
+    values["measured"] = entry.measured
     write_json(entry_path(shard), values | {"digest": json_sha256(values)})
     return entry
 
@@ -166,14 +138,10 @@ def read_entry(shard: Path) -> Entry:
         if values["file"] != Path(shard).name:
             raise UserError(f"{path}: describes '{values['file']}', not '{Path(shard).name}'")
         header, measured = Header.from_json(values), dict(values["measured"])
-        integers = (values["bytes"], measured["divergence_frames"])
         numbers = [measured[name] or 0 for name in ("kept_mass", "entropy", "divergence")]
-        if not all(type(number) is int for number in integers) or not all(
-            map(math.isfinite, numbers)
-        ):
+        types = type(values["sha256"]), type(values["bytes"]), type(measured["divergence_frames"])
+        if types != (str, int, int) or not all(map(math.isfinite, numbers)):
             raise ValueError
-        if not isinstance(values["sha256"], str):
-            raise TypeError
         return Entry(header, values["sha256"], values["bytes"], measured)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise UserError(
@@ -184,9 +152,19 @@ def read_entry(shard: Path) -> Entry:
 def is_finished(shard: Path) -> bool:
     """Whether a shard exists with the size in its manifest entry."""
     try:
-        return Path(shard).stat().st_size == read_entry(shard).bytes
+        return not size_problem(shard, read_entry(shard))
     except (OSError, UserError):
         return False
+
+
+def size_problem(shard: Path, entry: Entry) -> str:
+    """What is wrong with the size of a shard; "" if nothing."""
+    if not Path(shard).exists():
+        return f"{shard}: is missing, but {entry_path(shard).name} exists"
+    if (size := Path(shard).stat().st_size) == entry.bytes:
+        return ""
+    says = f"{entry_path(shard).name} says {entry.bytes}"
+    return f"{shard}: {size} bytes, but {says}; delete both and run soft-targets again"
 
 
 def check_pair(shard: Path, header: Header, entry: Entry) -> None:
@@ -198,12 +176,8 @@ def check_pair(shard: Path, header: Header, entry: Entry) -> None:
                 f"{shard}: {key} is {value}, but {entry_path(shard).name} says {expected[key]}; "
                 "delete both and run soft-targets again"
             )
-    size = Path(shard).stat().st_size
-    if size != entry.bytes:
-        raise UserError(
-            f"{shard}: {size} bytes, but {entry_path(shard).name} says {entry.bytes}; delete both "
-            "and run soft-targets again"
-        )
+    if problem := size_problem(shard, entry):
+        raise UserError(problem)
 
 
 def _rounded(number: float) -> float:

@@ -29,7 +29,7 @@ def whole_utterances(
     """
     remaining = iter(lengths.items())
     for prediction in predictions:
-        parts = (prediction,) if isinstance(prediction, Tensor) else prediction
+        parts = tensors_of(prediction)
         shapes = [list(part.shape) for part in parts]
         names, sizes = list[str](), list[int]()
         total = 0
@@ -60,42 +60,34 @@ def whole_utterances(
 
 def in_blocks(predictions: Iterable[Predictions]) -> Iterator[Predictions]:
     """The predictions of any numbers of frames in blocks of `BLOCK_FRAMES`."""
-    pending: list[Predictions] = []
-    held = 0
+    pending: list[tuple[Tensor, ...]] = []
+    room = BLOCK_FRAMES
     for prediction in predictions:
-        pending.append(prediction)
-        held += frames_in(prediction)
-        if held >= BLOCK_FRAMES:
-            joined, last = _join(pending), held % BLOCK_FRAMES
-            for first in range(0, held - last, BLOCK_FRAMES):
-                yield _rows(joined, first, first + BLOCK_FRAMES)
-            pending, held = [_join([_rows(joined, held - last, held)])], last
-            del joined  # may be large; what is pending is a copy
-    if held:
+        parts, first = tensors_of(prediction), 0
+        while first < len(parts[0]):
+            rows = tuple(part[first : first + room] for part in parts)
+            pending.append(rows)
+            first, room = first + len(rows[0]), room - len(rows[0])
+            if not room:
+                yield _join(pending)
+                pending, room = [], BLOCK_FRAMES
+    if pending:
         yield _join(pending)
 
 
-def frames_in(predictions: Predictions) -> int:
-    """The number of frames."""
-    return len(predictions if isinstance(predictions, Tensor) else predictions.classes)
+def tensors_of(predictions: Predictions) -> tuple[Tensor, ...]:
+    """Probabilities; of sparse predictions classes and probabilities."""
+    return (predictions,) if isinstance(predictions, Tensor) else predictions
 
 
-def _rows(predictions: Predictions, first: int, stop: int) -> Predictions:
-    if isinstance(predictions, Tensor):
-        return predictions[first:stop]
-    return SparseTargets(*(tensor[first:stop] for tensor in predictions))
-
-
-def _join(parts: list[Predictions]) -> Predictions:
+def _join(pending: list[tuple[Tensor, ...]]) -> Predictions:
     """One after the other; sparse ones are padded to one width."""
-    if isinstance(parts[0], Tensor):
-        return torch.cat(parts).detach()  # type: ignore[arg-type]
-    width = max(part[0].shape[-1] for part in parts)
-    classes, p = (
-        torch.cat([pad(tensor, (0, width - tensor.shape[-1])) for tensor in tensors])
-        for tensors in zip(*parts, strict=True)
+    width = max(rows[0].shape[-1] for rows in pending)
+    *classes, p = (
+        torch.cat([t if t.shape[-1] == width else pad(t, (0, width - t.shape[-1])) for t in parts])
+        for parts in zip(*pending, strict=True)
     )
-    return SparseTargets(classes.long(), p.detach())
+    return SparseTargets(classes[0].long(), p.detach()) if classes else p.detach()
 
 
 def problem_of(predictions: Predictions, count: int) -> tuple[int, str] | None:

@@ -1,8 +1,8 @@
 """Read soft targets from a store: looked up by utterance, every block checked."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +12,13 @@ from acoustic_kd.features.frames import Classes, Frames, Index, frame_index
 from acoustic_kd.soft_targets.encoding import ZERO_CODE, Encoding
 from acoustic_kd.soft_targets.header import Header
 from acoustic_kd.soft_targets.manifest import check_pair, read_entry
-from acoustic_kd.soft_targets.shard import Shard, open_soft_targets
+from acoustic_kd.soft_targets.shard import BY_FRAME, Shard, open_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets, as_signed_bits
 from acoustic_kd.system.errors import UserError
+
+# An open shard; the wanted frames in it, their numbers in all, and their utterances' (int64).
+Match = tuple[Shard, np.ndarray, np.ndarray, np.ndarray]
+ONLY_DENSE = "only a geometric mean or a single member, stored dense, can be tempered again"
 
 
 def read_soft_targets(
@@ -24,14 +28,13 @@ def read_soft_targets(
     encoding: Encoding | None = None,
     shards: Iterable[Path] | None = None,
 ) -> SoftTargets:
-    """Read the soft targets of `frames`, looked up by utterance; the order of the store is free.
-
-    Without `frames` they are those of the whole store, in its order.
+    """Read soft targets, looked up by utterance; the order of the store is free.
 
     Dense soft targets of a single member or of a geometric mean can be read at another temperature
     than they were stored at: they are tempered again.
 
     Args:
+        frames: whose soft targets; None: all of the store, in its order.
         temperature: of the loss; None: that of the store.
         encoding: required; None: any.
         shards: from `find_soft_targets`; None: search every shard.
@@ -45,17 +48,15 @@ def read_soft_targets(
         index, stored = _index(directory)
         frames = index if frames is None else frames
         temperature = stored if temperature is None else temperature
-    gathered = _Gathered(len(frames))
-    for shard, source, target, _ in _matching(directory, frames, temperature, encoding, shards):
-        header = shard.header
-        for blocks in block_ranges(source, header):  # no need to read the others
-            span = slice(header.span(blocks[0]).start, header.span(blocks[-1]).stop)
-            inside = (source >= span.start) & (source < span.stop)
-            every = int(inside.sum()) == span.stop - span.start
-            arrays = _read_blocks(shard, blocks)
-            gathered.add(arrays, header, source[inside] - span.start, target[inside], every)
-    targets = gathered.targets(header, temperature, frames)
-    _check_zeros(directory, targets)
+    pieces = _pieces(directory, frames, temperature, encoding, shards)
+    targets = _gather(pieces, frames, temperature)
+    zero = ZERO_CODE if targets.codes.dtype == torch.uint8 else 0
+    if targets.exponent < 1 and bool((targets.codes == zero).any()):
+        raise UserError(
+            f"{directory}: temperature is {targets.exponent * temperature:g}, but training needs "
+            f"{temperature:g}, at which probabilities that were too small to be stored would "
+            "matter; run soft-targets again"
+        )
     return targets
 
 
@@ -72,32 +73,18 @@ def _index(directory: Path) -> tuple[Frames, float]:
     return frame_index(lengths, Classes(header.num_classes, header.inventory)), header.temperature
 
 
-@dataclass(frozen=True)
-class ShardMatch:
-    """A shard of soft targets that has some of the wanted utterances.
-
-    Attributes:
-        path: of the shard.
-        utterances: int64, the numbers of the wanted utterances in it.
-        frame_bytes: bytes of a frame in memory.
-    """
-
-    path: Path
-    utterances: np.ndarray
-    frame_bytes: float
-
-
 def find_soft_targets(
     directory: Path, wanted: Index, temperature: float, encoding: Encoding | None = None
-) -> list[ShardMatch]:
+) -> Iterator[tuple[Path, np.ndarray, float]]:
     """Find the shards that have the soft targets of some utterances.
 
     It refuses what `read_soft_targets` refuses, except damaged blocks.
+
+    Yields:
+        A shard, the numbers of the wanted utterances in it, int64, and bytes of a frame in memory.
     """
-    return [
-        ShardMatch(shard.path, utterances, shard.bytes / max(1, shard.header.frames))
-        for shard, _, _, utterances in _matching(directory, wanted, temperature, encoding, None)
-    ]
+    for shard, _, _, utterances in _matching(directory, wanted, temperature, encoding, None):
+        yield shard.path, utterances, shard.bytes / max(1, shard.header.frames)
 
 
 def _matching(
@@ -106,29 +93,44 @@ def _matching(
     temperature: float,
     encoding: Encoding | None,
     shards: Iterable[Path] | None,
-) -> Iterator[tuple[Shard, np.ndarray, np.ndarray, np.ndarray]]:
-    """Open and check each shard, and yield it with the result of `_match_frames`.
+) -> Iterator[Match]:
+    """Open, check and match each shard.
 
     If an utterance is in no shard, the end of the iteration raises a UserError.
     """
     rows = {name: number for number, name in enumerate(frames.ids)}
     is_found = np.zeros(len(rows), bool)
-    first: tuple[Path, Header] | None = None
+    classes = frames.classes
+    first: tuple[Header, str] | None = None
     for path in shard_paths(directory) if shards is None else shards:
         with open_soft_targets(path) as shard:
             header = shard.header
-            _check(path, header, frames, temperature, encoding)
-            first = first or (path, header)
-            _check_same_store(path, header, *first)
+            values: dict[str, tuple[object, object]] = {
+                "number of classes": (header.num_classes, classes.count),
+                "class inventory": (header.inventory, classes.inventory),
+            }
+            if encoding is not None:
+                values["encoding"] = str(header.encoding), str(encoding.of(classes.count))
+            single = len(header.members) == 1 or header.mean == "geometric"
+            if not (single and header.encoding.name == "dense"):
+                values["temperature"] = header.temperature, float(temperature)
+            for name, (stored, needed) in values.items():
+                if stored != needed:
+                    hint = ONLY_DENSE if name == "temperature" else "run soft-targets again"
+                    raise UserError(
+                        f"{path}: {name} is {stored}, but training needs {needed}; {hint}"
+                    )
+            first = first or (header, path.name)
+            for difference in header.differences_from(*first):
+                raise UserError(f"{path}: {difference}; run soft-targets again")
             check_pair(path, header, read_entry(path))
-            source, target, utterances = _match_frames(shard, rows, frames)
-            yield shard, source, target, utterances
-        is_found[utterances] = True
-    missing = np.flatnonzero(~is_found)
-    if len(missing):
+            match = _match_frames(shard, rows, frames)
+            yield match
+        is_found[match[-1]] = True
+    for missing in np.flatnonzero(~is_found):
         raise UserError(
-            f"{directory}: no soft targets for {len(missing)} of {len(frames.ids)} utterances, "
-            f"such as '{frames.ids[missing[0]]}'; run soft-targets on this transfer set"
+            f"{directory}: no soft targets for {(~is_found).sum()} of {len(frames.ids)} "
+            f"utterances, such as '{frames.ids[missing]}'; run soft-targets on this transfer set"
         )
 
 
@@ -139,75 +141,54 @@ def block_ranges(frames: np.ndarray, header: Header) -> list[range]:
     return [range(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)]
 
 
-class _Gathered:
-    """Collects the wanted frames of shard after shard."""
+# Header and arrays of some blocks; the wanted frames in them, and their numbers in all (int64).
+Piece = tuple[Header, dict[str, np.ndarray], np.ndarray, np.ndarray]
 
-    def __init__(self, frames: int) -> None:
-        self.first = np.zeros(frames, np.int64)
-        self.by_frame: dict[str, np.ndarray] = {}
-        self.flat: dict[str, list[np.ndarray]] = {}
-        self.size = 0  # rows, or entries if frames differ in their number of entries
 
-    def add(
-        self,
-        arrays: dict[str, np.ndarray],
-        header: Header,
-        source: np.ndarray,
-        target: np.ndarray,
-        every: bool,
-    ) -> None:
-        """Add frames of a shard.
+def _pieces(*wanted: Any) -> Iterator[Piece]:
+    """What `_matching` finds, in pieces of neighbouring blocks; other blocks are not read."""
+    for shard, source, target, _ in _matching(*wanted):
+        for blocks in block_ranges(source, shard.header):
+            span = shard.header.span(blocks.start, blocks.stop)
+            inside = (source >= span.start) & (source < span.stop)
+            arrays = _read_blocks(shard, blocks)
+            yield shard.header, arrays, source[inside] - span.start, target[inside]
 
-        Args:
-            arrays: blocks of the shard.
-            source: int64 [n], the wanted frames in `arrays`.
-            target: int64 [n], their numbers in the result.
-            every: whether they are all frames of `arrays`; they are in the same order then.
-        """
-        for name in arrays.keys() & {"counts", "tails"}:
-            stored = arrays[name][source]
-            self.by_frame.setdefault(name, np.zeros(len(self.first), stored.dtype))[target] = stored
-        if header.encoding.varies:
+
+def _gather(pieces: Iterable[Piece], frames: Frames, temperature: float) -> SoftTargets:
+    """The soft targets of all frames from their pieces."""
+    first, size = np.zeros(len(frames), np.int64), 0  # rows, or entries if the encoding varies
+    by_frame: dict[str, np.ndarray] = {}
+    flat: dict[str, list[np.ndarray]] = {}
+    for header, arrays, source, target in pieces:
+        width, varies = header.encoding.kept_classes, header.encoding.varies
+        starts, chosen = np.arange(len(source)), source
+        if varies:
             counts = arrays["counts"].astype(np.int64)
             before, counts = (np.cumsum(counts) - counts)[source], counts[source]
-            starts = np.cumsum(counts) - counts
-            total = int(counts.sum())
-            chosen = np.repeat(before - starts, counts) + np.arange(total) if not every else None
-        else:
-            starts, total, chosen = np.arange(len(source)), len(source), source
-        for name in arrays.keys() & {"classes", "codes"}:
-            array = arrays[name]
-            if not every:  # a dense shard is large: avoid the copy
-                shape = (-1,) if header.encoding.varies else (-1, header.encoding.kept_classes)
-                array = array.reshape(shape)[chosen].reshape(-1)
-            self.flat.setdefault(name, []).append(array)
-        self.first[target] = self.size + starts
-        self.size += total
-
-    def targets(self, header: Header, temperature: float, frames: Frames) -> SoftTargets:
-        """The soft targets of all frames; call it once, after the last `add`."""
-        flat = {name: as_signed_bits(_join(self.flat.pop(name))) for name in list(self.flat)}
-        counts, tails = self.by_frame.get("counts"), self.by_frame.get("tails")
-        width = header.encoding.kept_classes
-        if counts is not None:
-            counts, width = counts.astype(np.int32), int(counts.max(initial=0))
-        return SoftTargets(
-            encoding=header.encoding,
-            temperature=temperature,
-            first=torch.from_numpy(self.first),
-            counts=None if counts is None else torch.from_numpy(counts),
-            classes=flat.get("classes"),
-            codes=flat["codes"],
-            tails=None if tails is None else torch.from_numpy(tails),
-            width=width,
-            exponent=header.temperature / temperature,
-            keys=frames.ids,
-            offsets=frames.offsets,
-        )
-
-
-def _join(arrays: list[np.ndarray]) -> np.ndarray:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+            starts, chosen = np.cumsum(counts) - counts, _ranges(before, counts)
+        for name, array in arrays.items():
+            if name in BY_FRAME:
+                kind = np.int32 if name == "counts" else array.dtype
+                by_frame.setdefault(name, np.zeros(len(first), kind))[target] = array[source]
+                continue
+            rows = array if varies else array.reshape(-1, width)
+            if len(chosen) < len(rows):  # a dense shard is large: avoid a copy of all
+                rows = rows[chosen]
+            flat.setdefault(name, []).append(rows.reshape(-1))
+        first[target] = size + starts
+        size += len(chosen)
+    joined = {}
+    for name in list(flat):  # large: one after the other
+        parts = flat.pop(name)
+        joined[name] = as_signed_bits(parts[0] if len(parts) == 1 else np.concatenate(parts))
+    joined |= {name: torch.from_numpy(values) for name, values in by_frame.items()}
+    stored: Any = {name: joined.get(name) for name in ("counts", "classes", "codes", "tails")}
+    return SoftTargets(
+        header.encoding, temperature, torch.from_numpy(first), **stored,
+        width=int(by_frame["counts"].max(initial=0)) if varies else width,
+        exponent=header.temperature / temperature, keys=frames.ids, offsets=frames.offsets,
+    )  # fmt: skip
 
 
 def _read_blocks(shard: Shard, blocks: range) -> dict[str, np.ndarray]:
@@ -220,15 +201,8 @@ def _read_blocks(shard: Shard, blocks: range) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _match_frames(
-    shard: Shard, rows: dict[str, int], frames: Frames | Index
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Match a shard with `frames` by utterance; the shard may have other utterances, too.
-
-    Returns:
-        int64, the numbers of the wanted frames in the shard, their numbers in `frames`, and the
-        numbers in `frames` of their utterances.
-    """
+def _match_frames(shard: Shard, rows: dict[str, int], frames: Frames | Index) -> Match:
+    """Match a shard with `frames` by utterance; the shard may have other utterances, too."""
     numbers = np.array([rows.get(name, -1) for name in shard.ids], np.int64)
     in_shard = np.flatnonzero(numbers >= 0)
     in_frames = numbers[in_shard]
@@ -238,54 +212,11 @@ def _match_frames(
             f"{shard.path}: utterance '{shard.ids[in_shard[number]]}' has {lengths[number]} frames "
             f"of soft targets but {expected[number]} of features; run soft-targets again"
         )
-    steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    source, target = (
-        np.repeat(starts, lengths) + steps
-        for starts in (shard.offsets[in_shard], frames.offsets[in_frames])
-    )
-    return source, target, in_frames
+    source = _ranges(shard.offsets[in_shard], lengths)
+    return shard, source, _ranges(frames.offsets[in_frames], lengths), in_frames
 
 
-def _check(
-    path: Path,
-    header: Header,
-    frames: Frames | Index,
-    temperature: float,
-    encoding: Encoding | None,
-) -> None:
-    classes = frames.classes
-    values = [
-        ("number of classes", header.num_classes, classes.count),
-        ("class inventory", header.inventory, classes.inventory),
-    ]
-    if encoding is not None:
-        values.append(("encoding", str(header.encoding), str(encoding.of(classes.count))))
-    single = len(header.members) == 1 or header.mean == "geometric"
-    if not (single and header.encoding.name == "dense"):
-        values.append(("temperature", header.temperature, float(temperature)))
-    for name, stored, required in values:
-        if stored != required:
-            hint = "; only a geometric mean or a single member, stored dense, can be tempered again"
-            hint = hint if name == "temperature" else "; run soft-targets again"
-            raise UserError(f"{path}: {name} is {stored}, but training needs {required}{hint}")
-
-
-def _check_same_store(path: Path, header: Header, first_path: Path, first: Header) -> None:
-    """Refuse a shard that cannot be of one store with the first one."""
-    for name, value, expected in header.differences_from(first):
-        raise UserError(
-            f"{path}: {name} is {value}, but in {first_path.name} it is {expected}; run "
-            "soft-targets again"
-        )
-
-
-def _check_zeros(directory: Path, targets: SoftTargets) -> None:
-    """Refuse a higher temperature where probabilities were too small to be stored."""
-    zero = ZERO_CODE if targets.codes.dtype == torch.uint8 else 0
-    if targets.exponent < 1 and bool((targets.codes == zero).any()):
-        stored = targets.exponent * targets.temperature
-        raise UserError(
-            f"{directory}: temperature is {stored:g}, but training needs {targets.temperature:g}, "
-            "at which probabilities that were too small to be stored would matter; run "
-            "soft-targets again"
-        )
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The numbers from starts[n] to starts[n] + lengths[n] - 1, for n after n."""
+    steps: np.ndarray = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+    return steps + np.arange(lengths.sum())

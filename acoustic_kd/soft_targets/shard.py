@@ -56,12 +56,13 @@ def write_shard_file(
     kinds = header.encoding.arrays(header.num_classes)
     starts, checks = [0], list[int]()
 
-    def append(block: dict[str, np.ndarray], file: h5py.File) -> None:
+    def append(encoded: Encoded, file: h5py.File) -> None:
+        arrays = {name: getattr(encoded, name).cpu().numpy() for name in kinds}
+        block = {name: array.astype(kinds[name], copy=False) for name, array in arrays.items()}
         for name, values in block.items():
             if name not in file:
-                size = max(1, len(header.blocks)) * len(values)
-                chunks = (min(HDF5_CHUNK, max(1, size)),)
-                file.create_dataset(name, (0,), kinds[name], maxshape=(None,), chunks=chunks)
+                chunk = min(HDF5_CHUNK, max(1, max(1, len(header.blocks)) * len(values)))
+                file.create_dataset(name, (0,), kinds[name], maxshape=(None,), chunks=(chunk,))
             data = file[name]
             place = len(data)
             data.resize((place + len(values),))
@@ -81,17 +82,8 @@ def write_shard_file(
     def whole() -> Header:
         return replace(header, frames=int(offsets[-1]), utterances=len(ids))
 
-    appends = (partial(append, _arrays(encoded, kinds)) for encoded in blocks)
-    write_hdf5(path, FORMAT, chain(appends, [end]))
+    write_hdf5(path, FORMAT, chain((partial(append, encoded) for encoded in blocks), [end]))
     return whole()
-
-
-def _arrays(encoded: Encoded, kinds: dict[str, np.dtype]) -> dict[str, np.ndarray]:
-    """The stored arrays of a block."""
-    return {
-        name: getattr(encoded, name).cpu().numpy().astype(kind, copy=False)
-        for name, kind in kinds.items()
-    }
 
 
 def _check(arrays: Iterable[np.ndarray]) -> int:
@@ -121,7 +113,12 @@ class Shard:
     def __init__(self, file: Reader) -> None:
         self.path = file.path
         text = bytes(file.dataset("header", "S", 0)[()]).decode()
-        self.header = header = _parse(file, text)
+        try:
+            self.header = header = Header.from_json(json.loads(text))
+        except KeyError as error:
+            raise file.refuse(f"its header lacks {error}") from None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise file.refuse(f"its header is not valid ({error})") from None
         self.ids = file.texts("ids")
         self.offsets, self.starts, self._checks = (
             file.dataset(name, "iu")[:] for name in ("offsets", "starts", "checks")
@@ -154,11 +151,6 @@ class Shard:
         """Memory that the arrays of all blocks take."""
         return sum(data.nbytes for data in self._data.values())
 
-    def block(self, number: int) -> dict[str, np.ndarray] | None:
-        """Read the arrays of a block by name; None if it is damaged."""
-        arrays, damaged = self.read(range(number, number + 1))
-        return arrays if damaged is None else None
-
     def read(self, blocks: range | None = None) -> tuple[dict[str, np.ndarray], int | None]:
         """Read neighbouring blocks (None: all); the arrays by name, and the first damaged block."""
         blocks = self.header.blocks if blocks is None else blocks
@@ -171,31 +163,27 @@ class Shard:
                 if len(arrays[name]):
                     data.read_direct(arrays[name], span)
         for number in blocks:
-            block = {}
+            block, here = {}, range(number, number + 1)
             for name, array in arrays.items():
-                place, first = self._place(name, range(number, number + 1)), spans[name].start
+                place, first = self._place(name, here), spans[name].start
                 block[name] = array[place.start - first : place.stop - first]
             if _check(block.values()) != self._checks[1 + number]:
                 return arrays, number
-            self._check_values(number, block)
+            span = self.header.span(number)
+            if wrong := value_problem(self.header, block, span.stop - span.start):
+                frame = span.start + wrong[0]
+                u = int(np.searchsorted(self.offsets, frame, "right")) - 1
+                where = f"frame {frame - self.offsets[u]} of utterance '{self.ids[u]}'"
+                raise UserError(
+                    f"{self.path}: {where}: {wrong[1]}; delete the shard and run soft-targets again"
+                )
         return arrays, None
 
     def _place(self, name: str, blocks: range) -> slice:
         """The place of neighbouring blocks in an array."""
-        if name not in BY_FRAME:
-            return slice(self.starts[blocks.start], self.starts[blocks.stop])
-        size = self.header.block_frames
-        return slice(blocks.start * size, min(blocks.stop * size, self.header.frames))
-
-    def _check_values(self, number: int, block: dict[str, np.ndarray]) -> None:
-        span = self.header.span(number)
-        if wrong := value_problem(self.header, block, span.stop - span.start):
-            frame, text = wrong
-            u = int(np.searchsorted(self.offsets, span.start + frame, "right")) - 1
-            where = f"frame {span.start + frame - self.offsets[u]} of utterance '{self.ids[u]}'"
-            raise UserError(
-                f"{self.path}: {where}: {text}; delete the shard and run soft-targets again"
-            )
+        if name in BY_FRAME:
+            return self.header.span(blocks.start, blocks.stop)
+        return slice(self.starts[blocks.start], self.starts[blocks.stop])
 
     def describe_damage(self, number: int) -> str:
         """A message about a damaged block: its place, and its utterances."""
@@ -208,15 +196,6 @@ class Shard:
             f"{self.path}: block {number} (frames {span.start} to {span.stop - 1}) is damaged; it "
             f"holds utterances {names}{more}"
         )
-
-
-def _parse(file: Reader, text: str) -> Header:
-    try:
-        return Header.from_json(json.loads(text))
-    except KeyError as error:
-        raise file.refuse(f"its header lacks {error}") from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise file.refuse(f"its header is not valid ({error})") from None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from acoustic_kd.soft_targets.encoding import Encoded, Encoding, SparseTargets, encode, from_codes
+from acoustic_kd.soft_targets.encoding import Encoded, Encoding, SparseTargets, from_codes
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,8 @@ class SoftTargets(Dataset[Tensor | SparseTargets]):
 
     def to(self, device: torch.device) -> "SoftTargets":
         """Copy the tensors to a device."""
-        moved: dict[str, Any] = {
-            name: value.to(device)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
-        }
-        return replace(self, **moved)
+        tensors: Any = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
 
     def batch(self, frames: Tensor) -> tuple[Tensor | None, Tensor]:
         """The soft targets of some frames, for `distillation_loss`.
@@ -98,7 +94,10 @@ class SoftTargets(Dataset[Tensor | SparseTargets]):
         """
         rows, kept = self.first[frames], None
         if self.classes is None:
-            return None, self._dense(from_codes(self.codes.view(-1, self.width)[rows]))
+            p = from_codes(self.codes.view(-1, self.width)[rows])
+            if self.exponent == 1:
+                return None, p / p.sum(-1, keepdim=True)
+            return None, (self.exponent * p.log()).softmax(-1)
         if self.counts is None:
             codes = self.codes.view(-1, self.width)[rows]
             classes = _unsigned(self.classes.view(-1, self.width)[rows])
@@ -108,49 +107,24 @@ class SoftTargets(Dataset[Tensor | SparseTargets]):
             entries = rows[:, None] + steps * kept
             codes, classes = self.codes[entries], _unsigned(self.classes[entries])
         sampled = self.encoding.name == "sampled"
+        p = _unsigned(codes).float() / self.encoding.kept_classes if sampled else from_codes(codes)
+        p = p if kept is None else p * kept
         if sampled:
-            probabilities = _unsigned(codes).float() / self.encoding.kept_classes
-        else:
-            probabilities = from_codes(codes)
-        if kept is not None:
-            probabilities *= kept
-        if sampled:
-            return classes, probabilities
-        whole = probabilities.sum(-1, keepdim=True)
-        if self.tails is None:
-            # Rounding may give a sum above 1; the tail must not be negative.
-            return classes, probabilities / whole.clamp(min=1)
-        return classes, probabilities / (whole + from_codes(self.tails[frames, None]))
-
-    def _dense(self, probabilities: Tensor) -> Tensor:
-        if self.exponent == 1:
-            return probabilities / probabilities.sum(-1, keepdim=True)
-        return (self.exponent * probabilities.log()).softmax(-1)
-
-
-def encode_in_memory(
-    probabilities: Tensor, encoding: Encoding, temperature: float, *key: int | str
-) -> SoftTargets:
-    """Encode predictions [T, K] without storing them; `key` is that of `encode`."""
-    encoding = encoding.of(probabilities.shape[-1])
-    return as_soft_targets(
-        encode(probabilities, encoding, *key), encoding, temperature, len(probabilities)
-    )
+            return classes, p
+        whole = p.sum(-1, keepdim=True)
+        if self.tails is None:  # rounding may give a sum above 1; the tail must not be negative
+            return classes, p / whole.clamp(min=1)
+        return classes, p / (whole + from_codes(self.tails[frames, None]))
 
 
 def as_soft_targets(
     encoded: Encoded, encoding: Encoding, temperature: float, total: int
 ) -> SoftTargets:
     """The soft targets of `total` frames from their encoded predictions."""
-    counts = encoded.counts
-    if counts is None:
-        first = torch.arange(total, device=encoded.codes.device)
-        width = encoding.kept_classes
-    else:
+    first, width = torch.arange(total, device=encoded.codes.device), encoding.kept_classes
+    if (counts := encoded.counts) is not None:
         first, width = counts.cumsum(0) - counts, int(counts.max()) if total else 0
-    return SoftTargets(
-        encoding, temperature, first, counts, encoded.classes, encoded.codes, encoded.tails, width
-    )
+    return SoftTargets(encoding, temperature, first, width=width, **vars(encoded))
 
 
 def as_signed_bits(stored: np.ndarray) -> Tensor:
@@ -161,6 +135,4 @@ def as_signed_bits(stored: np.ndarray) -> Tensor:
 
 def _unsigned(numbers: Tensor) -> Tensor:
     """The numbers of `as_signed_bits`, as int64."""
-    if numbers.dtype == torch.int16:
-        return numbers.long() & 0xFFFF
-    return numbers.long()
+    return numbers.long() & 0xFFFF if numbers.dtype == torch.int16 else numbers.long()

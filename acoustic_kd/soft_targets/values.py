@@ -12,8 +12,8 @@ HALF_ONE = 0x3C00  # the bits of 1 in float16; of numbers below 0, of NaN they a
 
 def start_problems(header: Header, starts: np.ndarray) -> Iterator[str]:
     """Contradictions between the first entries of the blocks [blocks + 1] and their frames."""
-    frames = np.array([header.span(b).stop - header.span(b).start for b in header.blocks], np.int64)
-    kept = header.encoding.kept_classes
+    kept, edges = header.encoding.kept_classes, np.arange(len(starts)) * header.block_frames
+    frames = np.diff(np.minimum(edges, header.frames))
     entries = np.diff(starts.astype(np.int64))
     least = 1 if header.encoding.varies else kept
     wrong = np.flatnonzero((entries < least * frames) | (entries > kept * frames))
@@ -60,11 +60,10 @@ def value_problem(
         if bits.max(initial=0) > HALF_ONE:
             entry = int(np.flatnonzero(bits > HALF_ONE)[0])
             return frame_of(entry), f"the probability is {codes[entry]}"
-    sums = _sums(header, block, first)
-    for frame in np.flatnonzero(sums != kept if header.encoding.name == "sampled" else sums == 0):
-        if header.encoding.name == "sampled":
-            return int(frame), f"it has {sums[frame]} draws, not {kept}"
-        return int(frame), "all probabilities are 0"
+    sums, sampled = _sums(header, block, first), header.encoding.name == "sampled"
+    for frame in np.flatnonzero(sums != kept if sampled else sums == 0):
+        text = f"it has {sums[frame]} draws, not {kept}" if sampled else "all probabilities are 0"
+        return int(frame), text
     return None
 
 
@@ -90,10 +89,5 @@ def _sums(header: Header, block: dict[str, np.ndarray], first: np.ndarray) -> np
     if header.encoding.name == "sampled":
         return np.add.reduceat(codes, first, dtype=np.int64)
     largest = codes.view(np.uint16) if codes.dtype == np.float16 else ZERO_CODE - codes
-    if header.encoding.varies:
-        sums = np.maximum.reduceat(largest, first)
-    else:
-        sums = largest.reshape(len(first), -1).max(1)
-    if "tails" in block:
-        sums = np.maximum(sums, ZERO_CODE - block["tails"])
-    return sums
+    sums = np.maximum.reduceat(largest, first)
+    return np.maximum(sums, ZERO_CODE - block["tails"]) if "tails" in block else sums

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acoustic_kd.features.frame_shard import shown_inventory
-from acoustic_kd.soft_targets.manifest import Entry, check_pair, entry_path, read_entry
+from acoustic_kd.soft_targets.manifest import (
+    Entry,
+    check_pair,
+    entry_path,
+    read_entry,
+    size_problem,
+)
 from acoustic_kd.soft_targets.shard import open_soft_targets
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import sha256
@@ -31,8 +37,7 @@ class StoreReport:
         first, frames = headers[0], sum(header.frames for header in headers)
         size = sum(entry.bytes for entry in self.entries.values())
         weights = first.weights and ", ".join(f"{weight:.3g}" for weight in first.weights)
-        divergence = self._mean("divergence", "divergence_frames")
-        kept, entropy = self._mean("kept_mass"), self._mean("entropy")
+        divergence, entropy = self._mean("divergence", "divergence_frames"), self._mean("entropy")
         return [
             ("shards", f"{len(self.entries)}"),
             ("utterances", f"{sum(header.utterances for header in headers):,}"),
@@ -43,7 +48,7 @@ class StoreReport:
             ("temperature", f"{first.temperature:g}"),
             ("encoding", str(first.encoding)),
             ("bytes a frame", f"{size / max(frames, 1):.1f} ({size:,} bytes in all)"),
-            ("kept mass", f"{100 * (kept or 0):.2f} %"),
+            ("kept mass", f"{100 * (self._mean('kept_mass') or 0):.2f} %"),
             ("entropy", f"{entropy:.4g} nats a frame" if entropy is not None else "-"),
             ("KL to dense", f"{divergence:.3g} nats a frame" if divergence is not None else "-"),
         ]
@@ -62,51 +67,35 @@ def examine(directory: Path, verify: bool = False) -> StoreReport:
     """Check the manifest of a store, the sizes of its shards, and that they are of one store.
 
     Args:
-        verify: read the shards too, and compare every check sum.
+        verify: read the shards too, and compare every check sum; damaged blocks are named.
     """
     report = StoreReport({}, [])
     for path in all_shards(directory):
         try:
             report.entries[path] = entry = read_entry(path)
-            report.problems += check_whole(path, entry) if verify else check_size(path, entry)
+            if problem := size_problem(path, entry):
+                report.problems.append(problem)
+            elif verify:
+                report.problems += _damage(path, entry)
         except UserError as error:
             report.problems.append(str(error))
     for path, entry in report.entries.items():
         first_path, first = next(iter(report.entries.items()))
-        report.problems += [
-            f"{path}: {name} is {value}, but in {first_path.name} it is {expected}"
-            for name, value, expected in entry.header.differences_from(first.header)
-        ]
+        differences = entry.header.differences_from(first.header, first_path.name)
+        report.problems += [f"{path}: {difference}" for difference in differences]
     return report
 
 
-def check_size(path: Path, entry: Entry) -> list[str]:
-    """Problems with a shard's size."""
-    if not path.exists():
-        return [f"{path}: is missing, but {entry_path(path).name} exists"]
-    size = path.stat().st_size
-    if size != entry.bytes:
-        return [f"{path}: {size} bytes, but {entry_path(path).name} says {entry.bytes}"]
-    return []
-
-
-def check_whole(path: Path, entry: Entry) -> list[str]:
-    """Problems with a shard by all its check sums; damaged blocks are named."""
-    problems = check_size(path, entry)
-    if not path.exists():
-        return problems
-    digest = sha256(path)
-    try:
-        with open_soft_targets(path) as shard:
-            blocks = [n for n in shard.header.blocks if shard.block(n) is None]
-            problems += [shard.describe_damage(number) for number in blocks]
-            if not problems:
-                check_pair(path, shard.header, entry)
-    except UserError as error:
-        problems.append(str(error))
-    if digest != entry.sha256 and not problems:
-        problems.append(
-            f"{path}: SHA-256 is {digest[:12]}…, but {entry_path(path).name} says "
-            f"{entry.sha256[:12]}…; its blocks are undamaged, but other parts are not"
-        )
-    return problems
+def _damage(path: Path, entry: Entry) -> list[str]:
+    """Problems with a shard by all its check sums."""
+    with open_soft_targets(path) as shard:
+        blocks = shard.header.blocks
+        if damaged := [n for n in blocks if shard.read(range(n, n + 1))[1] is not None]:
+            return [shard.describe_damage(number) for number in damaged]
+        check_pair(path, shard.header, entry)
+    if (digest := sha256(path)) == entry.sha256:
+        return []
+    return [
+        f"{path}: SHA-256 is {digest[:12]}…, but {entry_path(path).name} says "
+        f"{entry.sha256[:12]}…; its blocks are undamaged, but other parts are not"
+    ]

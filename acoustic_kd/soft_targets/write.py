@@ -22,9 +22,9 @@ from acoustic_kd.soft_targets.predictions import (
     BLOCK_FRAMES,
     Batch,
     Predictions,
-    frames_in,
     in_blocks,
     problem_of,
+    tensors_of,
     whole_utterances,
 )
 from acoustic_kd.soft_targets.shard import write_shard_file
@@ -95,7 +95,7 @@ def _write_data(
     def encoded() -> Iterator[Encoded]:
         number = done = 0
         for probabilities in predictions:  # large: no other reference may keep them
-            count = frames_in(probabilities)
+            count = len(tensors_of(probabilities)[0])
             if done != number * block or not 0 < count <= block or done + count > offsets[-1]:
                 raise ValueError(f"block {number} has {count} frames after {done}")
             if problem := problem_of(probabilities, classes.count):
@@ -113,17 +113,11 @@ def _write_data(
             raise ValueError(f"there are predictions for {done} of {offsets[-1]} frames")
 
     header = Header(
-        num_classes=classes.count,
-        inventory=classes.inventory,
-        temperature=float(provenance.temperature),
-        mean=provenance.mean,
+        classes.count, classes.inventory, float(provenance.temperature), provenance.mean,
         weights=None if weights is None else tuple(w / sum(weights) for w in weights),
-        members=provenance.members,
-        encoding=encoding,
-        frames=int(offsets[-1]),
-        utterances=len(ids),
-        block_frames=block,
-    )
+        members=provenance.members, encoding=encoding,
+        frames=int(offsets[-1]), utterances=len(ids), block_frames=block,
+    )  # fmt: skip
     entry_path(path).unlink(missing_ok=True)  # it describes an older shard
     return path, write_shard_file(path, header, ids, offsets, encoded()), measured
 

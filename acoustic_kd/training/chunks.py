@@ -153,10 +153,11 @@ class ShardedData:
         self._soft_shards: list[list[Path]] = [[] for _ in self.sizes]
         self._soft_bytes = 0.0
         if soft is not None:
-            for match in find_soft_targets(soft.directory, index, soft.temperature, soft.encoding):
-                for number in np.unique(block[match.utterances]):
-                    self._soft_shards[number].append(match.path)
-                self._soft_bytes = max(self._soft_bytes, match.frame_bytes + SOFT_OVERHEAD_BYTES)
+            found = find_soft_targets(soft.directory, index, soft.temperature, soft.encoding)
+            for path, utterances, frame_bytes in found:
+                for number in np.unique(block[utterances]):
+                    self._soft_shards[number].append(path)
+                self._soft_bytes = max(self._soft_bytes, frame_bytes + SOFT_OVERHEAD_BYTES)
 
     def num_chunks(
         self, memory: int | None, number_bytes: int, share: ProcessShare = WHOLE_SHARE

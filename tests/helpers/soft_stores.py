@@ -7,9 +7,9 @@ import torch
 
 from acoustic_kd.features.frames import Classes, Frames
 from acoustic_kd.settings import choices
-from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.encoding import Encoding, encode
 from acoustic_kd.soft_targets.manifest import is_finished
-from acoustic_kd.soft_targets.targets import encode_in_memory
+from acoustic_kd.soft_targets.targets import as_soft_targets
 from acoustic_kd.soft_targets.write import Provenance, write_shard
 
 CLASSES = Classes(9, "inventory-a")
@@ -30,6 +30,12 @@ def make_frames(lengths=(4, 7, 1), classes=CLASSES, names=("a", "b", "c")):
 def distributions(total, count=9, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.softmax(3 * torch.randn(total, count, generator=generator), -1)
+
+
+def encode_in_memory(table, encoding, temperature):
+    """The soft targets of predictions [T, K] that are not stored."""
+    encoding = encoding.of(table.shape[-1])
+    return as_soft_targets(encode(table, encoding), encoding, temperature, len(table))
 
 
 def decoded(table, encoding):

@@ -11,7 +11,6 @@ from acoustic_kd.features.frame_shard import shard_paths
 from acoustic_kd.features.frames import Classes, Frames, FrameSequence, write_store
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.encoding import Encoding
-from acoustic_kd.soft_targets.targets import encode_in_memory
 from acoustic_kd.soft_targets.write import Provenance, write_shard
 from acoustic_kd.system.memory import GIGABYTE
 from acoustic_kd.training.chunks import ShardedData, SoftTargetSource
@@ -46,7 +45,7 @@ def make_frames(count=601, classes=5, seed=0):  # the last batch of 50 holds one
 def soft_targets(frames, kept=3, temperature=2.0, encoding=None):
     truth = torch.nn.functional.one_hot(frames.targets, frames.classes.count)
     p = torch.softmax(4 * truth.float() / temperature, -1)
-    return encode_in_memory(p, encoding or Encoding("top-k", kept), temperature)
+    return soft_stores.encode_in_memory(p, encoding or Encoding("top-k", kept), temperature)
 
 
 def trainer(

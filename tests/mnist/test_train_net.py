@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from digits import make_digits
+from soft_stores import encode_in_memory
 
 from acoustic_kd.mnist import train_net
 from acoustic_kd.mnist.bias_correction import shifted
@@ -16,7 +17,6 @@ from acoustic_kd.mnist.variants import Teacher, Variant, VariantRun
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
-from acoustic_kd.soft_targets.targets import encode_in_memory
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.steps import Step
 from acoustic_kd.training.model import load_model

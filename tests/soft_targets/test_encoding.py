@@ -7,11 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from soft_stores import ALL, decoded, dense, distributions
+from soft_stores import ALL, decoded, dense, distributions, encode_in_memory
 
 from acoustic_kd.soft_targets.encoding import Encoding, encode, from_codes, to_codes
 from acoustic_kd.soft_targets.manifest import divergence
-from acoustic_kd.soft_targets.targets import encode_in_memory
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.losses import soft_cross_entropy, sparse_soft_cross_entropy
 
