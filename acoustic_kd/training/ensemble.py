@@ -75,6 +75,7 @@ class Mean:
         return total if self.kind == "arithmetic" else total.softmax(-1)
 
 
+@torch.no_grad()
 def mean_of(
     logits: Iterable[Tensor],
     temperature: float,
@@ -88,7 +89,7 @@ def mean_of(
         mean, weights: `kind` and `weights` of `Mean`.
 
     Returns:
-        [B, K] in the precision of the logits; rows sum to 1.
+        [B, K] in the precision of the logits, without a gradient; rows sum to 1.
     """
     averaging = Mean(temperature, mean, weights)
     total, members = None, 0

@@ -61,6 +61,13 @@ def test_arithmetic_and_geometric_means(temperature, weights):
     assert torch.equal(torch.stack(LOGITS), before)
 
 
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_logits_that_require_a_gradient_have_the_same_mean_without_one(mean):
+    actual = mean_of((z.clone().requires_grad_() for z in LOGITS), 2.0, mean, (1, 2, 3))
+    assert torch.equal(actual, mean_of(LOGITS, 2.0, mean, (1, 2, 3)))
+    assert not actual.requires_grad
+
+
 # --- members on the device, in host memory, in their files --------------------------------------
 
 
