@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +58,17 @@ def capture(
     Mean(temperature, mean, weights).check(len(members))
     shares = None if weights is None else tuple(map(float, weights))
     origin = Provenance(temperature, tuple(map(_digest, members)), mean, shares)
-    averaged = partial(mean_of, temperature=temperature, mean=mean, weights=weights)
     with _evaluating(members):
-        batches = _predictions(members, loader, averaged, classes)
+        batches = _predictions(members, loader, origin, classes.count if classes else None)
         return write_batches(directory, batches, classes, origin, encoding)
 
 
 def _predictions(
-    members: list[Any], loader: Any, averaged: Callable[..., Tensor], classes: Classes | None
+    members: list[Any], loader: Any, origin: Provenance, count: int | None
 ) -> Iterator[Batch]:
     """The keys of batch after batch, and the predictions for them."""
     numbered: list[str] | None = None
-    place, count = 0, None if classes is None else classes.count
+    place = 0
     for batch in progress(loader, "capture"):
         keys, inputs = _split(batch)
         if keys is None:
@@ -80,7 +78,8 @@ def _predictions(
         if not keys:
             continue
         with torch.inference_mode():
-            predictions = averaged(_logits(members, inputs, len(keys), count))
+            logits = _logits(members, inputs, len(keys), count)
+            predictions = mean_of(logits, origin.temperature, origin.mean, origin.weights)
         count = predictions.shape[-1]
         yield keys, [1] * len(keys), predictions
     if numbered is not None and place != len(numbered):
@@ -117,8 +116,8 @@ def _logits(members: list[Any], inputs: Any, frames: int, count: int | None) -> 
     home = None
     for number, model in enumerate(members, 1):
         weight: Any = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-        stays = weight is None or not hasattr(inputs, "to")
-        logits = model(inputs if stays else inputs.to(weight.device))
+        moves = weight is not None and hasattr(inputs, "to")
+        logits = model(inputs.to(weight.device) if moves else inputs)
         is_tensor = isinstance(logits, Tensor)
         count = logits.shape[-1] if is_tensor and count is None and logits.ndim else count
         if not is_tensor or logits.shape != (frames, count):

@@ -2,23 +2,19 @@
 
 A network with logits z gives class i the probability q_i = exp(z_i / T) / Σ_j exp(z_j / T) at the
 temperature T (paper equation 1). The distilled model learns two things at once: the soft targets
-p, which are an ensemble's probabilities at a temperature, at that same temperature; and the hard
-targets, at temperature 1:
+p, an ensemble's probabilities, at their temperature; and the hard targets, at temperature 1:
 
     L = T² · CE(p, q(T)) + α · CE(hard, q(1))
 
-Per frame, the gradient of the soft term by z_i is T · (q_i - p_i): T² makes up for the 1/T² by
-which tempering on both sides shrinks it (paper equation 2 and the remark after it), so α need not
-change with the temperature. At high temperature, zero-mean logits v and z on either side make
-T² · 1/T · (q_i - p_i) tend to (z_i - v_i) / K (equation 4): the distilled model matches logits.
-
-A frame without a transcript has no hard target: its loss is the soft term only.
+T² makes up for the 1/T² by which tempering on both sides shrinks the gradient (equation 2 and the
+remark after it), so α need not change with the temperature. At high temperature and with zero-mean
+logits v and z, T · (q_i - p_i) tends to (z_i - v_i) / K (equation 4): the model matches logits.
 
 `soft_cross_entropy` and `distillation_loss` follow the equations. `fused_loss` computes the same
 sum with its gradient in one pass: autograd would keep several K-wide copies of the logits in
 float32, where here one buffer, in the logits' own precision, becomes the gradient. Everything else
 is computed on a few rows at a time, in float32 (float64 for float64 logits), in the CPU's cache.
-Per frame, with q the prediction:
+Per frame:
 
     T² · CE(p, q(T))    gradient T · (q_i - p_i)    for a kept class i
                                  T · q_i · (1 - tail / Σ q of the others)    for the others
@@ -41,16 +37,7 @@ from acoustic_kd.system.memory import rows_per_block
 
 
 def soft_cross_entropy(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
-    """T² · CE(p, q(T)) of each frame, from dense soft targets.
-
-    Args:
-        logits: [B, K].
-        probabilities: [B, K], soft targets at this temperature; rows sum to 1.
-        temperature: T > 0.
-
-    Returns:
-        [B], natural-log units.
-    """
+    """T² · CE(p, q(T)) of each frame [B] in natural-log units, from dense soft targets [B, K]."""
     log_q = F.log_softmax(logits / temperature, dim=-1)
     return -(temperature**2) * (probabilities * log_q).sum(-1)
 
@@ -65,13 +52,8 @@ def sparse_soft_cross_entropy(
     on how the prediction divides the bucket's mass. With k = K this is the dense loss.
 
     Args:
-        logits: [B, K].
         classes: int64 [B, k], kept classes; a repetition of a class must have probability 0.
-        probabilities: [B, k], their soft targets at this temperature; the sum is at most 1.
-        temperature: T > 0.
-
-    Returns:
-        [B], natural-log units.
+        probabilities: [B, k], their soft targets; the sum is at most 1.
     """
     scaled = logits / temperature
     normaliser = scaled.logsumexp(-1)
@@ -131,11 +113,8 @@ def fused_loss(
     """`distillation_loss` summed over frames; without soft targets, α times the hard term.
 
     It can be differentiated once. Dense soft targets sum to 1. Of the kept classes of a frame only
-    the first may be repeated, with probability 0. Logits have any floating type, soft targets
-    float32 (float64).
-
-    Returns:
-        A scalar in float32 (float64), natural-log units.
+    the first may be repeated, with probability 0. Logits have any floating type; soft targets and
+    the loss are float32 (float64).
     """
     loss: Tensor = _Fused.apply(logits, hard, hard_weight, soft, temperature, classes)
     return loss
@@ -260,8 +239,7 @@ def _sparse(z: Tensor, classes: Tensor, p: Tensor, temperature: float) -> tuple[
     padding[:, 0] = False
     # Separate sums of the kept and the other classes: neither is lost in the other's rounding.
     scaled.scatter_(-1, classes, -torch.inf)
-    # Finite even where all classes are kept.
-    top = scaled.amax(-1, keepdim=True).clamp_(min=torch.finfo(z.dtype).min)
+    top = scaled.amax(-1, keepdim=True).clamp_(min=torch.finfo(z.dtype).min)  # finite
     others = scaled.sub_(top).exp_()
     mass = others.sum(-1, keepdim=True)
     log_others = top + mass.log()
