@@ -84,10 +84,7 @@ class Encoding:
     seed: int = 0
 
     def of(self, count: int, sparse: bool = False) -> "Encoding":
-        """This encoding for K = `count` classes; values that have no effect get fixed values.
-
-        Sparse predictions always have other classes.
-        """
+        """This encoding for K = `count` classes; values that have no effect get fixed values."""
         name, kept = self.name, self.kept_classes
         if sparse and (name != "top-k" or count == 1):
             raise UserError(
@@ -149,27 +146,18 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Encoded frames; None where the encoding has no such array.
+    """Encoded frames; None where the encoding has no such array."""
 
-    Attributes:
-        counts: int64 [B], number of entries of each frame.
-        classes: int64 [N].
-        codes: [N], float16, uint8, or int64 numbers of draws.
-        tails: uint8 [B], codes of the mass of the classes that were not kept.
-    """
-
-    counts: Tensor | None
-    classes: Tensor | None
-    codes: Tensor
-    tails: Tensor | None
+    counts: Tensor | None  # int64 [B], number of entries of each frame
+    classes: Tensor | None  # integers [N]
+    codes: Tensor  # [N], float16, uint8, or int64 numbers of draws
+    tails: Tensor | None  # uint8 [B], codes of the mass of the classes that were not kept
 
 
 def encode(probabilities: Tensor | SparseTargets, encoding: Encoding, *key: int | str) -> Encoded:
-    """Encode predictions [B, K], on their device.
+    """Encode predictions [B, K], on their device, by an encoding for K classes (`Encoding.of`).
 
-    Args:
-        encoding: for K classes (`Encoding.of`).
-        key: the same key and seed give the same draws.
+    The same key and seed give the same draws.
     """
     if isinstance(probabilities, SparseTargets):
         classes, values = probabilities.top(encoding.kept_classes)

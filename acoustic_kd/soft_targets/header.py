@@ -78,11 +78,7 @@ class Header:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Header":
-        """The header of the values of `as_json`; other values may be among them.
-
-        Raises:
-            KeyError, TypeError, ValueError: the values are not a header.
-        """
+        """The header of values by `as_json`; KeyError, TypeError or ValueError if there is none."""
         _check(values)
         kept = {key: values[key] for key in Encoding.__dataclass_fields__ if key != "name"}
         plain = {key: values[key] for key in cls.__dataclass_fields__}

@@ -73,13 +73,10 @@ class Measured:
 
 
 def divergence(probabilities: Tensor, decoded: SoftTargets, frames: Tensor) -> Tensor:
-    """KL(p ‖ decoded) of each frame, float64 [B], nats.
+    """KL(p ‖ decoded), float64 [B], nats, of some frames with the predictions p [B, K].
 
     The missing mass is spread evenly over the classes that were not kept. Sampled soft targets
     have infinite divergence, because most of their classes have probability 0.
-
-    Args:
-        probabilities: [B, K], the predictions p for `frames`.
     """
     p = probabilities.double()
     classes, values = decoded.batch(frames)

@@ -21,11 +21,9 @@ Batch = tuple[Sequence[str], Sequence[int], Predictions]  # utterances, their fr
 def whole_utterances(
     lengths: Mapping[str, int], predictions: Iterable[Predictions], count: int, directory: Path
 ) -> Iterator[Batch]:
-    """Match predictions, each of one or several utterances, with `lengths`, in its order.
+    """Match predictions with `lengths`, in its order; each is of one or several whole utterances.
 
-    Args:
-        count: K.
-        directory: of the store, for messages.
+    `count` is K; messages name the directory of the store.
     """
     remaining = iter(lengths.items())
     for prediction in predictions:

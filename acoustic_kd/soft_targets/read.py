@@ -76,12 +76,9 @@ def _index(directory: Path) -> tuple[Frames, float]:
 def find_soft_targets(
     directory: Path, wanted: Index, temperature: float, encoding: Encoding | None = None
 ) -> Iterator[tuple[Path, np.ndarray, float]]:
-    """Find the shards that have the soft targets of some utterances.
+    """Shards with the numbers (int64) of the wanted utterances in them, and bytes of a frame.
 
     It refuses what `read_soft_targets` refuses, except damaged blocks.
-
-    Yields:
-        A shard, the numbers of the wanted utterances in it, int64, and bytes of a frame in memory.
     """
     for shard, _, _, utterances in _matching(directory, wanted, temperature, encoding, None):
         yield shard.path, utterances, shard.bytes / max(1, shard.header.frames)
@@ -134,21 +131,16 @@ def _matching(
         )
 
 
-def block_ranges(frames: np.ndarray, header: Header) -> list[range]:
-    """The blocks of some frames of a shard, as ranges of neighbouring blocks."""
-    blocks = np.unique(frames // header.block_frames)
-    runs = np.split(blocks, np.flatnonzero(np.diff(blocks) > 1) + 1)
-    return [range(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)]
-
-
 # Header and arrays of some blocks; the wanted frames in them, and their numbers in all (int64).
 Piece = tuple[Header, dict[str, np.ndarray], np.ndarray, np.ndarray]
 
 
 def _pieces(*wanted: Any) -> Iterator[Piece]:
     """What `_matching` finds, in pieces of neighbouring blocks; other blocks are not read."""
-    for shard, source, target, _ in _matching(*wanted):
-        for blocks in block_ranges(source, shard.header):
+    for shard, source, target, _ in _matching(*wanted):  # no name: an error closes the shard
+        numbers = np.unique(source // shard.header.block_frames)
+        runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+        for blocks in (range(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)):
             span = shard.header.span(blocks.start, blocks.stop)
             inside = (source >= span.start) & (source < span.stop)
             arrays = _read_blocks(shard, blocks)
@@ -195,9 +187,7 @@ def _read_blocks(shard: Shard, blocks: range) -> dict[str, np.ndarray]:
     """Read the arrays of neighbouring blocks of a shard, and check every block."""
     arrays, damaged = shard.read(blocks)
     if damaged is not None:
-        raise UserError(
-            f"{shard.describe_damage(damaged)}; delete the shard and run soft-targets again"
-        )
+        raise UserError(f"{shard.describe_damage(damaged)}; delete it and run soft-targets again")
     return arrays
 
 

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from itertools import chain
 from pathlib import Path
 
@@ -35,15 +35,12 @@ from acoustic_kd.system.hdf5 import Reader, add_dataset, open_hdf5, reading, wri
 FORMAT = "acoustic_kd soft targets 2"
 BY_FRAME = ("counts", "tails")  # arrays with a number a frame; the others have one an entry
 HDF5_CHUNK = 1 << 16  # numbers
+Offsets = Sequence[int] | np.ndarray
 MAX_NAMED = 5  # utterances of a damaged block in its message
 
 
 def write_shard_file(
-    path: Path,
-    header: Header,
-    ids: Sequence[str],
-    offsets: Sequence[int] | np.ndarray,
-    blocks: Iterable[Encoded],
+    path: Path, header: Header, ids: Sequence[str], offsets: Offsets, blocks: Iterable[Encoded]
 ) -> Header:
     """Write a shard, whole or not at all, block after block; returns its header.
 
@@ -88,10 +85,7 @@ def write_shard_file(
 
 def _check(arrays: Iterable[np.ndarray]) -> int:
     """CRC-32 of a block's arrays."""
-    check = 0
-    for array in arrays:
-        check = zlib.crc32(array.data, check)
-    return check
+    return reduce(lambda check, array: zlib.crc32(array.data, check), arrays, 0)
 
 
 def _check_of(text: str, ids: Sequence[str], offsets: Iterable[int], starts: Iterable[int]) -> int:
@@ -192,10 +186,8 @@ class Shard:
         ids = [f"'{self.ids[u]}'" for u in np.flatnonzero(inside)]
         names = ", ".join(ids[:MAX_NAMED])
         more = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
-        return (
-            f"{self.path}: block {number} (frames {span.start} to {span.stop - 1}) is damaged; it "
-            f"holds utterances {names}{more}"
-        )
+        where = f"block {number} (frames {span.start} to {span.stop - 1})"
+        return f"{self.path}: {where} is damaged; it holds utterances {names}{more}"
 
 
 @contextmanager

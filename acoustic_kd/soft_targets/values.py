@@ -27,12 +27,7 @@ def start_problems(header: Header, starts: np.ndarray) -> Iterator[str]:
 def value_problem(
     header: Header, block: dict[str, np.ndarray], frames: int
 ) -> tuple[int, str] | None:
-    """The first frame of a block whose soft target is not valid, and what is wrong with it.
-
-    Args:
-        block: arrays by name.
-        frames: number of frames in the block.
-    """
+    """The first of a block's `frames` frames whose soft target is wrong, and what is wrong."""
     kept, codes = header.encoding.kept_classes, block["codes"]
     counts = np.full(frames, kept)
     if header.encoding.varies:

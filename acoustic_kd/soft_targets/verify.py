@@ -55,19 +55,16 @@ class StoreReport:
 
     def _mean(self, name: str, weight: str | None = None) -> float | None:
         """The mean over frames of a measured number; `weight` names the number of frames."""
-        total = frames = 0.0
-        for entry in self.entries.values():
-            number = entry.measured[weight] if weight else entry.header.frames
-            if entry.measured[name] is not None:
-                total, frames = total + number * entry.measured[name], frames + number
-        return total / frames if frames else None
+        known = [entry for entry in self.entries.values() if entry.measured[name] is not None]
+        frames = [entry.measured[weight] if weight else entry.header.frames for entry in known]
+        total = sum(n * e.measured[name] for n, e in zip(frames, known, strict=True))
+        return total / sum(frames) if any(frames) else None
 
 
 def examine(directory: Path, verify: bool = False) -> StoreReport:
     """Check the manifest of a store, the sizes of its shards, and that they are of one store.
 
-    Args:
-        verify: read the shards too, and compare every check sum; damaged blocks are named.
+    With `verify` the shards are read, too: every check sum is compared, damaged blocks are named.
     """
     report = StoreReport({}, [])
     for path in all_shards(directory):

@@ -27,7 +27,7 @@ from acoustic_kd.soft_targets.predictions import (
     tensors_of,
     whole_utterances,
 )
-from acoustic_kd.soft_targets.shard import write_shard_file
+from acoustic_kd.soft_targets.shard import Offsets, write_shard_file
 from acoustic_kd.soft_targets.targets import as_soft_targets
 from acoustic_kd.system.errors import UserError
 
@@ -78,7 +78,7 @@ def write_shard(
 def _write_data(
     path: Path,
     ids: Sequence[str],
-    offsets: Sequence[int] | np.ndarray,
+    offsets: Offsets,
     classes: Classes,
     predictions: Iterable[Predictions],
     provenance: Provenance,
