@@ -7,11 +7,7 @@ import numpy as np
 
 from acoustic_kd.decoding.scoring import error_counts
 from acoustic_kd.reports.charts import Row, rows
-from acoustic_kd.reports.experiment_files import (
-    ExperimentFiles,
-    differing_settings,
-    side_by_side,
-)
+from acoustic_kd.reports.experiment_files import ExperimentFiles, differing_settings, side_by_side
 from acoustic_kd.reports.frame_sections import STYLES
 from acoustic_kd.reports.page import NONE, Note, Part, Picture, Section, Table
 from acoustic_kd.reports.results import differences

@@ -174,8 +174,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def side_by_side(
-    experiments: Sequence[ExperimentFiles],
-    rows_of: Callable[[ExperimentFiles], list[list[str]]],
+    experiments: Sequence[ExperimentFiles], rows_of: Callable[[ExperimentFiles], list[list[str]]]
 ) -> list[list[str]]:
     """One table of the tables of experiments, the first column their names if they are several.
 

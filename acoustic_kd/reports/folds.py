@@ -67,9 +67,7 @@ def pool_folds(experiments: list[Path]) -> dict[str, Any]:
 
 
 def _pooled(
-    parts: list[Measurement],
-    references: dict[str, list[str]],
-    transcripts: dict[str, list[str]],
+    parts: list[Measurement], references: dict[str, list[str]], transcripts: dict[str, list[str]]
 ) -> Measurement:
     """One system's measurements on several folds, pooled as if of one test set.
 

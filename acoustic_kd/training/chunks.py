@@ -66,10 +66,7 @@ class InMemoryData:
     """
 
     def __init__(
-        self,
-        frames: Frames,
-        soft: SoftTargets | None,
-        original: Callable[[str], str] | None = None,
+        self, frames: Frames, soft: SoftTargets | None, original: Callable[[str], str] | None = None
     ) -> None:
         """
         Args:

@@ -101,12 +101,7 @@ def check_window(config: ModelConfig, longest: int) -> None:
 
 
 def check_network(
-    network: nn.Module,
-    name: str,
-    config: ModelConfig,
-    dimension: int,
-    classes: int,
-    bfloat16: bool,
+    network: nn.Module, name: str, config: ModelConfig, dimension: int, classes: int, bfloat16: bool
 ) -> None:
     """Raise a UserError unless a network can be trained: one batch goes through a copy of it.
 
