@@ -116,8 +116,22 @@ def make_results(
                 "real_time_factor": float(np.mean([m.real_time_factor["test"] for m in group])),
             }
         )
-    by_utterance = _errors_by_utterance(groups, counts)
-    named = {"frame_accuracy": list(groups["ensemble"][0].frames["test"]), "wer": list(references)}
+    names = list(groups["ensemble"][0].frames["test"])
+    units = {
+        "frame_accuracy": [speakers[n] for n in names],
+        "wer": [speakers[n] for n in references],
+    }
+    frames = {
+        kind: np.sum([[m.frames["test"][n] for n in names] for m in group], axis=0)
+        for kind, group in groups.items()
+    }
+    models = {kind: len(group) for kind, group in groups.items()}
+    right = [frames[kind] / count for kind, count in models.items()]
+    words = [counts[kind] / count for kind, count in models.items()]
+    by_utterance = {  # mean errors of each kind of system, [U, kinds], and frames or words, [U]
+        "frame_accuracy": (np.stack([f[:, 1] - f[:, 0] for f in right], 1), right[0][:, 1]),
+        "wer": (np.stack([w[:, 0] for w in words], 1), words[0][:, 1]),
+    }
     pairs = kind_pairs(list(groups))
     return {
         "corpus": corpus,
@@ -125,22 +139,10 @@ def make_results(
         "systems": systems,
         **_gains(by_utterance, list(groups)),
         "differences": {
-            what: differences(errors, totals, [speakers[name] for name in named[what]], pairs)
+            what: differences(errors, totals, units[what], pairs)
             for what, (errors, totals) in by_utterance.items()
         },
-        "speakers": by_speaker(
-            counts,
-            {
-                kind: {
-                    name: np.sum([m.frames["test"][name] for m in group], axis=0)
-                    for name in named["frame_accuracy"]
-                }
-                for kind, group in groups.items()
-            },
-            {kind: len(group) for kind, group in groups.items()},
-            named["wer"],
-            speakers,
-        ),
+        "speakers": by_speaker(counts, frames, models, units),
         "each_model": [
             {
                 "name": m.name,
@@ -160,27 +162,6 @@ def make_results(
 def _deviation(values: list[float]) -> float | None:
     """Standard deviation over models, or None for a single one."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def _errors_by_utterance(
-    groups: dict[str, list[Measurement]], counts: dict[str, np.ndarray]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Mean errors of each kind of system, [U, kinds], and words or frames, [U]."""
-    names = list(groups["ensemble"][0].frames["test"])
-    frames = {
-        kind: np.mean([[m.frames["test"][n] for n in names] for m in group], axis=0)
-        for kind, group in groups.items()
-    }
-    return {
-        "frame_accuracy": (
-            np.stack([frames[kind][:, 1] - frames[kind][:, 0] for kind in groups], axis=1),
-            frames["ensemble"][:, 1],
-        ),
-        "wer": (
-            np.stack([counts[kind][:, 0] / len(groups[kind]) for kind in groups], axis=1),
-            counts["ensemble"][:, 1],
-        ),
-    }
 
 
 def _gains(
@@ -337,28 +318,28 @@ def kind_pairs(kinds: Sequence[str]) -> dict[str, tuple[int, int]]:
 
 def by_speaker(
     counts: Mapping[str, np.ndarray],
-    frames: Mapping[str, Mapping[str, np.ndarray]],
+    frames: Mapping[str, np.ndarray],
     models: Mapping[str, int],
-    names: Sequence[str],
-    speakers: Mapping[str, str],
+    units: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
     """Words, errors and frame accuracy of each speaker, in the order of their names.
 
     Args:
         counts: kind of system → [U, 5] `error_counts`, summed over its models.
-        frames: kind → utterance → [frames classified right, frames], summed over its models.
+        frames: kind → [U, 2] frames classified right, and frames, summed over its models.
         models: kind → how many.
-        names: the U utterances.
-        speakers: utterance → speaker.
+        units: `wer` and `frame_accuracy` → the speaker of each utterance of counts and frames.
     """
     rows = []
-    for speaker in sorted({speakers[name] for name in names}):
-        chosen = np.array([speakers[name] == speaker for name in names])
-        row: dict[str, Any] = {"speaker": speaker, "utterances": int(chosen.sum())}
+    for speaker in sorted(set(units["wer"])):
+        measured, decoded = (
+            np.array([unit == speaker for unit in units[what]])
+            for what in ("frame_accuracy", "wer")
+        )
+        row: dict[str, Any] = {"speaker": speaker, "utterances": int(decoded.sum())}
         for kind, counted in counts.items():
-            errors, words, substituted, inserted, deleted = counted[chosen].sum(0).tolist()
-            counts_here = [n for name, n in frames[kind].items() if speakers[name] == speaker]
-            right, total = np.sum(counts_here, axis=0) if counts_here else (0, 0)
+            errors, words, substituted, inserted, deleted = counted[decoded].sum(0).tolist()
+            right, total = frames[kind][measured].sum(0).tolist()
             row["words"] = words // models[kind]
             row[kind] = {
                 "wer": 100 * errors / words if words else None,
@@ -366,7 +347,7 @@ def by_speaker(
                 "substitutions": substituted,
                 "insertions": inserted,
                 "deletions": deleted,
-                "frame_accuracy": float(100 * right / total) if total else None,
+                "frame_accuracy": 100 * right / total if total else None,
             }
         rows.append(row)
     return rows

@@ -1,11 +1,13 @@
 """Reads figures that earlier stages wrote: measurements, frame figures, results."""
 
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from acoustic_kd.reports.results import Measurement
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json
+
+Split = Literal["dev", "test"]
 
 
 class _Percent(TypedDict):
@@ -18,27 +20,6 @@ class _Wer(_Percent):
     substitutions: int
     insertions: int
     deletions: int
-    ci95: tuple[float, float]
-
-
-class _WerBySplit(TypedDict):
-    dev: _Wer
-    test: _Wer
-
-
-class _FloatBySplit(TypedDict):
-    dev: float
-    test: float
-
-
-class _IntBySplit(TypedDict):
-    dev: int
-    test: int
-
-
-class _FramesBySplit(TypedDict):
-    dev: dict[str, tuple[int, int]]
-    test: dict[str, tuple[int, int]]
 
 
 class _Measurement(TypedDict):
@@ -46,17 +27,20 @@ class _Measurement(TypedDict):
     kind: str
     lm_weight: float
     penalty: float
-    frames: _FramesBySplit
-    wer: _WerBySplit
-    real_time_factor: _FloatBySplit
-    unfinished: _IntBySplit
+    frames: dict[Split, dict[str, tuple[int, int]]]
+    wer: dict[Split, _Wer]
+    real_time_factor: dict[Split, float]
+    unfinished: dict[Split, int]
 
 
-class _Accuracy(_FloatBySplit):
+class _Accuracy(TypedDict):
+    dev: float
+    test: float
     sd: float | None
 
 
-class _PooledWer(_Wer):
+class _PooledWer(_Percent):
+    ci95: tuple[float, float]
     sd: float | None
 
 
@@ -79,19 +63,13 @@ class _System(_MoreOfSystem):
     real_time_factor: float
 
 
-class _PooledWers(TypedDict):
-    dev: dict[str, Any]  # pooled over folds, it has no interval
-    test: _Wer
-
-
 class _Model(TypedDict):
     name: str
-    frame_accuracy: _FloatBySplit
-    wer: _PooledWers
+    frame_accuracy: dict[Split, float]
+    wer: dict[Split, _Wer]
     lm_weight: float
     insertion_penalty: float
-    real_time_factor: float
-    unfinished: _IntBySplit
+    unfinished: dict[Split, int]
 
 
 class _Pair(TypedDict):
@@ -103,11 +81,6 @@ class _Pair(TypedDict):
 class _Differences(TypedDict):
     drawn: str
     pairs: dict[str, _Pair]
-
-
-class _BothDifferences(TypedDict):
-    frame_accuracy: _Differences
-    wer: _Differences
 
 
 class _NewWords(TypedDict):
@@ -135,7 +108,7 @@ class _Results(_MoreResults):
     corpus: str
     config_digest: str
     systems: list[_System]
-    differences: _BothDifferences
+    differences: dict[Literal["frame_accuracy", "wer"], _Differences]
     each_model: list[_Model]
 
 

@@ -1,13 +1,14 @@
 """Values of JSON files in the types that their readers expect.
 
 Types are Python's: `float`, `str | None`, `list[int]`, `dict[str, float]`, dataclasses, and typed
-dictionaries, which may have further keys. A `float` is finite, and an `int` fits 64 bits.
+dictionaries, which may have further keys. A `float` is finite, and an `int` fits 64 bits. Of
+`dict[Literal["dev", "test"], float]` each key of the `Literal` must be there.
 """
 
 import dataclasses
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -56,7 +57,7 @@ def reader(kind: Any) -> Read:
     if origin is tuple:
         return _row([reader(argument) for argument in arguments])
     if origin is dict:
-        return _mapping(reader(arguments[1]))
+        return _mapping(get_args(arguments[0]), reader(arguments[1]))
     return _object(kind)
 
 
@@ -107,17 +108,15 @@ def _row(columns: list[Read]) -> Read:
     def read(value: Any) -> Any:
         if len(_checked(value, list, "must be a list")) != len(columns):
             raise WrongType(f"must be a list of {len(columns)}")
-        return tuple(
-            _inner(column, item, number)
-            for number, (column, item) in enumerate(zip(columns, value, strict=True))
-        )
+        pairs = enumerate(zip(columns, value, strict=True))
+        return tuple(_inner(column, item, number) for number, (column, item) in pairs)
 
     return read
 
 
-def _mapping(item: Read) -> Read:
+def _mapping(needed: Iterable[str], item: Read) -> Read:
     def read(value: Any) -> Any:
-        entries = _checked(value, dict, "must be an object").items()
+        entries = _with_keys(value, needed).items()
         return dict(zip(value, _each(item, entries), strict=True))
 
     return read
@@ -136,10 +135,7 @@ def _object(kind: Any) -> Read:
         make, fields_of = kind, {f.name.rstrip("_"): f.name for f in fields}
 
     def read(value: Any) -> Any:
-        _checked(value, dict, "must be an object")
-        for name in needed:
-            if name not in value:
-                raise WrongType("is missing", name)
+        _with_keys(value, needed)
         known = {
             name: _inner(read, value[name], name) for name, read in readers.items() if name in value
         }
@@ -156,6 +152,14 @@ def _object(kind: Any) -> Read:
 def _checked(value: Any, kind: type, text: str) -> Any:
     if type(value) is not kind:
         raise WrongType(text)
+    return value
+
+
+def _with_keys(value: Any, needed: Iterable[str]) -> Any:
+    _checked(value, dict, "must be an object")
+    for name in needed:
+        if name not in value:
+            raise WrongType("is missing", name)
     return value
 
 

@@ -91,12 +91,10 @@ def _download(name: str) -> Path:
 class _More(TypedDict, total=False):
     """The other entries of `model.json` that are read."""
 
-    name: str
     inventory: str
     parameters: int
     bfloat16: bool
     object: bool
-    best_dev_frame_accuracy: float | None
     digest: str
 
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.system.files import jsonl_rows
@@ -33,21 +33,12 @@ class TrainingRun:
     tracked: TrackedRun | None = None
 
 
-class Metrics(TypedDict, total=False):
-    """The entries of a row of `metrics.jsonl` that are read."""
-
-    epoch: int
-    learning_rate: float
-    train_loss: float
-    dev_loss: float
-    dev_frame_accuracy: float
-    frames_per_second: float
-
-
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
     """The rows of `metrics.jsonl` of a model, one for each epoch."""
-    path, what = Path(directory) / "metrics.jsonl", "the metrics of an epoch"
-    return [row for _, row in jsonl_rows(path, Metrics, what)]
+    rows = jsonl_rows(
+        Path(directory) / "metrics.jsonl", dict[str, float], "the metrics of an epoch"
+    )
+    return [row for _, row in rows]
 
 
 @dataclass
