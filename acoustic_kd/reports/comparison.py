@@ -19,11 +19,7 @@ FOLD = "corpus.fold"  # the setting in which folds differ
 
 def results_section(experiments: Sequence[ExperimentFiles]) -> Section:
     """The systems of several experiments, with a warning where figures cannot be compared."""
-    parts = [*_warnings(experiments), *comparison_parts(experiments)]
-    return Section("results", "Results", parts)
-
-
-def _warnings(experiments: Sequence[ExperimentFiles]) -> list[Note]:
+    text, parts = "", comparison_parts(experiments)
     corpora = sorted({experiment.results["corpus"] for experiment in experiments})
     if len(corpora) > 1:
         text = f"The corpora differ ({', '.join(corpora)}): figures cannot be compared."
@@ -31,9 +27,8 @@ def _warnings(experiments: Sequence[ExperimentFiles]) -> list[Note]:
         text = "Test utterances or their words differ: figures cannot be compared."
     elif len({_inventory(experiment) for experiment in experiments}) > 1:
         text = "The senones differ: compare word error rates, not frame accuracies."
-    else:
-        return []
-    return [Note(text, caution=True)]
+    warning = [Note(text, caution=True)] if text else []
+    return Section("results", "Results", [*warning, *parts])
 
 
 def _same_test(experiments: Sequence[ExperimentFiles]) -> bool:
@@ -110,7 +105,7 @@ def paired_differences(experiments: Sequence[ExperimentFiles]) -> dict[str, Any]
         names = experiment.of_kind("distilled")
         counts = [error_counts(references, experiment.transcripts[name]) for name in names]
         words.append(np.mean(counts, axis=0)[:, :2])
-        measured = [experiment.measurements[name]["frames"]["test"] for name in names]
+        measured = [experiment.measurements[name].frames["test"] for name in names]
         frames.append({u: np.mean([model[u] for model in measured], axis=0) for u in measured[0]})
     utterances = list(frames[0])
     if any(set(counted) != set(utterances) for counted in frames):

@@ -1,7 +1,7 @@
 """What a page shows of an experiment, or of several folds that are pooled, read from its files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from acoustic_kd.corpora.utterances import Utterance, read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.reports.page import NONE
+from acoustic_kd.reports.results import Measurement
 from acoustic_kd.reports.stored import read_frame_figures, read_measurement, read_results
 from acoustic_kd.settings import NEUTRAL
 from acoustic_kd.soft_targets.verify import StoreReport, examine
@@ -17,13 +18,7 @@ from acoustic_kd.system.files import read_json
 from acoustic_kd.system.records import read_done, verify_files
 from acoustic_kd.training.schedule import read_metrics
 
-# A model's name without its number → its kind, and the folder with the models of that name.
-KIND_OF = {
-    "member": "baseline",
-    "control": "control",
-    "ensemble": "ensemble",
-    "distilled": "distilled",
-}
+# A model's name without its number → the folder with the models of that name.
 MODEL_FOLDERS = {"member": "members", "control": "distilled", "distilled": "distilled"}
 
 
@@ -56,7 +51,8 @@ class ExperimentFiles:
     def models(self) -> dict[str, str]:
         """Every system that was measured → its kind: `member-01` → baseline."""
         return {
-            model["name"]: model.get("kind") or KIND_OF[model["name"].partition("-")[0]]
+            model["name"]: model.get("kind")
+            or model["name"].partition("-")[0].replace("member", "baseline")
             for model in self.results["each_model"]
         }
 
@@ -118,10 +114,10 @@ class ExperimentFiles:
         return frames
 
     @cached_property
-    def measurements(self) -> dict[str, dict[str, Any]]:
-        """System → its `measurement.json`, without folds; empty where one is missing."""
+    def measurements(self) -> dict[str, Measurement]:
+        """System → its measurement, without folds; empty where one is missing."""
         paths = self._decoded("measurement.json")
-        return {name: asdict(read_measurement(path.parent)) for name, path in paths}
+        return {name: read_measurement(path.parent) for name, path in paths}
 
     @cached_property
     def transcripts(self) -> dict[str, dict[str, list[str]]]:
@@ -189,16 +185,12 @@ def side_by_side(
 def differing_settings(experiments: Sequence[ExperimentFiles]) -> list[str]:
     """The settings in which experiments differ."""
     keys = sorted(set().union(*(experiment.settings for experiment in experiments)))
-    first = experiments[0].settings
-    return [
-        key
-        for key in keys
-        if any(_value(e.settings, key) != _value(first, key) for e in experiments)
-    ]
 
+    def value(experiment: ExperimentFiles, key: str) -> Any:
+        return experiment.settings.get(key, NEUTRAL.get(key, NONE))
 
-def _value(settings: Mapping[str, Any], key: str) -> Any:
-    return settings.get(key, NEUTRAL.get(key, NONE))
+    first = experiments[0]
+    return [key for key in keys if any(value(e, key) != value(first, key) for e in experiments)]
 
 
 def read_experiment(directory: Path, name: str) -> ExperimentFiles:
@@ -232,9 +224,6 @@ READ_FILES = {
 
 
 def verify_experiment(directory: Path) -> None:
-    """Compare the files that reports read of a finished experiment with their check sums.
-
-    Some of them may be missing.
-    """
+    """Compare the files that reports read with their check sums; some may be missing."""
     for folder, patterns in READ_FILES.items():
         verify_files(directory / folder, patterns, missing=True)

@@ -8,12 +8,18 @@ from acoustic_kd.reports.experiment_files import ExperimentFiles
 from acoustic_kd.reports.frame_figures import MIN_EXAMPLE_PROBABILITY, expected_calibration_error
 from acoustic_kd.reports.page import NONE, Note, Part, Picture, Section, Table
 
-Figures = Mapping[str, Any]  # as `frames.json`
+Figures = Mapping[str, Any]  # of one system as `frames.json`, or `pooled`
 STYLES = {"baseline": 0, "control": 3, "ensemble": 1, "distilled": 2}
 MIN_FRAMES = 20  # of a bin, or of a phone, that is in a picture
 MAX_OTHERS = 4  # phones that a phone may also be
 EXAMPLES_AT_ONCE = 6  # the others are folded
 MAX_PAIRS = 20  # of phones, the most confused
+EXAMPLES_NOTE = (
+    "For each phone a test frame that the ensemble classifies right, if possible with a "
+    f"probability of {MIN_EXAMPLE_PROBABILITY:g} or more, and among these the frame with the "
+    "most probability for other phones: its most probable senones (PHONE_STATE.NUMBER), "
+    "tempered. Each column has its own scale; the frame's senone is bold."
+)
 MISSING = (
     "decode/…/frames.json is missing; delete the folder decode and run the stages decode and report"
 )
@@ -21,10 +27,8 @@ MISSING = (
 
 def _missing(experiment: ExperimentFiles) -> list[Note]:
     """The folds without figures of frames."""
-    if experiment.frames:
-        return []
-    lacking = [fold.name for fold in experiment.folds if not fold.frames]
-    return [Note(f"{name}: {MISSING}") for name in lacking]
+    folds = [] if experiment.frames else experiment.folds
+    return [Note(f"{fold.name}: {MISSING}") for fold in folds if not fold.frames]
 
 
 def phone_section(experiment: ExperimentFiles) -> Section:
@@ -37,25 +41,13 @@ def confusion_section(experiment: ExperimentFiles) -> Section:
     """What the ensemble's predictions tell of similar phones; nothing for folds."""
     title, parts = "What soft targets know", list[Part]()
     if len(experiment.directories) == 1:
-        parts += _missing(experiment) or _confusion_parts(experiment)
+        parts += _missing(experiment)
+        for ensemble in experiment.frames.get("ensemble", []):
+            confused = confusion_picture(ensemble)
+            parts += [Note(EXAMPLES_NOTE), *example_pictures(ensemble)[:EXAMPLES_AT_ONCE]]
+            parts += [confused] if confused else []
+            parts.append(phone_table(ensemble, pooled_by_kind(experiment)))
     return Section("confusions", title, parts)
-
-
-def _confusion_parts(experiment: ExperimentFiles) -> list[Part]:
-    (ensemble,) = experiment.frames["ensemble"]
-    confused = confusion_picture(ensemble)
-    note = (
-        "For each phone a test frame that the ensemble classifies right, if possible with a "
-        f"probability of {MIN_EXAMPLE_PROBABILITY:g} or more, and among these the frame with the "
-        "most probability for other phones: its most probable senones (PHONE_STATE.NUMBER), "
-        "tempered. Each column has its own scale; the frame's senone is bold."
-    )
-    return [
-        Note(note),
-        *example_pictures(ensemble)[:EXAMPLES_AT_ONCE],
-        *([confused] if confused else []),
-        phone_table(ensemble, pooled_by_kind(experiment)),
-    ]
 
 
 def example_section(experiment: ExperimentFiles) -> Section:
@@ -72,19 +64,17 @@ def calibration_section(experiments: Sequence[ExperimentFiles]) -> Section:
     Of one experiment the systems are compared, of several their distilled models.
     """
     parts: list[Part] = [note for experiment in experiments for note in _missing(experiment)]
-    measured = {e.name: pooled_by_kind(e) for e in experiments if e.frames}
-    if len(experiments) == 1:
-        title, curves, styles = "system", measured.get(experiments[0].name, {}), STYLES
-        figures = curves
-    else:
-        title = "experiment, system"
+    title, styles = "system", STYLES
+    curves = figures = pooled_by_kind(experiments[0])
+    if len(experiments) > 1:
+        title, styles = "experiment, system", {e.name: n for n, e in enumerate(experiments)}
+        measured = {e.name: pooled_by_kind(e) for e in experiments if e.frames}
+        curves = {name: kinds["distilled"] for name, kinds in measured.items()}
         figures = {
             f"{name}, {kind}": row
             for name, kinds in measured.items()
             for kind, row in kinds.items()
         }
-        curves = {name: kinds["distilled"] for name, kinds in measured.items()}
-        styles = {experiment.name: number for number, experiment in enumerate(experiments)}
     if figures:
         drawn = reliability(curves, styles)
         parts += [calibration_table(figures, title), *([drawn] if drawn else [])]
@@ -118,11 +108,7 @@ def pooled(parts: Sequence[Figures]) -> dict[str, Any]:
 
 
 def by_phone(figures: Mapping[str, Figures]) -> list[Part]:
-    """Frame accuracy of each phone, the worst of the ensemble's first, in a picture and a table.
-
-    Args:
-        figures: kind of system → `pooled` figures.
-    """
+    """Frame accuracy of each phone by kind of system, the worst of the ensemble's first."""
     shares = {
         kind: {
             phone: 100 * row["right"] / row["frames"] for phone, row in measured["phones"].items()
@@ -135,21 +121,18 @@ def by_phone(figures: Mapping[str, Figures]) -> list[Part]:
     parts: list[Part] = [Note("Frames whose best senone is the right one, by phone, in percent.")]
     for number, part in enumerate((order[:half], order[half:])):
         entries = [Row(p, [(STYLES[k], s[p]) for k, s in shares.items()]) for p in part]
-        title = ("The harder phones", "The easier phones")[number]
+        title, across = (
+            ("The harder phones", "The easier phones")[number],
+            "frame accuracy on test, %",
+        )
         if entries:
-            what = "frame accuracy on test, %"
-            drawn = rows(title, what, entries, legend, beside=40, limits=(0, 100))
+            drawn = rows(title, across, entries, legend, beside=40, limits=(0, 100))
             parts.append(Picture(title, drawn))
     return parts
 
 
 def phone_table(ensemble: Figures, figures: Mapping[str, Figures]) -> Table:
-    """Accuracy and confusions of each phone, and what it might also be.
-
-    Args:
-        ensemble: its `frames.json`.
-        figures: kind of system → `pooled` figures.
-    """
+    """Accuracy of each phone by kind of system, and what the ensemble takes it for."""
     heading = ["phone", "frames", *(f"{kind}, %" for kind in figures)]
     table = [[*heading, "taken for, % of its frames", "might also be, mean probability in %"]]
     for phone, row in sorted(ensemble["phones"].items()):
@@ -173,11 +156,7 @@ def _others(phone: str, shares: Mapping[str, float]) -> str:
 
 
 def confusion_picture(ensemble: Figures) -> Picture | None:
-    """The pairs of phones that share most probability; None if no pair does.
-
-    Args:
-        ensemble: its `frames.json`.
-    """
+    """The pairs of phones that share most probability; None if no pair does."""
     pairs = sorted(
         (-mass, phone, similar, row["taken_for"].get(similar, 0) / row["frames"])
         for phone, row in ensemble["phones"].items()
@@ -219,11 +198,7 @@ def example_pictures(ensemble: Figures) -> list[Picture]:
 
 
 def calibration_table(figures: Mapping[str, Figures], title: str = "system") -> Table:
-    """Expected calibration error and cross-entropy.
-
-    Args:
-        figures: a row's title → `pooled` figures.
-    """
+    """Expected calibration error and cross-entropy; `figures`: of each row."""
     heading = [title, "frame accuracy, %", "mean confidence, %", "calibration error, points"]
     table = [[*heading, "cross-entropy, nats"]]
     for name, row in figures.items():

@@ -21,23 +21,15 @@ from acoustic_kd.reports.tables import (
 def results_section(experiment: ExperimentFiles) -> Section:
     """The table, intervals, single models, the share of the gain that is kept, differences."""
     results = experiment.results
-    pictures = [
-        Picture(title, rows(title, "%", list(system_rows(results, what).values()), (), 2), note)
-        for what, title, note in (
-            (
-                "frame_accuracy",
-                "Frame accuracy on test",
-                "Filled: the system; in outline: its single models.",
-            ),
-            ("wer", "Word error rate on test", "With 95 % intervals; fewer is better."),
-        )
-    ]
-    parts: list[Part] = [
-        Table(wer_first(results), RESULTS_CAPTION),
-        *pictures,
-        *gain_pictures({"": results}),
-        difference_part(results["differences"]),
-    ]
+    parts: list[Part] = [Table(wer_first(results), RESULTS_CAPTION)]
+    outlined = "Filled: the system; in outline: its single models."
+    for what, title, note in (
+        ("frame_accuracy", "Frame accuracy on test", outlined),
+        ("wer", "Word error rate on test", "With 95 % intervals; fewer is better."),
+    ):
+        drawn = rows(title, "%", list(system_rows(results, what).values()), (), 2)
+        parts.append(Picture(title, drawn, note))
+    parts += [*gain_pictures({"": results}), difference_part(results["differences"])]
     return Section("results", "Results", parts)
 
 
@@ -80,12 +72,11 @@ def system_rows(results: Mapping[str, Any], what: str) -> dict[str, Row]:
     for system in results["systems"]:
         kind = system["name"]
         style = STYLES[kind.partition(" ")[0]]
-        start = "member" if kind == "baseline" else kind
+        start = "member" if kind == "baseline" else kind.partition(" ")[0]
         models = [
             model
             for model in results["each_model"]
-            if model.get("kind", kind) == kind
-            and model["name"].partition("-")[0] == start.partition(" ")[0]
+            if model.get("kind", kind) == kind and model["name"].partition("-")[0] == start
         ]
         if what == "wer":
             values = [model["wer"]["test"]["percent"] for model in models]

@@ -1,6 +1,6 @@
 """The shapes of the distilled model, from hard targets alone and from soft targets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import ceil, floor, log10
 from typing import Any
 
@@ -14,38 +14,29 @@ from acoustic_kd.reports.tables import SHAPES_CAPTION, shape_rows, times_real_ti
 def shapes_section(experiment: ExperimentFiles) -> Section:
     """Accuracy and WER of each shape of the distilled model against its size and its cost."""
     results = experiment.results
-    table = shape_rows(results)
-    parts: list[Part] = [Table(table, SHAPES_CAPTION)] if table else []
-    if table:
+    parts: list[Part] = []
+    if table := shape_rows(results):
+        parts.append(Table(table, SHAPES_CAPTION))
         for what, up in (("frame_accuracy", "frame accuracy, %"), ("wer", "WER, %")):
-            for across, position in (("weights", count_weights), ("× real time", times_real_time)):
-                series, ticks = shape_series(results, what, position)
+            for across in ("weights", "× real time"):
+                series, ticks = shape_series(results, what, across)
                 title = f"{up.partition(',')[0]} on test against {across}"
                 drawn = lines(title, across, up, series, x_ticks=ticks)
                 parts.append(Picture(title[0].upper() + title[1:], drawn))
     return Section("shapes", "Shapes of the distilled model", parts)
 
 
-def count_weights(system: Mapping[str, Any]) -> float:
-    """Weights and biases of a system."""
-    return float(system["parameters"])
-
-
 def shape_series(
-    results: Mapping[str, Any], what: str, position: Callable[[Mapping[str, Any]], float]
+    results: Mapping[str, Any], what: str, across: str
 ) -> tuple[list[Series], list[tuple[float, str]]]:
-    """A line for hard and one for soft targets on a logarithmic axis, with its ticks.
-
-    Args:
-        what: `frame_accuracy` or `wer`.
-        position: system → its place on the axis across.
-    """
+    """A line for hard and one for soft targets on a logarithmic axis, with its ticks."""
     points: dict[str, list[tuple[float, float]]] = {}
     for system in results["systems"]:
         kind = system["name"].partition(" ")[0]
+        place = system["parameters"] if across == "weights" else times_real_time(system)
         figure = system[what]["test"]
         height = figure["percent"] if what == "wer" else figure
-        points.setdefault(kind, []).append((log10(max(position(system), 1e-9)), height))
+        points.setdefault(kind, []).append((log10(max(place, 1e-9)), height))
     labels = {"baseline": "member", "control": "hard targets", "distilled": "soft targets"}
     series = [
         Series(labels.get(kind, kind), sorted(places), STYLES[kind])

@@ -61,12 +61,11 @@ def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
         accuracy, wer = system["frame_accuracy"], system["wer"]
         low, high = wer["test"]["ci95"]
         models = "" if system["models"] == 1 else f" (mean of {system['models']})"
-        name = system["name"] + models
         if system["members"] > 1:
-            name = f"{system['name']} of {system['members']}"
+            models = f" of {system['members']}"
         rows.append(
             [
-                name,
+                system["name"] + models,
                 f"{system['parameters'] / 1e6:.2f} M",
                 f"{accuracy['dev']:.2f}",
                 plus_minus(accuracy["test"], accuracy["sd"]),
@@ -185,14 +184,11 @@ def training_sentences(results: Mapping[str, Any]) -> list[str]:
     """A warning for each model whose dev frame accuracy still rose in its last epoch."""
     return [
         f"warning: {name} was not trained to convergence: its last epoch gained {points:.2f} "
-        f"points of dev frame accuracy; raise {_epochs_of(name)}"
+        f"points of dev frame accuracy; raise "
+        f"{'train' if name.startswith('member') else 'distill'}.epochs"
         for name, points in results.get("last_epoch_gains", {}).items()
         if points > MAX_LAST_EPOCH_GAIN
     ]
-
-
-def _epochs_of(name: str) -> str:
-    return "train.epochs" if name.startswith("member") else "distill.epochs"
 
 
 def transfer_set_summary(results: Mapping[str, Any]) -> list[str]:
@@ -222,21 +218,15 @@ def new_word_summary(results: Mapping[str, Any]) -> list[str]:
 
 def sentences(results: Mapping[str, Any]) -> list[str]:
     """All sentences below the tables."""
+    precision = {True: "bfloat16", False: "float32"}.get(results.get("bfloat16", ""))
     return [
         *gain_summary(results),
         *transfer_set_summary(results),
         *new_word_summary(results),
         *map(shared_speakers_text, results.get("shared_speakers", [])),
         *training_sentences(results),
-        *precision_sentences(results),
+        *([f"the models were trained in {precision}"] if precision else []),
     ]
-
-
-def precision_sentences(results: Mapping[str, Any]) -> list[str]:
-    """The precision of training in a sentence; nothing if the results lack it."""
-    if "bfloat16" not in results:
-        return []
-    return [f"the models were trained in {'bfloat16' if results['bfloat16'] else 'float32'}"]
 
 
 def terminal_table(results: dict[str, Any]) -> str:
