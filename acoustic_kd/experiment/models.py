@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,25 +40,16 @@ CPU = torch.device("cpu")
 def systems(experiment: Experiment) -> list[System]:
     """Every system of the results: members, control, ensemble, distilled models, other shapes."""
     members = member_directories(experiment)
-    by_shape = {}
+    found = [System(f"member-{n:02d}", "baseline", (d,)) for n, d in enumerate(members, start=1)]
     for shape in shapes(experiment.config):
         kind, tag = (f" {shape}", f"-{shape}") if shape else ("", "")
-        control = control_directory(experiment, shape)
-        by_shape[shape] = (
-            [System(f"control{tag}", f"control{kind}", (control,))] if control else [],
-            [
-                System(f"distilled{tag}-{n:02d}", f"distilled{kind}", (directory,))
-                for n, directory in enumerate(distilled_directories(experiment, shape), start=1)
-            ],
-        )
-    controls, distilled = by_shape.pop("")
-    return [
-        *(System(f"member-{n:02d}", "baseline", (d,)) for n, d in enumerate(members, start=1)),
-        *controls,
-        System("ensemble", "ensemble", tuple(members)),
-        *distilled,
-        *chain.from_iterable(chain(*pair) for pair in by_shape.values()),
-    ]
+        if control := control_directory(experiment, shape):
+            found.append(System(f"control{tag}", f"control{kind}", (control,)))
+        if not shape:
+            found.append(System("ensemble", "ensemble", tuple(members)))
+        for n, directory in enumerate(distilled_directories(experiment, shape), start=1):
+            found.append(System(f"distilled{tag}-{n:02d}", f"distilled{kind}", (directory,)))
+    return found
 
 
 def find_system(experiment: Experiment, model: str) -> System:
@@ -99,10 +89,8 @@ class Recogniser:
         classes = classes_of(experiment)
         for directory in system.directories:
             _, description = read_description(directory, "inventory")
-            if (description["inventory"], description["classes"]) != (
-                classes.inventory,
-                classes.count,
-            ):
+            found = description["inventory"], description["classes"]
+            if found != (classes.inventory, classes.count):
                 raise UserError(
                     f"{directory / DESCRIPTION}: the model has other classes than "
                     f"{experiment.directory / INVENTORY}; train it in this experiment"

@@ -48,7 +48,6 @@ from acoustic_kd.training.schedule import TrainingRun
 # distilled model must not start from a member's initial weights.
 DISTILLED_SEEDS, CONTROL_SEED = 1000, 2000
 
-
 # Settings of how many models there are, and of other models than the one that is trained.
 OF_OTHER_MODELS = (
     *("train.members", "train.member_models"),
@@ -64,12 +63,14 @@ def _settings(config: Config, *groups: str) -> dict[str, Any]:
 
 def members(experiment: Experiment) -> list[Model]:
     """The members: they differ by seed, and by the settings of `train.member_models`."""
-    read = partial(read_member_data, experiment)
-    models = zip(member_directories(experiment), member_models(experiment.config), strict=True)
-    return [
-        _member(experiment, number, directory, model, read)
-        for number, (directory, model) in enumerate(models, start=1)
-    ]
+    config, read, trained = experiment.config, partial(read_member_data, experiment), []
+    models = zip(member_directories(experiment), member_models(config), strict=True)
+    for number, (directory, model) in enumerate(models, start=1):
+        seed = config.train.seed + number - 1
+        train = replace(config.train, seed=seed)
+        step = _hard_target_step(experiment, f"member {number}", directory, model, train)
+        trained.append(Model(_training_run(experiment, step, model, train, 0.0), step, read))
+    return trained
 
 
 def distilled_models(experiment: Experiment) -> list[Model]:
@@ -84,20 +85,6 @@ def distilled_models(experiment: Experiment) -> list[Model]:
     return models
 
 
-def _member(
-    experiment: Experiment,
-    number: int,
-    directory: Path,
-    model: ModelConfig,
-    read: Callable[[], Data],
-) -> Model:
-    config = experiment.config
-    seed = config.train.seed + number - 1
-    train = replace(config.train, seed=seed)
-    step = _hard_target_step(experiment, f"member {number}", directory, model, train)
-    return Model(_training_run(experiment, step, model, train, 0.0), step, read)
-
-
 def _distilled(
     experiment: Experiment, shape: str, number: int, directory: Path, read: Callable[[], Data]
 ) -> Model:
@@ -110,9 +97,8 @@ def _distilled(
         settings |= _settings(replace(config, model=model), "model")
         settings |= {f"distill.{name}": None for name in SHAPE_SETTINGS}
     inputs = {"soft-targets": experiment.done("soft-targets")["digest"]}
-    step = Step(
-        _name("distilled", shape, str(number)), directory, settings, inputs, neutral=NEUTRAL
-    )
+    name = f"distilled {shape} {number}" if shape else f"distilled {number}"
+    step = Step(name, directory, settings, inputs, neutral=NEUTRAL)
     weight = config.distill.hard_weight
     return Model(_training_run(experiment, step, model, train, weight), step, read)
 
@@ -122,13 +108,9 @@ def _control(experiment: Experiment, shape: str, directory: Path) -> Model:
     model, train = control_settings(experiment.config, transfer, shape)
     train = replace(train, seed=train.seed + CONTROL_SEED)
     more = ("copies",) if experiment.config.features.transfer_vtlp_warps else ()
-    step = _hard_target_step(experiment, _name("control", shape), directory, model, train, more)
+    step = _hard_target_step(experiment, f"control {shape}".rstrip(), directory, model, train, more)
     training_run = _training_run(experiment, step, model, train, 0.0)
     return Model(training_run, step, partial(read_control_data, experiment))
-
-
-def _name(*words: str) -> str:
-    return " ".join(word for word in words if word)
 
 
 def _hard_target_step(
@@ -139,12 +121,7 @@ def _hard_target_step(
     train: TrainConfig,
     more_inputs: tuple[str, ...] = (),
 ) -> Step:
-    """The step of a model that trains on hard targets only.
-
-    Args:
-        train: with the model's own seed.
-        more_inputs: stages that it reads beside `frames`.
-    """
+    """The step of a model that trains on the hard targets of `frames`, with a seed of its own."""
     config = replace(experiment.config, model=model, train=train)
     settings = _settings(config, "model", "train")
     inputs = {stage: experiment.done(stage)["digest"] for stage in ("frames", *more_inputs)}

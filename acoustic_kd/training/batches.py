@@ -107,15 +107,10 @@ class Copies:
 
 @dataclass(frozen=True)
 class DrawnCopies:
-    """The copies that an epoch has drawn.
-
-    Attributes:
-        copies: all of them.
-        is_drawn: bool [U].
-    """
+    """The copies that an epoch has drawn."""
 
     copies: Copies
-    is_drawn: np.ndarray
+    is_drawn: np.ndarray  # bool [U]
 
     def block_sizes(self, blocks: int) -> np.ndarray:
         """int64 [blocks], number of drawn frames in each block."""
@@ -150,15 +145,15 @@ class Epoch:
     @property
     def steps(self) -> int:
         """Number of batches."""
-        return sum(self._batches_of_chunks)
+        return sum(map(self._num_batches, range(len(self.chunks))))
 
-    @property
-    def _batches_of_chunks(self) -> list[int]:
-        return [max(stream.num_batches for stream in streams) for streams in self.chunks]
+    def _num_batches(self, chunk: int) -> int:
+        return max(stream.num_batches for stream in self.chunks[chunk])
 
     def remaining_chunks(self, step: int) -> Iterator[tuple[int, int]]:
         """The chunks that remain after `step` steps, each with its first remaining batch."""
-        for chunk, batches in enumerate(self._batches_of_chunks):
+        for chunk in range(len(self.chunks)):
+            batches = self._num_batches(chunk)
             if step < batches:
                 yield chunk, step
             step = max(0, step - batches)
@@ -182,7 +177,7 @@ class Epoch:
         ]
         no_frames = torch.empty(0, dtype=torch.int64)
         rows = zip_longest(*columns, fillvalue=no_frames)
-        for step in range(max(stream.num_batches for stream in streams)):
+        for step in range(self._num_batches(chunk)):
             total = sum(
                 min(stream.batch_frames, max(0, stream.size - step * stream.batch_frames))
                 for stream in streams

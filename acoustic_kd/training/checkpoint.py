@@ -26,11 +26,12 @@ def save_checkpoint(
     Args:
         digest: of everything that shapes the run; only a run of the same digest can resume.
     """
-    parts = {
-        "model": model.state_dict(),
-        "best": best_weights,
-        "optimizer": _optimizer_tensors(optimizer),
+    moments = {
+        f"{number}.{key}": value
+        for number, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
     }
+    parts = {"model": model.state_dict(), "best": best_weights, "optimizer": moments}
     tensors = {f"{part}.{name}": t for part, named in parts.items() for name, t in named.items()}
     save_tensors(path, tensors, {"state": json.dumps(asdict(state) | {"digest": digest})})
 
@@ -67,17 +68,8 @@ def load_checkpoint(
     return state, parts["best"]
 
 
-def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimizer's moments, as NUMBER.KEY → tensor."""
-    return {
-        f"{number}.{key}": value
-        for number, values in optimizer.state_dict()["state"].items()
-        for key, value in values.items()
-    }
-
-
 def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back the moments of `_optimizer_tensors`."""
+    """Put back the optimizer's moments: NUMBER.KEY → tensor."""
     state = optimizer.state_dict()
     state["state"] = {}
     for name, tensor in tensors.items():

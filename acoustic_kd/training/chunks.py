@@ -47,10 +47,13 @@ class Chunk:
         return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
 
 
-def _number_originals(ids: list[str], original: Callable[[str], str]) -> np.ndarray:
-    """int64 [U]: copies of the same utterance have the same number, from 0 on."""
-    numbers: np.ndarray = np.unique([original(name) for name in ids], return_inverse=True)[1]
-    return numbers
+def _copies(
+    ids: list[str], lengths: np.ndarray, block: np.ndarray, original: Callable[[str], str] | None
+) -> Copies | None:
+    if original is None:
+        return None
+    numbers = np.unique([original(name) for name in ids], return_inverse=True)[1]
+    return Copies(lengths, block, numbers)
 
 
 class InMemoryData:
@@ -78,12 +81,10 @@ class InMemoryData:
                 "read them by read_soft_targets(directory, frames)"
             )
         self.chunk = Chunk(frames, soft)
-        self.copies: Copies | None = None
-        if original is not None:
-            numbers, lengths = _number_originals(frames.ids, original), np.diff(frames.offsets)
-            self.copies = Copies(lengths, np.zeros_like(lengths), numbers)
+        lengths = np.diff(frames.offsets)
+        self.copies = _copies(frames.ids, lengths, np.zeros_like(lengths), original)
         self.classes, self.dimension = frames.classes, frames.features.shape[1]
-        self.longest = int(np.diff(frames.offsets).max(initial=0))
+        self.longest = int(lengths.max(initial=0))
         self.learnable = soft is not None or frames.transcribed
         self.sizes = np.array([len(frames)])
 
@@ -143,10 +144,7 @@ class ShardedData:
         self._utterances = np.stack([begins, stops], 1) - before[self._shard][:, None]
         self._first = first[begins]
         block = np.repeat(np.arange(len(begins)), stops - begins)  # of each utterance
-        self.copies: Copies | None = None
-        if original is not None:
-            originals = _number_originals(index.ids, original)
-            self.copies = Copies(np.diff(index.offsets), block, originals)
+        self.copies = _copies(index.ids, np.diff(index.offsets), block, original)
         self._soft_shards: list[list[Path]] = [[] for _ in self.sizes]
         self._soft_bytes = 0.0
         if soft is not None:

@@ -137,9 +137,8 @@ def read_description(directory: Path, *needed: str) -> tuple[ModelConfig, dict[s
             if name not in description:
                 raise WrongType("is missing", name)
     except WrongType as error:
-        raise UserError(
-            f"{path}: does not describe a model ({error}); train the model again"
-        ) from None
+        text = f"{path}: does not describe a model ({error}); train the model again"
+        raise UserError(text) from None
     return config, description
 
 
@@ -197,14 +196,13 @@ def _without_weights(
 
 def _check_sizes(path: Path, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Raise a UserError unless the weights have the names and the sizes of the network's."""
-    expected = network.state_dict()
-    for name in sorted(expected.keys() | weights.keys()):
-        found, wanted = (
-            list(tensors[name].shape) if name in tensors else None
-            for tensors in (weights, expected)
-        )
-        if found != wanted:
-            raise _misfit(path, f"size of '{name}': {found}, not {wanted}")
+    found, wanted = (
+        {name: list(tensor.shape) for name, tensor in tensors.items()}
+        for tensors in (weights, network.state_dict())
+    )
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise _misfit(path, f"size of '{name}': {found.get(name)}, not {wanted.get(name)}")
 
 
 def _misfit(path: Path, reason: str) -> UserError:

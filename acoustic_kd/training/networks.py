@@ -32,7 +32,9 @@ def build_network(config: ModelConfig, dimension: int, classes: int) -> nn.Modul
     frames = window_frames(config)
     hidden = config.layers, config.width, config.dropout, config.input_dropout
     if config.class_ is not None:
-        return _build_own(config, frames, dimension, classes)
+        make = import_class(config.class_)
+        with _errors_named(f"{config.class_} cannot be made"):
+            return make(frames=frames, features=dimension, classes=classes, **(config.args or {}))
     if config.kind == "cnn":
         return CNN(frames, dimension, classes, config.channels, *hidden)
     return DNN(frames * dimension, classes, *hidden)
@@ -50,13 +52,6 @@ def describe(config: ModelConfig) -> str:
         return f"{config.class_}({args})"
     shape = f"{config.layers} × {config.width} units"
     return f"{config.channels} channels, {shape}" if config.kind == "cnn" else shape
-
-
-def _build_own(config: ModelConfig, frames: int, dimension: int, classes: int) -> nn.Module:
-    """An object of the class `config.class_`."""
-    make = import_class(config.class_ or "")
-    with _errors_named(f"{config.class_} cannot be made"):
-        return make(frames=frames, features=dimension, classes=classes, **(config.args or {}))
 
 
 def import_class(path: str) -> Callable[..., nn.Module]:
@@ -87,11 +82,7 @@ def _errors_named(what: str) -> Iterator[None]:
 
 
 def check_window(config: ModelConfig, longest: int) -> None:
-    """Raise a UserError for a window that is longer than every utterance.
-
-    Args:
-        longest: frames of the longest utterance.
-    """
+    """Raise a UserError for a window longer than the longest utterance, of `longest` frames."""
     if window_frames(config) > max(longest, 1):
         raise UserError(
             f"the window of {describe(config)} is {config.left_frames} + 1 + {config.right_frames} "
@@ -109,7 +100,6 @@ def check_network(
         name: of the network, for messages.
         config: for its window.
         dimension, classes: as for `build_network`.
-        bfloat16: multiply matrices in bfloat16.
     """
     for key, tensor in network.state_dict().items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:

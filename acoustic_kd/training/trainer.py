@@ -141,12 +141,11 @@ class Trainer:
         """The network to train; one of the user's own must pass a batch."""
         config, name = self.training_run.model, self.training_run.name
         dimension, classes = self.dimension, self.classes.count
-        if given is None:
+        network = given
+        if network is None:
             self._check_memory(sharers)
             torch.manual_seed(seed_of("weights", self.training_run.seed))
             network = build_network(config, dimension, classes)
-        else:
-            network = given
         if given is not None or config.class_ is not None:
             what = config.class_ or f"{name}: {type(network).__name__}"
             check_network(network, what, config, dimension, classes, self.bfloat16)
@@ -365,9 +364,13 @@ class Trainer:
         return loss / total, 100 * correct / total
 
     def _description(self) -> dict[str, Any]:
+        settings = settings_of(self.training_run.model)
+        if self.given:  # an object of a class whose arguments are not known
+            kind = type(self.accelerator.unwrap_model(self.model))
+            settings |= {"class": f"{kind.__module__}:{kind.__qualname__}", "args": None}
         return {
             "name": self.training_run.name,
-            "model": self._model_settings(),
+            "model": settings,
             "dimension": self.dimension,
             "classes": self.classes.count,
             "inventory": self.classes.inventory,
@@ -379,21 +382,12 @@ class Trainer:
             "digest": self.training_run.digest,
         } | ({"object": True} if self.given else {})
 
-    def _model_settings(self) -> dict[str, Any]:
-        """The settings of the network; of an object, its class, whose arguments are not known."""
-        settings = settings_of(self.training_run.model)
-        if self.given:
-            kind = type(self.accelerator.unwrap_model(self.model))
-            settings |= {"class": f"{kind.__module__}:{kind.__qualname__}", "args": None}
-        return settings
-
     def _save(self) -> None:
         self.saved = time.monotonic()
         if self.accelerator.is_main_process:
             model, digest = self.accelerator.unwrap_model(self.model), self.training_run.digest
-            save_checkpoint(
-                self.checkpoint, digest, self.state, model, self.optimizer, self.best_weights
-            )
+            run = self.state, model, self.optimizer, self.best_weights
+            save_checkpoint(self.checkpoint, digest, *run)
             write_jsonl(self.directory / "metrics.jsonl", self.state.history)
 
     def _resume(self) -> None:
