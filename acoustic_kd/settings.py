@@ -5,7 +5,6 @@ records of what shaped them (`stage_settings`), and the list of settings (`acous
 """
 
 import dataclasses
-import difflib
 import keyword
 import math
 import re
@@ -108,7 +107,7 @@ def setting(
     Args:
         meaning: one or two sentences for the list of settings.
         allowed: which values of its type are allowed; None: all of them.
-        stages: the stages whose output the setting shapes, where these are not all of its group's.
+        stages: the stages that the setting shapes, where these are not all of its group's.
         shapes_results: False for what changes only where files are, and how fast they are made.
         path: whether the value is a path of this machine; paths do not shape results.
     """
@@ -720,23 +719,31 @@ def settings_file(given: Path) -> Path:
 
 
 def check_values(values: Mapping[str, Any]) -> None:
-    """Raise a UserError for the first setting outside its range, naming both.
-
-    Args:
-        values: `group.key` → value, of some settings.
-    """
+    """Raise a UserError for the first setting (`group.key`) outside its range, naming both."""
     for name, value in values.items():
         if value is None or name not in SETTINGS:
             continue
-        allowed = SETTINGS[name].allowed
-        if allowed is not None and not allowed.allows(value):
-            shown = list(value) if isinstance(value, tuple) else value
-            raise UserError(f"setting '{name}' is {shown}; it must be {allowed.text}")
+        _check_range(name, value, SETTINGS[name].allowed)
         for number in value if isinstance(value, tuple) else (value,):
             if type(number) is int and abs(number) > MAX_INTEGER:
                 raise UserError(f"setting '{name}' is {number}; it must be at most {MAX_INTEGER}")
         if SETTINGS[name].path and (problem := problem_of(value)):
             raise UserError(f"setting '{name}' is '{printable(value)}'; it {problem}")
+
+
+def _check_range(name: str, value: Any, allowed: Range | None) -> None:
+    if allowed is not None and not allowed.allows(value):
+        raise UserError(f"setting '{name}' is {_shown(value)}; it must be {allowed.text}")
+
+
+def _shown(value: Any) -> Any:
+    """A value as messages show it."""
+    return "null" if value is None else list(value) if isinstance(value, tuple) else value
+
+
+def _wrong(config: Config, name: str, must: str) -> UserError:
+    """The error of a setting that is wrong beside another one; `must`: what it must be or do."""
+    return UserError(f"setting '{name}' is {_shown(_value(config, name))}; it must {must}")
 
 
 def check_together(config: Config) -> None:
@@ -760,24 +767,20 @@ def check_together(config: Config) -> None:
 def _check_corpus(config: Config) -> None:
     corpus = config.corpus
     if corpus.name not in CORPORA:  # not in `check_values`: records outlive the packages of readers
-        names = dict.fromkeys([*CORPORA, *sorted(p.name for p in entry_points(group=READERS))])
-        near = difflib.get_close_matches(corpus.name, names, n=1, cutoff=0.5)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        names = list(
+            dict.fromkeys([*CORPORA, *sorted(p.name for p in entry_points(group=READERS))])
+        )
         if corpus.name not in names:
             raise UserError(
                 f"setting 'corpus.name' is {printable(corpus.name)}; it must be "
-                f"{one_of(*names).text}{hint}"
+                f"{one_of(*names).text}{yaml_dataclasses.suggestion(corpus.name, names)}"
             )
     if corpus.fold >= (corpus.folds or 1):
-        raise UserError(
-            f"setting 'corpus.fold' is {corpus.fold}; it must be less than corpus.folds "
-            f"({'null' if corpus.folds is None else corpus.folds}): the first is 0"
-        )
+        must = f"be less than corpus.folds ({_shown(corpus.folds)}): the first is 0"
+        raise _wrong(config, "corpus.fold", must)
     if corpus.folds and corpus.test_speakers:
-        raise UserError(
-            f"setting 'corpus.test_speakers' is {corpus.test_speakers}; it must be null with "
-            "corpus.folds, which determines the test speakers"
-        )
+        must = "be null with corpus.folds, which determines the test speakers"
+        raise _wrong(config, "corpus.test_speakers", must)
     seen: dict[str, str] = {}
     for split in ("train", "dev", "test", "untranscribed"):
         name = f"corpus.{split}_parts"
@@ -850,7 +853,7 @@ def _check_aligner(config: Config) -> None:
 
 
 def _check_kaldi(config: Config) -> None:
-    align, features = config.align, config.features
+    align = config.align
     if (align.method == "kaldi") != (align.pdf_ali is not None or align.pdf_post is not None):
         name = "pdf_ali" if align.pdf_post is None else "pdf_post"
         raise UserError(
@@ -858,23 +861,20 @@ def _check_kaldi(config: Config) -> None:
             f"{align.method}; give alignments with the method kaldi, and only with it"
         )
     if align.pdf_ali is not None and align.pdf_post is not None:
-        raise UserError(
-            f"setting 'align.pdf_post' is {align.pdf_post}; it must be null with align.pdf_ali, "
-            "which gives the targets"
-        )
+        must = "be null with align.pdf_ali, which gives the targets"
+        raise _wrong(config, "align.pdf_post", must)
     if config.corpus.name != "kaldi_feats":
         return
-    for name, value, expected in (
-        ("align.method", align.method, "kaldi"),
-        ("features.vtlp_warps", list(features.vtlp_warps), [1.0]),
-        ("features.transfer_vtlp_warps", list(features.transfer_vtlp_warps), []),
-        ("align.snip_edges", align.snip_edges, True),
+    for name, expected in (
+        ("align.method", "kaldi"),
+        ("features.vtlp_warps", (1.0,)),
+        ("features.transfer_vtlp_warps", ()),
+        ("align.snip_edges", True),
     ):
-        if value != expected:
-            raise UserError(
-                f"setting '{name}' is {value}; it must be {str(expected).lower()} with "
-                "corpus.name=kaldi_feats, which has frames and no sound"
-            )
+        if _value(config, name) != expected:
+            needed = str(_shown(expected)).lower()
+            must = f"be {needed} with corpus.name=kaldi_feats, which has frames and no sound"
+            raise _wrong(config, name, must)
 
 
 def _check_units(config: Config) -> None:
@@ -908,12 +908,9 @@ def _check_units(config: Config) -> None:
 def _check_language_model(config: Config) -> None:
     lm = config.lm
     for name in ("text", "vocabulary", "min_counts", "prune") if lm.arpa is not None else ():
-        value = getattr(lm, name)
-        if value is not None:
-            raise UserError(
-                f"setting 'lm.{name}' is {value}; it must be null with lm.arpa, a language model "
-                "that is not trained"
-            )
+        if getattr(lm, name) is not None:
+            must = "be null with lm.arpa, a language model that is not trained"
+            raise _wrong(config, f"lm.{name}", must)
     if lm.min_counts is not None and len(lm.min_counts) != lm.order:
         raise UserError(
             f"setting 'lm.min_counts' has {len(lm.min_counts)} numbers; it must have one for each "
@@ -924,10 +921,11 @@ def _check_language_model(config: Config) -> None:
 def _check_batches(config: Config) -> None:
     train = config.train
     if train.streams > train.batch_frames:
-        raise UserError(
-            f"setting 'train.streams' is {train.streams}; it must be at most train.batch_frames "
-            f"({train.batch_frames}): a batch has a frame of each stream or more"
+        limit = train.batch_frames
+        must = (
+            f"be at most train.batch_frames ({limit}): a batch has a frame of each stream or more"
         )
+        raise _wrong(config, "train.streams", must)
 
 
 def _check_soft_targets(config: Config) -> None:
@@ -941,10 +939,8 @@ def _check_soft_targets(config: Config) -> None:
             f"each of the {count} {models}"
         )
     if soft.encoding == "sampled" and soft.bits == 8 and soft.kept_classes > 255:
-        raise UserError(
-            f"setting 'soft_targets.kept_classes' is {soft.kept_classes}; it must be at most 255 "
-            "for draws that are stored in 8 bits"
-        )
+        must = "be at most 255 for draws that are stored in 8 bits"
+        raise _wrong(config, "soft_targets.kept_classes", must)
 
 
 def _check_models(config: Config) -> None:
@@ -970,18 +966,15 @@ def member_models(config: Config) -> list[ModelConfig]:
     models = [
         model_with(config.model, values, f"train.member_models.{number}")
         for number, values in enumerate(settings)
-    ]
-    return [models[n % len(models)] for n in range(count)] if models else [config.model] * count
+    ] or [config.model]
+    return [models[n % len(models)] for n in range(count)]
 
 
 def shapes(config: Config) -> dict[str, ModelConfig]:
     """The shapes of the distilled models by name; that of `distill.layers`, … has the name ""."""
-    chosen = {
-        key: value
-        for key in SHAPE_SETTINGS
-        if (value := _value(config, f"distill.{key}")) is not None
-    }
-    own = model_with(config.model, chosen | {"dropout": config.distill.dropout}, "distill")
+    own = {key: _value(config, f"distill.{key}") for key in (*SHAPE_SETTINGS, "dropout")}
+    chosen = {key: value for key, value in own.items() if value is not None}
+    main = model_with(config.model, chosen, "distill")
     more = config.distill.shapes or {}
     for name in more:
         if not re.fullmatch(r"[a-z0-9_]{1,40}", name) or name.isdigit() or name == "control":
@@ -989,8 +982,8 @@ def shapes(config: Config) -> dict[str, ModelConfig]:
                 f"setting 'distill.shapes' has the name '{printable(name)}'; give small letters, "
                 "digits and _, with a letter, and not control"
             )
-    return {"": own} | {
-        name: model_with(own, values, f"distill.shapes.{name}") for name, values in more.items()
+    return {"": main} | {
+        name: model_with(main, values, f"distill.shapes.{name}") for name, values in more.items()
     }
 
 
@@ -1009,9 +1002,8 @@ def model_with(model: ModelConfig, values: Any, where: str) -> ModelConfig:
     known = [name for name in SETTINGS if name.startswith("model.")]
     fields = yaml_dataclasses.convert(ModelConfig, values, "", f"{where}.", known)
     for key, value in values.items():
-        allowed = SETTINGS[f"model.{key}"].allowed
-        if value is not None and allowed is not None and not allowed.allows(value):
-            raise UserError(f"setting '{where}.{key}' is {value}; it must be {allowed.text}")
+        if value is not None:
+            _check_range(f"{where}.{key}", value, SETTINGS[f"model.{key}"].allowed)
     dropped = {"class_": None, "args": None} if "kind" in fields else {}
     dropped |= {"args": None} if "class_" in fields else {}
     return dataclasses.replace(model, **(dropped | fields))

@@ -69,18 +69,16 @@ def convert(
     for key, value in values.items():
         name = f"{prefix}{key}"
         if key not in fields:
-            keys = [
-                f"{prefix}{key}"
-                for key, field in fields.items()
-                if not dataclasses.is_dataclass(hints[field])
+            single = [
+                k for k, field in fields.items() if not dataclasses.is_dataclass(hints[field])
             ]
+            keys = [f"{prefix}{k}" for k in single]
             # An unknown group is compared with the known ones by its first key, too.
             like = f"{name}.{next(iter(value))}" if isinstance(value, dict) and value else name
             raise UserError(f"{source}{_unknown(name, like, [*keys, *known])}")
         hint = hints[fields[key]]
-        if dataclasses.is_dataclass(hint):
-            inner = convert(typing.cast(type, hint), value or {}, source, f"{name}.", known)
-            arguments[fields[key]] = typing.cast(type, hint)(**inner)
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            arguments[fields[key]] = hint(**convert(hint, value or {}, source, f"{name}.", known))
         else:
             arguments[fields[key]] = _convert(value, hint, f"{source}setting '{name}'")
     return arguments
@@ -139,7 +137,7 @@ def _put(mapping: Any, path: list[str], value: Any) -> dict[str, Any]:
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
     """`value` as the type `hint`; int widens to float, a single value to a tuple of one."""
-    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    options = _options(hint)
     if value is None and type(None) in options:
         return None
     for option in options:
@@ -163,12 +161,13 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 def _origins(hint: Any) -> list[Any]:
     """What a type, or each type of a union, is made of: dict of dict[str, int]."""
-    options = typing.get_args(hint) if _is_union(hint) else (hint,)
-    return [typing.get_origin(option) for option in options]
+    return [typing.get_origin(option) for option in _options(hint)]
 
 
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the only type."""
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if is_union else (hint,)
 
 
 def _type_name(option: Any) -> str:
@@ -195,9 +194,13 @@ def _number(value: Any) -> float | None:
 
 def _unknown(name: str, like: str, known: Sequence[str]) -> str:
     """The text of an error for an unknown setting, with the nearest known one."""
-    near = difflib.get_close_matches(like, known, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"unknown setting '{_ascii(name)}'{hint}"
+    return f"unknown setting '{_ascii(name)}'{suggestion(like, known)}"
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """The end of an error for an unknown name: the nearest known one, if there is any."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _ascii(text: str) -> str:
