@@ -162,16 +162,13 @@ def _sevens_eights(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _means(results: dict[str, Any]) -> list[dict[str, Any]]:
     """The arithmetic and the geometric mean of several teachers teach equally well."""
-    first, second = (
-        np.array(errors_of(nets_of(results, row))) for row in ("arithmetic", "geometric")
-    )
-    if not len(first) or not len(second):
+    rows = [np.array(errors_of(nets_of(results, row))) for row in ("arithmetic", "geometric")]
+    if not all(map(len, rows)):
         return []
-    difference, holds = float(first.mean() - second.mean()), None
-    error = float("nan")
+    first, second = rows
+    difference, holds, error = float(first.mean() - second.mean()), None, float("nan")
     if min(len(first), len(second)) > 1:
-        variances = [errors.var(ddof=1) / len(errors) for errors in (first, second)]
-        error = float(np.sqrt(sum(variances)))
+        error = float(np.sqrt(sum(errors.var(ddof=1) / len(errors) for errors in rows)))
         holds = _is_above(difference, error, len(first) + len(second) - 2, 0) is None
     claim = "The arithmetic mean of several teachers serves as well as the geometric one"
     finding = f"{plus_minus(difference, error, 1, sign=True)} errors, arithmetic minus geometric"
@@ -198,9 +195,8 @@ def _against(
 
 def _permutation_p(errors: np.ndarray) -> float:
     """The share of permutations within each seed that differ as much as `errors` [S, T]."""
-    permuted = np.random.default_rng(0).permuted(
-        np.repeat(errors[None], PERMUTATIONS, axis=0), axis=2
-    )
+    repeated = np.repeat(errors[None], PERMUTATIONS, axis=0)
+    permuted = np.random.default_rng(0).permuted(repeated, axis=2)
     # The variance of the means orders the draws as the F statistic does.
     as_much = permuted.mean(1).var(1) >= errors.mean(0).var() * (1 - 1e-9)
     return float((1 + as_much.sum()) / (1 + PERMUTATIONS))
@@ -216,10 +212,9 @@ def _mean(values: np.ndarray, sign: bool = False) -> tuple[float, float, str]:
 
 
 def _is_above(value: float, error: float, degrees: int, point: float) -> bool | None:
-    """Whether a value with a standard error lies above or below a point; None if neither is clear.
+    """Whether a value with a standard error, of so many degrees of freedom, lies above a point.
 
-    Args:
-        degrees: of freedom of the standard error.
+    None if neither above nor below is clear.
     """
     if degrees < 1 or not abs(value - point) > _t95(degrees) * error:
         return None

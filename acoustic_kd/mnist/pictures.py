@@ -45,10 +45,9 @@ def soft_target_picture(results: dict[str, Any], directory: Path) -> str | None:
     Args:
         directory: of the experiment, with its `frames` and `soft_targets`.
     """
-    names = sorted(
-        {net["teacher"] for net in results["nets"] if net["teacher"]},
-        key=lambda name: ("+" in name, name),  # a single net rather than a mean of several
-    )
+    teachers = {net["teacher"] for net in results["nets"] if net["teacher"]}
+    # A single net rather than a mean of several.
+    names = sorted(teachers, key=lambda name: ("+" in name, name))
     if not names or not (directory / "frames" / "train").is_dir():
         return None
     temperatures = sorted({n["temperature"] for n in results["nets"] if n["teacher"] == names[0]})
@@ -98,14 +97,8 @@ def _draw_soft_targets(
     images: np.ndarray, labels: np.ndarray, soft: dict[float, np.ndarray]
 ) -> str:
     """Images [R, 28, 28] below one another, each with a panel of bars a temperature [R, K]."""
-    parts = [
-        text(
-            LEFT,
-            24,
-            "Soft targets; blue: the label, orange: the most probable other digit",
-            size=12,
-        )
-    ]
+    title = "Soft targets; blue: the label, orange: the most probable other digit"
+    parts = [text(LEFT, 24, title, size=12)]
     for column, (temperature, rows) in enumerate(soft.items()):
         x = LEFT + IMAGE + 30 + column * PANEL
         # Each temperature has a scale of its own: at the highest all bars would be low.
@@ -128,12 +121,9 @@ def _draw_soft_targets(
     for number, image in enumerate(images):
         ink = 255 - np.clip(np.rint(255 * image), 0, 255).astype(np.uint8)
         data = base64.b64encode(png(ink)).decode()
-        parts.append(
-            element(
-                "image", x=LEFT, y=TOP + number * ROW, width=IMAGE, height=IMAGE,
-                style="image-rendering:pixelated", href=f"data:image/png;base64,{data}",
-            )
-        )  # fmt: skip
+        place = {"x": LEFT, "y": TOP + number * ROW, "width": IMAGE, "height": IMAGE}
+        look = {"style": "image-rendering:pixelated", "href": f"data:image/png;base64,{data}"}
+        parts.append(element("image", **place, **look))
     return _svg(max(LEFT + IMAGE + 30 + len(soft) * PANEL, 470), TOP + len(images) * ROW + 6, parts)
 
 

@@ -37,16 +37,16 @@ VERDICTS = {True: "Holds.", False: "Does not hold.", None: "Not shown by these n
 
 def write_report(results: dict[str, Any], directory: Path) -> None:
     """Write `results.md` and its pictures into the directory of the experiment."""
-    drawn = {
-        "soft-targets": soft_target_picture(results, directory),
-        "temperatures": temperature_picture(results),
-    }
-    for name, svg in drawn.items():
+    pictures = {}
+    for name, svg in (
+        ("soft-targets", soft_target_picture(results, directory)),
+        ("temperatures", temperature_picture(results)),
+    ):
         if svg is None:  # delete that of an earlier, larger run
             (directory / f"{name}.svg").unlink(missing_ok=True)
         else:
-            write_text(directory / f"{name}.svg", svg)
-    pictures = {name: f"{name}.svg" for name, svg in drawn.items() if svg is not None}
+            pictures[name] = f"{name}.svg"
+            write_text(directory / pictures[name], svg)
     lines = ["# mnist: the paper's section 3", "", *section(results, pictures)]
     write_text(directory / "results.md", "\n".join(lines) + "\n")
 
@@ -83,7 +83,8 @@ def terminal_summary(results: dict[str, Any]) -> str:
             title = f"  {BIASES[how]}" if how else nets[0]["title"]
             count, epochs = ("", "") if how else (f"{len(nets)}", f"{nets[0]['epochs']}")
             rows.append([title, count, epochs, spread(errors_of(nets, how)), _paper(nets[0], how)])
-    notes = [f"  {comparability_warning(results)}"] if comparability_warning(results) else []
+    warning = comparability_warning(results)
+    notes = [f"  {warning}"] if warning else []
     notes += [f"  {c['claim']}: {c['found']} (paper: {c['paper']})" for c in gap(results)]
     return "\n".join([*as_text(rows), *notes])
 
@@ -155,13 +156,12 @@ def _grid_table(results: dict[str, Any]) -> list[str]:
 
 
 def _claim_lines(results: dict[str, Any]) -> list[str]:
-    found = claims(results)
-    if not found:
-        return []
     lines = [
         f"- {c['claim']}. Paper: {c['paper']}; here: {c['found']}. {VERDICTS[c['holds']]}"
-        for c in found
+        for c in claims(results)
     ]
+    if not lines:
+        return []
     return [
         "The paper's claims, judged by these nets. ± is here the standard error, where not marked "
         "s.d. A claim holds or does not hold if the 95 % interval over nets (Student's t) decides "
