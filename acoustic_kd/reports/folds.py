@@ -73,12 +73,8 @@ def _pooled(
 
     The tuned weights and the speed of the search are means; dev words count once for each fold.
     """
-    measurement = Measurement(
-        parts[0].name,
-        parts[0].kind,
-        float(np.mean([part.lm_weight for part in parts])),
-        float(np.mean([part.penalty for part in parts])),
-    )
+    weight, penalty = np.mean([(part.lm_weight, part.penalty) for part in parts], axis=0).tolist()
+    measurement = Measurement(parts[0].name, parts[0].kind, weight, penalty)
     for split in parts[0].frames:
         # A dev utterance may be in several folds, each time of another model.
         measurement.frames[split] = {

@@ -44,6 +44,7 @@ TRACED_FRAMES = 8  # of the example that the exporter follows
 MAX_DIFFERENCE = 1e-4  # of log posteriors above ln MIN_PROBABILITY
 MAX_FILE_BYTES = 2 << 30  # of an ONNX file
 NUM_COMPARED_UTTERANCES = 8
+FEATURE_SETTINGS = ("sample_rate", "mel_bins", "low_hz", "high_hz", "normalise")
 
 
 def export(directory: Path, out: Path, model: str = DEFAULT_MODEL) -> float:
@@ -101,11 +102,7 @@ def describe(experiment: Experiment, recogniser: Recogniser, model: str) -> dict
         "log_priors": [round(float(prior), 6) for prior in recogniser.log_prior],
         "left_frames": left,
         "right_frames": right,
-        "sample_rate": features.sample_rate,
-        "mel_bins": features.mel_bins,
-        "low_hz": features.low_hz,
-        "high_hz": features.high_hz,
-        "normalise": features.normalise,
+        **{name: getattr(features, name) for name in FEATURE_SETTINGS},
         "window_seconds": WINDOW_SECONDS,
         "shift_seconds": SHIFT_SECONDS,
     }
@@ -134,12 +131,7 @@ class LogPosteriors(nn.Module):
 
 
 def build(recogniser: Recogniser, dimension: int, described: dict[str, str]) -> Any:
-    """The ONNX model of a recogniser.
-
-    Args:
-        dimension: D.
-        described: its metadata.
-    """
+    """The ONNX model of a recogniser of frames [T, `dimension`]; `described`: its metadata."""
     module = LogPosteriors(recogniser.models).eval()
     # The exporter warns of packages that are absent, and prints what it cannot export.
     logging.getLogger("torch").setLevel(logging.ERROR)

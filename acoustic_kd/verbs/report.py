@@ -50,17 +50,16 @@ def run(experiment: Experiment) -> None:
             gains[system.name] = last_epoch_gain(read_metrics(system.directories[0]))
     manifest = read_manifest(experiment.path("corpus") / "test.jsonl")
     references = {u.id: (u.text or "").split() for u in manifest if u.id in transcripts["ensemble"]}
+    config = experiment.config
+    parameters = {kind: sum(d["parameters"] for d in ds) for kind, ds in descriptions.items()}
     results = make_results(
-        experiment.config.corpus.name,
-        json_sha256(shaping_settings(experiment.config)),
+        config.corpus.name,
+        json_sha256(shaping_settings(config)),
         measurements,
         references,
         transcripts,
-        {
-            kind: sum(description["parameters"] for description in models)
-            for kind, models in descriptions.items()
-        },
-        experiment.config.train.members,
+        parameters,
+        config.train.members,
         {u.id: u.speaker for u in manifest},
     )
     for row in results["systems"]:
@@ -82,8 +81,8 @@ def run(experiment: Experiment) -> None:
     write_text(experiment.directory / "report.html", page)
     print(terminal_table(results))
     print(f"  in {experiment.directory / 'report.html'}, results.md and results.json beside it")
-    kind, summary = experiment.config.train.tracker, tracked_run(experiment, "report")
-    with closing(Tracker(kind, summary, summary.folder / RUN_ID)) as tracker:
+    summary = tracked_run(experiment, "report")
+    with closing(Tracker(config.train.tracker, summary, summary.folder / RUN_ID)) as tracker:
         tracker.log(_figures(results))
         tracker.add_report(experiment.directory / "report.html", markdown(results))
 

@@ -106,21 +106,14 @@ class Transcriber:
         return Transcripts(lexicon, self.inventory, self.recogniser.durations)
 
     def words(self, path: Path) -> list[str]:
-        """The words of a recording.
-
-        Raises:
-            AudioError: it cannot be read, or has no speech.
-        """
+        """The words of a recording; an AudioError if it cannot be read, or has no speech."""
         best = (lattice.best(*self.weights) for *_, lattice in self._lattices(path))
         return [word for labels in best for word in self.join(labels)]
 
     def timed_words(self, path: Path) -> list[Word]:
         """The words of a recording with their times and confidences.
 
-        A word of several pieces has the lowest confidence of its pieces.
-
-        Raises:
-            AudioError: as for `words`.
+        A word of several pieces has the lowest confidence of its pieces. Errors are as of `words`.
         """
         timed: list[Word] = []
         for piece, gaps, loglikes, lattice in self._lattices(path):
@@ -131,17 +124,13 @@ class Transcriber:
             for part in self.join.word_slices(labels):
                 (word,), confidence = self.join(labels[part]), min(confidences[part])
                 first, last = spans[part][0][0], spans[part][-1][1]
-                start = gaps.time(float((piece.start + first) * SHIFT_SECONDS))
-                end = gaps.time(float((piece.start + last) * SHIFT_SECONDS), end=True)
-                timed.append(
-                    Word(word, round(start, 2), round(end, 2), round(float(confidence), 4))
-                )
+                start = round(gaps.time(float((piece.start + first) * SHIFT_SECONDS)), 2)
+                end = round(gaps.time(float((piece.start + last) * SHIFT_SECONDS), end=True), 2)
+                timed.append(Word(word, start, end, round(float(confidence), 4)))
         return timed
 
     def _lattices(self, path: Path) -> Iterator[tuple[slice, Gaps, np.ndarray, Lattice]]:
-        """The frames of each piece of a recording, the recording's gaps, the log-likelihoods of the
-        frames, and the lattice.
-        """
+        """Each piece of a recording with the recording's gaps, its log-likelihoods and lattice."""
         features, gaps = recording_features(path, self.experiment.config.features, _warn)
         self._check_band(path, features)
         pieces = cut(features)
@@ -185,12 +174,8 @@ def cut(
     Each ends at the quietest moment that leaves it and the rest no shorter than `min_frames`
     (if possible): that is mostly a pause between two words.
     """
-    energy = features.mean(1, dtype=np.float64)
-    around = np.convolve(
-        np.pad(energy, ENERGY_WINDOW_FRAMES // 2, mode="edge"),
-        np.ones(ENERGY_WINDOW_FRAMES) / ENERGY_WINDOW_FRAMES,
-        "valid",
-    )
+    energy = np.pad(features.mean(1, dtype=np.float64), ENERGY_WINDOW_FRAMES // 2, mode="edge")
+    around = np.convolve(energy, np.ones(ENERGY_WINDOW_FRAMES) / ENERGY_WINDOW_FRAMES, "valid")
     pieces, first = [], 0
     while len(features) - first > max_frames:
         left = len(features) - first
@@ -214,9 +199,8 @@ def transcribe(
     for path in files:
         try:
             if as_json:
-                timed = transcriber.timed_words(path)
-                text = " ".join(word.word for word in timed)
-                rows = [dataclasses.asdict(word) for word in timed]
+                rows = [dataclasses.asdict(word) for word in transcriber.timed_words(path)]
+                text = " ".join(row["word"] for row in rows)
                 print(json.dumps({"file": str(path), "text": text, "words": rows}), flush=True)
             else:
                 words = " ".join(transcriber.words(path))
