@@ -156,10 +156,9 @@ class Ensemble:
     def _prepare(self, block: int) -> Plan:
         """Plan where the members are, and load them unless they stay in their files."""
         sizes, cpu = self._sizes(block), self._device.type == "cpu"
-        memory = usable(free_memory(self._device))
+        memory, needed = usable(free_memory(self._device)), minimum(sizes)
         if self._memory_gb is not None:
             memory = int(self._memory_gb * GIGABYTE)
-            needed = minimum(sizes)
             if memory < needed:
                 raise UserError(
                     f"setting 'soft_targets.memory_gb' is {self._memory_gb:g}; raise it to "
@@ -219,10 +218,10 @@ class _Shape:
     @classmethod
     def read(cls, directory: Path) -> "_Shape":
         model, values = read_description(directory, "digest")
-        weights = directory / WEIGHTS
-        units = window_frames(model) * values["dimension"] + 2 * model.width
+        weights, window = directory / WEIGHTS, window_frames(model) * values["dimension"]
+        units = window + 2 * model.width
         if model.kind == "cnn":  # two pictures of the first block
-            units += window_frames(model) * values["dimension"] // 2 * model.channels
+            units += window // 2 * model.channels
         try:
             return cls(values["digest"], weights.stat().st_size, units, values["classes"])
         except OSError:

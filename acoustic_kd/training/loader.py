@@ -34,10 +34,6 @@ class DataLoader:
         bfloat16: bool,
         share: ProcessShare = WHOLE_SHARE,
     ) -> None:
-        """
-        Args:
-            share: what this process trains on, of `train.streams` streams.
-        """
         self.num_chunks = 1
         self.hard: Tensor | None = None
         self.soft: SoftTargets | None = None

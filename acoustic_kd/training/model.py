@@ -56,9 +56,7 @@ class AcousticModel(nn.Module):
         Raises:
             UserError: there is no such model, or it is damaged.
         """
-        directory = Path(name)
-        if not directory.is_dir():
-            directory = _download(str(name))
+        directory = Path(name) if Path(name).is_dir() else _download(str(name))
         return load_model(directory, network)
 
     def save_pretrained(self, directory: str | Path) -> None:

@@ -40,17 +40,12 @@ def make_accelerator() -> Accelerator:
 
 @contextmanager
 def report_lost_processes(accelerator: Accelerator, name: str) -> Iterator[None]:
-    """Turn PyTorch's error of a lost connection to another process into a UserError.
-
-    Args:
-        name: of the work, for the message.
-    """
+    """Turn PyTorch's error of a lost connection into a UserError that names the work."""
     try:
         yield
     except RuntimeError as error:
-        if accelerator.num_processes == 1 or not any(
-            word in str(error) for word in CONNECTION_ERRORS
-        ):
+        lost = any(word in str(error) for word in CONNECTION_ERRORS)
+        if accelerator.num_processes == 1 or not lost:
             raise
         raise UserError(
             f"{name}: another process of this run has ended; run the same command again to resume "

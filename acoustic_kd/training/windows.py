@@ -27,11 +27,9 @@ class Splicer(nn.Module):
         """
         super().__init__()
         lengths = torch.diff(offsets)
-        first = torch.repeat_interleave(offsets[:-1], lengths).int()
-        last = torch.repeat_interleave(offsets[1:] - 1, lengths).int()
         self.register_buffer("features", features)
-        self.register_buffer("first", first)
-        self.register_buffer("last", last)
+        self.register_buffer("first", torch.repeat_interleave(offsets[:-1], lengths).int())
+        self.register_buffer("last", torch.repeat_interleave(offsets[1:] - 1, lengths).int())
         self.register_buffer("steps", torch.arange(-left, right + 1, dtype=torch.int32))
 
     def forward(self, frames: Tensor, steps: Tensor | None = None) -> Tensor:
