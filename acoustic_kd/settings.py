@@ -767,9 +767,8 @@ def check_together(config: Config) -> None:
 def _check_corpus(config: Config) -> None:
     corpus = config.corpus
     if corpus.name not in CORPORA:  # not in `check_values`: records outlive the packages of readers
-        names = list(
-            dict.fromkeys([*CORPORA, *sorted(p.name for p in entry_points(group=READERS))])
-        )
+        readers = sorted(point.name for point in entry_points(group=READERS))
+        names = list(dict.fromkeys([*CORPORA, *readers]))
         if corpus.name not in names:
             raise UserError(
                 f"setting 'corpus.name' is {printable(corpus.name)}; it must be "
@@ -786,9 +785,8 @@ def _check_corpus(config: Config) -> None:
         name = f"corpus.{split}_parts"
         for part in getattr(corpus, f"{split}_parts"):
             if part in seen:
-                raise UserError(
-                    f"setting '{name}' names {part}, and so does {seen[part]}; name it once"
-                )
+                text = f"setting '{name}' names {part}, and so does {seen[part]}; name it once"
+                raise UserError(text)
             seen[part] = name
 
 
@@ -922,9 +920,7 @@ def _check_batches(config: Config) -> None:
     train = config.train
     if train.streams > train.batch_frames:
         limit = train.batch_frames
-        must = (
-            f"be at most train.batch_frames ({limit}): a batch has a frame of each stream or more"
-        )
+        must = f"be at most train.batch_frames ({limit}): a batch has a frame of each stream"
         raise _wrong(config, "train.streams", must)
 
 
@@ -995,9 +991,7 @@ def has_own_networks(config: Config) -> bool:
 def model_with(model: ModelConfig, values: Any, where: str) -> ModelConfig:
     """A model with some settings replaced; a new kind or class drops the old class or its `args`.
 
-    Args:
-        values: key → value.
-        where: the setting that has them, for messages.
+    Messages call the settings `where`.KEY.
     """
     known = [name for name in SETTINGS if name.startswith("model.")]
     fields = yaml_dataclasses.convert(ModelConfig, values, "", f"{where}.", known)

@@ -128,10 +128,7 @@ def _draw_soft_targets(
 
 
 def temperature_picture(results: dict[str, Any]) -> str | None:
-    """Mean errors against temperature, ± one standard deviation, a panel a width.
-
-    None without experiment 4.
-    """
+    """Mean errors against temperature ± s.d., a panel a width; None without experiment 4."""
     panels = []
     for number, (width, cells) in enumerate(grid(results).items()):
         title, series = f"{width} units a layer", []

@@ -137,9 +137,8 @@ def _rounded(values: Sequence[float], wide: float = 0.0) -> tuple[float, float, 
 
 def _ticks(low: float, high: float, distance: float) -> list[tuple[float, str]]:
     count = round((high - low) / distance)
-    return [
-        (low + n * distance, f"{round(low + n * distance, 9) + 0.0:g}") for n in range(count + 1)
-    ]
+    places = [low + n * distance for n in range(count + 1)]
+    return [(place, f"{round(place, 9) + 0.0:g}") for place in places]
 
 
 def lines(
@@ -262,10 +261,8 @@ def rows(
     parts.append(text((left + right) / 2, bottom + 28, across, "middle", SMALL, class_="quiet"))
     for number, (label, style) in enumerate(legend):
         y = bottom + 45 + LEGEND_ROW * number
-        parts += [
-            _group(style, [mark(left + 6, y, style, "hollow")]),
-            text(left + 16, y + 4, label),
-        ]
+        parts.append(_group(style, [mark(left + 6, y, style, "hollow")]))
+        parts.append(text(left + 16, y + 4, label))
     return _picture(title, bottom + 38 + LEGEND_ROW * len(legend), parts)
 
 

@@ -55,13 +55,10 @@ def comparison_parts(experiments: Sequence[ExperimentFiles]) -> list[Part]:
     ):
         entries = []
         for experiment in experiments:
-            *others, distilled = (
-                row for kind, row in system_rows(experiment.results, key).items() if kind in STYLES
-            )
+            by_kind = system_rows(experiment.results, key)
+            *others, own = (by_kind[kind] for kind in STYLES if kind in by_kind)
             points = [(row.style, row.value) for row in others if row.value is not None]
-            entries.append(
-                Row(experiment.name, points, distilled.value, distilled.interval, distilled.style)
-            )
+            entries.append(Row(experiment.name, points, own.value, own.interval, own.style))
         parts.append(Picture(title, rows(title, "%", entries, legend, 2), note))
     return parts
 

@@ -204,9 +204,8 @@ def read_experiment(directory: Path, name: str) -> ExperimentFiles:
         raise UserError(f"{directory}: the experiment is not finished; run its stage report first")
     decoded = (read_done(directory / "decode") or {}).get("digest")
     if report is not None and report["inputs"].get("decode") != decoded:
-        raise UserError(
-            f"{directory}: results.json is older than the decoded test set; run the stage report"
-        )
+        text = "results.json is older than the decoded test set; run the stage report"
+        raise UserError(f"{directory}: {text}")
     verify_experiment(directory)
     return ExperimentFiles(name, [directory], read_results(directory))
 

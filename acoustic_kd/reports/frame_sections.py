@@ -20,9 +20,7 @@ EXAMPLES_NOTE = (
     "most probability for other phones: its most probable senones (PHONE_STATE.NUMBER), "
     "tempered. Each column has its own scale; the frame's senone is bold."
 )
-MISSING = (
-    "decode/…/frames.json is missing; delete the folder decode and run the stages decode and report"
-)
+MISSING = "decode/…/frames.json is missing; delete decode and run the stages decode and report"
 
 
 def _missing(experiment: ExperimentFiles) -> list[Note]:
@@ -119,12 +117,10 @@ def by_phone(figures: Mapping[str, Figures]) -> list[Part]:
     half = -(-len(order) // 2)
     legend = [(kind, STYLES[kind]) for kind in shares]
     parts: list[Part] = [Note("Frames whose best senone is the right one, by phone, in percent.")]
-    for number, part in enumerate((order[:half], order[half:])):
+    across = "frame accuracy on test, %"
+    halves = {"The harder phones": order[:half], "The easier phones": order[half:]}
+    for title, part in halves.items():
         entries = [Row(p, [(STYLES[k], s[p]) for k, s in shares.items()]) for p in part]
-        title, across = (
-            ("The harder phones", "The easier phones")[number],
-            "frame accuracy on test, %",
-        )
         if entries:
             drawn = rows(title, across, entries, legend, beside=40, limits=(0, 100))
             parts.append(Picture(title, drawn))
@@ -221,8 +217,6 @@ def reliability(figures: Mapping[str, Figures], styles: Mapping[str, int]) -> Pi
         series += [Series(name, points, styles[name])] if points else []
     if not series:
         return None
-    title = "Reliability"
-    drawn = lines(
-        title, "probability of the best senone", "share right", series, (0.0, 1.0), diagonal=True
-    )
+    title, across = "Reliability", "probability of the best senone"
+    drawn = lines(title, across, "share right", series, (0.0, 1.0), diagonal=True)
     return Picture(title, drawn, "On the diagonal probabilities are as often right as they say.")

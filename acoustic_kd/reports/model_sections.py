@@ -41,11 +41,7 @@ def training_section(experiments: Sequence[ExperimentFiles]) -> Section:
 
 
 def training_pictures(series: Sequence[tuple[str, list[dict[str, Any]], int]]) -> list[Picture]:
-    """Curves of dev frame accuracy, dev loss and learning rate.
-
-    Args:
-        series: (label, rows of `metrics.jsonl`, style).
-    """
+    """Curves of dev frame accuracy, dev loss and learning rate, for (label, epochs, style)."""
     pictures = []
     for key, title, up, factor in (
         ("dev_frame_accuracy", "Frame accuracy on dev", "%", 1.0),
@@ -88,26 +84,21 @@ def size_rows(experiment: ExperimentFiles) -> list[list[str]]:
     table = [heading]
     for system in experiment.results["systems"]:
         kind = system["name"]
-        # The ensemble is all members, the others are one model each.
-        is_sum = kind == "ensemble"
+        is_sum = kind == "ensemble"  # all members; the others are one model each
         folders = experiment.model_directories("baseline" if is_sum else kind)
         records = [read_done(folder) or {} for folder in folders]
-        stored = [record.get("files", {}).get("model.safetensors") for record in records]
-        sizes = [None if size is None else size / 1e6 for size in stored]
+        sizes = [record.get("files", {}).get("model.safetensors") for record in records]
         seconds = [record.get("seconds") for record in records]
-        minutes = [None if value is None else value / 60 for value in seconds]
-        speeds = [
-            median(epoch["frames_per_second"] for epoch in curve)
-            for curve in experiment.curves[kind]
-        ]
+        curves = experiment.curves[kind]
+        speeds = [median(epoch["frames_per_second"] for epoch in curve) for curve in curves]
         frames = experiment.frames.get(kind, [])
         table.append(
             [
                 kind,
                 f"{system['members']}",
                 f"{system['parameters'] / 1e6:.2f} M",
-                _sum_or_mean(sizes, is_sum, "{:.1f} MB"),
-                _sum_or_mean(minutes, is_sum, "{:.1f} min"),
+                _sum_or_mean(sizes, is_sum, 1e6, "MB"),
+                _sum_or_mean(seconds, is_sum, 60, "min"),
                 f"{fmean(speeds):,.0f}" if speeds else NONE,
                 f"{fmean(f['real_time_factor'] for f in frames):.3f}" if frames else NONE,
                 f"{system['real_time_factor']:.3f}",
@@ -116,12 +107,12 @@ def size_rows(experiment: ExperimentFiles) -> list[list[str]]:
     return table
 
 
-def _sum_or_mean(values: Sequence[float | None], is_sum: bool, form: str) -> str:
-    """The sum of some values, or their mean; NONE where one of them is not known."""
+def _sum_or_mean(values: Sequence[float | None], is_sum: bool, unit: float, name: str) -> str:
+    """The sum of some values in a unit, or their mean; NONE where one of them is not known."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return NONE
-    return form.format(sum(known) if is_sum else fmean(known))
+    return f"{(sum(known) if is_sum else fmean(known)) / unit:.1f} {name}"
 
 
 def _graph_sizes(graph: Mapping[str, Any]) -> list[str]:

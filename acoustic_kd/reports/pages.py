@@ -54,11 +54,7 @@ SECTIONS: Sequence[MakeSection] = (
 
 
 def make_page(title: str, lead: Sequence[str], experiments: Sequence[ExperimentFiles]) -> str:
-    """The page on one or several experiments.
-
-    Args:
-        lead: lines below the title.
-    """
+    """The page on one or several experiments; `lead`: lines below the title."""
     return render(title, lead, [make(experiments) for make in SECTIONS])
 
 
@@ -75,7 +71,6 @@ def report_page(directories: Sequence[Path], results: Mapping[str, Any]) -> str:
 
 
 def _made_by(command: str) -> str:
-    """Date, version and command."""
     made = f"Made on {date.today():%Y-%m-%d} by acoustic-kd {__version__}"
     return f"{made}: {command}" if command else f"{made}."
 

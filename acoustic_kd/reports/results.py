@@ -117,10 +117,8 @@ def make_results(
             }
         )
     names = list(groups["ensemble"][0].frames["test"])
-    units = {
-        "frame_accuracy": [speakers[n] for n in names],
-        "wer": [speakers[n] for n in references],
-    }
+    utterances = {"frame_accuracy": names, "wer": references}
+    units = {what: [speakers[n] for n in measured] for what, measured in utterances.items()}
     frames = {
         kind: np.sum([[m.frames["test"][n] for n in names] for m in group], axis=0)
         for kind, group in groups.items()
@@ -167,11 +165,7 @@ def _deviation(values: list[float]) -> float | None:
 def _gains(
     by_utterance: dict[str, tuple[np.ndarray, np.ndarray]], kinds: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """The shares of the ensemble's gain that the distilled model keeps, with their intervals.
-
-    Args:
-        kinds: of the columns of errors.
-    """
+    """The shares of the ensemble's gain that the distilled model keeps, with their intervals."""
     gains: dict[str, dict[str, Any]] = {}
     for over, key in GAINS.items():
         if over not in kinds:

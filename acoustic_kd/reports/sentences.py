@@ -49,7 +49,6 @@ def differing_sentences(
 
     Args:
         transcripts: system → utterance → words.
-        first, second: the two systems.
         shown: the systems whose words are shown.
     """
     groups: dict[str, list[tuple[int, str]]] = {"fewer": [], "more": [], "as many": []}

@@ -277,11 +277,7 @@ def difference_caption(differences: Mapping[str, Any]) -> str:
 
 
 def difference_table(differences: Mapping[str, Any]) -> list[list[str]]:
-    """Heading and one row a pair of systems, as text.
-
-    Args:
-        differences: as in `results.json`.
-    """
+    """Heading and one row a pair of systems, as text; `differences`: as in `results.json`."""
     rows = [["on test", "frame acc., points", "95 %", "better", "WER, points", "95 %", "better"]]
     for name in differences["wer"]["pairs"]:
         row = [name]

@@ -136,9 +136,8 @@ def _object(kind: Any) -> Read:
 
     def read(value: Any) -> Any:
         _with_keys(value, needed)
-        known = {
-            name: _inner(read, value[name], name) for name, read in readers.items() if name in value
-        }
+        present = [name for name in readers if name in value]
+        known = {name: _inner(readers[name], value[name], name) for name in present}
         if make is None:
             return value | known
         for name in value:

@@ -26,9 +26,8 @@ def read_yaml(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if len(content) > strict_yaml.MAX_BYTES:
-        raise UserError(
-            f"{path}: larger than {strict_yaml.MAX_BYTES:,} bytes; give a settings file"
-        )
+        limit = strict_yaml.MAX_BYTES
+        raise UserError(f"{path}: larger than {limit:,} bytes; give a settings file")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(f"{path}: UTF-16 text; save it as UTF-8")
     try:

@@ -53,9 +53,8 @@ def load_checkpoint(
     except (KeyError, ValueError, AttributeError, RecursionError, WrongType):
         raise UserError(f"{path}: not a checkpoint; delete it to start anew") from None
     if written_for != digest:
-        raise UserError(
-            f"{path}: checkpoint was written with other settings or data; delete it to start anew"
-        )
+        text = "checkpoint was written with other settings or data; delete it to start anew"
+        raise UserError(f"{path}: {text}")
     parts: dict[str, dict[str, Tensor]] = {"best": {}, "optimizer": {}}
     for key, tensor in tensors.items():
         part, _, name = key.partition(".")

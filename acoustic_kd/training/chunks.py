@@ -184,11 +184,7 @@ class ShardedData:
         return max(2, math.ceil(total / (max_frames - excess)))
 
     def read(self, blocks: np.ndarray, dtype: torch.dtype) -> Chunk:
-        """Read some blocks, in the order of the store.
-
-        Args:
-            dtype: of the features; if all blocks are read, the features stay as stored.
-        """
+        """Read some blocks in the order of the store; features of all blocks stay as stored."""
         if len(blocks) == len(self.sizes):
             return self._whole
         blocks = np.sort(blocks)

@@ -71,13 +71,10 @@ class CNN(nn.Module):
         self.input_dropout = Dropout(input_dropout) if input_dropout > 0 else nn.Identity()
         self.stem = nn.Conv2d(1, channels, 5, stride=2, padding=2, bias=False)
         self.stem_norm = nn.BatchNorm2d(channels)
-        self.blocks = nn.Sequential(
-            ResidualBlock(channels, channels), ResidualBlock(channels, 2 * channels)
-        )
+        blocks = ResidualBlock(channels, channels), ResidualBlock(channels, 2 * channels)
+        self.blocks = nn.Sequential(*blocks)
         sizes = [2 * channels * _eighth(frames) * _eighth(features), *layers * [width]]
-        self.hidden = nn.Sequential(
-            *(HiddenLayer(inputs, outputs, dropout) for inputs, outputs in pairwise(sizes))
-        )
+        self.hidden = nn.Sequential(*(HiddenLayer(*pair, dropout) for pair in pairwise(sizes)))
         self.output = nn.Linear(sizes[-1], classes)
         self.apply(initialise)
 

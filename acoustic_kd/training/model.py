@@ -81,9 +81,8 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
     except (OSError, ValueError, HFValidationError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{name}: neither a directory nor a model of the Hugging Face hub ({reason})"
-        ) from None
+        text = f"{name}: neither a directory nor a model of the Hugging Face hub ({reason})"
+        raise UserError(text) from None
 
 
 class _More(TypedDict, total=False):
@@ -165,9 +164,8 @@ def load_model(directory: Path, network: nn.Module | None = None) -> AcousticMod
     network.load_state_dict(weights)
     for name, tensor in weights.items():
         if tensor.numel() and not all(math.isfinite(end) for end in torch.aminmax(tensor)):
-            raise UserError(
-                f"{path}: damaged: '{name}' has numbers that are not finite; train the model again"
-            )
+            text = f"damaged: '{name}' has numbers that are not finite; train the model again"
+            raise UserError(f"{path}: {text}")
     return AcousticModel(network, config, description).eval()
 
 

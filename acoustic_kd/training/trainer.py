@@ -122,10 +122,8 @@ class Trainer:
             self.model, self.optimizer = model.to(self.device), optimizer
             self._backward = Tensor.backward
         rank, world = accelerator.process_index, accelerator.num_processes
-        share = share_of_process(rank, world, settings.streams)
-        self.loader = DataLoader(
-            data, training_run.model, settings, seed, self.device, self.bfloat16, share
-        )
+        share, config = share_of_process(rank, world, settings.streams), training_run.model
+        self.loader = DataLoader(data, config, settings, seed, self.device, self.bfloat16, share)
         self.dev_windows = None if dev is None else self.loader.make_windows(dev)
         self.dev_targets = None if dev is None else dev.labels.to(self.device)
         self.augment, self.sharers = augment, sharers

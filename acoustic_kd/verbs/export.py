@@ -85,9 +85,8 @@ def _packages() -> tuple[ModuleType, ModuleType]:
         import onnxruntime
         import onnxscript  # noqa: F401  torch.onnx needs it
     except ImportError as error:
-        raise UserError(
-            f"package '{error.name}', which export needs, is missing: {installation('onnx')}"
-        ) from None
+        text = f"package '{error.name}', which export needs, is missing: {installation('onnx')}"
+        raise UserError(text) from None
     return onnx, onnxruntime
 
 
