@@ -180,7 +180,7 @@ def check_own_networks(config: Config) -> None:
 def check_windows(experiment: Experiment) -> None:
     """Refuse a window that is longer than every utterance of train, before members are trained."""
     config = experiment.config
-    longest = max(read_index(control_shards(experiment)).lengths.values(), default=0)
+    longest = max(read_index(experiment.path("frames") / "train").lengths.values(), default=0)
     for model in (*member_models(config), *shapes(config).values()):
         check_window(model, longest)
 

@@ -14,8 +14,8 @@ def described(recipe, model):
     return json.loads((recipe.directory / model / "model.json").read_text())
 
 
-def test_each_shape_has_a_model_a_control_and_a_row(recipe, outcome):
-    """The models of the main shape are those of a run without shapes."""
+def test_each_shape_has_a_model_a_control_and_a_row(recipe, outcome, command, tmp_path):
+    """The models of the main shape are those of a run without shapes; others have names."""
     status, output, _ = outcome(recipe, "distill", SHAPES)
     assert status == 0
     for name in ("distilled 1", "control"):
@@ -38,15 +38,9 @@ def test_each_shape_has_a_model_a_control_and_a_row(recipe, outcome):
     assert "| small | 1 × 8 units |" in table
     page = (recipe.directory / "report.html").read_text()
     assert "Frame accuracy on test against weights" in page and "WER on test against × real" in page
-
-
-def test_a_shape_is_used_by_its_name(recipe, command, tmp_path):
-    recipe.run(["distill", "graph", "decode"], SHAPES)
     for model in ("distilled/small/01", "distilled/own/control"):
-        out = tmp_path / "post.ark"
-        status, text, error = command(
-            "posteriors", recipe.directory, "test", "--out", out, "--model", model
-        )
+        arguments = ("test", "--out", tmp_path / "post.ark", "--model", model)
+        status, text, error = command("posteriors", recipe.directory, *arguments)
         assert (status, error) == (0, "") and "frame accuracy" in text
 
 
@@ -95,3 +89,7 @@ def test_a_window_longer_than_every_utterance_is_refused_before_members_are_trai
     setting = "distill.shapes={wide: {left_frames: 1000, right_frames: 1000}}"
     status, _, error = outcome(recipe, "train", setting, "train.seed=5")
     assert status == 2 and "1000 + 1 + 1000 frames, but the longest utterance has" in error
+
+
+def test_windows_are_checked_before_there_are_copies(recipe, outcome):
+    assert outcome(recipe, "train", "features.transfer_vtlp_warps=[0.9]")[0] == 0
