@@ -18,7 +18,7 @@ def shapes_section(experiment: ExperimentFiles) -> Section:
     if table := shape_rows(results):
         parts.append(Table(table, SHAPES_CAPTION))
         for what, up in (("frame_accuracy", "frame accuracy, %"), ("wer", "WER, %")):
-            for across in ("weights", "× real time"):
+            for across in ("millions of weights", "× real time"):
                 series, ticks = shape_series(results, what, across)
                 title = f"{up.partition(',')[0]} on test against {across}"
                 drawn = lines(title, across, up, series, x_ticks=ticks)
@@ -33,7 +33,8 @@ def shape_series(
     points: dict[str, list[tuple[float, float]]] = {}
     for system in results["systems"]:
         kind = system["name"].partition(" ")[0]
-        place = system["parameters"] if across == "weights" else times_real_time(system)
+        weights = system["parameters"] / 1e6
+        place = times_real_time(system) if across == "× real time" else weights
         figure = system[what]["test"]
         height = figure["percent"] if what == "wer" else figure
         points.setdefault(kind, []).append((log10(max(place, 1e-9)), height))
@@ -43,10 +44,8 @@ def shape_series(
         for kind, places in points.items()
     ]
     places = [x for curve in series for x, _ in curve.points]
-    ticks = [
-        (log10(digit * 10.0**power), f"{digit * 10.0**power:g}")
-        for power in range(floor(min(places)), ceil(max(places)) + 1)
-        for digit in (1, 3)
-        if min(places) - 0.1 <= log10(digit * 10.0**power) <= max(places) + 0.1
-    ]
-    return series, ticks
+    low, high = min(places), max(places)
+    margin = 0.2 if high - low < 0.4 else 0.0  # so that there is a tick
+    values = [d * 10.0**power for power in range(floor(low) - 1, ceil(high) + 1) for d in (1, 2, 5)]
+    near = [value for value in values if low - margin <= log10(value) <= high + margin]
+    return series, [(log10(value), f"{value:g}") for value in near]

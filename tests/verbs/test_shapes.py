@@ -37,7 +37,9 @@ def test_each_shape_has_a_model_a_control_and_a_row(recipe, outcome, command, tm
     table = (recipe.directory / "results.md").read_text().partition("## Shapes")[2]
     assert "| small | 1 × 8 units |" in table
     page = (recipe.directory / "report.html").read_text()
-    assert "Frame accuracy on test against weights" in page and "WER on test against × real" in page
+    assert (
+        "Frame accuracy on test against millions" in page and "WER on test against × real" in page
+    )
     for model in ("distilled/small/01", "distilled/own/control"):
         arguments = ("test", "--out", tmp_path / "post.ark", "--model", model)
         status, text, error = command("posteriors", recipe.directory, *arguments)
