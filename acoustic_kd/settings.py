@@ -941,8 +941,7 @@ def _check_soft_targets(config: Config) -> None:
 
 def _check_models(config: Config) -> None:
     """Check the settings in which single members and shapes of the distilled model differ."""
-    if config.model.class_ is None and config.model.args is not None:
-        raise UserError("setting 'model.args' has values, but 'model.class' is null; give both")
+    model_with(config.model, {}, "model")
     member_models(config)
     shapes(config)
 
@@ -1000,4 +999,8 @@ def model_with(model: ModelConfig, values: Any, where: str) -> ModelConfig:
             _check_range(f"{where}.{key}", value, SETTINGS[f"model.{key}"].allowed)
     dropped = {"class_": None, "args": None} if "kind" in fields else {}
     dropped |= {"args": None} if "class_" in fields else {}
-    return dataclasses.replace(model, **(dropped | fields))
+    made = dataclasses.replace(model, **(dropped | fields))
+    if made.class_ is None and made.args is not None:
+        text = f"setting '{where}.args' has values, but '{where}.class' is null; give both"
+        raise UserError(text)
+    return made

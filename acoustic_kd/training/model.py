@@ -162,8 +162,11 @@ def load_model(directory: Path, network: nn.Module | None = None) -> AcousticMod
     if any(tensor.is_meta for tensor in network.state_dict().values()):
         network.to_empty(device="cpu")
     network.load_state_dict(weights)
+    learnt = {name for name, _ in network.named_parameters(remove_duplicate=False)}
     for name, tensor in weights.items():
-        if tensor.numel() and not all(math.isfinite(end) for end in torch.aminmax(tensor)):
+        ends = torch.aminmax(tensor) if tensor.numel() else ()
+        # A buffer may be a mask with -inf in it.
+        if any(map(math.isnan, ends)) or (name in learnt and any(map(math.isinf, ends))):
             text = f"damaged: '{name}' has numbers that are not finite; train the model again"
             raise UserError(f"{path}: {text}")
     return AcousticModel(network, config, description).eval()

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.errors import UserError
@@ -76,7 +77,7 @@ def _errors_named(what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script of the user's own may call sys.exit
         text = " ".join(str(error).split())[:300]
         raise UserError(f"{what} ({type(error).__name__}: {text})") from None
 
@@ -102,11 +103,15 @@ def check_network(
         dimension, classes: as for `build_network`.
     """
     for key, tensor in network.state_dict().items():
-        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+        if not isinstance(tensor, Tensor):
+            raise UserError(f"{name}: '{key}' in its state_dict is not a tensor; remove it")
+        if is_lazy(tensor):
+            raise UserError(f"{name}: '{key}' has no size yet; give its layer the input size")
+        if tensor.is_complex() or (tensor.is_floating_point() and tensor.dtype != torch.float32):
             raise UserError(f"{name}: '{key}' is {tensor.dtype}; the weights must be torch.float32")
     with torch.random.fork_rng(devices=[]), _errors_named(f"{name} fails on one batch"):
         windows = torch.randn(CHECKED_FRAMES, window_frames(config), dimension)
-        tried = copy.deepcopy(network).train()
+        tried = copy.deepcopy(network).cpu().train()  # one given may be on a GPU
         windows = windows.to(torch.bfloat16 if bfloat16 else torch.float32)
         logits = forward(tried, windows, bfloat16)
         _check_logits(name, logits, windows, classes)

@@ -74,6 +74,35 @@ class Doubles(Linear):
         self.double()
 
 
+class Complex(Linear):
+    def __init__(self, frames, features, classes):
+        super().__init__(frames, features, classes)
+        self.register_buffer("wave", torch.zeros(1, dtype=torch.complex64))
+
+
+class Lazy(Linear):
+    def __init__(self, frames, features, classes):
+        super().__init__(frames, features, classes)
+        self.layer = nn.LazyLinear(classes)
+
+
+class ExtraState(Linear):
+    def get_extra_state(self):
+        return {}
+
+    def set_extra_state(self, state):
+        """Nothing to set."""
+
+
+class Masked(Linear):
+    """Buffers as a transformer has them: an attention mask with -inf, and one of booleans."""
+
+    def __init__(self, frames, features, classes):
+        super().__init__(frames, features, classes)
+        self.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+        self.register_buffer("used", torch.ones(3, dtype=torch.bool))
+
+
 def function(frames, features, classes):
     """No class."""
     return Linear(frames, features, classes)

@@ -18,6 +18,7 @@ from acoustic_kd.training.model import AcousticModel, load_model
 from acoustic_kd.training.networks import build_network, limit_norms
 
 RECURRENT = replace(MODEL, class_="own_networks:Recurrent", args={"units": 16})
+MASKED = replace(MODEL, class_="own_networks:Masked")
 
 
 @pytest.mark.parametrize(("frames", "features"), [(26, 40), (1, 13), (31, 80), (7, 41)])
@@ -26,7 +27,7 @@ def test_convolutions_take_windows_of_any_size(frames, features):
     assert logits.shape == (3, 10)
 
 
-@pytest.mark.parametrize("config", [CONVOLUTIONS, RECURRENT], ids=["cnn", "own class"])
+@pytest.mark.parametrize("config", [CONVOLUTIONS, RECURRENT, MASKED], ids=["cnn", "gru", "mask"])
 def test_a_network_learns_and_is_read_back(tmp_path, config):
     """The last batch has one frame, of which nn.BatchNorm makes an error."""
     subject = trainer(tmp_path, model=config, train=replace(TRAIN, epochs=6, learning_rate=1e-2))
@@ -81,6 +82,10 @@ def test_an_object_is_trained_and_needs_an_object_to_be_read(tmp_path):
         ("own_networks:Unused", "the parameter 'spare' gets no gradient"),
         ("own_networks:Steep", "the gradient of 'layer.weight' is not finite"),
         ("own_networks:Fails", "fails on one batch .*RuntimeError"),
+        ("own_networks:Complex", "'wave' is torch.complex64; .* must be torch.float32"),
+        ("own_networks:Lazy", "'layer.weight' has no size yet; give its layer the input size"),
+        ("own_networks:ExtraState", "'_extra_state' in its state_dict is not a tensor"),
+        ("exits_when_imported:Net", r"cannot be imported \(SystemExit: usage: exits_when"),
         ("own_networks:Doubles", "'layer.weight' is torch.float64; .* must be torch.float32"),
     ],
 )
