@@ -164,12 +164,19 @@ def compare(
 
     Log posteriors are compared from ln MIN_PROBABILITY up: decoding makes no difference below it.
     """
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     precise = replace(recogniser, bfloat16=False)
-    worst = 0.0
+    worst, session = 0.0, None
     for utterance in islice(normalised(experiment, EVALUATION_SPLITS[0]), NUM_COMPARED_UTTERANCES):
         frames = utterance.features
-        (computed,) = session.run(["log_posteriors"], {"features": frames})
+        try:
+            session = session or runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            (computed,) = session.run(["log_posteriors"], {"features": frames})
+        except Exception as error:  # ONNX Runtime's errors have no class of their own
+            raise UserError(
+                f"ONNX Runtime cannot run this network for {len(frames)} frames "
+                f"({first_line(error)}); its class must take any number of windows: write "
+                "windows.shape[0], not len(windows)"
+            ) from None
         expected = np.log(precise.posteriors(frames) + MIN_PROBABILITY)
         computed = np.log(np.exp(computed.astype(np.float64)) + MIN_PROBABILITY)
         difference = np.abs(computed - expected).max()

@@ -93,6 +93,16 @@ def branching(monkeypatch):
     )
 
 
+def of_fixed_size(monkeypatch):
+    """As a network of the user's own may be: PyTorch exports len() as a constant."""
+    right = onnx_export.LogPosteriors.forward
+    monkeypatch.setattr(
+        onnx_export.LogPosteriors,
+        "forward",
+        lambda self, features: right(self, features) + torch.zeros(len(features), 1),
+    )
+
+
 def without(package):
     return lambda monkeypatch: monkeypatch.setitem(sys.modules, package, None)
 
@@ -102,13 +112,15 @@ def without(package):
     [
         (negated, "log posteriors differ"),
         (branching, "PyTorch cannot export this network to ONNX"),
+        (of_fixed_size, "windows.shape[0], not len(windows)"),
         (without("onnx"), "pip install '/path/to/checkout[onnx]'\n"),
         (without("onnxscript"), "pip install '/path/to/checkout[onnx]'\n"),
         (without("onnxruntime"), "pip install '/path/to/checkout[onnx]'\n"),
         (lambda patch: patch.setattr(onnx_export, "MAX_FILE_BYTES", 1000),
          "one ONNX file holds 2.1"),
     ],
-    ids=["other output", "branches", "no onnx", "no onnxscript", "no onnxruntime", "too large"],
+    ids=["other output", "branches", "fixed size", "no onnx", "no onnxscript", "no onnxruntime",
+         "too large"],
 )  # fmt: skip
 def test_a_refused_export_writes_nothing(
     finished_recipe, command_refusal, tmp_path, monkeypatch, change, message
