@@ -30,6 +30,7 @@ from torch.nn.functional import pad
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256
 
+NAMES, BITS = ("dense", "top-k", "top-p", "sampled"), (8, 16)
 CODES_PER_OCTAVE = 16  # codes to a factor of 2
 ZERO_CODE = 255  # of probability 0
 MAX_DRAWS_PER_CLASS, MIN_DRAW_LIMIT = 10, 5000  # more draws cost more than all classes
@@ -75,6 +76,9 @@ class Encoding:
         kept_mass: p of top-p.
         bits: of a code, 16 or 8.
         seed: of the draws.
+
+    Raises:
+        ValueError: a value is not as described.
     """
 
     name: str = "top-k"
@@ -82,6 +86,14 @@ class Encoding:
     kept_mass: float = 0.98
     bits: int = 16
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES or self.bits not in BITS:
+            given = f"encoding is '{self.name}' at {self.bits} bits"
+            raise ValueError(f"{given}, expected one of {NAMES} at 8 or 16 bits")
+        if not (self.kept_classes >= 1 and 0 < self.kept_mass <= 1):
+            given = f"kept_classes is {self.kept_classes} and kept_mass {self.kept_mass}"
+            raise ValueError(f"{given}, expected kept_classes ≥ 1 and 0 < kept_mass ≤ 1")
 
     def of(self, count: int, sparse: bool = False) -> "Encoding":
         """This encoding for K = `count` classes; values that have no effect get fixed values."""

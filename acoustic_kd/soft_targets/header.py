@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from acoustic_kd.soft_targets.encoding import Encoding
+from acoustic_kd.soft_targets.encoding import BITS, NAMES, Encoding
 
 STORE_FIELDS = ("num_classes", "inventory", "temperature", "mean", "weights", "members", "encoding")
 LARGEST = {  # the smallest and largest value of each integer
@@ -19,8 +19,8 @@ LARGEST = {  # the smallest and largest value of each integer
 }
 CHOICES = {
     "mean": ("arithmetic", "geometric"),
-    "encoding": ("dense", "top-k", "top-p", "sampled"),
-    "bits": (8, 16),
+    "encoding": NAMES,
+    "bits": BITS,
 }
 
 

@@ -41,7 +41,7 @@ def whole_utterances(
             raise UserError(f"{directory}: more predictions than the {len(lengths)} lengths")
         where = f"{directory}: the prediction for utterance '{names[0]}' is"
         kept, width = (count, [count]) if len(parts) == 1 else ("k", shapes[0][-1:])
-        if any(shape != [total, *width] for shape in shapes):
+        if any(shape != [total, *width] or 0 in shape for shape in shapes):
             raise UserError(
                 f"{where} {' and '.join(map(str, shapes))}, not {sizes[0]} frames of {kept} "
                 "classes, nor those of several whole utterances"
@@ -91,7 +91,7 @@ def _join(pending: list[tuple[Tensor, ...]]) -> Predictions:
 def problem_of(predictions: Predictions, count: int) -> tuple[int, str] | None:
     """The first row that is no distribution over K = `count` classes, and what is wrong with it."""
     if isinstance(predictions, Tensor):
-        sums = predictions.sum(-1)
+        p, sums = predictions, predictions.sum(-1)
         right = (sums - 1).abs() < ROUNDING
         text = "not 1; the member's output is invalid (NaN?)"
     else:
@@ -108,4 +108,6 @@ def problem_of(predictions: Predictions, count: int) -> tuple[int, str] | None:
             return row, f"has class {ordered[row, column]} twice"
     for row in right.logical_not().nonzero()[:1, 0].tolist():  # NaN is not right
         return row, f"sums to {float(sums[row]):g}, {text}"
+    for row in (p.amin(-1) < 0).nonzero()[:1, 0].tolist():
+        return row, "has a negative probability"
     return None

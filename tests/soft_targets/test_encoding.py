@@ -37,6 +37,16 @@ def test_codes_of_8_bits_are_logarithms():
     assert torch.equal(to_codes(from_codes(codes), 8), codes)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"name": "topk"}, {"bits": 7}, {"kept_classes": 0}, {"kept_mass": 0.0},
+     {"kept_mass": float("nan")}],
+)  # fmt: skip
+def test_an_encoding_that_no_reader_knows_cannot_be_made(wrong):
+    with pytest.raises(ValueError, match=", expected "):
+        Encoding(**wrong)
+
+
 # --- round trips --------------------------------------------------------------------------------
 
 

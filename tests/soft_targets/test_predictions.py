@@ -187,6 +187,7 @@ def changed(tensor, value, column=0):
         (C, P.log(), "frame 0 (utterance 'a') sums to -2.07944, expected at most 1"),
         (C, torch.zeros(10, 2), "frame 0 (utterance 'a') sums to 0, expected at most 1"),
         (C, P[:, :1], "for utterance 'a' is [10, 2] and [10, 1], not 3 frames of k classes"),
+        (C[:, :0], P[:, :0], "for utterance 'a' is [10, 0] and [10, 0], not 3 frames of k classes"),
         (C[0], P[0], "for utterance 'a' is [2] and [2], not 3 frames"),
         (C[0, 0], P[0, 0], "for utterance 'a' is [] and [], not 3 frames of k classes"),
         (C.float(), P, "for utterance 'a' is torch.float32 and torch.float32, expected"),

@@ -95,6 +95,14 @@ def test_a_prediction_that_is_no_distribution_is_refused(tmp_path, spoil, shown)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_negative_probability_is_refused_though_the_sum_is_1(tmp_path):
+    table = distributions(12)
+    table[5, :2] = torch.tensor([-0.5, 0.5 + float(table[5, :2].sum())])
+    with pytest.raises(UserError, match=r"frame 5 \(utterance 'b'\) has a negative probability"):
+        write_shard(tmp_path / "s.h5", make_frames(), table.split(4), PROVENANCE, Encoding(), 4)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_shard_that_is_written_anew_has_no_old_manifest_entry_meanwhile(tmp_path):
     table, path = distributions(12), tmp_path / "shard-00000.h5"
 
