@@ -77,7 +77,8 @@ def _started(kind: str, run: TrackedRun, id_file: Path, step: int) -> Any:
     """An `accelerate.tracking.GeneralTracker` that has begun a run, or continues one."""
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS  # slow to import
 
-    known, _, run_id = (id_file.read_text("utf-8") if id_file.exists() else "").partition(" ")
+    given = id_file.read_text("utf-8", errors="replace") if id_file.exists() else ""
+    known, _, run_id = given.partition(" ")
     resumed = run_id if known == kind else None
     resume = "allow" if resumed else "never"
     shown = {"name": run.name, "group": run.group or None, "resume": resume}
@@ -98,9 +99,9 @@ def _started(kind: str, run: TrackedRun, id_file: Path, step: int) -> Any:
     # Accelerate's first argument is the name of the run here, else the project.
     title = run.name if kind in ("aim", "tensorboard") else run.project
     tracker = LOGGER_TYPE_TO_CLASS[kind](title, **arguments[kind])
-    run.folder.mkdir(parents=True, exist_ok=True)
     setting = f"setting 'train.tracker' is {kind}, which"
     try:
+        run.folder.mkdir(parents=True, exist_ok=True)
         with (run.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # only one of several models makes the project
             tracker.start()

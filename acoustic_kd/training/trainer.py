@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from acoustic_kd.features.frames import Frames
+from acoustic_kd.settings import check_values
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_jsonl
@@ -101,6 +102,10 @@ class Trainer:
             raise UserError("train.schedule=dev needs dev frames, and there are none")
         if dev is not None and not dev.transcribed:
             raise UserError("the dev frames have no targets; they steer the learning rate")
+        check_values(  # else a misspelt kind would train the default network
+            {f"model.{key}": value for key, value in settings_of(training_run.model).items()}
+            | {f"train.{key}": getattr(settings, key) for key in ("schedule", "tracker")}
+        )
         accelerator = accelerator or make_accelerator()
         self.training_run, self.accelerator = training_run, accelerator
         self.directory, self.device = Path(directory), accelerator.device

@@ -96,6 +96,21 @@ def test_a_class_that_cannot_be_trained_is_refused_in_a_line(tmp_path, path, mes
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("model", "train", "message"),
+    [
+        ({"kind": "rnn"}, {}, "'model.kind' is rnn; it must be dnn or cnn"),
+        ({"left_frames": -1}, {}, "'model.left_frames' is -1; it must be"),
+        ({}, {"schedule": "cos"}, "'train.schedule' is cos; it must be"),
+        ({}, {"tracker": "tensorbord"}, "'train.tracker' is tensorbord; it must be"),
+    ],
+)
+def test_values_that_no_setting_has_are_refused(tmp_path, model, train, message):
+    """In Python nothing else checks them."""
+    with pytest.raises(UserError, match=message):
+        trainer(tmp_path, model=replace(MODEL, **model), train=replace(TRAIN, **train))
+
+
 def test_arguments_that_a_class_does_not_take_are_refused(tmp_path):
     with pytest.raises(UserError, match="Recurrent cannot be made .*unexpected keyword"):
         trainer(tmp_path, model=replace(RECURRENT, args={"width": 3}))

@@ -208,3 +208,18 @@ def test_a_line_every_few_steps_where_no_progress_bar_is(
     subject.run()
     line = r"  test: epoch (\d)/3, step (5|10)/13, loss \d\.\d{4}, rate 0\.003, [\d,]+ frames/s"
     assert len(re.findall(f"^{line}$", capsys.readouterr().out, re.MULTILINE)) == lines
+
+
+def test_a_file_in_the_place_of_the_logs_is_one_line(tmp_path):
+    pytest.importorskip("tensorboard")
+    (tmp_path / "logs").write_text("")
+    with pytest.raises(UserError, match="is tensorboard, which cannot start .*File exists"):
+        tracked(tmp_path, "tensorboard").run()
+
+
+def test_a_damaged_id_begins_another_run(tmp_path):
+    pytest.importorskip("tensorboard")
+    run = TrackedRun("an4", "run", folder=tmp_path / "logs")
+    (tmp_path / "id").write_bytes(b"\xff\xfe")
+    with closing(Tracker("tensorboard", run, tmp_path / "id")):
+        assert (tmp_path / "id").read_text().startswith("tensorboard ")
