@@ -181,7 +181,8 @@ def load(config: Any, out_dir: Path, normalise: Normalise | None = None) -> Corp
     corpus = _reader(config).read(config, folder or Path(out_dir), normalise or normalise_text)
     _check_splits(config, corpus)
     # The folder `config.untranscribed` may be the corpus's own; its speech is taken once.
-    untranscribed = list(dict.fromkeys([*corpus.splits.pop(UNTRANSCRIBED, []), *added]))
+    own = [replace(utterance, text=None) for utterance in corpus.splits.pop(UNTRANSCRIBED, [])]
+    untranscribed = list(dict.fromkeys([*own, *added]))
     check_ids(chain(*corpus.splits.values(), untranscribed))
     check_transcripts(chain(*corpus.splits.values()))
     for split in ("test", "dev"):

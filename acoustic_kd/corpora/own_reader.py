@@ -10,6 +10,7 @@ from typing import Any
 
 from acoustic_kd.corpora.utterances import (
     ALL_SPLITS,
+    UNTRANSCRIBED,
     Corpus,
     Exclusion,
     Normalise,
@@ -36,7 +37,7 @@ def own_reader(name: str) -> Callable[[Any, Path, Normalise], Corpus] | None:
     what = f"corpus '{name}' of {_distribution(points[0])}: {points[0].value}"
     try:
         read = points[0].load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may call sys.exit
         raise UserError(f"{what} cannot be imported ({_text(error)})") from error
     if not callable(read):
         raise UserError(f"{what} is no function, but of type {type(read).__name__}")
@@ -51,7 +52,7 @@ def own_reader(name: str) -> Callable[[Any, Path, Normalise], Corpus] | None:
             corpus = Corpus(splits, [*corpus.excluded], [*corpus.notes])
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{place.filename}:{place.lineno}"
             raise UserError(f"{what} failed at {where} ({_text(error)})") from error
@@ -66,7 +67,7 @@ def _distribution(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "a package"
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
@@ -83,6 +84,9 @@ def _problem(corpus: Corpus) -> str | None:
             reader(kind)(vars(value))
         except WrongType as error:
             return f"{value!r}: {error}"
+    for split in (split for split in corpus.splits if split != UNTRANSCRIBED):
+        for utterance in (u for u in corpus.splits[split] if u.text is None):
+            return f"{utterance}: 'text' is missing; only {UNTRANSCRIBED} may lack it"
     for utterance in utterances:
         if (text := utterance.text) is not None and (not text or text != " ".join(text.split())):
             return f"{utterance}: 'text' must be words with one space between them: normalise(text)"

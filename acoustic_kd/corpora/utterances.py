@@ -101,12 +101,13 @@ def check_ids(utterances: Iterable[Utterance]) -> None:
             raise UserError(
                 f"utterance id '{utterance.id}' of {utterance.audio} {problem}; rename it"
             )
-        earlier = seen.setdefault(unicodedata.normalize("NFC", utterance.id), utterance)
-        if earlier is not utterance:
+        key = unicodedata.normalize("NFC", utterance.id)
+        if earlier := seen.get(key):
             raise UserError(
                 f"utterance id '{utterance.id}' is used twice, by {earlier.audio} and by "
                 f"{utterance.audio}; rename one of them"
             )
+        seen[key] = utterance
 
 
 def check_transcripts(utterances: Iterable[Utterance]) -> None:

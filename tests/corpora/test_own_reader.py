@@ -95,6 +95,9 @@ def corpus_of(change: str) -> str:
         (corpus_of("Utterance('a', 's', '/a', 'GO ')"), "'text' must be words with one space"),
         (corpus_of("Utterance('a', 's', '/a', '\\ud800')"), "has half of a character"),
         (corpus_of("Utterance('a', 's', '/a', '')"), "'text' must be words with one space"),
+        (corpus_of("Utterance('a', 's', '/a', None)"), "'text' is missing; only untranscribed"),
+        ("import sys\nsys.exit('two\\n lines')", "cannot be imported (SystemExit: two lines)"),
+        ("import sys\ndef read(c, f, n):\n  sys.exit()", "mine_reader.py:3 (SystemExit"),
         (corpus_of("Utterance('a', 's', '/a', 'GO', 2.0, 1.0)"), "no sound in this segment"),
         (corpus_of("Utterance('a', 's', '/a', 'GO', 0, float('nan'))"), "must be "),
     ],
@@ -140,6 +143,18 @@ def test_a_corpus_of_this_package_comes_first(install, tmp_path):
     (tmp_path / "train.jsonl").write_text("")
     with pytest.raises(UserError, match="train: no utterances in this split of corpus 'manifest'"):
         load(config(tmp_path, name="manifest"), tmp_path)
+
+
+def test_one_object_twice_is_refused_and_texts_of_untranscribed_speech_are_dropped(
+    install, tmp_path
+):
+    speech = "one = [Utterance(s, s, f'/{s}', 'GO') for s in 'abcd']\n"
+    splits = "{'train': one[:3], 'untranscribed': one[-c.seed:]}"
+    install(f"{IMPORTS}{speech}def read(c, f, n): return Corpus({splits})")
+    corpus = load(config(tmp_path, seed=1), tmp_path)
+    assert corpus.splits["untranscribed"] == [Utterance("d", "d", "/d", None)]
+    with pytest.raises(UserError, match="utterance id 'c' is used twice, by /c and by /c"):
+        load(config(tmp_path, seed=2), tmp_path)
 
 
 @pytest.mark.parametrize(
