@@ -33,7 +33,7 @@ class WithSoftTargets(Dataset[tuple[Any, ...]]):
         temperature: for `DistillationLoss`, also an attribute; None: that of the store.
 
     Raises:
-        UserError: an item has no soft targets, or they are at another temperature.
+        UserError: an item has no soft targets, or they cannot be read at this temperature.
     """
 
     def __init__(

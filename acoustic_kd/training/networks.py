@@ -58,7 +58,7 @@ def describe(config: ModelConfig) -> str:
 def import_class(path: str) -> Callable[..., nn.Module]:
     """The class of an import path such as `my.package:Net`.
 
-    As with `python -m`, the working directory may have the module.
+    The working directory may have the module; an installed one of the same name comes first.
     """
     module_name, _, name = path.partition(":")
     if "" not in sys.path:
