@@ -958,6 +958,11 @@ SHAPE_SETTINGS = tuple(
 def member_models(config: Config) -> list[ModelConfig]:
     """The model of each member."""
     settings, count = config.train.member_models, config.train.members
+    if len(settings) > count:
+        raise UserError(
+            f"setting 'train.member_models' has {len(settings)} models; it must have at most "
+            f"{count} (train.members)"
+        )
     models = [
         model_with(config.model, values, f"train.member_models.{number}")
         for number, values in enumerate(settings)
@@ -972,7 +977,7 @@ def shapes(config: Config) -> dict[str, ModelConfig]:
     main = model_with(config.model, chosen, "distill")
     more = config.distill.shapes or {}
     for name in more:
-        if not re.fullmatch(r"[a-z0-9_]{1,40}", name) or name.isdigit() or name == "control":
+        if not re.fullmatch(r"(?=.*[a-z])[a-z0-9_]{1,40}", name) or name == "control":
             raise UserError(
                 f"setting 'distill.shapes' has the name '{printable(name)}'; give small letters, "
                 "digits and _, with a letter, and not control"

@@ -156,6 +156,8 @@ def id_problems(ids: Iterable[str], seen: set[str] | None = None) -> Iterator[st
     for name in ids:
         if name.split() != [name] or "\0" in name:
             yield f"utterance id {name!r} is empty or contains a space"
+        elif not name.isascii() and name.encode(errors="replace").decode() != name:
+            yield f"utterance id {name!r} is not text: it has half of a character"
         if name in seen:
             yield f"duplicate utterance '{name}'"
         seen.add(name)

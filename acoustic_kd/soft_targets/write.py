@@ -142,6 +142,9 @@ def write_batches(
         shard_frames: frames in a shard, about.
     """
     directory = Path(directory)
+    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"{directory}: cannot be made, because {there} is a file; give another")
     if any(directory.glob("shard-*")):
         raise UserError(f"{directory}: holds soft targets already; use another or delete it")
     remaining, seen, written = iter(batches), set[str](), []

@@ -106,7 +106,11 @@ class _Entries(_More):
 def save_model(directory: Path, network: nn.Module, description: dict[str, Any]) -> None:
     """Write the weights to `model.safetensors`, and their description to `model.json`."""
     path = Path(directory) / WEIGHTS
-    save_tensors(path, network.state_dict(), {"format": "pt"}, checked=False)
+    weights = {
+        name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor  # NumPy has no bfloat16
+        for name, tensor in network.state_dict().items()
+    }
+    save_tensors(path, weights, {"format": "pt"}, checked=False)
     write_json(Path(directory) / DESCRIPTION, description)
 
 

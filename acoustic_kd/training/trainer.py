@@ -92,6 +92,8 @@ class Trainer:
             model: the network to train, from windows [B, W, D] to logits [B, K], instead of that of
                 `training_run.model`, which still gives the window. The trainer changes it.
         """
+        if model is not None and not isinstance(model, nn.Module):
+            raise TypeError(f"model is {model!r}, expected an object of a torch.nn.Module class")
         if isinstance(train, ShardedData) and original is not None:
             raise ValueError("original is for frames in memory; pass it to ShardedData")
         data = train if isinstance(train, ShardedData) else InMemoryData(train, soft, original)

@@ -206,6 +206,7 @@ ORDER = "the loader does not give all items in order, so positions cannot be the
         ([torch.tanh], [(["a"], IMAGES[:1])] * 2, "duplicate utterance 'a'"),
         ([torch.tanh], [(["a", "a"], IMAGES[:2])], "duplicate utterance 'a'"),
         ([torch.tanh], [(["a b"], IMAGES[:1])], "utterance id 'a b' is empty or contains a space"),
+        ([torch.tanh], [(["\ud800"], IMAGES[:1])], "is not text: it has half of a character"),
         ([torch.tanh, torch.sum], DataLoader(DATA, 3), "model 2 gives [], expected logits [3, 4]"),
         ([torch.tanh, lambda x: x[:, :2]], DataLoader(DATA, 3), "model 2 gives [3, 2], expected"),
         ([sometimes], DataLoader(DATA, 3), "model 1 gives [3, 3], expected logits [3, 4]"),
@@ -220,6 +221,13 @@ def test_what_cannot_be_captured_is_one_line_and_leaves_no_file(
     with pytest.raises(akd.UserError, match=re.escape(message)) as caught:
         akd.capture(models, loader, tmp_path, 2.0)
     assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_in_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for name in ("file", "file/soft"):
+        with pytest.raises(akd.UserError, match="cannot be made, because .*file is a file"):
+            akd.capture([torch.tanh], DataLoader(DATA, 5), tmp_path / name, 2.0)
 
 
 def test_a_loader_that_stops_early_is_refused(tmp_path):

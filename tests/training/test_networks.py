@@ -111,6 +111,20 @@ def test_values_that_no_setting_has_are_refused(tmp_path, model, train, message)
         trainer(tmp_path, model=replace(MODEL, **model), train=replace(TRAIN, **train))
 
 
+def test_an_object_is_no_class(tmp_path):
+    with pytest.raises(TypeError, match="expected an object of a torch.nn.Module class"):
+        trainer(tmp_path, network=nn.GRU)
+
+
+def test_a_model_in_bfloat16_is_saved_in_float32(tmp_path):
+    trainer(tmp_path, train=replace(TRAIN, epochs=1)).run()
+    model = load_model(tmp_path).in_bfloat16()
+    model.save_pretrained(tmp_path / "copy")
+    rounded = {name: tensor.float() for name, tensor in model.network.state_dict().items()}
+    for name, tensor in load_model(tmp_path / "copy").network.state_dict().items():
+        assert torch.equal(tensor, rounded[name])
+
+
 def test_arguments_that_a_class_does_not_take_are_refused(tmp_path):
     with pytest.raises(UserError, match="Recurrent cannot be made .*unexpected keyword"):
         trainer(tmp_path, model=replace(RECURRENT, args={"width": 3}))

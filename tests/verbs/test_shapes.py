@@ -69,6 +69,8 @@ def test_members_differ_in_kind_and_window(recipe, outcome):
         ("distill.shapes={A-b: {}}", "'distill.shapes' has the name 'A-b'; give small letters"),
         ("distill.shapes={control: {}}", "has the name 'control'"),
         ("distill.shapes={'01': {}}", "has the name '01'"),
+        ("distill.shapes={_: {}}", "has the name '_'"),
+        ("train.member_models=[{}, {}, {}, {}, {}, {}]", "has 6 models; it must have at most"),
         ("distill.shapes=[a]", "'distill.shapes': expected a mapping or null"),
         ("train.member_models=[{kind: rnn}]", "'train.member_models.0.kind' is rnn; it must be"),
         ("model.class=Net", "'model.class' is Net; it must be an import path"),
