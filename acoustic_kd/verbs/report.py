@@ -35,7 +35,8 @@ from acoustic_kd.training.tracking import RUN_ID, Tracker
 def run(experiment: Experiment) -> None:
     """Put baseline, control, ensemble and distilled model side by side."""
     measurements, transcripts, gains, descriptions = [], {}, {}, {}
-    networks: dict[str, str] = {}
+    networks: dict[str, list[str]] = {}
+    sizes: dict[str, list[int]] = {}
     speeds: dict[str, list[float]] = {}
     for system in systems(experiment):
         folder = experiment.path("decode") / system.name
@@ -43,7 +44,8 @@ def run(experiment: Experiment) -> None:
         transcripts[system.name] = read_transcripts(folder / "test.txt")
         read = [read_description(path, "parameters", "bfloat16") for path in system.directories]
         descriptions[system.kind] = [description for _, description in read]
-        networks[system.kind] = ", ".join(dict.fromkeys(describe(config) for config, _ in read))
+        networks.setdefault(system.kind, []).extend(describe(config) for config, _ in read)
+        sizes.setdefault(system.kind, []).append(sum(d["parameters"] for _, d in read))
         figures = read_frame_figures(folder / "frames.json")
         speeds.setdefault(system.kind, []).append(figures["real_time_factor"])
         if len(system.directories) == 1:
@@ -51,19 +53,18 @@ def run(experiment: Experiment) -> None:
     manifest = read_manifest(experiment.path("corpus") / "test.jsonl")
     references = {u.id: (u.text or "").split() for u in manifest if u.id in transcripts["ensemble"]}
     config = experiment.config
-    parameters = {kind: sum(d["parameters"] for d in ds) for kind, ds in descriptions.items()}
     results = make_results(
         config.corpus.name,
         json_sha256(shaping_settings(config)),
         measurements,
         references,
         transcripts,
-        parameters,
+        {kind: round(fmean(of_kind)) for kind, of_kind in sizes.items()},
         config.train.members,
         {u.id: u.speaker for u in manifest},
     )
     for row in results["systems"]:
-        row["network"] = networks[row["name"]]
+        row["network"] = ", ".join(dict.fromkeys(networks[row["name"]]))
         row["network_real_time_factor"] = fmean(speeds[row["name"]])
     unseen = unseen_words(experiment, {word for words in references.values() for word in words})
     if unseen is not None:

@@ -54,9 +54,11 @@ def test_members_differ_in_kind_and_window(recipe, outcome):
     for stage in ("soft-targets", "distill", "graph", "decode", "report"):
         assert outcome(recipe, stage, setting)[0] == 0
     results = json.loads((recipe.directory / "results.json").read_text())
-    ensemble = next(s for s in results["systems"] if s["name"] == "ensemble")
+    baseline, _, ensemble, _ = results["systems"]
     sizes = [described(recipe, f"members/0{n}")["parameters"] for n in (1, 2)]
     assert ensemble["parameters"] == sum(sizes) and len(set(sizes)) == 2
+    assert baseline["parameters"] == round(sum(sizes) / 2)
+    assert "units, 2 channels, 1 × " in baseline["network"] == ensemble["network"]
 
 
 @pytest.mark.parametrize(
