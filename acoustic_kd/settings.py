@@ -23,6 +23,11 @@ PACKAGED = Path(__file__).with_name("conf")  # settings files that come with the
 POCKETSPHINX_HZ = 16000  # the sample rate of its English model
 WARP_MARGINS_HZ = (80.0, 300.0)  # a warp leaves the band alone this near to its ends
 WINDOW_SECONDS = 0.025  # of a frame
+MP3_KBITS = {  # sample rate → the lowest and the highest bit rate that MP3 has at it
+    **dict.fromkeys((8000, 11025, 12000), (8, 64)),
+    **dict.fromkeys((16000, 22050, 24000), (8, 160)),
+    **dict.fromkeys((32000, 44100, 48000), (32, 320)),
+}
 
 CORPORA = ("demo", "an4", "librispeech", "kaldi_dir", "kaldi_feats", "lhotse", "manifest")
 READERS = "acoustic_kd.corpora"  # the group of entry points that read other corpora
@@ -59,12 +64,12 @@ def one_of(*values: str | int) -> Range:
     return Range(lambda value: value in values, f"{', '.join(first)} or {last}" if first else last)
 
 
-def warps(text: str, with_original: bool) -> Range:
-    """Different warp factors, with 1 (the speech itself) or without it."""
+def factors(text: str, with_original: bool) -> Range:
+    """Different factors of warp or tempo, with 1 (the speech itself) or without it."""
     return Range(
         lambda values: (
             (1 in values) == with_original
-            and len(set(values)) == len(values)
+            and len({f"{value:g}" for value in values}) == len(values)
             and all(0.5 <= value <= 2 for value in values)
         ),
         f"different numbers from 0.5 to 2, {text} 1 (the speech itself)",
@@ -204,18 +209,35 @@ class FeatureConfig:
     )
     vtlp_warps: tuple[float, ...] = setting(
         (1.0,), "Vocal tract length perturbation: the warp factor of each copy of train that "
-        "members and distilled models learn from.", warps("with", with_original=True),
+        "members and distilled models learn from. An epoch draws one copy of each utterance at "
+        "random.", factors("with", with_original=True), stages=("copies", "train"),
+    )
+    tempos: tuple[float, ...] = setting(
+        (1.0,), "The tempos of copies, at the same pitch; there is a copy at each warp and tempo.",
+        factors("with", with_original=True), stages=("copies", "train"),
+    )
+    mp3_kbits: float | None = setting(
+        None, "If not null, there is also a copy of each utterance, warp and tempo that has passed "
+        "through an MP3 coder of so many kbit/s: for models of compressed speech.",
+        at_least(8, 320), stages=("copies", "train"),
     )
     transfer_vtlp_warps: tuple[float, ...] = setting(
         (), "The warp factors of further copies, from which only the distilled models and their "
-        "control learn. An epoch draws one copy of each utterance at random, of these and of "
-        "`vtlp_warps`. The members have not learned these copies, so their predictions say more "
-        "than the labels do.", warps("without", with_original=False), stages=("copies",),
+        "control learn, beside those of `vtlp_warps`. The members have not learned these copies, "
+        "so their predictions say more than the labels do.",
+        factors("without", with_original=False), stages=("copies",),
     )
     normalise: Literal["speaker", "utterance", "global"] = setting(
         "speaker", "What mean and variance of the features are computed over.",
         stages=("senones", "frames", "copies"),
     )
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether there are copies of train beside the speech itself."""
+        neutral = (1.0,), (1.0,), (), None
+        copies = self.vtlp_warps, self.tempos, self.transfer_vtlp_warps, self.mp3_kbits
+        return copies != neutral
 
     @property
     def upper_hz(self) -> float:
@@ -344,6 +366,12 @@ class ModelConfig:
     channels: int = setting(
         32, "For cnn: the number of channels of the first convolutions.", at_least(1, 10_000)
     )
+    batch_norm: bool = setting(
+        False, "For dnn: whether its hidden layers have batch normalisation, as those of cnn have."
+    )
+    residual: bool = setting(
+        False, "For dnn: whether its hidden layers have residual connections, as those of cnn have."
+    )
     class_: str | None = setting(
         None, "A network of your own instead of `kind`: the import path of its class, such as "
         "my.package:Net (docs/use.md).", IMPORT_PATH,
@@ -370,10 +398,21 @@ class TrainConfig:
     batch_frames: int = setting(512, "The frames of a batch, of all processes together.",
                                 at_least(1, 10**9))
     learning_rate: float = setting(1e-3, "The first learning rate of Adam.", POSITIVE)
-    weight_decay: float = setting(0.0, "The weight decay.", at_least(0, 1e30))
+    weight_decay: float = setting(
+        0.0, "The weight decay, of all but biases and batch normalisation.", at_least(0, 1e30)
+    )
     max_norm: float | None = setting(
         None, "The largest norm of the weights into a hidden unit; larger ones are scaled down; "
         "null: no limit.", POSITIVE,
+    )
+    time_mask: int = setting(
+        0, "The largest number of neighbouring frames that are hidden in each window of a batch "
+        "(SpecAugment).", at_least(0, 1000),
+    )
+    frequency_mask: int = setting(0, "As `time_mask`, of filters.", at_least(0, 1000))
+    average: float = setting(
+        0.0, "The decay of a moving average of the weights over steps, such as 0.999, which is "
+        "kept instead of the last weights; 0: none.", PROBABILITY,
     )
     schedule: Literal["dev", "cosine"] = setting(
         "dev", "cosine: the rate falls to zero over `epochs`, and the last weights are kept. dev: "
@@ -559,6 +598,18 @@ class DecodeConfig:
         (-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0), "The word insertion penalties of the grid.",
         each(ANY_NUMBER),
     )
+    dev_share: float = setting(
+        1.0, "The share of each speaker's dev utterances that is decoded.", FACTOR
+    )
+    adaptation_epochs: int = setting(
+        0, "The passes over each speaker's frames in which a model is adapted to the speaker, with "
+        "the result of a first decoding as targets; 0: one decoding, without adaptation.",
+        at_least(0, 1000),
+    )
+    adaptation_beam: float = setting(
+        10.0, "The beam of the first decoding, whose errors matter less.", POSITIVE
+    )
+    adaptation_rate: float = setting(5e-3, "The learning rate of the adaptation.", POSITIVE)
     jobs: int = setting(0, "The number of processes, of which at most four start for each core; "
                         "0: one for each core.", at_least(0, 10_000), shapes_results=False)
 
@@ -753,6 +804,7 @@ def check_together(config: Config) -> None:
         _check_band,
         _check_filters,
         _check_warps,
+        _check_mp3,
         _check_aligner,
         _check_kaldi,
         _check_units,
@@ -836,6 +888,15 @@ def _check_warps(config: Config) -> None:
         )
 
 
+def _check_mp3(config: Config) -> None:
+    rate, kbits = config.features.sample_rate, config.features.mp3_kbits
+    low, high = MP3_KBITS.get(rate, (0, 0))
+    if kbits is not None and not low <= kbits <= high:
+        wanted, lacks = (f"from {low} to {high}", "") if high else ("null", ", which MP3 lacks")
+        must = f"be {wanted} with features.sample_rate={rate}{lacks}"
+        raise _wrong(config, "features.mp3_kbits", must)
+
+
 def _check_aligner(config: Config) -> None:
     align = config.align
     if (align.method == "dnn") != (align.model is not None):
@@ -867,6 +928,8 @@ def _check_kaldi(config: Config) -> None:
         ("align.method", "kaldi"),
         ("features.vtlp_warps", (1.0,)),
         ("features.transfer_vtlp_warps", ()),
+        ("features.tempos", (1.0,)),
+        ("features.mp3_kbits", None),
         ("align.snip_edges", True),
     ):
         if _value(config, name) != expected:
@@ -929,6 +992,9 @@ def _check_soft_targets(config: Config) -> None:
     count, models = config.train.members, "members (train.members)"
     if soft.external_posteriors:
         count, models = len(soft.external_posteriors), "models of soft_targets.external_posteriors"
+    if soft.external_posteriors and config.features.tempos != (1.0,):
+        must = "be [1.0] with soft_targets.external_posteriors, whose frames have one tempo"
+        raise _wrong(config, "features.tempos", must)
     if soft.weights is not None and len(soft.weights) != count:
         raise UserError(
             f"setting 'soft_targets.weights' has {len(soft.weights)} numbers; it must have one for "
@@ -942,8 +1008,18 @@ def _check_soft_targets(config: Config) -> None:
 def _check_models(config: Config) -> None:
     """Check the settings in which single members and shapes of the distilled model differ."""
     model_with(config.model, {}, "model")
-    member_models(config)
-    shapes(config)
+    # Kaldi's frames have any number of features; the trainer knows it.
+    filters = math.inf if config.corpus.name == "kaldi_feats" else config.features.mel_bins
+    for model in all_models(config):
+        check_masks(config.train, model.left_frames + 1 + model.right_frames, filters)
+
+
+def check_masks(train: TrainConfig, frames: int, filters: float) -> None:
+    """Raise a UserError for a mask wider than windows of so many frames and filters."""
+    for name, most in (("time_mask", frames), ("frequency_mask", filters)):
+        if (width := getattr(train, name)) > most:
+            must = f"must be at most {most}, the size of a window"
+            raise UserError(f"setting 'train.{name}' is {width}; it {must}")
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -970,6 +1046,11 @@ def member_models(config: Config) -> list[ModelConfig]:
     return [models[n % len(models)] for n in range(count)]
 
 
+def all_models(config: Config) -> list[ModelConfig]:
+    """The models of the members, and of each shape of the distilled model."""
+    return [*member_models(config), *shapes(config).values()]
+
+
 def shapes(config: Config) -> dict[str, ModelConfig]:
     """The shapes of the distilled models by name; that of `distill.layers`, … has the name ""."""
     own = {key: _value(config, f"distill.{key}") for key in (*SHAPE_SETTINGS, "dropout")}
@@ -989,7 +1070,7 @@ def shapes(config: Config) -> dict[str, ModelConfig]:
 
 def has_own_networks(config: Config) -> bool:
     """Whether a member or a distilled model is of a class of the user's own."""
-    return any(m.class_ is not None for m in (*member_models(config), *shapes(config).values()))
+    return any(m.class_ is not None for m in all_models(config))
 
 
 def model_with(model: ModelConfig, values: Any, where: str) -> ModelConfig:

@@ -327,8 +327,10 @@ OUT_OF_RANGE = [
     ("features.mel_bins", "0 12"),
     ("features.low_hz", "-1"),
     ("features.high_hz", ".nan 8001 20 -7980 -9000"),
-    ("features.vtlp_warps", "[] [0.9] [1,1] [1,0] [1,3] [1,.nan]"),
+    ("features.vtlp_warps", "[] [0.9] [1,1] [1,1.00000001] [1,0] [1,3] [1,.nan]"),
+    ("features.tempos", "[] [0.9] [1,1] [1,0.4] [1,2.1] [1,.nan]"),
     ("features.transfer_vtlp_warps", "[1] [0.9,0.9] [0] [3] [.nan]"),
+    ("features.mp3_kbits", "0 7 321 .nan"),
     ("features.normalise", "speakers ''"),
     ("lang.units", "words ''"),
     ("lang.case", "lower ''"),
@@ -357,6 +359,9 @@ OUT_OF_RANGE = [
     ("train.learning_rate", "0 -1 .nan .inf"),
     ("train.weight_decay", "-1e-3 .inf"),
     ("train.max_norm", "0 -1 nan"),
+    ("train.time_mask", "-1 1001"),
+    ("train.frequency_mask", "-1 1001"),
+    ("train.average", "-0.1 1 .nan"),
     ("train.schedule", "linear none"),
     ("train.tracker", "tensorbord none"),
     ("train.decay_below", ".nan"),
@@ -465,6 +470,30 @@ TOGETHER = [
         "'features.transfer_vtlp_warps' is [1.1]; it must be [] with",
     ),
     (
+        [*KALDI, "corpus.name=kaldi_feats", "features.tempos=[1, 1.1]"],
+        "'features.tempos' is [1.0, 1.1]; it must be [1.0] with corpus.name=kaldi_feats",
+    ),
+    (
+        ["soft_targets.external_posteriors=[a]", "features.tempos=[0.9, 1]"],
+        "'features.tempos' is [0.9, 1.0]; it must be [1.0] with soft_targets.external_posteriors",
+    ),
+    (
+        ["train.time_mask=27"],
+        "'train.time_mask' is 27; it must be at most 26, the size of a window",
+    ),
+    (
+        ["train.time_mask=20", "train.member_models=[{}, {left_frames: 9}]"],
+        "'train.time_mask' is 20; it must be at most 15, the size of a window",
+    ),
+    (
+        ["train.time_mask=20", "distill.shapes={small: {left_frames: 9}}"],
+        "'train.time_mask' is 20; it must be at most 15, the size of a window",
+    ),
+    (
+        ["train.frequency_mask=41"],
+        "'train.frequency_mask' is 41; it must be at most 40, the size of a window",
+    ),
+    (
         [*KALDI, "corpus.name=kaldi_feats", "align.snip_edges=false"],
         "'align.snip_edges' is False; it must be true with",
     ),
@@ -475,6 +504,18 @@ TOGETHER = [
     (
         ["features.high_hz=500", "features.mel_bins=13", "features.vtlp_warps=[1, 2]"],
         "'features.vtlp_warps' has 2; the band from 20 to 500 Hz is too narrow",
+    ),
+    (
+        ["align.method=flat", "features.sample_rate=96000", "features.mp3_kbits=64"],
+        "'features.mp3_kbits' is 64.0; it must be null with features.sample_rate=96000, which MP3",
+    ),
+    (
+        ["align.method=flat", "features.sample_rate=44100", "features.mp3_kbits=24"],
+        "'features.mp3_kbits' is 24.0; it must be from 32 to 320 with features.sample_rate=44100",
+    ),
+    (
+        ["features.mp3_kbits=161"],
+        "'features.mp3_kbits' is 161.0; it must be from 8 to 160 with features.sample_rate=16000",
     ),
     (["features.mel_bins=300"], "'features.mel_bins' is 300; filters from 20 to 7800 Hz are then"),
     (
@@ -525,6 +566,9 @@ def test_settings_that_are_wrong_together_are_refused(overrides, message):
     [
         ["align.method=dnn", "align.model=exp/x"],
         [*KALDI, "corpus.name=kaldi_feats", "features.mel_bins=300"],
+        [*KALDI, "corpus.name=kaldi_feats", "train.frequency_mask=80"],
+        [*KALDI, "features.tempos=[0.9, 1, 1.1]"],
+        ["train.time_mask=26", "train.frequency_mask=40", "train.average=0.999"],
         ["align.method=flat", "features.sample_rate=8000", "features.high_hz=4000"],
         ["features.high_hz=5600", "features.vtlp_warps=[0.9, 1, 1.1]"],
         ["soft_targets.weights=[1, 2]", "train.members=2"],

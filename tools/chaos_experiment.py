@@ -235,7 +235,7 @@ def readers(site: Site, speech: str) -> dict[str, Reader]:
     }
     verbs |= {
         f"inspect {folder}": ("inspect", f"{exp}/{folder}", "--verify")
-        for folder in ("soft_targets", "features/train", "frames/train", "copies/train")
+        for folder in ("soft_targets", "features/train", "frames/train", "copies/transfer-train")
     }
     found = {
         name: Reader(tuple(words), strict=name == "inspect EXP") for name, words in verbs.items()

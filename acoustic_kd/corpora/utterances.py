@@ -20,7 +20,7 @@ MAX_EXCLUDED_SHARE = 0.05  # of a split; more means a wrong path or a broken dow
 
 MAX_REASONS = 330  # characters of the reasons in a message, which must fit into one line
 
-COPY_MARK = "#warp"  # in the ids of copies at other vocal tract lengths; in no other id
+COPY_MARK = "#warp"  # in the ids of copies at other warps and tempos; in no other id
 
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]")
 

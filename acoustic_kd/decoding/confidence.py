@@ -71,22 +71,14 @@ def _sum_along(
 
 
 def frames_of(lattice: Lattice) -> np.ndarray:
-    """The frame [A] before which each arc ends: an arc of a frame has an acoustic cost.
-
-    A log-likelihood must therefore not be exactly 0 (`avoid_exact_zeros`).
-    """
+    """The frame [A] before which each arc ends."""
     frame = np.zeros(len(lattice.final), np.int64)
     starts = np.flatnonzero(np.diff(lattice.level, prepend=-1))
     ends = np.append(starts, len(lattice.level))
-    has_frame = (lattice.acoustic != 0).astype(np.int64)
+    has_frame = (lattice.senone >= 0).astype(np.int64)
     for first, end in pairwise(ends):
         frame[lattice.target[first:end]] = frame[lattice.source[first:end]] + has_frame[first:end]
     return frame[lattice.target]
-
-
-def avoid_exact_zeros(loglikes: np.ndarray) -> np.ndarray:
-    """Log-likelihoods with a tiny number instead of each 0."""
-    return np.where(loglikes == 0, 1e-30, loglikes)
 
 
 def best_words(

@@ -28,6 +28,7 @@ class Lattice:
     Attributes:
         words: the graph's words by label; label 0 is none.
         source, target, word, level: [A] int32.
+        senone: [A] int32, the senone of an arc that takes a frame; -1 for an arc that takes none.
         graph, acoustic: [A] float32; the acoustic cost is not scaled.
         final: [N] float32, graph cost of ending in each node; infinity where the path goes on.
         num_frames: frames of 10 ms in the utterance.
@@ -41,6 +42,7 @@ class Lattice:
     target: np.ndarray
     word: np.ndarray
     level: np.ndarray
+    senone: np.ndarray
     graph: np.ndarray
     acoustic: np.ndarray
     final: np.ndarray
@@ -66,6 +68,11 @@ class Lattice:
                 known[key] = [self.words[label] for label in labels.tolist()]
             words.append(known[key])
         return words
+
+    def senones(self, lm_weight: float, penalty: float = 0.0) -> np.ndarray:
+        """The senones of the best path, int32 [frames that the path takes]."""
+        senone = self.senone[self.best_arcs([(lm_weight, penalty)])[0]]
+        return senone[senone >= 0]
 
     def best_arcs(self, settings: Sequence[tuple[float, float]]) -> list[np.ndarray]:
         """For each pair (LM weight, word insertion penalty) the arcs of the best path, in order."""

@@ -7,8 +7,9 @@ of Povey et al., *Generating Exact Lattices in the WFST Framework* (2012), secti
 determinising.
 """
 
+import copy
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,12 @@ class Decoder:
         # Scratch, by state: the cost of its token, infinity between two frames; its number.
         self.best = np.full(self.graph.num_states, np.inf, np.float32)
         self.index = np.zeros(self.graph.num_states, np.int32)
+
+    def with_beam(self, beam: float) -> "Decoder":
+        """This decoder with another beam; the two share their memory."""
+        other = copy.copy(self)
+        other.settings = replace(self.settings, beam=beam)
+        return other
 
     @property
     def words(self) -> list[str]:

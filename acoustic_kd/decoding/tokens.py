@@ -170,11 +170,9 @@ def collect(
     arc = links["arc"]
     record = graph.fst.arcs_at(arc)
     level = (before + emits) * ranks + graph.rank.take(record["nextstate"])
-    acoustic = np.zeros(len(arc), np.float32)
-    emitting_links = np.flatnonzero(emits)
-    acoustic[emitting_links] = -loglikes[
-        before[emitting_links], record["ilabel"][emitting_links] - 1
-    ]
+    senone = np.where(emits, record["ilabel"].astype(np.int32) - 1, -1)
+    acoustic, takes = np.zeros(len(arc), np.float32), np.flatnonzero(emits)
+    acoustic[takes] = -loglikes[before[takes], senone[takes]]
     order = np.lexsort((arc, source, target, level))
     record = record[order]
     return Lattice(
@@ -183,6 +181,7 @@ def collect(
         target=target[order].astype(np.int32),
         word=record["olabel"].copy(),
         level=level[order].astype(np.int32),
+        senone=senone[order],
         graph=record["weight"].copy(),
         acoustic=acoustic[order],
         final=final,

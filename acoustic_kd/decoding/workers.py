@@ -3,11 +3,12 @@
 A lattice takes some kilobytes a frame. It stays in the process that made it, which returns words.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -25,18 +26,32 @@ class DecodingResult:
         reached_final: false if no path ended in a final state of the graph: the words are those of
             the best partial path, and the caller should count such utterances.
         seconds: time of the search, without the choice of words.
+        senones: int32 [frames that it takes], of the search's own best path.
     """
 
     words: list[list[str]]
     num_frames: int
     reached_final: bool
     seconds: float
+    senones: np.ndarray
 
 
 Weights = Sequence[tuple[float, float]]  # (LM weight, word insertion penalty) …
-# From (utterance, [T, K] log-likelihoods not scaled) … and weights: utterance → result, in the same
-# order. Utterances are taken as they are needed, so they need not fit in memory together.
-DecodeFunction = Callable[[Iterable[tuple[str, np.ndarray]], Weights], dict[str, DecodingResult]]
+
+
+class DecodeFunction(Protocol):
+    """Decodes many utterances."""
+
+    def __call__(
+        self, items: Iterable[tuple[str, np.ndarray]], weights: Weights, beam: float | None = None
+    ) -> dict[str, DecodingResult]:
+        """Utterance → result, in the order of the items.
+
+        Args:
+            items: utterances with their log-likelihoods [T, K], not scaled; they are taken as they
+                are needed, so they need not fit in memory together.
+            beam: instead of that of the settings.
+        """
 
 
 @contextmanager
@@ -52,15 +67,18 @@ def decoder_pool(
     """
     # A matrix of log-likelihoods may take tens of megabytes: few wait for their turn.
     with worker_map(jobs, jobs, partial(Decoder, graph_dir, settings), ahead=2) as over:
-        yield lambda items, weights: dict(
-            over(_recognise, ((name, loglikes, weights) for name, loglikes in items))
+        yield lambda items, weights, beam=None: dict(
+            over(_recognise, ((name, loglikes, weights, beam) for name, loglikes in items))
         )
 
 
 def _recognise(
-    decoder: Decoder, item: tuple[str, np.ndarray, Weights]
+    decoder: Decoder, item: tuple[str, np.ndarray, Weights, float | None]
 ) -> tuple[str, DecodingResult]:
-    name, loglikes, weights = item
+    name, loglikes, weights, beam = item
+    decoder = decoder if beam is None else decoder.with_beam(beam)
     lattice = decoder.lattice(loglikes, name)
     words = lattice.best_of_all(weights)
-    return name, DecodingResult(words, lattice.num_frames, lattice.reached_final, lattice.seconds)
+    senones = lattice.senones(1 / decoder.settings.acoustic_scale)
+    outcome = lattice.num_frames, lattice.reached_final, lattice.seconds
+    return name, DecodingResult(words, *outcome, senones)

@@ -148,16 +148,19 @@ class Experiment:
 
     def verify_inputs(self, name: str) -> None:
         """`verify` all files of the stages that a stage reads."""
-        for other in (*self.inputs(name), *self.stages[name].also_reads):
+        for other in (*self.inputs(name), *self._used(name, self.stages[name].also_reads)):
             self.verify(other)
 
     def inputs(self, name: str) -> tuple[str, ...]:
-        """The stages that a stage reads."""
-        stage, config = self.stages[name], self.config
-        unused = set() if config.features.transfer_vtlp_warps else {"copies"}
-        if name == "soft-targets" and config.soft_targets.external_posteriors:
+        """The stages whose output shapes that of a stage."""
+        return self._used(name, self.stages[name].inputs)
+
+    def _used(self, name: str, others: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of `others` that a stage reads, by the settings."""
+        unused = set() if self.config.features.has_copies else {"copies"}
+        if name == "soft-targets" and self.config.soft_targets.external_posteriors:
             unused.add("train")  # external posteriors replace the members' predictions
-        return tuple(other for other in stage.inputs if other not in unused)
+        return tuple(other for other in others if other not in unused)
 
     def number(self, name: str) -> int:
         """The place of a stage in the recipe."""

@@ -3,7 +3,7 @@ pieces with `lang.units=pieces` (docs/lexicon-and-lm.md).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,8 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import atomic_path, file_sha256
 
 MIN_KNOWN_SHARE = 0.01  # of the words of a text; fewer are in another language
+SEQUENCE_WORDS = 7  # sequences so long seldom stand in two texts by chance
+MAX_SHARED_SEQUENCES = 0.01  # of dev or test in the text; more is a text that has both
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def _trained(experiment: Experiment, lexicon: Lexicon, out: Path) -> LanguageMod
     else:
         sentences, counts = text, text.counts()
         _check_known(text, counts, lexicon)
+        _warn_of_overlap(experiment, text)
         vocabulary = most_frequent(counts, lm.vocabulary)
         chosen = Counter({word: counts[word] for word in vocabulary})
         lexicon = with_unknown_words(experiment, lexicon, chosen, "graph", "the text")
@@ -222,6 +225,32 @@ def _check_known(text: TextFile, counts: Counter[str], lexicon: Lexicon) -> None
             f"{text.setting} {text.path}: {known} of its {counts.total()} words are in the lexicon "
             f"({first} are not); give text of the same language"
         )
+
+
+def _warn_of_overlap(experiment: Experiment, text: TextFile) -> None:
+    """Warn of a text that has what dev or test reads: their word error rates are then too low."""
+    spoken = {
+        split: Counter(
+            sequence
+            for utterance in read_split(experiment, split)
+            for sequence in _sequences((utterance.text or "").split())
+        )
+        for split in EVALUATION_SPLITS
+    }
+    every = set().union(*spoken.values())
+    found = {sequence for words in text for sequence in _sequences(words) if sequence in every}
+    for split, counts in spoken.items():
+        share = sum(counts[sequence] for sequence in found) / max(counts.total(), 1)
+        if share > MAX_SHARED_SEQUENCES:
+            example = " ".join(next(sequence for sequence in counts if sequence in found))
+            print(
+                f"  warning: {share:.1%} of the {SEQUENCE_WORDS}-word sequences of {split} are in "
+                f"{text.setting} {text.path}, such as '{example}'; its WER is too low"
+            )
+
+
+def _sequences(words: list[str]) -> Iterator[tuple[str, ...]]:
+    return zip(*(words[first:] for first in range(SEQUENCE_WORDS)), strict=False)
 
 
 def _report_unknown(experiment: Experiment, model: LanguageModel) -> None:

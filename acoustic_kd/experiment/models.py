@@ -11,12 +11,15 @@ import torch
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import classes_of
 from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS, read_statistics
+from acoustic_kd.features.frames import NO_TARGET, FrameSequence
 from acoustic_kd.settings import all_settings, shapes
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.training.adaptation import adapt
 from acoustic_kd.training.ensemble import posteriors
 from acoustic_kd.training.model import DESCRIPTION, AcousticModel, load_model, read_description
 from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.tracking import TrackedRun
+from acoustic_kd.training.windows import make_splicer
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,31 @@ class Recogniser:
         """The frames before and after a frame that its posteriors depend on."""
         configs = [model.config for model in self.models]
         return max(c.left_frames for c in configs), max(c.right_frames for c in configs)
+
+    def adapted(
+        self,
+        utterances: Sequence[FrameSequence],
+        senones: Sequence[np.ndarray],
+        epochs: int,
+        learning_rate: float,
+    ) -> "Recogniser":
+        """The recogniser with models that are adapted to a speaker (`training.adaptation`).
+
+        Args:
+            utterances: the speaker's, normalised.
+            senones: of each utterance's first frames, the targets.
+        """
+        offsets = np.cumsum([0, *(len(u.features) for u in utterances)])
+        targets = torch.full((int(offsets[-1]),), NO_TARGET)
+        for first, known in zip(offsets, senones, strict=False):
+            targets[first : first + len(known)] = torch.from_numpy(known.astype(np.int64))
+        features = torch.from_numpy(np.concatenate([u.features for u in utterances]))
+        splicer = make_splicer(self.models[0].config, features, offsets, self.bfloat16)
+        models = [
+            adapt(model, splicer, targets, epochs, learning_rate, self.bfloat16)
+            for model in self.models
+        ]
+        return replace(self, models=models)
 
     def posteriors(
         self, features: np.ndarray, piece: slice | None = None, temperature: float = 1.0

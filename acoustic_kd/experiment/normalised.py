@@ -9,7 +9,7 @@ from acoustic_kd.corpora.load import has_features
 from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.outputs import read_split, stored_frames
-from acoustic_kd.features.fbank import copy_mark, original_id
+from acoustic_kd.features.copies import copy_mark, original_id
 from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.normalise import UNKNOWN_LEVEL, gather_moments, grouping, loudest_levels
 
@@ -24,10 +24,7 @@ def normalised(experiment: Experiment, split: str) -> Iterator[Frames]:
 def with_frames(
     experiment: Experiment, split: str, utterances: list[Utterance]
 ) -> Iterator[tuple[Utterance, np.ndarray]]:
-    """The utterances that have features, each with its normalised frames [T, D].
-
-    Copies at other vocal tract lengths are left out: they have the alignment of their original.
-    """
+    """The utterances that have features, each with its normalised frames [T, D]."""
     by_id = {utterance.id: utterance for utterance in utterances}
     for frames in normalised(experiment, split):
         if frames.id in by_id:
@@ -45,7 +42,7 @@ class Normaliser:
     Global moments are those of `features`/train; others are those of the speaker or utterance.
 
     Attributes:
-        moments: (group, mark of a copy) → its moments; a VTLP copy sounds like another speaker.
+        moments: (group, mark of a copy) → its moments; a copy sounds like another speaker.
     """
 
     def __init__(self, experiment: Experiment, features: Path, split: str) -> None:

@@ -30,8 +30,11 @@ STAGES: dict[str, Stage] = {
         ),
         Stage("senones", "senones", ("corpus", "features", "align"), format=2),
         Stage("frames", "frames", ("corpus", "features", "align", "senones"), format=2),
-        Stage("train", "members", ("frames",), whole=False, distributed=True, parts="members"),
-        Stage("copies", "copies", ("corpus", "features", "frames"), format=2),
+        Stage("copies", "copies", ("corpus", "features", "frames"), format=3),
+        Stage(
+            "train", "members", ("frames",),
+            also_reads=("copies",), whole=False, distributed=True, parts="members",
+        ),
         Stage(
             "soft-targets", "soft_targets", ("frames", "copies", "train"),
             sources="experiment.kaldi_targets:posterior_sources",

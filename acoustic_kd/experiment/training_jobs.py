@@ -22,11 +22,11 @@ from acoustic_kd.experiment.models import (
 from acoustic_kd.experiment.transfer_set import (
     control_shards,
     encoding_of,
+    member_shards,
     transfer_frames,
     transfer_shards,
 )
-from acoustic_kd.features.fbank import original_id
-from acoustic_kd.features.frame_shard import shard_paths
+from acoustic_kd.features.copies import original_id, train_copies
 from acoustic_kd.features.frames import count_frames, read_frames, read_index
 from acoustic_kd.settings import (
     NEUTRAL,
@@ -34,6 +34,7 @@ from acoustic_kd.settings import (
     Config,
     ModelConfig,
     TrainConfig,
+    all_models,
     member_models,
     shapes,
     shaping_settings,
@@ -53,6 +54,10 @@ OF_OTHER_MODELS = (
     *("train.members", "train.member_models"),
     *("distill.models", "distill.shapes", "distill.hard_baseline", "distill.hard_baseline_dropout"),
 )
+
+
+# Settings of the copies that members train on; they do not depend on those for distilled models.
+COPY_SETTINGS = ("features.vtlp_warps", "features.tempos", "features.mp3_kbits")
 
 
 def _settings(config: Config, *groups: str) -> dict[str, Any]:
@@ -107,7 +112,7 @@ def _control(experiment: Experiment, shape: str, directory: Path) -> Model:
     transfer = transfer_frames(experiment)["frames"] / count_frames(control_shards(experiment))
     model, train = control_settings(experiment.config, transfer, shape)
     train = replace(train, seed=train.seed + CONTROL_SEED)
-    more = ("copies",) if experiment.config.features.transfer_vtlp_warps else ()
+    more = ("copies",) if experiment.config.features.has_copies else ()
     step = _hard_target_step(experiment, f"control {shape}".rstrip(), directory, model, train, more)
     training_run = _training_run(experiment, step, model, train, 0.0)
     return Model(training_run, step, partial(read_control_data, experiment))
@@ -123,7 +128,7 @@ def _hard_target_step(
 ) -> Step:
     """The step of a model that trains on the hard targets of `frames`, with a seed of its own."""
     config = replace(experiment.config, model=model, train=train)
-    settings = _settings(config, "model", "train")
+    settings = _settings(config, "model", "train", *COPY_SETTINGS)
     inputs = {stage: experiment.done(stage)["digest"] for stage in ("frames", *more_inputs)}
     return Step(name, directory, settings, inputs, neutral=NEUTRAL)
 
@@ -171,7 +176,7 @@ def check_own_networks(config: Config) -> None:
     """Try a batch with each network of the user's own, before anything long runs."""
     bfloat16 = use_bfloat16(config.train.bfloat16, torch.device("cpu"))
     sizes = config.features.mel_bins, config.senones.leaves
-    for model in (*member_models(config), *shapes(config).values()):
+    for model in all_models(config):
         if model.class_ is not None:
             network = build_network(model, *sizes)
             check_network(network, model.class_, model, *sizes, bfloat16)
@@ -181,14 +186,18 @@ def check_windows(experiment: Experiment) -> None:
     """Refuse a window that is longer than every utterance of train, before members are trained."""
     config = experiment.config
     longest = max(read_index(experiment.path("frames") / "train").lengths.values(), default=0)
-    for model in (*member_models(config), *shapes(config).values()):
+    for model in all_models(config):
         check_window(model, longest)
 
 
 def read_member_data(experiment: Experiment) -> Data:
-    """The frames of train and of dev."""
-    store = experiment.path("frames")
-    return ShardedData(shard_paths(store / "train")), read_frames(store / "dev")
+    """The frames of train, those of its copies, and those of dev."""
+    original = None
+    if train_copies(experiment.config.features):
+        experiment.done("copies")
+        original = original_id
+    dev = read_frames(experiment.path("frames") / "dev")
+    return ShardedData(member_shards(experiment), original=original), dev
 
 
 def read_transfer_data(experiment: Experiment) -> Data:
@@ -196,16 +205,12 @@ def read_transfer_data(experiment: Experiment) -> Data:
     config, dev = experiment.config, read_frames(experiment.path("frames") / "dev")
     temperature, encoding = config.soft_targets.temperature, encoding_of(config)
     targets = SoftTargetSource(experiment.path("soft-targets"), temperature, encoding)
-    shards = transfer_shards(experiment)
-    return ShardedData(shards, targets, original=copy_originals(config)), dev
+    original = original_id if config.features.has_copies else None
+    return ShardedData(transfer_shards(experiment), targets, original=original), dev
 
 
 def read_control_data(experiment: Experiment) -> Data:
     """The transcribed frames that distilled models may train on, and the frames of dev."""
     dev = read_frames(experiment.path("frames") / "dev")
-    return ShardedData(control_shards(experiment), original=copy_originals(experiment.config)), dev
-
-
-def copy_originals(config: Config) -> Callable[[str], str] | None:
-    """id → id of the original, if each epoch draws one copy of each utterance; else None."""
-    return original_id if config.features.transfer_vtlp_warps else None
+    original = original_id if experiment.config.features.has_copies else None
+    return ShardedData(control_shards(experiment), original=original), dev

@@ -17,7 +17,7 @@ def save_checkpoint(
     path: Path,
     digest: str,
     state: State,
-    model: nn.Module,
+    networks: dict[str, nn.Module],
     optimizer: Optimizer,
     best_weights: dict[str, Tensor],
 ) -> None:
@@ -25,21 +25,23 @@ def save_checkpoint(
 
     Args:
         digest: of everything that shapes the run; only a run of the same digest can resume.
+        networks: by name: the trained one, and the one of averaged weights if there is one.
     """
     moments = {
         f"{number}.{key}": value
         for number, values in optimizer.state_dict()["state"].items()
         for key, value in values.items()
     }
-    parts = {"model": model.state_dict(), "best": best_weights, "optimizer": moments}
+    weights = {name: network.state_dict() for name, network in networks.items()}
+    parts = {**weights, "best": best_weights, "optimizer": moments}
     tensors = {f"{part}.{name}": t for part, named in parts.items() for name, t in named.items()}
     save_tensors(path, tensors, {"state": json.dumps(asdict(state) | {"digest": digest})})
 
 
 def load_checkpoint(
-    path: Path, digest: str, model: nn.Module, optimizer: Optimizer
+    path: Path, digest: str, networks: dict[str, nn.Module], optimizer: Optimizer
 ) -> tuple[State, dict[str, Tensor]] | None:
-    """Restore model and optimizer from a checkpoint; None where there is no file.
+    """Restore networks and optimizer from a checkpoint; None where there is no file.
 
     Returns:
         The state of the run, and the best weights.
@@ -60,18 +62,22 @@ def load_checkpoint(
         part, _, name = key.partition(".")
         parts.setdefault(part, {})[name] = tensor
     try:
-        model.load_state_dict(parts["model"])
+        for name, network in networks.items():
+            network.load_state_dict(parts[name])
         _restore_optimizer(optimizer, parts["optimizer"])
-    except (RuntimeError, ValueError, KeyError):
+    except (RuntimeError, ValueError, LookupError):
         raise UserError(f"{path}: does not fit the model; delete it to start anew") from None
     return state, parts["best"]
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back the optimizer's moments: NUMBER.KEY → tensor."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = optimizer.state_dict()
     state["state"] = {}
     for name, tensor in tensors.items():
         number, _, key = name.partition(".")
+        if key != "step" and tensor.shape != parameters[int(number)].shape:
+            raise ValueError(f"{name} has another shape than its parameter")
         state["state"].setdefault(int(number), {})[key] = tensor
     optimizer.load_state_dict(state)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from acoustic_kd.training.dnn import Dropout, initialise
+from acoustic_kd.training.dnn import Dropout, HiddenLayer, initialise
 
 
 class ResidualBlock(nn.Module):
@@ -29,22 +29,6 @@ class ResidualBlock(nn.Module):
         """[B, outputs, ⌈time / 2⌉, ⌈frequency / 2⌉] of [B, inputs, time, frequency]."""
         inner = F.relu(self.first_norm(self.first(units)))
         return F.relu(self.second_norm(self.second(inner)) + self.shortcut(units))
-
-
-class HiddenLayer(nn.Module):
-    """A linear layer, batch normalisation, ReLU and dropout; residual if its sizes are equal."""
-
-    def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
-        super().__init__()
-        self.linear = nn.Linear(inputs, outputs, bias=False)
-        self.norm = nn.BatchNorm1d(outputs)
-        self.dropout = Dropout(dropout) if dropout > 0 else nn.Identity()
-        self.residual = inputs == outputs
-
-    def forward(self, units: Tensor) -> Tensor:
-        """[B, outputs] of [B, inputs]."""
-        hidden: Tensor = self.dropout(F.relu(self.norm(self.linear(units))))
-        return units + hidden if self.residual else hidden
 
 
 class CNN(nn.Module):

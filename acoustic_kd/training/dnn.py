@@ -29,6 +29,29 @@ class Dropout(nn.Module):
         return units * kept.view(units.shape).to(units.dtype).mul_(256 / (256 - self.dropped))
 
 
+class HiddenLayer(nn.Module):
+    """A linear layer, batch normalisation, ReLU and dropout; residual if its sizes are equal."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        dropout: float,
+        batch_norm: bool = True,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs, bias=not batch_norm)
+        self.norm = nn.BatchNorm1d(outputs) if batch_norm else nn.Identity()
+        self.dropout = Dropout(dropout) if dropout > 0 else nn.Identity()
+        self.residual = residual and inputs == outputs
+
+    def forward(self, units: Tensor) -> Tensor:
+        """[B, outputs] of [B, inputs]."""
+        hidden: Tensor = self.dropout(nn.functional.relu(self.norm(self.linear(units))))
+        return units + hidden if self.residual else hidden
+
+
 class DNN(nn.Module):
     """`layers` hidden layers of `width` ReLU units with dropout, and a linear layer to the classes.
 
@@ -43,11 +66,16 @@ class DNN(nn.Module):
         width: int,
         dropout: float,
         input_dropout: float = 0.0,
+        batch_norm: bool = False,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         sizes = [inputs] + layers * [width]
         hidden: list[nn.Module] = [Dropout(input_dropout)] if input_dropout > 0 else []
         for fan_in, fan_out in pairwise(sizes):
+            if batch_norm or residual:
+                hidden.append(HiddenLayer(fan_in, fan_out, dropout, batch_norm, residual))
+                continue
             hidden += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
             # Without dropout no layer, which would draw and copy.
             hidden += [Dropout(dropout)] if dropout > 0 else []

@@ -12,6 +12,7 @@ from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.training.batches import WHOLE_SHARE, Epoch, ProcessShare, plan_epoch
 from acoustic_kd.training.chunks import Chunk, InMemoryData, ShardedData, prefetch_chunks
+from acoustic_kd.training.precision import dtype_of
 from acoustic_kd.training.windows import Splicer, make_splicer
 
 
@@ -39,7 +40,7 @@ class DataLoader:
         self.soft: SoftTargets | None = None
         self._data, self._config, self._device, self._bfloat16 = data, config, device, bfloat16
         self._train, self._seed, self._share = train, seed, share
-        self._dtype = torch.bfloat16 if bfloat16 else torch.float32
+        self._dtype = dtype_of(bfloat16)
         self._chunk: Chunk | None = None
         self._windows: Splicer | None = None
         if isinstance(data, InMemoryData):

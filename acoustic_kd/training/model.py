@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from acoustic_kd.settings import ModelConfig
-from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.errors import UserError, first_line
 from acoustic_kd.system.files import read_json, write_json
 from acoustic_kd.system.json_types import WrongType, reader
 from acoustic_kd.system.records import verify_files
@@ -80,8 +80,8 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
     except (OSError, ValueError, HFValidationError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        text = f"{name}: neither a directory nor a model of the Hugging Face hub ({reason})"
+        text = f"{name}: neither a directory nor a model of the Hugging Face hub"
+        text += f" ({first_line(error)})"
         raise UserError(text) from None
 
 

@@ -15,7 +15,7 @@ from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.cnn import CNN
 from acoustic_kd.training.dnn import DNN
-from acoustic_kd.training.precision import forward
+from acoustic_kd.training.precision import dtype_of, forward
 
 CHECKED_FRAMES = 3  # of the batch that checks a network
 
@@ -38,7 +38,7 @@ def build_network(config: ModelConfig, dimension: int, classes: int) -> nn.Modul
             return make(frames=frames, features=dimension, classes=classes, **(config.args or {}))
     if config.kind == "cnn":
         return CNN(frames, dimension, classes, config.channels, *hidden)
-    return DNN(frames * dimension, classes, *hidden)
+    return DNN(frames * dimension, classes, *hidden, config.batch_norm, config.residual)
 
 
 def window_frames(config: ModelConfig) -> int:
@@ -51,8 +51,11 @@ def describe(config: ModelConfig) -> str:
     if config.class_ is not None:
         args = ", ".join(f"{key}={value}" for key, value in (config.args or {}).items())
         return f"{config.class_}({args})"
-    shape = f"{config.layers} × {config.width} units"
-    return f"{config.channels} channels, {shape}" if config.kind == "cnn" else shape
+    shape = f"{config.layers} × {config.width}"
+    if config.kind == "cnn":
+        return f"{config.channels} channels, {shape} units"
+    shape += " residual units" if config.residual else " units"
+    return f"{shape} with batch norm" if config.batch_norm else shape
 
 
 def import_class(path: str) -> Callable[..., nn.Module]:
@@ -111,8 +114,8 @@ def check_network(
             raise UserError(f"{name}: '{key}' is {tensor.dtype}; the weights must be torch.float32")
     with torch.random.fork_rng(devices=[]), _errors_named(f"{name} fails on one batch"):
         windows = torch.randn(CHECKED_FRAMES, window_frames(config), dimension)
-        tried = copy.deepcopy(network).cpu().train()  # one given may be on a GPU
-        windows = windows.to(torch.bfloat16 if bfloat16 else torch.float32)
+        tried = copy.deepcopy(network).cpu().train()  # the user's own network may be on a GPU
+        windows = windows.to(dtype_of(bfloat16))
         logits = forward(tried, windows, bfloat16)
         _check_logits(name, logits, windows, classes)
         logits.float().square().sum().backward()
@@ -157,6 +160,18 @@ def training_bytes(config: ModelConfig, dimension: int, classes: int) -> int:
         return 0
     with torch.device("meta"):
         return 4 * 4 * count_parameters(build_network(config, dimension, classes))
+
+
+def make_optimizer(
+    network: nn.Module, learning_rate: float, weight_decay: float
+) -> torch.optim.AdamW:
+    """AdamW; vectors do not decay: biases, and scales and shifts of batch normalisation."""
+    parameters = list(network.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.dim() > 1]},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, learning_rate, weight_decay=weight_decay, fused=True)
 
 
 @torch.no_grad()

@@ -25,6 +25,11 @@ def use_bfloat16(setting: bool | None, device: torch.device) -> bool:
     return device.type == "cpu" and any(capabilities.get(name, False) for name in names)
 
 
+def dtype_of(bfloat16: bool) -> torch.dtype:
+    """The type of windows whose products are in bfloat16, or not."""
+    return torch.bfloat16 if bfloat16 else torch.float32
+
+
 def forward(model: Callable[[Tensor], Tensor], windows: Tensor, bfloat16: bool) -> Tensor:
     """Logits [B, K] of windows [B, W, D], in the precision in which matrices are multiplied."""
     if not bfloat16:  # windows and weights are float32: entering autocast would only cost time

@@ -16,7 +16,7 @@ class TrainingRun:
 
     Attributes:
         name: shown by the progress bar.
-        seed: of its initial weights, its order of frames and its dropout.
+        seed: of its initial weights, its order of frames, dropout and masks.
         hard_weight: of the hard targets beside soft ones; not used without soft targets.
         digest: of everything that shapes the result; a checkpoint of another digest is refused.
         report: epochs between two lines on the terminal.

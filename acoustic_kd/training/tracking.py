@@ -43,7 +43,7 @@ class TrackedRun:
 
 
 class Tracker:
-    """A started run. Training outlives a tracker that fails: it logs no more, with a warning."""
+    """A started run. A tracker that fails gives a warning and ends; the training does not."""
 
     def __init__(self, kind: str | None, run: TrackedRun, id_file: Path, step: int = 0) -> None:
         """Begin a run of tracker `kind` (None: none), or continue that of `id_file` at `step`."""
@@ -69,7 +69,8 @@ class Tracker:
                 action(self._tracker)
         except Exception as error:  # trackers raise errors of many kinds
             self._tracker = None
-            text = f"{self._name}: {self._kind} logs no more ({first_line(error)})"
+            reason = first_line(error)
+            text = f"{self._name}: {self._kind} failed and logs nothing from here on ({reason})"
             print(printable(f"acoustic-kd: warning: {text}"), file=sys.stderr, flush=True)
 
 

@@ -2,8 +2,8 @@
 
 Every batch is the same on any number of processes: the order of frames follows from seed and
 epoch (`batches`), process r takes frames r, r + N, … of each batch, and a gradient is the sum over
-all the batch's frames divided by their number. Dropout follows from seed, epoch, step and process.
-So a killed run resumes from the checkpoint alone, with bit-identical results.
+all the batch's frames divided by their number. Dropout and masks follow from seed, epoch, step and
+process. So a killed run resumes from the checkpoint alone, with bit-identical results.
 """
 
 import time
@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from acoustic_kd.features.frames import Frames
-from acoustic_kd.settings import check_values
+from acoustic_kd.settings import check_masks, check_values
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_jsonl
@@ -25,12 +25,14 @@ from acoustic_kd.system.memory import GIGABYTE, memory_budget
 from acoustic_kd.system.parallel import progress
 from acoustic_kd.system.seeds import seed_generator, seed_of
 from acoustic_kd.system.signals import Stopped, defer_sigterm
+from acoustic_kd.training.average import MovingAverage
 from acoustic_kd.training.batch_norm import over_all_processes
 from acoustic_kd.training.batches import share_of_process
 from acoustic_kd.training.checkpoint import load_checkpoint, save_checkpoint
 from acoustic_kd.training.chunks import InMemoryData, ShardedData
 from acoustic_kd.training.loader import DataLoader
 from acoustic_kd.training.losses import fused_loss
+from acoustic_kd.training.masks import Masks
 from acoustic_kd.training.model import save_model, settings_of, sum_errors
 from acoustic_kd.training.networks import (
     build_network,
@@ -39,6 +41,7 @@ from acoustic_kd.training.networks import (
     count_parameters,
     describe,
     limit_norms,
+    make_optimizer,
     training_bytes,
     window_frames,
 )
@@ -83,7 +86,7 @@ class Trainer:
             soft: soft targets of `train` in memory; None: train on the hard ones.
             accelerator: the processes of this run; None: make one.
             augment: windows [B, W, D] → windows [B, W, D], changed at random by PyTorch's
-                generator; for training only.
+                generator; for training only. None: `train.time_mask` and `train.frequency_mask`.
             original: of a transfer set in memory, id → id of the utterance that it is a copy of,
                 or the same id. Each epoch then draws one copy of each utterance. None: every
                 epoch has all frames.
@@ -115,25 +118,25 @@ class Trainer:
         self.dimension, self.classes = data.dimension, data.classes
         self.bfloat16 = use_bfloat16(settings.bfloat16, self.device)
         check_window(training_run.model, data.longest)
+        check_masks(settings, window_frames(training_run.model), data.dimension)
         self.given = model is not None
         model = over_all_processes(self._make_network(model, sharers))
         self.parameters = count_parameters(model)
-        optimizer = torch.optim.AdamW(
-            model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay,
-            fused=True,
-        )  # fmt: skip
+        optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
         if accelerator.num_processes > 1:
             self.model, self.optimizer = accelerator.prepare(model, optimizer)
             self._backward = accelerator.backward
         else:  # Accelerate would look for optional packages in every step
             self.model, self.optimizer = model.to(self.device), optimizer
             self._backward = Tensor.backward
+        self.average = MovingAverage(self._network, settings.average) if settings.average else None
         rank, world = accelerator.process_index, accelerator.num_processes
         share, config = share_of_process(rank, world, settings.streams), training_run.model
         self.loader = DataLoader(data, config, settings, seed, self.device, self.bfloat16, share)
         self.dev_windows = None if dev is None else self.loader.make_windows(dev)
         self.dev_targets = None if dev is None else dev.labels.to(self.device)
-        self.augment, self.sharers = augment, sharers
+        masks = Masks(settings.time_mask, settings.frequency_mask)
+        self.augment, self.sharers = augment or masks, sharers
         self.state = State(rate=settings.learning_rate)
         self.best_weights: dict[str, Tensor] = {}
         self.saved = time.monotonic()
@@ -141,6 +144,22 @@ class Trainer:
         numbers = max(2 * data.classes.count, window)  # logits and gradient, or the window
         frame_bytes = (2 if self.bfloat16 else 4) * numbers
         self.micro_batch_frames = max(1, int(settings.max_logits_mb * 1e6 / frame_bytes))
+
+    @property
+    def _network(self) -> nn.Module:
+        """The network that is trained."""
+        network: nn.Module = self.accelerator.unwrap_model(self.model)
+        return network
+
+    @property
+    def _result(self) -> nn.Module:
+        """The network that is evaluated and kept: with averaged weights if `train.average`."""
+        return self._network if self.average is None else self.average.network
+
+    @property
+    def _trained(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds of the networks."""
+        return {"model": self._network} | ({"average": self._result} if self.average else {})
 
     def _make_network(self, given: nn.Module | None, sharers: int) -> nn.Module:
         """The network to train; one of the user's own must pass a batch."""
@@ -160,6 +179,7 @@ class Trainer:
         """Raise a UserError for a model that does not fit into memory, before it is made."""
         config = self.training_run.model
         needed = training_bytes(config, self.dimension, self.classes.count)
+        needed += needed // 4 if self.training_run.train.average else 0  # one more copy
         free = memory_budget(self.device, None, 0, sharers)
         if free is not None and needed > free:
             raise UserError(
@@ -195,9 +215,9 @@ class Trainer:
                         self._save()
             if self.accelerator.is_main_process:
                 write_jsonl(self.directory / "metrics.jsonl", self.state.history)
-                model = self.accelerator.unwrap_model(self.model)
-                model.load_state_dict(self.best_weights)
-                save_model(self.directory, model, self._description())
+                for network in self._trained.values():
+                    network.load_state_dict(self.best_weights)
+                save_model(self.directory, self._network, self._description())
                 self.checkpoint.unlink(missing_ok=True)
                 id_file.unlink(missing_ok=True)
             self.accelerator.wait_for_everyone()
@@ -273,7 +293,9 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if config.max_norm is not None:
-            limit_norms(self.accelerator.unwrap_model(self.model), config.max_norm)
+            limit_norms(self._network, config.max_norm)
+        if self.average is not None:
+            self.average.update(self._network, first=state.total_steps == 0)
         state.step += 1
         state.total_steps += 1
 
@@ -294,9 +316,7 @@ class Trainer:
 
     def _loss(self, frames: Tensor) -> Tensor:
         """The loss summed over frames with numbers `frames`, int64 [B]; float32."""
-        windows = self.loader.windows(frames)
-        if self.augment is not None:
-            windows = self.augment(windows)
+        windows = self.augment(self.loader.windows(frames))
         logits = forward(self.model, windows, self.bfloat16)
         hard = None if self.loader.hard is None else self.loader.hard[frames]
         if self.loader.soft is None:
@@ -346,7 +366,7 @@ class Trainer:
         self._tracker.log(row, state.total_steps)
         by_dev = config.schedule == "dev"
         if update_from_dev(state, config) if by_dev else epoch == config.epochs:
-            weights = self.accelerator.unwrap_model(self.model).state_dict()
+            weights = self._result.state_dict()
             self.best_weights = {key: t.detach().cpu().clone() for key, t in weights.items()}
         state.epoch, state.step, state.loss, state.seconds = epoch, 0, 0.0, 0.0
         if self.accelerator.is_main_process and epoch % self.training_run.report == 0:
@@ -359,7 +379,7 @@ class Trainer:
         """Cross-entropy and frame accuracy (percent) on dev; each frame counts once."""
         if self.dev_windows is None or self.dev_targets is None:
             raise ValueError("there are no dev frames")
-        model = self.accelerator.unwrap_model(self.model).eval()
+        model = self._result.eval()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         total = len(self.dev_targets)
         frames = torch.arange(total, device=self.device)[rank::world]
@@ -371,7 +391,7 @@ class Trainer:
     def _description(self) -> dict[str, Any]:
         settings = settings_of(self.training_run.model)
         if self.given:  # an object of a class whose arguments are not known
-            kind = type(self.accelerator.unwrap_model(self.model))
+            kind = type(self._network)
             settings |= {"class": f"{kind.__module__}:{kind.__qualname__}", "args": None}
         return {
             "name": self.training_run.name,
@@ -390,12 +410,11 @@ class Trainer:
     def _save(self) -> None:
         self.saved = time.monotonic()
         if self.accelerator.is_main_process:
-            model, digest = self.accelerator.unwrap_model(self.model), self.training_run.digest
-            run = self.state, model, self.optimizer, self.best_weights
-            save_checkpoint(self.checkpoint, digest, *run)
+            run = self.state, self._trained, self.optimizer, self.best_weights
+            save_checkpoint(self.checkpoint, self.training_run.digest, *run)
             write_jsonl(self.directory / "metrics.jsonl", self.state.history)
 
     def _resume(self) -> None:
-        model, digest = self.accelerator.unwrap_model(self.model), self.training_run.digest
-        if loaded := load_checkpoint(self.checkpoint, digest, model, self.optimizer):
+        digest = self.training_run.digest
+        if loaded := load_checkpoint(self.checkpoint, digest, self._trained, self.optimizer):
             self.state, self.best_weights = loaded

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from acoustic_kd.settings import ModelConfig
+from acoustic_kd.training.precision import dtype_of
 
 
 class Splicer(nn.Module):
@@ -55,5 +56,5 @@ def make_splicer(
     config: ModelConfig, features: Tensor, offsets: np.ndarray, bfloat16: bool
 ) -> Splicer:
     """A `Splicer` of some frames for a model, in the precision of its products."""
-    features = features.to(torch.bfloat16 if bfloat16 else torch.float32)
+    features = features.to(dtype_of(bfloat16))
     return Splicer(features, torch.as_tensor(offsets), config.left_frames, config.right_frames)

@@ -1,20 +1,22 @@
-"""The stage that makes copies of the transfer set with vocal tract length perturbation (VTLP).
+"""The stage that makes copies of the speech that models are trained on (`features/copies.py`).
 
-Members do not train on copies. The ensemble predicts each of them, and in each epoch a distilled
-model, and the control, trains on one copy of each utterance. docs/corpora.md
+In each epoch a model trains on one copy of each utterance, or on the utterance itself. Members do
+not learn from the copies of `features.transfer_vtlp_warps`. docs/corpora.md
 """
 
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.normalised import normalised_store
 from acoustic_kd.experiment.outputs import UNLABELLED, read_split
-from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits
+from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits, copies_by_store
 from acoustic_kd.features.audio import read_audio
-from acoustic_kd.features.fbank import log_mels, original_id, vtlp_id
+from acoustic_kd.features.copies import Copy, copies_of, original_id, targets_of_copy
 from acoustic_kd.features.frame_shard import shard_paths
 from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import read_index, read_utterances, write_store
@@ -26,49 +28,53 @@ UNNORMALISED = "unnormalised"  # a folder of the stage, removed at its end
 
 def run(experiment: Experiment) -> None:
     """Write the normalised frames of the copies; each has the targets of its original."""
-    if not experiment.config.features.transfer_vtlp_warps:
-        print("  none: features.transfer_vtlp_warps is []")
+    stores = copies_by_store(experiment.config)
+    if not stores:
+        print("  none, by the settings of features")
         return
-    for split in all_splits(experiment):
-        if split in TRAINING_SPLITS:
-            _write_unnormalised(experiment, split)
-            print(f"  {split}: {_write_normalised(experiment, split)} frames")
+    for prefix, copies in stores.items():
+        unnormalised = experiment.path("copies") / UNNORMALISED / (prefix or "train")
+        for split in all_splits(experiment):
+            if split in TRAINING_SPLITS:
+                _write_unnormalised(experiment, unnormalised, split, copies)
+                frames = _write_normalised(experiment, unnormalised, split, f"{prefix}{split}")
+                print(f"  {prefix}{split}: {frames} frames, {len(copies)} copies")
     shutil.rmtree(experiment.path("copies") / UNNORMALISED)
 
 
-def _write_unnormalised(experiment: Experiment, split: str) -> None:
+def _write_unnormalised(
+    experiment: Experiment, folder: Path, split: str, copies: Sequence[Copy]
+) -> None:
     """Write the copies of every utterance of a split that has features."""
     config = experiment.config
     heard = set(read_index(experiment.path("features") / split).ids)
     items = [u for u in read_split(experiment, split) if u.id in heard]
-    work = map_ordered(partial(_copies, config.features), items, f"copies of {split}")
-    folder = experiment.path("copies") / UNNORMALISED / split
+    work = map_ordered(partial(_copies, config.features, copies), items, f"copies of {split}")
     with closing(work):
-        copies = (copy for copies in work for copy in copies)
-        write_store(folder, copies, UNLABELLED, config.frames.shard_frames, "float32")
+        frames = (copy for made in work for copy in made)
+        write_store(folder / split, frames, UNLABELLED, config.frames.shard_frames, "float32")
 
 
-def _copies(config: FeatureConfig, utterance: Utterance) -> list[Frames]:
+def _copies(config: FeatureConfig, copies: Sequence[Copy], utterance: Utterance) -> list[Frames]:
     """The copies of one utterance, before normalisation."""
-    warps = config.transfer_vtlp_warps
-    features = log_mels(read_audio(utterance, config.sample_rate), config, warps)
+    made = copies_of(read_audio(utterance, config.sample_rate), config, copies)
     return [
-        Frames(vtlp_id(utterance.id, warp), copy, None)
-        for warp, copy in zip(warps, features, strict=True)
+        Frames(copy.id_of(utterance.id), frames, None)
+        for copy, frames in zip(copies, made, strict=True)
     ]
 
 
-def _write_normalised(experiment: Experiment, split: str) -> int:
+def _write_normalised(experiment: Experiment, unnormalised: Path, split: str, name: str) -> int:
     """Write the copies of a split's utterances that have frames; returns the number of frames."""
-    originals, out = experiment.path("frames") / split, experiment.path("copies")
+    originals = experiment.path("frames") / split
     targets = {u.id: u.targets for path in shard_paths(originals) for u in read_utterances(path)}
     store = progress(
-        normalised_store(experiment, out / UNNORMALISED, split), f"frames of {split}", unit="utt"
+        normalised_store(experiment, unnormalised, split), f"frames of {split}", unit="utt"
     )
     copies = (
-        Frames(copy.id, copy.features, targets[original_id(copy.id)])
-        for copy in store
-        if original_id(copy.id) in targets
+        Frames(c.id, c.features, targets_of_copy(c.id, targets[original_id(c.id)], len(c.features)))
+        for c in store
+        if original_id(c.id) in targets
     )
     classes, shard_frames = read_index(originals).classes, experiment.config.frames.shard_frames
-    return write_store(out / split, copies, classes, shard_frames)
+    return write_store(experiment.path("copies") / name, copies, classes, shard_frames)

@@ -1,19 +1,21 @@
 """The decode stage: frame accuracy, search and word error rate of every system."""
 
+import math
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from acoustic_kd.corpora.utterances import EVALUATION_SPLITS
+from acoustic_kd.corpora.utterances import EVALUATION_SPLITS, Utterance
 from acoustic_kd.decoding.error_listing import write_alignments
 from acoustic_kd.decoding.scoring import grid_of, score, tune
 from acoustic_kd.decoding.search import SearchSettings
-from acoustic_kd.decoding.workers import DecodeFunction, decoder_pool
+from acoustic_kd.decoding.workers import DecodeFunction, DecodingResult, Weights, decoder_pool
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import Recogniser, System, systems
 from acoustic_kd.experiment.normalised import normalised
@@ -22,7 +24,7 @@ from acoustic_kd.features.frames import FrameSequence
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.reports.frame_figures import TEMPERATURES, Example, FrameFigures
 from acoustic_kd.reports.results import Measurement
-from acoustic_kd.settings import NEUTRAL, stage_settings
+from acoustic_kd.settings import NEUTRAL, DecodeConfig, stage_settings
 from acoustic_kd.system.files import exclusive_lock, write_json, write_text
 from acoustic_kd.system.parallel import cores, progress, torch_threads
 from acoustic_kd.system.steps import Step
@@ -67,21 +69,17 @@ def measure(experiment: Experiment, system: System, decode: DecodeFunction, out:
     config = experiment.config.decode
     grid = config.lm_weights, config.insertion_penalties
     recogniser, join = Recogniser.of(experiment, system), Joiner.of(experiment.path("graph"))
-    weights_in_all = sum(map(count_parameters, recogniser.models))
     weights: tuple[float, float] | None = None
     result = Measurement(system.name, system.kind)
     figures = FrameFigures(inventory_of(experiment))
     for split in EVALUATION_SPLITS:
-        title = f"{system.name} {split}"
-        utterances = progress(normalised(experiment, split), title, unit="utt")
         accuracy = FrameAccuracy(
             frame_targets(experiment, split), figures if split == "test" else None
         )
         tried = grid_of(*grid) if weights is None else [weights]
-        with threads_beside_search(weights_in_all, config.jobs or cores()):
-            decoded = decode(_likelihoods(recogniser, utterances, accuracy), tried)
-        texts = {u.id: u.text for u in read_split(experiment, split)}
-        references = {name: (texts[name] or "").split() for name in decoded}
+        title = f"{system.name} {split}"
+        decoded = decode_split(experiment, split, recogniser, decode, tried, accuracy, title)
+        references = references_of(experiment, split, decoded)
         if weights is None:
             recognised = {name: result.words for name, result in decoded.items()}
             tuned = tune(recognised, references, *grid, join)
@@ -148,14 +146,128 @@ class FrameAccuracy:
             self.figures.add(utterance.id, utterance.features, probabilities, labels, seconds)
 
 
-def _likelihoods(
-    recogniser: Recogniser, utterances: Iterable[FrameSequence], accuracy: FrameAccuracy
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Log-likelihoods of each utterance, whose frame accuracy is counted."""
+def utterances_to_decode(experiment: Experiment, split: str) -> list[Utterance]:
+    """The utterances of a split: of dev those of `decode.dev_share`."""
+    utterances = read_split(experiment, split)
+    if split != "dev" or (share := experiment.config.decode.dev_share) == 1:
+        return utterances
+    chosen, seen = [], Counter[str]()
     for utterance in utterances:
+        before = seen[utterance.speaker]
+        seen[utterance.speaker] += 1
+        if math.ceil((before + 1) * share) > math.ceil(before * share):  # the first one always
+            chosen.append(utterance)
+    return chosen
+
+
+def references_of(
+    experiment: Experiment, split: str, decoded: Iterable[str]
+) -> dict[str, list[str]]:
+    """Utterance → the words of its transcript, for the utterances that were decoded."""
+    texts = {u.id: u.text for u in read_split(experiment, split)}
+    return {name: (texts[name] or "").split() for name in decoded}
+
+
+def decode_split(
+    experiment: Experiment,
+    split: str,
+    recogniser: Recogniser,
+    decode: DecodeFunction,
+    weights: Weights,
+    accuracy: FrameAccuracy,
+    title: str,
+) -> dict[str, DecodingResult]:
+    """Decode a split with each pair of weights: in two passes if models are adapted to speakers.
+
+    Args:
+        accuracy: counts the frames, of the second pass if there is one.
+        title: of the progress bar.
+    """
+    config = experiment.config.decode
+    speakers = {u.id: u.speaker for u in utterances_to_decode(experiment, split)}
+    chosen = (u for u in normalised(experiment, split) if u.id in speakers)
+    parameters = sum(map(count_parameters, recogniser.models))
+    with threads_beside_search(parameters, config.jobs or cores()):
+        if not config.adaptation_epochs:
+            items = ((recogniser, u) for u in progress(chosen, title, len(speakers), unit="utt"))
+            return decode(_likelihoods(items, defaultdict(float), accuracy), weights)
+        by_speaker: dict[str, list[FrameSequence]] = {}
+        for u in chosen:
+            by_speaker.setdefault(speakers[u.id], []).append(u)
+        passes = TwoPasses(recogniser, by_speaker, config, title)
+        likelihoods = _likelihoods(passes.first(), passes.seconds)
+        first = decode(likelihoods, weights[:1], config.adaptation_beam)
+        second = decode(_likelihoods(passes.second(first), passes.seconds, accuracy), weights)
+    return {n: replace(r, seconds=r.seconds + first[n].seconds) for n, r in second.items()}
+
+
+@dataclass
+class TwoPasses:
+    """Two passes of decoding; models are adapted to speakers between them.
+
+    Attributes:
+        by_speaker: each speaker's utterances.
+        seconds: utterance → seconds of its posteriors in all passes; a speaker's first one has
+            those of the adaptation, too.
+    """
+
+    recogniser: Recogniser
+    by_speaker: dict[str, list[FrameSequence]]
+    config: DecodeConfig
+    title: str
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def first(self) -> Iterator[tuple[Recogniser, FrameSequence]]:
+        """Each utterance, with the recogniser as it is."""
+        utterances = [u for said in self.by_speaker.values() for u in said]
+        for u in progress(utterances, f"{self.title}, first pass", unit="utt"):
+            yield self.recogniser, u
+
+    def second(
+        self, first: Mapping[str, DecodingResult]
+    ) -> Iterator[tuple[Recogniser, FrameSequence]]:
+        """Each utterance, with the recogniser that is adapted to its speaker."""
+        with progress(None, self.title, sum(map(len, self.by_speaker.values())), unit="utt") as bar:
+            for speaker, said in self.by_speaker.items():
+                begun = time.perf_counter()
+                own = self._adapted(speaker, said, [first[u.id] for u in said])
+                self.seconds[said[0].id] += time.perf_counter() - begun
+                for u in said:
+                    yield own, u
+                    bar.update()
+
+    def _adapted(
+        self, speaker: str, said: list[FrameSequence], results: list[DecodingResult]
+    ) -> Recogniser:
+        if not any(result.words[0] for result in results):
+            print(
+                f"  {self.title}: speaker {speaker} has no words in the first pass; the models are "
+                "not adapted to this speaker",
+                flush=True,
+            )
+            return self.recogniser
+        senones = [result.senones for result in results]
+        epochs, rate = self.config.adaptation_epochs, self.config.adaptation_rate
+        return self.recogniser.adapted(said, senones, epochs, rate)
+
+
+def _likelihoods(
+    items: Iterable[tuple[Recogniser, FrameSequence]],
+    seconds: defaultdict[str, float],
+    accuracy: FrameAccuracy | None = None,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Log-likelihoods of each utterance by its recogniser.
+
+    Args:
+        seconds: utterance → seconds; those of the posteriors are added.
+        accuracy: counts the frames.
+    """
+    for recogniser, utterance in items:
         begun = time.perf_counter()
         probabilities = recogniser.posteriors(utterance.features)
-        accuracy.add(utterance, probabilities, time.perf_counter() - begun)
+        seconds[utterance.id] += time.perf_counter() - begun
+        if accuracy is not None:
+            accuracy.add(utterance, probabilities, seconds[utterance.id])
         yield utterance.id, log_likelihoods(probabilities, recogniser.log_prior)
 
 

@@ -12,9 +12,9 @@ from acoustic_kd.corpora import load as corpora
 from acoustic_kd.corpora.utterances import MAX_EXCLUDED_SHARE, Exclusion, Utterance
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.outputs import UNLABELLED, check_kept, read_split, report_exclusions
-from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits
+from acoustic_kd.experiment.transfer_set import all_splits
 from acoustic_kd.features.audio import AudioError, read_audio
-from acoustic_kd.features.fbank import log_mels, vtlp_id
+from acoustic_kd.features.fbank import log_mel
 from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
 from acoustic_kd.features.normalise import grouping
@@ -25,32 +25,27 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.parallel import map_ordered
 
 
-def _extract(
-    config: FeatureConfig, item: tuple[Utterance, tuple[float, ...]]
-) -> list[Frames] | AudioError:
-    """The frames of one utterance with each warp, or why there are none."""
-    utterance, warps = item
+def _extract(config: FeatureConfig, utterance: Utterance) -> Frames | AudioError:
+    """The frames of one utterance, or why there are none."""
     try:
         samples = read_audio(utterance, config.sample_rate)
     except AudioError as error:
         return error
-    copies = log_mels(samples, config, warps)
-    if not len(copies[0]):
+    features = log_mel(samples, config)
+    if not len(features):
         return AudioError(f"{utterance.audio}: shorter than one window of 25 ms", "too short")
-    named = zip(warps, copies, strict=True)
-    return [Frames(vtlp_id(utterance.id, warp), features, None) for warp, features in named]
+    return Frames(utterance.id, features, None)
 
 
-def _read(item: tuple[Utterance, tuple[float, ...]]) -> list[Frames] | AudioError:
+def _read(utterance: Utterance) -> Frames | AudioError:
     """The frames of one utterance in a Kaldi archive, or the reason why there are none."""
-    utterance, _ = item
     place = parse_place(utterance.id, utterance.audio, Path())
     features = read_place(place, MATRIX, utterance.id)
     if not len(features):
         return AudioError(f"{utterance.audio}: no frames", "no frames")
     if not np.isfinite(features).all():
         return AudioError(f"{utterance.audio}: a feature is infinite or NaN", "not numbers")
-    return [Frames(utterance.id, features, None)]
+    return Frames(utterance.id, features, None)
 
 
 def run(experiment: Experiment) -> None:
@@ -59,11 +54,7 @@ def run(experiment: Experiment) -> None:
     grouping(config.features.normalise)  # a wrong setting is found before the work, not after
     out, excluded = experiment.path("features"), []
     splits = {split: read_split(experiment, split) for split in all_splits(experiment)}
-    items = [
-        (utterance, config.features.vtlp_warps if split in TRAINING_SPLITS else (1.0,))
-        for split, utterances in splits.items()
-        for utterance in utterances
-    ]
+    items = [utterance for utterances in splits.values() for utterance in utterances]
     # All splits in one call, because processes take seconds to start.
     has_features = corpora.has_features(config.corpus)
     extract = _read if has_features else partial(_extract, config.features)
@@ -85,7 +76,7 @@ def run(experiment: Experiment) -> None:
 def _kept(
     split: str,
     utterances: list[Utterance],
-    results: Iterator[list[Frames] | AudioError],
+    results: Iterator[Frames | AudioError],
     failed: list[Exclusion],
     kinds: Counter[str],
 ) -> Iterator[Frames]:
@@ -96,7 +87,7 @@ def _kept(
             failed.append(Exclusion(utterance.id, split, str(result)))
             kinds[result.kind] += 1
         else:
-            yield from result
+            yield result
 
 
 def _check_kept(

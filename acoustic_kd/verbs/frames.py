@@ -10,7 +10,6 @@ from acoustic_kd.experiment.kaldi_targets import pdf_labels, takes_pdfs
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.outputs import STATISTICS, FrameLabels, inventory_of, read_aligned
 from acoustic_kd.experiment.transfer_set import all_splits
-from acoustic_kd.features.fbank import original_id
 from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
 from acoustic_kd.system.files import write_json
@@ -41,10 +40,10 @@ def _senone_labels(experiment: Experiment, split: str) -> FrameLabels:
 
 
 def _labelled(utterances: Iterable[Frames], labels: FrameLabels) -> Iterator[Frames]:
-    """The aligned utterances with their senones; a copy has the senones of its original."""
+    """The aligned utterances with their senones."""
     for u in utterances:
-        if original_id(u.id) in labels.aligned:
-            yield Frames(u.id, u.features, labels.targets(original_id(u.id)))
+        if u.id in labels.aligned:
+            yield Frames(u.id, u.features, labels.targets(u.id))
 
 
 def _statistics(labels: FrameLabels) -> dict:

@@ -11,9 +11,9 @@ from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.model_training import count_workers
-from acoustic_kd.experiment.models import systems, tracked_run
+from acoustic_kd.experiment.models import member_directories, systems, tracked_run
 from acoustic_kd.experiment.outputs import read_split
-from acoustic_kd.experiment.transfer_set import all_splits, transfer_frames
+from acoustic_kd.experiment.transfer_set import all_splits, copies_of_utterance, transfer_frames
 from acoustic_kd.experiment.words import normaliser
 from acoustic_kd.features.frame_shard import shard_paths
 from acoustic_kd.features.frames import count_frames
@@ -34,7 +34,7 @@ from acoustic_kd.training.tracking import RUN_ID, Tracker
 
 def run(experiment: Experiment) -> None:
     """Put baseline, control, ensemble and distilled model side by side."""
-    measurements, transcripts, gains, descriptions = [], {}, {}, {}
+    measurements, transcripts, gains = [], {}, {}
     networks: dict[str, list[str]] = {}
     sizes: dict[str, list[int]] = {}
     speeds: dict[str, list[float]] = {}
@@ -43,7 +43,6 @@ def run(experiment: Experiment) -> None:
         measurements.append(read_measurement(folder))
         transcripts[system.name] = read_transcripts(folder / "test.txt")
         read = [read_description(path, "parameters", "bfloat16") for path in system.directories]
-        descriptions[system.kind] = [description for _, description in read]
         networks.setdefault(system.kind, []).extend(describe(config) for config, _ in read)
         sizes.setdefault(system.kind, []).append(sum(d["parameters"] for _, d in read))
         figures = read_frame_figures(folder / "frames.json")
@@ -73,7 +72,7 @@ def run(experiment: Experiment) -> None:
     results["shared_speakers"] = shared_speakers(splits)
     results["transfer_set"] = transfer_frames(experiment)
     results["last_epoch_gains"] = {n: gain for n, gain in gains.items() if gain is not None}
-    results["bfloat16"] = descriptions["baseline"][0]["bfloat16"]
+    results["bfloat16"] = read_description(member_directories(experiment)[0])[1]["bfloat16"]
     results["command"] = experiment.command
     results["minutes"] = _minutes(experiment)
     page = report_page([experiment.directory], results)
@@ -123,13 +122,12 @@ def _minutes(experiment: Experiment) -> dict[str, float]:
         "train": count_frames(shard_paths(experiment.path("frames") / "train")),
         "distill": transfer_frames(experiment)["frames"],
     }
-    features = experiment.config.features
-    if features.transfer_vtlp_warps:  # an epoch draws one copy of each utterance
-        epoch_frames["distill"] //= len((*features.vtlp_warps, *features.transfer_vtlp_warps))
+    # An epoch draws one copy of each utterance.
+    epoch_frames["distill"] //= copies_of_utterance(experiment.config)
     minutes = {}
     accelerator = make_accelerator()
     for name in list(experiment.stages)[:-1]:
-        if name == "copies" and not features.transfer_vtlp_warps:
+        if name == "copies" and not experiment.config.features.has_copies:
             continue
         folder = experiment.path(name)
         parts = [(read_done(path.parent) or {}).get("seconds", 0.0)

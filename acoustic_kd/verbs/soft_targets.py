@@ -11,7 +11,7 @@ from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import _mark
 from acoustic_kd.experiment.models import member_directories
 from acoustic_kd.experiment.transfer_set import encoding_of, soft_target_shards
-from acoustic_kd.features.fbank import original_id
+from acoustic_kd.features.copies import original_id
 from acoustic_kd.features.frames import frame_index, read_frames, read_index
 from acoustic_kd.kaldi.archives import Table
 from acoustic_kd.kaldi.objects import POSTERIOR, Sparse

@@ -9,16 +9,16 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from acoustic_kd.alignment.viterbi import Transcripts, align_words
-from acoustic_kd.decoding.confidence import avoid_exact_zeros, best_words
+from acoustic_kd.decoding.confidence import best_words
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.search import Decoder, SearchSettings
 from acoustic_kd.experiment.experiment import Experiment
@@ -31,6 +31,7 @@ from acoustic_kd.features.audio import AudioError
 from acoustic_kd.features.bandwidth import MIN_EMPTY, filter_edges
 from acoustic_kd.features.bandwidth import highest_hz as highest_hz_of_frames
 from acoustic_kd.features.fbank import SHIFT_SECONDS
+from acoustic_kd.features.frames import NO_TARGET, FrameSequence
 from acoustic_kd.features.gaps import Gaps
 from acoustic_kd.features.normalise import Moments, loudest_levels
 from acoustic_kd.features.recordings import highest_hz, recording_features
@@ -142,16 +143,47 @@ class Transcriber:
                 moments.add(features[piece], loudest)
         for piece in pieces:  # in place: a long recording is held once
             features[piece] = moments.normalise(features[piece], loudest)
+        decode = partial(self._decode, str(path), features, pieces)
+        decoded = decode(self.recogniser)
+        if epochs := self.experiment.config.decode.adaptation_epochs:
+            decoded = decode(self._adapted(features, decoded, epochs))
         speech = False
-        for piece in pieces:
-            posteriors = self.recogniser.posteriors(features, piece)
-            if not (posteriors[:, self.silence].sum(1) < 0.5).any():
-                continue  # no frame of it is more likely speech than silence
+        for piece, loglikes, lattice in decoded:
             speech = True
-            loglikes = avoid_exact_zeros(log_likelihoods(posteriors, self.recogniser.log_prior))
-            yield piece, gaps, loglikes, self.decoder.lattice(loglikes, str(path))
+            yield piece, gaps, loglikes, lattice
         if not speech:
             raise AudioError(f"{path}: no speech in it")
+
+    def _decode(
+        self, name: str, features: np.ndarray, pieces: list[slice], recogniser: Recogniser
+    ) -> Iterator[tuple[slice, np.ndarray, Lattice]]:
+        """Each piece with speech in it, its log-likelihoods and its lattice."""
+        for piece in pieces:
+            posteriors = recogniser.posteriors(features, piece)
+            if (posteriors[:, self.silence].sum(1) < 0.5).any():  # some frame is likely speech
+                loglikes = log_likelihoods(posteriors, recogniser.log_prior)
+                yield piece, loglikes, self.decoder.lattice(loglikes, name)
+
+    def _adapted(
+        self,
+        features: np.ndarray,
+        decoded: Iterable[tuple[slice, np.ndarray, Lattice]],
+        epochs: int,
+    ) -> Recogniser:
+        """The recogniser adapted to the speaker of a recording by its first decoding.
+
+        As in the decode stage: the path is the search's own, and without words nothing is adapted.
+        """
+        senones, words = np.full(len(features), NO_TARGET), 0
+        for piece, _, lattice in decoded:
+            found = lattice.senones(1 / self.decoder.settings.acoustic_scale)
+            senones[piece.start : piece.start + len(found)] = found
+            words += len(lattice.best(*self.weights))
+        if not words:
+            return self.recogniser
+        utterance = FrameSequence("", features, None)
+        rate = self.experiment.config.decode.adaptation_rate
+        return self.recogniser.adapted([utterance], [senones], epochs, rate)
 
 
 def _warn(text: str) -> None:

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.decoding.confidence import arc_posteriors, avoid_exact_zeros, best_words, frames_of
+from acoustic_kd.decoding.confidence import arc_posteriors, best_words, frames_of
 from acoustic_kd.decoding.lattice import Lattice
 
 WORDS = ["<eps>", "a", "b", "c"]
 
 
-def lattice_of(source, target, word, level, graph, acoustic, final, num_frames):
-    whole = (np.array(column, np.int32) for column in (source, target, word, level))
+def lattice_of(source, target, word, level, senone, graph, acoustic, final, num_frames):
+    whole = (np.array(column, np.int32) for column in (source, target, word, level, senone))
     costs = (np.array(column, np.float32) for column in (graph, acoustic, final))
     return Lattice(WORDS, *whole, *costs, num_frames)
 
@@ -45,7 +45,9 @@ def random_lattice(seed, frames, width, ranks=2):
     acoustic = np.where(hears, rng.standard_normal(count) * 9, 0)
     final = np.where(levels // ranks == frames, rng.random(len(levels)), np.inf)
     graph = rng.random(count) * 2
-    return lattice_of(source, target, word, level, graph, acoustic, final, frames), hears
+    senone = np.where(hears, rng.integers(0, 9, count), -1)
+    acoustic[rng.random(count) < 0.1] = 0  # a log-likelihood may be 0
+    return lattice_of(source, target, word, level, senone, graph, acoustic, final, frames), hears
 
 
 def paths(lattice, node=0):
@@ -89,8 +91,9 @@ def test_posteriors_are_shares_of_all_paths(seed, frames, width, lm_weight):
 def sausage(*arcs):
     """The lattice of (source, target, word, probability) arcs between the ends of frames."""
     source, target, word, share = (np.array(column) for column in zip(*arcs, strict=True))
-    acoustic, final = -5 * np.log(share) + 1e-9, np.append(np.full(target.max(), np.inf), 0)
-    return lattice_of(source, target, word, target, 0 * share, acoustic, final, target.max())
+    acoustic, final = -5 * np.log(share), np.append(np.full(target.max(), np.inf), 0)
+    none = 0 * source
+    return lattice_of(source, target, word, target, none, none, acoustic, final, target.max())
 
 
 @pytest.mark.parametrize(
@@ -116,9 +119,9 @@ def test_confidences_of_words_are_their_shares(arcs, words, confidences, at):
 def test_a_label_may_be_earlier_or_later():
     """`a` at frame 1 on half of the paths, at frame 2 on the others: its confidence is 1."""
     source, target, word = [0, 0, 1, 2, 3], [1, 2, 3, 3, 4], [1, 0, 0, 1, 2]
-    level, acoustic = [1, 1, 2, 2, 3], [5 * math.log(2), 5 * math.log(2), 1e-9, 1e-9, 1e-9]
+    level, acoustic = [1, 1, 2, 2, 3], [5 * math.log(2), 5 * math.log(2), 0, 0, 0]
     final = [np.inf] * 4 + [0]
-    lattice = lattice_of(source, target, word, level, np.zeros(5), acoustic, final, 3)
+    lattice = lattice_of(source, target, word, level, 5 * [0], 5 * [0], acoustic, final, 3)
     words, confidences, _ = best_words(lattice, lm_weight=5.0)
     assert words == ["a", "b"]
     np.testing.assert_allclose(confidences, [1.0, 1.0], atol=1e-6)
@@ -126,10 +129,6 @@ def test_a_label_may_be_earlier_or_later():
 
 def test_an_empty_lattice_has_no_words():
     none = np.zeros(0, np.int32)
-    empty = Lattice(WORDS, none, none, none, none, none, none, np.zeros(0, np.float32), 0)
+    empty = Lattice(WORDS, none, none, none, none, none, none, none, np.zeros(0, np.float32), 0)
     assert best_words(empty, 5.0)[0] == []
     assert arc_posteriors(empty, 5.0).arcs.tolist() == []
-
-
-def test_no_log_likelihood_stays_zero():
-    assert (avoid_exact_zeros(np.array([0.0, -1.0, 2.0], np.float32)).astype(np.float32) != 0).all()

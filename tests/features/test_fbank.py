@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.features.audio import read_audio
-from acoustic_kd.features.fbank import CACHED_FRAMES, log_mel, log_mels, original_id, vtlp_id
+from acoustic_kd.features.fbank import CACHED_FRAMES, log_mel, log_mels
 from acoustic_kd.features.normalise import (
     SILENCE_FLOOR,
     UNKNOWN_LEVEL,
@@ -116,13 +116,6 @@ def test_other_rates_have_torchaudios_frames(rate, monkeypatch):
     waveform = noise(rate // 2)
     expected = torchaudio_fbank(waveform)
     np.testing.assert_allclose(log_mel(waveform, config), expected, rtol=0, atol=1e-4)
-
-
-def test_copies_are_named_after_their_utterance():
-    assert vtlp_id("a", 1.0) == "a" != vtlp_id("a", 0.9)
-    assert vtlp_id("a", 0.9) != vtlp_id("a", 1.1)
-    for warp in (0.9, 1.0, 1.1):
-        assert original_id(vtlp_id("a-b_1", warp)) == "a-b_1"
 
 
 def test_moments_give_each_group_mean_zero_and_variance_one():

@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+
 from acoustic_kd.decoding.scoring import score
 from acoustic_kd.decoding.workers import DecodingResult
 from acoustic_kd.reports.results import Measurement, make_results
@@ -34,7 +36,8 @@ def measurement(name, words, right):
     measured = Measurement(name, name.split("-")[0].replace("member", "baseline"), 9.0, 0.5)
     for split in ("dev", "test"):
         frames = {"u1": (right[0], 10), "u2": (right[1], 20)}
-        decoded = [DecodingResult([], 10, True, 0.002), DecodingResult([], 20, False, 0.001)]
+        sizes, none = ((10, True, 0.002), (20, False, 0.001)), np.zeros(0, np.int32)
+        decoded = [DecodingResult([], *size, none) for size in sizes]
         measured.add(split, score(REFERENCES, words), frames, decoded)
     return measured
 

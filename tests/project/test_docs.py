@@ -82,6 +82,8 @@ def check_tool(path: str, words: list[str]) -> None:
     text = (ROOT / path).read_text(encoding="utf-8")
     if "bench.main" in text:  # the parameters of the script's `measure` are its options
         text += (ROOT / "tools/bench/bench.py").read_text(encoding="utf-8")
+    if "study_parser" in text:  # two tools have the options of one parser
+        text += (ROOT / "tools/study.py").read_text(encoding="utf-8")
     for word in words:
         if word.startswith("--"):
             shared = "add_experiment" in text and word in ("--config", "--exp-dir", "--data-dir")

@@ -161,6 +161,7 @@ SOMETIMES = (
     "checkpoint",
     "untranscribed",
     "copies",
+    "transfer",
     "graph/lexicon",
     "align/SPLIT.ark",
     "pieces",

@@ -102,6 +102,7 @@ def describe(description):
 
 WEIGHTS, JSON = "model.safetensors", "model.json"
 WIDER = DESCRIPTION | {"model": SETTINGS | {"width": 16}}
+NORMED = DESCRIPTION | {"model": SETTINGS | {"batch_norm": True}}
 NO_MODELS = [
     *({}, [], None, "x"),
     {"model": SETTINGS, "dimension": 3},
@@ -123,6 +124,7 @@ NO_MODELS = [
         (JSON, cut(10), "not valid JSON"),
         (JSON, describe(DESCRIPTION | {"classes": 6}), "weights do not fit model.json"),
         (JSON, describe(WIDER), "weights do not fit model.json"),
+        (JSON, describe(NORMED), "weights do not fit model.json"),
         *((JSON, describe(d), f"{JSON}: does not describe a model") for d in NO_MODELS),
     ],
 )

@@ -15,10 +15,12 @@ from acoustic_kd.training.batch_norm import GlobalBatchNorm, over_all_processes
 from acoustic_kd.training.cnn import CNN
 from acoustic_kd.training.ensemble import posteriors
 from acoustic_kd.training.model import AcousticModel, load_model
-from acoustic_kd.training.networks import build_network, limit_norms
+from acoustic_kd.training.networks import build_network, describe, limit_norms, make_optimizer
 
 RECURRENT = replace(MODEL, class_="own_networks:Recurrent", args={"units": 16})
 MASKED = replace(MODEL, class_="own_networks:Masked")
+NORMED = replace(MODEL, batch_norm=True, residual=True)
+RESIDUAL = replace(MODEL, residual=True, input_dropout=0.1)
 
 
 @pytest.mark.parametrize(("frames", "features"), [(26, 40), (1, 13), (31, 80), (7, 41)])
@@ -27,10 +29,16 @@ def test_convolutions_take_windows_of_any_size(frames, features):
     assert logits.shape == (3, 10)
 
 
-@pytest.mark.parametrize("config", [CONVOLUTIONS, RECURRENT, MASKED], ids=["cnn", "gru", "mask"])
-def test_a_network_learns_and_is_read_back(tmp_path, config):
+@pytest.mark.parametrize("average", [0.0, 0.9])
+@pytest.mark.parametrize(
+    "config",
+    [CONVOLUTIONS, RECURRENT, MASKED, NORMED, RESIDUAL],
+    ids=["cnn", "gru", "mask", "batch norm", "residual"],
+)
+def test_a_network_learns_and_is_read_back(tmp_path, config, average):
     """The last batch has one frame, of which nn.BatchNorm makes an error."""
-    subject = trainer(tmp_path, model=config, train=replace(TRAIN, epochs=6, learning_rate=1e-2))
+    train = replace(TRAIN, epochs=6, learning_rate=1e-2, average=average)
+    subject = trainer(tmp_path, model=config, train=train)
     history = subject.run()
     assert history[-1]["dev_frame_accuracy"] > 60
     model = AcousticModel.from_pretrained(tmp_path)
@@ -41,7 +49,67 @@ def test_a_network_learns_and_is_read_back(tmp_path, config):
     assert weights(tmp_path / "copy") == weights(tmp_path)
 
 
-@pytest.mark.parametrize("config", [CONVOLUTIONS, RECURRENT], ids=["cnn", "own class"])
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("residual", [False, True])
+def test_hidden_layers_are_what_the_settings_say(batch_norm, residual):
+    """A residual connection is where a layer has as many inputs as units."""
+    config = replace(MODEL, layers=3, dropout=0.5, batch_norm=batch_norm, residual=residual)
+    network = over_all_processes(build_network(config, 7, 5)).eval()
+    state = {name: nn.init.uniform_(t.float(), 0.5, 1) for name, t in network.state_dict().items()}
+    network.load_state_dict(state)
+    windows = torch.randn(3, 4, 7)
+    linear = [m for m in network.hidden.modules() if isinstance(m, nn.Linear)]
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | GlobalBatchNorm)]
+    assert len(linear) == 3 and len(norms) == (3 if batch_norm else 0)
+    units = windows.flatten(1)
+    for number, layer in enumerate(linear):
+        assert (layer.bias is None) == batch_norm
+        made = layer(units)
+        if batch_norm:
+            norm = norms[number]
+            made = (made - norm.running_mean) / (norm.running_var + 1e-5).sqrt()
+            made = made * norm.weight + norm.bias
+        units = made.clamp(min=0) + (units if residual and number > 0 else 0)
+    torch.testing.assert_close(network(windows), network.output(units), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        (MODEL, "2 × 32 units"),
+        (NORMED, "2 × 32 residual units with batch norm"),
+        (RESIDUAL, "2 × 32 residual units"),
+        (replace(NORMED, kind="cnn", channels=4), "4 channels, 2 × 32 units"),
+    ],
+)
+def test_tables_name_what_a_network_has(config, text):
+    assert describe(config) == text
+
+
+@pytest.mark.parametrize("config", [MODEL, NORMED, CONVOLUTIONS, RECURRENT])
+def test_weights_decay_and_vectors_do_not(config):
+    network = build_network(config, 6, 5)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    make_optimizer(network, 0.5, 0.1).step()
+    for name, parameter in network.named_parameters():
+        kept = 1.0 if parameter.dim() == 1 else 1 - 0.5 * 0.1
+        torch.testing.assert_close(parameter.detach(), kept * before[name])
+    assert any(p.dim() == 1 for p in before.values())
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2)])
+def test_a_network_of_vectors_or_of_matrices_alone_can_be_optimised(shape):
+    network = nn.ParameterList([nn.Parameter(torch.ones(shape))])
+    network[0].grad = torch.ones(shape)
+    make_optimizer(network, 0.5, 0.1).step()
+    assert (network[0] < 1).all()
+
+
+@pytest.mark.parametrize(
+    "config", [CONVOLUTIONS, RECURRENT, NORMED], ids=["cnn", "own class", "batch norm"]
+)
 def test_a_killed_run_ends_with_the_same_bits(tmp_path, config):
     trainer(tmp_path / "whole", model=config).run()
     with killed_at(20):
@@ -101,6 +169,16 @@ def test_a_class_that_cannot_be_trained_is_refused_in_a_line(tmp_path, path, mes
     [
         ({"kind": "rnn"}, {}, "'model.kind' is rnn; it must be dnn or cnn"),
         ({"left_frames": -1}, {}, "'model.left_frames' is -1; it must be"),
+        (
+            {},
+            {"time_mask": 5},
+            "'train.time_mask' is 5; it must be at most 4, the size of a window",
+        ),
+        (
+            {},
+            {"frequency_mask": 7},
+            "'train.frequency_mask' is 7; it must be at most 6, the size of a window",
+        ),
         ({}, {"schedule": "cos"}, "'train.schedule' is cos; it must be"),
         ({}, {"tracker": "tensorbord"}, "'train.tracker' is tensorbord; it must be"),
     ],

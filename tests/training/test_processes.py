@@ -30,6 +30,7 @@ def train_all(store: Path, folder: Path) -> None:
     for name, frames, train, model in (
         ("memory", None, replace(TRAIN, max_logits_mb=10 * 2 * 4 * 5 / 1e6), dnn),
         ("convolutions", None, TRAIN, cnn),
+        ("averaged", None, replace(TRAIN, average=0.9), replace(dnn, batch_norm=True)),
         ("chunks", data, chunks, dnn),
         ("streams", data, replace(streams, memory_gb=memory, batch_frames=31), dnn),
         ("whole", data, streams, dnn),

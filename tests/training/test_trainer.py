@@ -103,10 +103,13 @@ def noisy(windows):
 # Settings, and the steps at which a run is killed, of 3 epochs of 13 steps.
 SAVING = replace(TRAIN, checkpoint_steps=3)
 NOISY = replace(SAVING, schedule="cosine", max_norm=1.5)
+AVERAGED = replace(SAVING, average=0.9, time_mask=2, frequency_mask=3, weight_decay=0.01)
+NORMED = replace(MODEL, batch_norm=True, residual=True)
 KILLED = {
     "hard": ({"train": SAVING}, (1, 7, 12, 13, 14, 30, 38)),
     "soft": ({"train": SAVING, "soft": True}, (1, 7, 12, 13, 14, 30, 38)),
     "noisy": ({"train": NOISY, "soft": True, "dev": False, "augment": noisy}, (8, 14, 30)),
+    "averaged": ({"train": AVERAGED, "model": NORMED}, (1, 8, 14, 30)),
 }
 
 
@@ -146,6 +149,15 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     message = "checkpoint was written with other settings or data; delete it"
     with pytest.raises(UserError, match=message):
         trainer(tmp_path, train=SAVING, digest="other").run()
+
+
+def test_a_checkpoint_whose_optimizer_has_the_parameters_in_another_order_is_refused(tmp_path):
+    subject = trainer(tmp_path, train=SAVING)
+    subject.optimizer = torch.optim.AdamW(subject.model.parameters())
+    with killed_at(7):
+        subject.run()
+    with pytest.raises(UserError, match="does not fit the model; delete it to start anew"):
+        trainer(tmp_path, train=SAVING).run()
 
 
 def train_long(folder):

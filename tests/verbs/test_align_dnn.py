@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from damage import forget_check_sums
 from tiny_recipe import TinyRecipe
-from variants import TO_FRAMES, stored
+from variants import stored
 
 from acoustic_kd.alignment.segmentation import read_segmentations
 from acoustic_kd.corpora.utterances import SPLITS
@@ -64,16 +64,6 @@ def test_a_single_model_aligns_and_a_changed_one_aligns_again(
     (single / "model.safetensors").write_bytes(weights)
     forget_check_sums(moved)
     assert f"with {single}" in outcome(second, "align", setting)[1]
-
-
-def test_copies_at_other_vocal_tract_lengths_follow_their_original(second):
-    second.run(TO_FRAMES[1:], "features.vtlp_warps=[0.9,1.0]")
-    aligned = segmentations(second, "train")
-    assert not [name for name in aligned if "#" in name]
-    targets = {u.id: u.targets for u in stored(second.directory / "frames" / "train")}
-    assert targets.keys() == aligned.keys() | {f"{name}#warp0.9" for name in aligned}
-    for name in aligned:
-        np.testing.assert_array_equal(targets[name], targets[f"{name}#warp0.9"])
 
 
 def test_an_utterance_too_short_for_its_transcript_is_left_out_and_counted(second, outcome):

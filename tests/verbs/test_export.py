@@ -29,10 +29,11 @@ def session_of(model_or_path):
     "configs",
     [
         [ModelConfig(2, 16, 0.2, 0.1, 3, 2)],
+        [ModelConfig(2, 16, 0.2, 0.1, 3, 2, batch_norm=True, residual=True)],
         [ModelConfig(1, 8, 0.2, 0.1, 0, 4), ModelConfig(2, 16, 0.0, 0.0, 5, 0),
          ModelConfig(1, 8, 0.2, 0.0, 3, 3, kind="cnn", channels=2)],
     ],
-    ids=["one model", "members of other kinds and windows"],
+    ids=["one model", "batch norm", "members of other kinds and windows"],
 )  # fmt: skip
 def test_windows_and_layers_are_those_of_the_model(configs):
     torch.manual_seed(0)

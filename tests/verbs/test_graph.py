@@ -85,6 +85,21 @@ def test_a_text(recipe, graph, text, sentences, tmp_path):
     assert "  up to date" not in graph(f"lm.text={moved}")[1]
 
 
+def test_a_text_that_has_what_dev_or_test_reads_is_named(recipe, graph, tmp_path):
+    """A warning in one line: with such a text word error rates are too low."""
+    read = [u.text.split() for u in read_manifest(recipe.directory / "corpus" / "test.jsonl")]
+    longest = max(read, key=len)
+    assert len(longest) >= 7
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(reversed(longest)) + "\n")
+    assert "warning" not in graph(f"lm.text={text}")[1]
+    text.write_text(" ".join(longest) + "\n")
+    status, out, _ = graph(f"lm.text={text}")
+    (line,) = [line for line in out.splitlines() if "warning" in line]
+    assert status == 0 and "7-word sequences of test are in lm.text" in line
+    assert f"such as '{' '.join(longest[:7])}'" in line
+
+
 def test_the_most_frequent_words_and_pruning(recipe, graph, text):
     whole = graph(f"lm.text={text}")[1]
     path = recipe.directory / "graph" / "lm.arpa"

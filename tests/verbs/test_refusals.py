@@ -65,7 +65,7 @@ def a_file_in_its_place(folder):
         (nothing, ["train", "frames.shard_frames=500"],
          "frames.shard_frames=300, now it is 500; run stage"),
         (nothing, ["decode", "model.width=48"],
-         "model.width=32, now it is 48; run stage 5 (train) again"),
+         "model.width=32, now it is 48; run stage 6 (train) again"),
         (nothing, ["distill", "soft_targets.temperature=3"],
          "soft_targets.temperature=2.0, now it is 3.0"),
         (newer_senones, ["train", "senones.leaves=121"],

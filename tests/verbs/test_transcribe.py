@@ -21,7 +21,7 @@ from acoustic_kd.experiment.normalised import Normaliser, normalised
 from acoustic_kd.experiment.outputs import UNLABELLED
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.features.audio import AudioError
-from acoustic_kd.features.fbank import vtlp_id
+from acoustic_kd.features.copies import Copy
 from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
 from acoustic_kd.features.normalise import loudest_levels
@@ -195,7 +195,7 @@ def test_global_moments_are_those_that_the_stages_normalise_by(tmp_path):
     experiment = Experiment(config, tmp_path, STAGES)
     rng = np.random.default_rng(0)
     features = rng.normal(2, 3, (50, 4)).astype(np.float32)
-    copies = [Frames("u", features, None), Frames(vtlp_id("u", 0.9), 2 * features, None)]
+    copies = [Frames("u", features, None), Frames(Copy(0.9).id_of("u"), 2 * features, None)]
     write_store(tmp_path / "features" / "train", copies, UNLABELLED, 1000, "float32")
     write_manifest(tmp_path / "corpus" / "train.jsonl", [Utterance("u", "s", "/u.wav", "YES")])
     expected = {u.id: u.features for u in normalised(experiment, "train")}["u"]

@@ -115,7 +115,7 @@ def test_a_lost_file_is_rebuilt_and_nothing_else(variant, outcome, tmp_path, nam
     [
         ("plain", "train", ["01/checkpoint.safetensors", "02/checkpoint.safetensors"], MEMBERS),
         ("plain", "soft-targets", ["shard-00002.json"], "already written"),
-        ("copies", "copies", ["train/shard-00003.h5"], ""),
+        ("copies", "copies", ["transfer-train/shard-00003.h5"], ""),
         ("copies", "distill", ["01/checkpoint.safetensors", "control/checkpoint.safetensors"],
          "  distilled 1: up to date\n"),
         ("greek", "align", ["flat/model.safetensors"], "^  iteration 2: "),
