@@ -12,11 +12,11 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -51,6 +51,7 @@ from acoustic_kd.training.windows import make_splicer
 from study_table import T95, around_section, chart, table, write_section
 
 PROGRAM = "tools/study.py"
+SEEDS = range(2, max(T95) + 1)
 DATA_STAGES = ("corpus", "features", "align", "senones", "frames", "copies")
 
 
@@ -73,18 +74,32 @@ class Study:
     rows: dict[str, dict[str, dict[str, Any] | None]]
 
 
-def read_study(path: Path) -> Study:
-    """Read and check a study."""
+StudyKind = TypeVar("StudyKind", bound=Study)
+
+
+def read_study(path: Path, kind: type[StudyKind] = Study, seeds: range = SEEDS) -> StudyKind:
+    """Read and check a study.
+
+    Args:
+        kind: the class of such studies.
+        seeds: the possible numbers of seeds.
+    """
     values = read_yaml(path)
-    names = [field.name for field in fields(Study)]
-    if not isinstance(values, dict) or sorted(values) != sorted(names):
+    names = [field.name for field in fields(kind)]
+    if not isinstance(values, dict) or set(values) != set(names):
         raise UserError(f"{path}: a study has {', '.join(names)} and nothing else")
-    study = Study(**values)
-    if not isinstance(study.seeds, int) or not 2 <= study.seeds <= max(T95):
-        raise UserError(f"{path}: seeds is {study.seeds}; it must be a number from 2 to {max(T95)}")
-    parts = {"settings": study.settings, "rows": study.rows}
-    if isinstance(study.rows, dict):
-        parts |= {f"rows of {factor}": rows for factor, rows in study.rows.items()}
+    study = kind(**values)
+    if type(study.seeds) is not int or study.seeds not in seeds:
+        limits = f"{seeds[0]} to {seeds[-1]}"
+        raise UserError(f"{path}: seeds is {study.seeds}; it must be a number from {limits}")
+    for name in ("title", "config"):
+        if not isinstance(value := getattr(study, name), str):
+            raise UserError(f"{path}: {name} must be text, it is {value!r}")
+    parts: dict[str, Any] = {"settings": study.settings, "rows": study.rows}
+    for factor, rows in study.rows.items() if isinstance(study.rows, dict) else ():
+        parts[f"rows of {factor}"] = rows
+        for row, values in rows.items() if isinstance(rows, dict) else ():
+            parts[f"row '{row}'"] = {} if values is None else values
     for name, part in parts.items():
         if not isinstance(part, dict):
             raise UserError(f"{path}: {name} must be a mapping, it is {part!r}")
@@ -93,8 +108,14 @@ def read_study(path: Path) -> Study:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the study; returns the exit status."""
+    options = study_parser(PROGRAM, __doc__).parse_args(arguments)
+    return exit_status(PROGRAM, lambda: run_study(options))
+
+
+def study_parser(program: str, description: str | None) -> Parser:
+    """The command line of a tool that runs studies."""
     parser = Parser(
-        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml")
     parser.add_argument("--exp-dir", type=Path, metavar="EXP", help="default: exp/study-NAME")
@@ -106,20 +127,32 @@ def main(arguments: list[str] | None = None) -> int:
         "--docs",
         type=Path,
         metavar="FILE",
-        help="also write the table between FILE's markers and the chart into pictures/ beside it",
+        help="also write the table between FILE's markers (and the chart, if the study "
+        "has one, into pictures/ beside it)",
     )
-    options = parser.parse_args(arguments)
-    return exit_status(PROGRAM, lambda: run_study(options))
+    return parser
+
+
+def check_options(options: argparse.Namespace) -> tuple[str, Path]:
+    """Check the options before hours of training; returns the study's name and EXP."""
+    name = options.study.stem
+    if options.jobs < 0:
+        raise UserError(f"--jobs is {options.jobs}; it must be 0 (one per core) or more")
+    if options.docs:
+        around_section(options.docs, name)
+    return name, options.exp_dir or Path("exp") / f"study-{name}"
+
+
+def command_of(program: str, options: argparse.Namespace) -> str:
+    """The command that makes the table, without the folders of this machine."""
+    words = [program, str(options.study)] + (["--data-dir", "DIR"] if options.data_dir else [])
+    return shlex.join(words)
 
 
 def run_study(options: argparse.Namespace) -> None:
     """Make all rows; write and print the table."""
-    study, name = read_study(options.study), options.study.stem
-    if options.jobs < 0:
-        raise UserError(f"--jobs is {options.jobs}; it must be 0 (one per core) or more")
-    if options.docs:
-        around_section(options.docs, name)  # checks the markers before hours of training
-    out = options.exp_dir or Path("exp") / f"study-{name}"
+    study = read_study(options.study)
+    name, out = check_options(options)
     with exclusive_lock(out):
         experiments = {
             (factor, row): [
@@ -135,8 +168,7 @@ def run_study(options: argparse.Namespace) -> None:
             for (factor, row), of_row in experiments.items()
         ]
         results = {"title": study.title, "seeds": study.seeds, "rows": rows}
-        words = [PROGRAM, str(options.study)] + (["--data-dir", "DIR"] if options.data_dir else [])
-        text, picture = table(results, shlex.join(words)), chart(results)
+        text, picture = table(results, command_of(PROGRAM, options)), chart(results)
         write_json(out / "study.json", results)
         write_text(out / "study.md", text)
         write_text(out / "study.svg", picture)
@@ -149,32 +181,43 @@ def run_study(options: argparse.Namespace) -> None:
 def make_experiment(
     study: Study, row: dict[str, Any], seed: int, out: Path, data_dir: str | None
 ) -> Experiment:
-    """The experiment of a row with one seed; its stages are links to directories in EXP/shared."""
-    settings = {**study.settings, **row, "train.seed": 10_000 * seed}
+    """The experiment of a row with one seed."""
+    experiment = experiment_of(study, {**row, "train.seed": 10_000 * seed}, out, data_dir)
+    if not experiment.config.distill.hard_baseline:
+        raise UserError(
+            "setting 'distill.hard_baseline' is False; each row of a study has a control"
+        )
+    return experiment
+
+
+def experiment_of(study: Study, row: dict[str, Any], out: Path, data_dir: str | None) -> Experiment:
+    """The experiment of a row's settings; its stages are links to directories in EXP/shared."""
+    settings = {**study.settings, **row}
     if data_dir is not None:
         settings["corpus.data_dir"] = data_dir
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in settings.items()}
     overrides = [f"{key}={text}" for key, text in texts.items()]
     config = load_config(settings_file(Path(study.config)), overrides)
-    if not config.distill.hard_baseline:
-        raise UserError(
-            "setting 'distill.hard_baseline' is False; each row of a study has a control"
-        )
     return Experiment(config, out / "rows" / json_sha256(overrides)[:16], STAGES)
 
 
 def make_all(experiments: Sequence[Experiment], jobs: int) -> None:
     """Make what is missing of all experiments; what has the same digest is made once."""
-    for experiment in experiments:
-        for stage in DATA_STAGES:
-            share_stage(experiment, stage)
-            if not experiment.step(stage).is_current():
-                print(f"{stage}:", flush=True)
-                run_stage(experiment, stage)
+    make_data(experiments, DATA_STAGES)
     make_stage("train", experiments, jobs)
     make_stage("soft-targets", experiments, jobs)
     train_distilled_models(experiments, jobs)
     measure_ensembles(experiments, jobs)
+
+
+def make_data(experiments: Iterable[Experiment], stages: Sequence[str]) -> None:
+    """Make the output of some stages that is missing, on all cores."""
+    for experiment in experiments:
+        for stage in stages:
+            share_stage(experiment, stage)
+            if not experiment.step(stage).is_current():
+                print(f"{stage}:", flush=True)
+                run_stage(experiment, stage)
 
 
 def make_stage(stage: str, experiments: Sequence[Experiment], jobs: int) -> None:

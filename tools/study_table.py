@@ -1,5 +1,6 @@
 """The results of a study as a Markdown table and as a chart."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -21,18 +22,34 @@ COLOURS = {"ensemble": "#888888", "control": "#d95f02", "distilled": "#1b6fb3"}
 def table(results: dict[str, Any], command: str) -> str:
     """The command and one table: a row a setting, grouped by factor."""
     about = (
-        f"{results['title']} Frame accuracy on dev in percent: means of {results['seeds']} seeds; "
-        "± is the standard deviation over the seeds. A pass has as many frames as the transfer set "
-        "without copies. MB are those of the stored soft targets. All cores make the copies; one "
-        "core makes the soft targets, and one trains the distilled model."
+        f"{results['title']} Frame accuracy on dev in percent: mean and standard deviation of "
+        f"{results['seeds']} seeds. A pass has as many frames as the transfer set without copies. "
+        "MB: stored soft targets. All cores make the copies, one core the rest."
     )
-    rows, factor = [HEADING], None
-    for row in results["rows"]:
-        if row["factor"] != factor:
-            factor = row["factor"]
-            rows.append([f"**{factor}**", *[""] * (len(HEADING) - 1)])
-        rows.append([row["name"], *_cells(row)])
-    return "\n".join(["```sh", command, "```", "", about, "", *as_markdown(rows), ""])
+    cells = [[row["name"], *_cells(row)] for row in results["rows"]]
+    return section(command, about, HEADING, cells, [row["factor"] for row in results["rows"]])
+
+
+def section(
+    command: str,
+    about: str,
+    heading: list[str],
+    cells: Sequence[list[str]],
+    factors: Sequence[str],
+) -> str:
+    """A command, what its table shows, and the table with a line above each factor's rows.
+
+    Args:
+        cells: of each row.
+        factors: the factor of each row.
+    """
+    first, rule, *rows = as_markdown([heading, *cells])
+    lines = [first, rule]
+    for number, (factor, row) in enumerate(zip(factors, rows, strict=True)):
+        if number == 0 or factor != factors[number - 1]:
+            lines.append("| " + " | ".join([f"**{factor}**", *[""] * (len(heading) - 1)]) + " |")
+        lines.append(row)
+    return "\n".join(["```sh", command, "```", "", about, "", *lines, ""])
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
