@@ -323,8 +323,10 @@ def test_the_paper_s_recipe_has_the_paper_s_sizes():
 def test_real_corpus(shared_data):
     if not (shared_data / "LibriSpeech" / "train-clean-5").is_dir():
         pytest.skip(f"no LibriSpeech/train-clean-5 in {shared_data}")
-    recipe = load_config(CONF / "mini_librispeech.yaml", []).corpus
-    corpus = load(replace(recipe, data_dir=str(shared_data)), Path())
+    config = CorpusConfig(
+        name="librispeech", test_speakers=3, dev_speakers=3, data_dir=str(shared_data)
+    )
+    corpus = load(config, Path())
     assert corpus.excluded == []
     splits = corpus.splits
     assert [len(speakers(splits[split])) for split in ("train", "dev", "test")] == [16, 3, 3]
@@ -334,3 +336,19 @@ def test_real_corpus(shared_data):
     hours = sum(soundfile.info(utterance.audio).duration for utterance in everything) / 3600
     assert hours == pytest.approx(3.22, abs=0.01)
     assert np.abs(read_audio(splits["test"][0], 16000)).max() > 0.01
+
+
+def test_parts_of_the_users_own(shared_data):
+    """Flac and Ogg Vorbis in train; MP3 in dev and test."""
+    recipe = load_config(CONF / "mini_librispeech_mp3.yaml", []).corpus
+    parts = [*recipe.train_parts, *recipe.dev_parts, *recipe.test_parts]
+    if missing := [p for p in parts if not (shared_data / "LibriSpeech" / p).is_dir()]:
+        pytest.skip(f"no LibriSpeech/{missing[0]} in {shared_data}")
+    corpus = load(replace(recipe, data_dir=str(shared_data)), Path())
+    assert corpus.excluded == []
+    found = {
+        split: (len(speakers(spoken)), sum(len(u.text.split()) for u in spoken))
+        for split, spoken in corpus.splits.items()
+    }
+    assert found == {"train": (22, 46_949), "dev": (10, 12_381), "test": (10, 13_623)}
+    assert np.abs(read_audio(corpus.splits["dev"][0], 16000)).max() > 0.01
