@@ -5,7 +5,7 @@
 #   recipes/run.sh                                        the demo, on synthesised speech
 #   recipes/run.sh --config demo_es                       the demo in Spanish; demo_el: in Greek
 #   recipes/run.sh --config an4 --data-dir DIR
-#   recipes/run.sh --config mini_librispeech              downloads 0.3 GB; in the same way
+#   recipes/run.sh --config mini_librispeech              downloads 0.8 GB; in the same way
 #                                                         librispeech_100 (7 GB) and
 #                                                         librispeech_960_paper (60 GB)
 #   recipes/run.sh --config mine.yaml --data-dir DIR      your own settings file
