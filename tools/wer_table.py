@@ -19,14 +19,15 @@ from acoustic_kd.training.schedule import read_metrics
 from study_table import section
 
 if TYPE_CHECKING:
-    from wer_study import Row, RowSystem, WerStudy
+    from study import Study
+    from wer_study import Row, RowSystem
 
 HEADING = ["", "based on", "frames", "WER of each model", "WER", "points (95 %)", "errors"]
 HEADING += ["kept", "minutes"]
 
 
 def results_of(
-    study: "WerStudy",
+    study: "Study",
     rows: Collection["Row"],
     systems: Sequence["RowSystem"],
     chosen: Mapping[str, Utterance],

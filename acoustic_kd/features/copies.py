@@ -7,6 +7,7 @@ another tempo, or the sound of an MP3 coder. The alignment of its original gives
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import soundfile
@@ -74,19 +75,12 @@ def copies_of(
     Args:
         waveform: float32 [samples] in [-1, 1].
     """
-    found: dict[Copy, np.ndarray] = {}
-    warps: dict[tuple[bool, float], list[float]] = {}
-    copies = list(copies)
-    for copy in copies:
-        warps.setdefault((copy.mp3, copy.tempo), []).append(copy.warp)
-    sounds = {False: waveform}
+    sounds, made = {False: waveform}, list[np.ndarray]()
     if config.mp3_kbits is not None:
         sounds[True] = through_mp3(waveform, config.sample_rate, config.mp3_kbits)
-    for (mp3, tempo), of_tempo in warps.items():
-        made = log_mels(sounds[mp3], config, of_tempo, tempo)
-        for warp, frames in zip(of_tempo, made, strict=True):
-            found[Copy(warp, tempo, mp3)] = frames
-    return [found[copy] for copy in copies]
+    for (mp3, tempo), alike in groupby(copies, lambda copy: (copy.mp3, copy.tempo)):
+        made += log_mels(sounds[mp3], config, [copy.warp for copy in alike], tempo)
+    return made
 
 
 def through_mp3(waveform: np.ndarray, sample_rate: int, kbits: float) -> np.ndarray:

@@ -7,7 +7,6 @@ Scales of units are the "learning hidden unit contributions" of Swietojanski and
 """
 
 import copy
-import math
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from acoustic_kd.features.frames import NO_TARGET
 from acoustic_kd.training.losses import fused_loss
 from acoustic_kd.training.model import AcousticModel
 from acoustic_kd.training.precision import forward
+from acoustic_kd.training.schedule import cosine
 from acoustic_kd.training.windows import Splicer
 
 BATCH_FRAMES = 256
@@ -67,8 +67,7 @@ def adapt(
     for _ in range(epochs):
         order = frames[torch.randperm(len(frames), generator=generator)]
         for batch in order.split(BATCH_FRAMES):
-            rate = learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
-            optimizer.param_groups[0]["lr"] = rate
+            optimizer.param_groups[0]["lr"] = learning_rate * cosine(step, steps)
             logits = forward(adapted, splicer.around(batch, adapted.config), bfloat16)
             (fused_loss(logits, None, senones[batch]) / len(batch)).backward()
             optimizer.step()

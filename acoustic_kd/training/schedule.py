@@ -62,7 +62,15 @@ def rate_of_step(state: State, config: TrainConfig, steps: int) -> float:
     if config.schedule == "dev":  # the same until the epoch ends
         return state.rate
     done = state.epoch * steps + state.step
-    return config.learning_rate * (1 + math.cos(math.pi * done / (config.epochs * steps))) / 2
+    return config.learning_rate * cosine(done, config.epochs * steps)
+
+
+def cosine(done: int, steps: int) -> float:
+    """The share of the first learning rate, from 1 to 0, after `done` of all `steps`.
+
+    Loshchilov and Hutter, *SGDR* (2017), equation 5, without restarts.
+    """
+    return (1 + math.cos(math.pi * done / steps)) / 2
 
 
 def update_from_dev(state: State, config: TrainConfig) -> bool:
