@@ -153,8 +153,8 @@ class CorpusConfig:
         None, "As `test_speakers`, for the dev split.", at_least(1)
     )
     folds: int | None = setting(
-        None, "Cross-validation: the speakers are divided into this number of folds, and fold "
-        "number `fold` is the test split.", at_least(2),
+        None, "Cross-validation: the speakers of all splits are divided into this number of "
+        "folds, and fold number `fold` is the test split.", at_least(2),
     )
     fold: int = setting(0, "The number of the test fold, from 0 on.", at_least(0))
     train_parts: tuple[str, ...] = setting(
@@ -573,6 +573,10 @@ class LanguageModelConfig:
     )
     prune: float | None = setting(
         None, "N-grams that raise the perplexity by a smaller share are removed; null: none.", SHARE
+    )
+    pronunciation_costs: bool = setting(
+        True, "The pronunciations of a word cost the more in the search, the rarer they are in the "
+        "alignment of train; false: all cost the same.",
     )
 
 

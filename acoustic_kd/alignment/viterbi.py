@@ -10,14 +10,15 @@ import kaldi_decoder
 import kaldifst
 import numpy as np
 
-from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation, check_transcript
+from acoustic_kd.alignment.segmentation import AlignmentFailure, check_transcript
 from acoustic_kd.alignment.senones import SenoneInventory
+from acoustic_kd.alignment.spoken_words import word_spans
 from acoustic_kd.decoding.graph.compile import compile_graph
 from acoustic_kd.decoding.graph.contexts import STATES, Contexts, Inventory, contexts_of
 from acoustic_kd.decoding.graph.fst import to_kaldifst
 from acoustic_kd.decoding.graph.grammar import linear_grammar
 from acoustic_kd.decoding.graph.hmm_states import self_loop_probability
-from acoustic_kd.language.lexicon import SILENCE, Lexicon
+from acoustic_kd.language.lexicon import Lexicon
 
 UNLIMITED_BEAM = 1e9  # graphs of transcripts are small enough to drop nothing
 
@@ -149,43 +150,3 @@ def align_words(
         return None
     segmentation = transcripts.inventory.segmentation("", path)
     return word_spans(segmentation, words, transcripts.lexicon)
-
-
-def word_spans(
-    segmentation: Segmentation, words: Sequence[str], lexicon: Lexicon
-) -> list[tuple[int, int]] | None:
-    """The frames of each word of a segmentation; None if its phones are not those of the words.
-
-    If the phones can be divided in several ways (`A` + `B C` or `A B` + `C`), which only
-    variants of neighbouring words allow, the first variants in the lexicon win.
-    """
-    ends = np.cumsum(segmentation.durations.sum(1))
-    spoken = [n for n, phone in enumerate(segmentation.phones) if phone != SILENCE]
-    phones = tuple(segmentation.phones[n] for n in spoken)
-
-    def is_spoken(variant: tuple[str, ...], first: int) -> bool:
-        """Whether the variant is spoken from phone `first` on, without silence inside."""
-        last = first + len(variant)
-        return (
-            phones[first:last] == variant and spoken[last - 1] - spoken[first] == len(variant) - 1
-        )
-
-    # For each word: number of phones up to its end → number of phones up to its beginning.
-    reached: list[dict[int, int]] = [{0: 0}]
-    for word in words:
-        following: dict[int, int] = {}
-        for first in reached[-1]:
-            for variant in lexicon[word]:
-                if is_spoken(variant, first):
-                    following.setdefault(first + len(variant), first)
-        reached.append(following)
-    last = len(phones)
-    if last not in reached[-1]:
-        return None
-    spans = []
-    for sources in reached[:0:-1]:
-        first = sources[last]
-        begun = ends[spoken[first] - 1] if spoken[first] else 0
-        spans.append((int(begun), int(ends[spoken[last - 1]])))
-        last = first
-    return spans[::-1]

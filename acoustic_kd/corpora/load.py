@@ -168,7 +168,8 @@ def load(config: Any, out_dir: Path, normalise: Normalise | None = None) -> Corp
     """Read the corpus `config.name`: splits train, dev and test, each sorted by utterance id.
 
     A corpus without a test split gets one: whole speakers of train, chosen by `config.seed`; then
-    the same for dev. See `settings.CorpusConfig`. A split `untranscribed` has the corpus's own
+    the same for dev. With `config.folds` the corpus's own splits are joined to train before that.
+    See `settings.CorpusConfig`. A split `untranscribed` has the corpus's own
     speech without transcripts, that of `config.untranscribed`, and whole speakers of train with
     about `config.untranscribed_share` of its utterances; it is absent if there is none of these.
 
@@ -185,6 +186,9 @@ def load(config: Any, out_dir: Path, normalise: Normalise | None = None) -> Corp
     untranscribed = list(dict.fromkeys([*own, *added]))
     check_ids(chain(*corpus.splits.values(), untranscribed))
     check_transcripts(chain(*corpus.splits.values()))
+    if config.folds is not None and len(corpus.splits) > 1:
+        corpus.notes.append(f"train: for the folds, {', '.join(corpus.splits)} are joined")
+        corpus.splits = {"train": list(chain(*corpus.splits.values()))}
     for split in ("test", "dev"):
         if split not in corpus.splits:
             train, split_off = _split_off(split, corpus.splits["train"], config)
@@ -208,14 +212,9 @@ def load(config: Any, out_dir: Path, normalise: Normalise | None = None) -> Corp
 
 
 def _check_splits(config: Any, corpus: Corpus) -> None:
-    """Refuse empty splits, too many exclusions, and folds of a corpus with its own test split."""
+    """Refuse empty splits and too many exclusions."""
     for split, utterances in corpus.splits.items():
         excluded = [exclusion for exclusion in corpus.excluded if exclusion.split == split]
         check_excluded(split, len(utterances), excluded)
         if not utterances:
             raise UserError(f"{split}: no utterances in this split of corpus '{config.name}'")
-    if config.folds is not None and "test" in corpus.splits:
-        raise UserError(
-            f"setting 'corpus.folds' is {config.folds}; it must be null, because corpus "
-            f"'{config.name}' has its own test split"
-        )

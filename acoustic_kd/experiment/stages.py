@@ -46,7 +46,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "graph", "graph", ("corpus", "senones", "frames"),
-            sources="experiment.language_model:sources",
+            sources="experiment.language_model:sources", format=2, also_reads=("align",),
         ),
         Stage(
             "decode", "decode", ("corpus", "frames", "train", "distill", "graph"),

@@ -14,6 +14,8 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_text
 from acoustic_kd.system.text import read_lines
 
+Pronunciation = tuple[str, tuple[str, ...]]  # a word and its phones
+
 SILENCE = "SIL"
 EXACT_HEADER = ";;; words and units exactly as written"  # first line of ours
 _COMMENT = re.compile(r"^;;;.*|(^|(?<=\s))#.*")

@@ -1,12 +1,21 @@
 """The graph stage: language model and decoding graph."""
 
+from collections.abc import Mapping
+
+from acoustic_kd.alignment.spoken_words import pronunciation_costs
 from acoustic_kd.decoding.graph.compile import build_graph
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import check_has_tree
 from acoustic_kd.experiment.language_model import make_language_model
-from acoustic_kd.experiment.outputs import LEXICON, inventory_of, read_statistics
+from acoustic_kd.experiment.outputs import (
+    LEXICON,
+    inventory_of,
+    read_aligned,
+    read_split,
+    read_statistics,
+)
 from acoustic_kd.experiment.words import check_spelled, is_spelled
-from acoustic_kd.language.lexicon import read_lexicon, write_lexicon
+from acoustic_kd.language.lexicon import Lexicon, Pronunciation, read_lexicon, write_lexicon
 
 
 def run(experiment: Experiment) -> None:
@@ -28,9 +37,23 @@ def run(experiment: Experiment) -> None:
         durations,
         left_out=model.left_out,
         normalise=model.normalise,
+        costs=_costs(experiment, lexicon) if experiment.config.lm.pronunciation_costs else {},
     )
     print(
         f"  {summary['words']} words, {summary['ngrams']} n-grams; graph of {summary['states']} "
         f"states, {summary['arcs']} arcs, {summary['megabytes']:g} MB, made in "
         f"{summary['seconds']:.0f} s; peak memory {summary['peak_gib']:g} GiB"
     )
+
+
+def _costs(experiment: Experiment, lexicon: Lexicon) -> Mapping[Pronunciation, float]:
+    """What the pronunciations of the words cost that train has."""
+    aligned = read_aligned(experiment, "train")
+    spoken = [
+        (aligned[u.id], (u.text or "").split())
+        for u in read_split(experiment, "train")
+        if u.id in aligned
+    ]
+    costs = pronunciation_costs(spoken, lexicon)
+    print(f"  {sum(cost > 0 for cost in costs.values())} rarer pronunciations in train cost more")
+    return costs

@@ -1,4 +1,6 @@
-"""Words in a segmentation: no word has a silence, and variants are distinguished."""
+"""Words in a segmentation: no word has a silence, and variants are distinguished and counted."""
+
+import math
 
 import numpy as np
 import pytest
@@ -6,7 +8,8 @@ import pytest
 from acoustic_kd.alignment import viterbi as align
 from acoustic_kd.alignment.segmentation import Segmentation
 from acoustic_kd.alignment.senones import monophones
-from acoustic_kd.alignment.viterbi import align_words, word_spans
+from acoustic_kd.alignment.spoken_words import pronunciation_costs, word_spans
+from acoustic_kd.alignment.viterbi import align_words
 from acoustic_kd.language.lexicon import Lexicon
 
 LEXICON = Lexicon({
@@ -42,6 +45,23 @@ def test_spans_of_words(phones, words, spans):
 def test_an_ambiguous_phone_is_in_one_of_the_words():
     spans = word_spans(segmented("A C B"), ["a", "cb"], LEXICON)
     assert spans in ([(0, 3), (3, 9)], [(0, 6), (6, 9)])
+
+
+def test_a_pronunciation_costs_the_more_the_rarer_it_is():
+    """-ln((n + 1) / (N + 1)); words that nobody says, or says in one way alone, cost nothing."""
+    spoken = [
+        (segmented(phones), words.split())
+        for phones, words in [
+            ("SIL A B SIL A", "ab a"),
+            ("A A SIL A C A B", "a a a ab"),
+            ("A A", "cb"),  # other phones
+            ("A", "new"),  # a word that the lexicon lacks
+        ]
+    ]
+    costs = pronunciation_costs(spoken, LEXICON)
+    expected = {("ab", ("A", "B")): 0, ("a", ("A",)): 0, ("a", ("A", "C")): math.log(4 / 2)}
+    assert costs == pytest.approx(expected)
+    assert pronunciation_costs(spoken[2:], LEXICON) == {}
 
 
 def test_words_are_aligned_and_contexts_are_found_once(monkeypatch):

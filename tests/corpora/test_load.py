@@ -84,6 +84,16 @@ def test_folds_test_on_every_speaker_once(total, folds, seed):
     assert sorted(tested) == sorted(map(str, range(total)))
 
 
+def test_folds_join_the_splits_of_the_corpus():
+    train, more = TEN_SPEAKERS[:30], TEN_SPEAKERS[30:]
+    given = {"train": train, "dev": more[:10], "test": more[10:]}
+    folds = [load_fake(given, folds=5, fold=n, dev_speakers=1) for n in range(5)]
+    assert folds == [
+        load_fake({"train": TEN_SPEAKERS}, folds=5, fold=n, dev_speakers=1) for n in range(5)
+    ]
+    assert sorted(u.id for fold in folds for u in fold["test"]) == [u.id for u in TEN_SPEAKERS]
+
+
 def test_dev_is_split_off_or_that_of_the_corpus_and_splits_are_sorted():
     shuffled = random.Random(1).sample(TEN_SPEAKERS, 50)
     splits = load_fake({"train": shuffled, "test": [utterance(100, "t")]})
@@ -140,7 +150,6 @@ def test_a_folder_of_speech_without_transcripts_is_added(tmp_path):
         (GIVEN | {"test": []}, {}, "test: no utterances"),
         (GIVEN | {"test": [utterance(4, text="GO \ufffd")]}, {}, r"'u0004' has U\+FFFD in it"),
         (GIVEN | {"dev": [utterance(4, text="GO\x1bON")]}, {}, r"'u0004' has U\+001B in it"),
-        (GIVEN, {"folds": 3}, "'corpus.folds' is 3; it must be null, because corpus"),
         (GIVEN, {"untranscribed_share": 0.5}, "2 speakers, or corpus.untranscribed_share=0"),
         (GIVEN, {"untranscribed": "/nowhere"}, "/nowhere: no such folder; corpus.untranscribed mu"),
         ({}, {"name": "an5"}, "unknown corpus 'an5'; known: an4, demo, fake, kaldi_dir, "),

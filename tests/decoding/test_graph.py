@@ -91,12 +91,15 @@ def test_random_models_have_equal_best_paths(seed):
     senones = random_inventory(rng, phones)
     durations = rng.uniform(1, 20, senones.num_senones)
     silence = float(rng.choice([0.1, 0.5, 0.8]))
+    spoken = [(word, pron) for word, prons in lexicon.entries.items() for pron in prons]
+    costs = {entry: rng.uniform(0, 3) for entry in spoken if rng.random() < 0.5}
     with tempfile.TemporaryDirectory() as folder:
         arpa = Path(folder, "lm.arpa")
         random_arpa(rng, list(lexicon.entries), arpa)
-        build_graph(lexicon, arpa, senones, Path(folder, "g"), durations, silence)
+        build_graph(lexicon, arpa, senones, Path(folder, "g"), durations, silence, costs=costs)
         built = read_fst(Path(folder, "g", "HCLG.fst"))
-        composed = composed_graph(lexicon, list(lexicon.entries), arpa, senones, durations, silence)
+        words = list(lexicon.entries)
+        composed = composed_graph(lexicon, words, arpa, senones, durations, silence, costs)
     check_equal_best_paths(rng, built, composed, senones.num_senones)
     assert built.num_states <= 3 * composed.num_states + 20
 

@@ -7,24 +7,29 @@ Pereira and Riley, *Speech Recognition with Weighted Finite-State Transducers* (
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import kaldifst
 import kaldilm
 import numpy as np
 
+from acoustic_kd.decoding.graph.compile import NO_COSTS
 from acoustic_kd.decoding.graph.contexts import STATES, Inventory
 from acoustic_kd.decoding.graph.fst import ARC, STATE, FstArrays, map_fst, to_kaldifst
 from acoustic_kd.decoding.graph.hmm_states import self_loop_probability
 from acoustic_kd.language.arpa import BOS, EOS
-from acoustic_kd.language.lexicon import SILENCE, Lexicon
+from acoustic_kd.language.lexicon import SILENCE, Lexicon, Pronunciation
 
 START, LOOP, SILENT, AFTER_SILENCE = range(4)
 
 
 def make_lexicon_fst(
-    lexicon: Lexicon, words: Sequence[str], phones: Sequence[str], silence_probability: float
+    lexicon: Lexicon,
+    words: Sequence[str],
+    phones: Sequence[str],
+    silence_probability: float,
+    costs: Mapping[Pronunciation, float],
 ) -> tuple[kaldifst.StdVectorFst, list[int]]:
     """Build L for sorted words: any sequence of them, with optional silence between and around.
 
@@ -50,10 +55,10 @@ def make_lexicon_fst(
     num_states, entries = AFTER_SILENCE + 1, Counter()
     for word, pron in spelled:
         entries[pron] += 1
-        state, output = LOOP, word
+        state, output, cost = LOOP, word, costs.get((words[word - 1], pron), 0.0)
         for phone in pron:
-            arcs.append((state, phone_label[phone], output, 0.0, num_states))
-            state, output, num_states = num_states, 0, num_states + 1
+            arcs.append((state, phone_label[phone], output, cost, num_states))
+            state, output, cost, num_states = num_states, 0, 0.0, num_states + 1
         arcs.append((state, first_mark + entries[pron], 0, no_silence, LOOP))
         arcs.append((state, first_mark + entries[pron], 0, silence, SILENT))
     final = np.full(num_states, np.inf, np.float32)
@@ -73,11 +78,12 @@ def composed_graph(
     inventory: Inventory,
     mean_duration: np.ndarray | None = None,
     silence_probability: float = 0.5,
+    costs: Mapping[Pronunciation, float] = NO_COSTS,
 ) -> FstArrays:
     """The decoding graph of an ARPA file whose vocabulary is `words`."""
     loop = self_loop_probability(mean_duration, inventory.num_senones)
     words = sorted(words)
-    lexicon_fst = make_lexicon_fst(lexicon, words, inventory.phones, silence_probability)
+    lexicon_fst = make_lexicon_fst(lexicon, words, inventory.phones, silence_probability, costs)
     symbols = ["<eps>", *words, "#0", BOS, EOS]
     words_txt = "".join(f"{word} {label}\n" for label, word in enumerate(symbols))
     return compile_graph(*lexicon_fst, _grammar(arpa_path, words_txt), inventory, loop)
@@ -88,7 +94,7 @@ def composed_alignment(
 ) -> FstArrays:
     """The graph of one transcript."""
     known = sorted(set(words))
-    lexicon_fst = make_lexicon_fst(lexicon, known, inventory.phones, silence_probability)
+    lexicon_fst = make_lexicon_fst(lexicon, known, inventory.phones, silence_probability, NO_COSTS)
     grammar = kaldifst.make_linear_acceptor([known.index(word) + 1 for word in words])
     loop = self_loop_probability(None, inventory.num_senones)
     return compile_graph(*lexicon_fst, grammar, inventory, loop)

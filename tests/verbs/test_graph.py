@@ -163,6 +163,23 @@ def test_a_file_that_is_missing_is_named(recipe, refusal, arguments, messages):
     assert all(message in error for message in messages)
 
 
+def test_rarer_pronunciations_cost_more(recipe, graph):
+    """The alignment of train counts them; the setting turns the costs off."""
+    path = recipe.directory / "corpus" / "lexicon.txt"
+    word = read_manifest(recipe.directory / "corpus" / "train.jsonl")[0].text.split()[0]
+    entries = dict(read_lexicon(path).entries)
+    entries[word] = (*entries[word], entries[word][0] * 2)  # nobody says it twice
+    write_lexicon(path, Lexicon(entries))
+    forget_check_sums(recipe.directory, "files")
+    digests, counts = set(), []
+    for used in ("true", "false"):
+        status, out, _ = graph("lm.order=2", f"lm.pronunciation_costs={used}")
+        assert status == 0
+        counts += re.findall(r"(\d+) rarer pronunciations in train cost more", out)
+        digests.add(check_sum(recipe.directory / "graph" / "HCLG.fst", "sha256"))
+    assert len(digests) == 2 and len(counts) == 1 and int(counts[0]) >= 1
+
+
 # --- words that the lexicon lacks ---------------------------------------------------------------
 
 

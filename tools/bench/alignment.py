@@ -20,7 +20,8 @@ import numpy as np
 import bench
 from acoustic_kd.alignment.segmentation import STATES, Segmentation, read_segmentations
 from acoustic_kd.alignment.senones import read_inventory
-from acoustic_kd.alignment.viterbi import alignment_graph, force_align, word_spans
+from acoustic_kd.alignment.spoken_words import word_phones
+from acoustic_kd.alignment.viterbi import alignment_graph, force_align
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.experiment.aligning_models import find_models
 from acoustic_kd.experiment.models import Recogniser
@@ -140,13 +141,12 @@ def words_of(
     segmentation: Segmentation, text: list[str], lexicon: Lexicon
 ) -> list[tuple[tuple[str, ...], np.ndarray]] | None:
     """The phones of each word with their bounds in frames [N, 2]; None if the phones do not fit."""
-    spans = word_spans(segmentation, text, lexicon)
-    if spans is None:
+    parts = word_phones(segmentation, text, lexicon)
+    if parts is None:
         return None
     ends = np.cumsum(segmentation.durations.sum(1))
-    bounds, phones = np.stack([np.append(0, ends[:-1]), ends], 1), np.array(segmentation.phones)
-    inside = [(bounds[:, 0] >= begin) & (bounds[:, 1] <= end) for begin, end in spans]
-    return [(tuple(phones[part]), bounds[part]) for part in inside]
+    bounds = np.stack([np.append(0, ends[:-1]), ends], 1)
+    return [(segmentation.phones[part], bounds[part]) for part in parts]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
@@ -19,12 +19,13 @@ from acoustic_kd.decoding.graph.prefix_trees import build_trees, entries_of
 from acoustic_kd.decoding.graph.pronunciations import pronunciations_of
 from acoustic_kd.decoding.graph.triphones import TriphoneBuilder
 from acoustic_kd.language.arpa import BOS, EOS, iterate_arpa, normalised_words
-from acoustic_kd.language.lexicon import Lexicon
+from acoustic_kd.language.lexicon import Lexicon, Pronunciation
 from acoustic_kd.system.characters import visible
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import atomic_path, write_json, write_text
 
 MIN_REPORTED_SECONDS = 10  # seconds before a step says that it is done
+NO_COSTS: Mapping[Pronunciation, float] = {}
 
 
 def build_graph(
@@ -36,11 +37,9 @@ def build_graph(
     silence_probability: float = 0.5,
     left_out: Collection[str] = (),
     normalise: Callable[[str], str] = visible,
+    costs: Mapping[Pronunciation, float] = NO_COSTS,
 ) -> dict[str, Any]:
     """Build the decoding graph of a language model; write `HCLG.fst`, `words.txt`, `graph.json`.
-
-    Every pronunciation of a word has weight 1, as in Kaldi's `prepare_lang.sh` without given
-    pronunciation probabilities: variants are not made dearer for being many.
 
     Args:
         lexicon: pronunciations of every word the language model has (it may have more).
@@ -49,6 +48,7 @@ def build_graph(
         silence_probability: chance of silence at each word boundary and at both ends.
         left_out: words that the graph does without, with every n-gram that has one.
         normalise: for the words of the n-gram model, as for transcripts.
+        costs: of pronunciations (word, phones) that cost more than 0.
 
     Returns:
         The contents of `graph.json`: numbers of words, n-grams, states, arcs, senones; megabytes of
@@ -60,7 +60,7 @@ def build_graph(
     grammar = read_grammar(arpa_path, left_out, normalise)
     ngrams, words = len(grammar.word), grammar.words
     _report_progress(began, f"{len(words)} words, {ngrams} n-grams read")
-    builder = compile_graph(grammar, lexicon, inventory, loop, silence_probability)
+    builder = compile_graph(grammar, lexicon, inventory, loop, silence_probability, costs=costs)
     del grammar
     _report_progress(began, f"{builder.num_states} states found")
     out_dir = Path(out_dir)
@@ -92,16 +92,18 @@ def compile_graph(
     self_loop: np.ndarray,
     silence_probability: float = 0.5,
     contexts: Contexts | None = None,
+    costs: Mapping[Pronunciation, float] = NO_COSTS,
 ) -> HmmBuilder:
     """Find the states of H ∘ C ∘ L ∘ G; input labels are senone + 1.
 
     Args:
         lexicon: pronunciations of at least its words.
         self_loop: [K] self-loop probabilities.
+        costs: as for `build_graph`.
     """
     if not 0 < silence_probability < 1:
         raise UserError(f"silence_probability: {silence_probability} is not between 0 and 1")
-    prons = pronunciations_of(lexicon, grammar.words, inventory.phones)
+    prons = pronunciations_of(lexicon, grammar.words, inventory.phones, costs)
     contexts = contexts or contexts_of(inventory)
     entries = entries_of(grammar, prons)
     trees = build_trees(entries, prons)

@@ -65,18 +65,17 @@ def entries_of(grammar: Grammar, prons: Pronunciations) -> Entries:
     first = prons.first_of_word[grammar.word]
     count = prons.first_of_word[grammar.word + 1] - first
     arc = np.repeat(np.arange(len(count), dtype=np.int32), count)
-    pron = prons.of_words[concatenated_ranges(first, count)]
-    del first, count
+    variant = concatenated_ranges(first, count)
+    pron, cost = prons.of_words[variant], grammar.cost[arc] + prons.cost[variant]
+    del first, count, variant
     order = np.argsort(grammar.source[arc] * np.int64(len(prons.length)) + pron, kind="stable")
-    arc, pron = arc[order], pron[order]
+    arc, pron, cost = arc[order], pron[order], cost[order]
     state = grammar.source[arc]
     previous = np.zeros(len(arc), np.int16)
     same = 1 + np.flatnonzero(state[1:] == state[:-1])
     previous[same] = prons.common(pron[same - 1], pron[same])
     shared = np.maximum(previous, np.append(previous[1:], np.int16(0)))
-    return Entries(
-        state, grammar.target[arc], pron, grammar.word[arc], grammar.cost[arc], previous, shared
-    )
+    return Entries(state, grammar.target[arc], pron, grammar.word[arc], cost, previous, shared)
 
 
 def build_trees(entries: Entries, prons: Pronunciations) -> Trees:

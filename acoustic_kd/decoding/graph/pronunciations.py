@@ -1,11 +1,11 @@
 """L: the pronunciations of a vocabulary as arrays, for prefix trees with shared tails."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from acoustic_kd.language.lexicon import Lexicon
+from acoustic_kd.language.lexicon import Lexicon, Pronunciation
 from acoustic_kd.system.errors import UserError
 
 
@@ -21,6 +21,7 @@ class Pronunciations:
         length: int16 [R].
         first_of_word: [words + 2] where each label's pronunciations begin in `of_words`.
         of_words: the pronunciations of every word in turn.
+        cost: float32, of each of `of_words`.
         tail: int32 [R, L + 1] number of what remains after 0, 1, … phones.
         tail_phone, tail_next, tail_length: [tails] first phone, tail after it, phones.
     """
@@ -29,6 +30,7 @@ class Pronunciations:
     length: np.ndarray
     first_of_word: np.ndarray
     of_words: np.ndarray
+    cost: np.ndarray
     tail: np.ndarray
     tail_phone: np.ndarray
     tail_next: np.ndarray
@@ -51,9 +53,16 @@ class Pronunciations:
 
 
 def pronunciations_of(
-    lexicon: Lexicon, words: Sequence[str], phones: Sequence[str]
+    lexicon: Lexicon,
+    words: Sequence[str],
+    phones: Sequence[str],
+    costs: Mapping[Pronunciation, float],
 ) -> Pronunciations:
-    """Put the pronunciations of `words` (labels 1, 2, …) into arrays."""
+    """Put the pronunciations of `words` (labels 1, 2, …) into arrays.
+
+    Args:
+        costs: of pronunciations (word, phones) that cost more than 0.
+    """
     _check(lexicon, words, phones)
     number = {phone: index for index, phone in enumerate(phones)}
     spelled = [[tuple(number[p] for p in pron) for pron in lexicon[word]] for word in words]
@@ -65,11 +74,13 @@ def pronunciations_of(
     matrix[np.arange(longest) < length[:, None]] = [p for pron in distinct for p in pron]
     sizes = [0, 0, *(len(prons) for prons in spelled)]
     of_words = np.array([rank[pron] for prons in spelled for pron in prons], np.int32)
+    cost = np.array([costs.get((w, pron), 0.0) for w in words for pron in lexicon[w]], np.float32)
     return Pronunciations(
         matrix,
         length,
         np.cumsum(sizes),
         of_words,
+        cost,
         *_tails(matrix, length, len(phones)),
         _shortest_of_ranges(matrix),
     )
