@@ -62,19 +62,20 @@ def word_spans(
 def pronunciation_costs(
     spoken: Iterable[tuple[Segmentation, Sequence[str]]], lexicon: Lexicon
 ) -> Mapping[Pronunciation, float]:
-    """What each pronunciation of a word that was spoken costs in the search, in nats.
+    """The cost in the search, in nats, of each pronunciation of the words that were spoken.
 
     A pronunciation that was spoken n times costs -ln((n + 1) / (N + 1)), where N is the count of
-    its word's most frequent one: that one costs nothing, so words with many variants are not
-    dearer than others (as Kaldi's `dict_dir_add_pronprobs.sh`, with the smallest of its additions).
+    its word's most frequent one. The most frequent one costs nothing, so words with many variants
+    cost no more than others. Kaldi's `dict_dir_add_pronprobs.sh` computes the same.
 
     Args:
         spoken: segmentations with their words; those whose phones do not fit are passed over.
     """
     counts: Counter[Pronunciation] = Counter()
     for segmentation, words in spoken:
-        parts = word_phones(segmentation, words, lexicon) or []
-        counts.update((w, segmentation.phones[p]) for w, p in zip(words, parts, strict=False))
+        parts = word_phones(segmentation, words, lexicon)
+        if parts is not None:
+            counts.update((w, segmentation.phones[p]) for w, p in zip(words, parts, strict=True))
     costs = {}
     for word in {word for word, _ in counts}:
         most = max(counts[word, variant] for variant in lexicon[word])

@@ -169,9 +169,9 @@ def load(config: Any, out_dir: Path, normalise: Normalise | None = None) -> Corp
 
     A corpus without a test split gets one: whole speakers of train, chosen by `config.seed`; then
     the same for dev. With `config.folds` the corpus's own splits are joined to train before that.
-    See `settings.CorpusConfig`. A split `untranscribed` has the corpus's own
-    speech without transcripts, that of `config.untranscribed`, and whole speakers of train with
-    about `config.untranscribed_share` of its utterances; it is absent if there is none of these.
+    See `settings.CorpusConfig`. A split `untranscribed` has the corpus's own speech without
+    transcripts, that of `config.untranscribed`, and whole speakers of train with about
+    `config.untranscribed_share` of its utterances; it is absent if there is none of these.
 
     Args:
         out_dir: where the demo writes its audio; no other corpus writes anything there.
@@ -187,7 +187,7 @@ def load(config: Any, out_dir: Path, normalise: Normalise | None = None) -> Corp
     check_ids(chain(*corpus.splits.values(), untranscribed))
     check_transcripts(chain(*corpus.splits.values()))
     if config.folds is not None and len(corpus.splits) > 1:
-        corpus.notes.append(f"train: for the folds, {', '.join(corpus.splits)} are joined")
+        corpus.notes.append(f"train: the corpus's {', '.join(corpus.splits)}, joined for the folds")
         corpus.splits = {"train": list(chain(*corpus.splits.values()))}
     for split in ("test", "dev"):
         if split not in corpus.splits:

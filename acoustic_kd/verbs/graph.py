@@ -47,7 +47,7 @@ def run(experiment: Experiment) -> None:
 
 
 def _costs(experiment: Experiment, lexicon: Lexicon) -> Mapping[Pronunciation, float]:
-    """What the pronunciations of the words cost that train has."""
+    """The costs of the pronunciations of the words in train, counted in its alignment."""
     aligned = read_aligned(experiment, "train")
     spoken = [
         (aligned[u.id], (u.text or "").split())
