@@ -5,9 +5,12 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,9 @@ from acoustic_kd.system.lock_holder import lock_holder
 TEMPORARY = ".*.tmp"  # the names of files that are being written
 AGAIN = "delete the file and run the stage that writes it again"  # after damage
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a limit on space
+# Of a file system without locks: NFS without its lock daemon, Lustre without the option flock, and
+# 524, the Linux kernel's ENOTSUPP, of Cray's.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
 END_BYTES = 1 << 14  # half a second of 16-bit samples
 
 
@@ -30,7 +36,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Processes of other machines, or containers, may have the same number.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -69,7 +76,11 @@ def shared_lock(directory: Path, gate: Path, prepare: Callable[[bool], None]) ->
     """
     with _handle(directory) as handle:
         with _handle(gate) as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
+            if not _flock(gate, turn, fcntl.LOCK_EX):
+                raise UserError(
+                    f"{directory}: its file system has no locks, which runs with --shard need; "
+                    "run the stage without --shard, or use another file system"
+                )
             alone = _locked(directory, handle, fcntl.LOCK_EX)
             if not alone and not _locked(directory, handle, fcntl.LOCK_SH):
                 raise _occupied(directory, handle)
@@ -86,7 +97,15 @@ def wait_for_lock(directory: Path) -> Iterator[None]:
         if not _locked(directory, handle, fcntl.LOCK_EX):
             who = _holder(handle)
             print(f"  waiting for another run to finish with {directory}{who}", flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _flock(directory, handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def take_turn(directory: Path) -> Iterator[None]:
+    """Hold a lock for a moment, one process after the other."""
+    with _handle(directory) as handle:
+        _flock(directory, handle, fcntl.LOCK_EX)
         yield
 
 
@@ -102,16 +121,36 @@ def _handle(directory: Path) -> Iterator[int]:
 
 
 def _locked(directory: Path, handle: int, kind: int) -> bool:
-    """Take a lock, unless another process has it."""
+    """Take a lock, unless another process has it; warn once if there are no locks."""
     try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        if not _flock(directory, handle, kind | fcntl.LOCK_NB):
+            _warn_of_no_locks()
     except BlockingIOError:
         return False
-    except OSError as error:  # some network file systems
-        raise UserError(
-            f"{directory}: its file system has no locks ({error.strerror}); use another one"
-        ) from None
     return True
+
+
+def _flock(directory: Path, handle: int, kind: int) -> bool:
+    """Take a lock; whether the file system has locks."""
+    try:
+        fcntl.flock(handle, kind)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return False
+        raise UserError(f"{directory}: cannot be locked ({error.strerror})") from None
+    return True
+
+
+@cache
+def _warn_of_no_locks() -> None:
+    print(
+        "acoustic-kd: warning: this file system has no locks; make sure that no other run works "
+        "in the same directory",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _occupied(directory: Path, handle: int) -> UserError:

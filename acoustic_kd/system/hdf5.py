@@ -7,8 +7,11 @@ Reading: a file may be damaged, or made to do harm. A dataset is read only if th
 all of it, in a layout and with filters that we know.
 """
 
+import errno
 import io
 import math
+import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +39,8 @@ FREE_BYTES = 1 << 26  # a compressed dataset may always grow to this size
 LARGEST_RATIO = 100  # of a larger dataset to its compressed size
 LARGEST_ATTRIBUTE = 1 << 12  # bytes
 HEAP_TEXTS = 32  # texts of variable length that are read together
+# Errors of the system that addresses in a damaged file cause.
+OF_DAMAGE = (errno.EINVAL, errno.EOVERFLOW, errno.EFBIG)
 KINDS = {"f": "floating-point numbers", "iu": "integers", "S": "text"}
 CLASSES = {h5py.h5t.FLOAT: "f", h5py.h5t.INTEGER: "iu", h5py.h5t.STRING: "S"}
 
@@ -156,12 +161,23 @@ def reading(path: Path) -> Iterator[None]:
     except MemoryError:
         raise UserError(f"{path}: too large for the memory that is free") from None
     except Exception as error:  # damage can make HDF5 fail in many ways
+        if (number := _system_error(error)) is not None:
+            raise UserError(f"{path}: cannot be read ({os.strerror(number)})") from None
         reason = " ".join(str(error).split()).split("(")[-1].strip(")'\"")
         reason = (reason or type(error).__name__)[:200]
         raise UserError(
             f"{path}: not a readable HDF5 file ({reason}); delete it and run the stage that "
             "writes it"
         ) from None
+
+
+def _system_error(error: Exception) -> int | None:
+    """The number of an error of the system, such as of a disk; None for an error of the content."""
+    if not isinstance(error, OSError):
+        return None
+    found = re.search(r"errno = ([0-9]+)", str(error))  # h5py sets `errno` for some errors only
+    number = int(found[1]) if found else error.errno
+    return None if number in (None, 0, *OF_DAMAGE) else number
 
 
 class Reader:

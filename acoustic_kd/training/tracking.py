@@ -1,6 +1,5 @@
 """Experiment trackers, by Accelerate: each model is a run, which a resumed training continues."""
 
-import fcntl
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from acoustic_kd.system.errors import UserError, first_line, installation, printable
-from acoustic_kd.system.files import write_text
+from acoustic_kd.system.files import take_turn, write_text
 
 RUN_ID = "tracker.txt"  # the tracker's name, and the id that it gave the run
 # Where a tracker's own object has that id, if not in `id`.
@@ -102,9 +101,7 @@ def _started(kind: str, run: TrackedRun, id_file: Path, step: int) -> Any:
     tracker = LOGGER_TYPE_TO_CLASS[kind](title, **arguments[kind])
     setting = f"setting 'train.tracker' is {kind}, which"
     try:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        with (run.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # only one of several models makes the project
+        with take_turn(run.folder):  # only one of several models makes the project
             tracker.start()
         if kind == "comet_ml":  # its start takes no name
             tracker.tracker.set_name(run.name)

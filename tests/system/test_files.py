@@ -192,6 +192,32 @@ def test_an_exclusive_lock_is_held_by_one_run(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524])
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, capsys, number):
+    def flock(handle, kind):
+        raise OSError(number, "as network file systems say")
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    files._warn_of_no_locks.cache_clear()
+    for lock in (files.exclusive_lock, files.wait_for_lock, files.exclusive_lock, files.take_turn):
+        with lock(tmp_path):
+            pass
+    assert capsys.readouterr().err.count("this file system has no locks; make sure that no") == 1
+    refused = pytest.raises(UserError, match="has no locks, which runs with --shard need; run the")
+    with refused, files.shared_lock(tmp_path, tmp_path, print):
+        pass
+
+
+def test_a_lock_that_fails_otherwise_is_an_error(tmp_path, monkeypatch):
+    def flock(handle, kind):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    broken = pytest.raises(UserError, match=r"cannot be locked \(Input/output error\)")
+    with broken, files.exclusive_lock(tmp_path):
+        pass
+
+
 def test_a_lock_is_waited_for(tmp_path, capsys):
     folder, order = tmp_path / "new", []
 

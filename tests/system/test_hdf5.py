@@ -1,6 +1,7 @@
 """HDF5 files: full disks while they are written, and what is refused when they are read."""
 
 import resource
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -219,6 +220,14 @@ def test_a_heap_that_hdf5_would_read_without_end_is_refused(tmp_path):
     sizes = [("text", 2**64 - 16), ("text", 2**63), ("free space", 0), ("free space", 5000)]
     arguments = (tmp_path / "file.h5", sizes)
     assert Program(tmp_path, *arguments, function=read_with_damaged_heap).end() == (0, "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="Linux has a file that fails so")
+def test_a_disk_that_cannot_be_read_is_not_a_damaged_file():
+    path = Path("/proc/self/mem")
+    failed = pytest.raises(UserError, match=rf"{path}: cannot be read \(Input/output error\)$")
+    with failed, open_hdf5(path, "x"):
+        pass
 
 
 def test_what_is_no_file_is_refused(tmp_path):
