@@ -16,7 +16,12 @@ from acoustic_kd.system.parallel import Task, cores, run_tasks, torch_threads
 from acoustic_kd.system.signals import Stopped, raise_on_sigterm
 from acoustic_kd.system.steps import Step
 from acoustic_kd.training.chunks import ShardedData
-from acoustic_kd.training.processes import make_accelerator, wait
+from acoustic_kd.training.processes import (
+    from_first,
+    make_accelerator,
+    report_lost_processes,
+    wait,
+)
 from acoustic_kd.training.schedule import TrainingRun
 from acoustic_kd.training.trainer import Trainer
 
@@ -81,14 +86,13 @@ def count_workers(models: int, accelerator: Accelerator) -> int:
 
 def _select_due(models: Sequence[Model], accelerator: Accelerator) -> list[Model]:
     """The models that are out of date; prints the names of the others."""
-    due = []
-    for model in models:
-        if not model.step.is_current():
-            due.append(model)
-        elif accelerator.is_main_process:
-            print(f"  {model.training_run.name}: up to date", flush=True)
-    wait(accelerator, "models")  # every process must look before the first one changes anything
-    return due
+    with report_lost_processes(accelerator, "models"):
+        current = from_first(accelerator, lambda: [model.step.is_current() for model in models])
+    if accelerator.is_main_process:
+        for model, is_current in zip(models, current, strict=True):
+            if is_current:
+                print(f"  {model.training_run.name}: up to date", flush=True)
+    return [model for model, is_current in zip(models, current, strict=True) if not is_current]
 
 
 def _train_in_turn(due: Sequence[Model], accelerator: Accelerator, sharers: int = 1) -> None:
@@ -122,4 +126,4 @@ def _train(model: Model, accelerator: Accelerator, read: Callable[[], Data], sha
             wait(accelerator, training_run.name)
             Trainer(
                 training_run, step.directory, data, dev, accelerator=accelerator, sharers=sharers
-            ).run()
+            ).run(keep_checkpoint=True)

@@ -40,6 +40,7 @@ from acoustic_kd.settings import (
     shaping_settings,
 )
 from acoustic_kd.system.steps import Step
+from acoustic_kd.training.checkpoint import CHECKPOINT
 from acoustic_kd.training.chunks import ShardedData, SoftTargetSource
 from acoustic_kd.training.networks import build_network, check_network, check_window
 from acoustic_kd.training.precision import use_bfloat16
@@ -103,7 +104,7 @@ def _distilled(
         settings |= {f"distill.{name}": None for name in SHAPE_SETTINGS}
     inputs = {"soft-targets": experiment.done("soft-targets")["digest"]}
     name = f"distilled {shape} {number}" if shape else f"distilled {number}"
-    step = Step(name, directory, settings, inputs, neutral=NEUTRAL)
+    step = Step(name, directory, settings, inputs, neutral=NEUTRAL, scratch=CHECKPOINT)
     weight = config.distill.hard_weight
     return Model(_training_run(experiment, step, model, train, weight), step, read)
 
@@ -130,7 +131,7 @@ def _hard_target_step(
     config = replace(experiment.config, model=model, train=train)
     settings = _settings(config, "model", "train", *COPY_SETTINGS)
     inputs = {stage: experiment.done(stage)["digest"] for stage in ("frames", *more_inputs)}
-    return Step(name, directory, settings, inputs, neutral=NEUTRAL)
+    return Step(name, directory, settings, inputs, neutral=NEUTRAL, scratch=CHECKPOINT)
 
 
 def _training_run(

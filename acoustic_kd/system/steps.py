@@ -48,6 +48,7 @@ class Step:
         neutral: setting → its value in records that were written before there was this setting.
         own_checks: pattern of the names of files with check sums of their own, which their readers
             compare; they may be terabytes.
+        scratch: name of a file that only an interrupted run needs; deleted when all is recorded.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Step:
     beside: tuple[Path, ...] = ()
     neutral: Mapping[str, Any] = field(default_factory=dict)
     own_checks: str = ""
+    scratch: str | None = None
 
     @property
     def digest(self) -> str:
@@ -134,6 +136,8 @@ class Step:
                 write_record(self.directory / "started.json", description | _seconds(begun))
             raise
         write_record(self.directory / DONE, description | _seconds(begun) | self._files())
+        if self.scratch is not None:
+            (self.directory / self.scratch).unlink(missing_ok=True)
 
     def join_running(self, alone: bool) -> None:
         """Begin a part of the step, in one of several independent runs.
@@ -187,7 +191,8 @@ class Step:
         """
         paths = [path for path in self.directory.rglob("*") if path.is_file()]
         smaller = recorded_digests(path.parent for path in paths if path.name == DONE)
-        paths = sorted([path for path in paths if path.name not in RECORDS] + list(self.beside))
+        paths = [path for path in paths if path.name not in (*RECORDS, self.scratch)]
+        paths = sorted(paths + list(self.beside))
         sizes = {path: _size(path) for path in paths}
         known = {path: smaller[path][1] for path in paths
                  if path in smaller and smaller[path][0] == sizes[path]}  # fmt: skip

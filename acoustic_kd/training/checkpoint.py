@@ -1,16 +1,20 @@
 """Checkpoints: everything that a killed run needs to resume, in one safetensors file."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.json_types import WrongType, reader
 from acoustic_kd.system.tensors import load_tensors, save_tensors
+from acoustic_kd.training.processes import from_first, tensors_from_first
 from acoustic_kd.training.schedule import State
+
+CHECKPOINT = "checkpoint.safetensors"
 
 
 def save_checkpoint(
@@ -38,19 +42,51 @@ def save_checkpoint(
     save_tensors(path, tensors, {"state": json.dumps(asdict(state) | {"digest": digest})})
 
 
-def load_checkpoint(
-    path: Path, digest: str, networks: dict[str, nn.Module], optimizer: Optimizer
-) -> tuple[State, dict[str, Tensor]] | None:
-    """Restore networks and optimizer from a checkpoint; None where there is no file.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read.
 
-    Returns:
-        The state of the run, and the best weights.
+    Attributes:
+        state: of the run.
+        parts: of the networks by name, `best` and `optimizer`: name → tensor.
     """
-    if not path.exists():
+
+    path: Path
+    state: State
+    parts: dict[str, dict[str, Tensor]]
+
+    def restore(self, networks: dict[str, nn.Module], optimizer: Optimizer) -> dict[str, Tensor]:
+        """Restore networks and optimizer; returns the best weights."""
+        try:
+            for name, network in networks.items():
+                network.load_state_dict(self.parts[name])
+            _restore_optimizer(optimizer, self.parts["optimizer"])
+        except (RuntimeError, ValueError, LookupError):
+            text = "does not fit the model; delete it to start anew"
+            raise UserError(f"{self.path}: {text}") from None
+        return self.parts["best"]
+
+
+def read_checkpoint(accelerator: Accelerator, path: Path, digest: str) -> Checkpoint | None:
+    """The checkpoint of a run, as the first process sees it; None where it sees no file.
+
+    Args:
+        digest: of everything that shapes the run.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def read() -> str | None:
+        if not path.exists():
+            return None
+        loaded, metadata = load_tensors(path)
+        tensors.update(loaded)
+        return metadata.get("state", "")
+
+    text = from_first(accelerator, read)
+    if text is None:
         return None
-    tensors, metadata = load_tensors(path)
     try:
-        values = json.loads(metadata["state"])
+        values = json.loads(text)
         written_for, state = values.pop("digest"), reader(State)(values)
     except (KeyError, ValueError, AttributeError, RecursionError, WrongType):
         raise UserError(f"{path}: not a checkpoint; delete it to start anew") from None
@@ -58,16 +94,10 @@ def load_checkpoint(
         text = "checkpoint was written with other settings or data; delete it to start anew"
         raise UserError(f"{path}: {text}")
     parts: dict[str, dict[str, Tensor]] = {"best": {}, "optimizer": {}}
-    for key, tensor in tensors.items():
+    for key, tensor in tensors_from_first(accelerator, tensors).items():
         part, _, name = key.partition(".")
         parts.setdefault(part, {})[name] = tensor
-    try:
-        for name, network in networks.items():
-            network.load_state_dict(parts[name])
-        _restore_optimizer(optimizer, parts["optimizer"])
-    except (RuntimeError, ValueError, LookupError):
-        raise UserError(f"{path}: does not fit the model; delete it to start anew") from None
-    return state, parts["best"]
+    return Checkpoint(path, state, parts)
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:

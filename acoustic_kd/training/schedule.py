@@ -55,6 +55,8 @@ class State:
     best: float = -1.0  # dev frame accuracy, percent
     chunks: int = 0  # of an epoch; 0: not chosen yet
     history: list[dict[str, Any]] = field(default_factory=list)
+    bfloat16: bool | None = None  # None: an older checkpoint does not tell
+    machine: dict[str, Any] = field(default_factory=dict)  # other bits where one of these differs
 
 
 def rate_of_step(state: State, config: TrainConfig, steps: int) -> float:

@@ -9,6 +9,7 @@ process. So a killed run resumes from the checkpoint alone, with bit-identical r
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from acoustic_kd.system.signals import Stopped, defer_sigterm
 from acoustic_kd.training.average import MovingAverage
 from acoustic_kd.training.batch_norm import over_all_processes
 from acoustic_kd.training.batches import share_of_process
-from acoustic_kd.training.checkpoint import load_checkpoint, save_checkpoint
+from acoustic_kd.training.checkpoint import CHECKPOINT, read_checkpoint, save_checkpoint
 from acoustic_kd.training.chunks import InMemoryData, ShardedData
 from acoustic_kd.training.loader import DataLoader
 from acoustic_kd.training.losses import fused_loss
@@ -45,8 +46,12 @@ from acoustic_kd.training.networks import (
     training_bytes,
     window_frames,
 )
-from acoustic_kd.training.precision import forward, use_bfloat16
-from acoustic_kd.training.processes import make_accelerator, report_lost_processes
+from acoustic_kd.training.precision import dtype_of, forward, use_bfloat16
+from acoustic_kd.training.processes import (
+    from_first,
+    make_accelerator,
+    report_lost_processes,
+)
 from acoustic_kd.training.schedule import (
     State,
     TrainingRun,
@@ -114,9 +119,14 @@ class Trainer:
         accelerator = accelerator or make_accelerator()
         self.training_run, self.accelerator = training_run, accelerator
         self.directory, self.device = Path(directory), accelerator.device
-        self.checkpoint = self.directory / "checkpoint.safetensors"
+        self.checkpoint = self.directory / CHECKPOINT
         self.dimension, self.classes = data.dimension, data.classes
-        self.bfloat16 = use_bfloat16(settings.bfloat16, self.device)
+        self._resumed = read_checkpoint(accelerator, self.checkpoint, training_run.digest)
+        state = self._resumed.state if self._resumed else State(rate=settings.learning_rate)
+        if state.bfloat16 is None:  # else another machine goes on with other numbers
+            choose = partial(use_bfloat16, settings.bfloat16, self.device)
+            state.bfloat16 = from_first(accelerator, choose)
+        self.state, self.bfloat16 = state, state.bfloat16
         check_window(training_run.model, data.longest)
         check_masks(settings, window_frames(training_run.model), data.dimension)
         self.given = model is not None
@@ -137,7 +147,6 @@ class Trainer:
         self.dev_targets = None if dev is None else dev.labels.to(self.device)
         masks = Masks(settings.time_mask, settings.frequency_mask)
         self.augment, self.sharers = augment or masks, sharers
-        self.state = State(rate=settings.learning_rate)
         self.best_weights: dict[str, Tensor] = {}
         self.saved = time.monotonic()
         window = window_frames(training_run.model) * data.dimension
@@ -189,8 +198,11 @@ class Trainer:
                 f"{free / GIGABYTE:.1f} GB are free; give a smaller model"
             )
 
-    def run(self) -> list[dict[str, Any]]:
+    def run(self, keep_checkpoint: bool = False) -> list[dict[str, Any]]:
         """Train to the end, from the checkpoint if there is one; returns the metrics by epoch.
+
+        Args:
+            keep_checkpoint: leave the last checkpoint, from which another run ends at once.
 
         Raises:
             UserError: the loss diverges, or another process of this run has ended.
@@ -218,7 +230,8 @@ class Trainer:
                 for network in self._trained.values():
                     network.load_state_dict(self.best_weights)
                 save_model(self.directory, self._network, self._description())
-                self.checkpoint.unlink(missing_ok=True)
+                if not keep_checkpoint:
+                    self.checkpoint.unlink(missing_ok=True)
                 id_file.unlink(missing_ok=True)
             self.accelerator.wait_for_everyone()
         return self.state.history
@@ -415,6 +428,35 @@ class Trainer:
             write_jsonl(self.directory / "metrics.jsonl", self.state.history)
 
     def _resume(self) -> None:
-        digest = self.training_run.digest
-        if loaded := load_checkpoint(self.checkpoint, digest, self._trained, self.optimizer):
-            self.state, self.best_weights = loaded
+        machine = {
+            "device": self.device.type,
+            "processes": self.accelerator.num_processes,
+            "torch": str(torch.__version__),
+        }
+        if resumed := self._resumed:
+            self.best_weights = resumed.restore(self._trained, self.optimizer)
+            before = {**machine, **self.state.machine}
+            changed = [f"{key} {before[key]}, now {now}" for key, now in machine.items()
+                       if before[key] != now]  # fmt: skip
+            if changed and self.accelerator.is_main_process:
+                name, text = self.training_run.name, "; ".join(changed)
+                print(f"  {name}: resumes with other rounding (before: {text})", flush=True)
+            self._resumed = None
+        self.state.machine = machine
+        if self.accelerator.num_processes > 1:
+            self._settle_buckets()
+
+    def _settle_buckets(self) -> None:
+        """Let the processes choose the order of their gradients before the first step.
+
+        PyTorch orders them anew after the first backward pass. Sums of more than two numbers would
+        then be rounded in another way in the step after a checkpoint than in the same step of a run
+        that was not interrupted.
+        """
+        config = self.training_run.model
+        shape = 1, window_frames(config), self.dimension
+        dtype = dtype_of(self.bfloat16)
+        windows = torch.zeros(shape, dtype=dtype, device=self.device)
+        self.model.eval()  # batch normalisation keeps its mean and variance
+        (forward(self.model, windows, self.bfloat16).sum() * 0).backward()
+        self.optimizer.zero_grad()

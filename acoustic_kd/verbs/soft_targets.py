@@ -1,6 +1,6 @@
 """The soft-targets stage: the ensemble's tempered predictions, or those of external models."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,16 @@ from acoustic_kd.system.parallel import prefetch
 from acoustic_kd.training.ensemble import Mean, mean_of
 from acoustic_kd.training.ensemble_predictions import Ensemble
 from acoustic_kd.training.precision import use_bfloat16
-from acoustic_kd.training.processes import make_accelerator, wait
+from acoustic_kd.training.processes import (
+    from_first,
+    make_accelerator,
+    report_lost_processes,
+    shared_numbers,
+)
 from acoustic_kd.training.windows import make_splicer
 
 
-def _write_external(config: Config, todo: list[tuple[Path, Path]]) -> None:
+def _write_external(config: Config, todo: Iterable[tuple[Path, Path]]) -> None:
     """`write_soft_targets` with the mean of the external models' tempered posteriors."""
     settings = config.soft_targets
     tables = [Table(given, POSTERIOR) for given in settings.external_posteriors]
@@ -80,15 +85,17 @@ def run(experiment: Experiment) -> None:
     """Average the members' tempered predictions for every frame that can be in a transfer set."""
     accelerator = make_accelerator()
     shards = soft_target_shards(experiment)
-    rank, world = accelerator.process_index, accelerator.num_processes
-    todo = []
-    for shard, target in experiment.share_of(shards)[rank::world]:
-        if is_finished(target):
-            print(f"  {target.name}: already written")
-        else:
-            todo.append((shard, target))
-    write_soft_targets(experiment, todo, accelerator.device)
-    wait(accelerator, "soft targets")
+    share = experiment.share_of(shards)
+    with report_lost_processes(accelerator, "soft targets"):
+        done = from_first(accelerator, lambda: [is_finished(target) for _, target in share])
+        todo = [pair for pair, finished in zip(share, done, strict=True) if not finished]
+        if accelerator.is_main_process:
+            for (_, target), finished in zip(share, done, strict=True):
+                if finished:
+                    print(f"  {target.name}: already written")
+        own = (todo[number] for number in shared_numbers(accelerator, len(todo)))
+        write_soft_targets(experiment, own, accelerator.device)
+        accelerator.wait_for_everyone()
     missing = [target.name for _, target in shards if not is_finished(target)]
     if experiment.share is None and missing:
         raise UserError(
@@ -101,7 +108,7 @@ def run(experiment: Experiment) -> None:
 
 
 def write_soft_targets(
-    experiment: Experiment, todo: list[tuple[Path, Path]], device: torch.device
+    experiment: Experiment, todo: Iterable[tuple[Path, Path]], device: torch.device
 ) -> None:
     """Write shards of soft targets.
 

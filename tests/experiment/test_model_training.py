@@ -109,7 +109,7 @@ def test_the_only_model_due_has_the_threads_of_a_worker(
         def __init__(self, training_run, *_, accelerator, sharers):
             found.append((training_run.name, torch.get_num_threads(), sharers))
 
-        def run(self):
+        def run(self, keep_checkpoint):
             pass
 
     monkeypatch.setattr(training, "cores", lambda: 6)

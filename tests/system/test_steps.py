@@ -35,6 +35,21 @@ def start(work, files=("half",)):
         raise Killed
 
 
+def test_a_file_that_resumes_the_work_stays_until_all_is_recorded(work, monkeypatch):
+    work = replace(work, scratch="half")
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Step, "_files", killed)
+        make(work, ["bread", "half"])
+    assert (work.directory / "half").exists() and not work.is_current()
+    make(work)
+    assert work.is_current() and not (work.directory / "half").exists()
+    assert list(read_done(work.directory)["files"]) == ["bread"]
+
+
 def test_seconds_of_interrupted_runs_are_counted(work, monkeypatch):
     clock = iter([100.0, 107.0, 200.0, 205.0, 300.0, 302.0, 400.0, 401.0])
     monkeypatch.setattr(

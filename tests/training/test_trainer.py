@@ -126,6 +126,21 @@ def whole_run(tmp_path_factory):
     return run
 
 
+def test_a_resumed_run_keeps_its_precision_and_tells_of_another_machine(
+    tmp_path, whole_run, monkeypatch, capsys
+):
+    """`train.bfloat16=null` means another precision on a machine with other instructions."""
+    train = replace(SAVING, bfloat16=None)
+    monkeypatch.setenv("ACOUSTIC_KD_BFLOAT16", "0")
+    with killed_at(20):
+        trainer(tmp_path, train=train).run()
+    monkeypatch.setenv("ACOUSTIC_KD_BFLOAT16", "1")
+    monkeypatch.setattr(torch, "__version__", "1.2.3")
+    trainer(tmp_path, train=train).run()
+    assert weights(tmp_path) == weights(whole_run("hard"))
+    assert "test: resumes with other rounding (before: torch 2" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("kind", "step"), [(k, step) for k in KILLED for step in KILLED[k][1]])
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path, whole_run, kind, step):
     options, _ = KILLED[kind]
