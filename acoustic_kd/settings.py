@@ -430,7 +430,8 @@ class TrainConfig:
     )
     bfloat16: bool | None = setting(
         None, "Whether matrices are multiplied in bfloat16; null: the environment variable "
-        "ACOUSTIC_KD_BFLOAT16, 0 or 1, or else whether the device has instructions for it.",
+        "ACOUSTIC_KD_BFLOAT16, 0 or 1, or else what `accelerate launch --mixed_precision` says, or "
+        "else whether the device has instructions for it.",
     )
     max_logits_mb: float = setting(
         1000.0, "The memory for the logits of a batch and their gradient, and for its windows, in "

@@ -13,6 +13,17 @@ PROCESS_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 ADDRESS_VARIABLES = ("MASTER_ADDR", "MASTER_PORT")
 # Accelerate takes these for processes to join, but Slurm sets them for a single process, too.
 MPI_PREFIXES = ("PMI_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_", "MPI_LOCAL")
+PRECISION_VARIABLE = "ACCELERATE_MIXED_PRECISION"
+PRECISIONS = {"no": False, "bf16": True}
+OTHER_ENGINES = "several GPUs train with DDP (MULTI_GPU)"
+UNSUPPORTED = {
+    "ACCELERATE_USE_DEEPSPEED": OTHER_ENGINES,
+    "ACCELERATE_USE_FSDP": OTHER_ENGINES,
+    "ACCELERATE_USE_MEGATRON_LM": OTHER_ENGINES,
+    "ACCELERATE_USE_PARALLELISM_CONFIG": OTHER_ENGINES,
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "train.batch_frames is the batch of a step, and "
+    "train.max_logits_mb divides it to fit in memory",
+}
 TORCHRUN_PREFIX = "PET_"  # torchrun's options, such as PET_NNODES, which Kubernetes sets
 MAX_PROCESSES = 1024  # of a machine; more are a typing mistake, and would use up the memory
 ADVICE = "unset them, or start processes with 'recipes/run.sh --num-processes N' or torchrun"
@@ -114,10 +125,29 @@ def data_folder() -> Path | None:
 
 
 def bfloat16() -> bool | None:
-    """Whether to multiply in bfloat16, if the environment says so."""
+    """Whether to multiply in bfloat16, if the environment or `accelerate launch` says so."""
     value = os.environ.get(BFLOAT16_VARIABLE)
     if value and value not in ("0", "1"):
         raise UserError(
             f"the environment variable {BFLOAT16_VARIABLE} is '{value}'; set it to 0 or 1"
         )
-    return value == "1" if value else None
+    if value:
+        return value == "1"
+    precision = os.environ.get(PRECISION_VARIABLE)
+    if precision and precision not in PRECISIONS:
+        raise UserError(
+            f"the environment variable {PRECISION_VARIABLE} is '{precision}'; models train in "
+            "bfloat16 or float32: give accelerate --mixed_precision bf16 or no"
+        )
+    return PRECISIONS[precision] if precision else None
+
+
+def check_accelerate() -> None:
+    """Refuse settings of Accelerate that training does not obey."""
+    for name, instead in UNSUPPORTED.items():
+        value = os.environ.get(name, "").lower()
+        if value not in ("", "false", "0", "1" if name.endswith("_STEPS") else ""):
+            raise UserError(
+                f"the environment variable {name} is '{value}', by accelerate's config or options; "
+                f"unset it: {instead}"
+            )

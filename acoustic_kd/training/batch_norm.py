@@ -10,6 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from acoustic_kd.training.precision import sum_dtype
+
 LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -33,7 +35,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(units)
         precise = units.float()
         axes = [axis for axis in range(units.dim()) if axis != 1]
-        channels, kind = units.shape[1], torch.float64
+        channels, kind = units.shape[1], sum_dtype(units.device)
         count = torch.tensor([units.numel() / channels], dtype=kind, device=units.device)
         sums = [precise.sum(axes, dtype=kind), precise.square().sum(axes, dtype=kind), count]
         total = all_reduce(torch.cat(sums)) if _several_processes() else torch.cat(sums)

@@ -16,7 +16,7 @@ class Dropout(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self.dropped = min(255, round(256 * rate))  # of 256
+        self.dropped = min(255, max(1, round(256 * rate)))  # of 256
 
     def forward(self, units: Tensor) -> Tensor:
         """In training mode, set a share `rate` of the units to zero and scale up the others."""
@@ -26,7 +26,9 @@ class Dropout(nn.Module):
             return nn.functional.dropout(units, self.rate)
         words = torch.empty((units.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
         kept = words.view(torch.uint8)[: units.numel()] >= self.dropped
-        return units * kept.view(units.shape).to(units.dtype).mul_(256 / (256 - self.dropped))
+        mask, scale = kept.view(units.shape).to(units.dtype), 256 / (256 - self.dropped)
+        # bfloat16 would round the scale, by up to 0.4 % in each layer.
+        return units * mask.mul_(scale) if units.dtype == torch.float32 else units * mask * scale
 
 
 class HiddenLayer(nn.Module):

@@ -116,7 +116,8 @@ class Ensemble:
             blocks: frame numbers; no block is larger than the first one.
 
         Returns:
-            float32 [B, K] for each block, on the device; rows sum to 1.
+            float32 [B, K] for each block; rows sum to 1. They are on the device, but of an Apple
+            GPU on the CPU.
         """
         remaining = iter(blocks)
         try:
@@ -151,7 +152,8 @@ class Ensemble:
 
     @torch.inference_mode()
     def _finish(self, total: Tensor | None) -> Tensor:
-        return self._mean.finish(total, len(self._directories))
+        mean = self._mean.finish(total, len(self._directories))
+        return mean.cpu() if mean.device.type == "mps" else mean  # it has no float64 for encoding
 
     def _prepare(self, block: int) -> Plan:
         """Plan where the members are, and load them unless they stay in their files."""

@@ -16,7 +16,7 @@ from acoustic_kd.system.json_types import WrongType, reader
 from acoustic_kd.system.records import verify_files
 from acoustic_kd.system.tensors import load_tensors, save_tensors
 from acoustic_kd.training.networks import build_network
-from acoustic_kd.training.precision import logits_of
+from acoustic_kd.training.precision import logits_of, sum_dtype
 from acoustic_kd.training.windows import Splicer
 
 FILES = WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"  # of a model
@@ -221,14 +221,14 @@ def sum_errors(
     bfloat16: bool,
     max_batch: int,
 ) -> Tensor:
-    """Cross-entropy and number of correct frames, both summed over frames: float64 [2].
+    """Cross-entropy and number of correct frames, both summed over frames: [2], of `sum_dtype`.
 
     Args:
         targets: int64 [T].
         frames: int64, the numbers of the frames to measure.
         max_batch: frames at once.
     """
-    sums = torch.zeros(2, dtype=torch.float64, device=targets.device)
+    sums = torch.zeros(2, dtype=sum_dtype(targets.device), device=targets.device)
     for batch in frames.split(min(EVALUATION_FRAMES, max_batch)):
         logits, correct = logits_of(model, windows(batch), bfloat16), targets[batch]
         sums[0] += nn.functional.cross_entropy(logits, correct, reduction="sum")

@@ -30,6 +30,11 @@ def dtype_of(bfloat16: bool) -> torch.dtype:
     return torch.bfloat16 if bfloat16 else torch.float32
 
 
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """The type of sums over many frames: float64, which Apple's GPUs do not have."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def forward(model: Callable[[Tensor], Tensor], windows: Tensor, bfloat16: bool) -> Tensor:
     """Logits [B, K] of windows [B, W, D], in the precision in which matrices are multiplied."""
     if not bfloat16:  # windows and weights are float32: entering autocast would only cost time

@@ -35,9 +35,10 @@ T = TypeVar("T")
 def make_accelerator() -> Accelerator:
     """The processes of this run; call it before large tensors are allocated."""
     started = environment.processes().count
+    environment.check_accelerate()
     environment.prepare_for_accelerate()
     try:
-        # The training loop chooses the precision, not the launcher's settings.
+        # `precision.forward` multiplies in bfloat16, in training and decoding alike.
         accelerator = Accelerator(
             mixed_precision="no",
             cpu=not torch.accelerator.is_available(),

@@ -46,7 +46,7 @@ from acoustic_kd.training.networks import (
     training_bytes,
     window_frames,
 )
-from acoustic_kd.training.precision import dtype_of, forward, use_bfloat16
+from acoustic_kd.training.precision import dtype_of, forward, sum_dtype, use_bfloat16
 from acoustic_kd.training.processes import (
     from_first,
     make_accelerator,
@@ -132,13 +132,9 @@ class Trainer:
         self.given = model is not None
         model = over_all_processes(self._make_network(model, sharers))
         self.parameters = count_parameters(model)
-        optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
-        if accelerator.num_processes > 1:
-            self.model, self.optimizer = accelerator.prepare(model, optimizer)
-            self._backward = accelerator.backward
-        else:  # Accelerate would look for optional packages in every step
-            self.model, self.optimizer = model.to(self.device), optimizer
-            self._backward = Tensor.backward
+        # Accelerate's optimizer and `backward` would take 0.2 ms a step, and add nothing here.
+        self.optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
+        self.model = accelerator.prepare_model(model)  # compiled if dynamo is configured
         self.average = MovingAverage(self._network, settings.average) if settings.average else None
         rank, world = accelerator.process_index, accelerator.num_processes
         share, config = share_of_process(rank, world, settings.streams), training_run.model
@@ -157,7 +153,7 @@ class Trainer:
     @property
     def _network(self) -> nn.Module:
         """The network that is trained."""
-        network: nn.Module = self.accelerator.unwrap_model(self.model)
+        network: nn.Module = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         return network
 
     @property
@@ -301,7 +297,7 @@ class Trainer:
             with self.accelerator.no_sync(self.model) if local else nullcontext():
                 loss = self._loss(frames)
                 # Processes' gradients are averaged, so each scales up by their number.
-                self._backward(loss * (world / size))
+                (loss * (world / size)).backward()
             self.loss_sum += loss.detach()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -353,7 +349,7 @@ class Trainer:
 
     def _reset_counters(self) -> None:
         """Start to sum loss and time, at the beginning of an epoch or after a checkpoint."""
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.loss_sum = torch.zeros((), dtype=sum_dtype(self.device), device=self.device)
         self.begun = time.monotonic()
 
     def _add_counters(self) -> None:

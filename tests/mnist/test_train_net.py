@@ -166,7 +166,7 @@ def test_nets_differ_by_seed_and_variant_and_repeat(tmp_path, frames):
 
 def test_wrong_variables_of_the_environment_leave_the_older_net(tmp_path, frames, monkeypatch):
     step = train(frames, tmp_path, VariantRun("a", SMALL, None, 1))
-    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "x")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "x")
     with pytest.raises(UserError, match="Accelerate cannot start"):
         train(frames, tmp_path, VariantRun("a", SMALL, None, 1), changed=True)
     assert step.is_current()

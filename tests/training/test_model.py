@@ -184,6 +184,23 @@ def test_rate_and_scale(rate, dtype):
     assert (kept == kept[0]).all() and kept[0].item() == pytest.approx(1 / (1 - exact), rel=0.01)
 
 
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.15, 0.25, 0.4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_keeps_the_mean(rate, dtype):
+    """The scale of kept units is not rounded, which eight layers would add up."""
+    torch.manual_seed(0)
+    units = (torch.rand(1000, 999) + 0.5).to(dtype)
+    dropped = Dropout(rate)(units)
+    kept = dropped != 0
+    scale = dropped[kept].double().sum() / units[kept].double().sum()
+    assert scale == pytest.approx(256 / (256 - round(256 * rate)), rel=4e-4)
+
+
+def test_a_small_rate_drops_some_units():
+    torch.manual_seed(0)
+    assert (Dropout(0.001)(torch.ones(100, 999)) == 0).any()
+
+
 def test_no_pattern_along_rows_or_columns():
     torch.manual_seed(1)
     dropped = (Dropout(0.5)(torch.ones(2000, 512)) == 0).double()
@@ -233,6 +250,18 @@ def test_setting_before_environment_before_processor(
     assert use_bfloat16(setting, CPU) is expected
     if setting is not None or variable:
         assert use_bfloat16(setting, torch.device("cuda")) is expected
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("no", False), ("bf16", True), ("", True)])
+def test_the_precision_of_accelerate_counts_before_the_processor(monkeypatch, precision, expected):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
+    monkeypatch.delenv(BFLOAT16_VARIABLE, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert use_bfloat16(None, CPU) is expected
+    assert use_bfloat16(True, CPU) is True
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(UserError, match="MIXED_PRECISION is 'fp16'; models train in bfloat16 or"):
+        use_bfloat16(None, CPU)
 
 
 def test_another_value_of_the_environment_variable_is_refused(monkeypatch):

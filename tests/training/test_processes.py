@@ -189,3 +189,28 @@ def test_the_number_of_processes_is_checked(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="2 processes were started but Accelerate joins 1"):
         make_accelerator()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("USE_FSDP", "true", r"ACCELERATE_USE_FSDP is 'true', by .*: several GPUs train with DDP"),
+        ("USE_DEEPSPEED", "true", "several GPUs train with DDP"),
+        ("USE_MEGATRON_LM", "True", "several GPUs train with DDP"),
+        ("USE_PARALLELISM_CONFIG", "true", "several GPUs train with DDP"),
+        ("GRADIENT_ACCUMULATION_STEPS", "2", "unset it: train.batch_frames is the batch of a step"),
+        ("GRADIENT_ACCUMULATION_STEPS", "x", "train.max_logits_mb divides it to fit in memory"),
+    ],
+)
+def test_settings_of_accelerate_that_would_be_ignored_are_refused(
+    monkeypatch, name, value, message
+):
+    monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    with pytest.raises(UserError, match=message):
+        make_accelerator()
+
+
+def test_settings_of_accelerate_that_change_nothing_are_accepted(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    make_accelerator()

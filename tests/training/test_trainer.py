@@ -15,14 +15,19 @@ import torch
 from kills import killed_at
 from safetensors.torch import load_file
 from tiny_training import MODEL, TRAIN, make_frames, soft_targets, trainer, weights
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from acoustic_kd.features.frames import NO_TARGET
 from acoustic_kd.system import memory
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.training import batch_norm
+from acoustic_kd.training import model as model_module
+from acoustic_kd.training import trainer as trainer_module
 from acoustic_kd.training.batches import WHOLE_SHARE
 from acoustic_kd.training.losses import distillation_loss
 from acoustic_kd.training.model import load_model
 from acoustic_kd.training.networks import build_network, count_parameters, training_bytes
+from acoustic_kd.training.precision import sum_dtype
 from acoustic_kd.training.trainer import Trainer
 from bench import TensorMemory
 
@@ -91,6 +96,25 @@ def test_seeds_differ_and_repeat(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         trainer(tmp_path / name, seed=seed).run()
     assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
+
+
+class NoFloat64(TorchDispatchMode):
+    """As on Apple's GPUs: tensors of 64-bit floating-point numbers cannot be made."""
+
+    def __torch_dispatch__(self, function, kinds, arguments=(), options=None):
+        made = function(*arguments, **(options or {}))
+        assert not (isinstance(made, torch.Tensor) and made.dtype == torch.float64), function
+        return made
+
+
+def test_a_device_without_float64_trains(tmp_path, monkeypatch):
+    for module in (batch_norm, model_module, trainer_module):
+        monkeypatch.setattr(module, "sum_dtype", lambda device: torch.float32)
+    subject = trainer(tmp_path, True, model=replace(MODEL, batch_norm=True, layers=1))
+    with NoFloat64():
+        history = subject.run()
+    assert history[-1]["dev_frame_accuracy"] > 50
+    assert sum_dtype(torch.device("mps")) == torch.float32
 
 
 # --- killed runs --------------------------------------------------------------------------------
