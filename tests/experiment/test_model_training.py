@@ -17,6 +17,8 @@ from waiting import wait_until
 from acoustic_kd.cli import main
 from acoustic_kd.experiment import model_training as training
 from acoustic_kd.system import memory as memory
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import exclusive_lock
 from acoustic_kd.system.steps import read_done
 from acoustic_kd.training.trainer import Trainer
 
@@ -145,6 +147,14 @@ def processes(leader):
     return session, workers
 
 
+def is_locked(directory):
+    try:
+        with exclusive_lock(directory):
+            return False
+    except UserError:
+        return True
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks for processes in /proc")
 def test_stopped_and_killed_they_resume_to_the_same_bits(recipe):
@@ -159,6 +169,8 @@ def test_stopped_and_killed_they_resume_to_the_same_bits(recipe):
     def end(run):
         ended = run.end()
         wait_until(lambda: not processes(run.pid)[0])
+        # The threads of a killed process hold its files a little longer than its first one lives.
+        wait_until(lambda: not is_locked(recipe.directory))
         return ended
 
     def worker(leader, number):
