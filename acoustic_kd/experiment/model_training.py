@@ -17,7 +17,7 @@ from acoustic_kd.system.signals import Stopped, raise_on_sigterm
 from acoustic_kd.system.steps import Step
 from acoustic_kd.training.chunks import ShardedData
 from acoustic_kd.training.processes import (
-    from_first,
+    done_and_due,
     make_accelerator,
     report_lost_processes,
     wait,
@@ -87,12 +87,10 @@ def count_workers(models: int, accelerator: Accelerator) -> int:
 def _select_due(models: Sequence[Model], accelerator: Accelerator) -> list[Model]:
     """The models that are out of date; prints the names of the others."""
     with report_lost_processes(accelerator, "models"):
-        current = from_first(accelerator, lambda: [model.step.is_current() for model in models])
-    if accelerator.is_main_process:
-        for model, is_current in zip(models, current, strict=True):
-            if is_current:
-                print(f"  {model.training_run.name}: up to date", flush=True)
-    return [model for model, is_current in zip(models, current, strict=True) if not is_current]
+        done, due = done_and_due(accelerator, models, lambda model: model.step.is_current())
+    for model in done if accelerator.is_main_process else ():
+        print(f"  {model.training_run.name}: up to date", flush=True)
+    return due
 
 
 def _train_in_turn(due: Sequence[Model], accelerator: Accelerator, sharers: int = 1) -> None:

@@ -65,7 +65,7 @@ def run_stage(experiment: Experiment, name: str) -> None:
     """Run one stage unless its output is up to date; print which of the two."""
     stage, step = experiment.stages[name], experiment.step(name)
     main = is_main_process()
-    if _decided(experiment, stage, step.is_current):
+    if _is_current(experiment, stage, step):
         if main:
             print("  up to date", flush=True)
         return
@@ -127,17 +127,17 @@ def _check_processes(experiment: Experiment, stage: Stage) -> None:
         raise UserError(f"stage '{stage.name}' runs on one process, but {count} were started")
 
 
-def _decided(experiment: Experiment, stage: Stage, decide: Callable[[], bool]) -> bool:
-    """What the first process decides: all of them must do the same, in the same directory."""
+def _is_current(experiment: Experiment, stage: Stage, step: Step) -> bool:
+    """Whether a stage is up to date, as the first process sees it: all must do the same."""
     if processes().count == 1 or not stage.distributed:
-        return decide()
+        return step.is_current()
     _check_processes(experiment, stage)
     from acoustic_kd.training import processes as joined  # slow to import
 
     accelerator = joined.make_accelerator()
     with joined.report_lost_processes(accelerator, stage.name):
         joined.check_common_directory(accelerator, experiment.directory)
-        return joined.from_first(accelerator, decide)
+        return joined.from_first(accelerator, step.is_current)
 
 
 def _join_processes(stage: Stage) -> Callable[[], None]:

@@ -15,14 +15,19 @@ ADDRESS_VARIABLES = ("MASTER_ADDR", "MASTER_PORT")
 MPI_PREFIXES = ("PMI_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_", "MPI_LOCAL")
 PRECISION_VARIABLE = "ACCELERATE_MIXED_PRECISION"
 PRECISIONS = {"no": False, "bf16": True}
-OTHER_ENGINES = "several GPUs train with DDP (MULTI_GPU)"
+# Settings of Accelerate that training does not obey: values that change nothing; what to do.
+OFF = ("", "0", "false")
+OTHER_ENGINE = OFF, "several GPUs train with DDP (MULTI_GPU)"
 UNSUPPORTED = {
-    "ACCELERATE_USE_DEEPSPEED": OTHER_ENGINES,
-    "ACCELERATE_USE_FSDP": OTHER_ENGINES,
-    "ACCELERATE_USE_MEGATRON_LM": OTHER_ENGINES,
-    "ACCELERATE_USE_PARALLELISM_CONFIG": OTHER_ENGINES,
-    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "train.batch_frames is the batch of a step, and "
-    "train.max_logits_mb divides it to fit in memory",
+    "ACCELERATE_USE_DEEPSPEED": OTHER_ENGINE,
+    "ACCELERATE_USE_FSDP": OTHER_ENGINE,
+    "ACCELERATE_USE_MEGATRON_LM": OTHER_ENGINE,
+    "ACCELERATE_USE_PARALLELISM_CONFIG": OTHER_ENGINE,
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": (
+        (*OFF, "1"),
+        "train.batch_frames is the batch of a step, and train.max_logits_mb divides it to fit in "
+        "memory",
+    ),
 }
 TORCHRUN_PREFIX = "PET_"  # torchrun's options, such as PET_NNODES, which Kubernetes sets
 MAX_PROCESSES = 1024  # of a machine; more are a typing mistake, and would use up the memory
@@ -144,9 +149,9 @@ def bfloat16() -> bool | None:
 
 def check_accelerate() -> None:
     """Refuse settings of Accelerate that training does not obey."""
-    for name, instead in UNSUPPORTED.items():
+    for name, (harmless, instead) in UNSUPPORTED.items():
         value = os.environ.get(name, "").lower()
-        if value not in ("", "false", "0", "1" if name.endswith("_STEPS") else ""):
+        if value not in harmless:
             raise UserError(
                 f"the environment variable {name} is '{value}', by accelerate's config or options; "
                 f"unset it: {instead}"

@@ -103,7 +103,7 @@ def wait_for_lock(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def take_turn(directory: Path) -> Iterator[None]:
-    """Hold a lock for a moment, one process after the other."""
+    """Wait for this lock, without a message, then hold it."""
     with _handle(directory) as handle:
         _flock(directory, handle, fcntl.LOCK_EX)
         yield

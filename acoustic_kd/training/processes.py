@@ -7,7 +7,7 @@ a network's. So the first process decides what is to be done, and the others do 
 import atexit
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import takewhile
@@ -84,6 +84,15 @@ def from_first(accelerator: Accelerator, decide: Callable[[], T]) -> T:
     return decided
 
 
+def done_and_due(
+    accelerator: Accelerator, items: Sequence[T], is_done: Callable[[T], bool]
+) -> tuple[list[T], list[T]]:
+    """The items that are done, and the others, as the first process sees them."""
+    done = from_first(accelerator, lambda: [is_done(item) for item in items])
+    due = [item for item, finished in zip(items, done, strict=True) if not finished]
+    return [item for item, finished in zip(items, done, strict=True) if finished], due
+
+
 def tensors_from_first(accelerator: Accelerator, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the first process, on the CPU of every process."""
     if accelerator.num_processes == 1:
@@ -149,8 +158,7 @@ def _is_lost(error: RuntimeError) -> bool:
     """Whether an error is that of a connection. The group's own errors may be the user's, too."""
     if isinstance(error, dist.DistNetworkError | dist.DistStoreError):
         return True
-    of_group = "ncclRemoteError" if isinstance(error, dist.DistBackendError) else "gloo/"
-    return of_group in str(error)
+    return any(origin in str(error) for origin in ("ncclRemoteError", "gloo/"))
 
 
 def wait(accelerator: Accelerator, name: str) -> None:

@@ -26,6 +26,7 @@ from acoustic_kd.system.memory import GIGABYTE, memory_budget
 from acoustic_kd.system.parallel import progress
 from acoustic_kd.system.seeds import seed_generator, seed_of
 from acoustic_kd.system.signals import Stopped, defer_sigterm
+from acoustic_kd.system.steps import changes
 from acoustic_kd.training.average import MovingAverage
 from acoustic_kd.training.batch_norm import over_all_processes
 from acoustic_kd.training.batches import share_of_process
@@ -431,11 +432,10 @@ class Trainer:
         }
         if resumed := self._resumed:
             self.best_weights = resumed.restore(self._trained, self.optimizer)
-            before = {**machine, **self.state.machine}
-            changed = [f"{key} {before[key]}, now {now}" for key, now in machine.items()
-                       if before[key] != now]  # fmt: skip
-            if changed and self.accelerator.is_main_process:
-                name, text = self.training_run.name, "; ".join(changed)
+            differences = changes(self.state.machine, machine, neutral=machine)
+            text = "; ".join(f"{what} {old}, now {new}" for what, old, new in differences)
+            if text and self.accelerator.is_main_process:
+                name = self.training_run.name
                 print(f"  {name}: resumes with other rounding (before: {text})", flush=True)
             self._resumed = None
         self.state.machine = machine

@@ -26,7 +26,7 @@ from acoustic_kd.training.ensemble import Mean, mean_of
 from acoustic_kd.training.ensemble_predictions import Ensemble
 from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.processes import (
-    from_first,
+    done_and_due,
     make_accelerator,
     report_lost_processes,
     shared_numbers,
@@ -87,12 +87,9 @@ def run(experiment: Experiment) -> None:
     shards = soft_target_shards(experiment)
     share = experiment.share_of(shards)
     with report_lost_processes(accelerator, "soft targets"):
-        done = from_first(accelerator, lambda: [is_finished(target) for _, target in share])
-        todo = [pair for pair, finished in zip(share, done, strict=True) if not finished]
-        if accelerator.is_main_process:
-            for (_, target), finished in zip(share, done, strict=True):
-                if finished:
-                    print(f"  {target.name}: already written")
+        done, todo = done_and_due(accelerator, share, lambda pair: is_finished(pair[1]))
+        for _, target in done if accelerator.is_main_process else ():
+            print(f"  {target.name}: already written")
         own = (todo[number] for number in shared_numbers(accelerator, len(todo)))
         write_soft_targets(experiment, own, accelerator.device)
         accelerator.wait_for_everyone()
