@@ -398,6 +398,13 @@ class TrainConfig:
     batch_frames: int = setting(512, "The frames of a batch, of all processes together.",
                                 at_least(1, 10**9))
     learning_rate: float = setting(1e-3, "The first learning rate of Adam.", POSITIVE)
+    warmup_steps: int = setting(
+        0, "The number of steps in which the learning rate rises to its first value.", at_least(0)
+    )
+    max_grad_norm: float | None = setting(
+        None, "The largest norm of the gradient of all weights; a longer one is scaled down; null: "
+        "no limit.", POSITIVE,
+    )
     weight_decay: float = setting(
         0.0, "The weight decay, of all but biases and batch normalisation.", at_least(0, 1e30)
     )

@@ -357,6 +357,8 @@ OUT_OF_RANGE = [
     ("train.epochs", "0 -1"),
     ("train.batch_frames", "0"),
     ("train.learning_rate", "0 -1 .nan .inf"),
+    ("train.warmup_steps", "-1"),
+    ("train.max_grad_norm", "0 -1 .nan"),
     ("train.weight_decay", "-1e-3 .inf"),
     ("train.max_norm", "0 -1 nan"),
     ("train.time_mask", "-1 1001"),

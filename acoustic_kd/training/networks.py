@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.memory import GIGABYTE
 from acoustic_kd.training.cnn import CNN
 from acoustic_kd.training.dnn import DNN
 from acoustic_kd.training.precision import dtype_of, forward
@@ -160,6 +161,32 @@ def training_bytes(config: ModelConfig, dimension: int, classes: int) -> int:
         return 0
     with torch.device("meta"):
         return 4 * 4 * count_parameters(build_network(config, dimension, classes))
+
+
+def check_memory(
+    name: str,
+    config: ModelConfig,
+    dimension: int,
+    classes: int,
+    averaged: bool,
+    free: int | None,
+) -> None:
+    """Raise a UserError for a network that does not fit into memory, before it is made.
+
+    Args:
+        name: of the model, for the message.
+        dimension, classes: as for `build_network`.
+        averaged: whether one more copy of it is kept.
+        free: bytes; None: unknown, assumed to be enough.
+    """
+    needed = training_bytes(config, dimension, classes)
+    needed += needed // 4 if averaged else 0
+    if free is not None and needed > free:
+        raise UserError(
+            f"{name}: {describe(config)} need {needed / GIGABYTE:,.1f} GB to train with windows of "
+            f"{config.left_frames} + 1 + {config.right_frames} frames and {classes} classes, and "
+            f"{free / GIGABYTE:.1f} GB are free; give a smaller model"
+        )
 
 
 def make_optimizer(

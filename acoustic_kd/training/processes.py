@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import broadcast_object_list
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
 from acoustic_kd.system import environment
@@ -128,6 +128,21 @@ def check_common_directory(accelerator: Accelerator, directory: Path) -> None:
             f"{directory}: process {blind[0] + 1} of {accelerator.num_processes} does not see the "
             "files of process 1; give an --exp-dir on a file system that all machines share"
         )
+
+
+def settle_buckets(model: nn.Module, forward: Callable[[nn.Module], Tensor]) -> None:
+    """Let the processes choose the order of their gradients before the first step of a run.
+
+    PyTorch orders them anew after the first backward pass. Sums of more than two numbers would
+    then be rounded in another way in the step after a checkpoint than in the same step of a run
+    that was not interrupted.
+
+    Args:
+        model: prepared for these processes; its gradients become zeros.
+        forward: gives the model's outputs for any inputs.
+    """
+    model.eval()  # batch normalisation keeps its mean and variance
+    (forward(model).sum() * 0).backward()
 
 
 def shared_numbers(accelerator: Accelerator, count: int) -> Iterator[int]:

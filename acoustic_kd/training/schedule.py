@@ -48,7 +48,7 @@ class State:
     epoch: int = 0
     step: int = 0  # within the epoch
     total_steps: int = 0  # of all epochs
-    rate: float = 0.0  # of the latest step
+    rate: float = 0.0  # of the latest step, before the warm-up
     annealing: bool = False
     loss: float = 0.0  # summed over the epoch's frames so far
     seconds: float = 0.0
@@ -58,13 +58,24 @@ class State:
     bfloat16: bool | None = None  # None: an older checkpoint does not tell
     machine: dict[str, Any] = field(default_factory=dict)  # other bits where one of these differs
 
+    def end_epoch(self) -> None:
+        """Begin the next epoch."""
+        self.epoch, self.step, self.loss, self.seconds = self.epoch + 1, 0, 0.0, 0.0
+
 
 def rate_of_step(state: State, config: TrainConfig, steps: int) -> float:
-    """The learning rate of the next step, where an epoch has `steps`."""
+    """The learning rate of the next step, before the warm-up, where an epoch has `steps`."""
     if config.schedule == "dev":  # the same until the epoch ends
         return state.rate
     done = state.epoch * steps + state.step
     return config.learning_rate * cosine(done, config.epochs * steps)
+
+
+def warmed_up(state: State, config: TrainConfig, step: int) -> float:
+    """The learning rate of a step of all epochs, counted from 1: the schedule's, after a warm-up
+    in which it rises linearly.
+    """
+    return state.rate * min(1.0, step / max(1, config.warmup_steps))
 
 
 def cosine(done: int, steps: int) -> float:

@@ -18,12 +18,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from acoustic_kd.features.frames import Frames
-from acoustic_kd.settings import check_masks, check_values
+from acoustic_kd.settings import TrainConfig, check_masks, check_values
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_jsonl
-from acoustic_kd.system.memory import GIGABYTE, memory_budget
-from acoustic_kd.system.parallel import progress
+from acoustic_kd.system.memory import memory_budget
 from acoustic_kd.system.seeds import seed_generator, seed_of
 from acoustic_kd.system.signals import Stopped, defer_sigterm
 from acoustic_kd.system.steps import changes
@@ -35,23 +34,24 @@ from acoustic_kd.training.chunks import InMemoryData, ShardedData
 from acoustic_kd.training.loader import DataLoader
 from acoustic_kd.training.losses import fused_loss
 from acoustic_kd.training.masks import Masks
+from acoustic_kd.training.meter import Meter
 from acoustic_kd.training.model import save_model, settings_of, sum_errors
 from acoustic_kd.training.networks import (
     build_network,
+    check_memory,
     check_network,
     check_window,
     count_parameters,
-    describe,
     limit_norms,
     make_optimizer,
-    training_bytes,
     window_frames,
 )
-from acoustic_kd.training.precision import dtype_of, forward, sum_dtype, use_bfloat16
+from acoustic_kd.training.precision import dtype_of, forward, use_bfloat16
 from acoustic_kd.training.processes import (
     from_first,
     make_accelerator,
     report_lost_processes,
+    settle_buckets,
 )
 from acoustic_kd.training.schedule import (
     State,
@@ -59,6 +59,7 @@ from acoustic_kd.training.schedule import (
     is_finished,
     rate_of_step,
     update_from_dev,
+    warmed_up,
 )
 from acoustic_kd.training.tracking import RUN_ID, TrackedRun, Tracker
 
@@ -106,15 +107,10 @@ class Trainer:
         if isinstance(train, ShardedData) and original is not None:
             raise ValueError("original is for frames in memory; pass it to ShardedData")
         data = train if isinstance(train, ShardedData) else InMemoryData(train, soft, original)
-        if not data.learnable:
-            raise UserError("training without soft targets needs transcribed frames")
-        settings, seed = training_run.train, training_run.seed
-        if dev is None and settings.schedule == "dev":
-            raise UserError("train.schedule=dev needs dev frames, and there are none")
-        if dev is not None and not dev.transcribed:
-            raise UserError("the dev frames have no targets; they steer the learning rate")
+        settings, config, seed = training_run.train, training_run.model, training_run.seed
+        _check_frames(settings, data, dev)
         check_values(  # else a misspelt kind would train the default network
-            {f"model.{key}": value for key, value in settings_of(training_run.model).items()}
+            {f"model.{key}": value for key, value in settings_of(config).items()}
             | {f"train.{key}": getattr(settings, key) for key in ("schedule", "tracker")}
         )
         accelerator = accelerator or make_accelerator()
@@ -128,8 +124,8 @@ class Trainer:
             choose = partial(use_bfloat16, settings.bfloat16, self.device)
             state.bfloat16 = from_first(accelerator, choose)
         self.state, self.bfloat16 = state, state.bfloat16
-        check_window(training_run.model, data.longest)
-        check_masks(settings, window_frames(training_run.model), data.dimension)
+        check_window(config, data.longest)
+        check_masks(settings, window_frames(config), data.dimension)
         self.given = model is not None
         model = over_all_processes(self._make_network(model, sharers))
         self.parameters = count_parameters(model)
@@ -138,7 +134,7 @@ class Trainer:
         self.model = accelerator.prepare_model(model)  # compiled if dynamo is configured
         self.average = MovingAverage(self._network, settings.average) if settings.average else None
         rank, world = accelerator.process_index, accelerator.num_processes
-        share, config = share_of_process(rank, world, settings.streams), training_run.model
+        share = share_of_process(rank, world, settings.streams)
         self.loader = DataLoader(data, config, settings, seed, self.device, self.bfloat16, share)
         self.dev_windows = None if dev is None else self.loader.make_windows(dev)
         self.dev_targets = None if dev is None else dev.labels.to(self.device)
@@ -146,7 +142,7 @@ class Trainer:
         self.augment, self.sharers = augment or masks, sharers
         self.best_weights: dict[str, Tensor] = {}
         self.saved = time.monotonic()
-        window = window_frames(training_run.model) * data.dimension
+        window = window_frames(config) * data.dimension
         numbers = max(2 * data.classes.count, window)  # logits and gradient, or the window
         frame_bytes = (2 if self.bfloat16 else 4) * numbers
         self.micro_batch_frames = max(1, int(settings.max_logits_mb * 1e6 / frame_bytes))
@@ -173,27 +169,15 @@ class Trainer:
         dimension, classes = self.dimension, self.classes.count
         network = given
         if network is None:
-            self._check_memory(sharers)
+            free = memory_budget(self.device, None, 0, sharers)
+            averaged = self.training_run.train.average > 0
+            check_memory(name, config, dimension, classes, averaged, free)
             torch.manual_seed(seed_of("weights", self.training_run.seed))
             network = build_network(config, dimension, classes)
         if given is not None or config.class_ is not None:
             what = config.class_ or f"{name}: {type(network).__name__}"
             check_network(network, what, config, dimension, classes, self.bfloat16)
         return network
-
-    def _check_memory(self, sharers: int) -> None:
-        """Raise a UserError for a model that does not fit into memory, before it is made."""
-        config = self.training_run.model
-        needed = training_bytes(config, self.dimension, self.classes.count)
-        needed += needed // 4 if self.training_run.train.average else 0  # one more copy
-        free = memory_budget(self.device, None, 0, sharers)
-        if free is not None and needed > free:
-            raise UserError(
-                f"{self.training_run.name}: {describe(config)} need "
-                f"{needed / GIGABYTE:,.1f} GB to train with windows of {config.left_frames} + 1 + "
-                f"{config.right_frames} frames and {self.classes.count} classes, and "
-                f"{free / GIGABYTE:.1f} GB are free; give a smaller model"
-            )
 
     def run(self, keep_checkpoint: bool = False) -> list[dict[str, Any]]:
         """Train to the end, from the checkpoint if there is one; returns the metrics by epoch.
@@ -211,27 +195,34 @@ class Trainer:
             self._choose_num_chunks()
             self.accelerator.wait_for_everyone()  # before the first deletes what others look for
             remaining = range(self.state.epoch, config.epochs)
-            kind = config.tracker if self.accelerator.is_main_process else None
-            run = self.training_run.tracked or TrackedRun("acoustic-kd", name.replace(" ", "-"))
-            id_file = self.directory / RUN_ID
             with (
-                closing(Tracker(kind, run, id_file, self.state.total_steps)) as self._tracker,
+                closing(self._start_tracker()) as tracker,
                 self.loader.prefetching(remaining, self.state.step),
             ):
+                self.meter = Meter(self.training_run, self.state, self.accelerator, tracker)
                 while not is_finished(self.state, config):
                     self._epoch()
                     if time.monotonic() - self.saved > MIN_CHECKPOINT_SECONDS:
                         self._save()
             if self.accelerator.is_main_process:
-                write_jsonl(self.directory / "metrics.jsonl", self.state.history)
-                for network in self._trained.values():
-                    network.load_state_dict(self.best_weights)
-                save_model(self.directory, self._network, self._description())
-                if not keep_checkpoint:
-                    self.checkpoint.unlink(missing_ok=True)
-                id_file.unlink(missing_ok=True)
+                self._write_model(keep_checkpoint)
             self.accelerator.wait_for_everyone()
         return self.state.history
+
+    def _start_tracker(self) -> Tracker:
+        name = self.training_run.name
+        kind = self.training_run.train.tracker if self.accelerator.is_main_process else None
+        run = self.training_run.tracked or TrackedRun("acoustic-kd", name.replace(" ", "-"))
+        return Tracker(kind, run, self.directory / RUN_ID, self.state.total_steps)
+
+    def _write_model(self, keep_checkpoint: bool) -> None:
+        write_jsonl(self.directory / "metrics.jsonl", self.state.history)
+        for network in self._trained.values():
+            network.load_state_dict(self.best_weights)
+        save_model(self.directory, self._network, self._description())
+        if not keep_checkpoint:
+            self.checkpoint.unlink(missing_ok=True)
+        (self.directory / RUN_ID).unlink(missing_ok=True)
 
     def _choose_num_chunks(self) -> None:
         """Set the number of chunks of an epoch: the checkpoint's, or else chosen by memory."""
@@ -248,39 +239,41 @@ class Trainer:
             print(f"  {name}: an epoch is read in {chunks} chunks", flush=True)
 
     def _epoch(self) -> None:
+        """Train the rest of an epoch, and measure the frames of dev.
+
+        Raises:
+            Stopped: this process, or another one, was asked to end; a checkpoint is written.
+        """
         state, config = self.state, self.training_run.train
         epoch = self.loader.plan(state.epoch)
-        total, steps = epoch.frames, epoch.steps
         self.model.train()
-        self._reset_counters()
-        title = f"{self.training_run.name} epoch {state.epoch + 1}/{config.epochs}"
-        done = state.step * config.batch_frames
-        bar = progress((), title, total, unit="frame", unit_scale=True, initial=done, leave=False)
-        self._logged, frames = (state.loss, state.seconds), 0
-        for batch, size in self.loader.batches(epoch, state.step):
-            self._step(batch, size, steps)
-            bar.update(size)
-            frames += size
-            if state.step % config.log_steps == 0:
-                self._log(frames, steps, line=bool(bar.disable))
-                frames = 0
-            if self._stop(state.step == steps):
-                self._add_counters()
-                self._save()
-                self.accelerator.wait_for_everyone()  # no process ends while others need it
-                raise Stopped
-            if state.step % config.checkpoint_steps == 0:
-                self._add_counters()
-                self._save()
-        bar.close()
-        self._add_counters()
-        self._finish_epoch(total)
+        with self.meter.epoch(epoch.frames):
+            for batch, size in self.loader.batches(epoch, state.step):
+                loss = self._step(batch, size, epoch.steps)
+                self.meter.add(loss, size, epoch.steps)
+                stop = self._stop(state.step == epoch.steps)
+                if stop or state.step % config.checkpoint_steps == 0:
+                    self.meter.update_state()
+                    self._save()
+                if stop:
+                    self.accelerator.wait_for_everyone()  # no process ends while others need it
+                    raise Stopped
+            self.meter.update_state()
+        self.meter.log_epoch(epoch.frames, None if self.dev_windows is None else self.evaluate())
+        by_dev = config.schedule == "dev"
+        if update_from_dev(state, config) if by_dev else state.epoch + 1 == config.epochs:
+            weights = self._result.state_dict()
+            self.best_weights = {key: t.detach().cpu().clone() for key, t in weights.items()}
+        state.end_epoch()
 
-    def _step(self, batch: Tensor, size: int, steps: int) -> None:
+    def _step(self, batch: Tensor, size: int, steps: int) -> Tensor:
         """Make one of the `steps` steps of an epoch.
 
         Args:
             batch: int64, the frames that this process trains on, of `size` of all processes.
+
+        Returns:
+            The loss summed over the frames of this process.
         """
         state, config = self.state, self.training_run.train
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
@@ -288,10 +281,11 @@ class Trainer:
         seed_generator(self.device, dropout_seed)
         state.rate = rate_of_step(state, config, steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = state.rate
+            group["lr"] = warmed_up(state, config, state.total_steps + 1)
         # As many on every process: batch normalisation exchanges sums in each.
         parts = -(-size // (world * self.micro_batch_frames))
         micro_batches = batch.to(self.device).tensor_split(parts)
+        losses = []
         for number, frames in enumerate(micro_batches, start=1):
             # Gradients add up here; the processes exchange them once a step.
             local = number < len(micro_batches) and world > 1
@@ -299,7 +293,9 @@ class Trainer:
                 loss = self._loss(frames)
                 # Processes' gradients are averaged, so each scales up by their number.
                 (loss * (world / size)).backward()
-            self.loss_sum += loss.detach()
+            losses.append(loss.detach())
+        if config.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if config.max_norm is not None:
@@ -308,21 +304,7 @@ class Trainer:
             self.average.update(self._network, first=state.total_steps == 0)
         state.step += 1
         state.total_steps += 1
-
-    def _log(self, frames: int, steps: int, line: bool) -> None:
-        """Log loss, rate and speed over the last `frames`; all processes must do so together."""
-        state, run = self.state, self.training_run
-        loss_sum = state.loss + float(self.accelerator.reduce(self.loss_sum, "sum"))
-        seconds = state.seconds + time.monotonic() - self.begun
-        loss = (loss_sum - self._logged[0]) / frames
-        speed = round(frames / max(seconds - self._logged[1], 1e-9))
-        self._logged = (loss_sum, seconds)
-        values = {"train_step_loss": loss, "learning_rate": state.rate, "frames_per_second": speed}
-        self._tracker.log(values, state.total_steps)
-        if line and self.accelerator.is_main_process and run.report == 1:
-            text = f"epoch {state.epoch + 1}/{run.train.epochs}, step {state.step:,}/{steps:,}"
-            text += f", loss {loss:.4f}, rate {state.rate:.2g}, {speed:,} frames/s"
-            print(f"  {run.name}: {text}", flush=True)
+        return torch.stack(losses).sum()
 
     def _loss(self, frames: Tensor) -> Tensor:
         """The loss summed over frames with numbers `frames`, int64 [B]; float32."""
@@ -347,43 +329,6 @@ class Trainer:
             return False
         requested = torch.tensor(float(self._stop_requested()), device=self.device)
         return bool(self.accelerator.reduce(requested, "sum"))
-
-    def _reset_counters(self) -> None:
-        """Start to sum loss and time, at the beginning of an epoch or after a checkpoint."""
-        self.loss_sum = torch.zeros((), dtype=sum_dtype(self.device), device=self.device)
-        self.begun = time.monotonic()
-
-    def _add_counters(self) -> None:
-        self.state.loss += float(self.accelerator.reduce(self.loss_sum, "sum"))
-        self.state.seconds += time.monotonic() - self.begun
-        self._reset_counters()
-
-    def _finish_epoch(self, total: int) -> None:
-        """Record the metrics, keep the weights if they are the best, set the next epoch's rate."""
-        state, config, name = self.state, self.training_run.train, self.training_run.name
-        train_loss = state.loss / total
-        if not train_loss < float("inf"):
-            raise UserError(
-                f"{name}: the loss is {train_loss} in epoch {state.epoch + 1}; "
-                f"lower train.learning_rate (now {config.learning_rate:g})"
-            )
-        epoch = state.epoch + 1
-        row = {"epoch": epoch, "learning_rate": state.rate, "train_loss": train_loss}
-        if self.dev_windows is not None:
-            row["dev_loss"], row["dev_frame_accuracy"] = self.evaluate()
-        row["frames_per_second"] = round(total / max(state.seconds, 1e-9))
-        state.history.append(row)
-        self._tracker.log(row, state.total_steps)
-        by_dev = config.schedule == "dev"
-        if update_from_dev(state, config) if by_dev else epoch == config.epochs:
-            weights = self._result.state_dict()
-            self.best_weights = {key: t.detach().cpu().clone() for key, t in weights.items()}
-        state.epoch, state.step, state.loss, state.seconds = epoch, 0, 0.0, 0.0
-        if self.accelerator.is_main_process and epoch % self.training_run.report == 0:
-            accuracy = row.get("dev_frame_accuracy")
-            dev = "" if accuracy is None else f"dev frame accuracy {accuracy:.2f} %, "
-            speed = f"{row['frames_per_second']} frames/s"
-            print(f"  {name}: epoch {epoch}, loss {train_loss:.4f}, {dev}{speed}", flush=True)
 
     def evaluate(self) -> tuple[float, float]:
         """Cross-entropy and frame accuracy (percent) on dev; each frame counts once."""
@@ -440,19 +385,19 @@ class Trainer:
             self._resumed = None
         self.state.machine = machine
         if self.accelerator.num_processes > 1:
-            self._settle_buckets()
+            shape = 1, window_frames(self.training_run.model), self.dimension
+            windows = torch.zeros(shape, dtype=dtype_of(self.bfloat16), device=self.device)
+            settle_buckets(self.model, lambda model: forward(model, windows, self.bfloat16))
+            self.optimizer.zero_grad()
 
-    def _settle_buckets(self) -> None:
-        """Let the processes choose the order of their gradients before the first step.
 
-        PyTorch orders them anew after the first backward pass. Sums of more than two numbers would
-        then be rounded in another way in the step after a checkpoint than in the same step of a run
-        that was not interrupted.
-        """
-        config = self.training_run.model
-        shape = 1, window_frames(config), self.dimension
-        dtype = dtype_of(self.bfloat16)
-        windows = torch.zeros(shape, dtype=dtype, device=self.device)
-        self.model.eval()  # batch normalisation keeps its mean and variance
-        (forward(self.model, windows, self.bfloat16).sum() * 0).backward()
-        self.optimizer.zero_grad()
+def _check_frames(
+    settings: TrainConfig, data: InMemoryData | ShardedData, dev: Frames | None
+) -> None:
+    """Raise a UserError for frames that lack the targets that they need."""
+    if not data.learnable:
+        raise UserError("training without soft targets needs transcribed frames")
+    if dev is None and settings.schedule == "dev":
+        raise UserError("train.schedule=dev needs dev frames, and there are none")
+    if dev is not None and not dev.transcribed:
+        raise UserError("the dev frames have no targets; they steer the learning rate")

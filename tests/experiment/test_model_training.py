@@ -41,11 +41,12 @@ def train_on_two_cores(held, *arguments):
     step, steps, context = Trainer._step, [], multiprocessing.get_context
 
     def counted(self, *batch):
-        step(self, *batch)
+        loss = step(self, *batch)
         steps.append(self.training_run.name)
         if len(steps) == held:
             print(f"{self.training_run.name} is held", flush=True)
             wait_until(self._stop_requested)
+        return loss
 
     Trainer._step = counted
     training.cores = lambda: 2

@@ -150,10 +150,11 @@ def two_processes(folder):
     step, config_from_args = Trainer._step, run.config_from_args
 
     def held(self, *batch):
-        step(self, *batch)
+        loss = step(self, *batch)
         rank = self.accelerator.process_index
         (folder / f"pid-{rank}").write_text(str(os.getpid()))
         wait_until(lambda: (folder / f"go-{rank}").exists() or self._stop_requested())
+        return loss
 
     def train(options):
         tiny_training.MODEL = replace(tiny_training.MODEL, dropout=0.0)

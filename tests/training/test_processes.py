@@ -117,7 +117,7 @@ def train_wide(folders: Path, killed: tuple[int, int] | None = None) -> None:
     def dying(self, *batch):
         if killed == (rank, next(steps)):
             os.kill(os.getpid(), signal.SIGKILL)
-        step(self, *batch)
+        return step(self, *batch)
 
     Trainer._step = dying
     train = replace(TRAIN, epochs=2, checkpoint_steps=5, batch_frames=60)

@@ -20,9 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from acoustic_kd.features.frames import NO_TARGET
 from acoustic_kd.system import memory
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.training import batch_norm
+from acoustic_kd.training import batch_norm, meter
 from acoustic_kd.training import model as model_module
-from acoustic_kd.training import trainer as trainer_module
 from acoustic_kd.training.batches import WHOLE_SHARE
 from acoustic_kd.training.losses import distillation_loss
 from acoustic_kd.training.model import load_model
@@ -108,7 +107,7 @@ class NoFloat64(TorchDispatchMode):
 
 
 def test_a_device_without_float64_trains(tmp_path, monkeypatch):
-    for module in (batch_norm, model_module, trainer_module):
+    for module in (batch_norm, model_module, meter):
         monkeypatch.setattr(module, "sum_dtype", lambda device: torch.float32)
     subject = trainer(tmp_path, True, model=replace(MODEL, batch_norm=True, layers=1))
     with NoFloat64():
@@ -126,7 +125,7 @@ def noisy(windows):
 
 # Settings, and the steps at which a run is killed, of 3 epochs of 13 steps.
 SAVING = replace(TRAIN, checkpoint_steps=3)
-NOISY = replace(SAVING, schedule="cosine", max_norm=1.5)
+NOISY = replace(SAVING, schedule="cosine", max_norm=1.5, max_grad_norm=0.5, warmup_steps=20)
 AVERAGED = replace(SAVING, average=0.9, time_mask=2, frequency_mask=3, weight_decay=0.01)
 NORMED = replace(MODEL, batch_norm=True, residual=True)
 KILLED = {
@@ -247,6 +246,37 @@ def test_without_dev_frames_the_rate_falls_to_zero_and_the_last_weights_are_kept
         assert torch.equal(tensor, kept.network.state_dict()[name])
 
 
+@pytest.mark.parametrize("schedule", ["dev", "cosine"])
+def test_in_the_warm_up_the_rate_rises_linearly(tmp_path, schedule):
+    rates = {}
+    for warmup in (0, 20):  # an epoch has 13 steps
+        train = replace(TRAIN, epochs=2, schedule=schedule, warmup_steps=warmup)
+        subject = trainer(tmp_path / str(warmup), train=train)
+        groups, step, applied = subject.optimizer.param_groups, subject.optimizer.step, []
+        subject.optimizer.step = lambda g=groups, s=step, a=applied: (a.append(g[0]["lr"]), s())
+        history = subject.run()
+        rates[warmup] = np.array(applied)
+        assert [row["learning_rate"] for row in history] == applied[12::13]
+    share = np.minimum(1, np.arange(1, 27) / 20)
+    np.testing.assert_allclose(rates[20], rates[0] * share)
+
+
+def test_long_gradients_are_scaled_down_to_the_limit(tmp_path):
+    """The gradient of all weights together, of all micro-batches of a step."""
+
+    def gradient(limit):
+        train = replace(TRAIN, max_grad_norm=limit, max_logits_mb=1e-3)
+        subject = trainer(tmp_path / str(limit), True, train, model=PLAIN)
+        subject.optimizer.zero_grad = lambda: None
+        subject._step(torch.arange(50), 50, 13)
+        return torch.cat([p.grad.flatten() for p in subject.model.parameters()])
+
+    free = gradient(None)
+    assert free.norm() > 0.1
+    torch.testing.assert_close(gradient(0.1), free * (0.1 / free.norm()), rtol=1e-4, atol=1e-7)
+    assert torch.equal(gradient(2 * float(free.norm())), free)
+
+
 def test_a_fixed_schedule_keeps_the_last_weights_whatever_dev_says(tmp_path, monkeypatch):
     accuracies = iter([90.0, 10.0])
     monkeypatch.setattr(Trainer, "evaluate", lambda self: (1.0, next(accuracies)))
@@ -323,7 +353,6 @@ def test_logits_need_no_more_memory_than_they_are_given(tmp_path, monkeypatch, s
         data = make_frames(classes=300)
         subject = trainer(tmp_path / str(limit), soft, train, data=data, dev=False)
         with TensorMemory(lambda t: t.ndim == 2 and t.shape[-1] == 300) as counted:
-            subject._reset_counters()
             subject._step(torch.arange(601), 601, 1)
         peak[limit] = counted.peak_bytes
     assert peak[10.0] > 2 * 4 * 300 * 601
