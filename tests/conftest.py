@@ -19,6 +19,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What is killed here are processes, not the machine: what they have written is not lost.
 os.fsync = lambda file: None
 
+# Without a GPU, Triton interprets its kernels. It reads this when it is imported.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile(
     "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -24,6 +24,7 @@ Shapes: B frames, K classes, k kept classes.
 """
 
 import math
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -34,6 +35,8 @@ from torch.autograd.function import once_differentiable
 from acoustic_kd.features.frames import NO_TARGET
 from acoustic_kd.soft_targets.encoding import SparseTargets
 from acoustic_kd.system.memory import rows_per_block
+
+MAX_KEPT_IN_KERNEL = 256  # classes of a frame
 
 
 def soft_cross_entropy(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
@@ -116,8 +119,28 @@ def fused_loss(
     the first may be repeated, with probability 0. Logits have any floating type; soft targets and
     the loss are float32 (float64).
     """
-    loss: Tensor = _Fused.apply(logits, hard, hard_weight, soft, temperature, classes)
+    if soft is not None and classes is not None and classes.shape[-1] >= logits.shape[-1]:
+        soft, classes = (
+            torch.zeros_like(logits, dtype=soft.dtype).scatter_add_(-1, classes, soft),
+            None,
+        )
+    form = _kernels() if _fits_kernels(logits, classes) else _Fused
+    loss: Tensor = form.apply(logits, hard, hard_weight, soft, temperature, classes)
     return loss
+
+
+def _fits_kernels(logits: Tensor, classes: Tensor | None) -> bool:
+    """Whether `loss_kernel` computes the loss; it looks for kept classes one by one."""
+    few = classes is None or classes.shape[-1] <= MAX_KEPT_IN_KERNEL
+    return (
+        logits.is_cuda and logits.dtype != torch.float64 and few and find_spec("triton") is not None
+    )
+
+
+def _kernels() -> type[torch.autograd.Function]:
+    from acoustic_kd.training.loss_kernel import KernelLoss  # slow to import
+
+    return KernelLoss
 
 
 class DistillationLoss(nn.Module):
@@ -202,8 +225,6 @@ class _Fused(torch.autograd.Function):
             z, slope = logits[block].to(precise), None
             if soft is not None:
                 p, kept = soft[block].to(precise), None if classes is None else classes[block]
-                if kept is not None and kept.shape[-1] >= z.shape[-1]:
-                    p, kept = torch.zeros_like(z).scatter_add_(-1, kept, p), None
                 if kept is None:
                     losses, slope = _dense(z, p, temperature)
                 else:
