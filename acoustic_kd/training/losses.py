@@ -37,6 +37,7 @@ from acoustic_kd.soft_targets.encoding import SparseTargets
 from acoustic_kd.system.memory import rows_per_block
 
 MAX_KEPT_IN_KERNEL = 256  # classes of a frame
+SQUARINGS = {1.0: 0, 2.0: 1, 4.0: 2}  # temperature T → squarings that give exp(z) from exp(z / T)
 
 
 def soft_cross_entropy(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
@@ -223,15 +224,19 @@ class _Fused(torch.autograd.Function):
         for first in range(0, len(logits), rows):
             block = slice(first, first + rows)
             z, slope = logits[block].to(precise), None
+            targets = None if hard is None or not hard_weight else hard[block]
             if soft is not None:
-                p, kept = soft[block].to(precise), None if classes is None else classes[block]
-                if kept is None:
+                p = soft[block].to(precise)
+                if classes is None:
                     losses, slope = _dense(z, p, temperature)
+                elif temperature in SQUARINGS:
+                    losses, slope = _sparse(z, classes[block], p, temperature, targets, hard_weight)
+                    targets = None
                 else:
-                    losses, slope = _sparse(z, kept, p, temperature)
+                    losses, slope = _sparse(z, classes[block], p, temperature)
                 total += losses.sum()
-            if hard is not None and hard_weight:
-                losses, slope = _hard(z, hard[block], hard_weight, slope)
+            if targets is not None:
+                losses, slope = _hard(z, targets, hard_weight, slope)
                 total += losses.sum()
             gradient[block] = 0 if slope is None else slope
         ctx.save_for_backward(gradient)
@@ -252,8 +257,17 @@ def _dense(z: Tensor, p: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     return losses, log_q.exp_().sub_(p).mul_(temperature)
 
 
-def _sparse(z: Tensor, classes: Tensor, p: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Losses [b] and gradient [b, K] of the soft term, for fewer than K kept classes."""
+def _sparse(
+    z: Tensor,
+    classes: Tensor,
+    p: Tensor,
+    temperature: float,
+    hard: Tensor | None = None,
+    weight: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Losses [b] and gradient [b, K] of the soft term, for fewer than K kept classes; and of the
+    hard term, if there are hard targets and the temperature is one of SQUARINGS.
+    """
     scaled = z / temperature
     kept = scaled.gather(-1, classes)
     padding = classes == classes[:, :1]  # repetitions of the first class, which counts once
@@ -271,18 +285,45 @@ def _sparse(z: Tensor, classes: Tensor, p: Tensor, temperature: float) -> tuple[
     tail.masked_fill_((tail <= rounding) | (mass == 0), 0)
     losses = -(p * (kept - normaliser)).sum(-1)
     losses -= torch.where(tail > 0, tail * (log_others - normaliser), 0)[:, 0]
+    losses.mul_(temperature**2)
     share = (top - normaliser).exp_() - tail / mass.clamp(min=torch.finfo(z.dtype).tiny)
-    gradient = others.mul_(share.mul_(temperature))
+    share.mul_(temperature)
     at_kept = ((kept - normaliser).exp_() - p).mul_(temperature)
+    if hard is None:
+        gradient = others.mul_(share)
+    else:
+        # exp(z) is a power of exp(z / T).
+        top, kept, powers = top * temperature, kept * temperature, others
+        for _ in range(SQUARINGS[temperature]):
+            powers = powers.square()
+        log_others = top + powers.sum(-1, keepdim=True).log()
+        log_kept = kept.masked_fill(padding, -torch.inf).logsumexp(-1, keepdim=True)
+        normaliser = torch.logaddexp(log_others, log_kept)
+        weights, target = _weights_and_targets(hard, weight, z)
+        losses += (weights * (normaliser - z.gather(-1, target)))[:, 0]
+        hard_share = weights * (top - normaliser).exp_()
+        at_kept += weights * (kept - normaliser).exp_()
+        if powers is others:
+            gradient = others.mul_(share + hard_share)
+        else:
+            gradient = powers.mul_(hard_share).addcmul_(others, share)
     at_kept = torch.where(padding, at_kept[:, :1], at_kept)  # scatter must not write the padding's
-    return losses.mul_(temperature**2), gradient.scatter_(-1, classes, at_kept)
+    gradient.scatter_(-1, classes, at_kept)
+    if hard is not None:
+        gradient.scatter_add_(-1, target, -weights)
+    return losses, gradient
 
 
 def _hard(z: Tensor, hard: Tensor, weight: float, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
     """Losses [b] of the hard term, and its gradient [b, K] added to the soft term's."""
     log_q = torch.log_softmax(z, -1)
-    weights = torch.where(hard == NO_TARGET, 0.0, weight).to(z.dtype)[:, None]
-    target = hard.clamp(min=0)[:, None]
+    weights, target = _weights_and_targets(hard, weight, z)
     losses = -(weights * log_q.gather(-1, target))[:, 0]
     slope = log_q.exp_().mul_(weights).scatter_add_(-1, target, -weights)
     return losses, slope if gradient is None else gradient.add_(slope)
+
+
+def _weights_and_targets(hard: Tensor, weight: float, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [b, 1] of the hard terms, 0 for unknown targets, and targets [b, 1]."""
+    weights = torch.where(hard == NO_TARGET, 0.0, weight).to(z.dtype)[:, None]
+    return weights, hard.clamp(min=0)[:, None]

@@ -20,7 +20,7 @@ from acoustic_kd.training.losses import (
     sparse_soft_cross_entropy,
 )
 
-TEMPERATURES = [1.0, 2.0, 5.0, 20.0]
+TEMPERATURES = [1.0, 2.0, 4.0, 5.0, 20.0]
 
 
 def readable(logits, soft, hard, temperature, weight=0.5, classes=None):
