@@ -175,9 +175,10 @@ def _gather(pieces: Iterable[Piece], frames: Frames, temperature: float) -> Soft
         parts = flat.pop(name)
         joined[name] = as_signed_bits(parts[0] if len(parts) == 1 else np.concatenate(parts))
     joined |= {name: torch.from_numpy(values) for name, values in by_frame.items()}
+    in_order = not varies and np.array_equal(first, np.arange(len(first)))
     stored: Any = {name: joined.get(name) for name in ("counts", "classes", "codes", "tails")}
     return SoftTargets(
-        header.encoding, temperature, torch.from_numpy(first), **stored,
+        header.encoding, temperature, None if in_order else torch.from_numpy(first), **stored,
         width=int(by_frame["counts"].max(initial=0)) if varies else width,
         exponent=header.temperature / temperature, keys=frames.ids, offsets=frames.offsets,
     )  # fmt: skip

@@ -25,7 +25,7 @@ class SoftTargets(Dataset[Tensor | SparseTargets]):
         encoding: for the number of classes (`Encoding.of`).
         temperature: for the loss.
         first: int64 [T], the row of a frame's entries if all frames have the same number of
-            entries, else the number of its first entry.
+            entries, else the number of its first entry. None: frame n has row n.
         counts: int32 [T], number of entries of each frame; None: all have the same.
         classes: int16 [N] (the bits of uint16) or int32 [N], or None if dense.
         codes: [N] float16, uint8, or int16 (the bits of uint16).
@@ -38,7 +38,7 @@ class SoftTargets(Dataset[Tensor | SparseTargets]):
 
     encoding: Encoding
     temperature: float
-    first: Tensor
+    first: Tensor | None
     counts: Tensor | None
     classes: Tensor | None
     codes: Tensor
@@ -49,7 +49,7 @@ class SoftTargets(Dataset[Tensor | SparseTargets]):
     offsets: np.ndarray | tuple[int, ...] = (0,)
 
     def __len__(self) -> int:
-        return len(self.first)
+        return len(self.codes) // self.width if self.first is None else len(self.first)
 
     def __getitem__(
         self, which: int | slice | str | list[int] | list[str] | Tensor
@@ -65,7 +65,7 @@ class SoftTargets(Dataset[Tensor | SparseTargets]):
             numbers = torch.tensor(range(len(self))[which])
         else:
             numbers = torch.arange(len(self))[torch.as_tensor(which)]
-        classes, p = self.batch(numbers.reshape(-1).to(self.first.device))
+        classes, p = self.batch(numbers.reshape(-1).to(self.codes.device))
         if not numbers.ndim:
             classes, p = None if classes is None else classes[0], p[0]
         return p if classes is None else SparseTargets(classes, p)
@@ -92,7 +92,7 @@ class SoftTargets(Dataset[Tensor | SparseTargets]):
             the mass of the classes that were not kept. A frame with fewer than k entries is padded
             with its first class and probability 0, which does not change the loss.
         """
-        rows, kept = self.first[frames], None
+        rows, kept = frames if self.first is None else self.first[frames], None
         if self.classes is None:
             p = from_codes(self.codes.view(-1, self.width)[rows])
             if self.exponent == 1:
@@ -121,7 +121,7 @@ def as_soft_targets(
     encoded: Encoded, encoding: Encoding, temperature: float, total: int
 ) -> SoftTargets:
     """The soft targets of `total` frames from their encoded predictions."""
-    first, width = torch.arange(total, device=encoded.codes.device), encoding.kept_classes
+    first, width = None, encoding.kept_classes
     if (counts := encoded.counts) is not None:
         first, width = counts.cumsum(0) - counts, int(counts.max()) if total else 0
     return SoftTargets(encoding, temperature, first, width=width, **vars(encoded))

@@ -66,11 +66,11 @@ def prefetch(items: Iterable[Item]) -> Generator[Item, None, None]:
     iterator = iter(items)
     end: Any = object()
     with ThreadPoolExecutor(1) as thread:
-        item = thread.submit(next, iterator, end).result()
-        while item is not end:
+        made = [thread.submit(next, iterator, end).result()]
+        while made[0] is not end:
             next_item = thread.submit(next, iterator, end)
-            yield item
-            item = next_item.result()
+            yield made.pop()  # which may be large, and the caller may free it
+            made.append(next_item.result())
 
 
 def run_behind(function: Callable[[Item], object], items: Iterable[Item]) -> None:

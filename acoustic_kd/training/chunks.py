@@ -10,7 +10,6 @@ one chunk.
 import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from acoustic_kd.features.frame_shard import open_frames
-from acoustic_kd.features.frames import NO_TARGET, Frames, read_frames, read_index
+from acoustic_kd.features.frames import NO_TARGET, Frames, read_index
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import find_soft_targets, read_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets
@@ -28,7 +27,7 @@ from acoustic_kd.system.parallel import prefetch
 from acoustic_kd.training.batches import WHOLE_SHARE, Copies, Epoch, ProcessShare
 
 BLOCK_FRAMES = 16384  # some minutes, by a speaker or two
-FRAME_OVERHEAD_BYTES = 16  # beside the features: its target, and the ends of its utterance
+FRAME_OVERHEAD_BYTES = 12  # beside the features: its target, and how far its utterance reaches
 SOFT_OVERHEAD_BYTES = 12  # of a frame, beside its stored soft targets: their place and number
 
 
@@ -130,7 +129,6 @@ class ShardedData:
         self.longest = int(np.diff(index.offsets).max(initial=0))
         self.learnable = soft is not None or all(index.labelled)
         self._paths, self._labelled, self._soft = index.paths, index.labelled, soft
-        self._stored_bytes = index.number_bytes * index.dimension
         # Each utterance's shard, and its first frame in that shard.
         shard = np.repeat(np.arange(len(shards)), index.sizes)
         before = np.cumsum([0, *index.sizes])[:-1]
@@ -171,7 +169,7 @@ class ShardedData:
         frame, soft = number_bytes * self.dimension + FRAME_OVERHEAD_BYTES, self._soft_bytes
         # Memory holds soft targets twice while they are joined.
         whole = total if share.readers == 1 else total + excess
-        if memory is None or whole * (self._stored_bytes + frame + 2 * soft) <= memory:
+        if memory is None or whole * (frame + 2 * soft) <= memory:
             return 1
         pair_bytes = 2 * frame + 3 * soft  # a frame of the chunk in use, one of the next chunk
         max_frames, min_frames = memory / pair_bytes, block + excess  # of a chunk
@@ -184,9 +182,7 @@ class ShardedData:
         return max(2, math.ceil(total / (max_frames - excess)))
 
     def read(self, blocks: np.ndarray, dtype: torch.dtype) -> Chunk:
-        """Read some blocks in the order of the store; features of all blocks stay as stored."""
-        if len(blocks) == len(self.sizes):
-            return self._whole
+        """Read some blocks in the order of the store, with features of type `dtype`."""
         blocks = np.sort(blocks)
         ends = np.cumsum(self.sizes[blocks])
         features = torch.empty(int(ends[-1]), self.dimension, dtype=dtype)
@@ -211,13 +207,7 @@ class ShardedData:
         shards = sorted({path for block in blocks for path in self._soft_shards[block]})
         return Chunk(frames, self._read_soft(frames, shards))
 
-    @cached_property
-    def _whole(self) -> Chunk:
-        """All blocks, kept for every epoch and every model."""
-        frames = read_frames(self._paths)
-        return Chunk(frames, self._read_soft(frames, None))
-
-    def _read_soft(self, frames: Frames, shards: list[Path] | None) -> SoftTargets | None:
+    def _read_soft(self, frames: Frames, shards: list[Path]) -> SoftTargets | None:
         if (soft := self._soft) is None:
             return None
         return read_soft_targets(soft.directory, frames, soft.temperature, soft.encoding, shards)
@@ -229,10 +219,10 @@ def prefetch_chunks(
     step: int,
     dtype: torch.dtype,
     share: ProcessShare,
-) -> Generator[Chunk, None, None]:
+) -> Generator[Chunk | None, None, None]:
     """The chunks of some epochs, each read in a thread while the one before it is in use.
 
-    Where all that this process reads is one chunk, it is read once.
+    Where all that this process reads is one chunk, it is read once. None: the chunk that is loaded.
 
     Args:
         step: number of steps of the first epoch that are done.
@@ -240,14 +230,12 @@ def prefetch_chunks(
         share: what this process trains on.
     """
 
-    def chunks(step: int) -> Iterator[Chunk]:
-        kept: Chunk | None = None
+    def chunks(step: int) -> Iterator[Chunk | None]:
+        is_read = isinstance(data, InMemoryData)
         for epoch in epochs:
             for number, _ in epoch.remaining_chunks(step):
-                chunk = kept or data.read(epoch.blocks(number, share), dtype)
-                kept = chunk if len(epoch.chunks) == 1 else None
-                yield chunk
-                del chunk  # free it before the next one is read
+                yield None if is_read else data.read(epoch.blocks(number, share), dtype)
+                is_read = len(epoch.chunks) == 1
             step = 0
 
     return prefetch(chunks(step))

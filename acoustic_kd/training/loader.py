@@ -41,7 +41,6 @@ class DataLoader:
         self._data, self._config, self._device, self._bfloat16 = data, config, device, bfloat16
         self._train, self._seed, self._share = train, seed, share
         self._dtype = dtype_of(bfloat16)
-        self._chunk: Chunk | None = None
         self._windows: Splicer | None = None
         if isinstance(data, InMemoryData):
             self._load(data.chunk)
@@ -89,16 +88,15 @@ class DataLoader:
         """
         for number, first in epoch.remaining_chunks(step):
             if self.num_chunks > 1:
-                self._load(None)  # makes room
-            self._load(next(self._chunks))
+                self._windows = self.hard = self.soft = None  # makes room
+            if (chunk := next(self._chunks)) is not None:
+                self._load(chunk)
+            del chunk  # the device has a copy
             yield from islice(epoch.batches(number, self._share), first, None)
 
-    def _load(self, chunk: Chunk | None) -> None:
-        """Put a chunk on the device, unless it is there already; None: free the loaded chunk."""
-        if chunk is None:
-            self._chunk = self._windows = self.hard = self.soft = None
-        elif chunk is not self._chunk:
-            frames, soft = chunk.frames, chunk.soft
-            self._chunk, self._windows = chunk, self.make_windows(frames)
-            self.hard = None if frames.targets is None else frames.targets.to(self._device)
-            self.soft = None if soft is None else soft.to(self._device)
+    def _load(self, chunk: Chunk) -> None:
+        """Put a chunk on the device."""
+        frames, soft = chunk.frames, chunk.soft
+        self._windows = self.make_windows(frames)
+        self.hard = None if frames.targets is None else frames.targets.to(self._device)
+        self.soft = None if soft is None else soft.to(self._device)

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.training.precision import dtype_of
 
+MAX_STEPS = 2**15 - 1  # of a window to each side of its frame; the settings allow fewer
+
 
 class Splicer(nn.Module):
     """Gathers the window around each frame, on the device the features are on.
@@ -16,8 +18,8 @@ class Splicer(nn.Module):
     """
 
     features: Tensor
-    first: Tensor
-    last: Tensor
+    before: Tensor
+    after: Tensor
     steps: Tensor
 
     def __init__(self, features: Tensor, offsets: Tensor, left: int, right: int) -> None:
@@ -28,9 +30,12 @@ class Splicer(nn.Module):
         """
         super().__init__()
         lengths = torch.diff(offsets)
+        before = torch.arange(len(features)) - torch.repeat_interleave(offsets[:-1], lengths)
+        after = torch.repeat_interleave(lengths, lengths) - 1 - before
         self.register_buffer("features", features)
-        self.register_buffer("first", torch.repeat_interleave(offsets[:-1], lengths).int())
-        self.register_buffer("last", torch.repeat_interleave(offsets[1:] - 1, lengths).int())
+        # The utterance's frames before and after each frame, as many as a window may have.
+        self.register_buffer("before", before.clamp_(max=MAX_STEPS).short())
+        self.register_buffer("after", after.clamp_(max=MAX_STEPS).short())
         self.register_buffer("steps", torch.arange(-left, right + 1, dtype=torch.int32))
 
     def forward(self, frames: Tensor, steps: Tensor | None = None) -> Tensor:
@@ -40,8 +45,8 @@ class Splicer(nn.Module):
             steps: int32 [W], the window's frames, relative to the current one; None: as made.
         """
         steps = self.steps if steps is None else steps
-        index = frames.int()[:, None] + steps
-        index = index.clamp(self.first[frames, None], self.last[frames, None])
+        near = steps.clamp(-self.before[frames, None].int(), self.after[frames, None].int())
+        index = frames.int()[:, None] + near
         # Not -1: it fails where B = 0.
         return self.features[index.flatten()].view(len(frames), len(steps), self.features.shape[1])
 

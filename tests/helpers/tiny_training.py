@@ -111,6 +111,6 @@ def sharded(folder, soft=False):
 def in_chunks(data, divisor=3.0):
     """Settings with so little memory that an epoch is read in several chunks."""
     frames = data.sizes.sum() / divisor + data.sizes.max() + 1
-    frame_bytes = 2 * (4 * 6 + 16) + 3 * data._soft_bytes
+    frame_bytes = 2 * (4 * 6 + 12) + 3 * data._soft_bytes
     memory_gb = float(frames * frame_bytes / GIGABYTE)
     return replace(TRAIN, memory_gb=memory_gb, checkpoint_steps=3)

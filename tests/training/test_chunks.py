@@ -148,15 +148,19 @@ def test_a_run_that_is_killed_within_a_chunk_ends_with_the_same_bits(
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_chunks_take_no_more_memory_than_they_are_given(tmp_path, monkeypatch, store, soft):
-    """Chunk in use and chunk being read together, counted by their tensors."""
+    """Chunk in use and chunk being read together, counted by their tensors.
+
+    The one in use may be done, and freed, before the next one is read: the pair is never larger.
+    """
     alive: dict[int, int] = {}
-    numbers, peaks, original = count(), [], ShardedData.read
+    numbers, peaks, sizes, original = count(), [], [], ShardedData.read
 
     def read(self, blocks, dtype):
         chunk = original(self, blocks, dtype)
         number = next(numbers)
-        alive[number] = chunk.bytes + 8 * len(chunk.frames)  # and the ends of utterances
-        weakref.finalize(chunk, alive.pop, number)
+        sizes.append(chunk.bytes + 4 * len(chunk.frames))  # and how far utterances reach
+        alive[number] = sizes[-1]
+        weakref.finalize(chunk.frames.targets, alive.pop, number)  # the loader's, on a CPU
         peaks.append(sum(alive.values()))
         return chunk
 
@@ -165,9 +169,11 @@ def test_chunks_take_no_more_memory_than_they_are_given(tmp_path, monkeypatch, s
         data = sharded(store, soft)
         train = in_chunks(data, divisor)
         peaks.clear()
+        sizes.clear()
         trainer(tmp_path / f"{divisor}", data=data, train=train).run()
         assert len(peaks) >= 3 * divisor
-        assert 0.4 * train.memory_gb < max(peaks) / GIGABYTE <= train.memory_gb
+        pair = max(map(sum, pairwise(sizes)))
+        assert max(peaks) <= pair <= train.memory_gb * GIGABYTE < pair / 0.4
 
 
 def test_what_is_free_is_enough_for_little(tmp_path, store):
@@ -197,8 +203,33 @@ def test_what_a_process_reads_is_read_once_where_it_fits(store):
     data.read = lambda blocks, dtype: read.append(blocks) or original(blocks, dtype)
     epochs = [plan_epoch(data.sizes, 1, 50, 0, epoch, 2) for epoch in range(4)]
     chunks = list(prefetch_chunks(data, iter(epochs), 0, torch.float32, share))
-    assert len(chunks) == 4 and len({id(chunk) for chunk in chunks}) == 1
+    assert chunks[1:] == [None] * 3 and chunks[0] is not None
     assert len(read) == 1 and 0.3 < data.sizes[read[0]].sum() / data.sizes.sum() < 0.7
+
+
+def test_frames_and_soft_targets_are_in_memory_once(tmp_path, store):
+    """What was read is freed, and a frame takes what is stored of it and 12 bytes more."""
+    data = sharded(store, True)
+    subject, read, original = trainer(tmp_path, data=data), [], data.read
+    loss, seen = subject._loss, []
+
+    def reading(blocks, dtype):
+        chunk = original(blocks, dtype)
+        read.append(weakref.ref(chunk))
+        return chunk
+
+    def watching(frames):
+        seen.append([reference() for reference in read])
+        return loss(frames)
+
+    data.read, subject._loss = reading, watching
+    subject.run()
+    assert len(seen) == 3 * 13 and all(alive == [None] for alive in seen)
+    loader, frames = subject.loader, int(data.sizes.sum())
+    tensors = [loader.windows.features, loader.windows.before, loader.windows.after, loader.hard]
+    tensors += [t for t in vars(loader.soft).values() if isinstance(t, torch.Tensor)]
+    top_3 = 3 * (2 + 2) if loader.soft.first is None else 3 * (2 + 2) + 8
+    assert sum(tensor.nbytes for tensor in tensors) == frames * (4 * 6 + top_3 + 2 * 2 + 8)
 
 
 @pytest.mark.parametrize(
