@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from tiny_training import (
 )
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from waiting import PATIENCE
 
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.errors import UserError
@@ -62,10 +64,23 @@ def train_all(store: Path, folder: Path) -> None:
 
 
 def in_processes(count: int, function: Callable[..., None], *arguments: Any) -> None:
+    launch({"rdzv_endpoint": "localhost:0", "rdzv_backend": "c10d"}, 1, count, function, arguments)
+
+
+def on_machine(rank: int, port: int, function: Callable[..., None], *arguments: Any) -> None:
+    """Number `rank` of two launchers with a process each, as `torchrun --nnodes 2` starts them."""
+    options = {"rdzv_endpoint": f"localhost:{port}", "rdzv_backend": "static"}
+    options |= {"rdzv_configs": {"rank": rank, "timeout": PATIENCE}}
+    launch(options, 2, 1, function, arguments)
+
+
+def launch(
+    options: dict[str, Any], nodes: int, count: int, function: Callable[..., None], arguments: Any
+) -> None:
     os.environ |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=count, start_method="fork", max_restarts=0,
-        run_id="test", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        min_nodes=nodes, max_nodes=nodes, nproc_per_node=count, start_method="fork",
+        max_restarts=0, run_id="test", **options,
     )  # fmt: skip
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
@@ -144,6 +159,21 @@ def test_a_killed_run_of_several_processes_ends_with_the_same_bits(tmp_path, cou
         assert status == 0, errors
         same = weights(own) == weights(tmp_path / "whole")
         assert same  # pytest would show the difference of megabytes
+
+
+@pytest.mark.slow
+def test_two_machines_give_the_bits_of_two_processes_of_one(tmp_path):
+    assert work(tmp_path, 2, train_wide, tmp_path / "one").end()[0] == 0
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    machines = [
+        Program(tmp_path / f"{n}", n, port, train_wide, tmp_path / "two", function=on_machine)
+        for n in range(2)
+    ]
+    assert [machine.end()[0] for machine in machines] == [0, 0], machines[0].errors
+    same = weights(tmp_path / "two") == weights(tmp_path / "one")
+    assert same
 
 
 def divide(folder: Path) -> None:
