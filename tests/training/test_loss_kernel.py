@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_training import MODEL, TRAIN, make_frames, trainer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from acoustic_kd.features.frames import NO_TARGET
 from acoustic_kd.training import losses
@@ -103,6 +107,50 @@ def test_logits_far_apart(kept, size):
 def test_logits_that_are_a_view_of_a_larger_tensor():
     logits = torch.randn(40, 3).T
     check(logits, torch.softmax(torch.randn(3, 40), -1), None, 2.0, 0.5, None)
+
+
+NO_KERNELS = {
+    "alias", "as_strided", "detach", "empty", "empty_like", "empty_strided", "expand", "new_empty",
+    "permute", "select", "set_", "slice", "split", "squeeze", "t", "tensor_split", "transpose",
+    "unbind", "unsqueeze", "_unsafe_view", "view",
+}  # fmt: skip
+WAITS = {"_local_scalar_dense", "is_nonzero", "item", "nonzero"}
+
+
+class Census(TorchDispatchMode):
+    """Counts operations that launch a kernel or make the host wait, and bytes of K-wide tensors."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.kernels, self.waits, self.wide, self._classes = 0, [], 0, classes
+
+    def __torch_dispatch__(self, function, kinds, arguments=(), options=None):
+        made = function(*arguments, **(options or {}))
+        name = function.name().removeprefix("aten::").partition(".")[0]
+        self.waits += [name] if name in WAITS else []
+        if name not in NO_KERNELS:
+            self.kernels += 1
+        if name not in NO_KERNELS | {"addmm", "mm"}:
+            for tensor in tree_leaves((arguments, made)):
+                if isinstance(tensor, torch.Tensor) and tensor.shape[1:] == (self._classes,):
+                    self.wide += tensor.nbytes
+        return made
+
+
+def test_a_step_launches_few_kernels_and_never_waits(tmp_path):
+    """For the paper's eight layers. Beside products and the loss, only the sum over frames that is
+    the gradient of the output's biases reads a tensor as large as the logits, once.
+    """
+    classes, frames = 60, make_frames(classes=60)
+    model = replace(MODEL, layers=8, dropout=0.0)
+    train = replace(TRAIN, bfloat16=True)
+    subject = trainer(tmp_path, True, train, data=frames, model=model)
+    subject._step(torch.arange(50), 50, 13)
+    with Census(classes) as census:
+        subject._step(torch.arange(50), 50, 13)
+    assert not census.waits
+    assert census.kernels <= 150
+    assert census.wide <= 2 * (50 + 1) * classes
 
 
 COMPILE = """
