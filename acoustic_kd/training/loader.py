@@ -83,8 +83,8 @@ class DataLoader:
         """The batches of an epoch from a step on; each one's chunk is loaded before it.
 
         Yields:
-            int64 [B], numbers of frames of the loaded chunk that this process trains on, and the
-            number of frames in the whole batch.
+            int64 [B], numbers of frames of the loaded chunk that this process trains on, on the
+            device; and the number of frames in the whole batch.
         """
         for number, first in epoch.remaining_chunks(step):
             if self.num_chunks > 1:
@@ -92,7 +92,13 @@ class DataLoader:
             if (chunk := next(self._chunks)) is not None:
                 self._load(chunk)
             del chunk  # the device has a copy
-            yield from islice(epoch.batches(number, self._share), first, None)
+            for batch, size in islice(epoch.batches(number, self._share), first, None):
+                yield self._on_device(batch), size
+
+    def _on_device(self, batch: Tensor) -> Tensor:
+        if self._device.type != "cuda":
+            return batch.to(self._device)
+        return batch.pin_memory().to(self._device, non_blocking=True)  # the host need not wait
 
     def _load(self, chunk: Chunk) -> None:
         """Put a chunk on the device."""

@@ -270,7 +270,8 @@ class Trainer:
         """Make one of the `steps` steps of an epoch.
 
         Args:
-            batch: int64, the frames that this process trains on, of `size` of all processes.
+            batch: int64, on the device, the frames that this process trains on, of `size` of all
+                processes.
 
         Returns:
             The loss summed over the frames of this process.
@@ -284,7 +285,7 @@ class Trainer:
             group["lr"] = warmed_up(state, config, state.total_steps + 1)
         # As many on every process: batch normalisation exchanges sums in each.
         parts = -(-size // (world * self.micro_batch_frames))
-        micro_batches = batch.to(self.device).tensor_split(parts)
+        micro_batches = batch.tensor_split(parts)
         losses = []
         for number, frames in enumerate(micro_batches, start=1):
             # Gradients add up here; the processes exchange them once a step.
