@@ -399,7 +399,8 @@ class TrainConfig:
                                 at_least(1, 10**9))
     learning_rate: float = setting(1e-3, "The first learning rate of Adam.", POSITIVE)
     warmup_steps: int = setting(
-        0, "The number of steps in which the learning rate rises to its first value.", at_least(0)
+        0, "The number of first steps in which the learning rate rises linearly to that of "
+        "the schedule.", at_least(0)
     )
     max_grad_norm: float | None = setting(
         None, "The largest norm of the gradient of all weights; a longer one is scaled down; null: "

@@ -94,7 +94,9 @@ def _select_due(models: Sequence[Model], accelerator: Accelerator) -> list[Model
 
 
 def _train_in_turn(due: Sequence[Model], accelerator: Accelerator, sharers: int = 1) -> None:
-    """Train models one after another; data that consecutive models share are read once."""
+    """Train models one after another; the index and the dev frames that consecutive models share
+    are read once.
+    """
     read_once = lru_cache(maxsize=1)(lambda read: read())
     for model in due:
         _train(model, accelerator, partial(read_once, model.read), sharers)

@@ -117,13 +117,11 @@ class SoftTargets(Dataset[Tensor | SparseTargets]):
         return classes, p / (whole + from_codes(self.tails[frames, None]))
 
 
-def as_soft_targets(
-    encoded: Encoded, encoding: Encoding, temperature: float, total: int
-) -> SoftTargets:
-    """The soft targets of `total` frames from their encoded predictions."""
+def as_soft_targets(encoded: Encoded, encoding: Encoding, temperature: float) -> SoftTargets:
+    """The soft targets of some frames from their encoded predictions."""
     first, width = None, encoding.kept_classes
     if (counts := encoded.counts) is not None:
-        first, width = counts.cumsum(0) - counts, int(counts.max()) if total else 0
+        first, width = counts.cumsum(0) - counts, int(counts.max()) if len(counts) else 0
     return SoftTargets(encoding, temperature, first, width=width, **vars(encoded))
 
 

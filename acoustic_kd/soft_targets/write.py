@@ -105,7 +105,7 @@ def _write_data(
                     f"{path}: the prediction for frame {frame} (utterance '{name}') {text}"
                 )
             stored = encode(probabilities, encoding, path.name, number)
-            measured.add(probabilities, as_soft_targets(stored, encoding, 1.0, count))
+            measured.add(probabilities, as_soft_targets(stored, encoding, 1.0))
             del probabilities
             yield stored
             number, done = number + 1, done + count

@@ -69,7 +69,7 @@ def prefetch(items: Iterable[Item]) -> Generator[Item, None, None]:
         made = [thread.submit(next, iterator, end).result()]
         while made[0] is not end:
             next_item = thread.submit(next, iterator, end)
-            yield made.pop()  # which may be large, and the caller may free it
+            yield made.pop()  # no reference stays here, so the caller can free a large item
             made.append(next_item.result())
 
 

@@ -28,7 +28,7 @@ from acoustic_kd.training.batches import WHOLE_SHARE, Copies, Epoch, ProcessShar
 
 BLOCK_FRAMES = 16384  # some minutes, by a speaker or two
 FRAME_OVERHEAD_BYTES = 12  # beside the features: its target, and how far its utterance reaches
-SOFT_OVERHEAD_BYTES = 12  # of a frame, beside its stored soft targets: their place and number
+SOFT_OVERHEAD_BYTES = 12  # of a frame, at most, beside its soft targets: their place and number
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,6 @@ class InMemoryData:
     ) -> int:
         """The number of chunks of an epoch."""
         return 1
-
-    def read(self, blocks: np.ndarray, dtype: torch.dtype) -> Chunk:
-        """The only chunk."""
-        return self.chunk
 
 
 @dataclass(frozen=True)
@@ -222,7 +218,8 @@ def prefetch_chunks(
 ) -> Generator[Chunk | None, None, None]:
     """The chunks of some epochs, each read in a thread while the one before it is in use.
 
-    Where all that this process reads is one chunk, it is read once. None: the chunk that is loaded.
+    Where all that this process reads is one chunk, it is read once. None stands for the
+    chunk that the loader already holds.
 
     Args:
         step: number of steps of the first epoch that are done.
@@ -231,10 +228,13 @@ def prefetch_chunks(
     """
 
     def chunks(step: int) -> Iterator[Chunk | None]:
-        is_read = isinstance(data, InMemoryData)
+        is_read = False
         for epoch in epochs:
             for number, _ in epoch.remaining_chunks(step):
-                yield None if is_read else data.read(epoch.blocks(number, share), dtype)
+                if is_read or isinstance(data, InMemoryData):
+                    yield None
+                else:
+                    yield data.read(epoch.blocks(number, share), dtype)
                 is_read = len(epoch.chunks) == 1
             step = 0
 

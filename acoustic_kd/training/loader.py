@@ -87,7 +87,7 @@ class DataLoader:
             device; and the number of frames in the whole batch.
         """
         for number, first in epoch.remaining_chunks(step):
-            if self.num_chunks > 1:
+            if len(epoch.chunks) > 1:
                 self._windows = self.hard = self.soft = None  # makes room
             if (chunk := next(self._chunks)) is not None:
                 self._load(chunk)

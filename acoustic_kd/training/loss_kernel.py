@@ -2,8 +2,8 @@
 
 A GPU waits for memory here: the logits of a batch are many times larger than its caches. The
 forward kernel reads them once and keeps a few sums per frame; the backward kernel reads them once
-more and writes the gradient, already times the gradient of what follows the loss. A program of a
-kernel computes one frame, block by block of its classes, in float32.
+more and writes the gradient, already multiplied by the gradient of the loss. A program of a kernel
+computes one frame, block by block of its classes, in float32.
 
 Shapes: B frames, K classes, k kept classes.
 """
@@ -65,7 +65,9 @@ def _forward(
     """The loss of a frame, and its sums:
 
     0. log Σ exp(z / T); 1. log Σ exp z; and of the classes that are not kept, 2. the largest z / T,
-    and 3. the factor of exp(z / T - this) in the gradient.
+    and 3. the factor of exp(z / T - sum 2) in the gradient.
+
+    The loss is NaN if a target or a kept class is not a class.
     """
     frame = tl.program_id(0).to(tl.int64)
     logits, soft, classes = (
@@ -99,7 +101,8 @@ def _forward(
         places = tl.arange(0, kept_block)
         numbers = tl.load(classes + places, mask=places < kept_count, other=0)
         p = tl.load(soft + places, mask=places < kept_count, other=0.0).to(tl.float32)
-        z = tl.load(logits + numbers).to(tl.float32) / temperature
+        known = (numbers >= 0) & (numbers < count)
+        z = tl.load(logits + numbers, mask=known, other=float("nan")).to(tl.float32) / temperature
         counted = (places < kept_count) & ((places == 0) | (numbers != tl.load(classes)))
         kept_top, kept_total = _add(float("-inf"), 0.0, tl.where(counted, z, float("-inf")))
         others = top + tl.log(total)
@@ -117,7 +120,8 @@ def _forward(
     if has_hard:
         target = tl.load(hard + frame)
         normaliser = hard_top + tl.log(hard_total)
-        z = tl.load(logits + tl.maximum(target, 0)).to(tl.float32)
+        known = (target >= 0) & (target < count)
+        z = tl.load(logits + target, mask=known, other=float("nan")).to(tl.float32)
         loss += tl.where(target >= 0, weight * (normaliser - z), 0.0)
         tl.store(sums + 1, normaliser)
     tl.store(losses + frame, loss)
@@ -171,8 +175,8 @@ class KernelLoss(torch.autograd.Function):
         classes: Tensor | None,
     ) -> Tensor:
         """The loss summed over frames, float32."""
-        logits = logits.contiguous()
-        count = logits.shape[1]
+        temperature, weight = float(temperature), float(weight)  # Triton knows no NumPy scalars
+        logits, count = logits.contiguous(), logits.shape[1]
         hard = hard if weight else None
         kind = NO_SOFT if soft is None else DENSE if classes is None else SPARSE
         k = 0 if soft is None else soft.shape[1]
@@ -185,10 +189,12 @@ class KernelLoss(torch.autograd.Function):
         settings = {"soft_kind": kind, "has_hard": hard is not None, "sums_size": SUMS}
         settings["block"] = min(BLOCK, triton.next_power_of_2(count))
         rounding = k * torch.finfo(torch.float32).eps
-        _forward[(len(logits),)](
-            logits, *tensors, losses, sums, count, k, temperature, weight, rounding,
-            kept_block=triton.next_power_of_2(max(k, 1)) if classes is not None else 1, **settings,
-        )  # fmt: skip
+        kept_block = triton.next_power_of_2(max(k, 1)) if classes is not None else 1
+        with torch.cuda.device_of(logits):  # Triton launches on the current device
+            _forward[(len(logits),)](
+                logits, *tensors, losses, sums, count, k, temperature, weight, rounding,
+                kept_block=kept_block, **settings,
+            )  # fmt: skip
         ctx.save_for_backward(logits, *tensors, sums)
         ctx.call = (count, k, temperature, weight), settings
         return losses.sum()
@@ -200,7 +206,8 @@ class KernelLoss(torch.autograd.Function):
         logits, *tensors, sums = ctx.saved_tensors
         gradient = torch.empty_like(logits)
         numbers, settings = ctx.call
-        _backward[(len(logits),)](
-            logits, *tensors, upstream.contiguous(), sums, gradient, *numbers, **settings
-        )
+        with torch.cuda.device_of(logits):
+            _backward[(len(logits),)](
+                logits, *tensors, upstream.contiguous(), sums, gradient, *numbers, **settings
+            )
         return gradient, None, None, None, None, None

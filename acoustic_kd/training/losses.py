@@ -24,6 +24,8 @@ Shapes: B frames, K classes, k kept classes.
 """
 
 import math
+import sys
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -34,9 +36,10 @@ from torch.autograd.function import once_differentiable
 
 from acoustic_kd.features.frames import NO_TARGET
 from acoustic_kd.soft_targets.encoding import SparseTargets
+from acoustic_kd.system.errors import first_line, printable
 from acoustic_kd.system.memory import rows_per_block
 
-MAX_KEPT_IN_KERNEL = 256  # classes of a frame
+MAX_KEPT_IN_KERNEL = 256  # classes of a frame; each class is compared with all of them
 SQUARINGS = {1.0: 0, 2.0: 1, 4.0: 2}  # temperature T → squarings that give exp(z) from exp(z / T)
 
 
@@ -125,22 +128,31 @@ def fused_loss(
             torch.zeros_like(logits, dtype=soft.dtype).scatter_add_(-1, classes, soft),
             None,
         )
-    form = _kernels() if _fits_kernels(logits, classes) else _Fused
+    form = (_kernels() if _fits_kernels(logits, classes) else None) or _Fused
     loss: Tensor = form.apply(logits, hard, hard_weight, soft, temperature, classes)
     return loss
 
 
 def _fits_kernels(logits: Tensor, classes: Tensor | None) -> bool:
-    """Whether `loss_kernel` computes the loss; it looks for kept classes one by one."""
+    """Whether `loss_kernel` computes the loss."""
     few = classes is None or classes.shape[-1] <= MAX_KEPT_IN_KERNEL
-    return (
-        logits.is_cuda and logits.dtype != torch.float64 and few and find_spec("triton") is not None
-    )
+    return logits.is_cuda and logits.dtype != torch.float64 and few and _kernels() is not None
 
 
-def _kernels() -> type[torch.autograd.Function]:
-    from acoustic_kd.training.loss_kernel import KernelLoss  # slow to import
+@cache
+def _kernels() -> type[torch.autograd.Function] | None:
+    """The kernels, if this machine can compile them."""
+    if find_spec("triton") is None:
+        return None
+    try:
+        from acoustic_kd.training.loss_kernel import KernelLoss  # slow to import
 
+        KernelLoss.apply(torch.zeros(1, 2, device="cuda"), None, 0.0, None, 1.0, None)
+    except Exception as error:  # Triton calls a C compiler, which may fail in many ways
+        text = f"Triton cannot compile the loss ({first_line(error)}); training is slower. Install "
+        text += "a C compiler and Python's header files"
+        print(printable(f"acoustic-kd: warning: {text}"), file=sys.stderr, flush=True)
+        return None
     return KernelLoss
 
 

@@ -72,8 +72,8 @@ def rate_of_step(state: State, config: TrainConfig, steps: int) -> float:
 
 
 def warmed_up(state: State, config: TrainConfig, step: int) -> float:
-    """The learning rate of a step of all epochs, counted from 1: the schedule's, after a warm-up
-    in which it rises linearly.
+    """The learning rate of step number `step`, counted from 1 over all epochs: the schedule's rate,
+    reduced during the warm-up.
     """
     return state.rate * min(1.0, step / max(1, config.warmup_steps))
 

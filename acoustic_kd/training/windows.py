@@ -30,11 +30,14 @@ class Splicer(nn.Module):
         """
         super().__init__()
         lengths = torch.diff(offsets)
-        before = torch.arange(len(features)) - torch.repeat_interleave(offsets[:-1], lengths)
-        after = torch.repeat_interleave(lengths, lengths) - 1 - before
+        first, end = (ends.int() for ends in (offsets[:-1], offsets[1:]))
+        numbers = torch.arange(len(features), dtype=torch.int32)
+        before = torch.repeat_interleave(first, lengths).neg_().add_(numbers)
         self.register_buffer("features", features)
-        # The utterance's frames before and after each frame, as many as a window may have.
+        # How many frames of its utterance come before and after each frame, at most MAX_STEPS.
         self.register_buffer("before", before.clamp_(max=MAX_STEPS).short())
+        del before  # as large as what stays of it
+        after = torch.repeat_interleave(end, lengths).sub_(numbers).sub_(1)
         self.register_buffer("after", after.clamp_(max=MAX_STEPS).short())
         self.register_buffer("steps", torch.arange(-left, right + 1, dtype=torch.int32))
 

@@ -35,7 +35,7 @@ def distributions(total, count=9, seed=0):
 def encode_in_memory(table, encoding, temperature):
     """The soft targets of predictions [T, K] that are not stored."""
     encoding = encoding.of(table.shape[-1])
-    return as_soft_targets(encode(table, encoding), encoding, temperature, len(table))
+    return as_soft_targets(encode(table, encoding), encoding, temperature)
 
 
 def decoded(table, encoding):

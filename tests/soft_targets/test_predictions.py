@@ -141,7 +141,7 @@ def test_the_loss_of_sparse_input_is_that_of_the_same_dense_predictions(seed, gi
     encoding, loss = akd.Encoding("top-k", kept, 1.0, bits), akd.DistillationLoss(1.0)
     logits = torch.randn(5, 9)
     values = [
-        loss(logits, SparseTargets(*as_soft_targets(encode(p, encoding), encoding, 1.0, 5).batch(
+        loss(logits, SparseTargets(*as_soft_targets(encode(p, encoding), encoding, 1.0).batch(
             torch.arange(5))))
         for p in (table, top_of(table, given))
     ]  # fmt: skip

@@ -207,6 +207,14 @@ def test_what_a_process_reads_is_read_once_where_it_fits(store):
     assert len(read) == 1 and 0.3 < data.sizes[read[0]].sum() / data.sizes.sum() < 0.7
 
 
+def test_a_run_in_chunks_may_go_on_with_the_same_frames_in_memory(tmp_path, store):
+    data, digest = sharded(store), ""
+    with killed_at(17):
+        trainer(tmp_path, data=data, train=in_chunks(data), digest=digest).run()
+    frames = read_frames(shard_paths(store / "frames"))
+    assert len(trainer(tmp_path, data=frames, train=in_chunks(data), digest=digest).run()) == 3
+
+
 def test_frames_and_soft_targets_are_in_memory_once(tmp_path, store):
     """What was read is freed, and a frame takes what is stored of it and 12 bytes more."""
     data = sharded(store, True)

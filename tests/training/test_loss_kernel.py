@@ -17,26 +17,31 @@ from acoustic_kd.features.frames import NO_TARGET
 from acoustic_kd.training import losses
 from acoustic_kd.training.losses import distillation_loss
 
-pytest.importorskip("triton", reason="Triton is not installed")
+loss_kernel = pytest.importorskip(
+    "acoustic_kd.training.loss_kernel", reason="Triton is not installed"
+)
 TOLERANCE = {torch.float32: (1e-4, 2e-5), torch.bfloat16: (2e-2, 2e-2), torch.float16: (3e-3, 3e-3)}
 
 
+KERNELS = losses._kernels.__wrapped__
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def kernels():
     """`losses.fused_loss` uses the kernels on any device, for blocks of 16 classes."""
-    from acoustic_kd.training import loss_kernel
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loss_kernel, "BLOCK", 16)
         patch.setattr(losses, "_fits_kernels", lambda logits, classes: True)
+        patch.setattr(losses, "_kernels", lambda: loss_kernel.KernelLoss)
         yield
 
 
 def check(logits, soft, hard, temperature, weight, classes, scale=1.0):
     """Loss and gradient are those of the readable form, of the same logits in float64."""
+    logits, soft, hard, classes = (
+        tensor if tensor is None else tensor.to(DEVICE) for tensor in (logits, soft, hard, classes)
+    )
     given_logits, exact = logits.requires_grad_(), logits.detach().double().requires_grad_()
     loss = losses.fused_loss(given_logits, soft, hard, temperature, weight, classes)
     assert loss.dtype == torch.float32
@@ -102,6 +107,30 @@ def test_logits_far_apart(kept, size):
     if kept:
         soft, chosen = soft[:, :4], torch.arange(4).repeat(2, 1)
     check(logits, soft, torch.tensor([0, 17]), 2.0, 0.5, chosen)
+
+
+@pytest.mark.parametrize("wrong", [40, 45, 2**40])
+def test_what_is_not_a_class_makes_the_loss_nan(wrong):
+    """On a GPU it would be read beyond the logits."""
+    logits, soft = torch.randn(2, 40, device=DEVICE), torch.full((2, 2), 0.25, device=DEVICE)
+    classes = torch.tensor([[0, 1], [3, 4]], device=DEVICE)
+    hard = torch.tensor([wrong, 0], device=DEVICE)
+    assert losses.fused_loss(logits, soft, hard, 2.0, 0.5, classes).isnan()
+    classes[1, 1] = wrong
+    assert losses.fused_loss(logits, soft, None, 2.0, 0.5, classes).isnan()
+
+
+def test_without_a_compiler_pytorch_computes_the_loss(monkeypatch, capfd):
+    def refuse(*arguments):
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+
+    monkeypatch.setattr(losses, "_kernels", KERNELS)
+    monkeypatch.setattr(loss_kernel.KernelLoss, "apply", refuse)
+    logits = torch.randn(2, 40)
+    loss = losses.fused_loss(logits, torch.softmax(logits, -1), None, 2.0, 0.5)
+    assert loss > 0
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1 and "Triton cannot compile the loss (" in error
 
 
 def test_logits_that_are_a_view_of_a_larger_tensor():

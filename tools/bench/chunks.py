@@ -9,6 +9,7 @@ included); and the peak bytes of the chunks' tensors. --soft trains on the exper
 too.
 """
 
+import itertools
 import tempfile
 import time
 import weakref
@@ -82,14 +83,13 @@ class CountedData(ShardedData):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.peak_bytes, self._alive = 0, {}
+        self.peak_bytes, self._alive, self._numbers = 0, {}, itertools.count()
 
     def read(self, blocks: np.ndarray, kind: torch.dtype) -> Chunk:
         """Read a chunk and count it for as long as it is held."""
-        chunk = super().read(blocks, kind)
-        if id(chunk) not in self._alive:
-            self._alive[id(chunk)] = chunk.bytes
-            weakref.finalize(chunk, self._alive.pop, id(chunk))
+        chunk, number = super().read(blocks, kind), next(self._numbers)
+        self._alive[number] = chunk.bytes
+        weakref.finalize(chunk.frames.targets, self._alive.pop, number)  # the loader's, on a CPU
         self.peak_bytes = max(self.peak_bytes, sum(self._alive.values()))
         return chunk
 
