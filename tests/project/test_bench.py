@@ -4,8 +4,10 @@ import json
 import sys
 from collections.abc import Sequence
 
+import gpu_step
 import parallel_training
 import pytest
+import torch
 import training
 
 import bench
@@ -73,6 +75,21 @@ def test_training_is_measured_on_shards_of_the_nets_frames(tmp_path, text, sizes
     (row,) = training.measure(nets=[text], batch=32, steps=4, kept=5)
     assert row["share"] == row["speed"] / row["bound"] > 0
     assert row["gain"] == row["speed"] / row["plain"] > 0
+
+
+@pytest.mark.slow
+def test_a_step_on_a_gpu_is_measured_in_all_its_parts():
+    rows = {row["what"]: row for row in gpu_step.measure(tiny=True)}
+    parts = "windows", "lookup of soft targets", "forward pass", "loss and its gradient"
+    steps = [f"step of {batch} frames" for batch in gpu_step.TINY.batches]
+    assert all(rows[name]["share"] > 0 for name in (*parts, *steps, "checkpoint"))
+    assert rows["loss in float32 against float64"]["holds"] == "yes"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_benchmark_is_refused():
+    with pytest.raises(UserError, match="needs an NVIDIA or AMD GPU; --tiny tests it without one"):
+        next(gpu_step.measure())
 
 
 def test_trainings_of_several_models_are_timed():
