@@ -163,17 +163,25 @@ class Epoch:
         return np.sort(np.concatenate([self.chunks[chunk][n].blocks for n in share.streams]))
 
     def batches(self, chunk: int, share: ProcessShare) -> Iterator[tuple[Tensor, int]]:
-        """The batches of a chunk.
+        """The batches of a chunk; the frames are shuffled in this call.
 
-        Yields:
-            int64 [B], numbers of the frames that the process trains on, among the frames of the
-            blocks that it reads; and the number of frames in the whole batch.
+        Returns:
+            An iterator over int64 [B], numbers of the frames that the process trains on, among the
+            frames of the blocks that it reads; and the number of frames in the whole batch.
         """
         streams, blocks = self.chunks[chunk], self.blocks(chunk, share)
         ends = np.cumsum(self.block_frames[blocks])
+        return self._batches(
+            chunk, share, [self._shuffled(streams[n], blocks, ends) for n in share.streams]
+        )
+
+    def _batches(
+        self, chunk: int, share: ProcessShare, orders: list[Tensor]
+    ) -> Iterator[tuple[Tensor, int]]:
+        streams = self.chunks[chunk]
         columns = [
-            self._shuffled(streams[n], blocks, ends).split(streams[n].batch_frames)
-            for n in share.streams
+            order.split(streams[n].batch_frames)
+            for n, order in zip(share.streams, orders, strict=True)
         ]
         no_frames = torch.empty(0, dtype=torch.int64)
         rows = zip_longest(*columns, fillvalue=no_frames)

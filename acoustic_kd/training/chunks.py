@@ -10,6 +10,7 @@ one chunk.
 import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,9 @@ from acoustic_kd.system.parallel import prefetch
 from acoustic_kd.training.batches import WHOLE_SHARE, Copies, Epoch, ProcessShare
 
 BLOCK_FRAMES = 16384  # some minutes, by a speaker or two
-FRAME_OVERHEAD_BYTES = 12  # beside the features: its target, and how far its utterance reaches
+ORDER_BYTES = 8  # of a frame's number in an order
+# Beside the features: a frame's target, how far its utterance reaches, and its number.
+FRAME_OVERHEAD_BYTES = 12 + ORDER_BYTES
 SOFT_OVERHEAD_BYTES = 12  # of a frame, at most, beside its soft targets: their place and number
 
 
@@ -165,7 +168,7 @@ class ShardedData:
         frame, soft = number_bytes * self.dimension + FRAME_OVERHEAD_BYTES, self._soft_bytes
         # Memory holds soft targets twice while they are joined.
         whole = total if share.readers == 1 else total + excess
-        if memory is None or whole * (frame + 2 * soft) <= memory:
+        if memory is None or whole * (frame + ORDER_BYTES + 2 * soft) <= memory:  # the next order
             return 1
         pair_bytes = 2 * frame + 3 * soft  # a frame of the chunk in use, one of the next chunk
         max_frames, min_frames = memory / pair_bytes, block + excess  # of a chunk
@@ -215,11 +218,12 @@ def prefetch_chunks(
     step: int,
     dtype: torch.dtype,
     share: ProcessShare,
-) -> Generator[Chunk | None, None, None]:
-    """The chunks of some epochs, each read in a thread while the one before it is in use.
+) -> Generator[tuple[Chunk | None, Iterator[tuple[Tensor, int]]], None, None]:
+    """The chunks of some epochs with their remaining batches (`Epoch.batches`).
 
-    Where all that this process reads is one chunk, it is read once. None stands for the
-    chunk that the loader already holds.
+    Each chunk is read, and its frames are shuffled, in a thread while the chunk before it is in
+    use. Where all that this process reads is one chunk, it is read once. None stands for the chunk
+    that the loader already holds.
 
     Args:
         step: number of steps of the first epoch that are done.
@@ -227,14 +231,15 @@ def prefetch_chunks(
         share: what this process trains on.
     """
 
-    def chunks(step: int) -> Iterator[Chunk | None]:
+    def chunks(step: int) -> Iterator[tuple[Chunk | None, Iterator[tuple[Tensor, int]]]]:
         is_read = False
         for epoch in epochs:
-            for number, _ in epoch.remaining_chunks(step):
+            for number, first in epoch.remaining_chunks(step):
+                batches = islice(epoch.batches(number, share), first, None)
                 if is_read or isinstance(data, InMemoryData):
-                    yield None
+                    yield None, batches
                 else:
-                    yield data.read(epoch.blocks(number, share), dtype)
+                    yield data.read(epoch.blocks(number, share), dtype), batches
                 is_read = len(epoch.chunks) == 1
             step = 0
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -86,13 +85,14 @@ class DataLoader:
             int64 [B], numbers of frames of the loaded chunk that this process trains on, on the
             device; and the number of frames in the whole batch.
         """
-        for number, first in epoch.remaining_chunks(step):
+        for _ in epoch.remaining_chunks(step):
             if len(epoch.chunks) > 1:
                 self._windows = self.hard = self.soft = None  # makes room
-            if (chunk := next(self._chunks)) is not None:
+            chunk, batches = next(self._chunks)
+            if chunk is not None:
                 self._load(chunk)
             del chunk  # the device has a copy
-            for batch, size in islice(epoch.batches(number, self._share), first, None):
+            for batch, size in batches:
                 yield self._on_device(batch), size
 
     def _on_device(self, batch: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.write import Provenance, write_shard
 from acoustic_kd.system.memory import GIGABYTE
-from acoustic_kd.training.chunks import ShardedData, SoftTargetSource
+from acoustic_kd.training.chunks import FRAME_OVERHEAD_BYTES, ShardedData, SoftTargetSource
 from acoustic_kd.training.processes import make_accelerator
 from acoustic_kd.training.schedule import TrainingRun
 from acoustic_kd.training.trainer import Trainer
@@ -111,6 +111,6 @@ def sharded(folder, soft=False):
 def in_chunks(data, divisor=3.0):
     """Settings with so little memory that an epoch is read in several chunks."""
     frames = data.sizes.sum() / divisor + data.sizes.max() + 1
-    frame_bytes = 2 * (4 * 6 + 12) + 3 * data._soft_bytes
+    frame_bytes = 2 * (4 * 6 + FRAME_OVERHEAD_BYTES) + 3 * data._soft_bytes
     memory_gb = float(frames * frame_bytes / GIGABYTE)
     return replace(TRAIN, memory_gb=memory_gb, checkpoint_steps=3)

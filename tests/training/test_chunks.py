@@ -2,7 +2,9 @@
 within memory, and with the same bits after a kill."""
 
 import json
+import threading
 import weakref
+from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from itertools import count, islice, pairwise
@@ -30,7 +32,7 @@ from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import GIGABYTE, memory_budget
-from acoustic_kd.training.batches import WHOLE_SHARE, plan_epoch, share_of_process
+from acoustic_kd.training.batches import WHOLE_SHARE, Epoch, plan_epoch, share_of_process
 from acoustic_kd.training.chunks import (
     Chunk,
     InMemoryData,
@@ -158,7 +160,7 @@ def test_chunks_take_no_more_memory_than_they_are_given(tmp_path, monkeypatch, s
     def read(self, blocks, dtype):
         chunk = original(self, blocks, dtype)
         number = next(numbers)
-        sizes.append(chunk.bytes + 4 * len(chunk.frames))  # and how far utterances reach
+        sizes.append(chunk.bytes + (4 + 8) * len(chunk.frames))  # utterances' ends, and the order
         alive[number] = sizes[-1]
         weakref.finalize(chunk.frames.targets, alive.pop, number)  # the loader's, on a CPU
         peaks.append(sum(alive.values()))
@@ -202,7 +204,7 @@ def test_what_a_process_reads_is_read_once_where_it_fits(store):
     share, original = share_of_process(1, 2, 2), data.read
     data.read = lambda blocks, dtype: read.append(blocks) or original(blocks, dtype)
     epochs = [plan_epoch(data.sizes, 1, 50, 0, epoch, 2) for epoch in range(4)]
-    chunks = list(prefetch_chunks(data, iter(epochs), 0, torch.float32, share))
+    chunks = [c for c, _ in prefetch_chunks(data, iter(epochs), 0, torch.float32, share)]
     assert chunks[1:] == [None] * 3 and chunks[0] is not None
     assert len(read) == 1 and 0.3 < data.sizes[read[0]].sum() / data.sizes.sum() < 0.7
 
@@ -291,6 +293,24 @@ def test_no_chunk_is_read_after_the_one_that_is_next():
     expected = [b.tolist() for epoch in epochs for b in blocks_of(epoch)][1:]  # five steps: a chunk
     assert read == expected[: len(read)] and len(read) >= 6
     assert all(blocks != following for blocks, following in pairwise(read))
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_frames_are_shuffled_in_a_thread_before_they_are_needed(tmp_path, monkeypatch, chunks):
+    """Ahead of training by a chunk, even by one of the next epoch."""
+    shuffled, original = [], Epoch._shuffled
+
+    def shuffle(self, *arguments):
+        shuffled.append(threading.current_thread())
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Epoch, "_shuffled", shuffle)
+    epochs = (plan_epoch(np.full(9, 10), chunks, 5, 0, epoch) for epoch in range(2))
+    source = InMemoryData(make_frames(), None)
+    with closing(prefetch_chunks(source, epochs, 0, torch.float32, WHOLE_SHARE)) as prefetched:
+        batches = [sum(1 for _ in batches) for _, batches in islice(prefetched, 2 * chunks)]
+    assert batches == [18 // chunks] * 2 * chunks
+    assert len(shuffled) == 2 * chunks and threading.main_thread() not in shuffled
 
 
 def test_soft_targets_in_memory_of_another_order_are_refused(tmp_path):
