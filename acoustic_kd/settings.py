@@ -456,7 +456,8 @@ class TrainConfig:
         "of processes, or the number of processes a multiple of it.", at_least(1),
     )
     checkpoint_steps: int = setting(
-        1000, "The number of steps between checkpoints.", at_least(1), shapes_results=False
+        1000, "The number of steps between checkpoints; a multiple of it where they would take "
+        "more than 2 % of the time.", at_least(1), shapes_results=False
     )
     log_steps: int = setting(
         500, "The steps of an epoch between two logs of loss, learning rate and speed: by the "

@@ -63,6 +63,7 @@ from acoustic_kd.training.schedule import (
 )
 from acoustic_kd.training.tracking import RUN_ID, TrackedRun, Tracker
 
+CHECKPOINT_SHARE = 0.02  # of the time, at most, goes into checkpoints
 MIN_CHECKPOINT_SECONDS = 10  # between the checkpoints at the ends of epochs
 STOP_CHECK_STEPS = 4  # between two questions to all processes whether one of them must stop
 
@@ -141,7 +142,7 @@ class Trainer:
         masks = Masks(settings.time_mask, settings.frequency_mask)
         self.augment, self.sharers = augment or masks, sharers
         self.best_weights: dict[str, Tensor] = {}
-        self.saved = time.monotonic()
+        self.saved, self.save_seconds = time.monotonic(), 0.0
         window = window_frames(config) * data.dimension
         numbers = max(2 * data.classes.count, window)  # logits and gradient, or the window
         frame_bytes = (2 if self.bfloat16 else 4) * numbers
@@ -202,7 +203,7 @@ class Trainer:
                 self.meter = Meter(self.training_run, self.state, self.accelerator, tracker)
                 while not is_finished(self.state, config):
                     self._epoch()
-                    if time.monotonic() - self.saved > MIN_CHECKPOINT_SECONDS:
+                    if self._checkpoint_is_due(MIN_CHECKPOINT_SECONDS):
                         self._save()
             if self.accelerator.is_main_process:
                 self._write_model(keep_checkpoint)
@@ -252,7 +253,8 @@ class Trainer:
                 loss = self._step(batch, size, epoch.steps)
                 self.meter.add(loss, size, epoch.steps)
                 stop = self._stop(state.step == epoch.steps)
-                if stop or state.step % config.checkpoint_steps == 0:
+                every = state.step % config.checkpoint_steps == 0
+                if stop or (every and self._checkpoint_is_due()):
                     self.meter.update_state()
                     self._save()
                 if stop:
@@ -363,12 +365,19 @@ class Trainer:
             "digest": self.training_run.digest,
         } | ({"object": True} if self.given else {})
 
+    def _checkpoint_is_due(self, min_seconds: float = 0.0) -> bool:
+        """Whether enough time has passed since the last checkpoint; the first process decides."""
+        seconds = max(min_seconds, self.save_seconds / CHECKPOINT_SHARE)
+        return from_first(self.accelerator, lambda: time.monotonic() - self.saved >= seconds)
+
     def _save(self) -> None:
-        self.saved = time.monotonic()
+        begun = time.monotonic()
         if self.accelerator.is_main_process:
             run = self.state, self._trained, self.optimizer, self.best_weights
             save_checkpoint(self.checkpoint, self.training_run.digest, *run)
             write_jsonl(self.directory / "metrics.jsonl", self.state.history)
+        self.saved = time.monotonic()
+        self.save_seconds = self.saved - begun
 
     def _resume(self) -> None:
         machine = {

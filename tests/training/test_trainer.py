@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import kills
 import numpy as np
@@ -22,6 +23,7 @@ from acoustic_kd.system import memory
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training import batch_norm, meter
 from acoustic_kd.training import model as model_module
+from acoustic_kd.training import trainer as trainer_module
 from acoustic_kd.training.batches import WHOLE_SHARE
 from acoustic_kd.training.losses import distillation_loss
 from acoustic_kd.training.model import load_model
@@ -187,6 +189,22 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     message = "checkpoint was written with other settings or data; delete it"
     with pytest.raises(UserError, match=message):
         trainer(tmp_path, train=SAVING, digest="other").run()
+
+
+def test_checkpoints_take_a_small_share_of_the_time(tmp_path, monkeypatch):
+    saves, save = [], trainer_module.save_checkpoint
+
+    def slow(*arguments):
+        saves.append(time.monotonic())
+        save(*arguments)
+        time.sleep(0.02)
+
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_SHARE", 0.1)
+    monkeypatch.setattr(trainer_module, "save_checkpoint", slow)
+    begun = time.monotonic()
+    trainer(tmp_path, train=replace(TRAIN, epochs=12, checkpoint_steps=1)).run()
+    assert 1 <= len(saves) <= 1 + (time.monotonic() - begun) / 0.2
+    assert all(second - first >= 0.2 for first, second in pairwise(saves))
 
 
 def test_a_checkpoint_whose_optimizer_has_the_parameters_in_another_order_is_refused(tmp_path):
