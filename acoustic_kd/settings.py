@@ -397,7 +397,9 @@ class TrainConfig:
     )
     batch_frames: int = setting(512, "The frames of a batch, of all processes together.",
                                 at_least(1, 10**9))
-    learning_rate: float = setting(1e-3, "The first learning rate of Adam.", POSITIVE)
+    learning_rate: float = setting(
+        1e-3, "The learning rate of Adam, which schedule and warm-up change.", POSITIVE
+    )
     warmup_steps: int = setting(
         0, "The number of first steps in which the learning rate rises linearly to that of "
         "the schedule.", at_least(0)

@@ -21,6 +21,9 @@ from torch import Tensor
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.seeds import seed_of
 
+# Numbers of the frames that a process trains on, int64 [B], and the size of the whole batch.
+Batches = Iterator[tuple[Tensor, int]]
+
 
 @dataclass(frozen=True)
 class ProcessShare:
@@ -162,7 +165,7 @@ class Epoch:
         """int64 [blocks], numbers of the blocks of a chunk that a process reads, ascending."""
         return np.sort(np.concatenate([self.chunks[chunk][n].blocks for n in share.streams]))
 
-    def batches(self, chunk: int, share: ProcessShare) -> Iterator[tuple[Tensor, int]]:
+    def batches(self, chunk: int, share: ProcessShare) -> Batches:
         """The batches of a chunk; the frames are shuffled in this call.
 
         Returns:
@@ -175,9 +178,7 @@ class Epoch:
             chunk, share, [self._shuffled(streams[n], blocks, ends) for n in share.streams]
         )
 
-    def _batches(
-        self, chunk: int, share: ProcessShare, orders: list[Tensor]
-    ) -> Iterator[tuple[Tensor, int]]:
+    def _batches(self, chunk: int, share: ProcessShare, orders: list[Tensor]) -> Batches:
         streams = self.chunks[chunk]
         columns = [
             order.split(streams[n].batch_frames)

@@ -25,7 +25,7 @@ from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import GIGABYTE
 from acoustic_kd.system.parallel import prefetch
-from acoustic_kd.training.batches import WHOLE_SHARE, Copies, Epoch, ProcessShare
+from acoustic_kd.training.batches import WHOLE_SHARE, Batches, Copies, Epoch, ProcessShare
 
 BLOCK_FRAMES = 16384  # some minutes, by a speaker or two
 ORDER_BYTES = 8  # of a frame's number in an order
@@ -218,7 +218,7 @@ def prefetch_chunks(
     step: int,
     dtype: torch.dtype,
     share: ProcessShare,
-) -> Generator[tuple[Chunk | None, Iterator[tuple[Tensor, int]]], None, None]:
+) -> Generator[tuple[Chunk | None, Batches], None, None]:
     """The chunks of some epochs with their remaining batches (`Epoch.batches`).
 
     Each chunk is read, and its frames are shuffled, in a thread while the chunk before it is in
@@ -231,7 +231,7 @@ def prefetch_chunks(
         share: what this process trains on.
     """
 
-    def chunks(step: int) -> Iterator[tuple[Chunk | None, Iterator[tuple[Tensor, int]]]]:
+    def chunks(step: int) -> Iterator[tuple[Chunk | None, Batches]]:
         is_read = False
         for epoch in epochs:
             for number, first in epoch.remaining_chunks(step):

@@ -123,11 +123,6 @@ def fused_loss(
     the first may be repeated, with probability 0. Logits have any floating type; soft targets and
     the loss are float32 (float64).
     """
-    if soft is not None and classes is not None and classes.shape[-1] >= logits.shape[-1]:
-        soft, classes = (
-            torch.zeros_like(logits, dtype=soft.dtype).scatter_add_(-1, classes, soft),
-            None,
-        )
     form = (_kernels() if _fits_kernels(logits, classes) else None) or _Fused
     loss: Tensor = form.apply(logits, hard, hard_weight, soft, temperature, classes)
     return loss
@@ -136,7 +131,7 @@ def fused_loss(
 def _fits_kernels(logits: Tensor, classes: Tensor | None) -> bool:
     """Whether `loss_kernel` computes the loss."""
     few = classes is None or classes.shape[-1] <= MAX_KEPT_IN_KERNEL
-    return logits.is_cuda and logits.dtype != torch.float64 and few and _kernels() is not None
+    return logits.is_cuda and logits.dtype != torch.float64 and few
 
 
 @cache
@@ -238,14 +233,16 @@ class _Fused(torch.autograd.Function):
             z, slope = logits[block].to(precise), None
             targets = None if hard is None or not hard_weight else hard[block]
             if soft is not None:
-                p = soft[block].to(precise)
-                if classes is None:
+                p, kept = soft[block].to(precise), None if classes is None else classes[block]
+                if kept is not None and kept.shape[-1] >= z.shape[-1]:
+                    p, kept = torch.zeros_like(z).scatter_add_(-1, kept, p), None
+                if kept is None:
                     losses, slope = _dense(z, p, temperature)
                 elif temperature in SQUARINGS:
-                    losses, slope = _sparse(z, classes[block], p, temperature, targets, hard_weight)
+                    losses, slope = _sparse(z, kept, p, temperature, targets, hard_weight)
                     targets = None
                 else:
-                    losses, slope = _sparse(z, classes[block], p, temperature)
+                    losses, slope = _sparse(z, kept, p, temperature)
                 total += losses.sum()
             if targets is not None:
                 losses, slope = _hard(z, targets, hard_weight, slope)

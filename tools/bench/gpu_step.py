@@ -42,6 +42,7 @@ from acoustic_kd.training.trainer import Trainer
 KEPT, TEMPERATURE, FEATURES, MEMBERS = 20, 2.0, 40, 10
 STEP_SHARE = {1024: 0.4, 8192: 0.65}  # aims, by the frames of a batch
 SOFT_SHARE, STOP_SHARE, HOST_SHARE = 0.75, 0.02, 0.7  # aims
+HOST_STEPS = 3  # so few that the queue of launches does not fill up, which would stop the host
 COLUMNS = {
     "what": "", "ms": "ms|,.3f", "bound": "bound, ms|,.3f", "share": "share|.2f",
     "aim": "aim", "holds": "holds", "more": "",
@@ -217,6 +218,8 @@ def measure_step(
     cuda = machine.device.type == "cuda"
     numbers = torch.randint(sizes.frames, (batch,), device=machine.device)
     trainer.model.train()
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
 
     def step() -> object:
         return trainer._step(numbers, batch, 10**6)
@@ -226,10 +229,10 @@ def measure_step(
     bound = product_seconds(machine, sizes, batch)
     seconds = machine.seconds(step, sizes.steps)
     bound = (bound + product_seconds(machine, sizes, batch)) / 2
-    begin = time.perf_counter()
-    for _ in range(sizes.steps):
+    begin = time.perf_counter()  # the device is idle
+    for _ in range(HOST_STEPS):
         step()
-    host = (time.perf_counter() - begin) / sizes.steps  # the device may still work
+    host = (time.perf_counter() - begin) / HOST_STEPS  # the device may still work
     kinds = [ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]
     with profile(activities=kinds) as profiled:
         step()
@@ -258,6 +261,12 @@ def measure_parts(
     with torch.no_grad():
         seconds = machine.seconds(lambda: forward(model, windows, True))
     yield row("forward pass", seconds, products)
+    slope = torch.randn(batch, sizes.classes, device=machine.device).bfloat16()
+    seconds = machine.seconds(lambda: forward(model, windows, True).backward(slope))
+    products = product_seconds(machine, sizes, batch)
+    yield row(
+        "forward and backward pass", seconds, products
+    )  # and leave gradients to the optimizer
     logits = forward(model, windows, True).detach().requires_grad_()
     classes, p = soft.batch(numbers)
 
