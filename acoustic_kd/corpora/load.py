@@ -28,6 +28,7 @@ from acoustic_kd.corpora.utterances import (
 )
 from acoustic_kd.system.environment import DATA_VARIABLE, data_folder
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.remote import local_folder
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def data_dir(config: Any) -> Path | None:
             f"corpus '{config.name}' is read from a folder: "
             f"give --data-dir DIR or set {DATA_VARIABLE}"
         )
-    folder = Path(given).expanduser().resolve()
+    folder = local_folder(given).expanduser().resolve()
     if not is_text(str(folder)):
         raise UserError(f"{folder}: the name of this folder is not UTF-8; rename it")
     if not folder.is_dir() and not (reader.file and folder.is_file()):
@@ -121,7 +122,7 @@ def read_untranscribed(config: Any) -> list[Utterance]:
     """The speech without transcripts in `config.untranscribed`; empty where that is None."""
     if config.untranscribed is None:
         return []
-    folder = Path(config.untranscribed).expanduser().resolve()
+    folder = local_folder(config.untranscribed).expanduser().resolve()
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such folder; corpus.untranscribed must be a Kaldi data directory"

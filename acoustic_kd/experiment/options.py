@@ -10,7 +10,7 @@ from acoustic_kd.experiment.experiment import Experiment, Stage
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.settings import SETTINGS, Config, load_config, settings_file
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.paths import path_argument
+from acoustic_kd.system.paths import path_argument, place_argument
 
 
 def add_experiment(parser: argparse.ArgumentParser) -> None:
@@ -24,9 +24,9 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
         help="directory of all output (default: exp/NAME in the working directory)",
     )  # fmt: skip
     parser.add_argument(
-        "--data-dir", type=path_argument, metavar="DIR",
+        "--data-dir", type=place_argument, metavar="DIR",
         help="folder of the corpus, or its manifest (default: $ACOUSTIC_KD_DATA); LibriSpeech is "
-        "downloaded to it",
+        "downloaded to it; a remote folder, such as s3://bucket/folder, is copied first",
     )  # fmt: skip
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY.SUBKEY=VALUE",
@@ -63,7 +63,7 @@ def experiment_of(options: argparse.Namespace) -> Experiment:
     path = None if options.config is None else settings_file(options.config)
     config = load_config(path, options.overrides)
     if options.data_dir is not None:
-        corpus = dataclasses.replace(config.corpus, data_dir=str(options.data_dir))
+        corpus = dataclasses.replace(config.corpus, data_dir=options.data_dir)
         config = dataclasses.replace(config, corpus=corpus)
     name = config.corpus.name if options.config is None else options.config.stem
     directory = options.exp_dir or Path("exp") / name

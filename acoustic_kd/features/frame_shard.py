@@ -25,6 +25,7 @@ from acoustic_kd.system.hdf5 import (
     reading,
     write_hdf5,
 )
+from acoustic_kd.system.remote import local_folder
 
 FORMAT = "acoustic_kd frames 1"
 INFINITE_HALF = 0x7C00  # the bits of the exponent of a float16 that is infinite or NaN
@@ -32,9 +33,9 @@ MOST_CLASSES = (1 << 31) - 1
 ROWS = 1 << 14  # that are checked together
 
 
-def shard_paths(directory: Path) -> list[Path]:
-    """The shards of a store, in order."""
-    paths = sorted(Path(directory).glob("shard-*.h5"))
+def shard_paths(directory: Path | str) -> list[Path]:
+    """The shards of a store, in order; those of a remote store (`local_folder`) are copied."""
+    paths = sorted(local_folder(directory).glob("shard-*.h5"))
     if not paths:
         raise UserError(f"{directory}: no shards (shard-*.h5) here; run the stage that writes them")
     return paths

@@ -199,7 +199,7 @@ class Index:
         return dict(zip(self.ids, np.diff(self.offsets).tolist(), strict=True))
 
 
-def read_index(paths: Path | list[Path]) -> Index:
+def read_index(paths: Path | str | list[Path]) -> Index:
     """Read the index of a store (its directory), or of shards of one or several stores."""
     paths = paths if isinstance(paths, list) else shard_paths(paths)
     shards = []  # closed: without their frames
@@ -249,7 +249,7 @@ def _check_same_store(shards: list[FrameShard]) -> None:
             homes[name] = shard.path
 
 
-def read_frames(paths: Path | list[Path]) -> Frames:
+def read_frames(paths: Path | str | list[Path]) -> Frames:
     """Read a store (its directory), or shards of one or several stores, into memory.
 
     Where one store has targets and another has none, the frames of the other have NO_TARGET.

@@ -44,7 +44,7 @@ class WithSoftTargets(Dataset[tuple[Any, ...]]):
         temperature: float | None = None,
     ) -> None:
         if not isinstance(soft, SoftTargets):
-            soft = read_soft_targets(Path(soft), temperature=temperature)
+            soft = read_soft_targets(soft, temperature=temperature)
         self.dataset, self.soft, self.temperature = dataset, soft, soft.temperature
         if temperature not in (None, soft.temperature):
             raise UserError(f"temperature is {soft.temperature}, but training needs {temperature}")

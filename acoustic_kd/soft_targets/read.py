@@ -22,7 +22,7 @@ ONLY_DENSE = "only a geometric mean or a single member, stored dense, can be tem
 
 
 def read_soft_targets(
-    directory: Path,
+    directory: Path | str,
     frames: Frames | None = None,
     temperature: float | None = None,
     encoding: Encoding | None = None,
@@ -34,6 +34,7 @@ def read_soft_targets(
     than they were stored at: they are tempered again.
 
     Args:
+        directory: of the store; a remote one, such as s3://bucket/folder, is copied first.
         frames: whose soft targets; None: all of the store, in its order.
         temperature: of the loss; None: that of the store.
         encoding: required; None: any.
@@ -60,7 +61,7 @@ def read_soft_targets(
     return targets
 
 
-def _index(directory: Path) -> tuple[Frames, float]:
+def _index(directory: Path | str) -> tuple[Frames, float]:
     """All utterances of a store, and its temperature."""
     lengths: dict[str, int] = {}
     for path in shard_paths(directory):
@@ -85,7 +86,7 @@ def find_soft_targets(
 
 
 def _matching(
-    directory: Path,
+    directory: Path | str,
     frames: Frames | Index,
     temperature: float,
     encoding: Encoding | None,

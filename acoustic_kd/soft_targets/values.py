@@ -48,8 +48,13 @@ def value_problem(
             count = header.num_classes
             return frame_of(entry), f"the class is {classes[entry]}, but there are {count} classes"
         zero = codes == (ZERO_CODE if codes.dtype == np.uint8 else 0)
-        if (repeated := _repeats(classes, counts, first, zero)) is not None:
-            return repeated, "a class comes twice"
+        suspects = np.arange(frames)
+        if not header.encoding.varies:  # short rows are sorted 15 times as fast as all entries
+            rows = np.sort(classes.reshape(-1, kept), axis=1)
+            suspects = np.flatnonzero((rows[:, 1:] == rows[:, :-1]).any(1))
+            classes, zero = (a.reshape(-1, kept)[suspects].ravel() for a in (classes, zero))
+        if (repeated := _repeats(classes, counts[suspects], zero)) is not None:
+            return int(suspects[repeated]), "a class comes twice"
     if codes.dtype == np.float16:
         bits = codes.view(np.uint16)
         if bits.max(initial=0) > HALF_ONE:
@@ -62,10 +67,14 @@ def value_problem(
     return None
 
 
-def _repeats(
-    classes: np.ndarray, counts: np.ndarray, first: np.ndarray, zero: np.ndarray
-) -> int | None:
-    """The first frame that has a class twice, except for its first class as padding."""
+def _repeats(classes: np.ndarray, counts: np.ndarray, zero: np.ndarray) -> int | None:
+    """The first frame that has a class twice, except for its first class as padding.
+
+    Args:
+        counts: entries of each frame.
+        zero: whether the probability of each entry is 0.
+    """
+    first = np.cumsum(counts) - counts
     rows = np.repeat(np.arange(len(counts)) << 32, counts) | classes
     if zero.any():
         padding = zero & (rows == np.repeat(rows[first], counts))

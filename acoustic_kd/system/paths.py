@@ -19,6 +19,11 @@ def problem_of(path: str) -> str | None:
 
 def path_argument(text: str) -> Path:
     """The type of a path on the command line, for `argparse`."""
+    return Path(place_argument(text))
+
+
+def place_argument(text: str) -> str:
+    """The type of a path or of the address of a remote folder, for `argparse`."""
     if problem := problem_of(text):
         raise argparse.ArgumentTypeError(f"'{printable(text)}' {problem}")
-    return Path(text)
+    return text

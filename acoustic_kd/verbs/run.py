@@ -102,7 +102,7 @@ def _arguments(options: argparse.Namespace) -> list[str]:
     """The options that describe the experiment, for a stage's own verb."""
     words = ["--config", str(options.config)]
     words += [] if options.exp_dir is None else ["--exp-dir", str(options.exp_dir)]
-    words += [] if options.data_dir is None else ["--data-dir", str(options.data_dir)]
+    words += [] if options.data_dir is None else ["--data-dir", options.data_dir]
     return [*words, *options.overrides]
 
 

@@ -5,7 +5,9 @@ import json
 import re
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import soundfile
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acoustic_kd.corpora import an4, kaldi_dir, lhotse, librispeech, manifest
-from acoustic_kd.corpora.load import load
+from acoustic_kd.corpora.load import data_dir, load
 from acoustic_kd.corpora.utterances import Exclusion, Utterance, check_ids
 from acoustic_kd.features.audio import AudioError, read_audio
 from acoustic_kd.settings import CorpusConfig
@@ -353,6 +355,21 @@ def test_every_id_of_a_kaldi_folder_is_kept_or_named(
 
 def test_a_folder_of_something_else(tmp_path):
     refuse("an4", tmp_path, r"not an AN4 folder; expected .*an4_train\.fileids")
+
+
+def test_a_remote_folder_is_read(write, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root, system = write("an4"), fsspec.filesystem("memory")
+    system.put(str(root), "/bucket/an4", recursive=True)
+    there = data_dir(CorpusConfig(name="an4", data_dir="memory://bucket/an4"))
+    here, there = (an4.read(folder).splits for folder in (root, there))
+    system.rm("/bucket", recursive=True)
+    for split, utterances in here.items():
+        assert [replace(u, audio="") for u in there[split]] == [
+            replace(u, audio="") for u in utterances
+        ]
+        for u, copy in zip(utterances, there[split], strict=True):
+            assert Path(copy.audio).read_bytes() == Path(u.audio).read_bytes()
 
 
 # --- AN4 ----------------------------------------------------------------------------------------

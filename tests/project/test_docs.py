@@ -105,6 +105,8 @@ def check(words: list[str]) -> None:
         check_verb(rest[rest.index("acoustic_kd") + 1 :])
     elif first.startswith("tools/"):
         check_tool(first, rest)
+    elif first == "snakemake":
+        assert (ROOT / rest[rest.index("--snakefile") + 1]).is_file()
     else:
         assert first in ("cp", "git", "pip", "python", "cd", "ruff", "tensorboard"), (
             f"what is {first}?"

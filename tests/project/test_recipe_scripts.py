@@ -1,11 +1,15 @@
 """recipes/*.sh: they set up the checkout, then run a verb with the same arguments."""
 
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from scripts import REPOSITORY
+
+from acoustic_kd.experiment.stages import STAGES
 
 SCRIPTS = ["run", "mnist"]
 
@@ -64,3 +68,32 @@ def test_a_dry_run_installs_nothing(not_installed):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_is_that_of_the_verb_once_it_is_installed(checkout, script):
     assert run(checkout, script, "--help").endswith(f"<{script}><--help>")
+
+
+def test_the_workflow_has_every_stage():
+    text = (REPOSITORY / "recipes/Snakefile").read_text(encoding="utf-8")
+    lists = re.findall(r"^(STAGES|DIVIDED) \+?= (\[.*\])$", text, re.MULTILINE)
+    found = {
+        name: [s for n, part in lists if n == name for s in json.loads(part)] for name, _ in lists
+    }
+    assert found["STAGES"] == list(STAGES)
+    assert found["DIVIDED"] == [stage.name for stage in STAGES.values() if stage.parts]
+
+
+@pytest.mark.skipif(shutil.which("snakemake") is None, reason="Snakemake is not installed")
+def test_the_workflow_is_a_chain_of_all_jobs(tmp_path):
+    snakefile = str(REPOSITORY / "recipes/Snakefile")
+    command = ["snakemake", "--snakefile", snakefile, "--dry-run", "--cores", "1"]
+    config = ["--config", "recipe=an4", "data_dir=a b", "jobs=3"]
+    done = subprocess.run(
+        [*command, *config], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE))
+    assert counts.pop("total") == str(len(STAGES) + 4 * 3 + 1)
+    assert counts.pop("all") == "1"
+    for stage in STAGES.values():
+        name = stage.name.replace("-", "_")
+        assert counts.pop(name) == "1" and counts.pop(f"{name}_job", None) == (
+            "3" if stage.parts else None
+        )
+    assert not counts

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 
+import fsspec
 import pytest
 import torch
 from soft_stores import ALL, NAMES, PROVENANCE, all_frames, decoded, dense, make_frames
@@ -36,6 +37,16 @@ def test_targets_are_found_by_utterance_not_by_place(tmp_path, encoding):
     rows = torch.tensor([*range(23, 29), 11, *range(4), *range(12, 21)])
     assert len(part) == 20
     assert torch.equal(dense(*part.batch(torch.arange(20))), dense(*whole.batch(rows)))
+
+
+def test_a_remote_store_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write(tmp_path / "store", TOP4)
+    system = fsspec.filesystem("memory")
+    system.put(str(tmp_path / "store"), "/bucket/store", recursive=True)
+    here, there = map(read_soft_targets, (tmp_path / "store", "memory://bucket/store"))
+    system.rm("/bucket", recursive=True)
+    assert torch.equal(dense(*there.batch(EVERY)), dense(*here.batch(EVERY)))
 
 
 def test_shards_without_wanted_utterances_are_not_read(tmp_path, monkeypatch):
