@@ -395,6 +395,10 @@ class TrainConfig:
         30, "The number of epochs; with schedule dev the largest number, because training ends "
         "when the learning rate has fallen.", at_least(1),
     )
+    share: float = setting(
+        1.0, "The share of train, by utterance, that members learn from.", FACTOR
+    )
+    share_seed: int = setting(0, "The seed of this choice, and of that of `distill.share`.")
     batch_frames: int = setting(512, "The frames of a batch, of all processes together.",
                                 at_least(1, 10**9))
     learning_rate: float = setting(
@@ -542,6 +546,10 @@ class DistillConfig:
     dropout: float = setting(
         0.1, "The dropout of hidden units. Soft targets regularise, so less is needed than for "
         "members.", PROBABILITY,
+    )
+    share: float | None = setting(
+        None, "As `train.share`, of the transfer set; soft targets are stored for all of it.",
+        FACTOR,
     )
     epochs: int | None = setting(None, "As `train.epochs`.", at_least(1))
     learning_rate: float | None = setting(None, "As `train.learning_rate`.", POSITIVE)

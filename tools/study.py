@@ -3,8 +3,9 @@
 
 A study is a YAML file: settings that all rows share, and for each row the settings that it changes.
 EXP receives the models, the table study.md and the chart study.svg. What rows have in common, such
-as members, is made once. A study measures dev alone, to choose settings; measure only the chosen
-settings on test. Run the same command again to resume an interrupted study.
+as members, is made once. A study that chooses settings measures dev alone; `columns` may also have
+frame accuracies of train and test, and word error rates of test, which choose nothing. Run the same
+command again to resume an interrupted study.
 """
 
 import argparse
@@ -12,26 +13,32 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from acoustic_kd.cli import Parser, exit_status
+from acoustic_kd.decoding.search import SearchSettings
+from acoustic_kd.decoding.workers import DecodeFunction, decoder_pool
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import (
+    System,
     control_directory,
     distilled_directories,
     member_directories,
+    systems,
 )
 from acoustic_kd.experiment.stages import STAGES, run_stage
-from acoustic_kd.experiment.training_jobs import distilled_models
-from acoustic_kd.features.frames import read_frames
+from acoustic_kd.experiment.training_jobs import distilled_models, distilled_training
+from acoustic_kd.features.frames import Frames, read_frames
 from acoustic_kd.settings import load_config, settings_file
-from acoustic_kd.soft_targets.write import blocks_of
+from acoustic_kd.soft_targets.predictions import BLOCK_FRAMES
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import (
     exclusive_lock,
@@ -42,17 +49,20 @@ from acoustic_kd.system.files import (
     write_text,
 )
 from acoustic_kd.system.parallel import Task, cores, run_tasks, torch_threads
-from acoustic_kd.system.records import read_done
+from acoustic_kd.system.steps import Step
 from acoustic_kd.system.yaml_dataclasses import read_yaml
+from acoustic_kd.training.batches import Copies
 from acoustic_kd.training.ensemble import Mean
 from acoustic_kd.training.ensemble_predictions import Ensemble
 from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.windows import make_splicer
-from study_table import T95, around_section, chart, table, write_section
+from acoustic_kd.verbs import decode
+from study_table import MEASURES, SYSTEMS, T95, around_section, chart, table, write_section
 
 PROGRAM = "tools/study.py"
 SEEDS = range(2, max(T95) + 1)
 DATA_STAGES = ("corpus", "features", "align", "senones", "frames", "copies")
+TRAIN_ACCURACY = "train.json"  # in the directory of a model
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,22 @@ class Study:
     rows: dict[str, dict[str, dict[str, Any] | None]]
 
 
+@dataclass(frozen=True)
+class Comparison(Study):
+    """A study of members, ensemble, control and distilled model.
+
+    Attributes:
+        columns: of the table, such as `distilled wer`: one of SYSTEMS and one of MEASURES.
+    """
+
+    columns: tuple[str, ...] = tuple(f"{system} dev" for system in SYSTEMS)
+
+    @property
+    def measures(self) -> set[str]:
+        """What is measured."""
+        return {column.split()[-1] for column in self.columns}
+
+
 StudyKind = TypeVar("StudyKind", bound=Study)
 
 
@@ -86,7 +112,8 @@ def read_study(path: Path, kind: type[StudyKind] = Study, seeds: range = SEEDS) 
     """
     values = read_yaml(path)
     names = [field.name for field in fields(kind)]
-    if not isinstance(values, dict) or set(values) != set(names):
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    if not isinstance(values, dict) or not needed <= set(values) <= set(names):
         raise UserError(f"{path}: a study has {', '.join(names)} and nothing else")
     study = kind(**values)
     if type(study.seeds) is not int or study.seeds not in seeds:
@@ -103,6 +130,19 @@ def read_study(path: Path, kind: type[StudyKind] = Study, seeds: range = SEEDS) 
     for name, part in parts.items():
         if not isinstance(part, dict):
             raise UserError(f"{path}: {name} must be a mapping, it is {part!r}")
+    return study
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read and check a study whose rows have members, ensemble, control and distilled model."""
+    study = read_study(path, Comparison)
+    known = [f"{system} {measure}" for measure in MEASURES for system in SYSTEMS]
+    known.remove("ensemble train")
+    columns = study.columns if isinstance(study.columns, list | tuple) else [study.columns]
+    if wrong := [column for column in columns if column not in known]:
+        raise UserError(f"{path}: columns has {wrong[0]!r}; it may have {', '.join(known)}")
+    if not any(column.startswith("distilled") for column in columns):
+        raise UserError(f"{path}: columns has no figure of the distilled model; name one")
     return study
 
 
@@ -151,7 +191,7 @@ def command_of(program: str, options: argparse.Namespace) -> str:
 
 def run_study(options: argparse.Namespace) -> None:
     """Make all rows; write and print the table."""
-    study = read_study(options.study)
+    study = read_comparison(options.study)
     name, out = check_options(options)
     with exclusive_lock(out):
         experiments = {
@@ -162,12 +202,15 @@ def run_study(options: argparse.Namespace) -> None:
             for factor, rows in study.rows.items()
             for row, settings in rows.items()
         }
-        make_all([experiment for row in experiments.values() for experiment in row], options.jobs)
+        everything = [experiment for row in experiments.values() for experiment in row]
+        make_all(everything, options.jobs)
+        measure_all(everything, study.measures, options.jobs)
         rows = [
-            {"factor": factor, "name": row} | figures(of_row)
+            {"factor": factor, "name": row} | figures(of_row, study.columns)
             for (factor, row), of_row in experiments.items()
         ]
-        results = {"title": study.title, "seeds": study.seeds, "rows": rows}
+        results = {"title": study.title, "seeds": study.seeds, "columns": study.columns}
+        results |= {"rows": rows}
         text, picture = table(results, command_of(PROGRAM, options)), chart(results)
         write_json(out / "study.json", results)
         write_text(out / "study.md", text)
@@ -182,7 +225,8 @@ def make_experiment(
     study: Study, row: dict[str, Any], seed: int, out: Path, data_dir: str | None
 ) -> Experiment:
     """The experiment of a row with one seed."""
-    experiment = experiment_of(study, {**row, "train.seed": 10_000 * seed}, out, data_dir)
+    seeds = {"train.seed": 10_000 * seed, "train.share_seed": seed}
+    experiment = experiment_of(study, row | seeds, out, data_dir)
     if not experiment.config.distill.hard_baseline:
         raise UserError(
             "setting 'distill.hard_baseline' is False; each row of a study has a control"
@@ -207,7 +251,17 @@ def make_all(experiments: Sequence[Experiment], jobs: int) -> None:
     make_stage("train", experiments, jobs)
     make_stage("soft-targets", experiments, jobs)
     train_distilled_models(experiments, jobs)
-    measure_ensembles(experiments, jobs)
+
+
+def measure_all(experiments: Sequence[Experiment], measures: set[str], jobs: int) -> None:
+    """Measure the systems of all experiments, as far as `measures` needs it."""
+    if "dev" in measures:
+        measure_ensembles(experiments, jobs)
+    if "train" in measures:
+        measure_train(experiments, jobs)
+    if measures & {"test", "wer"}:
+        make_data(experiments, ["graph"])
+        decode_all([Decoding.of(e, system) for e in experiments for system in systems(e)], jobs)
 
 
 def make_data(experiments: Iterable[Experiment], stages: Sequence[str]) -> None:
@@ -299,39 +353,136 @@ def make_part(experiment: Experiment, stage: str, part: int, parts: int) -> str:
 
 def measure_ensemble(experiment: Experiment, file: Path) -> str:
     """Write the ensemble's frame accuracy on dev, in percent; returns a line for the terminal."""
-    config, dev = experiment.config, read_frames(experiment.path("frames") / "dev")
-    device = torch.device("cpu")
-    low = use_bfloat16(config.train.bfloat16, device)
-    ensemble = Ensemble(member_directories(experiment), Mean(1.0), device, low)
-    windows = make_splicer(config.model, dev.features, dev.offsets, low)
-    blocks = ensemble.predictions(windows, blocks_of(len(dev)))
-    correct = torch.cat([block.argmax(-1) for block in blocks]) == dev.labels
-    write_json(file, {"dev": 100 * int(correct.sum()) / len(dev)})
+    dev = read_frames(experiment.path("frames") / "dev")
+    accuracy = frame_accuracy(experiment, member_directories(experiment), dev)
+    write_json(file, {"dev": accuracy})
     return f"ensemble of {experiment.directory.name}"
 
 
-def figures(experiments: Sequence[Experiment]) -> dict[str, Any]:
-    """The figures of a row: one value per seed for each, and the number of epochs."""
-    seeds = [figures_of_seed(experiment) for experiment in experiments]
+def measure_train(experiments: Sequence[Experiment], jobs: int) -> None:
+    """Write each model's frame accuracy on the utterances of train that it has learnt from."""
+    due: dict[Path, Task] = {}
+    for experiment in experiments:
+        members, distilled = experiment.config.train, distilled_training(experiment.config)
+        models = dict.fromkeys(member_directories(experiment), members)
+        models |= dict.fromkeys(distilled_directories(experiment), distilled)
+        if control := control_directory(experiment):
+            models[control] = distilled
+        for directory, train in models.items():
+            file = directory.resolve() / TRAIN_ACCURACY
+            if not file.exists():
+                arguments = (experiment, file, train.share, train.share_seed)
+                due[file] = Task(file.parent.name, measure_learnt, arguments)
+    run_in_workers(list(due.values()), jobs)
+
+
+def measure_learnt(experiment: Experiment, file: Path, share: float, seed: int) -> str:
+    """Write the frame accuracy of a model, whose directory `file` is in, on a share of train."""
+    train = read_frames(experiment.path("frames") / "train")
+    lengths = np.diff(train.offsets)
+    chosen = Copies(lengths, lengths, np.arange(len(lengths)), train.ids).of_share(share, seed)
+    learnt = None if chosen is None else torch.from_numpy(np.repeat(chosen.learnt, lengths))
+    write_json(file, {"train": frame_accuracy(experiment, [file.parent], train, learnt)})
+    return f"train accuracy of {file.parent.name}"
+
+
+def frame_accuracy(
+    experiment: Experiment, models: Sequence[Path], frames: Frames, chosen: Tensor | None = None
+) -> float:
+    """Frame accuracy of the mean of some models, in percent.
+
+    Args:
+        chosen: bool [T], the frames that count; None: all.
+    """
+    config, device = experiment.config, torch.device("cpu")
+    low = use_bfloat16(config.train.bfloat16, device)
+    numbers = torch.arange(len(frames)) if chosen is None else chosen.nonzero()[:, 0]
+    windows = make_splicer(config.model, frames.features, frames.offsets, low)
+    blocks = Ensemble(models, Mean(1.0), device, low).predictions(
+        windows, numbers.split(BLOCK_FRAMES)
+    )
+    predicted = torch.cat([block.argmax(-1) for block in blocks])
+    return 100 * float((predicted == frames.labels[numbers]).double().mean())
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A system to decode.
+
+    Attributes:
+        step: the record of its measurement.
+        measure: decodes with a pool of processes; returns a line for the terminal.
+    """
+
+    experiment: Experiment
+    step: Step
+    measure: Callable[[DecodeFunction], str]
+
+    @classmethod
+    def of(cls, experiment: Experiment, system: System) -> "Decoding":
+        """Of a system of an experiment, on dev and test."""
+        step = decode.step_of(experiment, system)
+
+        def measure(pool: DecodeFunction) -> str:
+            decode.measure(experiment, system, pool, step.directory)
+            return f"{system.name} of {experiment.directory.name}"
+
+        return cls(experiment, step, measure)
+
+
+def decode_all(decodings: Iterable[Decoding], jobs: int) -> None:
+    """Measure the systems that are not measured yet; those with the same graph share a pool."""
+    due: dict[tuple[Path, SearchSettings], dict[Path, Decoding]] = {}
+    for work in decodings:
+        step, experiment = work.step, work.experiment
+        place = link_to_shared(step.directory, experiment, f"decode-{step.digest[:16]}")
+        if not step.is_current():
+            pool = experiment.path("graph").resolve(), SearchSettings.of(experiment.config.decode)
+            due.setdefault(pool, {})[place] = work
+    total, number = sum(map(len, due.values())), 0
+    for (graph, limits), group in due.items():
+        experiment = next(iter(group.values())).experiment
+        experiment.verify("graph")
+        processes = jobs or experiment.config.decode.jobs or cores()
+        with decoder_pool(graph, limits, processes) as pool:
+            for work in group.values():
+                with work.step.run():
+                    line = work.measure(pool)
+                number += 1
+                print(f"{number}/{total} {line}", flush=True)
+
+
+def figures(experiments: Sequence[Experiment], columns: Iterable[str]) -> dict[str, Any]:
+    """The figures of a row: of each column one value per seed, in percent; the number of epochs."""
     directory = distilled_directories(experiments[-1])[0]
-    return {name: [values[name] for values in seeds] for name in seeds[0]} | {
+    return {column: [figure(e, *column.split()) for e in experiments] for column in columns} | {
         "epochs": len(read_jsonl(directory / "metrics.jsonl"))
     }
 
 
-def figures_of_seed(experiment: Experiment) -> dict[str, float]:
-    """Frame accuracies on dev in percent, seconds, and bytes of soft targets."""
-    distilled, soft = distilled_directories(experiment)[0], experiment.path("soft-targets")
-    copies_seconds = read_done(experiment.path("copies"))["seconds"]
-    return {
-        "members": fmean(map(dev_accuracy, member_directories(experiment))),
-        "ensemble": read_json(experiment.path("train") / "dev.json")["dev"],
-        "control": dev_accuracy(control_directory(experiment)),
-        "distilled": dev_accuracy(distilled),
-        "seconds": read_done(distilled)["seconds"],
-        "bytes": sum(path.stat().st_size for path in soft.glob("*.h5")),
-        "teacher_seconds": read_done(soft)["seconds"] + copies_seconds,
-    }
+def figure(experiment: Experiment, name: str, measure: str) -> float:
+    """A figure of the members (their mean), the ensemble, the control or the distilled model."""
+    kind = "baseline" if name == "members" else name
+    found = [system for system in systems(experiment) if system.kind == kind]
+    if measure in ("test", "wer"):
+        paths = [experiment.path("decode") / s.name / "measurement.json" for s in found]
+        return fmean(_of_test(read_json(path), measure) for path in paths)
+    if name == "ensemble":
+        return float(read_json(experiment.path("train") / "dev.json")["dev"])
+    read = train_accuracy if measure == "train" else dev_accuracy
+    return fmean(read(system.directories[0]) for system in found)
+
+
+def _of_test(measurement: dict[str, Any], measure: str) -> float:
+    if measure == "wer":
+        return float(measurement["wer"]["test"]["percent"])
+    right, frames = np.sum(list(measurement["frames"]["test"].values()), axis=0)
+    return float(100 * right / frames)
+
+
+def train_accuracy(directory: Path) -> float:
+    """Frame accuracy of a model, in percent, on the utterances that it has learnt from."""
+    return float(read_json(directory / TRAIN_ACCURACY)["train"])
 
 
 def dev_accuracy(directory: Path) -> float:

@@ -13,8 +13,12 @@ from acoustic_kd.system.files import write_text
 # Student's t for 95 % intervals: number of seeds → half the width in standard errors of the mean.
 T95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 SYSTEMS = ("members", "ensemble", "control", "distilled")
-HEADING = ["", *SYSTEMS, "over the control (95 %)", "gain kept", "passes", "MB"]
-HEADING += ["copies and soft targets, s", "training, s"]
+MEASURES = {  # name in the columns of a study → in the table
+    "train": "frames train",
+    "dev": "frames dev",
+    "test": "frames test",
+    "wer": "WER test",
+}
 LEFT, WIDTH, ROW_HEIGHT = 330, 480, 18  # of the chart: labels, axis, a row
 COLOURS = {"ensemble": "#888888", "control": "#d95f02", "distilled": "#1b6fb3"}
 
@@ -22,12 +26,30 @@ COLOURS = {"ensemble": "#888888", "control": "#d95f02", "distilled": "#1b6fb3"}
 def table(results: dict[str, Any], command: str) -> str:
     """The command and one table: a row a setting, grouped by factor."""
     about = (
-        f"{results['title']} Frame accuracy on dev in percent: mean and standard deviation of "
-        f"{results['seeds']} seeds. A pass has as many frames as the transfer set without copies. "
-        "MB: stored soft targets. All cores make the copies, one core the rest."
+        f"{results['title']} In percent: mean and standard deviation of {results['seeds']} seeds. "
+        "Frames: frame accuracy; on train, of the utterances that a model has learnt from. "
+        "Distilled over control: the difference, with its 95 % interval over the seeds. A pass has "
+        "as many frames as the transfer set without copies."
     )
-    cells = [[row["name"], *_cells(row)] for row in results["rows"]]
-    return section(command, about, HEADING, cells, [row["factor"] for row in results["rows"]])
+    columns = results["columns"]
+    heading = ["", *(_title(column) for column in columns)]
+    for measure in _compared(columns):
+        heading.append(f"{MEASURES[measure]}: distilled over control")
+        heading += ["gain kept"] if f"ensemble {measure}" in columns else []
+    cells = [[row["name"], *_cells(row, columns)] for row in results["rows"]]
+    factors = [row["factor"] for row in results["rows"]]
+    return section(command, about, [*heading, "passes"], cells, factors)
+
+
+def _title(column: str) -> str:
+    system, measure = column.split()
+    return f"{system}, {MEASURES[measure]}"
+
+
+def _compared(columns: Sequence[str]) -> list[str]:
+    """The measures of which a study has both the control and the distilled model."""
+    pairs = {m: {f"control {m}", f"distilled {m}"} for m in MEASURES}
+    return [m for m in MEASURES if pairs[m] <= set(columns) and m != "train"]
 
 
 def section(
@@ -52,33 +74,39 @@ def section(
     return "\n".join(["```sh", command, "```", "", about, "", *lines, ""])
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    mean, half = over_control(row)
-    gain = fmean(row["ensemble"]) - fmean(row["control"])
-    kept = f"{100 * mean / gain:.0f} %" if gain > 0 else "–"  # noqa: RUF001
-    return [
-        *(f"{fmean(row[name]):.2f}" for name in ("members", "ensemble")),
-        *(f"{fmean(row[name]):.2f} ± {stdev(row[name]):.2f}" for name in ("control", "distilled")),
-        f"{mean:+.2f} ± {half:.2f}".replace("-", "−"),
-        kept.replace("-", "−"),
-        str(row["epochs"]),
-        f"{fmean(row['bytes']) / 1e6:.1f}",
-        *(f"{fmean(row[name]):.0f}" for name in ("teacher_seconds", "seconds")),
-    ]
+def _cells(row: dict[str, Any], columns: Sequence[str]) -> list[str]:
+    cells = []
+    for column in columns:
+        mean, single = f"{fmean(row[column]):.2f}", column.startswith(("members", "ensemble"))
+        cells.append(mean if single else f"{mean} ± {stdev(row[column]):.2f}")
+    for measure in _compared(columns):
+        mean, half = over_control(row, measure)
+        cells.append(f"{mean:+.2f} ± {half:.2f}".replace("-", "−"))
+        if (ensemble := f"ensemble {measure}") in columns:
+            gain = fmean(row[ensemble]) - fmean(row[f"control {measure}"])
+            gain, kept = (-gain, -mean) if measure == "wer" else (gain, mean)
+            shown = f"{100 * kept / gain:.0f} %" if gain > 0 else "–"  # noqa: RUF001
+            cells.append(shown.replace("-", "−"))
+    return [*cells, str(row["epochs"])]
 
 
-def over_control(row: dict[str, Any]) -> tuple[float, float]:
+def over_control(row: dict[str, Any], measure: str) -> tuple[float, float]:
     """The mean of distilled − control over the seeds, and half its 95 % interval (Student's t)."""
-    pairs = zip(row["distilled"], row["control"], strict=True)
+    pairs = zip(row[f"distilled {measure}"], row[f"control {measure}"], strict=True)
     differences = [distilled - control for distilled, control in pairs]
     seeds = len(differences)
     return fmean(differences), T95[seeds] * stdev(differences) / seeds**0.5
 
 
 def chart(results: dict[str, Any]) -> str:
-    """Control, distilled model and ensemble of each row on one axis of frame accuracy."""
-    rows = results["rows"]
-    values = [fmean(row[name]) for row in rows for name in COLOURS]
+    """Control, distilled model and ensemble of each row on one axis of frame accuracy.
+
+    A line connects the distilled models of a factor.
+    """
+    rows, columns = results["rows"], results["columns"]
+    measure = next(m for m in ("dev", "test", "wer", "train") if f"distilled {m}" in columns)
+    colours = {name: c for name, c in COLOURS.items() if f"{name} {measure}" in columns}
+    values = [fmean(row[f"{name} {measure}"]) for row in rows for name in colours]
     low, high = min(values) - 0.3, max(values) + 0.3
 
     def x_of(value: float) -> float:
@@ -88,18 +116,23 @@ def chart(results: dict[str, Any]) -> str:
         return element("circle", cx=x, cy=y, r=4, fill=COLOURS[name])
 
     parts, y, top, factor = [], 34.0, 24.0, None
-    for number, name in enumerate(COLOURS):
+    before: tuple[float, float] | None = None
+    for number, name in enumerate(colours):
         x = LEFT + 110 * number
         parts += [dot(x, 10, name), text(x + 8, 14, name)]
     for row in rows:
         if row["factor"] != factor:
-            factor = row["factor"]
+            factor, before = row["factor"], None
             parts.append(text(4, y + 4, factor, size=12, font_weight="bold"))
             y += ROW_HEIGHT
-        places = {name: x_of(fmean(row[name])) for name in COLOURS}
-        ends = places["control"], y, places["distilled"], y
+        places = {name: x_of(fmean(row[f"{name} {measure}"])) for name in colours}
         parts.append(text(LEFT - 12, y + 4, row["name"], "end"))
-        parts.append(line(*ends, stroke="#bbbbbb", stroke_width=2))
+        if before:
+            parts.append(line(*before, places["distilled"], y, stroke=COLOURS["distilled"]))
+        before = places["distilled"], y
+        if "control" in places:
+            ends = places["control"], y, places["distilled"], y
+            parts.append(line(*ends, stroke="#bbbbbb", stroke_width=2))
         parts += [dot(x, y, name) for name, x in places.items()]
         y += ROW_HEIGHT
     tick = step(high - low)

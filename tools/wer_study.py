@@ -10,8 +10,8 @@ again to resume an interrupted study.
 
 import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ from acoustic_kd.cli import exit_status
 from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.decoding.error_listing import write_alignments
 from acoustic_kd.decoding.scoring import error_counts, grid_of, pooled, tune
-from acoustic_kd.decoding.search import SearchSettings
-from acoustic_kd.decoding.workers import DecodeFunction, decoder_pool
+from acoustic_kd.decoding.workers import DecodeFunction
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import classes_of
 from acoustic_kd.experiment.model_training import train_models
@@ -29,22 +28,24 @@ from acoustic_kd.experiment.outputs import frame_targets
 from acoustic_kd.experiment.training_jobs import COPY_SETTINGS, check_windows, members
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.reports.results import Measurement
-from acoustic_kd.settings import NEUTRAL, shaping_settings, stage_settings
+from acoustic_kd.settings import shaping_settings
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import exclusive_lock, json_sha256, write_json, write_text
-from acoustic_kd.system.parallel import Task, cores
+from acoustic_kd.system.parallel import Task
 from acoustic_kd.system.steps import Step
-from acoustic_kd.training.model import read_description
 from acoustic_kd.verbs.decode import (
     FrameAccuracy,
     decode_split,
     references_of,
+    step_of,
     utterances_to_decode,
 )
 from study import (
+    Decoding,
     Study,
     check_options,
     command_of,
+    decode_all,
     experiment_of,
     link_to_shared,
     make_data,
@@ -163,7 +164,7 @@ def run_study(options: argparse.Namespace) -> None:
             check_averaged(row, experiments)
         train(experiments, options.jobs)
         systems = [s for row in rows.values() for s in systems_of(row, experiments)]
-        decode_all(systems, options.jobs)
+        decode_all([system.decoding() for system in systems], options.jobs)
         results = results_of(study, rows.values(), systems, chosen)
         text = table(results, command_of(PROGRAM, options))
         write_json(out / "study.json", results)
@@ -267,12 +268,12 @@ class RowSystem:
 
     def step(self) -> Step:
         """The record of everything that shapes the measurement."""
-        experiment = self.experiments[0]
-        inputs = {stage: experiment.done(stage)["digest"] for stage in ("frames", "graph")}
-        for number, directory in enumerate(self.directories, start=1):
-            inputs[f"model {number}"] = read_description(directory, "digest")[1]["digest"]
-        settings = stage_settings(experiment.config, "decode")
-        return Step("decode part of dev", self.directory, settings, inputs, neutral=NEUTRAL)
+        system = System("part of dev", "baseline", self.directories)
+        return replace(step_of(self.experiments[0], system), directory=self.directory)
+
+    def decoding(self) -> Decoding:
+        """The work of measuring it."""
+        return Decoding(self.experiments[0], self.step(), partial(measure, self))
 
 
 def systems_of(row: Row, experiments: dict[str, Experiment]) -> list[RowSystem]:
@@ -281,28 +282,6 @@ def systems_of(row: Row, experiments: dict[str, Experiment]) -> list[RowSystem]:
         return [RowSystem(row.name, None, tuple(experiments[name] for name in row.ensemble))]
     own = experiments[row.name]
     return [RowSystem(row.name, n, (own,)) for n in range(1, own.config.train.members + 1)]
-
-
-def decode_all(systems: Sequence[RowSystem], jobs: int) -> None:
-    """Measure the systems that are not measured yet; those with the same graph share a pool."""
-    due: dict[tuple[Path, SearchSettings], dict[Path, tuple[RowSystem, Step]]] = {}
-    for system in systems:
-        experiment, step = system.experiments[0], system.step()
-        place = link_to_shared(step.directory, experiment, f"decode-{step.digest[:16]}")
-        if not step.is_current():
-            pool = experiment.path("graph").resolve(), SearchSettings.of(experiment.config.decode)
-            due.setdefault(pool, {})[place] = system, step
-    total, number = sum(map(len, due.values())), 0
-    for (graph, limits), group in due.items():
-        experiment = next(iter(group.values()))[0].experiments[0]
-        experiment.verify("graph")
-        processes = jobs or experiment.config.decode.jobs or cores()
-        with decoder_pool(graph, limits, processes) as decode:
-            for system, step in group.values():
-                with step.run():
-                    line = measure(system, decode)
-                number += 1
-                print(f"{number}/{total} {line}", flush=True)
 
 
 def measure(system: RowSystem, decode: DecodeFunction) -> str:

@@ -145,7 +145,7 @@ def _training_run(
 
 def distilled_training(config: Config) -> TrainConfig:
     """The training settings of the distilled models: the members' where `distill` has none."""
-    names = ("epochs", "learning_rate", "schedule", "decay_below", "decay")
+    names = ("share", "epochs", "learning_rate", "schedule", "decay_below", "decay")
     values = {name: getattr(config.distill, name) for name in names}
     return replace(config.train, **{k: value for k, value in values.items() if value is not None})
 

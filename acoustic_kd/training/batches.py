@@ -7,11 +7,12 @@ only reads nothing else. The streams do not depend on the number of processes, s
 batches. With one chunk and one stream a batch is a random sample of all frames.
 
 Where utterances have copies, an epoch may draw one copy of each utterance (`Copies`): its batches
-then have frames of the drawn copies only.
+then have frames of the drawn copies only. A model may also learn from a share of the utterances.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
@@ -89,11 +90,30 @@ class Copies:
         lengths: int64 [U], the utterances' frames, block after block.
         block: int64 [U], the number of each utterance's block.
         original: int64 [U], numbers from 0 on; copies of one another have the same number.
+        names: ids, by these numbers.
+        learnt: bool, by these numbers: whether a model learns from the copies; None: from all.
     """
 
     lengths: np.ndarray
     block: np.ndarray
     original: np.ndarray
+    names: Sequence[str] = ()
+    learnt: np.ndarray | None = None
+
+    def of_share(self, share: float, seed: int) -> "Copies | None":
+        """The copies that a model learns from: those of a share of the utterances, rounded up.
+
+        With one seed a share contains the smaller ones. The choice depends on nothing but the ids.
+
+        Returns:
+            None if a model learns from all frames in every epoch.
+        """
+        if share == 1:
+            return self if len(self.names) < len(self.lengths) else None
+        order = np.argsort([seed_of("share", seed, name) for name in self.names])
+        learnt = np.zeros(len(order), bool)
+        learnt[order[: math.ceil(share * len(order))]] = True
+        return replace(self, learnt=learnt)
 
     def draw(self, seed: int, epoch: int) -> "DrawnCopies":
         """Draw one of the copies of each utterance at random."""
@@ -105,7 +125,10 @@ class Copies:
         first = np.cumsum(counts) - counts
         number = np.empty(len(order), np.int64)  # of each utterance among its copies
         number[order] = np.arange(len(order)) - np.repeat(first, counts)
-        return DrawnCopies(self, number == drawn[self.original])
+        is_drawn = number == drawn[self.original]
+        return DrawnCopies(
+            self, is_drawn if self.learnt is None else is_drawn & self.learnt[self.original]
+        )
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,11 @@ class Chunk:
 
 def _copies(
     ids: list[str], lengths: np.ndarray, block: np.ndarray, original: Callable[[str], str] | None
-) -> Copies | None:
+) -> Copies:
     if original is None:
-        return None
-    numbers = np.unique([original(name) for name in ids], return_inverse=True)[1]
-    return Copies(lengths, block, numbers)
+        return Copies(lengths, block, np.arange(len(ids)), ids)
+    names, numbers = np.unique([original(name) for name in ids], return_inverse=True)
+    return Copies(lengths, block, numbers, names.tolist())
 
 
 class InMemoryData:
@@ -67,7 +67,7 @@ class InMemoryData:
         longest: frames of the longest utterance.
         learnable: whether every frame has a target, hard or soft.
         sizes: int64 [blocks], number of frames in each.
-        copies: each epoch draws one copy of each utterance; None: every epoch has all frames.
+        copies: each epoch draws one copy of each utterance.
     """
 
     def __init__(

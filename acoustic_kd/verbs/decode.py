@@ -39,16 +39,9 @@ MAX_SINGLE_THREAD_WEIGHTS = 16_000_000
 
 def run(experiment: Experiment) -> None:
     """Measure every system on dev, where the decoding weights are tuned, and on test."""
-    inputs = {name: experiment.done(name)["digest"] for name in ("frames", "graph")}
     due: list[tuple[System, Step]] = []
     for system in experiment.share_of(systems(experiment)):
-        models = {
-            f"model {n}": read_description(directory, "digest")[1]["digest"]
-            for n, directory in enumerate(system.directories, start=1)
-        }
-        settings = stage_settings(experiment.config, "decode")
-        directory = experiment.path("decode") / system.name
-        work = Step(f"decode {system.name}", directory, settings, inputs | models, neutral=NEUTRAL)
+        work = step_of(experiment, system)
         if work.is_current():
             print(f"  {system.name}: up to date")
         else:
@@ -62,6 +55,16 @@ def run(experiment: Experiment) -> None:
             # Runs with shares work in the directory of the stage together, each on its systems.
             with exclusive_lock(work.directory), work.run():
                 measure(experiment, system, decode, work.directory)
+
+
+def step_of(experiment: Experiment, system: System) -> Step:
+    """The record of everything that shapes the measurement of a system."""
+    inputs = {stage: experiment.done(stage)["digest"] for stage in ("frames", "graph")}
+    for number, directory in enumerate(system.directories, start=1):
+        inputs[f"model {number}"] = read_description(directory, "digest")[1]["digest"]
+    directory = experiment.path("decode") / system.name
+    settings = stage_settings(experiment.config, "decode")
+    return Step(f"decode {system.name}", directory, settings, inputs, neutral=NEUTRAL)
 
 
 def measure(experiment: Experiment, system: System, decode: DecodeFunction, out: Path) -> None:

@@ -11,13 +11,17 @@ import study
 from study_table import chart, over_control, table, write_section
 
 ROOT = Path(__file__).parents[2]
+SYSTEMS = ("members", "ensemble", "control", "distilled")
+COLUMNS = [f"{system} dev" for system in SYSTEMS]
+COLUMNS += ["control train", "distilled train", "ensemble test", "distilled test", "distilled wer"]
 
 
 @pytest.mark.slow
 def test_a_study_from_audio_to_table(tmp_path, capfd):
     out, docs = tmp_path / "out", tmp_path / "docs.md"
     docs.write_text("before\n<!-- study tiny -->\nold\n<!-- end of study tiny -->\nafter\n")
-    path = write_study(tmp_path / "tiny.yaml", (*prepare(tmp_path / "recipe").settings, *FASTER))
+    recipe = (*prepare(tmp_path / "recipe").settings, *FASTER)
+    path = write_study(tmp_path / "tiny.yaml", recipe, columns=COLUMNS)
     command = [str(path), "--exp-dir", str(out), "--docs", str(docs)]
     with one_core():
         assert study.main(command) == 0
@@ -26,9 +30,12 @@ def test_a_study_from_audio_to_table(tmp_path, capfd):
         ("views", "none"),
         ("views", "a warp"),
     ]
-    for name in ("members", "ensemble"):  # no row changes them
+    for name in ("members dev", "ensemble dev"):  # no row changes them
         assert rows[0][name] == rows[1][name]
-    assert rows[0]["distilled"] != rows[1]["distilled"]
+    assert rows[0]["distilled dev"] != rows[1]["distilled dev"]
+    for row in rows:
+        assert all(len(row[column]) == 2 for column in COLUMNS)
+        assert all(0 <= value <= 100 for column in COLUMNS[:-1] for value in row[column])
     made = sorted(path.name.rpartition("-")[0] for path in (out / "shared").iterdir())
     assert made.count("train") == 2 and made.count("copies") == 2 and made.count("frames") == 1
     assert made.count("model") == 8
@@ -49,7 +56,8 @@ def test_a_study_from_audio_to_table(tmp_path, capfd):
     with one_core():
         assert study.main([*command, "--jobs", "2"]) == 0
     assert model.read_bytes() == weights
-    assert json.loads((out / "study.json").read_text())["rows"][0]["control"] == rows[0]["control"]
+    again = json.loads((out / "study.json").read_text())["rows"][0]
+    assert again["control dev"] == rows[0]["control dev"]
     same = [path for path in files if path.parent != model.parent]
     assert all(path.stat().st_mtime_ns == files[path] for path in same)
 
@@ -57,7 +65,11 @@ def test_a_study_from_audio_to_table(tmp_path, capfd):
 @pytest.mark.parametrize(
     ("changes", "options", "expected"),
     [
-        ({"sedes": 3}, [], "a study has title, config, settings, seeds, rows and nothing else"),
+        (
+            {"sedes": 3},
+            [],
+            "a study has title, config, settings, seeds, rows, columns and nothing else",
+        ),
         ({"seeds": 1}, [], "seeds is 1; it must be a number from 2 to 8"),
         ({"seeds": "three"}, [], "seeds is three; it must be"),
         ({"seeds": True}, [], "seeds is True; it must be"),
@@ -66,6 +78,9 @@ def test_a_study_from_audio_to_table(tmp_path, capfd):
         ({"rows": []}, [], "rows must be a mapping, it is []"),
         ({"rows": {"views": None}}, [], "rows of views must be a mapping"),
         ({"settings": None}, [], "settings must be a mapping"),
+        ({"columns": ["ensemble train"]}, [], "columns has 'ensemble train'; it may have"),
+        ({"columns": 3}, [], "columns has 3; it may have members train"),
+        ({"columns": ["control dev"]}, [], "columns has no figure of the distilled model"),
         ({}, ["--jobs", "-1"], "--jobs is -1"),
         ({}, ["--docs", "README.md"], "README.md: the marker lines"),
         ({"settings": {"distill.hard_baseline": False}}, [], "each row of a study has a control"),
@@ -82,35 +97,45 @@ def test_a_wrong_study_is_refused_in_one_line(tmp_path, capfd, changes, options,
     assert not (tmp_path / "out" / "shared").exists()
 
 
-@pytest.mark.parametrize("name", ["an4", "demo"])
+@pytest.mark.parametrize("name", ["an4", "demo", "regularise", "temperature"])
 def test_the_settings_of_a_study_in_the_repository_fit_together(name):
-    contents = study.read_study(ROOT / "tools" / "studies" / f"{name}.yaml")
+    contents = study.read_comparison(ROOT / "tools" / "studies" / f"{name}.yaml")
     for rows in contents.rows.values():
         for settings in rows.values():
             study.make_experiment(contents, settings or {}, 0, Path("exp"), None)
 
 
-def row(control, distilled):
-    values = {"factor": "f", "name": "n", "members": [50] * 3, "ensemble": [54] * 3, "epochs": 12}
-    values |= {"control": control, "distilled": distilled, "bytes": [1e6] * 3}
-    return values | {"seconds": [1] * 3, "teacher_seconds": [2] * 3}
+def row(control, distilled, measure="dev", ensemble=54):
+    values = {"factor": "f", "name": "n", "epochs": 12}
+    values |= {f"members {measure}": [50] * 3, f"ensemble {measure}": [ensemble] * 3}
+    return values | {f"control {measure}": control, f"distilled {measure}": distilled}
+
+
+def results(row, measure="dev"):
+    columns = [f"{system} {measure}" for system in SYSTEMS]
+    return {"title": "T.", "seeds": 3, "columns": columns, "rows": [row]}
 
 
 def test_the_interval_is_that_of_paired_differences():
-    mean, half = over_control(row([50.0, 51.0, 52.0], [51.0, 52.5, 54.0]))
+    mean, half = over_control(row([50.0, 51.0, 52.0], [51.0, 52.5, 54.0]), "dev")
     assert mean == 1.5 and half == pytest.approx(4.303 * 0.5 / 3**0.5)
 
 
 def test_the_table_has_the_share_of_the_gain_over_the_control():
-    text = table({"title": "T.", "seeds": 3, "rows": [row([50.0] * 3, [53.0] * 3)]}, "run it")
+    text = table(results(row([50.0] * 3, [53.0] * 3)), "run it")
     assert "\n| **f** |  |" in text
     assert "| n | 50.00 | 54.00 | 50.00 ± 0.00 | 53.00 ± 0.00 | +3.00 ± 0.00 | 75 % | 12 |" in text
     assert "run it" in text
 
 
+def test_fewer_word_errors_are_a_gain():
+    text = table(results(row([8.0] * 3, [7.0] * 3, "wer", 6), "wer"), "run it")
+    assert "| n | 50.00 | 6.00 | 8.00 ± 0.00 | 7.00 ± 0.00 | −1.00 ± 0.00 | 50 % | 12 |" in text
+
+
 def test_the_chart_orders_accuracies_from_left_to_right():
-    results = {"rows": [row([50.0] * 3, [53.0] * 3)]}
-    places = [float(part.split('"')[1]) for part in chart(results).split("cx=")[4:]]
+    picture = chart(results(row([50.0] * 3, [53.0] * 3)))
+    places = [float(part.split('"')[1]) for part in picture.split("cx=")[4:]]
     ensemble, control, distilled = places
     assert control < distilled < ensemble
 

@@ -1,5 +1,7 @@
 """The order of an epoch: every frame once, and the same batches for any number of processes."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -156,15 +158,27 @@ COPIES = st.lists(  # blocks of utterances: (original, frames)
 def copies_of(blocks):
     block = np.repeat(np.arange(len(blocks)), [len(utterances) for utterances in blocks])
     originals, lengths = np.array([row for utterances in blocks for row in utterances]).T
-    return Copies(lengths, block, np.unique(originals, return_inverse=True)[1])
+    names, numbers = np.unique(originals, return_inverse=True)
+    return Copies(lengths, block, numbers, [f"u{name}" for name in names])
 
 
 @settings(max_examples=100)
-@given(COPIES, st.integers(1, 4), st.sampled_from([1, 2, 3]), st.integers(4, 30), st.integers(0, 3))
-def test_an_epoch_has_one_copy_of_each_utterance_whole_and_once(
-    blocks, chunks, streams, batch, epoch
+@given(
+    COPIES,
+    st.integers(1, 4),
+    st.sampled_from([1, 2, 3]),
+    st.integers(4, 30),
+    st.integers(0, 3),
+    st.sampled_from([0.01, 0.4, 1]),
+)
+def test_an_epoch_has_one_copy_of_each_utterance_that_is_learnt_whole_and_once(
+    blocks, chunks, streams, batch, epoch, share
 ):
     copies = copies_of(blocks)
+    learnt, chosen = range(len(copies.names)), copies.of_share(share, 7)
+    if chosen is not None and chosen.learnt is not None:
+        learnt, copies = np.flatnonzero(chosen.learnt), chosen
+        assert len(learnt) == math.ceil(share * len(copies.names))
     sizes = np.bincount(copies.block, copies.lengths).astype(np.int64)
     try:
         plan = plan_epoch(sizes, chunks, batch, 3, epoch, streams, copies)
@@ -179,11 +193,30 @@ def test_an_epoch_has_one_copy_of_each_utterance_whole_and_once(
     utterance = np.repeat(np.arange(len(copies.lengths)), copies.lengths)
     drawn, counts = np.unique(utterance[seen], return_counts=True)
     assert (np.diff(seen) > 0).all() and plan.frames == len(seen)
-    assert sorted(copies.original[drawn]) == list(range(copies.original.max() + 1))
+    assert sorted(copies.original[drawn]) == list(learnt)
     assert counts.tolist() == copies.lengths[drawn].tolist()
 
 
 THREE_OF_EACH = Copies(np.ones(60, int), np.zeros(60, int), np.repeat(np.arange(20), 3))
+
+
+def test_a_share_of_utterances_is_chosen_by_id_and_seed_and_has_the_smaller_shares():
+    ids = [f"u{n}" for n in range(50)]
+
+    def chosen(share, seed=1, ids=ids):
+        copies = Copies(np.ones(50, int), np.zeros(50, int), np.arange(50), ids)
+        return {ids[n] for n in np.flatnonzero(copies.of_share(share, seed).learnt)}
+
+    assert [len(chosen(share)) for share in (0.001, 0.1, 0.11, 0.99)] == [1, 5, 6, 50]
+    assert chosen(0.1) < chosen(0.3) < chosen(0.9)
+    assert chosen(0.3) == chosen(0.3, ids=ids[::-1]) != chosen(0.3, seed=2)
+
+
+def test_all_frames_are_learnt_unless_there_are_copies_or_a_share():
+    whole = Copies(np.ones(3, int), np.zeros(3, int), np.arange(3), ["a", "b", "c"])
+    assert whole.of_share(1, 0) is None
+    copied = Copies(np.ones(3, int), np.zeros(3, int), np.array([0, 0, 1]), ["a", "b"])
+    assert copied.of_share(1, 0) is copied
 
 
 def test_every_copy_is_drawn_as_often_as_the_others():

@@ -1,6 +1,7 @@
 """The training loop: what it learns, and that a killed run resumes to the same bits."""
 
 import json
+import math
 import random
 import subprocess
 import sys
@@ -320,6 +321,21 @@ def test_of_copies_in_memory_an_epoch_has_one_of_each(tmp_path):
         drawn |= set(numbers.tolist())
     assert len(drawn) == 21
     assert len(subject.run()) == 3
+
+
+def test_models_of_a_share_learn_from_the_same_utterances(tmp_path):
+    data = make_frames()
+    settings = replace(TRAIN, share=0.2, share_seed=3)
+    learnt = []
+    for number, seed in enumerate((1, 2)):
+        subject = trainer(tmp_path / str(number), data=data, train=replace(settings, seed=seed))
+        plan = subject.loader.plan(0)
+        frames = torch.cat([batch for batch, _ in plan.batches(0, WHOLE_SHARE)]).numpy()
+        utterances = np.searchsorted(data.offsets, frames, side="right") - 1
+        learnt.append(np.unique(utterances).tolist())
+        assert plan.frames == np.diff(data.offsets)[learnt[-1]].sum()
+        subject.run()
+    assert learnt[0] == learnt[1] and len(learnt[0]) == math.ceil(0.2 * len(data.ids))
 
 
 def test_the_weights_into_hidden_units_stay_within_the_norm(tmp_path):
