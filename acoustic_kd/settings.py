@@ -477,6 +477,23 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class SpecialistConfig:
+    """Specialists beside the members, for classes that these confuse (paper section 5)."""
+
+    count: int = setting(
+        0, "The number of specialists, whose predictions refine those of the ensemble, the "
+        "generalist.", at_least(0, 1000),
+    )
+    classes: int = setting(50, "The number of classes that a specialist tells apart.",
+                           at_least(1, 65535))
+    epochs: int | None = setting(
+        None, "As `train.epochs`; an epoch has all frames of these classes, and as many others.",
+        at_least(1),
+    )
+    learning_rate: float | None = setting(None, "As `train.learning_rate`.", POSITIVE)
+
+
+@dataclass(frozen=True)
 class SoftTargetConfig:
     """The ensemble's tempered predictions, stored for the transfer set."""
 
@@ -650,6 +667,7 @@ class Config:
     frames: FrameConfig = group(FrameConfig, "features", "frames", "copies")
     model: ModelConfig = group(ModelConfig, "train", "distill")
     train: TrainConfig = group(TrainConfig, "train", "distill")
+    specialists: SpecialistConfig = group(SpecialistConfig, "train")
     soft_targets: SoftTargetConfig = group(SoftTargetConfig, "soft-targets")
     distill: DistillConfig = group(DistillConfig, "distill")
     lm: LanguageModelConfig = group(LanguageModelConfig, "graph")
@@ -835,6 +853,7 @@ def check_together(config: Config) -> None:
         _check_language_model,
         _check_batches,
         _check_soft_targets,
+        _check_specialists,
         _check_models,
     ):
         check(config)
@@ -1027,6 +1046,20 @@ def _check_soft_targets(config: Config) -> None:
     if soft.encoding == "sampled" and soft.bits == 8 and soft.kept_classes > 255:
         must = "be at most 255 for draws that are stored in 8 bits"
         raise _wrong(config, "soft_targets.kept_classes", must)
+
+
+def _check_specialists(config: Config) -> None:
+    if not config.specialists.count:
+        return
+    for name, expected in (
+        ("soft_targets.mean", "arithmetic"),
+        ("soft_targets.weights", None),
+        ("soft_targets.external_posteriors", ()),
+        ("model.class", None),
+    ):
+        if _value(config, name) != expected:
+            needed = "[]" if expected == () else str(_shown(expected))
+            raise _wrong(config, name, f"be {needed} with specialists (specialists.count)")
 
 
 def _check_models(config: Config) -> None:

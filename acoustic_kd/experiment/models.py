@@ -18,6 +18,7 @@ from acoustic_kd.training.adaptation import adapt
 from acoustic_kd.training.ensemble import posteriors
 from acoustic_kd.training.model import DESCRIPTION, AcousticModel, load_model, read_description
 from acoustic_kd.training.precision import use_bfloat16
+from acoustic_kd.training.specialists import SUBSETS, Specialists
 from acoustic_kd.training.tracking import TrackedRun
 from acoustic_kd.training.windows import make_splicer
 
@@ -30,11 +31,13 @@ class System:
         kind: baseline, control, ensemble or distilled; for a further shape with its name, as
             `distilled small`.
         directories: of the models; their predictions are averaged.
+        specialists: directories of the models that refine the mean.
     """
 
     name: str
     kind: str
     directories: tuple[Path, ...]
+    specialists: tuple[Path, ...] = ()
 
 
 CPU = torch.device("cpu")
@@ -49,7 +52,8 @@ def systems(experiment: Experiment) -> list[System]:
         if control := control_directory(experiment, shape):
             found.append(System(f"control{tag}", f"control{kind}", (control,)))
         if not shape:
-            found.append(System("ensemble", "ensemble", tuple(members)))
+            specialists = tuple(specialist_directories(experiment))
+            found.append(System("ensemble", "ensemble", tuple(members), specialists))
         for n, directory in enumerate(distilled_directories(experiment, shape), start=1):
             found.append(System(f"distilled{tag}-{n:02d}", f"distilled{kind}", (directory,)))
     return found
@@ -76,12 +80,14 @@ class Recogniser:
         models: in evaluation mode, each with its own window.
         log_prior, durations: [K], as `read_statistics` gives them.
         bfloat16: whether matrices are multiplied in bfloat16.
+        specialists: refine the mean of the models; None: there are none.
     """
 
     models: list[AcousticModel]
     log_prior: np.ndarray
     durations: np.ndarray
     bfloat16: bool
+    specialists: Specialists | None = None
 
     @classmethod
     def of(cls, experiment: Experiment, system: System) -> "Recogniser":
@@ -98,7 +104,8 @@ class Recogniser:
                     f"{directory / DESCRIPTION}: the model has other classes than "
                     f"{experiment.directory / INVENTORY}; train it in this experiment"
                 )
-        return recogniser
+        specialists = read_specialists(experiment, CPU, bfloat16) if system.specialists else None
+        return replace(recogniser, specialists=specialists)
 
     @classmethod
     def read(
@@ -130,7 +137,8 @@ class Recogniser:
     @property
     def window(self) -> tuple[int, int]:
         """The frames before and after a frame that its posteriors depend on."""
-        configs = [model.config for model in self.models]
+        specialists = [] if self.specialists is None else self.specialists.models
+        configs = [model.config for model in (*self.models, *specialists)]
         return max(c.left_frames for c in configs), max(c.right_frames for c in configs)
 
     def adapted(
@@ -168,19 +176,40 @@ class Recogniser:
             piece: None: all frames.
             temperature: of the predictions.
         """
-        if piece is None:
+        if piece is not None:
+            left, right = self.window
+            first = max(0, piece.start - left)
+            rows = self.posteriors(features[first : piece.stop + right], None, temperature)
+            return rows[piece.start - first : piece.stop - first]
+        if self.specialists is None:
             return posteriors(self.models, features, self.bfloat16, temperature)
-        left, right = self.window
-        first = max(0, piece.start - left)
-        around = features[first : piece.stop + right]
-        rows = posteriors(self.models, around, self.bfloat16, temperature)
-        return rows[piece.start - first : piece.stop - first]
+        generalist = torch.from_numpy(posteriors(self.models, features, self.bfloat16))
+        frames, offsets = torch.from_numpy(features), np.array([0, len(features)])
+        splicer = make_splicer(self.models[0].config, frames, offsets, self.bfloat16)
+        numbers = torch.arange(len(features))
+        return self.specialists.refine(generalist, numbers, splicer, temperature).numpy()
 
 
 def member_directories(experiment: Experiment) -> list[Path]:
     """The directories of the members, by number."""
     count = experiment.config.train.members
     return [experiment.path("train") / f"{n:02d}" for n in range(1, count + 1)]
+
+
+def specialist_directories(experiment: Experiment) -> list[Path]:
+    """The directories of the specialists, by number."""
+    folder = experiment.path("train") / "specialists"
+    return [folder / f"{n:02d}" for n in range(1, experiment.config.specialists.count + 1)]
+
+
+def read_specialists(
+    experiment: Experiment, device: torch.device, bfloat16: bool
+) -> Specialists | None:
+    """The trained specialists; None if there are none."""
+    if not (directories := specialist_directories(experiment)):
+        return None
+    subsets = directories[0].parent / "subsets" / SUBSETS
+    return Specialists(directories, subsets, device, bfloat16)
 
 
 def distilled_directories(experiment: Experiment, shape: str = "") -> list[Path]:

@@ -46,9 +46,9 @@ from acoustic_kd.training.networks import build_network, check_network, check_wi
 from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.schedule import TrainingRun
 
-# Seeds of the distilled models and of their control, from `train.seed` on. No member has them: a
+# Seeds of models that are no members, from `train.seed` on. No member has them: a
 # distilled model must not start from a member's initial weights.
-DISTILLED_SEEDS, CONTROL_SEED = 1000, 2000
+DISTILLED_SEEDS, CONTROL_SEED, SPECIALIST_SEEDS = 1000, 2000, 3000
 
 # Settings of how many models there are, and of other models than the one that is trained.
 OF_OTHER_MODELS = (
@@ -74,8 +74,8 @@ def members(experiment: Experiment) -> list[Model]:
     for number, (directory, model) in enumerate(models, start=1):
         seed = config.train.seed + number - 1
         train = replace(config.train, seed=seed)
-        step = _hard_target_step(experiment, f"member {number}", directory, model, train)
-        trained.append(Model(_training_run(experiment, step, model, train, 0.0), step, read))
+        step = hard_target_step(experiment, f"member {number}", directory, model, train)
+        trained.append(Model(training_run_of(experiment, step, model, train, 0.0), step, read))
     return trained
 
 
@@ -106,7 +106,7 @@ def _distilled(
     name = f"distilled {shape} {number}" if shape else f"distilled {number}"
     step = Step(name, directory, settings, inputs, neutral=NEUTRAL, scratch=CHECKPOINT)
     weight = config.distill.hard_weight
-    return Model(_training_run(experiment, step, model, train, weight), step, read)
+    return Model(training_run_of(experiment, step, model, train, weight), step, read)
 
 
 def _control(experiment: Experiment, shape: str, directory: Path) -> Model:
@@ -114,12 +114,12 @@ def _control(experiment: Experiment, shape: str, directory: Path) -> Model:
     model, train = control_settings(experiment.config, transfer, shape)
     train = replace(train, seed=train.seed + CONTROL_SEED)
     more = ("copies",) if experiment.config.features.has_copies else ()
-    step = _hard_target_step(experiment, f"control {shape}".rstrip(), directory, model, train, more)
-    training_run = _training_run(experiment, step, model, train, 0.0)
+    step = hard_target_step(experiment, f"control {shape}".rstrip(), directory, model, train, more)
+    training_run = training_run_of(experiment, step, model, train, 0.0)
     return Model(training_run, step, partial(read_control_data, experiment))
 
 
-def _hard_target_step(
+def hard_target_step(
     experiment: Experiment,
     name: str,
     directory: Path,
@@ -134,7 +134,7 @@ def _hard_target_step(
     return Step(name, directory, settings, inputs, neutral=NEUTRAL, scratch=CHECKPOINT)
 
 
-def _training_run(
+def training_run_of(
     experiment: Experiment, step: Step, model: ModelConfig, train: TrainConfig, weight: float
 ) -> TrainingRun:
     name = "-".join(f"{word:0>2}" if word.isdigit() else word for word in step.name.split())

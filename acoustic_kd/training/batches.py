@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -149,6 +150,70 @@ class DrawnCopies:
         return np.repeat(self.is_drawn[first:stop], self.copies.lengths[first:stop])
 
 
+class Drawn(Protocol):
+    """The frames that an epoch has drawn."""
+
+    def block_sizes(self, blocks: int) -> np.ndarray:
+        """int64 [blocks], number of drawn frames in each block."""
+
+    def frame_mask(self, block: int) -> np.ndarray:
+        """bool [frames of the block], whether each frame is drawn."""
+
+
+class Sampler(Protocol):
+    """Draws the frames of an epoch."""
+
+    def draw(self, seed: int, epoch: int) -> Drawn:
+        """Draw frames at random."""
+
+
+@dataclass(frozen=True)
+class DrawnFrames:
+    """Frames that an epoch has drawn, each by itself.
+
+    Attributes:
+        is_drawn: bool [T], block after block.
+        ends: int64 [blocks], of each block the number after its last frame.
+    """
+
+    is_drawn: np.ndarray
+    ends: np.ndarray
+
+    def block_sizes(self, blocks: int) -> np.ndarray:
+        """int64 [blocks], number of drawn frames in each block."""
+        return np.diff(np.cumsum(self.is_drawn)[self.ends - 1], prepend=0)
+
+    def frame_mask(self, block: int) -> np.ndarray:
+        """bool [frames of the block], whether each frame is drawn."""
+        return self.is_drawn[self.ends[block - 1] if block else 0 : self.ends[block]]
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """Draws all frames of some classes, and as many of the others (paper section 5.1).
+
+    Attributes:
+        copies: to draw from; None: all utterances.
+        is_special: bool [T], whether a frame is of these classes, block after block.
+        ends: int64 [blocks], as of `DrawnFrames`.
+    """
+
+    copies: Copies | None
+    is_special: np.ndarray
+    ends: np.ndarray
+
+    def draw(self, seed: int, epoch: int) -> DrawnFrames:
+        """Draw the frames of an epoch; other frames at random."""
+        there = np.ones(len(self.is_special), bool)
+        if self.copies is not None:
+            there = np.repeat(self.copies.draw(seed, epoch).is_drawn, self.copies.lengths)
+        drawn, others = there & self.is_special, np.flatnonzero(there & ~self.is_special)
+        generator = torch.Generator().manual_seed(seed_of("others", seed, epoch))
+        order = torch.randperm(len(others), generator=generator).numpy()
+        drawn[others[order[: int(drawn.sum())]]] = True
+        return DrawnFrames(drawn, self.ends)
+
+
 @dataclass(frozen=True)
 class Epoch:
     """The order of an epoch.
@@ -156,12 +221,12 @@ class Epoch:
     Attributes:
         chunks: the streams of each chunk.
         block_frames: int64 [blocks], frames of every block of the data.
-        drawn: the copies to train on; None: all utterances.
+        drawn: the frames to train on; None: all.
     """
 
     chunks: list[list[Stream]]
     block_frames: np.ndarray
-    drawn: DrawnCopies | None = None
+    drawn: Drawn | None = None
 
     @property
     def frames(self) -> int:
@@ -242,14 +307,14 @@ def plan_epoch(
     seed: int,
     epoch: int,
     streams: int = 1,
-    copies: Copies | None = None,
+    sampler: Sampler | None = None,
 ) -> Epoch:
     """Divide blocks of `sizes` frames into about equal chunks, drawn anew each epoch, and streams.
 
     A chunk has at most an equal share of the frames and one block; so has a stream of its chunk.
 
     Args:
-        copies: one copy of each utterance is drawn; None: train on all frames.
+        sampler: draws the frames to train on, such as one copy of each utterance; None: all.
     """
     blocks = [np.arange(len(sizes))]
     if chunks > 1:
@@ -265,7 +330,7 @@ def plan_epoch(
             f"setting 'train.streams' is {streams}: too few data for so many streams, only "
             f"{fewest} blocks in a chunk, or too few frames in a batch ({batch_frames})"
         )
-    drawn = None if copies is None else copies.draw(seed, epoch)
+    drawn = None if sampler is None else sampler.draw(seed, epoch)
     train_frames = sizes if drawn is None else drawn.block_sizes(len(sizes))
     bounds = [batch_frames * stream // streams for stream in range(streams + 1)]
     chunk_streams: list[list[Stream]] = []

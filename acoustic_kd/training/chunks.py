@@ -8,7 +8,7 @@ one chunk.
 """
 
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,14 +18,23 @@ import torch
 from torch import Tensor
 
 from acoustic_kd.features.frame_shard import open_frames
-from acoustic_kd.features.frames import NO_TARGET, Frames, read_index
+from acoustic_kd.features.frames import NO_TARGET, Classes, Frames, read_index
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import find_soft_targets, read_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import json_sha256
 from acoustic_kd.system.memory import GIGABYTE
 from acoustic_kd.system.parallel import prefetch
-from acoustic_kd.training.batches import WHOLE_SHARE, Batches, Copies, Epoch, ProcessShare
+from acoustic_kd.training.batches import (
+    WHOLE_SHARE,
+    Balanced,
+    Batches,
+    Copies,
+    Epoch,
+    ProcessShare,
+    Sampler,
+)
 
 BLOCK_FRAMES = 16384  # some minutes, by a speaker or two
 ORDER_BYTES = 8  # of a frame's number in an order
@@ -56,6 +65,18 @@ def _copies(
         return Copies(lengths, block, np.arange(len(ids)), ids)
     names, numbers = np.unique([original(name) for name in ids], return_inverse=True)
     return Copies(lengths, block, numbers, names.tolist())
+
+
+def labels_of_subset(classes: int, subset: Sequence[int]) -> np.ndarray:
+    """int64 [K], the class of each class for a specialist: in the subset, or its last one."""
+    labels = np.full(classes, len(subset))
+    labels[list(subset)] = np.arange(len(subset))
+    return labels
+
+
+def classes_of_subset(classes: Classes, subset: Sequence[int]) -> Classes:
+    """The classes of a specialist: those of a subset, and one that stands for all others."""
+    return Classes(len(subset) + 1, json_sha256([classes.inventory, list(subset)])[:32])
 
 
 class InMemoryData:
@@ -96,6 +117,10 @@ class InMemoryData:
         """The number of chunks of an epoch."""
         return 1
 
+    def sampler(self, share: float, seed: int) -> Sampler | None:
+        """Draws the frames of an epoch from a share of the utterances; None: all frames."""
+        return self.copies.of_share(share, seed)
+
 
 @dataclass(frozen=True)
 class SoftTargetSource:
@@ -115,6 +140,7 @@ class ShardedData:
         soft: SoftTargetSource | None = None,
         block_frames: int = BLOCK_FRAMES,
         original: Callable[[str], str] | None = None,
+        subset: Sequence[int] | None = None,
     ) -> None:
         """Check the shards, and all of the soft targets but their blocks.
 
@@ -122,9 +148,14 @@ class ShardedData:
             block_frames: a block has the utterances that begin within so many frames of a shard.
             original: id → id of the utterance that it is a copy of, or the same id. Each epoch
                 then draws one copy of each utterance. None: every epoch has all frames.
+            subset: of the classes, those of a specialist: half of the frames of an epoch are of
+                these, and the others are one class more, the last. None: all classes.
         """
         index = read_index(shards)
+        self._labels = None if subset is None else labels_of_subset(index.classes.count, subset)
         self.classes, self.dimension = index.classes, index.dimension
+        if subset is not None:
+            self.classes = classes_of_subset(index.classes, subset)
         self.longest = int(np.diff(index.offsets).max(initial=0))
         self.learnable = soft is not None or all(index.labelled)
         self._paths, self._labelled, self._soft = index.paths, index.labelled, soft
@@ -142,6 +173,7 @@ class ShardedData:
         self._first = first[begins]
         block = np.repeat(np.arange(len(begins)), stops - begins)  # of each utterance
         self.copies = _copies(index.ids, np.diff(index.offsets), block, original)
+        self._is_special = None if self._labels is None else self._special_frames()
         self._soft_shards: list[list[Path]] = [[] for _ in self.sizes]
         self._soft_bytes = 0.0
         if soft is not None:
@@ -180,6 +212,24 @@ class ShardedData:
             )
         return max(2, math.ceil(total / (max_frames - excess)))
 
+    def sampler(self, share: float, seed: int) -> Sampler | None:
+        """Draws the frames of an epoch from a share of the utterances; None: all frames."""
+        copies = self.copies.of_share(share, seed)
+        if self._is_special is None:
+            return copies
+        return Balanced(copies, self._is_special, np.cumsum(self.sizes))
+
+    def _special_frames(self) -> np.ndarray:
+        """bool [T], whether each frame is of the subset of a specialist."""
+        found = []
+        for path in self._paths:
+            with open_frames(path) as file:
+                labels = file.read(slice(0, len(file)))[1]
+            if labels is None or self._labels is None:
+                raise ValueError("specialists need transcribed frames")
+            found.append(self._labels[labels] < self.classes.count - 1)
+        return np.concatenate(found)
+
     def read(self, blocks: np.ndarray, dtype: torch.dtype) -> Chunk:
         """Read some blocks in the order of the store, with features of type `dtype`."""
         blocks = np.sort(blocks)
@@ -197,7 +247,8 @@ class ShardedData:
                     in_block, labels = file.read(source)
                     features[target] = torch.from_numpy(in_block)
                     if targets is not None and labels is not None:
-                        targets[target] = torch.from_numpy(labels)
+                        own = labels if self._labels is None else self._labels[labels]
+                        targets[target] = torch.from_numpy(own)
                     first, stop = self._utterances[block]
                     ids.extend(file.ids[first:stop])
                     lengths.append(np.diff(file.offsets[first : stop + 1]))

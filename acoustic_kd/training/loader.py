@@ -39,7 +39,7 @@ class DataLoader:
         self.soft: SoftTargets | None = None
         self._data, self._config, self._device, self._bfloat16 = data, config, device, bfloat16
         self._train, self._seed, self._share = train, seed, share
-        self._copies = data.copies.of_share(train.share, train.share_seed)
+        self._sampler = data.sampler(train.share, train.share_seed)
         self._dtype = dtype_of(bfloat16)
         self._windows: Splicer | None = None
         if isinstance(data, InMemoryData):
@@ -65,7 +65,7 @@ class DataLoader:
         """The order of an epoch."""
         frames, streams = self._train.batch_frames, self._train.streams
         sizes, seed = self._data.sizes, self._seed
-        return plan_epoch(sizes, self.num_chunks, frames, seed, epoch, streams, self._copies)
+        return plan_epoch(sizes, self.num_chunks, frames, seed, epoch, streams, self._sampler)
 
     @contextmanager
     def prefetching(self, epochs: Iterable[int], step: int) -> Iterator[None]:

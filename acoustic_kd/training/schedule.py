@@ -1,9 +1,12 @@
 """A training run, how far it has come, and the learning rate that follows from that."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.system.files import jsonl_rows
@@ -21,6 +24,7 @@ class TrainingRun:
         digest: of everything that shapes the result; a checkpoint of another digest is refused.
         report: epochs between two lines on the terminal.
         tracked: the run of `train.tracker`; None: a run of the same name.
+        initialise: gives the new network its first weights; None: random ones.
     """
 
     name: str
@@ -31,6 +35,7 @@ class TrainingRun:
     digest: str = ""
     report: int = 1
     tracked: TrackedRun | None = None
+    initialise: Callable[[nn.Module], None] | None = None
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:

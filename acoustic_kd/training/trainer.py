@@ -175,6 +175,8 @@ class Trainer:
             check_memory(name, config, dimension, classes, averaged, free)
             torch.manual_seed(seed_of("weights", self.training_run.seed))
             network = build_network(config, dimension, classes)
+            if self.training_run.initialise is not None:
+                self.training_run.initialise(network)
         if given is not None or config.class_ is not None:
             what = config.class_ or f"{name}: {type(network).__name__}"
             check_network(network, what, config, dimension, classes, self.bfloat16)

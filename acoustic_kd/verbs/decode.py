@@ -60,7 +60,7 @@ def run(experiment: Experiment) -> None:
 def step_of(experiment: Experiment, system: System) -> Step:
     """The record of everything that shapes the measurement of a system."""
     inputs = {stage: experiment.done(stage)["digest"] for stage in ("frames", "graph")}
-    for number, directory in enumerate(system.directories, start=1):
+    for number, directory in enumerate((*system.directories, *system.specialists), start=1):
         inputs[f"model {number}"] = read_description(directory, "digest")[1]["digest"]
     directory = experiment.path("decode") / system.name
     settings = stage_settings(experiment.config, "decode")

@@ -42,7 +42,10 @@ def run(experiment: Experiment) -> None:
         folder = experiment.path("decode") / system.name
         measurements.append(read_measurement(folder))
         transcripts[system.name] = read_transcripts(folder / "test.txt")
-        read = [read_description(path, "parameters", "bfloat16") for path in system.directories]
+        read = [
+            read_description(path, "parameters", "bfloat16")
+            for path in (*system.directories, *system.specialists)
+        ]
         networks.setdefault(system.kind, []).extend(describe(config) for config, _ in read)
         sizes.setdefault(system.kind, []).append(sum(d["parameters"] for _, d in read))
         figures = read_frame_figures(folder / "frames.json")

@@ -13,6 +13,7 @@ from acoustic_kd.settings import ModelConfig
 from acoustic_kd.training.ensemble import mean_of
 from acoustic_kd.training.losses import distillation_loss, soft_cross_entropy
 from acoustic_kd.training.networks import build_network
+from acoustic_kd.training.specialists import combine
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "walkthrough.md").read_text(encoding="utf-8")
@@ -112,12 +113,23 @@ def equation_4():
     return slope(t, z, v), (z - v) / (K * t**2), 0.02
 
 
+def equation_5():
+    """With one specialist, of classes 1 and 3, the minimum is known: half of both masses."""
+    p_g, p_m, own = softmax(Z), softmax(V[:3]), [1, 3]
+    opinion = torch.tensor([0]), torch.tensor(own), torch.tensor(p_m)[None]
+    found = combine(torch.tensor(p_g)[None], [opinion])[0].numpy()
+    expected = np.delete(p_g, own) / np.delete(p_g, own).sum()
+    expected *= (1 - p_g[own].sum() + p_m[2]) / 2
+    return found, np.insert(expected, [1, 2], (p_g[own] + p_m[:2]) / 2), 1e-6
+
+
 EQUATIONS = {
     "q_i = exp(z_i / T) / Σ_j exp(z_j / T)": equation_1,
     "L = T² · CE(p, q(T)) + α · CE(hard, q(1))": objective,
     "∂C/∂z_i = (q_i − p_i) / T": equation_2,
     "∂C/∂z_i ≈ 1/T · ((1 + z_i/T) / (K + Σ_j z_j/T) − (1 + v_i/T) / (K + Σ_j v_j/T))": equation_3,
     "∂C/∂z_i ≈ (z_i − v_i) / (K T²)": equation_4,
+    "minimise over q: KL(p_g, q) + Σ_m KL(p_m, q)": equation_5,
 }
 
 

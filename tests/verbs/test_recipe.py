@@ -78,3 +78,44 @@ def test_every_stage_comes_after_its_inputs():
     names = list(STAGES)
     for stage in STAGES.values():
         assert all(names.index(other) < names.index(stage.name) for other in stage.inputs)
+
+
+@pytest.mark.slow
+def test_specialists_refine_the_ensemble_and_the_student_learns_from_both(recipe, outcome):
+    """Members stay; the ensemble, its soft targets and what learns from them are made anew."""
+    settings = ("specialists.count=2", "specialists.classes=20")
+    members = {n: v for n, v in recipe.files().items() if n.startswith("members/0")}
+    status, output, _ = outcome(recipe, "train", *settings)
+    assert status == 0 and "member 1: up to date" in output and "specialist 2: epoch 2" in output
+    recipe.run(["soft-targets", "distill", "graph"], *settings)
+    output = outcome(recipe, "decode", *settings)[1]
+    assert "member-01: up to date" in output and "ensemble: test frame accuracy" in output
+    recipe.run(["report"], *settings)
+    files = recipe.files()
+    assert members.items() <= files.items()
+    folder = recipe.directory / "members/specialists"
+    subsets = json.loads((folder / "subsets/subsets.json").read_text())
+    assert [len(set(subset["classes"])) for subset in subsets] == [20, 20]
+    entry = json.loads((recipe.directory / "soft_targets/shard-00000.json").read_text())
+    assert len(entry["members"]) == 4
+    systems = json.loads((recipe.directory / "results.json").read_text())["systems"]
+    sizes = {system["name"]: system["parameters"] for system in systems}
+    specialist = json.loads((folder / "01/model.json").read_text())
+    assert specialist["classes"] == 21
+    assert sizes["ensemble"] == 2 * (sizes["baseline"] + specialist["parameters"])
+    status, output, _ = outcome(recipe, "train", *settings)
+    assert status == 0 and output.endswith("up to date\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["specialists.count=2", "specialists.classes=120"], "it must be less than the number of"),
+        (["specialists.count=2", "soft_targets.mean=geometric"], "must be arithmetic with special"),
+        (["specialists.count=2", "soft_targets.weights=[1,2]"], "must be null with specialists"),
+        (["specialists.count=-1"], "it must be 0 to 1000"),
+    ],
+)
+def test_specialists_that_cannot_be_trained_are_refused(recipe, outcome, settings, message):
+    status, _, error = outcome(recipe, "train", *settings)
+    assert status == 2 and error.count("\n") == 1 and message in error
