@@ -161,6 +161,7 @@ class Specialists:
     """Trained specialists that refine a generalist's predictions.
 
     Attributes:
+        subsets: int64 [S], the classes of each specialist.
         models: the specialists' networks.
         digests: of their training.
     """
@@ -182,6 +183,7 @@ class Specialists:
             self._specialists.append(
                 Specialist(model.in_bfloat16() if bfloat16 else model, classes, shift)
             )
+        self.subsets = [specialist.classes for specialist in self._specialists]
         self.models = [specialist.model for specialist in self._specialists]
         self.digests = tuple(model.description["digest"] for model in self.models)
 

@@ -11,6 +11,7 @@ import study
 from study_table import chart, over_control, table, write_section
 
 ROOT = Path(__file__).parents[2]
+COMPARISONS = ["an4", "demo", "diversity", "regularise", "specialists", "temperature"]
 SYSTEMS = ("members", "ensemble", "control", "distilled")
 COLUMNS = [f"{system} dev" for system in SYSTEMS]
 COLUMNS += ["control train", "distilled train", "ensemble test", "distilled test", "distilled wer"]
@@ -97,7 +98,7 @@ def test_a_wrong_study_is_refused_in_one_line(tmp_path, capfd, changes, options,
     assert not (tmp_path / "out" / "shared").exists()
 
 
-@pytest.mark.parametrize("name", ["an4", "demo", "regularise", "temperature"])
+@pytest.mark.parametrize("name", COMPARISONS)
 def test_the_settings_of_a_study_in_the_repository_fit_together(name):
     contents = study.read_comparison(ROOT / "tools" / "studies" / f"{name}.yaml")
     for rows in contents.rows.values():

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 
+import specialists
 from acoustic_kd.corpora.utterances import read_manifest
-from acoustic_kd.experiment.stages import STAGES
+from acoustic_kd.experiment.stages import STAGES, open_experiment
 
 
 def test_results_hold_what_others_rely_on(finished_recipe):
@@ -105,6 +107,15 @@ def test_specialists_refine_the_ensemble_and_the_student_learns_from_both(recipe
     assert sizes["ensemble"] == 2 * (sizes["baseline"] + specialist["parameters"])
     status, output, _ = outcome(recipe, "train", *settings)
     assert status == 0 and output.endswith("up to date\n")
+    counts = specialists.count(open_experiment(recipe.directory), "test")
+    measured = json.loads((recipe.directory / "decode/ensemble/measurement.json").read_text())
+    right, frames = map(sum, zip(*measured["frames"]["test"].values(), strict=True))
+    overall = counts.covered.sum(0)
+    assert overall[0] == frames
+    assert overall[2].item() == pytest.approx(right, abs=0.01 * frames)  # rounded in other batches
+    covered = torch.arange(3) @ counts.covered[:, 0]
+    assert counts.conditional[0] == covered and (counts.conditional[1:] <= covered).all()
+    assert "| with specialists |" in specialists.tables(counts)
 
 
 @pytest.mark.parametrize(
