@@ -340,6 +340,10 @@ class SenoneConfig:
 
     leaves: int = setting(700, "The largest number of senones.", at_least(1, 65535))
     min_frames: int = setting(60, "The smallest number of frames of a senone.", at_least(1))
+    trees: int = setting(
+        1, "The number of decision trees. The first is that of the recipe; the others choose at "
+        "random among good questions, for members of other trees (model.tree).", at_least(1, 100),
+    )
 
 
 @dataclass(frozen=True)
@@ -371,6 +375,10 @@ class ModelConfig:
     )
     residual: bool = setting(
         False, "For dnn: whether its hidden layers have residual connections, as those of cnn have."
+    )
+    tree: int = setting(
+        1, "For train.member_models: the decision tree (1 to senones.trees) whose senones a member "
+        "learns; its predictions are converted to those of the first.", at_least(1, 100),
     )
     class_: str | None = setting(
         None, "A network of your own instead of `kind`: the import path of its class, such as "
@@ -1067,7 +1075,17 @@ def _check_models(config: Config) -> None:
     model_with(config.model, {}, "model")
     # Kaldi's frames have any number of features; the trainer knows it.
     filters = math.inf if config.corpus.name == "kaldi_feats" else config.features.mel_bins
+    if config.model.tree > 1 or any(m.tree > 1 for m in shapes(config).values()):
+        raise UserError("setting 'model.tree' is not 1; give other trees in train.member_models")
     for model in all_models(config):
+        if model.tree > config.senones.trees:
+            raise UserError(
+                f"setting 'train.member_models' has the tree {model.tree}; it must be at most "
+                f"{config.senones.trees} (senones.trees)"
+            )
+        if model.tree > 1 and (model.class_ is not None or config.align.method == "kaldi"):
+            what = "a network of your own" if model.class_ else "align.method=kaldi"
+            raise UserError(f"setting 'train.member_models' has a tree, which {what} cannot have")
         check_masks(config.train, model.left_frames + 1 + model.right_frames, filters)
 
 

@@ -677,7 +677,8 @@ def test_a_stage_depends_on_the_settings_of_its_groups_and_no_others():
     found = {name: set(stage_settings(Config(), name)) for name in STAGES}
     assert found["report"] == set()
     assert {"frames.shard_frames", "features.normalise"} == found["frames"]
-    assert {"senones.leaves", "senones.min_frames", "features.normalise"} == found["senones"]
+    own = {"senones.leaves", "senones.min_frames", "senones.trees"}
+    assert own | {"features.normalise"} == found["senones"]
     assert "align.unknown_words" in found["corpus"] & found["align"]
     assert "align.max_failed" not in shaping_settings(Config())
     paths = load_config(None, ["corpus.data_dir=/x", "lm.text=/y", "decode.jobs=3"])

@@ -23,6 +23,7 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import AGAIN, json_sha256, read_json, write_json
 
 FORMAT = "acoustic_kd senones 1"
+UNSEEN_FRAMES = 1e-3  # of a context that no frame has
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,24 @@ class SenoneInventory:
     def write(self, path: Path) -> None:
         """Write the inventory as JSON."""
         write_json(path, self._json())
+
+
+def conversion(
+    source: SenoneInventory, target: SenoneInventory, segmentations: Iterable[Segmentation]
+) -> np.ndarray:
+    """P(senone of `target` | senone of `source`), float32 [K source, K target]; rows sum to 1.
+
+    Counted over the frames of some segmentations, as in Wong and Gales, *Student-teacher training
+    with diverse decision tree ensembles* (2017). Contexts that both leaves have count a little
+    without frames, too.
+    """
+    counts = np.zeros((source.num_senones, target.num_senones))
+    np.add.at(counts, (source.table.ravel(), target.table.ravel()), UNSEEN_FRAMES)
+    for segmentation in segmentations:
+        senones, frames = source.visits(segmentation)
+        np.add.at(counts, (senones, target.visits(segmentation)[0]), frames)
+    shares: np.ndarray = (counts / counts.sum(1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 def monophones(phones: tuple[str, ...]) -> SenoneInventory:

@@ -5,6 +5,10 @@ phone starts as one leaf; the leaf whose best question about the left or right p
 likelihood most is split, until there are enough leaves (Young, Odell and Woodland,
 *Tree-based state tying*, 1994). The questions come from the data: clusters of phones that sound
 alike.
+
+Further trees, for members that err differently, choose at random among the best questions (Siohan,
+Ramabhadran and Kingsbury, *Constructing ensembles of ASR systems using randomized decision trees*,
+2005).
 """
 
 import heapq
@@ -21,6 +25,7 @@ from acoustic_kd.system.torchaudio_functions import compute_deltas, create_dct
 
 CEPSTRA = 13
 VARIANCE_FLOOR = 0.01
+GOOD_QUESTIONS = 5  # among which a further tree chooses
 MAX_HELD_SEGMENTS = 200_000  # before they are summed by triphone state
 
 
@@ -152,7 +157,9 @@ class _Node:
 
 
 class _Grower:
-    def __init__(self, statistics: Statistics, questions: np.ndarray, min_frames: int) -> None:
+    def __init__(
+        self, statistics: Statistics, questions: np.ndarray, min_frames: int, tree: int
+    ) -> None:
         count = len(statistics.phones)
         triphones = statistics.keys // STATES
         self.sides = np.stack([triphones // (count * count), triphones % count])  # [2, N]
@@ -161,6 +168,8 @@ class _Grower:
         self.moments = statistics.moments
         self.questions = questions
         self.min_frames = min_frames
+        self.choices = GOOD_QUESTIONS if tree > 1 else 1
+        self.random = np.random.default_rng(tree)
         self.made = 0
 
     def node(self, phone: int, state: int, contexts: np.ndarray, rows: np.ndarray) -> _Node:
@@ -176,9 +185,11 @@ class _Grower:
         no = whole - yes
         gains = log_likelihood(yes) + log_likelihood(no) - log_likelihood(whole)
         gains[np.minimum(yes[:, 0], no[:, 0]) < self.min_frames] = -np.inf
-        best = int(np.argmax(gains))
-        if not gains[best] > 0:
+        order = np.argsort(-gains, kind="stable")[: self.choices]
+        good = order[gains[order] > 0]
+        if not len(good):
             return 0.0, None
+        best = int(good[self.random.integers(len(good))])
         return float(gains[best]), divmod(best, len(self.questions))
 
     def children(self, node: _Node, side: int, question: int) -> list[_Node]:
@@ -191,8 +202,14 @@ class _Grower:
         return children
 
 
-def build_tree(statistics: Statistics, leaves: int, min_frames: int) -> SenoneInventory:
-    """Grow the tree to `leaves` senones, or as many as leaves of `min_frames` frames allow."""
+def build_tree(
+    statistics: Statistics, leaves: int, min_frames: int, tree: int = 1
+) -> SenoneInventory:
+    """Grow the tree to `leaves` senones, or as many as leaves of `min_frames` frames allow.
+
+    Args:
+        tree: its number; from 2 on the questions are chosen at random among the best.
+    """
     statistics.merge()
     phones = statistics.phones
     if leaves < STATES * len(phones):
@@ -200,7 +217,7 @@ def build_tree(statistics: Statistics, leaves: int, min_frames: int) -> SenoneIn
             f"senones.leaves is {leaves}, but {len(phones)} phones of {STATES} states need at "
             f"least {STATES * len(phones)}"
         )
-    grower = _Grower(statistics, derive_questions(statistics), min_frames)
+    grower = _Grower(statistics, derive_questions(statistics), min_frames, tree)
     everything = np.ones((2, len(phones)), bool)
     heap = []
     for phone in range(len(phones)):

@@ -78,6 +78,16 @@ def inventory_of(experiment: Experiment) -> SenoneInventory:
     return read_inventory(experiment.directory / INVENTORY)
 
 
+def tree_path(experiment: Experiment, tree: int) -> Path:
+    """The senones of a further decision tree (`senones.trees`)."""
+    return experiment.path("senones") / f"tree-{tree}.json"
+
+
+def conversion_path(experiment: Experiment, tree: int) -> Path:
+    """The matrix that converts predictions of a further decision tree to the first."""
+    return experiment.path("senones") / f"tree-{tree}.safetensors"
+
+
 def frame_targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
     """Utterance → senone of every frame, for aligned utterances."""
     experiment.verify("frames", f"{split}/*")

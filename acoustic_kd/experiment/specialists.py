@@ -27,7 +27,7 @@ from acoustic_kd.soft_targets.write import blocks_of
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256, read_json, write_json
 from acoustic_kd.system.steps import Step
-from acoustic_kd.training.chunks import ShardedData, classes_of_subset, labels_of_subset
+from acoustic_kd.training.chunks import ShardedData, SubsetLabels
 from acoustic_kd.training.ensemble import Mean
 from acoustic_kd.training.ensemble_predictions import Ensemble
 from acoustic_kd.training.model import read_description
@@ -126,7 +126,9 @@ def _specialists(experiment: Experiment) -> list[Model]:
 def _read_data(experiment: Experiment, subset: list[int]) -> Data:
     """The members' frames and those of dev, with the classes of a specialist."""
     dev = read_frames(experiment.path("frames") / "dev")
-    labels = torch.from_numpy(labels_of_subset(dev.classes.count, subset))
-    own = replace(dev, targets=labels[dev.labels], classes=classes_of_subset(dev.classes, subset))
+    labels = SubsetLabels(dev.classes, subset)
+    targets = torch.from_numpy(labels.targets("", dev.labels.numpy()))
+    own = replace(dev, targets=targets, classes=labels.classes)
     original = original_id if train_copies(experiment.config.features) else None
-    return ShardedData(member_shards(experiment), original=original, subset=subset), own
+    shards = member_shards(experiment)
+    return ShardedData(shards, original=original, relabelling=labels, balanced=True), own

@@ -3,14 +3,16 @@ with its settings and data.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from acoustic_kd.alignment.senones import read_inventory
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.model_training import Data, Model
 from acoustic_kd.experiment.models import (
@@ -19,6 +21,12 @@ from acoustic_kd.experiment.models import (
     member_directories,
     tracked_run,
 )
+from acoustic_kd.experiment.outputs import (
+    conversion_path,
+    inventory_of,
+    read_aligned,
+    tree_path,
+)
 from acoustic_kd.experiment.transfer_set import (
     control_shards,
     encoding_of,
@@ -26,7 +34,7 @@ from acoustic_kd.experiment.transfer_set import (
     transfer_frames,
     transfer_shards,
 )
-from acoustic_kd.features.copies import original_id, train_copies
+from acoustic_kd.features.copies import original_id, targets_of_copy, train_copies
 from acoustic_kd.features.frames import count_frames, read_frames, read_index
 from acoustic_kd.settings import (
     NEUTRAL,
@@ -45,6 +53,7 @@ from acoustic_kd.training.chunks import ShardedData, SoftTargetSource
 from acoustic_kd.training.networks import build_network, check_network, check_window
 from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.schedule import TrainingRun
+from acoustic_kd.training.trees import convert
 
 # Seeds of models that are no members, from `train.seed` on. No member has them: a
 # distilled model must not start from a member's initial weights.
@@ -69,13 +78,18 @@ def _settings(config: Config, *groups: str) -> dict[str, Any]:
 
 def members(experiment: Experiment) -> list[Model]:
     """The members: they differ by seed, and by the settings of `train.member_models`."""
-    config, read, trained = experiment.config, partial(read_member_data, experiment), []
+    config, trained = experiment.config, []
     models = zip(member_directories(experiment), member_models(config), strict=True)
     for number, (directory, model) in enumerate(models, start=1):
         seed = config.train.seed + number - 1
         train = replace(config.train, seed=seed)
         step = hard_target_step(experiment, f"member {number}", directory, model, train)
-        trained.append(Model(training_run_of(experiment, step, model, train, 0.0), step, read))
+        run = training_run_of(experiment, step, model, train, 0.0)
+        if model.tree > 1:
+            matrix = conversion_path(experiment, model.tree)
+            finish = partial(convert, model, matrix, inventory_of(experiment).classes)
+            run = replace(run, finish=finish)
+        trained.append(Model(run, step, partial(read_member_data, experiment, model.tree)))
     return trained
 
 
@@ -191,14 +205,37 @@ def check_windows(experiment: Experiment) -> None:
         check_window(model, longest)
 
 
-def read_member_data(experiment: Experiment) -> Data:
-    """The frames of train, those of its copies, and those of dev."""
-    original = None
+class TreeLabels:
+    """Targets of another decision tree than the first, of some splits and their copies."""
+
+    def __init__(self, experiment: Experiment, tree: int, splits: Iterable[str]) -> None:
+        experiment.verify("senones", tree_path(experiment, tree).name)
+        self._inventory = read_inventory(tree_path(experiment, tree))
+        self.classes = self._inventory.classes
+        aligned = (read_aligned(experiment, split) for split in splits)
+        self._aligned = {name: s for of_split in aligned for name, s in of_split.items()}
+
+    def targets(self, name: str, targets: np.ndarray) -> np.ndarray:
+        """The senones of an utterance's frames."""
+        own = self._inventory.targets(self._aligned[original_id(name)]).astype(np.int64)
+        of_copy = targets_of_copy(name, own, len(targets)) if name != original_id(name) else own
+        return own if of_copy is None else of_copy
+
+
+def read_member_data(experiment: Experiment, tree: int) -> Data:
+    """The frames of train, those of its copies, and those of dev, with the senones of a tree."""
+    original, labels = None, None
     if train_copies(experiment.config.features):
         experiment.done("copies")
         original = original_id
     dev = read_frames(experiment.path("frames") / "dev")
-    return ShardedData(member_shards(experiment), original=original), dev
+    if tree > 1:
+        labels = TreeLabels(experiment, tree, ("train", "dev"))
+        spans = zip(dev.ids, dev.offsets, dev.offsets[1:], strict=False)
+        own = [labels.targets(name, dev.labels[a:b].numpy()) for name, a, b in spans]
+        dev = replace(dev, targets=torch.from_numpy(np.concatenate(own)), classes=labels.classes)
+    shards = member_shards(experiment)
+    return ShardedData(shards, original=original, relabelling=labels), dev
 
 
 def read_transfer_data(experiment: Experiment) -> Data:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from acoustic_kd.features.frame_shard import open_frames
+from acoustic_kd.features.frame_shard import FrameShard, open_frames
 from acoustic_kd.features.frames import NO_TARGET, Classes, Frames, read_index
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import find_soft_targets, read_soft_targets
@@ -67,16 +68,32 @@ def _copies(
     return Copies(lengths, block, numbers, names.tolist())
 
 
-def labels_of_subset(classes: int, subset: Sequence[int]) -> np.ndarray:
-    """int64 [K], the class of each class for a specialist: in the subset, or its last one."""
-    labels = np.full(classes, len(subset))
-    labels[list(subset)] = np.arange(len(subset))
-    return labels
+class Relabelling(Protocol):
+    """Gives frames other targets than their store has.
+
+    Attributes:
+        classes: what the other targets mean.
+    """
+
+    classes: Classes
+
+    def targets(self, name: str, targets: np.ndarray) -> np.ndarray:
+        """The other targets, int64 [T], of utterance `name` with targets int64 [T]."""
 
 
-def classes_of_subset(classes: Classes, subset: Sequence[int]) -> Classes:
-    """The classes of a specialist: those of a subset, and one that stands for all others."""
-    return Classes(len(subset) + 1, json_sha256([classes.inventory, list(subset)])[:32])
+class SubsetLabels:
+    """Targets of a specialist: the classes of a subset, and one that stands for all others."""
+
+    def __init__(self, classes: Classes, subset: Sequence[int]) -> None:
+        inventory = json_sha256([classes.inventory, list(subset)])[:32]
+        self.classes = Classes(len(subset) + 1, inventory)
+        self._table = np.full(classes.count, len(subset))
+        self._table[list(subset)] = np.arange(len(subset))
+
+    def targets(self, name: str, targets: np.ndarray) -> np.ndarray:
+        """The places of the targets in the subset; of others the number of its classes."""
+        chosen: np.ndarray = self._table[targets]
+        return chosen
 
 
 class InMemoryData:
@@ -140,7 +157,8 @@ class ShardedData:
         soft: SoftTargetSource | None = None,
         block_frames: int = BLOCK_FRAMES,
         original: Callable[[str], str] | None = None,
-        subset: Sequence[int] | None = None,
+        relabelling: Relabelling | None = None,
+        balanced: bool = False,
     ) -> None:
         """Check the shards, and all of the soft targets but their blocks.
 
@@ -148,14 +166,15 @@ class ShardedData:
             block_frames: a block has the utterances that begin within so many frames of a shard.
             original: id → id of the utterance that it is a copy of, or the same id. Each epoch
                 then draws one copy of each utterance. None: every epoch has all frames.
-            subset: of the classes, those of a specialist: half of the frames of an epoch are of
-                these, and the others are one class more, the last. None: all classes.
+            relabelling: gives the frames other targets.
+            balanced: half of the frames of an epoch are of the last class, which stands for all
+                that a specialist does not tell apart.
         """
         index = read_index(shards)
-        self._labels = None if subset is None else labels_of_subset(index.classes.count, subset)
         self.classes, self.dimension = index.classes, index.dimension
-        if subset is not None:
-            self.classes = classes_of_subset(index.classes, subset)
+        self._relabelling = relabelling
+        if relabelling is not None:
+            self.classes = relabelling.classes
         self.longest = int(np.diff(index.offsets).max(initial=0))
         self.learnable = soft is not None or all(index.labelled)
         self._paths, self._labelled, self._soft = index.paths, index.labelled, soft
@@ -173,7 +192,7 @@ class ShardedData:
         self._first = first[begins]
         block = np.repeat(np.arange(len(begins)), stops - begins)  # of each utterance
         self.copies = _copies(index.ids, np.diff(index.offsets), block, original)
-        self._is_special = None if self._labels is None else self._special_frames()
+        self._is_special = self._special_frames() if balanced else None
         self._soft_shards: list[list[Path]] = [[] for _ in self.sizes]
         self._soft_bytes = 0.0
         if soft is not None:
@@ -224,11 +243,22 @@ class ShardedData:
         found = []
         for path in self._paths:
             with open_frames(path) as file:
-                labels = file.read(slice(0, len(file)))[1]
-            if labels is None or self._labels is None:
+                stored = file.read(slice(0, len(file)))[1]
+                targets = self._targets(file, range(len(file.ids)), stored)
+            if targets is None:
                 raise ValueError("specialists need transcribed frames")
-            found.append(self._labels[labels] < self.classes.count - 1)
+            found.append(targets < self.classes.count - 1)
         return np.concatenate(found)
+
+    def _targets(
+        self, file: FrameShard, utterances: range, stored: np.ndarray | None
+    ) -> np.ndarray | None:
+        """The targets of neighbouring utterances of a shard, by those that are stored."""
+        if stored is None or self._relabelling is None:
+            return stored
+        offsets = file.offsets - file.offsets[utterances.start]
+        spans = ((file.ids[u], slice(offsets[u], offsets[u + 1])) for u in utterances)
+        return np.concatenate([self._relabelling.targets(name, stored[s]) for name, s in spans])
 
     def read(self, blocks: np.ndarray, dtype: torch.dtype) -> Chunk:
         """Read some blocks in the order of the store, with features of type `dtype`."""
@@ -244,12 +274,12 @@ class ShardedData:
                     block = blocks[place]
                     source = slice(self._first[block], self._first[block] + self.sizes[block])
                     target = slice(ends[place] - self.sizes[block], ends[place])
-                    in_block, labels = file.read(source)
+                    in_block, stored = file.read(source)
                     features[target] = torch.from_numpy(in_block)
-                    if targets is not None and labels is not None:
-                        own = labels if self._labels is None else self._labels[labels]
-                        targets[target] = torch.from_numpy(own)
                     first, stop = self._utterances[block]
+                    labels = self._targets(file, range(first, stop), stored)
+                    if targets is not None and labels is not None:
+                        targets[target] = torch.from_numpy(labels)
                     ids.extend(file.ids[first:stop])
                     lengths.append(np.diff(file.offsets[first : stop + 1]))
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])

@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -49,6 +50,9 @@ def window_frames(config: ModelConfig) -> int:
 
 def describe(config: ModelConfig) -> str:
     """A model in a few words, for messages and tables."""
+    if config.tree > 1:
+        own = ModelConfig(**config.args["model"]) if config.args else config
+        return f"{describe(replace(own, tree=1))}, tree {config.tree}"
     if config.class_ is not None:
         args = ", ".join(f"{key}={value}" for key, value in (config.args or {}).items())
         return f"{config.class_}({args})"

@@ -25,6 +25,8 @@ class TrainingRun:
         report: epochs between two lines on the terminal.
         tracked: the run of `train.tracker`; None: a run of the same name.
         initialise: gives the new network its first weights; None: random ones.
+        finish: makes of the trained network and its description those that are kept; None: the
+            same.
     """
 
     name: str
@@ -36,6 +38,7 @@ class TrainingRun:
     report: int = 1
     tracked: TrackedRun | None = None
     initialise: Callable[[nn.Module], None] | None = None
+    finish: Callable[[nn.Module, dict[str, Any]], tuple[nn.Module, dict[str, Any]]] | None = None
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:

@@ -222,7 +222,9 @@ class Trainer:
         write_jsonl(self.directory / "metrics.jsonl", self.state.history)
         for network in self._trained.values():
             network.load_state_dict(self.best_weights)
-        save_model(self.directory, self._network, self._description())
+        made = self._network, self._description()
+        finish = self.training_run.finish
+        save_model(self.directory, *(made if finish is None else finish(*made)))
         if not keep_checkpoint:
             self.checkpoint.unlink(missing_ok=True)
         (self.directory / RUN_ID).unlink(missing_ok=True)

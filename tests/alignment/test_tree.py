@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acoustic_kd.alignment.segmentation import Segmentation
-from acoustic_kd.alignment.senones import Leaf, SenoneInventory, monophones, read_inventory
+from acoustic_kd.alignment.senones import (
+    Leaf,
+    SenoneInventory,
+    conversion,
+    monophones,
+    read_inventory,
+)
 from acoustic_kd.alignment.tree import Statistics, build_tree, cepstra, log_likelihood
 from acoustic_kd.system.errors import UserError
 
@@ -138,3 +144,30 @@ def test_an_incomplete_inventory_is_refused(tmp_path):
     (tmp_path / "j.json").write_text('{"format": "other"}')
     with pytest.raises(UserError, match="not a senone inventory"):
         read_inventory(tmp_path / "j.json")
+
+
+def test_further_trees_ask_other_questions_with_the_same_limits(statistics):
+    first, *others = (build_tree(statistics, 60, 20, tree) for tree in (1, 2, 3))
+    assert first == build_tree(statistics, 60, 20)
+    assert first not in others and others[0] != others[1]
+    assert all(tree.num_senones <= 60 for tree in others)
+    assert build_tree(statistics, 60, 20, 2) == others[0]
+
+
+def test_predictions_go_to_another_tree_through_the_frames_of_shared_contexts(statistics):
+    source, target = build_tree(statistics, 40, 20, 2), build_tree(statistics, 60, 20)
+    segmentations = [segmentation for segmentation, _ in speech()]
+    matrix = conversion(source, target, segmentations)
+    assert matrix.shape == (source.num_senones, target.num_senones)
+    np.testing.assert_allclose(matrix.sum(1), 1, rtol=1e-5)
+    own, of_target = (
+        np.concatenate([tree.targets(s) for s in segmentations]) for tree in (source, target)
+    )
+    for senone in range(source.num_senones):
+        counts = np.bincount(of_target[own == senone], minlength=target.num_senones)
+        np.testing.assert_allclose(matrix[senone], counts / counts.sum(), atol=0.01)
+        shared = np.unique(target.table[source.table == senone])
+        assert set(np.flatnonzero(matrix[senone])) == set(shared)
+    np.testing.assert_array_equal(
+        conversion(target, target, segmentations), np.eye(len(target.leaves))
+    )

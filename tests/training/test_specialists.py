@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_training import MODEL, trainer
 
+from acoustic_kd.features.frames import Classes
 from acoustic_kd.training.batches import Balanced, Copies, plan_epoch, share_of_process
-from acoustic_kd.training.chunks import labels_of_subset
+from acoustic_kd.training.chunks import SubsetLabels
 from acoustic_kd.training.model import load_model
 from acoustic_kd.training.networks import build_network
 from acoustic_kd.training.specialists import Subset, cluster, combine, covariance, start_from
@@ -153,7 +154,9 @@ def test_half_of_the_frames_of_an_epoch_are_of_the_specialists_classes():
 
 
 def test_the_dustbin_is_the_last_class():
-    assert labels_of_subset(6, [4, 1]).tolist() == [2, 1, 2, 2, 0, 2]
+    labels = SubsetLabels(Classes(6, "x"), [4, 1])
+    assert labels.targets("u", np.arange(6)).tolist() == [2, 1, 2, 2, 0, 2]
+    assert labels.classes.count == 3 and labels.classes.inventory != "x"
 
 
 @given(st.floats(0.01, 0.99), st.floats(0.01, 0.99))

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tiny_recipe import TinyRecipe, prepare
 
 import specialists
 from acoustic_kd.corpora.utterances import read_manifest
@@ -128,5 +129,39 @@ def test_specialists_refine_the_ensemble_and_the_student_learns_from_both(recipe
     ],
 )
 def test_specialists_that_cannot_be_trained_are_refused(recipe, outcome, settings, message):
+    status, _, error = outcome(recipe, "train", *settings)
+    assert status == 2 and error.count("\n") == 1 and message in error
+
+
+@pytest.mark.slow
+def test_members_of_other_trees_predict_the_senones_of_the_first(tmp_path, outcome):
+    settings = (
+        "senones.trees=2",
+        "train.member_models=[{}, {tree: 2}]",
+        "features.tempos=[1.0,1.1]",
+    )
+    recipe = prepare(tmp_path)
+    recipe = TinyRecipe(recipe.directory, (*recipe.settings, *settings)).run()
+    first, second = (
+        json.loads((recipe.directory / f"members/0{n}/model.json").read_text()) for n in (1, 2)
+    )
+    assert first["inventory"] == second["inventory"] and first["classes"] == second["classes"]
+    assert second["model"]["tree"] == 2
+    results = json.loads((recipe.directory / "results.json").read_text())
+    accuracy = {m["name"]: m["frame_accuracy"]["dev"] for m in results["each_model"]}
+    assert accuracy["member-02"] > 10 and accuracy["ensemble"] > accuracy["member-02"]
+    networks = {system["name"]: system["network"] for system in results["systems"]}
+    assert networks["baseline"] == "1 × 32 units, 1 × 32 units, tree 2"
+    assert networks["distilled"] == "1 × 32 units"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["train.member_models=[{tree: 2}]"], "tree 2; it must be at most 1 (senones.trees)"),
+        (["model.tree=2", "senones.trees=2"], "'model.tree' is not 1; give other trees in"),
+    ],
+)
+def test_trees_that_are_not_there_are_refused(recipe, outcome, settings, message):
     status, _, error = outcome(recipe, "train", *settings)
     assert status == 2 and error.count("\n") == 1 and message in error
