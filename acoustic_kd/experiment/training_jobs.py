@@ -222,7 +222,7 @@ class TreeLabels:
         return own if of_copy is None else of_copy
 
 
-def read_member_data(experiment: Experiment, tree: int) -> Data:
+def read_member_data(experiment: Experiment, tree: int = 1) -> Data:
     """The frames of train, those of its copies, and those of dev, with the senones of a tree."""
     original, labels = None, None
     if train_copies(experiment.config.features):
