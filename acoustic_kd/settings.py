@@ -1068,6 +1068,9 @@ def _check_specialists(config: Config) -> None:
         if _value(config, name) != expected:
             needed = "[]" if expected == () else str(_shown(expected))
             raise _wrong(config, name, f"be {needed} with specialists (specialists.count)")
+    if (first := member_models(config)[0]).class_ is not None or first.tree > 1:
+        must = "have neither class nor tree in its first model, from which specialists start"
+        raise _wrong(config, "train.member_models", must)
 
 
 def _check_models(config: Config) -> None:
@@ -1075,8 +1078,10 @@ def _check_models(config: Config) -> None:
     model_with(config.model, {}, "model")
     # Kaldi's frames have any number of features; the trainer knows it.
     filters = math.inf if config.corpus.name == "kaldi_feats" else config.features.mel_bins
-    if config.model.tree > 1 or any(m.tree > 1 for m in shapes(config).values()):
-        raise UserError("setting 'model.tree' is not 1; give other trees in train.member_models")
+    for name, value in (("model.tree", config.model), *shapes(config).items()):
+        if value.tree > 1:
+            name = name if value is config.model else f"distill.shapes.{name}.tree"
+            raise UserError(f"setting '{name}' is not 1; give other trees in train.member_models")
     for model in all_models(config):
         if model.tree > config.senones.trees:
             raise UserError(
@@ -1085,7 +1090,9 @@ def _check_models(config: Config) -> None:
             )
         if model.tree > 1 and (model.class_ is not None or config.align.method == "kaldi"):
             what = "a network of your own" if model.class_ else "align.method=kaldi"
-            raise UserError(f"setting 'train.member_models' has a tree, which {what} cannot have")
+            raise UserError(
+                f"setting 'train.member_models' has another tree, which does not work with {what}"
+            )
         check_masks(config.train, model.left_frames + 1 + model.right_frames, filters)
 
 

@@ -85,9 +85,10 @@ def tables(found: Counts) -> str:
     for number, (frames, before, after) in enumerate(found.covered.tolist()):
         if frames:
             gain = f"{100 * (after / before - 1):+.1f} %" if before else ""
-            lines.append([str(number), f"{frames:,.0f}", f"{after - before:+,.0f}", gain])
+            row = [str(number), f"{frames:,.0f}", f"{after - before:+,.0f}", gain]
+            lines.append([cell.replace("-", "−") for cell in row])
     heading = ["specialists of the class", "frames", "change in frames right", "relative"]
-    return "\n".join([*first, "", *as_markdown([heading, *lines])]).replace("-", "−")
+    return "\n".join([*first, "", *as_markdown([heading, *lines])])
 
 
 def main(arguments: list[str] | None = None) -> int:

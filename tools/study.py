@@ -15,6 +15,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ from acoustic_kd.experiment.models import (
     control_directory,
     distilled_directories,
     member_directories,
+    read_specialists,
     systems,
 )
 from acoustic_kd.experiment.stages import STAGES, run_stage
@@ -93,11 +95,6 @@ class Comparison(Study):
     """
 
     columns: tuple[str, ...] = tuple(f"{system} dev" for system in SYSTEMS)
-
-    @property
-    def measures(self) -> set[str]:
-        """What is measured."""
-        return {column.split()[-1] for column in self.columns}
 
 
 StudyKind = TypeVar("StudyKind", bound=Study)
@@ -204,7 +201,7 @@ def run_study(options: argparse.Namespace) -> None:
         }
         everything = [experiment for row in experiments.values() for experiment in row]
         make_all(everything, options.jobs)
-        measure_all(everything, study.measures, options.jobs)
+        measure_all(everything, study.columns, options.jobs)
         rows = [
             {"factor": factor, "name": row} | figures(of_row, study.columns)
             for (factor, row), of_row in experiments.items()
@@ -253,15 +250,19 @@ def make_all(experiments: Sequence[Experiment], jobs: int) -> None:
     train_distilled_models(experiments, jobs)
 
 
-def measure_all(experiments: Sequence[Experiment], measures: set[str], jobs: int) -> None:
-    """Measure the systems of all experiments, as far as `measures` needs it."""
+def measure_all(experiments: Sequence[Experiment], columns: Sequence[str], jobs: int) -> None:
+    """Measure the systems of all experiments, as far as the columns of the table need it."""
+    pairs = [column.split() for column in columns]
+    measures = {measure for _, measure in pairs}
     if "dev" in measures:
         measure_ensembles(experiments, jobs)
     if "train" in measures:
         measure_train(experiments, jobs)
-    if measures & {"test", "wer"}:
+    decoded = {kind_of(system) for system, measure in pairs if measure in ("test", "wer")}
+    if decoded:
         make_data(experiments, ["graph"])
-        decode_all([Decoding.of(e, system) for e in experiments for system in systems(e)], jobs)
+        found = [(e, system) for e in experiments for system in systems(e)]
+        decode_all([Decoding.of(e, s) for e, s in found if s.kind in decoded], jobs)
 
 
 def make_data(experiments: Iterable[Experiment], stages: Sequence[str]) -> None:
@@ -304,7 +305,7 @@ def train_distilled_models(experiments: Sequence[Experiment], jobs: int) -> None
 
 
 def measure_ensembles(experiments: Sequence[Experiment], jobs: int) -> None:
-    """Write the dev frame accuracy of all ensembles."""
+    """Write the dev frame accuracies of all ensembles and their members."""
     shared = {experiment.path("train").resolve(): experiment for experiment in experiments}
     run_in_workers(
         [
@@ -352,10 +353,19 @@ def make_part(experiment: Experiment, stage: str, part: int, parts: int) -> str:
 
 
 def measure_ensemble(experiment: Experiment, file: Path) -> str:
-    """Write the ensemble's frame accuracy on dev, in percent; returns a line for the terminal."""
+    """Write frame accuracies on dev of the ensemble and of the members, in percent.
+
+    Returns:
+        A line for the terminal.
+    """
     dev = read_frames(experiment.path("frames") / "dev")
-    accuracy = frame_accuracy(experiment, member_directories(experiment), dev)
-    write_json(file, {"dev": accuracy})
+    found = {
+        system.name: frame_accuracy(experiment, system, dev)
+        for system in systems(experiment)
+        if system.kind in ("baseline", "ensemble")
+    }
+    ensemble = found.pop("ensemble")
+    write_json(file, {"ensemble": ensemble, "members": fmean(found.values())})
     return f"ensemble of {experiment.directory.name}"
 
 
@@ -382,14 +392,15 @@ def measure_learnt(experiment: Experiment, file: Path, share: float, seed: int) 
     lengths = np.diff(train.offsets)
     chosen = Copies(lengths, lengths, np.arange(len(lengths)), train.ids).of_share(share, seed)
     learnt = None if chosen is None else torch.from_numpy(np.repeat(chosen.learnt, lengths))
-    write_json(file, {"train": frame_accuracy(experiment, [file.parent], train, learnt)})
+    system = System(file.parent.name, "baseline", (file.parent,))
+    write_json(file, {"train": frame_accuracy(experiment, system, train, learnt)})
     return f"train accuracy of {file.parent.name}"
 
 
 def frame_accuracy(
-    experiment: Experiment, models: Sequence[Path], frames: Frames, chosen: Tensor | None = None
+    experiment: Experiment, system: System, frames: Frames, chosen: Tensor | None = None
 ) -> float:
-    """Frame accuracy of the mean of some models, in percent.
+    """Frame accuracy of a system, in percent.
 
     Args:
         chosen: bool [T], the frames that count; None: all.
@@ -397,11 +408,13 @@ def frame_accuracy(
     config, device = experiment.config, torch.device("cpu")
     low = use_bfloat16(config.train.bfloat16, device)
     numbers = torch.arange(len(frames)) if chosen is None else chosen.nonzero()[:, 0]
-    windows = make_splicer(config.model, frames.features, frames.offsets, low)
-    blocks = Ensemble(models, Mean(1.0), device, low).predictions(
-        windows, numbers.split(BLOCK_FRAMES)
-    )
-    predicted = torch.cat([block.argmax(-1) for block in blocks])
+    splicer = make_splicer(config.model, frames.features, frames.offsets, low)
+    blocks = numbers.split(BLOCK_FRAMES)
+    predictions = Ensemble(system.directories, Mean(1.0), device, low).predictions(splicer, blocks)
+    specialists = read_specialists(experiment, device, low) if system.specialists else None
+    if specialists is not None:
+        predictions = map(partial(specialists.refine, splicer=splicer), predictions, blocks)
+    predicted = torch.cat([block.argmax(-1) for block in predictions])
     return 100 * float((predicted == frames.labels[numbers]).double().mean())
 
 
@@ -462,15 +475,19 @@ def figures(experiments: Sequence[Experiment], columns: Iterable[str]) -> dict[s
 
 def figure(experiment: Experiment, name: str, measure: str) -> float:
     """A figure of the members (their mean), the ensemble, the control or the distilled model."""
-    kind = "baseline" if name == "members" else name
-    found = [system for system in systems(experiment) if system.kind == kind]
+    found = [system for system in systems(experiment) if system.kind == kind_of(name)]
     if measure in ("test", "wer"):
         paths = [experiment.path("decode") / s.name / "measurement.json" for s in found]
         return fmean(_of_test(read_json(path), measure) for path in paths)
-    if name == "ensemble":
-        return float(read_json(experiment.path("train") / "dev.json")["dev"])
+    if name in ("members", "ensemble") and measure == "dev":
+        return float(read_json(experiment.path("train") / "dev.json")[name])
     read = train_accuracy if measure == "train" else dev_accuracy
     return fmean(read(system.directories[0]) for system in found)
+
+
+def kind_of(name: str) -> str:
+    """The kind of the systems of a column."""
+    return "baseline" if name == "members" else name
 
 
 def _of_test(measurement: dict[str, Any], measure: str) -> float:

@@ -29,7 +29,7 @@ def table(results: dict[str, Any], command: str) -> str:
         f"{results['title']} In percent: mean and standard deviation of {results['seeds']} seeds. "
         "Frames: frame accuracy; on train, of the utterances that a model has learnt from. "
         "Distilled over control: the difference, with its 95 % interval over the seeds. A pass has "
-        "as many frames as the transfer set without copies."
+        "as many frames as what the distilled model learns from, without copies."
     )
     columns = results["columns"]
     heading = ["", *(_title(column) for column in columns)]
@@ -99,7 +99,7 @@ def over_control(row: dict[str, Any], measure: str) -> tuple[float, float]:
 
 
 def chart(results: dict[str, Any]) -> str:
-    """Control, distilled model and ensemble of each row on one axis of frame accuracy.
+    """Control, distilled model and ensemble of each row on one axis: frame accuracy, or words.
 
     A line connects the distilled models of a factor.
     """

@@ -91,7 +91,7 @@ def fetch_file(name: str, data_dir: Path) -> Path:
     """
     part, target = (LANGUAGE_MODELS | LEXICONS)[name], data_dir / ARCHIVE_ROOT / name
     if _find(name, data_dir) is None:
-        require_downloads_allowed(name)
+        require_downloads_allowed(f"{name} of LibriSpeech")
     with wait_for_lock(data_dir):
         path = _find(name, data_dir)
         if path is None:
@@ -124,7 +124,7 @@ def fetch_part(name: str, data_dir: Path) -> Path:
             f"{data_dir}: no part '{name}' in it; there are {', '.join(there[:20]) or 'no folders'}"
             f"; parts that can be downloaded: {', '.join(PARTS)}"
         )
-    require_downloads_allowed(name)
+    require_downloads_allowed(f"{name} of LibriSpeech")
     with wait_for_lock(data_dir):
         if folder := _find(name, data_dir):  # another run has downloaded it meanwhile
             return folder

@@ -148,7 +148,8 @@ class Recogniser:
         epochs: int,
         learning_rate: float,
     ) -> "Recogniser":
-        """The recogniser with models that are adapted to a speaker (`training.adaptation`).
+        """The recogniser with models that are adapted to a speaker (`training.adaptation`);
+        specialists stay as they are.
 
         Args:
             utterances: the speaker's, normalised.

@@ -23,7 +23,7 @@ from acoustic_kd.features.copies import original_id, train_copies
 from acoustic_kd.features.frame_shard import shard_paths
 from acoustic_kd.features.frames import read_frames
 from acoustic_kd.settings import NEUTRAL, member_models, shaping_settings
-from acoustic_kd.soft_targets.write import blocks_of
+from acoustic_kd.soft_targets.predictions import BLOCK_FRAMES
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256, read_json, write_json
 from acoustic_kd.system.steps import Step
@@ -77,27 +77,27 @@ def _write_subsets(experiment: Experiment, path: Path, device: torch.device) -> 
                 f"classes, {len(counts)}"
             )
     matrix = covariance(_predictions(experiment, device, sum(counts)))
-    subsets = cluster(matrix, count, size, config.train.seed)
+    subsets = cluster(matrix.numpy(), count, size, config.train.seed)
     shares = [sum(counts[n] for n in subset) / sum(counts) for subset in subsets]
     for number, share in enumerate(shares, start=1):
         if not 0 < share < 1:
             raise UserError(
-                f"specialist {number}: the frames of train are of its {size} classes alone, or of "
-                "others alone; give another number of specialists.classes"
+                f"specialist {number} covers all frames of train, or none; give another number of "
+                "specialists.classes"
             )
     pairs = zip(subsets, shares, strict=True)
     write_json(path, [asdict(Subset(subset, share)) for subset, share in pairs])
 
 
 def _predictions(experiment: Experiment, device: torch.device, frames: int) -> Iterator[Tensor]:
-    """The members' mean predictions for some blocks of train, spread over all of it."""
+    """The members' mean predictions for some frames of train, spread over all of it."""
     low = use_bfloat16(experiment.config.train.bfloat16, device)
     ensemble = Ensemble(member_directories(experiment), Mean(1.0), device, low)
     every = math.ceil(frames / CLUSTERED_FRAMES)
     for shard in shard_paths(experiment.path("frames") / "train"):
         here = read_frames([shard])
         splicer = make_splicer(experiment.config.model, here.features, here.offsets, low)
-        blocks = (block[::every] for block in blocks_of(len(here)))
+        blocks = torch.arange(0, len(here), every).split(BLOCK_FRAMES)
         yield from ensemble.predictions(splicer.to(device), blocks)
 
 

@@ -94,7 +94,7 @@ def explain_stage(experiment: Experiment, name: str) -> None:
         with no_downloads():
             reason = experiment.step(name).why_out_of_date()
     except NotDownloaded as missing:
-        reason = f"{missing} of LibriSpeech is missing; would download it"
+        reason = f"{missing} is missing; would download it"
     print(f"  would run: {reason}" if reason else "  up to date")
 
 

@@ -79,6 +79,9 @@ def _settings(config: Config, *groups: str) -> dict[str, Any]:
 def members(experiment: Experiment) -> list[Model]:
     """The members: they differ by seed, and by the settings of `train.member_models`."""
     config, trained = experiment.config, []
+    trees = {model.tree for model in member_models(config)}
+    # Consecutive models with the same function read the data once.
+    read = {tree: partial(read_member_data, experiment, tree) for tree in trees}
     models = zip(member_directories(experiment), member_models(config), strict=True)
     for number, (directory, model) in enumerate(models, start=1):
         seed = config.train.seed + number - 1
@@ -89,7 +92,7 @@ def members(experiment: Experiment) -> list[Model]:
             matrix = conversion_path(experiment, model.tree)
             finish = partial(convert, model, matrix, inventory_of(experiment).classes)
             run = replace(run, finish=finish)
-        trained.append(Model(run, step, partial(read_member_data, experiment, model.tree)))
+        trained.append(Model(run, step, read[model.tree]))
     return trained
 
 

@@ -116,6 +116,18 @@ class FrameShard:
             raise UserError(f"{self.path}: {problem}; write the file again")
         return features, None if targets is None else targets.astype(np.int64)
 
+    def targets(self) -> np.ndarray | None:
+        """The int64 targets [T] of all frames, without their features; None if there are none."""
+        if self._targets is None:
+            return None
+        with reading(self.path):
+            targets: np.ndarray = self._targets[:].astype(np.int64)
+        for problem in value_problems(
+            self.ids, self.offsets, np.zeros((0, 1)), targets, self.count
+        ):
+            raise UserError(f"{self.path}: {problem}; write the file again")
+        return targets
+
     def value_problems(self, span: slice) -> Iterator[str]:
         """What is wrong with the values of neighbouring frames, if `problems` is empty."""
         return self._value_problems(span, *self._read(span))

@@ -8,21 +8,15 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from acoustic_kd.system.errors import UserError, printable
-from acoustic_kd.system.files import TEMPORARY, jsonl_rows, wait_for_lock
+from acoustic_kd.system.download import require_downloads_allowed
+from acoustic_kd.system.errors import UserError, first_line, printable
+from acoustic_kd.system.files import NO_ROOM, wait_for_lock, write_jsonl
 from acoustic_kd.system.parallel import progress
 
 SCHEME = "://"  # in every remote place, such as s3://bucket/folder
-RECORD = ".copied.jsonl"  # name, size and mark of each file that was copied
 TOGETHER = 64  # files that are copied at the same time
 # What changes with the content of a file, by file system; the size alone where it has none.
 MARKS = ("ETag", "etag", "md5Hash", "LastModified", "updated", "mtime", "created")
-MAX_REASON = 200  # characters
-
-
-def is_remote(place: str | Path) -> bool:
-    """Whether a place is a remote folder, such as s3://bucket/folder."""
-    return isinstance(place, str) and SCHEME in place
 
 
 def local_folder(place: str | Path) -> Path:
@@ -37,7 +31,7 @@ def local_folder(place: str | Path) -> Path:
     Raises:
         UserError: the remote folder cannot be read, or has no files.
     """
-    return _copy(place) if isinstance(place, str) and is_remote(place) else Path(place)
+    return _copy(place) if isinstance(place, str) and SCHEME in place else Path(place)
 
 
 @lru_cache(maxsize=16)
@@ -46,39 +40,44 @@ def _copy(place: str) -> Path:
 
     name = PurePosixPath(place).name
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "acoustic_kd" / f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
+    cache = home / "acoustic_kd" / f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
     try:
         system, root = fsspec.core.url_to_fs(place)
         found = system.find(root, detail=True)
     except Exception as error:  # each file system has errors of its own
         raise _refuse(place, error) from None
-    names = {path: PurePosixPath(path).relative_to(PurePosixPath(root)) for path in found}
-    if not names:
-        raise UserError(f"{place}: has no files; check the address")
-    for path, relative in names.items():
+    files = {}
+    for path, info in found.items():
+        if path.endswith("/") or info.get("type") == "directory":  # S3 has objects for folders
+            continue
+        relative = PurePosixPath(path).relative_to(PurePosixPath(root))
         if ".." in relative.parts or not relative.parts:
-            raise UserError(f"{place}: '{printable(path)}' is no file below this folder")
-    with wait_for_lock(folder):
-        _update(place, system, folder, {str(names[p]): (p, info) for p, info in found.items()})
-    return folder
+            raise UserError(f"{place}: '{printable(path)}' is outside this folder")
+        files[str(relative)] = path, _mark(info)
+    if not files:
+        raise UserError(f"{place}: has no files; check the address")
+    with wait_for_lock(cache):
+        _update(place, system, cache, files)
+    return cache / "files"
 
 
-def _update(
-    place: str, system: Any, folder: Path, files: dict[str, tuple[str, dict[str, Any]]]
-) -> None:
+def _update(place: str, system: Any, cache: Path, files: dict[str, tuple[str, list[Any]]]) -> None:
     """Copy what is missing or has changed, and delete what is no longer in the remote folder.
 
     Args:
         system: of fsspec.
-        files: name → path in `system` and what that says of it.
+        files: name → path in `system`, and mark.
     """
-    record, wanted = folder / RECORD, {n: _mark(info) for n, (_, info) in files.items()}
-    copied = dict(row for _, row in jsonl_rows(record)) if record.exists() else {}
-    for name in copied:  # others may have been downloaded to this folder
-        if copied[name] != wanted.get(name):
-            (folder / name).unlink(missing_ok=True)
-    due = [n for n in files if copied.get(n) != wanted[n] or not (folder / n).is_file()]
-    temporary = folder / TEMPORARY.replace("*", "copy")
+    folder, record, temporary = cache / "files", cache / "copied.jsonl", cache / "copying"
+    copied = _read_record(record)
+    for name in [n for n in copied if n not in files or copied[n] != files[n][1]]:
+        del copied[name]
+        (folder / name).unlink(missing_ok=True)
+    due = [n for n in files if n not in copied or not (folder / n).is_file()]
+    if not due:
+        return
+    require_downloads_allowed(place)
+    write_jsonl(record, copied.items())
     with progress(None, f"copying {place}", len(due), unit="file") as bar, record.open("a") as log:
         for first in range(0, len(due), TOGETHER):
             names = due[first : first + TOGETHER]
@@ -88,14 +87,41 @@ def _update(
             try:
                 system.get([files[n][0] for n in names], list(map(str, targets)))
             except Exception as error:
+                if isinstance(error, OSError) and error.errno in NO_ROOM:
+                    raise
                 raise _refuse(place, error) from None
             for name, target in zip(names, targets, strict=True):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                target.replace(folder / name)
-                log.write(json.dumps([name, wanted[name]]) + "\n")
+                _put(target, folder, name)
+                log.write(json.dumps([name, files[name][1]]) + "\n")
                 bar.update()
             log.flush()
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _read_record(path: Path) -> dict[str, list[Any]]:
+    """Name → mark of each file that was copied; a line that a kill has cut does not count."""
+    copied: dict[str, list[Any]] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            name, mark = json.loads(line)
+        except ValueError:
+            break
+        copied[name] = mark
+    return copied
+
+
+def _put(source: Path, folder: Path, name: str) -> None:
+    """Rename a file into the folder; what is there under its name, or in place of its folder,
+    is deleted.
+    """
+    target = folder / name
+    for parent in reversed(target.relative_to(folder).parents):
+        if (folder / parent).is_file():
+            (folder / parent).unlink()
+    if target.is_dir():
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(target)
 
 
 def _mark(info: dict[str, Any]) -> list[Any]:
@@ -105,5 +131,5 @@ def _mark(info: dict[str, Any]) -> list[Any]:
 
 
 def _refuse(place: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
+    reason = f"{type(error).__name__}: {first_line(error)}"
     return UserError(f"{place}: cannot be read ({reason}); check the address and your access to it")

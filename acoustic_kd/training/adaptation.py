@@ -56,7 +56,9 @@ def adapt(
     """
     adapted = copy.deepcopy(model).eval()  # batch normalisation keeps its mean and variance
     adapted.network = ScaledInput(adapted.network, int(model.description["dimension"]))
-    learnt = scales_and_shifts(adapted, int(model.description["classes"]))
+    args, classes = model.config.args or {}, int(model.description["classes"])
+    outputs = args["leaves"] if model.config.tree > 1 else classes  # of the network's own tree
+    learnt = scales_and_shifts(adapted, outputs)
     adapted.requires_grad_(False)
     frames = torch.nonzero(senones != NO_TARGET).flatten()
     steps, step = epochs * -(-len(frames) // BATCH_FRAMES), 0

@@ -208,6 +208,11 @@ class Balanced:
         if self.copies is not None:
             there = np.repeat(self.copies.draw(seed, epoch).is_drawn, self.copies.lengths)
         drawn, others = there & self.is_special, np.flatnonzero(there & ~self.is_special)
+        if not drawn.any():
+            raise UserError(
+                "a specialist has no frame of its classes in an epoch; raise train.share or "
+                "specialists.classes"
+            )
         generator = torch.Generator().manual_seed(seed_of("others", seed, epoch))
         order = torch.randperm(len(others), generator=generator).numpy()
         drawn[others[order[: int(drawn.sum())]]] = True

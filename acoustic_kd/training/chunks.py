@@ -243,8 +243,7 @@ class ShardedData:
         found = []
         for path in self._paths:
             with open_frames(path) as file:
-                stored = file.read(slice(0, len(file)))[1]
-                targets = self._targets(file, range(len(file.ids)), stored)
+                targets = self._targets(file, range(len(file.ids)), file.targets())
             if targets is None:
                 raise ValueError("specialists need transcribed frames")
             found.append(targets < self.classes.count - 1)

@@ -26,7 +26,7 @@ from acoustic_kd.training.windows import Splicer
 SUBSETS = "subsets.json"
 PASSES = 20  # of K-means over the classes
 TOLERANCE, MAX_UPDATES = 1e-6, 1000  # of a probability, in the search for equation 5's minimum
-SMALLEST = 1e-30  # probability that is divided by
+SMALLEST = 1e-30  # probability, of a class and of a dustbin
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,20 @@ class Subset:
     @property
     def dustbin_shift(self) -> float:
         """The logarithm of the odds by which training has too few frames of other classes."""
-        return math.log((1 - self.share) / self.share)
+        return max(0.0, math.log((1 - self.share) / self.share))
 
 
 @torch.no_grad()
-def covariance(predictions: Iterable[Tensor]) -> np.ndarray:
-    """The covariance [K, K] of predictions, given block after block [B, K]."""
-    products = sums = torch.zeros(1)
+def covariance(predictions: Iterable[Tensor]) -> Tensor:
+    """The covariance [K, K] of predictions, given block after block [B, K]; float64."""
+    products = sums = torch.zeros((), dtype=torch.float64)  # a scalar fits any device
     count = 0
     for block in predictions:
-        products, sums = products + (block.T @ block).double(), sums + block.sum(0).double()
+        products = products + (block.T @ block).double()
+        sums = sums + block.sum(0).double()
         count += len(block)
     mean = sums / count
-    return (products / count - torch.outer(mean, mean)).cpu().numpy()
+    return (products / count - torch.outer(mean, mean)).cpu()
 
 
 def cluster(matrix: np.ndarray, count: int, size: int, seed: int) -> list[list[int]]:
@@ -83,9 +84,8 @@ def cluster(matrix: np.ndarray, count: int, size: int, seed: int) -> list[list[i
             nearest = int(np.square(centres - point).sum(1).argmin())
             members[nearest] += 1
             centres[nearest] += (point - centres[nearest]) / members[nearest]
-    distances = np.square(centres[:, None] - points).sum(-1)
-    subsets: list[list[int]] = np.sort(distances.argsort(1, kind="stable")[:, :size], 1).tolist()
-    return subsets
+    distances = (np.square(points - centre).sum(1) for centre in centres)
+    return [sorted(d.argsort(kind="stable")[:size].tolist()) for d in distances]
 
 
 def start_from(network: nn.Module, generalist: Path, classes: Sequence[int]) -> None:
@@ -128,12 +128,11 @@ def combine(generalist: Tensor, opinions: Sequence[Opinion]) -> Tensor:
     Returns:
         [B, K], the mass of every row is 1.
     """
-    counts, total = generalist.clone(), torch.ones(len(generalist), 1, dtype=generalist.dtype)
-    total = total.to(generalist.device)
+    q = generalist.clamp_min(SMALLEST)  # else a class could not get mass of a dustbin
+    counts, total = q.clone(), torch.ones_like(q[:, :1])
     for rows, classes, p in opinions:
         counts[rows[:, None], classes] += p[:, :-1]
         total[rows] += 1
-    q = generalist
     for _ in range(MAX_UPDATES if opinions else 0):
         update = counts.clone()
         for rows, classes, p in opinions:
@@ -175,7 +174,8 @@ class Specialists:
             subsets: `subsets.json`, a row for each.
         """
         rows = read_json(subsets, list[Subset], "the subsets of specialists")
-        self._bfloat16, self._specialists = bfloat16, list[Specialist]()
+        self._device, self._bfloat16 = device, bfloat16
+        self._specialists = list[Specialist]()
         for directory, subset in zip(directories, rows, strict=True):
             model = load_model(directory).to(device)
             classes = torch.tensor(subset.classes, device=device)
@@ -197,10 +197,13 @@ class Specialists:
 
         Args:
             generalist: [B, K], its predictions at temperature 1.
-            frames: int64 [B], numbers of frames of the splicer.
+            frames: int64 [B], numbers of frames of the splicer, which is on the device.
             temperature: of the result.
+
+        Returns:
+            On the device, but of an Apple GPU on the CPU, as `Ensemble.predictions`.
         """
-        frames = frames.to(generalist.device)
+        generalist, frames = generalist.to(self._device), frames.to(self._device)
         best, opinions = generalist.argmax(-1), list[Opinion]()
         for specialist in self._specialists:
             rows = torch.isin(best, specialist.classes).nonzero()[:, 0]
@@ -210,4 +213,5 @@ class Specialists:
                 logits[:, -1] += specialist.dustbin_shift
                 opinions.append((rows, specialist.classes, logits.softmax(-1)))
         q = combine(generalist, opinions)
-        return q if temperature == 1 else (q.log() / temperature).softmax(-1)
+        q = q if temperature == 1 else (q.log() / temperature).softmax(-1)
+        return q.cpu() if q.device.type == "mps" else q

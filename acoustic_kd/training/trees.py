@@ -70,4 +70,5 @@ def convert(
     path, args = f"{__name__}:{Converted.__name__}", {"leaves": leaves, "model": own}
     settings = settings_of(model) | {"class": path, "args": args}
     changed = {"model": settings, "classes": classes.count, "inventory": classes.inventory}
+    changed["best_dev_frame_accuracy"] = None  # it was that of the network's own tree
     return converted, description | changed

@@ -59,6 +59,10 @@ def export(directory: Path, out: Path, model: str = DEFAULT_MODEL) -> float:
     onnx, runtime = _packages()
     experiment = open_experiment(directory)
     recogniser = Recogniser.of(experiment, find_system(experiment, model))
+    if recogniser.specialists is not None:
+        raise UserError(
+            f"--model {model}: an ensemble with specialists cannot be exported; export distilled/01"
+        )
     size = 4 * sum(p.numel() for m in recogniser.models for p in m.parameters())
     if size > MAX_FILE_BYTES:
         raise UserError(

@@ -8,8 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_training import MODEL, trainer
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from acoustic_kd.features.frames import Classes
+from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.batches import Balanced, Copies, plan_epoch, share_of_process
 from acoustic_kd.training.chunks import SubsetLabels
 from acoustic_kd.training.model import load_model
@@ -96,7 +98,7 @@ def test_with_one_specialist_the_combination_is_the_mean_on_its_classes():
 def test_the_covariance_is_that_of_all_frames():
     table = distributions(50, 4, 0)
     expected = np.cov(table.numpy().T, bias=True)
-    np.testing.assert_allclose(covariance(table.float().split(7)), expected, atol=1e-6)
+    np.testing.assert_allclose(covariance(table.float().split(7)).numpy(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -108,7 +110,7 @@ def test_classes_that_are_predicted_together_are_a_cluster(seed):
         row = torch.full((9,), 0.01)
         row[groups[frame % 3]] += torch.rand(3, generator=generator)
         rows.append(row / row.sum())
-    found = cluster(covariance([torch.stack(rows)]), 3, 3, seed)
+    found = cluster(covariance([torch.stack(rows)]).numpy(), 3, 3, seed)
     assert all(subset in groups for subset in found)
 
 
@@ -161,7 +163,32 @@ def test_the_dustbin_is_the_last_class():
 
 @given(st.floats(0.01, 0.99), st.floats(0.01, 0.99))
 def test_the_shift_of_the_dustbin_undoes_the_sampling(share, posterior):
-    """Of a frame with the true posterior of the subset, after training on half of each kind."""
-    odds = posterior / (1 - posterior) * (0.5 / share) / (0.5 / (1 - share))
+    """Of a frame with the true posterior of the subset, after training on half of each kind; a
+    subset with more than half of all frames is trained on all.
+    """
+    own = max(0.5, share)
+    odds = posterior / (1 - posterior) * (own / share) / ((1 - own) / (1 - share))
     shifted = math.log(odds) - Subset([0], share).dustbin_shift
     assert 1 / (1 + math.exp(-shifted)) == pytest.approx(posterior)
+
+
+def test_a_class_that_the_generalist_excludes_may_get_mass_of_a_dustbin():
+    generalist = torch.tensor([[1.0, 0, 0, 0]])
+    q = combine(generalist, [(torch.tensor([0]), torch.tensor([0]), torch.tensor([[0.4, 0.6]]))])
+    torch.testing.assert_close(q, torch.tensor([[0.7, 0.1, 0.1, 0.1]]))
+
+
+def test_everything_is_on_the_device_of_the_generalist():
+    """With tensors that have a device and no content; it ends where a number is needed."""
+    with FakeTensorMode():
+        blocks = [torch.zeros(4, 6, device="cuda") for _ in range(2)]
+        assert covariance(blocks).shape == (6, 6)
+        rows, classes = torch.arange(3, device="cuda"), torch.arange(2, device="cuda")
+        with pytest.raises(DataDependentOutputException):
+            combine(blocks[0], [(rows, classes, torch.ones(3, 3, device="cuda"))])
+
+
+def test_an_epoch_without_a_frame_of_the_classes_is_refused():
+    sampler = Balanced(None, np.zeros(9, bool), np.array([9]))
+    with pytest.raises(UserError, match="no frame of its classes"):
+        sampler.draw(0, 0)

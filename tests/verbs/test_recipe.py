@@ -84,7 +84,7 @@ def test_every_stage_comes_after_its_inputs():
 
 
 @pytest.mark.slow
-def test_specialists_refine_the_ensemble_and_the_student_learns_from_both(recipe, outcome):
+def test_specialists_refine_the_ensemble_and_the_student_learns_from_both(recipe, outcome, command):
     """Members stay; the ensemble, its soft targets and what learns from them are made anew."""
     settings = ("specialists.count=2", "specialists.classes=20")
     members = {n: v for n, v in recipe.files().items() if n.startswith("members/0")}
@@ -117,6 +117,9 @@ def test_specialists_refine_the_ensemble_and_the_student_learns_from_both(recipe
     covered = torch.arange(3) @ counts.covered[:, 0]
     assert counts.conditional[0] == covered and (counts.conditional[1:] <= covered).all()
     assert "| with specialists |" in specialists.tables(counts)
+    out = recipe.directory / "ensemble.onnx"
+    status, _, error = command("export", recipe.directory, "--model", "ensemble", "--out", out)
+    assert status == 2 and "an ensemble with specialists cannot be exported" in error
 
 
 @pytest.mark.parametrize(
@@ -126,6 +129,10 @@ def test_specialists_refine_the_ensemble_and_the_student_learns_from_both(recipe
         (["specialists.count=2", "soft_targets.mean=geometric"], "must be arithmetic with special"),
         (["specialists.count=2", "soft_targets.weights=[1,2]"], "must be null with specialists"),
         (["specialists.count=-1"], "it must be 0 to 1000"),
+        (
+            ["specialists.count=2", "senones.trees=2", "train.member_models=[{tree: 2}, {}]"],
+            "neither class nor tree in its first model",
+        ),
     ],
 )
 def test_specialists_that_cannot_be_trained_are_refused(recipe, outcome, settings, message):
@@ -160,6 +167,7 @@ def test_members_of_other_trees_predict_the_senones_of_the_first(tmp_path, outco
     [
         (["train.member_models=[{tree: 2}]"], "tree 2; it must be at most 1 (senones.trees)"),
         (["model.tree=2", "senones.trees=2"], "'model.tree' is not 1; give other trees in"),
+        (["distill.shapes={small: {tree: 2}}"], "'distill.shapes.small.tree' is not 1; give"),
     ],
 )
 def test_trees_that_are_not_there_are_refused(recipe, outcome, settings, message):
