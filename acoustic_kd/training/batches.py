@@ -14,7 +14,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -150,23 +149,6 @@ class DrawnCopies:
         return np.repeat(self.is_drawn[first:stop], self.copies.lengths[first:stop])
 
 
-class Drawn(Protocol):
-    """The frames that an epoch has drawn."""
-
-    def block_sizes(self, blocks: int) -> np.ndarray:
-        """int64 [blocks], number of drawn frames in each block."""
-
-    def frame_mask(self, block: int) -> np.ndarray:
-        """bool [frames of the block], whether each frame is drawn."""
-
-
-class Sampler(Protocol):
-    """Draws the frames of an epoch."""
-
-    def draw(self, seed: int, epoch: int) -> Drawn:
-        """Draw frames at random."""
-
-
 @dataclass(frozen=True)
 class DrawnFrames:
     """Frames that an epoch has drawn, each by itself.
@@ -219,6 +201,9 @@ class Balanced:
         return DrawnFrames(drawn, self.ends)
 
 
+Sampler = Copies | Balanced  # draws the frames of an epoch
+
+
 @dataclass(frozen=True)
 class Epoch:
     """The order of an epoch.
@@ -231,7 +216,7 @@ class Epoch:
 
     chunks: list[list[Stream]]
     block_frames: np.ndarray
-    drawn: Drawn | None = None
+    drawn: DrawnCopies | DrawnFrames | None = None
 
     @property
     def frames(self) -> int:

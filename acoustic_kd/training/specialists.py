@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json
 from acoustic_kd.system.tensors import load_tensors
-from acoustic_kd.training.model import WEIGHTS, AcousticModel, load_model
+from acoustic_kd.training.model import WEIGHTS, load_model
 from acoustic_kd.training.precision import logits_of
 from acoustic_kd.training.windows import Splicer
 
@@ -147,21 +147,12 @@ def combine(generalist: Tensor, opinions: Sequence[Opinion]) -> Tensor:
     return q
 
 
-@dataclass(frozen=True)
-class Specialist:
-    """A trained specialist, in evaluation mode; `classes` is int64 [S]."""
-
-    model: AcousticModel
-    classes: Tensor
-    dustbin_shift: float
-
-
 class Specialists:
     """Trained specialists that refine a generalist's predictions.
 
     Attributes:
-        subsets: int64 [S], the classes of each specialist.
-        models: the specialists' networks.
+        models: the specialists' networks, in evaluation mode.
+        subsets: int64 [S], the classes of each.
         digests: of their training.
     """
 
@@ -174,18 +165,12 @@ class Specialists:
             subsets: `subsets.json`, a row for each.
         """
         rows = read_json(subsets, list[Subset], "the subsets of specialists")
+        models = [load_model(directory).to(device) for directory in directories]
+        self.models = [model.in_bfloat16() for model in models] if bfloat16 else models
+        self.subsets = [torch.tensor(row.classes, device=device) for row in rows]
+        self.digests = tuple(model.description["digest"] for model in models)
+        self._shifts = [row.dustbin_shift for row in rows]
         self._device, self._bfloat16 = device, bfloat16
-        self._specialists = list[Specialist]()
-        for directory, subset in zip(directories, rows, strict=True):
-            model = load_model(directory).to(device)
-            classes = torch.tensor(subset.classes, device=device)
-            shift = subset.dustbin_shift
-            self._specialists.append(
-                Specialist(model.in_bfloat16() if bfloat16 else model, classes, shift)
-            )
-        self.subsets = [specialist.classes for specialist in self._specialists]
-        self.models = [specialist.model for specialist in self._specialists]
-        self.digests = tuple(model.description["digest"] for model in self.models)
 
     @torch.inference_mode()
     def refine(
@@ -193,7 +178,7 @@ class Specialists:
     ) -> Tensor:
         """Predictions [B, K] of generalist and specialists (section 5.4).
 
-        A specialist is asked about the frames whose most probable class is in its subset.
+        A specialist predicts the frames whose most probable class is in its subset.
 
         Args:
             generalist: [B, K], its predictions at temperature 1.
@@ -205,13 +190,14 @@ class Specialists:
         """
         generalist, frames = generalist.to(self._device), frames.to(self._device)
         best, opinions = generalist.argmax(-1), list[Opinion]()
-        for specialist in self._specialists:
-            rows = torch.isin(best, specialist.classes).nonzero()[:, 0]
+        for model, classes, shift in zip(self.models, self.subsets, self._shifts, strict=True):
+            rows = torch.isin(best, classes).nonzero()[:, 0]
             if len(rows):
-                windows = splicer.around(frames[rows], specialist.model.config)
-                logits = logits_of(specialist.model, windows, self._bfloat16)
-                logits[:, -1] += specialist.dustbin_shift
-                opinions.append((rows, specialist.classes, logits.softmax(-1)))
+                logits = logits_of(
+                    model, splicer.around(frames[rows], model.config), self._bfloat16
+                )
+                logits[:, -1] += shift
+                opinions.append((rows, classes, logits.softmax(-1)))
         q = combine(generalist, opinions)
         q = q if temperature == 1 else (q.log() / temperature).softmax(-1)
         return q.cpu() if q.device.type == "mps" else q
