@@ -8,7 +8,7 @@ by the number of specialists that cover a frame's class (table 4).
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,17 +17,13 @@ from torch import Tensor
 from acoustic_kd.cli import Parser, exit_status
 from acoustic_kd.corpora.utterances import EVALUATION_SPLITS
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.models import member_directories, read_specialists
+from acoustic_kd.experiment.models import ensemble_system, read_ensemble, read_specialists
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.features.frames import read_frames
 from acoustic_kd.reports.tables import as_markdown
 from acoustic_kd.soft_targets.write import blocks_of
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.paths import path_argument
-from acoustic_kd.training.ensemble import Mean
-from acoustic_kd.training.ensemble_predictions import Ensemble
-from acoustic_kd.training.precision import use_bfloat16
-from acoustic_kd.training.windows import make_splicer
 
 PROGRAM = "tools/specialists.py"
 CPU = torch.device("cpu")
@@ -49,27 +45,27 @@ class Counts:
 
 def count(experiment: Experiment, split: str) -> Counts:
     """Classify the frames of a split with and without specialists."""
-    low = use_bfloat16(experiment.config.train.bfloat16, CPU)
-    specialists = read_specialists(experiment, CPU, low)
+    system = ensemble_system(experiment)
+    specialists = read_specialists(experiment, system, CPU)
     if specialists is None:
         raise UserError(f"{experiment.directory}: has no specialists; give specialists.count=10")
     frames = read_frames(experiment.path("frames") / split)
-    splicer = make_splicer(experiment.config.model, frames.features, frames.offsets, low)
-    ensemble = Ensemble(member_directories(experiment), Mean(1.0), CPU, low)
+    both = [
+        read_ensemble(experiment, each).of_frames(frames, blocks_of(len(frames)))
+        for each in (replace(system, specialists=()), system)
+    ]
     is_own = torch.zeros(len(specialists.subsets), frames.classes.count, dtype=torch.bool)
     for number, classes in enumerate(specialists.subsets):
         is_own[number, classes] = True
     whole = {"dtype": torch.int64}
     found = Counts(torch.zeros(len(is_own) + 1, 3, **whole), torch.zeros(3, **whole))
-    predictions = ensemble.predictions(splicer, blocks_of(len(frames)))
-    for numbers, generalist in zip(blocks_of(len(frames)), predictions, strict=True):
-        both = generalist, specialists.refine(generalist, numbers, splicer)
+    for numbers, *predicted in zip(blocks_of(len(frames)), *both, strict=True):
         labels = frames.labels[numbers]
-        right = torch.stack([labels >= 0, *(p.argmax(-1) == labels for p in both)], 1).long()
+        right = torch.stack([labels >= 0, *(p.argmax(-1) == labels for p in predicted)], 1).long()
         found.covered.index_add_(0, is_own[:, labels].sum(0), right)
         for own in is_own:
             rows = own[labels]
-            among = [p[rows].masked_fill(~own, -1).argmax(-1).eq(labels[rows]) for p in both]
+            among = [p[rows].masked_fill(~own, -1).argmax(-1).eq(labels[rows]) for p in predicted]
             found.conditional += torch.stack([rows[rows], *among], 1).sum(0)
     return found
 

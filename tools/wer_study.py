@@ -40,24 +40,14 @@ from acoustic_kd.verbs.decode import (
     step_of,
     utterances_to_decode,
 )
-from study import (
-    Decoding,
-    Study,
-    check_options,
-    command_of,
-    decode_all,
-    experiment_of,
-    link_to_shared,
-    make_data,
-    read_study,
-    run_in_workers,
-    study_parser,
-)
+from study import check_options, command_of, study_parser
+from study_experiments import DATA_STAGES, experiment_of, link_to_shared, make_data, run_in_workers
+from study_file import Study, read_study
+from study_measures import Decoding, decode_all
 from study_table import write_section
 from wer_table import results_of, table
 
 PROGRAM = "tools/wer_study.py"
-DATA_STAGES = ("corpus", "features", "align", "senones", "frames", "copies", "graph")
 WORDS_OF_ROWS = ("based_on", "ensemble", "kept", "note")  # the other keys of a row are settings
 OWN_SETTINGS = ("train.members", "train.member_models")  # the study's own
 # Settings of copies of train; the frames of dev do not depend on them.
@@ -158,7 +148,7 @@ def run_study(options: argparse.Namespace) -> None:
     name, out = check_options(options)
     with exclusive_lock(out):
         experiments = experiments_of(study, rows, out, options.data_dir)
-        make_data({e.directory: e for e in experiments.values()}.values(), DATA_STAGES)
+        make_data({e.directory: e for e in experiments.values()}.values(), (*DATA_STAGES, "graph"))
         chosen = chosen_utterances(experiments)
         for row in rows.values():
             check_averaged(row, experiments)

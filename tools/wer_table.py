@@ -19,7 +19,7 @@ from acoustic_kd.training.schedule import read_metrics
 from study_table import section
 
 if TYPE_CHECKING:
-    from study import Study
+    from study_file import Study
     from wer_study import Row, RowSystem
 
 HEADING = ["", "based on", "frames", "WER of each model", "WER", "points (95 %)", "errors"]

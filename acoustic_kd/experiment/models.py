@@ -15,7 +15,8 @@ from acoustic_kd.features.frames import NO_TARGET, FrameSequence
 from acoustic_kd.settings import all_settings, shapes
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.adaptation import adapt
-from acoustic_kd.training.ensemble import posteriors
+from acoustic_kd.training.ensemble import Mean, posteriors
+from acoustic_kd.training.ensemble_predictions import Ensemble
 from acoustic_kd.training.model import DESCRIPTION, AcousticModel, load_model, read_description
 from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.specialists import SUBSETS, Specialists
@@ -41,6 +42,7 @@ class System:
 
 
 CPU = torch.device("cpu")
+PLAIN_MEAN = Mean(1.0)
 
 
 def systems(experiment: Experiment) -> list[System]:
@@ -52,11 +54,16 @@ def systems(experiment: Experiment) -> list[System]:
         if control := control_directory(experiment, shape):
             found.append(System(f"control{tag}", f"control{kind}", (control,)))
         if not shape:
-            specialists = tuple(specialist_directories(experiment))
-            found.append(System("ensemble", "ensemble", tuple(members), specialists))
+            found.append(ensemble_system(experiment))
         for n, directory in enumerate(distilled_directories(experiment, shape), start=1):
             found.append(System(f"distilled{tag}-{n:02d}", f"distilled{kind}", (directory,)))
     return found
+
+
+def ensemble_system(experiment: Experiment) -> System:
+    """The members and, where there are any, the specialists."""
+    members = tuple(member_directories(experiment))
+    return System("ensemble", "ensemble", members, tuple(specialist_directories(experiment)))
 
 
 def find_system(experiment: Experiment, model: str) -> System:
@@ -104,8 +111,7 @@ class Recogniser:
                     f"{directory / DESCRIPTION}: the model has other classes than "
                     f"{experiment.directory / INVENTORY}; train it in this experiment"
                 )
-        specialists = read_specialists(experiment, CPU, bfloat16) if system.specialists else None
-        return replace(recogniser, specialists=specialists)
+        return replace(recogniser, specialists=read_specialists(experiment, system, CPU))
 
     @classmethod
     def read(
@@ -203,14 +209,32 @@ def specialist_directories(experiment: Experiment) -> list[Path]:
     return [folder / f"{n:02d}" for n in range(1, experiment.config.specialists.count + 1)]
 
 
+def subsets_path(experiment: Experiment) -> Path:
+    """The file of the specialists' subsets of classes."""
+    return experiment.path("train") / "specialists" / "subsets" / SUBSETS
+
+
 def read_specialists(
-    experiment: Experiment, device: torch.device, bfloat16: bool
+    experiment: Experiment, system: System, device: torch.device
 ) -> Specialists | None:
-    """The trained specialists; None if there are none."""
-    if not (directories := specialist_directories(experiment)):
+    """The trained specialists of a system; None if it has none."""
+    if not system.specialists:
         return None
-    subsets = directories[0].parent / "subsets" / SUBSETS
-    return Specialists(directories, subsets, device, bfloat16)
+    bfloat16 = use_bfloat16(experiment.config.train.bfloat16, device)
+    return Specialists(system.specialists, subsets_path(experiment), device, bfloat16)
+
+
+def read_ensemble(
+    experiment: Experiment,
+    system: System,
+    device: torch.device = CPU,
+    mean: Mean = PLAIN_MEAN,
+    memory_gb: float | None = None,
+) -> Ensemble:
+    """The models of a system, ready to predict."""
+    specialists = read_specialists(experiment, system, device)
+    bfloat16 = use_bfloat16(experiment.config.train.bfloat16, device)
+    return Ensemble(system.directories, mean, device, bfloat16, memory_gb, specialists)
 
 
 def distilled_directories(experiment: Experiment, shape: str = "") -> list[Path]:

@@ -4,22 +4,27 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.kaldi_targets import classes_of
 from acoustic_kd.experiment.model_training import Data, Model, train_models
-from acoustic_kd.experiment.models import member_directories, specialist_directories
+from acoustic_kd.experiment.models import (
+    ensemble_system,
+    member_directories,
+    read_ensemble,
+    specialist_directories,
+    subsets_path,
+)
 from acoustic_kd.experiment.outputs import STATISTICS, Statistics
 from acoustic_kd.experiment.training_jobs import (
     SPECIALIST_SEEDS,
     hard_target_step,
+    read_relabelled_data,
     training_run_of,
 )
-from acoustic_kd.experiment.transfer_set import member_shards
-from acoustic_kd.features.copies import original_id, train_copies
 from acoustic_kd.features.frame_shard import shard_paths
 from acoustic_kd.features.frames import read_frames
 from acoustic_kd.settings import NEUTRAL, member_models, shaping_settings
@@ -27,20 +32,10 @@ from acoustic_kd.soft_targets.predictions import BLOCK_FRAMES
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256, read_json, write_json
 from acoustic_kd.system.steps import Step
-from acoustic_kd.training.chunks import ShardedData, SubsetLabels
-from acoustic_kd.training.ensemble import Mean
-from acoustic_kd.training.ensemble_predictions import Ensemble
+from acoustic_kd.training.chunks import SubsetLabels
 from acoustic_kd.training.model import read_description
-from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.processes import make_accelerator, wait
-from acoustic_kd.training.specialists import (
-    SUBSETS,
-    Subset,
-    cluster,
-    covariance,
-    start_from,
-)
-from acoustic_kd.training.windows import make_splicer
+from acoustic_kd.training.specialists import Subset, cluster, covariance, start_from
 
 CLUSTERED_FRAMES = 200_000  # of train, at most, whose predictions are clustered
 
@@ -51,7 +46,7 @@ def train_specialists(experiment: Experiment) -> None:
     step = _subset_step(experiment)
     if accelerator.is_main_process and not step.is_current():
         with step.run():
-            _write_subsets(experiment, step.directory / SUBSETS, accelerator.device)
+            _write_subsets(experiment, accelerator.device)
     wait(accelerator, step.name)
     train_models(experiment, _specialists(experiment))
 
@@ -62,11 +57,11 @@ def _subset_step(experiment: Experiment) -> Step:
         inputs[f"member {number}"] = read_description(directory, "digest")[1]["digest"]
     settings = shaping_settings(experiment.config, "specialists.count", "specialists.classes")
     settings["train.seed"] = experiment.config.train.seed
-    directory = specialist_directories(experiment)[0].parent / "subsets"
+    directory = subsets_path(experiment).parent
     return Step("subsets of specialists", directory, settings, inputs, neutral=NEUTRAL)
 
 
-def _write_subsets(experiment: Experiment, path: Path, device: torch.device) -> None:
+def _write_subsets(experiment: Experiment, device: torch.device) -> None:
     config, frames = experiment.config, experiment.path("frames")
     counts = read_json(frames / STATISTICS, Statistics, "the frequencies of senones")["frames"]
     count, size = config.specialists.count, config.specialists.classes
@@ -86,35 +81,32 @@ def _write_subsets(experiment: Experiment, path: Path, device: torch.device) -> 
                 "specialists.classes"
             )
     pairs = zip(subsets, shares, strict=True)
-    write_json(path, [asdict(Subset(subset, share)) for subset, share in pairs])
+    write_json(subsets_path(experiment), [asdict(Subset(subset, share)) for subset, share in pairs])
 
 
 def _predictions(experiment: Experiment, device: torch.device, frames: int) -> Iterator[Tensor]:
     """The members' mean predictions for some frames of train, spread over all of it."""
-    low = use_bfloat16(experiment.config.train.bfloat16, device)
-    ensemble = Ensemble(member_directories(experiment), Mean(1.0), device, low)
+    members = replace(ensemble_system(experiment), specialists=())
+    ensemble = read_ensemble(experiment, members, device)
     every = math.ceil(frames / CLUSTERED_FRAMES)
     for shard in shard_paths(experiment.path("frames") / "train"):
         here = read_frames([shard])
-        splicer = make_splicer(experiment.config.model, here.features, here.offsets, low)
         blocks = torch.arange(0, len(here), every).split(BLOCK_FRAMES)
-        yield from ensemble.predictions(splicer.to(device), blocks)
+        yield from ensemble.of_frames(here, blocks)
 
 
 def _specialists(experiment: Experiment) -> list[Model]:
     config, generalist = experiment.config, member_directories(experiment)[0]
     directories = specialist_directories(experiment)
-    subsets = read_json(
-        directories[0].parent / "subsets" / SUBSETS, list[Subset], "the subsets of specialists"
-    )
+    subsets = read_json(subsets_path(experiment), list[Subset], "the subsets of specialists")
     own = {key: getattr(config.specialists, key) for key in ("epochs", "learning_rate")}
     train = replace(config.train, **{key: v for key, v in own.items() if v is not None})
     model, trained = member_models(config)[0], list[Model]()
+    digest = read_description(generalist, "digest")[1]["digest"]
     for number, (directory, subset) in enumerate(zip(directories, subsets, strict=True), start=1):
         classes, name = subset.classes, f"specialist {number}"
         own_train = replace(train, seed=train.seed + SPECIALIST_SEEDS + number - 1)
         step = hard_target_step(experiment, name, directory, model, own_train)
-        digest = read_description(generalist, "digest")[1]["digest"]
         inputs = step.inputs | {"generalist": digest, "classes": json_sha256(classes)}
         step = replace(step, inputs=inputs)
         run = training_run_of(experiment, step, model, own_train, 0.0)
@@ -125,10 +117,5 @@ def _specialists(experiment: Experiment) -> list[Model]:
 
 def _read_data(experiment: Experiment, subset: list[int]) -> Data:
     """The members' frames and those of dev, with the classes of a specialist."""
-    dev = read_frames(experiment.path("frames") / "dev")
-    labels = SubsetLabels(dev.classes, subset)
-    targets = torch.from_numpy(labels.targets("", dev.labels.numpy()))
-    own = replace(dev, targets=targets, classes=labels.classes)
-    original = original_id if train_copies(experiment.config.features) else None
-    shards = member_shards(experiment)
-    return ShardedData(shards, original=original, relabelling=labels, balanced=True), own
+    labels = SubsetLabels(classes_of(experiment), subset)
+    return read_relabelled_data(experiment, labels, balanced=True)

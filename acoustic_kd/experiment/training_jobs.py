@@ -49,7 +49,7 @@ from acoustic_kd.settings import (
 )
 from acoustic_kd.system.steps import Step
 from acoustic_kd.training.checkpoint import CHECKPOINT
-from acoustic_kd.training.chunks import ShardedData, SoftTargetSource
+from acoustic_kd.training.chunks import Relabelling, ShardedData, SoftTargetSource
 from acoustic_kd.training.networks import build_network, check_network, check_window
 from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.schedule import TrainingRun
@@ -227,18 +227,30 @@ class TreeLabels:
 
 def read_member_data(experiment: Experiment, tree: int = 1) -> Data:
     """The frames of train, those of its copies, and those of dev, with the senones of a tree."""
-    original, labels = None, None
+    labels = TreeLabels(experiment, tree, ("train", "dev")) if tree > 1 else None
+    return read_relabelled_data(experiment, labels)
+
+
+def read_relabelled_data(
+    experiment: Experiment, labels: Relabelling | None, balanced: bool = False
+) -> Data:
+    """The frames that members train on, and those of dev, with other targets.
+
+    Args:
+        labels: gives them; None: the targets that are stored.
+        balanced: see `ShardedData`.
+    """
+    original = None
     if train_copies(experiment.config.features):
         experiment.done("copies")
         original = original_id
     dev = read_frames(experiment.path("frames") / "dev")
-    if tree > 1:
-        labels = TreeLabels(experiment, tree, ("train", "dev"))
+    if labels is not None:
         spans = zip(dev.ids, dev.offsets, dev.offsets[1:], strict=False)
         own = [labels.targets(name, dev.labels[a:b].numpy()) for name, a, b in spans]
         dev = replace(dev, targets=torch.from_numpy(np.concatenate(own)), classes=labels.classes)
     shards = member_shards(experiment)
-    return ShardedData(shards, original=original, relabelling=labels), dev
+    return ShardedData(shards, original=original, relabelling=labels, balanced=balanced), dev
 
 
 def read_transfer_data(experiment: Experiment) -> Data:

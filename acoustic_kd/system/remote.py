@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from acoustic_kd.system.download import require_downloads_allowed
 from acoustic_kd.system.errors import UserError, first_line, printable
 from acoustic_kd.system.files import NO_ROOM, wait_for_lock, write_jsonl
 from acoustic_kd.system.parallel import progress
@@ -76,6 +75,8 @@ def _update(place: str, system: Any, cache: Path, files: dict[str, tuple[str, li
     due = [n for n in files if n not in copied or not (folder / n).is_file()]
     if not due:
         return
+    from acoustic_kd.system.download import require_downloads_allowed  # slow to import
+
     require_downloads_allowed(place)
     write_jsonl(record, copied.items())
     with progress(None, f"copying {place}", len(due), unit="file") as bar, record.open("a") as log:

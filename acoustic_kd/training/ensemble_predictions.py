@@ -10,13 +10,14 @@ Shapes: B frames of a block, K classes, M members.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from acoustic_kd.features.frames import Frames
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import GIGABYTE, free_host_memory, free_memory, usable
 from acoustic_kd.system.parallel import prefetch
@@ -24,7 +25,8 @@ from acoustic_kd.training.ensemble import Mean
 from acoustic_kd.training.model import WEIGHTS, AcousticModel, load_model, read_description
 from acoustic_kd.training.networks import window_frames
 from acoustic_kd.training.precision import logits_of
-from acoustic_kd.training.windows import Splicer
+from acoustic_kd.training.specialists import Specialists
+from acoustic_kd.training.windows import Splicer, make_splicer
 
 LOGIT_COPIES = 5  # of a block's logits at once: raw, tempered, encoded, measured
 
@@ -82,7 +84,7 @@ class Ensemble:
     """Members that predict block after block of frames, all of them or one at a time in memory.
 
     Attributes:
-        digests: of the members, in order.
+        digests: of the members, in order, and of the specialists.
         plan: where the members are; None before the first prediction.
     """
 
@@ -93,20 +95,32 @@ class Ensemble:
         device: torch.device,
         bfloat16: bool = False,
         memory_gb: float | None = None,
+        specialists: Specialists | None = None,
     ) -> None:
         """
         Args:
             directories: of M members, written by `save_model`.
             bfloat16: multiply matrices in bfloat16; the mean itself is always taken in float32.
             memory_gb: 10⁹ bytes on the device for members and predictions; None: what is free.
+            specialists: refine the mean.
         """
         mean.check(len(directories))
-        self._directories, self._mean, self._device = list(directories), mean, device
+        self._directories, self._device = list(directories), device
+        self._temperature, self._specialists = mean.temperature, specialists
+        # Specialists refine predictions at temperature 1.
+        self._mean = replace(mean, temperature=1.0) if specialists else mean
         self._bfloat16, self._memory_gb = bfloat16, memory_gb
         self._shapes = [_Shape.read(path) for path in self._directories]
         self.digests = tuple(shape.digest for shape in self._shapes)
+        self.digests += specialists.digests if specialists else ()
         self.plan: Plan | None = None
         self._loaded: list[AcousticModel] = []  # on the device, or in host memory
+
+    def of_frames(self, frames: Frames, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """`predictions` for frames that are not on the device."""
+        model = read_description(self._directories[0])[0]
+        splicer = make_splicer(model, frames.features, frames.offsets, self._bfloat16)
+        return self.predictions(splicer.to(self._device), blocks)
 
     def predictions(self, splicer: Splicer, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """The mean of the members' predictions for block after block.
@@ -129,8 +143,8 @@ class Ensemble:
                 for number, member in enumerate(self._members(self.plan)):
                     for frames in group:
                         totals.append(self._add(totals.popleft(), member, splicer, frames, number))
-                while totals:
-                    yield self._finish(totals.popleft())
+                for frames in group:
+                    yield self._finish(totals.popleft(), splicer, frames)
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self._device} has too little memory for the soft targets; set "
@@ -151,8 +165,10 @@ class Ensemble:
         return self._mean.add(total, logits, number)
 
     @torch.inference_mode()
-    def _finish(self, total: Tensor | None) -> Tensor:
+    def _finish(self, total: Tensor | None, splicer: Splicer, frames: Tensor) -> Tensor:
         mean = self._mean.finish(total, len(self._directories))
+        if self._specialists:
+            mean = self._specialists.refine(mean, frames, splicer, self._temperature)
         return mean.cpu() if mean.device.type == "mps" else mean  # it has no float64 for encoding
 
     def _prepare(self, block: int) -> Plan:

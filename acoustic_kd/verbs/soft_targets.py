@@ -1,7 +1,6 @@
 """The soft-targets stage: the ensemble's tempered predictions, or those of external models."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import _mark
-from acoustic_kd.experiment.models import member_directories, read_specialists
+from acoustic_kd.experiment.models import ensemble_system, read_ensemble
 from acoustic_kd.experiment.transfer_set import encoding_of, soft_target_shards
 from acoustic_kd.features.copies import original_id
 from acoustic_kd.features.frames import frame_index, read_frames, read_index
@@ -24,15 +23,12 @@ from acoustic_kd.soft_targets.write import Provenance, blocks_of, write_shard
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.parallel import prefetch
 from acoustic_kd.training.ensemble import Mean, mean_of
-from acoustic_kd.training.ensemble_predictions import Ensemble
-from acoustic_kd.training.precision import use_bfloat16
 from acoustic_kd.training.processes import (
     done_and_due,
     make_accelerator,
     report_lost_processes,
     shared_numbers,
 )
-from acoustic_kd.training.windows import make_splicer
 
 
 def _write_external(config: Config, todo: Iterable[tuple[Path, Path]]) -> None:
@@ -117,22 +113,14 @@ def write_soft_targets(
     config, settings = experiment.config, experiment.config.soft_targets
     if settings.external_posteriors:
         return _write_external(config, todo)
-    bfloat16 = use_bfloat16(config.train.bfloat16, device)
-    specialists, temperature = read_specialists(experiment, device, bfloat16), settings.temperature
-    # Specialists refine predictions at temperature 1.
-    mean = Mean(1.0 if specialists else temperature, settings.mean, settings.weights)
-    members = member_directories(experiment)
-    ensemble = Ensemble(members, mean, device, bfloat16, settings.memory_gb)
-    digests = ensemble.digests + (specialists.digests if specialists else ())
-    provenance = Provenance(temperature, digests, settings.mean, settings.weights)
+    mean = Mean(settings.temperature, settings.mean, settings.weights)
+    system = ensemble_system(experiment)
+    ensemble = read_ensemble(experiment, system, device, mean, settings.memory_gb)
+    provenance = Provenance(settings.temperature, ensemble.digests, settings.mean, settings.weights)
     already_reported = False
     # The next shard is read while the ensemble predicts this one.
     for target, frames in prefetch((target, read_frames([shard])) for shard, target in todo):
-        splicer = make_splicer(config.model, frames.features, frames.offsets, bfloat16).to(device)
-        predictions = ensemble.predictions(splicer, blocks_of(len(frames)))
-        if specialists:
-            refine = partial(specialists.refine, splicer=splicer, temperature=temperature)
-            predictions = map(refine, predictions, blocks_of(len(frames)))
+        predictions = ensemble.of_frames(frames, blocks_of(len(frames)))
         entry = write_shard(target, frames, predictions, provenance, encoding_of(config))
         if ensemble.plan and not (ensemble.plan.all_on_device or already_reported):
             already_reported = True

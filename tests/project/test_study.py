@@ -8,6 +8,7 @@ from tiny_recipe import one_core, prepare
 from tiny_study import FASTER, write_study
 
 import study
+import study_file
 from study_table import chart, over_control, table, write_section
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +101,7 @@ def test_a_wrong_study_is_refused_in_one_line(tmp_path, capfd, changes, options,
 
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_the_settings_of_a_study_in_the_repository_fit_together(name):
-    contents = study.read_comparison(ROOT / "tools" / "studies" / f"{name}.yaml")
+    contents = study_file.read_comparison(ROOT / "tools" / "studies" / f"{name}.yaml")
     for rows in contents.rows.values():
         for settings in rows.values():
             study.make_experiment(contents, settings or {}, 0, Path("exp"), None)
