@@ -8,15 +8,13 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.lib.stride_tricks import sliding_window_view
 
 from acoustic_kd.settings import WINDOW_SECONDS, FeatureConfig
-from acoustic_kd.system.torchaudio_functions import get_mel_banks
 
 SHIFT_SECONDS = 0.010
 PREEMPHASIS = 0.97
-MIN_ENERGY = torch.finfo(torch.float32).eps  # of a filter, before the logarithm
+MIN_ENERGY = np.finfo(np.float32).eps  # of a filter, before the logarithm
 CACHED_FRAMES = 512  # processed together, so that they stay in the cache of a core
 
 
@@ -30,9 +28,8 @@ def log_mels(
 ) -> list[np.ndarray]:
     """Log-mel filterbanks of a waveform at each warp, as Kaldi computes them, without dither.
 
-    The values are those of `torchaudio.compliance.kaldi.fbank`, which constructs its filters in
-    each call and reads memory twice as often. A warp moves only the filters, so all warps share
-    one spectrum. `tools/bench/features.py` compares the two.
+    The values are those of `torchaudio.compliance.kaldi.fbank` up to rounding. A warp moves only
+    the filters, so all warps share one spectrum. `tools/bench/features.py` compares the two.
 
     Args:
         waveform: float32 [samples] in [-1, 1] at `config.sample_rate`.
@@ -49,47 +46,69 @@ def log_mels(
     if len(waveform) < size:
         return [np.zeros((0, config.mel_bins), np.float32) for _ in warps]
     # Kaldi's samples are 16-bit integers, and its minimum energy assumes them.
-    samples = torch.from_numpy(np.asarray(waveform, np.float32)) * 32768
+    samples = np.asarray(waveform, np.float32) * np.float32(32768)
     filters = [_filters(config, warp) for warp in warps]
-    blocks: list[list[Tensor]] = [[] for _ in warps]
+    blocks: list[list[np.ndarray]] = [[] for _ in warps]
     for frames in _windows(samples, size, shift):
         power = _power(frames, config.transform_size)
         for log_energies, banks in zip(blocks, filters, strict=True):
-            log_energies.append((power @ banks).clamp_(min=MIN_ENERGY).log_())
-    return [torch.cat(log_energies).numpy() for log_energies in blocks]
+            # One product a frame: those of a whole block round by its number of frames.
+            energies = np.matmul(power[:, None], banks)[:, 0]
+            log_energies.append(np.log(np.maximum(energies, MIN_ENERGY)))
+    return [np.concatenate(log_energies) for log_energies in blocks]
 
 
-def _windows(samples: Tensor, size: int, shift: float) -> Iterator[Tensor]:
+def _windows(samples: np.ndarray, size: int, shift: float) -> Iterator[np.ndarray]:
     """Windows [≤ CACHED_FRAMES, size] that begin `shift` samples apart, to the nearest sample."""
-    if shift == int(shift):
-        yield from samples.unfold(0, size, int(shift)).split(CACHED_FRAMES)
-        return
-    numbers = torch.arange(1 + int((len(samples) - size) / shift), dtype=torch.float64)
-    every_window = samples.unfold(0, size, 1)
-    for starts in (numbers * shift).round().long().split(CACHED_FRAMES):
-        yield every_window[starts]
+    numbers = np.arange(1 + int((len(samples) - size) / shift))
+    every_window = sliding_window_view(samples, size)
+    for first in range(0, len(numbers), CACHED_FRAMES):
+        yield every_window[np.rint(numbers[first : first + CACHED_FRAMES] * shift).astype(int)]
 
 
-def _power(frames: Tensor, transform_size: int) -> Tensor:
+def _power(frames: np.ndarray, transform_size: int) -> np.ndarray:
     """The power spectrum of frames [T, samples], without the Nyquist frequency: [T, N/2].
 
     Each frame has its mean removed, is preemphasised, and multiplied by Kaldi's window.
     """
-    size = frames.shape[1]
-    frames = frames - frames.mean(1, keepdim=True)
-    frames[:, 1:] -= PREEMPHASIS * frames[:, :-1]  # the right side is a copy
-    frames[:, 0] -= PREEMPHASIS * frames[:, 0]
-    window = torch.hann_window(size, periodic=False) ** 0.85
-    spectrum = torch.fft.rfft(frames * window, n=transform_size)[:, : transform_size // 2]
-    power: Tensor = spectrum.real.square() + spectrum.imag.square()
-    return power
+    frames = frames - frames.mean(1, keepdims=True)
+    emphasised = np.empty_like(frames)
+    np.subtract(frames[:, 1:], PREEMPHASIS * frames[:, :-1], out=emphasised[:, 1:])
+    np.multiply(frames[:, 0], 1 - PREEMPHASIS, out=emphasised[:, 0])
+    emphasised *= _window(frames.shape[1])
+    spectrum = np.fft.rfft(emphasised, transform_size)[:, : transform_size // 2]
+    return np.square(spectrum.real) + np.square(spectrum.imag)
 
 
 @lru_cache
-def _filters(config: FeatureConfig, warp: float) -> Tensor:
-    """Kaldi's triangular filters at a warp: [N/2, D]."""
-    size, band = config.transform_size, (config.low_hz, config.high_hz)
-    filters: Tensor = get_mel_banks(
-        config.mel_bins, size, config.sample_rate, *band, *config.warped_hz, warp
-    )[0]
-    return filters.T.contiguous()
+def _window(size: int) -> np.ndarray:
+    return (np.hanning(size) ** 0.85).astype(np.float32)
+
+
+@lru_cache
+def _filters(config: FeatureConfig, warp: float) -> np.ndarray:
+    """Kaldi's triangular filters at a warp: float32 [N/2, D].
+
+    A warp multiplies the frequencies between two cut-offs; below and above them the map is linear
+    to the ends of the band, which stay where they are.
+    """
+    edges = _hertz(np.linspace(*_mel([config.low_hz, config.upper_hz]), config.mel_bins + 2))
+    low, high = config.warped_hz
+    low, high = low * max(1.0, warp), high * min(1.0, warp)
+    ends = config.low_hz, config.upper_hz
+    edges = np.interp(
+        edges, [ends[0], low, high, ends[1]], [ends[0], low / warp, high / warp, ends[1]]
+    )
+    left, centre, right = (_mel(edges)[first:][: config.mel_bins] for first in range(3))
+    bins = np.arange(config.transform_size // 2) * config.sample_rate / config.transform_size
+    mel = _mel(bins)[:, None]
+    rise, fall = (mel - left) / (centre - left), (right - mel) / (right - centre)
+    return np.maximum(0, np.minimum(rise, fall)).astype(np.float32)
+
+
+def _mel(hertz: Sequence[float] | np.ndarray) -> np.ndarray:
+    return 1127 * np.log(1 + np.asarray(hertz) / 700)
+
+
+def _hertz(mel: np.ndarray) -> np.ndarray:
+    return 700 * (np.exp(mel / 1127) - 1)

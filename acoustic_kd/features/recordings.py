@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
+from numpy.lib.stride_tricks import sliding_window_view
 
 from acoustic_kd.features import bandwidth
 from acoustic_kd.features.audio import AudioError, Sound, check_sound, open_sound
@@ -18,10 +18,12 @@ from acoustic_kd.features.fbank import SHIFT_SECONDS, log_mel
 from acoustic_kd.features.gaps import Gaps
 from acoustic_kd.features.unreadable import converted
 from acoustic_kd.settings import WINDOW_SECONDS, FeatureConfig
-from acoustic_kd.system.torchaudio_functions import Resample
 
 BLOCK_SECONDS = 30
 MIN_RATE = 1000  # hertz; less is a wrong header
+# Of the low-pass filter of a resampling: its zero crossings on either side, and its cut-off as a
+# share of the lower Nyquist frequency. They are torchaudio's.
+ZERO_CROSSINGS, CUT_OFF = 6, 0.99
 MAX_FILTER_NUMBERS = 1 << 25  # of a resampling; rates with no common divisor need more
 # Share of the loudest channel's energy that the sum of the channels has at least. The sum of
 # independent channels has more energy than one of them, that of inverted ones has next to none.
@@ -122,11 +124,7 @@ def _blocks(sound: Sound) -> Iterator[np.ndarray]:
 def _resample(
     path: Path, blocks: Iterable[np.ndarray], rate: int, wanted: int
 ) -> Iterator[np.ndarray]:
-    """Blocks at another rate, equal to the whole recording at that rate.
-
-    Each block is resampled with a margin on either side that covers the filter, and the result is
-    cut at the margins.
-    """
+    """Blocks at another rate, equal to the whole recording at that rate."""
     common = math.gcd(rate, wanted)
     period, new = rate // common, wanted // common  # `period` samples become `new`
     if period * new > MAX_FILTER_NUMBERS:
@@ -134,22 +132,38 @@ def _resample(
             f"{path}: {rate} Hz, and resampling it to {wanted} Hz takes too much memory: "
             f"{converted(path, '-ar', str(wanted))}"
         )
-    resample = Resample(rate, wanted)
-    margin = period * math.ceil(resample.width / period + 1)
-    pending = np.zeros(margin, np.float32)  # the margin before, then samples
+    filters, before = _filters(period, new)
+    pending = np.zeros(before, np.float32)
     total = written = 0
     for block in blocks:
         pending, total = np.concatenate([pending, block]), total + len(block)
-        ready = (len(pending) - 2 * margin) // period * period
-        if ready > 0:
-            resampled = resample(torch.from_numpy(pending[: ready + 2 * margin])).numpy()
-            yield resampled[margin // period * new :][: ready // period * new]
-            written += ready // period * new
-            pending = pending[ready:]
+        if len(pending) >= len(filters):
+            resampled = _filtered(pending, filters, period)
+            yield resampled
+            written += len(resampled)
+            pending = pending[len(resampled) // new * period :]
     remaining = math.ceil(total * new / period) - written
     if remaining > 0:
-        ending = np.concatenate([pending, np.zeros(2 * margin, np.float32)])
-        yield resample(torch.from_numpy(ending)).numpy()[margin // period * new :][:remaining]
+        ending = np.append(pending, np.zeros(len(filters) + period, np.float32))
+        yield _filtered(ending, filters, period)[:remaining]
+
+
+def _filters(period: int, new: int) -> tuple[np.ndarray, int]:
+    """The filters [samples, new] from a window of samples to `new` samples at the other rate: a
+    sinc under a Hann window; and the number of samples of the window before the first new one.
+    """
+    cut_off = CUT_OFF * min(period, new)
+    before = math.ceil(ZERO_CROSSINGS * period / cut_off)
+    times = np.arange(-before, before + period)[:, None] / period - np.arange(new) / new
+    crossings = np.clip(times * cut_off, -ZERO_CROSSINGS, ZERO_CROSSINGS)
+    filters = np.sinc(crossings) * np.cos(np.pi / 2 * crossings / ZERO_CROSSINGS) ** 2
+    return (filters * cut_off / period).astype(np.float32), before
+
+
+def _filtered(samples: np.ndarray, filters: np.ndarray, period: int) -> np.ndarray:
+    windows = sliding_window_view(samples, len(filters))[::period]
+    # One product a window: those of a whole block round by its length.
+    return np.matmul(windows[:, None], filters).reshape(-1)
 
 
 def _frames(blocks: Iterable[np.ndarray], config: FeatureConfig) -> Iterator[np.ndarray]:
