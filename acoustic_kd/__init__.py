@@ -16,10 +16,10 @@ if sys.platform == "win32":
 
 _PUBLIC = {  # name → where it is
     "AcousticModel": "training.model:AcousticModel",
-    "Classes": "features.frames:Classes",
+    "Classes": "features.frame_sequence:Classes",
     "DistillationLoss": "training.losses:DistillationLoss",
     "Encoding": "soft_targets.encoding:Encoding",
-    "FrameSequence": "features.frames:FrameSequence",
+    "FrameSequence": "features.frame_sequence:FrameSequence",
     "Frames": "features.frames:Frames",
     "ModelConfig": "settings:ModelConfig",
     "TrainConfig": "settings:TrainConfig",

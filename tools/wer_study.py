@@ -23,7 +23,7 @@ from acoustic_kd.decoding.workers import DecodeFunction
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import classes_of
 from acoustic_kd.experiment.model_training import train_models
-from acoustic_kd.experiment.models import Recogniser, System, member_directories
+from acoustic_kd.experiment.models import AcousticScorer, System, member_directories
 from acoustic_kd.experiment.outputs import frame_targets
 from acoustic_kd.experiment.training_jobs import COPY_SETTINGS, check_windows, members
 from acoustic_kd.language.pieces import Joiner
@@ -283,9 +283,9 @@ def measure(system: RowSystem, decode: DecodeFunction) -> str:
     experiment, out = system.experiments[0], system.directory
     grid = experiment.config.decode.lm_weights, experiment.config.decode.insertion_penalties
     title = f"{system.row}, {'ensemble' if system.seed is None else f'model {system.seed}'}"
-    recogniser = Recogniser.of(experiment, System(title, "baseline", system.directories))
+    scorer = AcousticScorer.of(experiment, System(title, "baseline", system.directories))
     accuracy = FrameAccuracy(frame_targets(experiment, "dev"), None)
-    decoded = decode_split(experiment, "dev", recogniser, decode, grid_of(*grid), accuracy, title)
+    decoded = decode_split(experiment, "dev", scorer, decode, grid_of(*grid), accuracy, title)
     references = references_of(experiment, "dev", decoded)
     join = Joiner.of(experiment.path("graph"))
     recognised = {name: result.words for name, result in decoded.items()}

@@ -7,9 +7,10 @@ import numpy as np
 from acoustic_kd.alignment.segmentation import Segmentation
 from acoustic_kd.alignment.senones import SenoneInventory
 from acoustic_kd.alignment.viterbi import Transcripts
+from acoustic_kd.decoding.search import log_likelihoods
 from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.training.ensemble import log_likelihoods, posteriors
+from acoustic_kd.training.ensemble import posteriors
 from acoustic_kd.training.model import AcousticModel
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from acoustic_kd.alignment.segmentation import Segmentation
 from acoustic_kd.decoding.graph.contexts import STATES
-from acoustic_kd.features.frames import Classes
+from acoustic_kd.features.frame_sequence import Classes
 from acoustic_kd.language.lexicon import SILENCE
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import AGAIN, json_sha256, read_json, write_json

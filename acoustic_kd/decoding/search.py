@@ -22,6 +22,7 @@ from acoustic_kd.settings import DecodeConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import free_host_memory, usable
 
+MIN_PROBABILITY = 1e-10  # added to a probability before its logarithm
 PRUNE_INTERVAL = 50  # frames between two prunings of the lattice under construction
 BEAM_DELTA = 0.5  # how far a beam narrowed by max_active opens again (Kaldi beam-delta)
 
@@ -53,6 +54,17 @@ class SearchSettings:
 
 
 DEFAULTS = SearchSettings()
+
+
+def log_likelihoods(probabilities: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
+    """Log-likelihoods [T, K] of the senones, up to a constant per frame: log posterior − log prior.
+
+    Args:
+        probabilities: [T, K] posteriors.
+        log_prior: [K].
+    """
+    scores: np.ndarray = np.log(probabilities + MIN_PROBABILITY) - log_prior
+    return scores
 
 
 class Decoder:

@@ -26,8 +26,8 @@ from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.normalised import normalised, with_frames
 from acoustic_kd.experiment.outputs import read_split
+from acoustic_kd.features.frame_sequence import FrameSequence as Frames
 from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
 from acoustic_kd.language.lexicon import SILENCE, Lexicon
 from acoustic_kd.system.errors import UserError

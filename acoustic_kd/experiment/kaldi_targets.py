@@ -21,7 +21,8 @@ from acoustic_kd.experiment.outputs import (
     read_split,
     report_exclusions,
 )
-from acoustic_kd.features.frames import Classes, read_index
+from acoustic_kd.features.frame_sequence import Classes
+from acoustic_kd.features.frames import read_index
 from acoustic_kd.kaldi.archives import Table, table_files
 from acoustic_kd.kaldi.objects import ALIGNMENT, POSTERIOR, integer_bytes, write_objects
 from acoustic_kd.kaldi.posteriors import best_classes, frames_as_here

@@ -11,7 +11,7 @@ import torch
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import classes_of
 from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS, read_statistics
-from acoustic_kd.features.frames import NO_TARGET, FrameSequence
+from acoustic_kd.features.frame_sequence import NO_TARGET, FrameSequence
 from acoustic_kd.settings import all_settings, shapes
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.adaptation import adapt
@@ -80,7 +80,7 @@ def find_system(experiment: Experiment, model: str) -> System:
 
 
 @dataclass(frozen=True)
-class Recogniser:
+class AcousticScorer:
     """The acoustic side of one system: models, their windows, and the senones' priors.
 
     Attributes:
@@ -97,11 +97,11 @@ class Recogniser:
     specialists: Specialists | None = None
 
     @classmethod
-    def of(cls, experiment: Experiment, system: System) -> "Recogniser":
+    def of(cls, experiment: Experiment, system: System) -> "AcousticScorer":
         """Read a system of an experiment, whose classes its models must have."""
         bfloat16 = use_bfloat16(experiment.config.train.bfloat16, CPU)
         experiment.verify("frames", STATISTICS)
-        recogniser = cls.read(system.directories, experiment.path("frames"), bfloat16)
+        scorer = cls.read(system.directories, experiment.path("frames"), bfloat16)
         classes = classes_of(experiment)
         for directory in system.directories:
             _, description = read_description(directory, "inventory")
@@ -111,12 +111,12 @@ class Recogniser:
                     f"{directory / DESCRIPTION}: the model has other classes than "
                     f"{experiment.directory / INVENTORY}; train it in this experiment"
                 )
-        return replace(recogniser, specialists=read_specialists(experiment, system, CPU))
+        return replace(scorer, specialists=read_specialists(experiment, system, CPU))
 
     @classmethod
     def read(
         cls, directories: Sequence[Path], frames: Path, bfloat16: bool = False
-    ) -> "Recogniser":
+    ) -> "AcousticScorer":
         """Read one model, or several to average.
 
         Args:
@@ -153,8 +153,8 @@ class Recogniser:
         senones: Sequence[np.ndarray],
         epochs: int,
         learning_rate: float,
-    ) -> "Recogniser":
-        """The recogniser with models that are adapted to a speaker (`training.adaptation`);
+    ) -> "AcousticScorer":
+        """The scorer with models that are adapted to a speaker (`training.adaptation`);
         specialists stay as they are.
 
         Args:

@@ -10,7 +10,7 @@ from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.outputs import read_split, stored_frames
 from acoustic_kd.features.copies import copy_mark, original_id
-from acoustic_kd.features.frames import FrameSequence as Frames
+from acoustic_kd.features.frame_sequence import FrameSequence as Frames
 from acoustic_kd.features.normalise import UNKNOWN_LEVEL, gather_moments, grouping, loudest_levels
 
 

@@ -11,20 +11,20 @@ from acoustic_kd.alignment.segmentation import Segmentation, read_segmentations
 from acoustic_kd.alignment.senones import SenoneInventory, read_inventory
 from acoustic_kd.corpora.utterances import Exclusion, Utterance, check_excluded, read_manifest
 from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.features.frame_sequence import Classes
+from acoustic_kd.features.frame_sequence import FrameSequence as Frames
 from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import Classes, read_utterances
-from acoustic_kd.features.frames import FrameSequence as Frames
-from acoustic_kd.language.lexicon import Lexicon, read_lexicon
+from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import AGAIN, read_json, write_jsonl
 
 
-def graph_lexicon(experiment: Experiment) -> Lexicon:
-    """The pronunciations of the words, or pieces of words, that the graph recognises."""
+def graph_lexicon_path(experiment: Experiment) -> Path:
+    """The file of the pronunciations of the words, or pieces, that the graph recognises."""
     experiment.verify("graph", LEXICON)
     experiment.verify("corpus", LEXICON)
     path = experiment.path("graph") / LEXICON
-    return read_lexicon(path if path.is_file() else experiment.path("corpus") / LEXICON)
+    return path if path.is_file() else experiment.path("corpus") / LEXICON
 
 
 INVENTORY = Path("senones", "inventory.json")  # in the directory of an experiment

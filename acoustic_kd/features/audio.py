@@ -125,6 +125,37 @@ class Sound:
         return seekable and self._file.subtype not in CANNOT_SEEK
 
 
+class Samples(Sound):
+    """Samples in memory, which are read like a sound file.
+
+    Args:
+        samples: floats in [-1, 1] or 16-bit integers, [T] or [T, channels].
+        rate: hertz.
+    """
+
+    def __init__(self, samples: np.ndarray, rate: int) -> None:
+        samples = np.asarray(samples)
+        known = samples.dtype == np.int16 or samples.dtype.kind == "f"
+        if not known or samples.ndim not in (1, 2):
+            raise AudioError(
+                f"samples: {samples.dtype} of shape {list(samples.shape)}; give floats or int16, "
+                "[samples] or [samples, channels]"
+            )
+        if not np.isfinite(samples).all():
+            raise AudioError("samples: some are infinite or not numbers", "not numbers")
+        scale = 32768 if samples.dtype == np.int16 else 1
+        self._samples = samples.reshape(len(samples), -1).astype(np.float32) / scale
+        self.path, self.rate = Path("samples"), rate
+        self.frames, self.channels = self._samples.shape
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def _read(self, first: int, stop: int, size: int) -> Iterator[np.ndarray]:
+        for start in range(first, stop, size):
+            yield self._samples[start : min(start + size, stop)]
+
+
 class _Scale:
     """Finds float samples at the scale of integers."""
 
@@ -154,12 +185,15 @@ class _Scale:
 
 
 @contextmanager
-def open_sound(path: Path) -> Iterator[Sound]:
+def open_sound(path: Path | Samples) -> Iterator[Sound]:
     """Open a sound file of any format that libsndfile reads, or a headerless `.raw` file.
 
     Raises:
         AudioError: the file is missing, damaged or truncated, or its length cannot be told.
     """
+    if isinstance(path, Samples):
+        yield path
+        return
     if not path.is_file():
         missing = "is no file that can be read" if path.exists() else "no such sound file"
         raise AudioError(f"{path}: {missing}; {FETCH}", "missing")

@@ -4,10 +4,9 @@ Speech that was sampled at 8 kHz holds nothing above 4 kHz, also if it is stored
 that learnt from wider speech make more errors on it.
 """
 
-import math
-
 import numpy as np
 
+from acoustic_kd.features.fbank import filter_edges
 from acoustic_kd.settings import FeatureConfig
 
 EMPTY_BELOW = 9.0  # natural logarithm of the energy, below the loudest filter; about 40 dB
@@ -30,12 +29,3 @@ def highest_hz(frames: np.ndarray, config: FeatureConfig) -> float:
     if config.mel_bins - sounding < MIN_EMPTY:
         return float(edges[-1])
     return float(edges[sounding])
-
-
-def filter_edges(config: FeatureConfig) -> np.ndarray:
-    """The ends of the filters in hertz, [D + 2]: filter `n` is from edge `n` to edge `n + 2`."""
-    high = config.high_hz if config.high_hz > 0 else config.sample_rate / 2 + config.high_hz
-    low_mel, high_mel = (1127 * math.log1p(hertz / 700) for hertz in (config.low_hz, high))
-    mel = np.linspace(low_mel, high_mel, config.mel_bins + 2)
-    hertz: np.ndarray = 700 * np.expm1(mel / 1127)
-    return hertz

@@ -92,23 +92,26 @@ def _filters(config: FeatureConfig, warp: float) -> np.ndarray:
     A warp multiplies the frequencies between two cut-offs; below and above them the map is linear
     to the ends of the band, which stay where they are.
     """
-    edges = _hertz(np.linspace(*_mel([config.low_hz, config.upper_hz]), config.mel_bins + 2))
+    edges = filter_edges(config)
     low, high = config.warped_hz
     low, high = low * max(1.0, warp), high * min(1.0, warp)
-    ends = config.low_hz, config.upper_hz
-    edges = np.interp(
-        edges, [ends[0], low, high, ends[1]], [ends[0], low / warp, high / warp, ends[1]]
-    )
-    left, centre, right = (_mel(edges)[first:][: config.mel_bins] for first in range(3))
+    first, last = edges[0], edges[-1]
+    edges = np.interp(edges, [first, low, high, last], [first, low / warp, high / warp, last])
+    left, centre, right = (_mel(edges)[n:][: config.mel_bins] for n in range(3))
     bins = np.arange(config.transform_size // 2) * config.sample_rate / config.transform_size
     mel = _mel(bins)[:, None]
     rise, fall = (mel - left) / (centre - left), (right - mel) / (right - centre)
-    return np.maximum(0, np.minimum(rise, fall)).astype(np.float32)
+    filters: np.ndarray = np.maximum(0, np.minimum(rise, fall)).astype(np.float32)
+    return filters
 
 
-def _mel(hertz: Sequence[float] | np.ndarray) -> np.ndarray:
-    return 1127 * np.log(1 + np.asarray(hertz) / 700)
+def filter_edges(config: FeatureConfig) -> np.ndarray:
+    """The ends of the filters in hertz, [D + 2]: filter `n` is from edge `n` to edge `n + 2`."""
+    low, high = _mel(np.array([config.low_hz, config.upper_hz])).tolist()
+    hertz: np.ndarray = 700 * np.expm1(np.linspace(low, high, config.mel_bins + 2) / 1127)
+    return hertz
 
 
-def _hertz(mel: np.ndarray) -> np.ndarray:
-    return 700 * (np.exp(mel / 1127) - 1)
+def _mel(hertz: np.ndarray) -> np.ndarray:
+    mel: np.ndarray = 1127 * np.log1p(hertz / 700)
+    return mel

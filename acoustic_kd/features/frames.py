@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from acoustic_kd.features.frame_sequence import NO_TARGET, Classes, FrameSequence
 from acoustic_kd.features.frame_shard import (
     FrameShard,
     open_frames,
@@ -19,37 +20,6 @@ from acoustic_kd.features.frame_shard import (
     write_frame_shard,
 )
 from acoustic_kd.system.errors import UserError
-
-NO_TARGET = -1  # target of a frame without a transcript, in memory only
-
-
-@dataclass(frozen=True)
-class Classes:
-    """What the targets of a store mean.
-
-    Attributes:
-        count: K.
-        inventory: hash of the class inventory; equal hashes mean equal classes.
-    """
-
-    count: int
-    inventory: str
-
-
-@dataclass(frozen=True)
-class FrameSequence:
-    """The frames of an utterance: features [T, D] and targets [T] or None."""
-
-    id: str
-    features: np.ndarray
-    targets: np.ndarray | None
-
-    @property
-    def labels(self) -> np.ndarray:
-        """The targets; a ValueError if there are none."""
-        if self.targets is None:
-            raise ValueError(f"utterance '{self.id}' has no targets")
-        return self.targets
 
 
 def write_store(

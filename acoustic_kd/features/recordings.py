@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from acoustic_kd.features import bandwidth
-from acoustic_kd.features.audio import AudioError, Sound, check_sound, open_sound
+from acoustic_kd.features.audio import AudioError, Samples, Sound, check_sound, open_sound
 from acoustic_kd.features.fbank import SHIFT_SECONDS, log_mel
 from acoustic_kd.features.gaps import Gaps
 from acoustic_kd.features.unreadable import converted
@@ -33,7 +33,7 @@ Warn = Callable[[str], None]
 
 
 def recording_features(
-    path: Path, config: FeatureConfig, warn: Warn = lambda text: None
+    path: Path | Samples, config: FeatureConfig, warn: Warn = lambda text: None
 ) -> tuple[np.ndarray, Gaps]:
     """The log-mel frames of a recording without its gaps, float32 [T, D], not normalised; the gaps.
 
@@ -52,19 +52,20 @@ def recording_features(
     return np.concatenate(blocks), gaps
 
 
-def highest_hz(path: Path, frames: np.ndarray, config: FeatureConfig) -> float:
+def highest_hz(path: Path | Samples, frames: np.ndarray, config: FeatureConfig) -> float:
     """The frequency above which a recording and its frames [T, D] hold no sound."""
-    with open_sound(Path(path)) as sound:
+    with open_sound(path) as sound:
         return min(sound.rate / 2, bandwidth.highest_hz(frames, config))
 
 
 def read_recording(
-    path: Path, sample_rate: int, warn: Warn = lambda text: None, gaps: Gaps | None = None
+    path: Path | Samples, sample_rate: int, warn: Warn = lambda text: None, gaps: Gaps | None = None
 ) -> Iterator[np.ndarray]:
     """The samples of a recording, block after block: float32 [samples] in [-1, 1], mono.
 
     Args:
-        path: of any format that libsndfile reads, or `.raw` (see `features/audio.py`).
+        path: of any format that libsndfile reads, or `.raw` (see `features/audio.py`); or samples
+            in memory.
         sample_rate: hertz; a recording of another rate is resampled.
         warn: as of `recording_features`.
         gaps: removes digital silence, if it is given.
@@ -72,7 +73,7 @@ def read_recording(
     Raises:
         AudioError: the file cannot be read or resampled, or has no sound.
     """
-    path = Path(path)
+    path = path if isinstance(path, Samples) else Path(path)
     channel = _channel_to_read(path)
     if channel is not None:
         warn(f"{path}: its channels cancel each other; only channel {channel + 1} is used")
@@ -88,11 +89,11 @@ def read_recording(
         yield from (
             blocks
             if sound.rate == sample_rate
-            else _resample(path, blocks, sound.rate, sample_rate)
+            else _resample(sound.path, blocks, sound.rate, sample_rate)
         )
 
 
-def _channel_to_read(path: Path) -> int | None:
+def _channel_to_read(path: Path | Samples) -> int | None:
     """The loudest channel, if the channels cancel each other; None: take their mean."""
     with open_sound(path) as sound:
         if sound.channels == 1:
@@ -163,7 +164,8 @@ def _filters(period: int, new: int) -> tuple[np.ndarray, int]:
 def _filtered(samples: np.ndarray, filters: np.ndarray, period: int) -> np.ndarray:
     windows = sliding_window_view(samples, len(filters))[::period]
     # One product a window: those of a whole block round by its length.
-    return np.matmul(windows[:, None], filters).reshape(-1)
+    filtered: np.ndarray = np.matmul(windows[:, None], filters)
+    return filtered.reshape(-1)
 
 
 def _frames(blocks: Iterable[np.ndarray], config: FeatureConfig) -> Iterator[np.ndarray]:

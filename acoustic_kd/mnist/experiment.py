@@ -9,7 +9,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from acoustic_kd.features.frames import Classes, FrameSequence, write_store
+from acoustic_kd.features.frame_sequence import Classes, FrameSequence
+from acoustic_kd.features.frames import write_store
 from acoustic_kd.mnist import train_net
 from acoustic_kd.mnist.data import SIDE, Digits, Mnist, read_mnist
 from acoustic_kd.mnist.results import errors_of

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from acoustic_kd.alignment.senones import SenoneInventory
+from acoustic_kd.decoding.search import MIN_PROBABILITY
 from acoustic_kd.features.fbank import SHIFT_SECONDS
-from acoustic_kd.training.ensemble import MIN_PROBABILITY
 
 NUM_BINS = 15  # of equal width, as Guo et al., *On Calibration of Modern Neural Networks* (2017)
 TEMPERATURES = (1.0, 2.0, 5.0, 10.0)  # those the paper tried for speech (section 4.1)

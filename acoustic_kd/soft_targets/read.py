@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from acoustic_kd.features.frame_sequence import Classes
 from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import Classes, Frames, Index, frame_index
+from acoustic_kd.features.frames import Frames, Index, frame_index
 from acoustic_kd.soft_targets.encoding import ZERO_CODE, Encoding
 from acoustic_kd.soft_targets.header import Header
 from acoustic_kd.soft_targets.manifest import check_pair, read_entry

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acoustic_kd.features.frame_sequence import Classes
 from acoustic_kd.features.frame_shard import id_problems
-from acoustic_kd.features.frames import Classes, Frames
+from acoustic_kd.features.frames import Frames
 from acoustic_kd.soft_targets.encoding import Encoded, Encoding, SparseTargets, encode
 from acoustic_kd.soft_targets.header import Header
 from acoustic_kd.soft_targets.manifest import Entry, Measured, entry_path, write_entry

@@ -4,11 +4,13 @@ import ctypes
 import gc
 import os
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from acoustic_kd.system.environment import processes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 GIGABYTE = 10**9
 USABLE_SHARE = 0.85  # of the free memory
@@ -19,12 +21,14 @@ MAX_MALLOC_OPTION = 2**31 - 1
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 
-def free_memory(device: torch.device) -> int | None:
+def free_memory(device: "torch.device") -> int | None:
     """Free bytes of a device, or None if they are unknown."""
     if device.type == "cpu":
         return free_host_memory()
     if device.type != "cuda":
         return None
+    import torch
+
     free, _ = torch.cuda.mem_get_info(device)
     # PyTorch reuses memory that it has reserved and does not use.
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -46,7 +50,7 @@ def usable(free: int | None) -> int | None:
 
 
 def memory_budget(
-    device: torch.device, gigabytes: float | None, later: int, sharers: int = 1
+    device: "torch.device", gigabytes: float | None, later: int, sharers: int = 1
 ) -> int | None:
     """Bytes for data on a device; the data pass through the machine's memory.
 
@@ -85,7 +89,7 @@ def release_memory() -> None:
         trim(0)
 
 
-def rows_per_block(matrix: Tensor) -> int:
+def rows_per_block(matrix: "Tensor") -> int:
     """The number of rows of [B, K], at least 1, to process at a time.
 
     On a CPU the intermediate results of these rows stay in the cache, which is several times as

@@ -11,7 +11,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from acoustic_kd.features.frames import NO_TARGET
+from acoustic_kd.features.frame_sequence import NO_TARGET
 from acoustic_kd.training.losses import fused_loss
 from acoustic_kd.training.model import AcousticModel
 from acoustic_kd.training.precision import forward

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acoustic_kd.features.frame_sequence import NO_TARGET, Classes
 from acoustic_kd.features.frame_shard import FrameShard, open_frames
-from acoustic_kd.features.frames import NO_TARGET, Classes, Frames, read_index
+from acoustic_kd.features.frames import Frames, read_index
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import find_soft_targets, read_soft_targets
 from acoustic_kd.soft_targets.targets import SoftTargets

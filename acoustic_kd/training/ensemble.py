@@ -14,7 +14,6 @@ from acoustic_kd.training.model import AcousticModel
 from acoustic_kd.training.precision import logits_of
 from acoustic_kd.training.windows import Splicer, make_splicer
 
-MIN_PROBABILITY = 1e-10  # added to a probability before its logarithm
 NO_MEMBER = "an ensemble needs at least one member"
 
 
@@ -144,14 +143,3 @@ def posteriors(
     splicer = make_splicer(models[0].config, torch.from_numpy(features), offsets, bfloat16)
     frames = torch.arange(len(features))
     return mean_probabilities(models, splicer, frames, temperature, bfloat16).numpy()
-
-
-def log_likelihoods(probabilities: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
-    """Log-likelihoods [T, K] of the senones, up to a constant per frame: log posterior − log prior.
-
-    Args:
-        probabilities: [T, K] posteriors.
-        log_prior: [K].
-    """
-    scores: np.ndarray = np.log(probabilities + MIN_PROBABILITY) - log_prior
-    return scores

@@ -34,7 +34,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from acoustic_kd.features.frames import NO_TARGET
+from acoustic_kd.features.frame_sequence import NO_TARGET
 from acoustic_kd.soft_targets.encoding import SparseTargets
 from acoustic_kd.system.errors import first_line, printable
 from acoustic_kd.system.memory import rows_per_block

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from acoustic_kd.features.frames import Classes
+from acoustic_kd.features.frame_sequence import Classes
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.tensors import load_tensors
 from acoustic_kd.training.model import settings_of

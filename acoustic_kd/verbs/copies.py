@@ -17,8 +17,8 @@ from acoustic_kd.experiment.outputs import UNLABELLED, read_split
 from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits, copies_by_store
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.copies import Copy, copies_of, original_id, targets_of_copy
+from acoustic_kd.features.frame_sequence import FrameSequence as Frames
 from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import FrameSequence as Frames
 from acoustic_kd.features.frames import read_index, read_utterances, write_store
 from acoustic_kd.settings import FeatureConfig
 from acoustic_kd.system.parallel import map_ordered, progress

@@ -14,13 +14,13 @@ import numpy as np
 from acoustic_kd.corpora.utterances import EVALUATION_SPLITS, Utterance
 from acoustic_kd.decoding.error_listing import write_alignments
 from acoustic_kd.decoding.scoring import grid_of, score, tune
-from acoustic_kd.decoding.search import SearchSettings
+from acoustic_kd.decoding.search import SearchSettings, log_likelihoods
 from acoustic_kd.decoding.workers import DecodeFunction, DecodingResult, Weights, decoder_pool
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.models import Recogniser, System, systems
+from acoustic_kd.experiment.models import AcousticScorer, System, systems
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.outputs import frame_targets, inventory_of, read_split
-from acoustic_kd.features.frames import FrameSequence
+from acoustic_kd.features.frame_sequence import FrameSequence
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.reports.frame_figures import TEMPERATURES, Example, FrameFigures
 from acoustic_kd.reports.results import Measurement
@@ -28,7 +28,6 @@ from acoustic_kd.settings import NEUTRAL, DecodeConfig, stage_settings
 from acoustic_kd.system.files import exclusive_lock, write_json, write_text
 from acoustic_kd.system.parallel import cores, progress, torch_threads
 from acoustic_kd.system.steps import Step
-from acoustic_kd.training.ensemble import log_likelihoods
 from acoustic_kd.training.model import read_description
 from acoustic_kd.training.networks import count_parameters
 
@@ -71,7 +70,7 @@ def measure(experiment: Experiment, system: System, decode: DecodeFunction, out:
     """Frame accuracy and WER of one system, into `out`/measurement.json and readable files."""
     config = experiment.config.decode
     grid = config.lm_weights, config.insertion_penalties
-    recogniser, join = Recogniser.of(experiment, system), Joiner.of(experiment.path("graph"))
+    scorer, join = AcousticScorer.of(experiment, system), Joiner.of(experiment.path("graph"))
     weights: tuple[float, float] | None = None
     result = Measurement(system.name, system.kind)
     figures = FrameFigures(inventory_of(experiment))
@@ -81,7 +80,7 @@ def measure(experiment: Experiment, system: System, decode: DecodeFunction, out:
         )
         tried = grid_of(*grid) if weights is None else [weights]
         title = f"{system.name} {split}"
-        decoded = decode_split(experiment, split, recogniser, decode, tried, accuracy, title)
+        decoded = decode_split(experiment, split, scorer, decode, tried, accuracy, title)
         references = references_of(experiment, split, decoded)
         if weights is None:
             recognised = {name: result.words for name, result in decoded.items()}
@@ -97,7 +96,7 @@ def measure(experiment: Experiment, system: System, decode: DecodeFunction, out:
         write_text(out / f"{split}.txt", "".join(lines))  # as Kaldi's text files
         write_alignments(out / f"{split}.alignment.txt", references, words)
         result.add(split, score(references, words), accuracy.frames, decoded.values())
-    write_json(out / "frames.json", _frame_figures(system, recogniser, figures))
+    write_json(out / "frames.json", _frame_figures(system, scorer, figures))
     write_json(out / "measurement.json", asdict(result))
     test = result.wer["test"]
     print(
@@ -174,7 +173,7 @@ def references_of(
 def decode_split(
     experiment: Experiment,
     split: str,
-    recogniser: Recogniser,
+    scorer: AcousticScorer,
     decode: DecodeFunction,
     weights: Weights,
     accuracy: FrameAccuracy,
@@ -189,15 +188,15 @@ def decode_split(
     config = experiment.config.decode
     speakers = {u.id: u.speaker for u in utterances_to_decode(experiment, split)}
     chosen = (u for u in normalised(experiment, split) if u.id in speakers)
-    parameters = sum(map(count_parameters, recogniser.models))
+    parameters = sum(map(count_parameters, scorer.models))
     with threads_beside_search(parameters, config.jobs or cores()):
         if not config.adaptation_epochs:
-            items = ((recogniser, u) for u in progress(chosen, title, len(speakers), unit="utt"))
+            items = ((scorer, u) for u in progress(chosen, title, len(speakers), unit="utt"))
             return decode(_likelihoods(items, defaultdict(float), accuracy), weights)
         by_speaker: dict[str, list[FrameSequence]] = {}
         for u in chosen:
             by_speaker.setdefault(speakers[u.id], []).append(u)
-        passes = TwoPasses(recogniser, by_speaker, config, title)
+        passes = TwoPasses(scorer, by_speaker, config, title)
         likelihoods = _likelihoods(passes.first(), passes.seconds)
         first = decode(likelihoods, weights[:1], config.adaptation_beam)
         second = decode(_likelihoods(passes.second(first), passes.seconds, accuracy), weights)
@@ -214,22 +213,22 @@ class TwoPasses:
             those of the adaptation, too.
     """
 
-    recogniser: Recogniser
+    scorer: AcousticScorer
     by_speaker: dict[str, list[FrameSequence]]
     config: DecodeConfig
     title: str
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-    def first(self) -> Iterator[tuple[Recogniser, FrameSequence]]:
-        """Each utterance, with the recogniser as it is."""
+    def first(self) -> Iterator[tuple[AcousticScorer, FrameSequence]]:
+        """Each utterance, with the scorer as it is."""
         utterances = [u for said in self.by_speaker.values() for u in said]
         for u in progress(utterances, f"{self.title}, first pass", unit="utt"):
-            yield self.recogniser, u
+            yield self.scorer, u
 
     def second(
         self, first: Mapping[str, DecodingResult]
-    ) -> Iterator[tuple[Recogniser, FrameSequence]]:
-        """Each utterance, with the recogniser that is adapted to its speaker."""
+    ) -> Iterator[tuple[AcousticScorer, FrameSequence]]:
+        """Each utterance, with the scorer that is adapted to its speaker."""
         with progress(None, self.title, sum(map(len, self.by_speaker.values())), unit="utt") as bar:
             for speaker, said in self.by_speaker.items():
                 begun = time.perf_counter()
@@ -241,45 +240,45 @@ class TwoPasses:
 
     def _adapted(
         self, speaker: str, said: list[FrameSequence], results: list[DecodingResult]
-    ) -> Recogniser:
+    ) -> AcousticScorer:
         if not any(result.words[0] for result in results):
             print(
                 f"  {self.title}: speaker {speaker} has no words in the first pass; the models are "
                 "not adapted to this speaker",
                 flush=True,
             )
-            return self.recogniser
+            return self.scorer
         senones = [result.senones for result in results]
         epochs, rate = self.config.adaptation_epochs, self.config.adaptation_rate
-        return self.recogniser.adapted(said, senones, epochs, rate)
+        return self.scorer.adapted(said, senones, epochs, rate)
 
 
 def _likelihoods(
-    items: Iterable[tuple[Recogniser, FrameSequence]],
+    items: Iterable[tuple[AcousticScorer, FrameSequence]],
     seconds: defaultdict[str, float],
     accuracy: FrameAccuracy | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Log-likelihoods of each utterance by its recogniser.
+    """Log-likelihoods of each utterance by its scorer.
 
     Args:
         seconds: utterance → seconds; those of the posteriors are added.
         accuracy: counts the frames.
     """
-    for recogniser, utterance in items:
+    for scorer, utterance in items:
         begun = time.perf_counter()
-        probabilities = recogniser.posteriors(utterance.features)
+        probabilities = scorer.posteriors(utterance.features)
         seconds[utterance.id] += time.perf_counter() - begun
         if accuracy is not None:
             accuracy.add(utterance, probabilities, seconds[utterance.id])
-        yield utterance.id, log_likelihoods(probabilities, recogniser.log_prior)
+        yield utterance.id, log_likelihoods(probabilities, scorer.log_prior)
 
 
-def _frame_figures(system: System, recogniser: Recogniser, figures: FrameFigures) -> dict[str, Any]:
+def _frame_figures(system: System, scorer: AcousticScorer, figures: FrameFigures) -> dict[str, Any]:
     """The contents of `frames.json`; for the ensemble also frames at several temperatures."""
 
     def predict(example: Example, temperature: float) -> np.ndarray:
         piece = slice(example.frame, example.frame + 1)
-        return recogniser.posteriors(example.features, piece, temperature)[0]
+        return scorer.posteriors(example.features, piece, temperature)[0]
 
     contents = figures.as_json()
     if system.kind == "ensemble":

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from acoustic_kd.corpora.utterances import EVALUATION_SPLITS
+from acoustic_kd.decoding.search import MIN_PROBABILITY
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.models import Recogniser, find_system
+from acoustic_kd.experiment.models import AcousticScorer, find_system
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.options import add_finished_experiment
 from acoustic_kd.experiment.outputs import inventory_of
@@ -36,7 +37,6 @@ from acoustic_kd.settings import WINDOW_SECONDS
 from acoustic_kd.system.errors import UserError, first_line, installation
 from acoustic_kd.system.files import atomic_path
 from acoustic_kd.system.paths import path_argument
-from acoustic_kd.training.ensemble import MIN_PROBABILITY
 from acoustic_kd.training.model import AcousticModel
 
 OPSET = 18
@@ -58,23 +58,23 @@ def export(directory: Path, out: Path, model: str = DEFAULT_MODEL) -> float:
     """
     onnx, runtime = _packages()
     experiment = open_experiment(directory)
-    recogniser = Recogniser.of(experiment, find_system(experiment, model))
-    if recogniser.specialists is not None:
+    scorer = AcousticScorer.of(experiment, find_system(experiment, model))
+    if scorer.specialists is not None:
         raise UserError(
             f"--model {model}: an ensemble with specialists cannot be exported; export distilled/01"
         )
-    size = 4 * sum(p.numel() for m in recogniser.models for p in m.parameters())
+    size = 4 * sum(p.numel() for m in scorer.models for p in m.parameters())
     if size > MAX_FILE_BYTES:
         raise UserError(
             f"--model {model}: {size / 1e9:.1f} GB of weights, and one ONNX file holds 2.1; export "
             "its members one by one, or the distilled model"
         )
-    described = describe(experiment, recogniser, model)
-    built = build(recogniser, experiment.config.features.mel_bins, described)
+    described = describe(experiment, scorer, model)
+    built = build(scorer, experiment.config.features.mel_bins, described)
     onnx.checker.check_model(built)
     with atomic_path(Path(out)) as temporary:
         temporary.write_bytes(built.SerializeToString())
-        difference = compare(runtime, temporary, experiment, recogniser)
+        difference = compare(runtime, temporary, experiment, scorer)
         if not difference <= MAX_DIFFERENCE:
             raise UserError(
                 f"{out}: not written: its log posteriors differ from PyTorch's by "
@@ -94,15 +94,15 @@ def _packages() -> tuple[ModuleType, ModuleType]:
     return onnx, onnxruntime
 
 
-def describe(experiment: Experiment, recogniser: Recogniser, model: str) -> dict[str, str]:
+def describe(experiment: Experiment, scorer: AcousticScorer, model: str) -> dict[str, str]:
     """The metadata of the file: input, output, and what a decoder needs besides them."""
     features, inventory = experiment.config.features, inventory_of(experiment)
-    left, right = recogniser.window
+    left, right = scorer.window
     values = {
         "model": model,
         "inventory": inventory.classes.inventory,
         "senones": inventory.names(),
-        "log_priors": [round(float(prior), 6) for prior in recogniser.log_prior],
+        "log_priors": [round(float(prior), 6) for prior in scorer.log_prior],
         "left_frames": left,
         "right_frames": right,
         **{name: getattr(features, name) for name in FEATURE_SETTINGS},
@@ -133,9 +133,9 @@ class LogPosteriors(nn.Module):
         return torch.stack(log_posteriors).logsumexp(0) - math.log(len(log_posteriors))
 
 
-def build(recogniser: Recogniser, dimension: int, described: dict[str, str]) -> Any:
-    """The ONNX model of a recogniser of frames [T, `dimension`]; `described`: its metadata."""
-    module = LogPosteriors(recogniser.models).eval()
+def build(scorer: AcousticScorer, dimension: int, described: dict[str, str]) -> Any:
+    """The ONNX model of a scorer of frames [T, `dimension`]; `described`: its metadata."""
+    module = LogPosteriors(scorer.models).eval()
     # The exporter warns of packages that are absent, and prints what it cannot export.
     logging.getLogger("torch").setLevel(logging.ERROR)
     try:
@@ -162,13 +162,13 @@ def build(recogniser: Recogniser, dimension: int, described: dict[str, str]) -> 
 
 
 def compare(
-    runtime: ModuleType, path: Path, experiment: Experiment, recogniser: Recogniser
+    runtime: ModuleType, path: Path, experiment: Experiment, scorer: AcousticScorer
 ) -> float:
     """The greatest difference between an ONNX file and PyTorch in float32, on some of dev.
 
     Log posteriors are compared from ln MIN_PROBABILITY up: decoding makes no difference below it.
     """
-    precise = replace(recogniser, bfloat16=False)
+    precise = replace(scorer, bfloat16=False)
     worst, session = 0.0, None
     for utterance in islice(normalised(experiment, EVALUATION_SPLITS[0]), NUM_COMPARED_UTTERANCES):
         frames = utterance.features

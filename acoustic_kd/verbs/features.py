@@ -15,7 +15,7 @@ from acoustic_kd.experiment.outputs import UNLABELLED, check_kept, read_split, r
 from acoustic_kd.experiment.transfer_set import all_splits
 from acoustic_kd.features.audio import AudioError, read_audio
 from acoustic_kd.features.fbank import log_mel
-from acoustic_kd.features.frames import FrameSequence as Frames
+from acoustic_kd.features.frame_sequence import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
 from acoustic_kd.features.normalise import grouping
 from acoustic_kd.kaldi.archives import parse_place, read_place

@@ -10,7 +10,7 @@ from acoustic_kd.experiment.kaldi_targets import pdf_labels, takes_pdfs
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.outputs import STATISTICS, FrameLabels, inventory_of, read_aligned
 from acoustic_kd.experiment.transfer_set import all_splits
-from acoustic_kd.features.frames import FrameSequence as Frames
+from acoustic_kd.features.frame_sequence import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
 from acoustic_kd.system.files import write_json
 from acoustic_kd.system.parallel import progress

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from acoustic_kd.experiment.models import Recogniser, find_system
+from acoustic_kd.decoding.search import log_likelihoods
+from acoustic_kd.experiment.models import AcousticScorer, find_system
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.options import add_finished_experiment
 from acoustic_kd.experiment.outputs import STATISTICS, Statistics, frame_targets
@@ -20,7 +21,6 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json, write_text
 from acoustic_kd.system.parallel import progress
 from acoustic_kd.system.paths import path_argument
-from acoustic_kd.training.ensemble import log_likelihoods
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -52,16 +52,16 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(
             f"split is '{split}'; {experiment.directory} has {', '.join(all_splits(experiment))}"
         )
-    recogniser = Recogniser.of(experiment, find_system(experiment, options.model))
+    scorer = AcousticScorer.of(experiment, find_system(experiment, options.model))
     counts = read_json(experiment.path("frames") / STATISTICS, Statistics)["frames"]
     targets = frame_targets(experiment, split)
-    prior = recogniser.log_prior if options.log_likelihoods else np.zeros(1)
+    prior = scorer.log_prior if options.log_likelihoods else np.zeros(1)
     frames = right = 0
 
     def matrices() -> Iterator[tuple[str, np.ndarray]]:
         nonlocal frames, right
         for utterance in progress(normalised(experiment, split), split, unit="utt"):
-            probabilities = recogniser.posteriors(utterance.features)
+            probabilities = scorer.posteriors(utterance.features)
             labels = targets.get(utterance.id)
             if labels is not None:
                 frames += len(labels)

@@ -11,8 +11,9 @@ from acoustic_kd.alignment import flat_start
 from acoustic_kd.alignment.flat_start import MAX_STATE_FRAMES, ShardAligner, equal_segments
 from acoustic_kd.alignment.gmm_aligner import read_iteration
 from acoustic_kd.alignment.senones import monophones
+from acoustic_kd.features.frame_sequence import FrameSequence
 from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import FrameSequence, write_store
+from acoustic_kd.features.frames import write_store
 from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.system.errors import UserError
 

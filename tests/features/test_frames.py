@@ -7,16 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acoustic_kd.features.frame_sequence import NO_TARGET, Classes, FrameSequence
 from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import (
-    NO_TARGET,
-    Classes,
-    FrameSequence,
-    count_frames,
-    read_frames,
-    read_utterances,
-    write_store,
-)
+from acoustic_kd.features.frames import count_frames, read_frames, read_utterances, write_store
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.windows import Splicer
 

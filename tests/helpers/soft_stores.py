@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from acoustic_kd.features.frames import Classes, Frames
+from acoustic_kd.features.frame_sequence import Classes
+from acoustic_kd.features.frames import Frames
 from acoustic_kd.settings import choices
 from acoustic_kd.soft_targets.encoding import Encoding, encode
 from acoustic_kd.soft_targets.manifest import is_finished

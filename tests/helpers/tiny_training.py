@@ -7,8 +7,9 @@ import soft_stores
 import torch
 from safetensors.torch import load_file
 
+from acoustic_kd.features.frame_sequence import Classes, FrameSequence
 from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import Classes, Frames, FrameSequence, write_store
+from acoustic_kd.features.frames import Frames, write_store
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.write import Provenance, write_shard

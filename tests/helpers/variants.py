@@ -11,8 +11,9 @@ from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.corpora.load import load
 from acoustic_kd.corpora.utterances import SPLITS
 from acoustic_kd.experiment.stages import STAGES
+from acoustic_kd.features.frame_sequence import FrameSequence
 from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import FrameSequence, read_utterances
+from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon, write_lexicon
 from acoustic_kd.settings import load_config
 

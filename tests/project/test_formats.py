@@ -16,7 +16,8 @@ from files_page import PAGE, table_patterns
 from safetensors.numpy import load_file
 
 from acoustic_kd.cli import main
-from acoustic_kd.features.frames import Classes, read_frames
+from acoustic_kd.features.frame_sequence import Classes
+from acoustic_kd.features.frames import read_frames
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.read import read_soft_targets
 from acoustic_kd.system.steps import read_done

@@ -8,8 +8,8 @@ from acoustic_kd.cli import VERBS
 PACKAGE = Path(__file__).parents[2] / "acoustic_kd"
 ORDER = [
     *("version", "system", "settings", "kaldi", "corpora", "language", "features", "soft_targets"),
-    *("training", "decoding", "alignment", "experiment", "reports", "mnist", "verbs"),
-    *("cli", "launch", "__main__", "__init__"),
+    *("training", "decoding", "alignment", "runtime", "experiment", "reports", "mnist"),
+    *("verbs", "cli", "launch", "__main__", "__init__"),
 ]
 
 

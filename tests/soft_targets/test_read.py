@@ -9,7 +9,7 @@ import torch
 from soft_stores import ALL, NAMES, PROVENANCE, all_frames, decoded, dense, make_frames
 from soft_stores import write_store as write
 
-from acoustic_kd.features.frames import Classes
+from acoustic_kd.features.frame_sequence import Classes
 from acoustic_kd.soft_targets import read as read
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets

@@ -7,7 +7,7 @@ import torch
 from tiny_training import CONVOLUTIONS, MODEL, make_frames
 from torch import nn
 
-from acoustic_kd.features.frames import NO_TARGET
+from acoustic_kd.features.frame_sequence import NO_TARGET
 from acoustic_kd.training.adaptation import adapt, scales_and_shifts
 from acoustic_kd.training.model import AcousticModel
 from acoustic_kd.training.networks import build_network

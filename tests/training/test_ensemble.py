@@ -7,7 +7,7 @@ import pytest
 import torch
 from soft_stores import contents, make_frames
 
-from acoustic_kd.features.frames import Classes
+from acoustic_kd.features.frame_sequence import Classes
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.write import Provenance, blocks_of, write_shard

@@ -13,7 +13,7 @@ from tiny_training import MODEL, TRAIN, make_frames, trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from acoustic_kd.features.frames import NO_TARGET
+from acoustic_kd.features.frame_sequence import NO_TARGET
 from acoustic_kd.training import losses
 from acoustic_kd.training.losses import distillation_loss
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
-from acoustic_kd.features.frames import NO_TARGET
+from acoustic_kd.features.frame_sequence import NO_TARGET
 from acoustic_kd.soft_targets.encoding import SparseTargets
 from acoustic_kd.system import memory
 from acoustic_kd.training.losses import (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_training import MODEL, trainer
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from acoustic_kd.features.frames import Classes
+from acoustic_kd.features.frame_sequence import Classes
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.batches import Balanced, Copies, plan_epoch, share_of_process
 from acoustic_kd.training.chunks import SubsetLabels

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tiny_training import MODEL, TRAIN, make_frames, soft_targets, trainer, weights
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from acoustic_kd.features.frames import NO_TARGET
+from acoustic_kd.features.frame_sequence import NO_TARGET
 from acoustic_kd.system import memory
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training import batch_norm, meter

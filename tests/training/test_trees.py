@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from tiny_training import MODEL, make_frames, trainer
 
-from acoustic_kd.features.frames import NO_TARGET, Classes
+from acoustic_kd.features.frame_sequence import NO_TARGET, Classes
 from acoustic_kd.system.tensors import save_tensors
 from acoustic_kd.training.adaptation import adapt
 from acoustic_kd.training.model import load_model, save_model

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from acoustic_kd.experiment.models import Recogniser, find_system
+from acoustic_kd.decoding.search import MIN_PROBABILITY
+from acoustic_kd.experiment.models import AcousticScorer, find_system
 from acoustic_kd.experiment.outputs import inventory_of, read_statistics
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.settings import ModelConfig
-from acoustic_kd.training.ensemble import MIN_PROBABILITY
 from acoustic_kd.training.model import AcousticModel
 from acoustic_kd.training.networks import build_network
 from acoustic_kd.verbs import export as onnx_export
@@ -39,14 +39,14 @@ def test_windows_and_layers_are_those_of_the_model(configs):
     torch.manual_seed(0)
     networks = [build_network(config, 5, 11) for config in configs]
     models = [AcousticModel(n, c, {}).eval() for n, c in zip(networks, configs, strict=True)]
-    recogniser = Recogniser(models, np.zeros(11), np.ones(11), False)
-    built = onnx_export.build(recogniser, 5, {"a": "b"})
+    scorer = AcousticScorer(models, np.zeros(11), np.ones(11), False)
+    built = onnx_export.build(scorer, 5, {"a": "b"})
     onnx.checker.check_model(built, full_check=True)
     session = session_of(built)
     assert session.get_modelmeta().custom_metadata_map == {"a": "b"}
     for frames in (1, 2, 3, 40):
         features = np.random.default_rng(frames).standard_normal((frames, 5)).astype(np.float32)
-        expected = np.log(recogniser.posteriors(features, slice(0, frames)) + MIN_PROBABILITY)
+        expected = np.log(scorer.posteriors(features, slice(0, frames)) + MIN_PROBABILITY)
         (found,) = session.run(None, {"features": features})
         found = np.log(np.exp(found) + MIN_PROBABILITY)
         np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -69,11 +69,11 @@ def test_an_experiment_is_exported_with_what_a_decoder_needs(
     priors = json.loads(described["log_priors"])
     np.testing.assert_allclose(priors, read_statistics(experiment.path("frames"))[0], atol=1e-6)
     assert described["left_frames"] == "20" and described["right_frames"] == "5"
-    recogniser = Recogniser.of(experiment, find_system(experiment, model))
+    scorer = AcousticScorer.of(experiment, find_system(experiment, model))
     features = np.random.default_rng(0).standard_normal((30, 40)).astype(np.float32)
     (found,) = session.run(None, {"features": features})
-    expected = recogniser.posteriors(features, slice(0, 30))
-    tolerance = 0.02 if recogniser.bfloat16 else 1e-5
+    expected = scorer.posteriors(features, slice(0, 30))
+    tolerance = 0.02 if scorer.bfloat16 else 1e-5
     np.testing.assert_allclose(np.exp(found), expected, atol=tolerance)
 
 

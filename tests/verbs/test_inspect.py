@@ -9,7 +9,8 @@ import pytest
 import torch
 from soft_stores import write_store
 
-from acoustic_kd.features.frames import Classes, FrameSequence, frame_index
+from acoustic_kd.features.frame_sequence import Classes, FrameSequence
+from acoustic_kd.features.frames import frame_index
 from acoustic_kd.features.frames import write_store as write_frames
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.write import Provenance, write_shard

@@ -7,12 +7,12 @@ import pytest
 
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.lattice import Lattice
+from acoustic_kd.decoding.search import log_likelihoods
 from acoustic_kd.decoding.workers import DecodingResult
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.models import Recogniser, find_system
+from acoustic_kd.experiment.models import AcousticScorer, find_system
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.stages import STAGES, open_experiment
-from acoustic_kd.training.ensemble import log_likelihoods
 from acoustic_kd.verbs.decode import FrameAccuracy, decode_split
 from acoustic_kd.verbs.transcribe import Transcriber
 
@@ -28,8 +28,8 @@ def experiment(finished_recipe):
 
 
 @pytest.fixture(scope="module")
-def recogniser(experiment):
-    return Recogniser.of(experiment, find_system(experiment, "distilled/01"))
+def scorer(experiment):
+    return AcousticScorer.of(experiment, find_system(experiment, "distilled/01"))
 
 
 class Passes:
@@ -48,33 +48,33 @@ class Passes:
         }
 
 
-def decode(experiment, recogniser, search, split="dev"):
+def decode(experiment, scorer, search, split="dev"):
     return decode_split(
-        experiment, split, recogniser, search, WEIGHTS, FrameAccuracy({}, None), "distilled-01"
+        experiment, split, scorer, search, WEIGHTS, FrameAccuracy({}, None), "distilled-01"
     )
 
 
-def test_the_second_pass_has_models_adapted_to_all_that_the_speaker_said(experiment, recogniser):
+def test_the_second_pass_has_models_adapted_to_all_that_the_speaker_said(experiment, scorer):
     search = Passes(["A"])
-    decoded = decode(experiment, recogniser, search)
+    decoded = decode(experiment, scorer, search)
     (first, tried), (second, again) = search.given
     assert again == WEIGHTS and tried == WEIGHTS[:1] and decoded.keys() == second.keys()
     assert search.beams == [experiment.config.decode.adaptation_beam, None]
     said = list(normalised(experiment, "dev"))
     assert len({u.speaker for u in read_manifest(experiment.path("corpus") / "dev.jsonl")}) == 1
-    adapted = recogniser.adapted(said, [first[u.id].argmax(1) for u in said], 2, 0.01)
+    adapted = scorer.adapted(said, [first[u.id].argmax(1) for u in said], 2, 0.01)
     for u in said:
         plain, own = (
-            log_likelihoods(r.posteriors(u.features), r.log_prior) for r in (recogniser, adapted)
+            log_likelihoods(r.posteriors(u.features), r.log_prior) for r in (scorer, adapted)
         )
         np.testing.assert_array_equal(first[u.id], plain)
         np.testing.assert_array_equal(second[u.id], own)
         assert not np.array_equal(plain, own)
 
 
-def test_a_speaker_without_words_is_not_adapted_to_and_named(experiment, recogniser, capsys):
+def test_a_speaker_without_words_is_not_adapted_to_and_named(experiment, scorer, capsys):
     search = Passes([])
-    decode(experiment, recogniser, search)
+    decode(experiment, scorer, search)
     (first, _), (second, _) = search.given
     assert all(np.array_equal(first[name], second[name]) for name in first)
     (line,) = capsys.readouterr().out.splitlines()
@@ -83,18 +83,18 @@ def test_a_speaker_without_words_is_not_adapted_to_and_named(experiment, recogni
     )
 
 
-def test_a_path_that_ends_early_gives_targets_for_its_frames_alone(experiment, recogniser):
+def test_a_path_that_ends_early_gives_targets_for_its_frames_alone(experiment, scorer):
     """And one utterance is enough."""
     (utterance, *_) = normalised(experiment, "dev")
     senones = np.zeros(len(utterance.features) // 2, np.int32)
-    adapted = recogniser.adapted([utterance], [senones], 1, 0.01)
+    adapted = scorer.adapted([utterance], [senones], 1, 0.01)
     half = replace_features(utterance, len(senones))
-    again = recogniser.adapted([half], [senones], 1, 0.01)
+    again = scorer.adapted([half], [senones], 1, 0.01)
     ours, theirs = (
-        r.posteriors(utterance.features)[: len(senones) - recogniser.window[1] - 1]
+        r.posteriors(utterance.features)[: len(senones) - scorer.window[1] - 1]
         for r in (adapted, again)
     )
-    assert np.abs(ours - theirs).max() < 0.2 and adapted is not recogniser
+    assert np.abs(ours - theirs).max() < 0.2 and adapted is not scorer
 
 
 def replace_features(utterance, frames):
@@ -102,17 +102,17 @@ def replace_features(utterance, frames):
 
 
 @pytest.mark.parametrize(("share", "kept"), [(1.0, 1), (0.5, 2), (0.34, 3), (0.001, None)])
-def test_a_share_of_each_dev_speakers_utterances_is_decoded(experiment, recogniser, share, kept):
+def test_a_share_of_each_dev_speakers_utterances_is_decoded(experiment, scorer, share, kept):
     config = replace(experiment.config.decode, dev_share=share, adaptation_epochs=0)
     some = Experiment(
         replace(experiment.config, decode=config), experiment.directory, experiment.stages
     )
     every = [u.id for u in read_manifest(experiment.path("corpus") / "dev.jsonl")]
-    decoded = decode(some, recogniser, Passes(["A"]))
+    decoded = decode(some, scorer, Passes(["A"]))
     expected = every[::kept] if kept else every[:1]
     assert abs(len(decoded) - len(expected)) <= 1 and next(iter(decoded)) == every[0]
     assert set(decoded) <= set(every)
-    whole = decode(some, recogniser, Passes(["A"]), "test")
+    whole = decode(some, scorer, Passes(["A"]), "test")
     assert len(whole) == len(read_manifest(experiment.path("corpus") / "test.jsonl"))
 
 
@@ -120,15 +120,15 @@ def test_transcribe_adapts_to_the_speaker_of_each_recording(finished_recipe, mon
     spoken = read_manifest(finished_recipe.directory / "corpus" / "test.jsonl")
     transcriber = Transcriber(finished_recipe.directory)
     path = spoken[0].audio
-    plain = [rows for _, _, rows, _ in transcriber._lattices(path)]
+    plain = [rows for _, (_, rows, _) in transcriber._lattices(path)]
     config = transcriber.experiment.config
     decode = replace(config.decode, adaptation_epochs=2)
     changed = replace(transcriber.experiment, config=replace(config, decode=decode))
     transcriber.experiment = changed
-    adapted = [rows for _, _, rows, _ in transcriber._lattices(path)]
+    adapted = [rows for _, (_, rows, _) in transcriber._lattices(path)]
     assert [rows.shape for rows in adapted] == [rows.shape for rows in plain]
     assert not np.array_equal(adapted[0], plain[0])
     assert isinstance(transcriber.words(path), list)
     monkeypatch.setattr(Lattice, "best", lambda *_: [])
-    again = [rows for _, _, rows, _ in transcriber._lattices(path)]
+    again = [rows for _, (_, rows, _) in transcriber._lattices(path)]
     assert all(map(np.array_equal, again, plain))  # no words, no adaptation

@@ -22,13 +22,14 @@ from acoustic_kd.experiment.outputs import UNLABELLED
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.features.audio import AudioError
 from acoustic_kd.features.copies import Copy
-from acoustic_kd.features.frames import FrameSequence as Frames
+from acoustic_kd.features.frame_sequence import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
 from acoustic_kd.features.normalise import loudest_levels
 from acoustic_kd.features.recordings import recording_features
+from acoustic_kd.runtime import recognizer
+from acoustic_kd.runtime.recognizer import Recognizer, cut
 from acoustic_kd.settings import Config, FeatureConfig
-from acoustic_kd.verbs import transcribe as module
-from acoustic_kd.verbs.transcribe import Transcriber, cut
+from acoustic_kd.verbs.transcribe import Transcriber, _global_moments
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +106,14 @@ def test_long_recordings_are_cut_and_their_times_continue(
     path = tmp_path / "long.flac"
     soundfile.write(path, np.concatenate(samples), 16000)
     features = recording_features(path, transcriber.experiment.config.features)[0]
-    monkeypatch.setattr(module, "cut", partial(cut, max_frames=150, min_frames=60))
-    pieces = module.cut(features)
+    monkeypatch.setattr(recognizer, "cut", partial(cut, max_frames=150, min_frames=60))
+    pieces = recognizer.cut(features)
     assert len(pieces) >= len(features) / 150
     # The model hears beyond a piece's ends, as if nothing had been cut.
-    recogniser = transcriber.recogniser
-    whole = recogniser.posteriors(features, slice(0, len(features)))
+    scorer = transcriber.scorer
+    whole = scorer.posteriors(features, slice(0, len(features)))
     for piece in pieces:
-        found = recogniser.posteriors(features, piece)
+        found = scorer.posteriors(features, piece)
         np.testing.assert_allclose(found, whole[piece], atol=1e-5)
     words = transcriber.timed_words(path)
     assert [word.word for word in words] == transcriber.words(path)
@@ -172,16 +173,15 @@ def test_experiments_and_models_that_are_refused(
 
 
 def test_a_recording_in_which_nobody_speaks(transcriber, spoken, monkeypatch):
-    monkeypatch.setattr(transcriber, "silence", np.ones_like(transcriber.silence))
+    monkeypatch.setattr(transcriber, "_silence", np.ones_like(transcriber._silence))
     with pytest.raises(AudioError, match="no speech in it"):
         transcriber.words(spoken[0].audio)
 
 
 @pytest.mark.parametrize(("rate", "trained", "warns"), [(8000, 7800, 1), (8000, 4100, 0)])
 def test_a_recording_without_the_upper_part_of_the_band(tmp_path, capsys, rate, trained, warns):
-    transcriber = object.__new__(module.Transcriber)
-    transcriber.experiment = Experiment(Config(), tmp_path, STAGES)
-    transcriber._trained_hz = trained
+    transcriber = object.__new__(Recognizer)
+    transcriber.features, transcriber.trained_hz = FeatureConfig(), trained
     path = tmp_path / "a.wav"
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, rate), rate)
     transcriber._check_band(path, recording_features(path, FeatureConfig())[0])
@@ -200,7 +200,7 @@ def test_global_moments_are_those_that_the_stages_normalise_by(tmp_path):
     write_manifest(tmp_path / "corpus" / "train.jsonl", [Utterance("u", "s", "/u.wav", "YES")])
     expected = {u.id: u.features for u in normalised(experiment, "train")}["u"]
     loudest = loudest_levels([("", features)])[""]
-    found = module._global_moments(experiment).normalise(features, loudest)
+    found = _global_moments(experiment).normalise(features, loudest)
     np.testing.assert_array_equal(found, expected)
 
 

@@ -23,14 +23,14 @@ from acoustic_kd.alignment.senones import read_inventory
 from acoustic_kd.alignment.spoken_words import word_phones
 from acoustic_kd.alignment.viterbi import alignment_graph, force_align
 from acoustic_kd.corpora.utterances import read_manifest
+from acoustic_kd.decoding.search import log_likelihoods
 from acoustic_kd.experiment.aligning_models import find_models
-from acoustic_kd.experiment.models import Recogniser
+from acoustic_kd.experiment.models import AcousticScorer
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 from acoustic_kd.features.frame_shard import shard_paths
 from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.training.ensemble import log_likelihoods
 
 FRAME_MS = 1000 * SHIFT_SECONDS
 NEAR_MS = (20, 50)  # the shares of boundaries that are as near as this are shown
@@ -60,7 +60,7 @@ def measure(
 def cost(experiment: Path, model: str | None, count: int) -> dict[str, float]:
     """Processor seconds per second of speech, by part of the work."""
     models = find_models(model or str(experiment))
-    recogniser = Recogniser.read(models.models, models.frames)
+    scorer = AcousticScorer.read(models.models, models.frames)
     inventory = read_inventory(models.inventory)
     lexicon = read_lexicon(experiment / "corpus" / "lexicon.txt")
     manifest = read_manifest(experiment / "corpus" / "test.jsonl")
@@ -70,10 +70,10 @@ def cost(experiment: Path, model: str | None, count: int) -> dict[str, float]:
     seconds, speech = {"graph": 0.0, "predictions": 0.0, "search": 0.0}, 0.0
     for utterance in islice(utterances, count):
         times = [time.process_time()]
-        graph = alignment_graph(lexicon, texts[utterance.id], inventory, recogniser.durations)
+        graph = alignment_graph(lexicon, texts[utterance.id], inventory, scorer.durations)
         times.append(time.process_time())
-        posteriors = recogniser.posteriors(utterance.features)
-        loglikes = log_likelihoods(posteriors, recogniser.log_prior)
+        posteriors = scorer.posteriors(utterance.features)
+        loglikes = log_likelihoods(posteriors, scorer.log_prior)
         times.append(time.process_time())
         force_align(graph, loglikes)
         times.append(time.process_time())

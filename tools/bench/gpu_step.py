@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 import bench
-from acoustic_kd.features.frames import Classes, Frames
+from acoustic_kd.features.frame_sequence import Classes
+from acoustic_kd.features.frames import Frames
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.encoding import Encoding, SparseTargets, encode
 from acoustic_kd.soft_targets.targets import SoftTargets, as_soft_targets

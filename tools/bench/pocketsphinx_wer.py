@@ -24,9 +24,10 @@ from acoustic_kd.cli import exit_status
 from acoustic_kd.corpora.utterances import Utterance, read_manifest
 from acoustic_kd.decoding.graph.compile import arpa_words
 from acoustic_kd.decoding.scoring import Score, score
-from acoustic_kd.experiment.outputs import graph_lexicon
+from acoustic_kd.experiment.outputs import graph_lexicon_path
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.features.audio import read_audio
+from acoustic_kd.language.lexicon import read_lexicon
 from acoustic_kd.settings import POCKETSPHINX_HZ
 from acoustic_kd.system.files import write_json
 from acoustic_kd.system.parallel import cores, map_ordered
@@ -40,7 +41,7 @@ def measure(exp: Path) -> None:
     """Choose the LM weight on dev; decode test with it."""
     dev, test = (read_manifest(exp / "corpus" / f"{split}.jsonl") for split in ("dev", "test"))
     words = set(arpa_words(exp / "graph" / "lm.arpa"))
-    lexicon = graph_lexicon(open_experiment(exp, "graph")).restricted_to(words)
+    lexicon = read_lexicon(graph_lexicon_path(open_experiment(exp, "graph"))).restricted_to(words)
     (exp / "pocketsphinx.dict").write_text(dictionary_text(lexicon), encoding="utf-8")
 
     @cache

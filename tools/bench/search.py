@@ -21,16 +21,15 @@ from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.graph.compile import peak_memory
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.scoring import score
-from acoustic_kd.decoding.search import Decoder, SearchSettings
+from acoustic_kd.decoding.search import Decoder, SearchSettings, log_likelihoods
 from acoustic_kd.experiment.aligning_models import find_models
-from acoustic_kd.experiment.models import Recogniser
+from acoustic_kd.experiment.models import AcousticScorer
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 from acoustic_kd.features.frame_shard import shard_paths
 from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.system.files import read_json
-from acoustic_kd.training.ensemble import log_likelihoods
 
 COLUMNS = {
     "beam": "beam", "real_time": "processor s a s", "active": "tokens a frame|,",
@@ -86,12 +85,11 @@ class CountingDecoder(Decoder):
 def predict(experiment: Path, model: str | None, count: int) -> dict[str, np.ndarray]:
     """Log-likelihoods of the first dev utterances, by id."""
     models = find_models(model or str(experiment))
-    recogniser = Recogniser.read(models.models, models.frames)
+    scorer = AcousticScorer.read(models.models, models.frames)
     shards = shard_paths(experiment / "frames" / "dev")
     utterances = islice((u for path in shards for u in read_utterances(path)), count)
     return {
-        u.id: log_likelihoods(recogniser.posteriors(u.features), recogniser.log_prior)
-        for u in utterances
+        u.id: log_likelihoods(scorer.posteriors(u.features), scorer.log_prior) for u in utterances
     }
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 import bench
-from acoustic_kd.features.frames import Classes, Frames
+from acoustic_kd.features.frame_sequence import Classes
+from acoustic_kd.features.frames import Frames
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets

@@ -26,7 +26,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch.utils.data import DataLoader, TensorDataset
 
 import bench
-from acoustic_kd.features.frames import Classes, FrameSequence, read_frames, write_store
+from acoustic_kd.features.frame_sequence import Classes, FrameSequence
+from acoustic_kd.features.frames import read_frames, write_store
 from acoustic_kd.settings import ModelConfig, TrainConfig
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.read import read_soft_targets
