@@ -4,31 +4,31 @@
     log_posteriors  float32 [frames, K]  natural logs of the senones' posteriors
 
 The windows around the frames are gathered inside, with an utterance's first and last frame repeated
-beyond its ends, as `windows.Splicer` does. PyTorch's exporter writes any network.
+beyond its ends, as `windows.Splicer` does.
 """
 
 import argparse
 import json
-import logging
-import math
-from collections.abc import Sequence
-from contextlib import redirect_stderr
 from dataclasses import replace
-from io import StringIO
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from acoustic_kd.corpora.utterances import EVALUATION_SPLITS
 from acoustic_kd.decoding.search import MIN_PROBABILITY
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import AcousticScorer, find_system
 from acoustic_kd.experiment.normalised import normalised
+from acoustic_kd.experiment.onnx_models import (
+    TRACED_FRAMES,
+    LogPosteriors,
+    check_exportable,
+    onnx_packages,
+    write_onnx,
+)
 from acoustic_kd.experiment.options import add_finished_experiment
 from acoustic_kd.experiment.outputs import inventory_of
 from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
@@ -37,12 +37,8 @@ from acoustic_kd.settings import WINDOW_SECONDS
 from acoustic_kd.system.errors import UserError, first_line, installation
 from acoustic_kd.system.files import atomic_path
 from acoustic_kd.system.paths import path_argument
-from acoustic_kd.training.model import AcousticModel
 
-OPSET = 18
-TRACED_FRAMES = 8  # of the example that the exporter follows
 MAX_DIFFERENCE = 1e-4  # of log posteriors above ln MIN_PROBABILITY
-MAX_FILE_BYTES = 2 << 30  # of an ONNX file
 NUM_COMPARED_UTTERANCES = 8
 FEATURE_SETTINGS = ("sample_rate", "mel_bins", "low_hz", "high_hz", "normalise")
 
@@ -56,21 +52,13 @@ def export(directory: Path, out: Path, model: str = DEFAULT_MODEL) -> float:
     Returns:
         The greatest difference of a log posterior on dev.
     """
-    onnx, runtime = _packages()
+    onnx, runtime = onnx_packages()
     experiment = open_experiment(directory)
     scorer = AcousticScorer.of(experiment, find_system(experiment, model))
-    if scorer.specialists is not None:
-        raise UserError(
-            f"--model {model}: an ensemble with specialists cannot be exported; export distilled/01"
-        )
-    size = 4 * sum(p.numel() for m in scorer.models for p in m.parameters())
-    if size > MAX_FILE_BYTES:
-        raise UserError(
-            f"--model {model}: {size / 1e9:.1f} GB of weights, and one ONNX file holds 2.1; export "
-            "its members one by one, or the distilled model"
-        )
+    check_exportable(scorer, model)
     described = describe(experiment, scorer, model)
-    built = build(scorer, experiment.config.features.mel_bins, described)
+    example = {"features": torch.zeros(TRACED_FRAMES, experiment.config.features.mel_bins)}
+    built = write_onnx(LogPosteriors(scorer.models), example, ["log_posteriors"], described)
     onnx.checker.check_model(built)
     with atomic_path(Path(out)) as temporary:
         temporary.write_bytes(built.SerializeToString())
@@ -81,17 +69,6 @@ def export(directory: Path, out: Path, model: str = DEFAULT_MODEL) -> float:
                 f"{difference:.2g}, more than {MAX_DIFFERENCE:g}"
             )
     return difference
-
-
-def _packages() -> tuple[ModuleType, ModuleType]:
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401  torch.onnx needs it
-    except ImportError as error:
-        text = f"package '{error.name}', which export needs, is missing: {installation('onnx')}"
-        raise UserError(text) from None
-    return onnx, onnxruntime
 
 
 def describe(experiment: Experiment, scorer: AcousticScorer, model: str) -> dict[str, str]:
@@ -110,55 +87,6 @@ def describe(experiment: Experiment, scorer: AcousticScorer, model: str) -> dict
         "shift_seconds": SHIFT_SECONDS,
     }
     return {key: v if isinstance(v, str) else json.dumps(v) for key, v in values.items()}
-
-
-class LogPosteriors(nn.Module):
-    """What is exported: normalised frames [T, D] → log posteriors [T, K] of one or more models."""
-
-    def __init__(self, models: Sequence[AcousticModel]) -> None:
-        super().__init__()
-        self.models = nn.ModuleList(model.network for model in models)
-        windows = [(model.config.left_frames, model.config.right_frames) for model in models]
-        self.steps = [torch.arange(-left, right + 1) for left, right in windows]
-
-    def forward(self, features: Tensor) -> Tensor:
-        """float32 [T, K]."""
-        frames = torch.arange(features.shape[0])
-        log_posteriors = []
-        for network, steps in zip(self.models, self.steps, strict=True):
-            around = torch.minimum((frames[:, None] + steps).clamp(min=0), frames[-1])
-            log_posteriors.append(network(features[around]).log_softmax(-1))
-        if len(log_posteriors) == 1:
-            return log_posteriors[0]
-        return torch.stack(log_posteriors).logsumexp(0) - math.log(len(log_posteriors))
-
-
-def build(scorer: AcousticScorer, dimension: int, described: dict[str, str]) -> Any:
-    """The ONNX model of a scorer of frames [T, `dimension`]; `described`: its metadata."""
-    module = LogPosteriors(scorer.models).eval()
-    # The exporter warns of packages that are absent, and prints what it cannot export.
-    logging.getLogger("torch").setLevel(logging.ERROR)
-    try:
-        with redirect_stderr(StringIO()):
-            program = torch.onnx.export(
-                module,
-                (torch.zeros(TRACED_FRAMES, dimension),),
-                input_names=["features"],
-                output_names=["log_posteriors"],
-                opset_version=OPSET,
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("frames")},),
-                verbose=False,
-            )
-    except torch.onnx.OnnxExporterError as error:  # a network of the user's own
-        reason = first_line(error.__cause__ or error)
-        raise UserError(f"PyTorch cannot export this network to ONNX ({reason})") from None
-    if program is None:
-        raise RuntimeError("torch.onnx.export returns no program")
-    model = program.model_proto
-    for key, value in described.items():
-        model.metadata_props.add(key=key, value=value)
-    return model
 
 
 def compare(

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from acoustic_kd.decoding.search import MIN_PROBABILITY
+from acoustic_kd.experiment import onnx_models
 from acoustic_kd.experiment.models import AcousticScorer, find_system
+from acoustic_kd.experiment.onnx_models import TRACED_FRAMES, LogPosteriors, write_onnx
 from acoustic_kd.experiment.outputs import inventory_of, read_statistics
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.settings import ModelConfig
@@ -40,7 +42,8 @@ def test_windows_and_layers_are_those_of_the_model(configs):
     networks = [build_network(config, 5, 11) for config in configs]
     models = [AcousticModel(n, c, {}).eval() for n, c in zip(networks, configs, strict=True)]
     scorer = AcousticScorer(models, np.zeros(11), np.ones(11), False)
-    built = onnx_export.build(scorer, 5, {"a": "b"})
+    example = {"features": torch.zeros(TRACED_FRAMES, 5)}
+    built = write_onnx(LogPosteriors(scorer.models), example, ["log_posteriors"], {"a": "b"})
     onnx.checker.check_model(built, full_check=True)
     session = session_of(built)
     assert session.get_modelmeta().custom_metadata_map == {"a": "b"}
@@ -117,7 +120,7 @@ def without(package):
         (without("onnx"), "pip install '/path/to/checkout[onnx]'\n"),
         (without("onnxscript"), "pip install '/path/to/checkout[onnx]'\n"),
         (without("onnxruntime"), "pip install '/path/to/checkout[onnx]'\n"),
-        (lambda patch: patch.setattr(onnx_export, "MAX_FILE_BYTES", 1000),
+        (lambda patch: patch.setattr(onnx_models, "MAX_FILE_BYTES", 1000),
          "one ONNX file holds 2.1"),
     ],
     ids=["other output", "branches", "fixed size", "no onnx", "no onnxscript", "no onnxruntime",

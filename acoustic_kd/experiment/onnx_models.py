@@ -1,0 +1,143 @@
+"""Networks as ONNX models, written by PyTorch's exporter, which takes any network."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from acoustic_kd.experiment.models import AcousticScorer
+from acoustic_kd.features.normalise import SILENCE_FLOOR
+from acoustic_kd.system.errors import UserError, first_line, installation
+from acoustic_kd.training.model import AcousticModel
+
+OPSET = 18
+TRACED_FRAMES = 8  # of the example that the exporter follows
+MAX_FILE_BYTES = 2 << 30  # of an ONNX file
+
+
+def onnx_packages() -> tuple[ModuleType, ModuleType]:
+    """The modules onnx and onnxruntime; a UserError if a package is missing."""
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401  torch.onnx needs it
+    except ImportError as error:
+        text = f"package '{error.name}', which writes ONNX, is missing: {installation('onnx')}"
+        raise UserError(text) from None
+    return onnx, onnxruntime
+
+
+def check_exportable(scorer: AcousticScorer, model: str) -> None:
+    """Raise a UserError for a system that one ONNX file cannot hold.
+
+    Args:
+        model: its name, for the message.
+    """
+    if scorer.specialists is not None:
+        raise UserError(
+            f"--model {model}: an ensemble with specialists cannot be exported; export distilled/01"
+        )
+    size = 4 * sum(p.numel() for m in scorer.models for p in m.parameters())
+    if size > MAX_FILE_BYTES:
+        raise UserError(
+            f"--model {model}: {size / 1e9:.1f} GB of weights, and one ONNX file holds 2.1; export "
+            "its members one by one, or the distilled model"
+        )
+
+
+class LogPosteriors(nn.Module):
+    """What is exported: normalised frames [T, D] → log posteriors [T, K] of one or more models."""
+
+    def __init__(self, models: Sequence[AcousticModel]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(model.network for model in models)
+        windows = [(model.config.left_frames, model.config.right_frames) for model in models]
+        self.steps = [torch.arange(-left, right + 1) for left, right in windows]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """float32 [T, K]."""
+        frames = torch.arange(features.shape[0])
+        log_posteriors = []
+        for network, steps in zip(self.models, self.steps, strict=True):
+            around = torch.minimum((frames[:, None] + steps).clamp(min=0), frames[-1])
+            log_posteriors.append(network(features[around]).log_softmax(-1))
+        if len(log_posteriors) == 1:
+            return log_posteriors[0]
+        return torch.stack(log_posteriors).logsumexp(0) - math.log(len(log_posteriors))
+
+
+class NormalisedScores(nn.Module):
+    """The scores of log-mel frames [T, D] that are not normalised yet.
+
+    Args:
+        log_prior: [K] of the senones.
+        acoustic_scale: of the log-likelihoods.
+    """
+
+    def __init__(
+        self, models: Sequence[AcousticModel], log_prior: Tensor, acoustic_scale: float
+    ) -> None:
+        super().__init__()
+        self.log_posteriors = LogPosteriors(models)
+        self.log_prior, self.acoustic_scale = log_prior, acoustic_scale
+
+    def forward(
+        self, log_mels: Tensor, mean: Tensor, deviation: Tensor, silence: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Log posteriors and scaled log-likelihoods [T, K].
+
+        Args:
+            mean, deviation: [D] of the speaker's or the recording's frames.
+            silence: frames of a lower mean log energy are silence (`features.normalise`).
+        """
+        scaled = (log_mels - mean) / deviation
+        quiet = log_mels.mean(1, keepdim=True) < silence
+        log_posteriors = self.log_posteriors(
+            torch.where(quiet, scaled.clamp(min=SILENCE_FLOOR), scaled)
+        )
+        return log_posteriors, (log_posteriors - self.log_prior) * self.acoustic_scale
+
+
+def write_onnx(
+    module: nn.Module,
+    example: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    described: Mapping[str, str],
+) -> Any:
+    """A module as an ONNX model.
+
+    Args:
+        example: an input of each name; the first has TRACED_FRAMES frames, and may have any number.
+        outputs: their names.
+        described: the metadata of the model.
+    """
+    # The exporter warns of packages that are absent, and prints what it cannot export.
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    frames = {0: torch.export.Dim("frames")}
+    try:
+        with redirect_stderr(StringIO()):
+            program = torch.onnx.export(
+                module.eval(),
+                tuple(example.values()),
+                input_names=list(example),
+                output_names=list(outputs),
+                opset_version=OPSET,
+                dynamo=True,
+                dynamic_shapes=(frames, *(len(example) - 1) * [None]),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:  # a network of the user's own
+        reason = first_line(error.__cause__ or error)
+        raise UserError(f"PyTorch cannot export this network to ONNX ({reason})") from None
+    if program is None:
+        raise RuntimeError("torch.onnx.export returns no program")
+    model = program.model_proto
+    for key, value in described.items():
+        model.metadata_props.add(key=key, value=value)
+    return model
