@@ -13,13 +13,18 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from acoustic_kd.system.environment import is_main_process
-from acoustic_kd.system.errors import USAGE_ERROR, UserError, print_error
+from acoustic_kd.system.errors import USAGE_ERROR, UserError, installation, print_error
 from acoustic_kd.system.launched import end_with_launcher
 from acoustic_kd.system.signals import Stopped, raise_on_first_ctrl_c, raise_on_sigterm
 from acoustic_kd.version import __version__
 
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended, in shells
 STOPPED = 143  # the exit status after SIGTERM
+# Modules that all verbs but `transcribe` of a bundle need, and that the extra `train` installs.
+TRAINING_PACKAGES = (
+    *("torch", "torchaudio", "accelerate", "h5py", "safetensors", "fsspec", "jinja2"),
+    *("kaldialign", "pocketsphinx", "sentencepiece"),
+)
 
 # Every verb with one line of help: the stages of the recipe in order, then the others. Each is a
 # module of `verbs/`; only the module of the given verb is imported.
@@ -44,7 +49,8 @@ VERBS = {name: f"stage {n}: {text}" for n, (name, text) in enumerate(STAGE_VERBS
     "compare": "finished experiments side by side, as one HTML page",
     "folds": "the results of several folds pooled, for cross-validation over speakers",
     "inspect": "the content of an experiment or a store of it, and its damage",
-    "transcribe": "words of recordings, by the models of a finished experiment",
+    "transcribe": "words of recordings, by a finished experiment or a bundle",
+    "bundle": "what recognising needs of a finished experiment, in one small directory",
     "export": "the acoustic model of a finished experiment as an ONNX file",
     "posteriors": "posteriors of the frames of a split, as an archive for Kaldi",
 }
@@ -88,6 +94,11 @@ def exit_status(program: str, action: Callable[[], int | None]) -> int:
             # launcher ends the others. An error of one process alone is printed after the wait.
             time.sleep(10)
         print_error(program, error)
+        return USAGE_ERROR
+    except ModuleNotFoundError as error:
+        if (package := (error.name or "").partition(".")[0]) not in TRAINING_PACKAGES:
+            raise
+        print_error(program, f"package '{package}' is missing: {installation('train')}")
         return USAGE_ERROR
     except KeyboardInterrupt:
         print(f"{program}: interrupted; run the same command again to resume", file=sys.stderr)

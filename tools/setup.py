@@ -266,7 +266,8 @@ def load_all() -> int:
     requirements = [
         requirement
         for requirement in metadata.requires("acoustic-kd") or []
-        if "extra ==" not in requirement or '"demo"' in requirement
+        if not requirement.startswith("acoustic-kd")
+        and ("extra ==" not in requirement or re.search('"(train|demo)"', requirement))
     ]
     for requirement in [*requirements, "acoustic-kd"]:
         name = re.split(r"[^\w.-]", requirement)[0]
@@ -275,7 +276,7 @@ def load_all() -> int:
             print(metadata.version(name), flush=True)
             importlib.import_module(MODULES.get(name.lower(), name.replace("-", "_")))
             if name == "acoustic-kd":
-                importlib.import_module("acoustic_kd.features.recordings")  # and torchaudio
+                importlib.import_module("acoustic_kd.system.torchaudio_functions")
         except Exception as error:
             traceback.print_exc()
             print(f"\n{type(error).__name__}: {' '.join(str(error).split())}")

@@ -191,3 +191,26 @@ def read_inventory(path: Path) -> SenoneInventory:
     if covered != everything or not named <= set(phones):
         raise UserError(f"{path}: its leaves do not cover each context once; {AGAIN}")
     return SenoneInventory(phones, leaves)
+
+
+class Occupancies(TypedDict):
+    """The content of `statistics.json`: frames and visits of each senone on train."""
+
+    frames: list[int]
+    visits: list[int]
+
+
+def read_statistics(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Log priors [K] and mean durations in frames [K] of the senones on the train split.
+
+    A senone that never occurs counts as one visit of one frame.
+
+    Args:
+        path: `statistics.json` of the frames stage.
+    """
+    statistics = read_json(path, Occupancies, "the frequencies of senones")
+    if not 0 < len(statistics["frames"]) == len(statistics["visits"]):
+        raise UserError(f"{path}: its two lists differ in length; {AGAIN}")
+    frames = np.maximum(np.array(statistics["frames"], np.float64), 1)
+    visits = np.maximum(np.array(statistics["visits"], np.float64), 1)
+    return np.log(frames / frames.sum()), frames / visits

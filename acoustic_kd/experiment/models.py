@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from acoustic_kd.alignment.senones import read_statistics
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import classes_of
-from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS, read_statistics
+from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS
 from acoustic_kd.features.frame_sequence import NO_TARGET, FrameSequence
 from acoustic_kd.settings import all_settings, shapes
 from acoustic_kd.system.errors import UserError
@@ -132,7 +133,7 @@ class AcousticScorer:
                         f"{directory / DESCRIPTION}: {what} is {model.description[what]}, but "
                         f"{first[what]} in {directories[0]}; train both on the same frames"
                     )
-        log_prior, durations = read_statistics(frames)
+        log_prior, durations = read_statistics(frames / STATISTICS)
         if len(log_prior) != first["classes"]:
             raise UserError(
                 f"{frames / STATISTICS}: has {len(log_prior)} senones, but {directories[0]} has "

@@ -2,16 +2,24 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
+from dataclasses import replace
 from io import StringIO
+from itertools import islice
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from acoustic_kd.corpora.utterances import EVALUATION_SPLITS
+from acoustic_kd.decoding.search import MIN_PROBABILITY
+from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import AcousticScorer
+from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.features.normalise import SILENCE_FLOOR
 from acoustic_kd.system.errors import UserError, first_line, installation
 from acoustic_kd.training.model import AcousticModel
@@ -19,6 +27,8 @@ from acoustic_kd.training.model import AcousticModel
 OPSET = 18
 TRACED_FRAMES = 8  # of the example that the exporter follows
 MAX_FILE_BYTES = 2 << 30  # of an ONNX file
+MAX_DIFFERENCE = 1e-4  # of log posteriors above ln MIN_PROBABILITY
+NUM_COMPARED_UTTERANCES = 8
 
 
 def onnx_packages() -> tuple[ModuleType, ModuleType]:
@@ -141,3 +151,42 @@ def write_onnx(
     for key, value in described.items():
         model.metadata_props.add(key=key, value=value)
     return model
+
+
+def check_close(
+    experiment: Experiment,
+    scorer: AcousticScorer,
+    posteriors: Callable[[np.ndarray], np.ndarray],
+    out: Path,
+) -> float:
+    """Compare an ONNX model with PyTorch in float32, on some of dev.
+
+    Log posteriors are compared from ln MIN_PROBABILITY up: decoding makes no difference below it.
+
+    Args:
+        posteriors: of ONNX Runtime for normalised frames [T, D].
+        out: what would be written, for messages.
+
+    Returns:
+        The greatest difference of a log posterior.
+    """
+    precise, worst = replace(scorer, bfloat16=False), 0.0
+    for utterance in islice(normalised(experiment, EVALUATION_SPLITS[0]), NUM_COMPARED_UTTERANCES):
+        frames = utterance.features
+        try:
+            computed = posteriors(frames)
+        except Exception as error:  # ONNX Runtime's errors have no class of their own
+            raise UserError(
+                f"ONNX Runtime cannot run this network for {len(frames)} frames "
+                f"({first_line(error)}); its class must take any number of windows: write "
+                "windows.shape[0], not len(windows)"
+            ) from None
+        expected = np.log(precise.posteriors(frames) + MIN_PROBABILITY)
+        difference = np.abs(np.log(computed.astype(np.float64) + MIN_PROBABILITY) - expected).max()
+        worst = max(worst, float(difference)) if np.isfinite(difference) else np.inf
+    if not worst <= MAX_DIFFERENCE:
+        raise UserError(
+            f"{out}: not written: its log posteriors differ from PyTorch's by {worst:.2g}, more "
+            f"than {MAX_DIFFERENCE:g}"
+        )
+    return worst

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from acoustic_kd.features.frame_sequence import FrameSequence as Frames
 from acoustic_kd.features.frame_shard import shard_paths
 from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.system.files import AGAIN, read_json, write_jsonl
+from acoustic_kd.system.files import write_jsonl
 
 
 def graph_lexicon_path(experiment: Experiment) -> Path:
@@ -44,13 +44,6 @@ def read_aligned(experiment: Experiment, split: str) -> dict[str, Segmentation]:
     """Utterance → its segmentation, as the align stage wrote it."""
     segmentations = read_segmentations(experiment.path("align") / f"{split}.jsonl")
     return {segmentation.id: segmentation for segmentation in segmentations}
-
-
-class Statistics(TypedDict):
-    """The content of `statistics.json`: frames and visits of each senone on train."""
-
-    frames: list[int]
-    visits: list[int]
 
 
 @dataclass(frozen=True)
@@ -95,22 +88,6 @@ def frame_targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
     return {
         u.id: u.targets for path in paths for u in read_utterances(path) if u.targets is not None
     }
-
-
-def read_statistics(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Log priors [K] and mean durations in frames [K] of the senones on the train split.
-
-    A senone that never occurs counts as one visit of one frame.
-
-    Args:
-        folder: output of the frames stage.
-    """
-    statistics = read_json(folder / STATISTICS, Statistics, "the frequencies of senones")
-    if not 0 < len(statistics["frames"]) == len(statistics["visits"]):
-        raise UserError(f"{folder / STATISTICS}: its two lists differ in length; {AGAIN}")
-    frames = np.maximum(np.array(statistics["frames"], np.float64), 1)
-    visits = np.maximum(np.array(statistics["visits"], np.float64), 1)
-    return np.log(frames / frames.sum()), frames / visits
 
 
 def check_kept(

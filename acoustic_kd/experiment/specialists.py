@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from acoustic_kd.alignment.senones import Occupancies
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import classes_of
 from acoustic_kd.experiment.model_training import Data, Model, train_models
@@ -18,7 +19,7 @@ from acoustic_kd.experiment.models import (
     specialist_directories,
     subsets_path,
 )
-from acoustic_kd.experiment.outputs import STATISTICS, Statistics
+from acoustic_kd.experiment.outputs import STATISTICS
 from acoustic_kd.experiment.training_jobs import (
     SPECIALIST_SEEDS,
     hard_target_step,
@@ -63,7 +64,7 @@ def _subset_step(experiment: Experiment) -> Step:
 
 def _write_subsets(experiment: Experiment, device: torch.device) -> None:
     config, frames = experiment.config, experiment.path("frames")
-    counts = read_json(frames / STATISTICS, Statistics, "the frequencies of senones")["frames"]
+    counts = read_json(frames / STATISTICS, Occupancies, "the frequencies of senones")["frames"]
     count, size = config.specialists.count, config.specialists.classes
     for name, value in (("count", count), ("classes", size)):
         if value >= len(counts):

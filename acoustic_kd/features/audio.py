@@ -144,7 +144,8 @@ class Samples(Sound):
         if not np.isfinite(samples).all():
             raise AudioError("samples: some are infinite or not numbers", "not numbers")
         scale = 32768 if samples.dtype == np.int16 else 1
-        self._samples = samples.reshape(len(samples), -1).astype(np.float32) / scale
+        samples = samples if samples.ndim == 2 else samples[:, None]
+        self._samples = samples.astype(np.float32) / np.float32(scale)
         self.path, self.rate = Path("samples"), rate
         self.frames, self.channels = self._samples.shape
 

@@ -124,6 +124,18 @@ class Recognizer:
             audio = Samples(audio, sample_rate)
         return Transcription(tuple(self.timed_words(audio)))
 
+    @classmethod
+    def from_pretrained(cls, name: str | Path, int8: bool = False) -> "Recognizer":
+        """The recogniser of a bundle, which `acoustic-kd bundle` wrote.
+
+        Args:
+            name: its directory.
+            int8: take the model with weights of 8 bits.
+        """
+        from acoustic_kd.runtime.bundle import read_bundle
+
+        return read_bundle(Path(name), int8)
+
     def words(self, audio: Audio) -> list[str]:
         """The words of a recording; an AudioError if it cannot be read, or has no speech."""
         best = (lattice.best(*self.weights) for _, (*_, lattice) in self._lattices(audio))

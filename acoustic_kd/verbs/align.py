@@ -17,7 +17,7 @@ from acoustic_kd.alignment.segmentation import (
     align_all,
     write_segmentations,
 )
-from acoustic_kd.alignment.senones import read_inventory
+from acoustic_kd.alignment.senones import read_inventory, read_statistics
 from acoustic_kd.corpora.utterances import SPLITS, Exclusion, Utterance
 from acoustic_kd.experiment.aligning_models import AligningModels, check_same_features, find_models
 from acoustic_kd.experiment.experiment import Experiment
@@ -26,9 +26,9 @@ from acoustic_kd.experiment.kaldi_targets import run_pdf_align, takes_pdfs
 from acoustic_kd.experiment.normalised import with_frames
 from acoustic_kd.experiment.outputs import (
     LEXICON,
+    STATISTICS,
     check_kept,
     read_split,
-    read_statistics,
     report_exclusions,
 )
 from acoustic_kd.experiment.words import spoken_words
@@ -108,7 +108,7 @@ def _dnn(
 ) -> AlignUtterance[Segmentation]:
     loaded = [load_model(directory) for directory in models.models]
     inventory = read_inventory(models.inventory)
-    log_prior, durations = read_statistics(models.frames)
+    log_prior, durations = read_statistics(models.frames / STATISTICS)
     for directory, model in zip(models.models, loaded, strict=True):
         trained_on = model.description.get("inventory"), model.description["classes"]
         if trained_on != (inventory.classes.inventory, len(log_prior)):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from acoustic_kd.alignment.senones import read_statistics
 from acoustic_kd.alignment.spoken_words import pronunciation_costs
 from acoustic_kd.decoding.graph.compile import build_graph
 from acoustic_kd.experiment.experiment import Experiment
@@ -9,10 +10,10 @@ from acoustic_kd.experiment.kaldi_targets import check_has_tree
 from acoustic_kd.experiment.language_model import make_language_model
 from acoustic_kd.experiment.outputs import (
     LEXICON,
+    STATISTICS,
     inventory_of,
     read_aligned,
     read_split,
-    read_statistics,
 )
 from acoustic_kd.experiment.words import check_spelled, is_spelled
 from acoustic_kd.language.lexicon import Lexicon, Pronunciation, read_lexicon, write_lexicon
@@ -28,7 +29,7 @@ def run(experiment: Experiment) -> None:
     if any(word not in lexicon for word in model.words):
         pronounced = model.lexicon.restricted_to(model.words)
         write_lexicon(out / LEXICON, pronounced, is_spelled(experiment.config))
-    _, durations = read_statistics(experiment.path("frames"))
+    _, durations = read_statistics(experiment.path("frames") / STATISTICS)
     summary = build_graph(
         model.lexicon,
         model.path,

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from acoustic_kd.alignment.senones import Occupancies
 from acoustic_kd.decoding.search import log_likelihoods
 from acoustic_kd.experiment.models import AcousticScorer, find_system
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.options import add_finished_experiment
-from acoustic_kd.experiment.outputs import STATISTICS, Statistics, frame_targets
+from acoustic_kd.experiment.outputs import STATISTICS, frame_targets
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.experiment.transfer_set import all_splits
 from acoustic_kd.kaldi.objects import write_archive
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
             f"split is '{split}'; {experiment.directory} has {', '.join(all_splits(experiment))}"
         )
     scorer = AcousticScorer.of(experiment, find_system(experiment, options.model))
-    counts = read_json(experiment.path("frames") / STATISTICS, Statistics)["frames"]
+    counts = read_json(experiment.path("frames") / STATISTICS, Occupancies)["frames"]
     targets = frame_targets(experiment, split)
     prior = scorer.log_prior if options.log_likelihoods else np.zeros(1)
     frames = right = 0

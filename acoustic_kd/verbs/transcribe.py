@@ -1,119 +1,34 @@
-"""`acoustic-kd transcribe`: any recording → its words, with the models of a finished experiment."""
+"""`acoustic-kd transcribe`: any recording → its words, by a finished experiment or a bundle.
+
+For a bundle nothing of PyTorch is imported, nor need it be installed.
+"""
 
 import argparse
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from acoustic_kd.decoding.search import Decoder, SearchSettings
-from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.models import AcousticScorer, find_system
-from acoustic_kd.experiment.normalised import Normaliser
-from acoustic_kd.experiment.options import add_finished_experiment
-from acoustic_kd.experiment.outputs import graph_lexicon_path, inventory_of, stored_frames
-from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
-from acoustic_kd.features.bandwidth import highest_hz
-from acoustic_kd.features.fbank import filter_edges
-from acoustic_kd.features.frame_sequence import NO_TARGET, FrameSequence
-from acoustic_kd.features.normalise import Moments
-from acoustic_kd.language.pieces import Joiner
-from acoustic_kd.reports.stored import read_measurement
-from acoustic_kd.runtime.recognizer import Decoded, Recognizer
+from acoustic_kd.runtime.bundle import is_bundle, read_bundle
+from acoustic_kd.runtime.recognizer import Recognizer
 from acoustic_kd.system.errors import USAGE_ERROR, UserError, print_error, printable
-
-TRAIN_UTTERANCES = 100  # that show up to which frequency train holds sound
-
-
-class Transcriber(Recognizer):
-    """A recogniser with one system of a finished experiment.
-
-    Args:
-        model: `distilled/01`, `members/01` or `ensemble`.
-    """
-
-    def __init__(self, directory: Path, model: str = DEFAULT_MODEL) -> None:
-        self.experiment = experiment = open_experiment(directory)
-        config, system = experiment.config, find_system(experiment, model)
-        self.acoustics = AcousticScorer.of(experiment, system)
-        experiment.verify("decode", f"{system.name}/measurement.json")
-        measured = read_measurement(experiment.path("decode") / system.name)
-        experiment.verify("graph")
-        super().__init__(
-            features=config.features,
-            scorer=self.acoustics,
-            decoder=Decoder(experiment.path("graph"), SearchSettings.of(config.decode)),
-            weights=(float(measured.lm_weight), float(measured.penalty)),
-            inventory=inventory_of(experiment),
-            lexicon=graph_lexicon_path(experiment),
-            join=Joiner.of(experiment.path("graph")),
-            trained_hz=_trained_hz(experiment),
-            moments=_global_moments(experiment),
-        )
-
-    def _decoded(self, name: str, features: np.ndarray, pieces: list[slice]) -> Iterator[Decoded]:
-        decoded = super()._decoded(name, features, pieces)
-        if epochs := self.experiment.config.decode.adaptation_epochs:
-            return self._decode(name, features, pieces, self._adapted(features, decoded, epochs))
-        return decoded
-
-    def _adapted(
-        self, features: np.ndarray, decoded: Iterable[Decoded], epochs: int
-    ) -> AcousticScorer:
-        """The models adapted to the speaker of a recording by its first decoding.
-
-        As in the decode stage: the path is the search's own, and without words nothing is adapted.
-        """
-        senones, words = np.full(len(features), NO_TARGET), 0
-        for piece, _, lattice in decoded:
-            found = lattice.senones(1 / self.decoder.settings.acoustic_scale)
-            senones[piece.start : piece.start + len(found)] = found
-            words += len(lattice.best(*self.weights))
-        if not words:
-            return self.acoustics
-        utterance = FrameSequence("", features, None)
-        rate = self.experiment.config.decode.adaptation_rate
-        return self.acoustics.adapted([utterance], [senones], epochs, rate)
+from acoustic_kd.system.paths import path_argument
 
 
-def _trained_hz(experiment: Experiment) -> float:
-    """The frequency up to which train holds sound."""
-    config = experiment.config.features
-    train = experiment.path("features") / "train"
-    if not train.is_dir():
-        return float(filter_edges(config)[-1])
-    some = [u.features for u in islice(stored_frames(train), TRAIN_UTTERANCES)]
-    return highest_hz(np.concatenate(some), config)
-
-
-def _global_moments(experiment: Experiment) -> Moments | None:
-    """The moments of train for global normalisation; None otherwise."""
-    if experiment.config.features.normalise != "global":
-        return None
-    experiment.verify("features", "train/*")
-    return Normaliser(experiment, experiment.path("features"), "train").moments["", ""]
-
-
-def transcribe(
-    directory: Path, files: Sequence[Path], model: str = DEFAULT_MODEL, as_json: bool = False
-) -> int:
+def transcribe(recognizer: Recognizer, files: Sequence[Path], as_json: bool = False) -> int:
     """Print the words of each recording, a line each; returns the number of failures.
 
     An error in a recording is reported on standard error; the other recordings are transcribed.
     """
-    transcriber = Transcriber(directory, model)
     failed = 0
     for path in files:
         try:
             if as_json:
-                rows = [dataclasses.asdict(word) for word in transcriber.timed_words(path)]
+                rows = [dataclasses.asdict(word) for word in recognizer.timed_words(path)]
                 text = " ".join(row["word"] for row in rows)
                 print(json.dumps({"file": str(path), "text": text, "words": rows}), flush=True)
             else:
-                words = " ".join(transcriber.words(path))
+                words = " ".join(recognizer.words(path))
                 print(f"{printable(str(path))}\t{printable(words)}", flush=True)
         except UserError as error:
             failed += 1
@@ -127,13 +42,38 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "ends with status 2 if one of them cannot be transcribed."
     )
     parser.epilog = "Example: acoustic-kd transcribe exp/an4 talk.flac --json"
-    add_finished_experiment(parser)
+    parser.add_argument(
+        "recognizer", type=path_argument, metavar="EXP_OR_BUNDLE",
+        help="directory of a finished experiment, or of a bundle",
+    )  # fmt: skip
     parser.add_argument("files", type=Path, metavar="FILE", nargs="+", help="recordings")
+    parser.add_argument(
+        "--model", metavar="MODEL",
+        help="of an experiment: distilled/NN, distilled/SHAPE/NN, members/NN, ensemble, … "
+        "(default: distilled/01)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--int8", action="store_true", help="of a bundle: the model with weights of 8 bits"
+    )
     parser.add_argument(
         "--json", action="store_true", help="an object a line, with word times and confidences"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    failed = transcribe(options.experiment, options.files, options.model, options.json)
+    failed = transcribe(_open(options), options.files, options.json)
     return USAGE_ERROR if failed else 0
+
+
+def _open(options: argparse.Namespace) -> Recognizer:
+    directory = options.recognizer
+    if is_bundle(directory):
+        if options.model is not None:
+            raise UserError(f"{directory}: is a bundle, which has one model; leave out --model")
+        return read_bundle(directory, options.int8)
+    if options.int8:
+        raise UserError(f"{directory}: is no bundle; write one: acoustic-kd bundle EXP --int8")
+    from acoustic_kd.experiment.stages import DEFAULT_MODEL
+    from acoustic_kd.experiment.transcriber import Transcriber
+
+    return Transcriber(directory, options.model or DEFAULT_MODEL)

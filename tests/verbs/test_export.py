@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from acoustic_kd.alignment.senones import read_statistics
 from acoustic_kd.decoding.search import MIN_PROBABILITY
 from acoustic_kd.experiment import onnx_models
 from acoustic_kd.experiment.models import AcousticScorer, find_system
 from acoustic_kd.experiment.onnx_models import TRACED_FRAMES, LogPosteriors, write_onnx
-from acoustic_kd.experiment.outputs import inventory_of, read_statistics
+from acoustic_kd.experiment.outputs import STATISTICS, inventory_of
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.training.model import AcousticModel
@@ -70,7 +71,9 @@ def test_an_experiment_is_exported_with_what_a_decoder_needs(
     assert described["inventory"] == inventory.classes.inventory
     assert json.loads(described["senones"]) == inventory.names()
     priors = json.loads(described["log_priors"])
-    np.testing.assert_allclose(priors, read_statistics(experiment.path("frames"))[0], atol=1e-6)
+    np.testing.assert_allclose(
+        priors, read_statistics(experiment.path("frames") / STATISTICS)[0], atol=1e-6
+    )
     assert described["left_frames"] == "20" and described["right_frames"] == "5"
     scorer = AcousticScorer.of(experiment, find_system(experiment, model))
     features = np.random.default_rng(0).standard_normal((30, 40)).astype(np.float32)

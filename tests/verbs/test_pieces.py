@@ -8,9 +8,9 @@ from variants import PIECES, TO_FRAMES
 
 from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
+from acoustic_kd.experiment.transcriber import Transcriber
 from acoustic_kd.language.lexicon import SILENCE, read_lexicon
 from acoustic_kd.language.pieces import BOUNDARY, single_clusters, without_marks
-from acoustic_kd.verbs.transcribe import Transcriber
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from acoustic_kd.alignment.senones import read_statistics
 from acoustic_kd.corpora.utterances import read_manifest
-from acoustic_kd.experiment.outputs import read_statistics
+from acoustic_kd.experiment.outputs import STATISTICS
 from acoustic_kd.kaldi.objects import write_archive
 
 kaldi = pytest.importorskip("kaldi_native_io", reason="needs acoustic-kd[dev]")
@@ -33,7 +34,7 @@ def test_posteriors_and_likelihoods_of_a_split(finished_recipe, tmp_path, comman
         assert status == 0 and f"{path}: 2 utterances" in output
     posteriors, likelihoods = map(read_archive, paths)
     assert list(posteriors) == [u.id for u in read_manifest(experiment / "corpus" / "test.jsonl")]
-    log_prior, _ = read_statistics(experiment / "frames")
+    log_prior, _ = read_statistics(experiment / "frames" / STATISTICS)
     for name, found in posteriors.items():
         np.testing.assert_allclose(np.exp(found).sum(1), 1, atol=1e-3)
         np.testing.assert_allclose(likelihoods[name], found - log_prior, atol=1e-4)

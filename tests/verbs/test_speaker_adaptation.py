@@ -13,8 +13,8 @@ from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import AcousticScorer, find_system
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.stages import STAGES, open_experiment
+from acoustic_kd.experiment.transcriber import Transcriber
 from acoustic_kd.verbs.decode import FrameAccuracy, decode_split
-from acoustic_kd.verbs.transcribe import Transcriber
 
 WEIGHTS = [(5.0, 0.0), (7.0, 0.0)]
 

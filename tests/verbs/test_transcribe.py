@@ -20,6 +20,7 @@ from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.normalised import Normaliser, normalised
 from acoustic_kd.experiment.outputs import UNLABELLED
 from acoustic_kd.experiment.stages import STAGES
+from acoustic_kd.experiment.transcriber import Transcriber, _global_moments
 from acoustic_kd.features.audio import AudioError
 from acoustic_kd.features.copies import Copy
 from acoustic_kd.features.frame_sequence import FrameSequence as Frames
@@ -29,7 +30,6 @@ from acoustic_kd.features.recordings import recording_features
 from acoustic_kd.runtime import recognizer
 from acoustic_kd.runtime.recognizer import Recognizer, cut
 from acoustic_kd.settings import Config, FeatureConfig
-from acoustic_kd.verbs.transcribe import Transcriber, _global_moments
 
 
 @pytest.fixture(scope="module")

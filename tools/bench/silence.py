@@ -16,7 +16,7 @@ import soundfile
 
 import bench
 from acoustic_kd.corpora.utterances import read_manifest
-from acoustic_kd.verbs.transcribe import Transcriber
+from acoustic_kd.experiment.transcriber import Transcriber
 
 COLUMNS = {
     "what": "", "seconds": "seconds|.2f", "wer": "WER, %|.2f", "errors": "errors", "words": "words",

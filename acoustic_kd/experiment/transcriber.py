@@ -1,0 +1,103 @@
+"""A recogniser with the models of a finished experiment."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from acoustic_kd.decoding.search import Decoder, SearchSettings
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.models import AcousticScorer, find_system
+from acoustic_kd.experiment.normalised import Normaliser
+from acoustic_kd.experiment.outputs import graph_lexicon_path, inventory_of, stored_frames
+from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
+from acoustic_kd.features.bandwidth import highest_hz
+from acoustic_kd.features.fbank import filter_edges
+from acoustic_kd.features.frame_sequence import NO_TARGET, FrameSequence
+from acoustic_kd.features.normalise import Moments
+from acoustic_kd.language.pieces import Joiner
+from acoustic_kd.runtime.recognizer import Decoded, Recognizer
+from acoustic_kd.system.files import read_json
+
+TRAIN_UTTERANCES = 100  # that show up to which frequency train holds sound
+
+
+class _Weights(TypedDict):
+    """The entries of `measurement.json` that are read."""
+
+    lm_weight: float
+    penalty: float
+
+
+class Transcriber(Recognizer):
+    """A recogniser with one system of a finished experiment.
+
+    Args:
+        model: `distilled/01`, `members/01` or `ensemble`.
+    """
+
+    def __init__(self, directory: Path, model: str = DEFAULT_MODEL) -> None:
+        self.experiment = experiment = open_experiment(directory)
+        config = experiment.config
+        self.system = system = find_system(experiment, model)
+        self.acoustics = AcousticScorer.of(experiment, system)
+        experiment.verify("decode", f"{system.name}/measurement.json")
+        measured = read_json(
+            experiment.path("decode") / system.name / "measurement.json", _Weights, "a measurement"
+        )
+        experiment.verify("graph")
+        super().__init__(
+            features=config.features,
+            scorer=self.acoustics,
+            decoder=Decoder(experiment.path("graph"), SearchSettings.of(config.decode)),
+            weights=(measured["lm_weight"], measured["penalty"]),
+            inventory=inventory_of(experiment),
+            lexicon=graph_lexicon_path(experiment),
+            join=Joiner.of(experiment.path("graph")),
+            trained_hz=_trained_hz(experiment),
+            moments=_global_moments(experiment),
+        )
+
+    def _decoded(self, name: str, features: np.ndarray, pieces: list[slice]) -> Iterator[Decoded]:
+        decoded = super()._decoded(name, features, pieces)
+        if epochs := self.experiment.config.decode.adaptation_epochs:
+            return self._decode(name, features, pieces, self._adapted(features, decoded, epochs))
+        return decoded
+
+    def _adapted(
+        self, features: np.ndarray, decoded: Iterable[Decoded], epochs: int
+    ) -> AcousticScorer:
+        """The models adapted to the speaker of a recording by its first decoding.
+
+        As in the decode stage: the path is the search's own, and without words nothing is adapted.
+        """
+        senones, words = np.full(len(features), NO_TARGET), 0
+        for piece, _, lattice in decoded:
+            found = lattice.senones(1 / self.decoder.settings.acoustic_scale)
+            senones[piece.start : piece.start + len(found)] = found
+            words += len(lattice.best(*self.weights))
+        if not words:
+            return self.acoustics
+        utterance = FrameSequence("", features, None)
+        rate = self.experiment.config.decode.adaptation_rate
+        return self.acoustics.adapted([utterance], [senones], epochs, rate)
+
+
+def _trained_hz(experiment: Experiment) -> float:
+    """The frequency up to which train holds sound."""
+    config = experiment.config.features
+    train = experiment.path("features") / "train"
+    if not train.is_dir():
+        return float(filter_edges(config)[-1])
+    some = [u.features for u in islice(stored_frames(train), TRAIN_UTTERANCES)]
+    return highest_hz(np.concatenate(some), config)
+
+
+def _global_moments(experiment: Experiment) -> Moments | None:
+    """The moments of train for global normalisation; None otherwise."""
+    if experiment.config.features.normalise != "global":
+        return None
+    experiment.verify("features", "train/*")
+    return Normaliser(experiment, experiment.path("features"), "train").moments["", ""]

@@ -1,0 +1,80 @@
+"""The model card of a bundle: README.md, with the metadata that the Hugging Face hub reads."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.reports.stored import read_results
+from acoustic_kd.reports.tables import as_markdown, wer_first
+from acoustic_kd.runtime import bundle as bundles
+
+# Corpus → its name, and the licence of its recordings.
+DATA = {
+    "an4": ("CMU AN4", "free for any use"),
+    "librispeech": ("LibriSpeech", "CC BY 4.0"),
+    "demo": ("speech that eSpeak NG synthesised", "no restrictions"),
+}
+UNKNOWN_LICENSE = "not stated"
+
+USE = """```python
+import acoustic_kd as akd
+
+recognizer = akd.Recognizer.from_pretrained("{folder}")
+print(recognizer("talk.wav").text)
+```
+
+```sh
+acoustic-kd transcribe {folder} talk.wav --json
+```"""
+
+
+def model_card(experiment: Experiment, model: str, folder: Path, license_text: str = "") -> str:
+    """The text of the card.
+
+    Args:
+        model: what the experiment calls it.
+        folder: of the bundle; the sizes of its files are in the card.
+        license_text: of the training data.
+    """
+    corpus = experiment.config.corpus.name
+    data, known = DATA.get(corpus, (f"the corpus {corpus}", UNKNOWN_LICENSE))
+    results = read_results(experiment.directory)
+    name = experiment.directory.resolve().name
+    metadata = {"tags": ["automatic-speech-recognition", "knowledge-distillation"]}
+    sections = [
+        f"---\n{yaml.safe_dump(metadata)}---",
+        f"# {name}: {model}",
+        f"A speech recogniser of [acoustic_kd](https://arxiv.org/abs/1503.02531): the model {model}"
+        f", a decoding graph and all settings. Trained on {data}; licence of the data: "
+        f"{license_text or known}.",
+        USE.format(folder=folder.name),
+        "## Results",
+        "\n".join(as_markdown(wer_first(results))),
+        _command(results),
+        "## Files",
+        "\n".join(as_markdown(_files(folder))),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _command(results: Mapping[str, Any]) -> str:
+    text = "In percent; 95 %: a bootstrap interval."
+    command = results.get("command")
+    return f"{text} Made by:\n\n```sh\n{command}\n```" if command else text
+
+
+def _files(folder: Path) -> list[list[str]]:
+    contents = {
+        bundles.MODEL: "log-mels → log posteriors of the senones, scaled log-likelihoods",
+        bundles.INT8_MODEL: "the same with weights of 8 bits",
+        "model.safetensors": "the weights, for PyTorch",
+        "HCLG.fst": "the decoding graph, for Kaldi-like decoders; input labels are senone + 1",
+    }
+    return [["file", "MB", "content"]] + [
+        [name, f"{(folder / name).stat().st_size / 1e6:.2f}", text]
+        for name, text in contents.items()
+        if (folder / name).is_file()
+    ]

@@ -1,0 +1,179 @@
+"""Bundles: directories with all that recognising needs, and nothing else of an experiment.
+
+`acoustic-kd bundle` writes them. `config.json` has the settings, and size and SHA-256 of every
+other file.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from acoustic_kd.alignment.senones import read_inventory, read_statistics
+from acoustic_kd.decoding.search import Decoder, SearchSettings
+from acoustic_kd.features.normalise import Moments
+from acoustic_kd.language.pieces import PIECES_FILE, Joiner
+from acoustic_kd.runtime.recognizer import Recognizer
+from acoustic_kd.settings import FeatureConfig
+from acoustic_kd.system.errors import UserError, first_line
+from acoustic_kd.system.files import file_sha256, read_json
+
+FORMAT = "acoustic_kd bundle"
+VERSION = 1
+CONFIG = "config.json"
+MODEL, INT8_MODEL = "model.onnx", "model.int8.onnx"
+INVENTORY, STATISTICS, LEXICON = "inventory.json", "statistics.json", "lexicon.txt"
+GRAPH = ("HCLG.fst", "words.txt", "graph.json")
+NEEDED = (*GRAPH, INVENTORY, STATISTICS, LEXICON, MODEL)
+MAY_HAVE = (PIECES_FILE, INT8_MODEL, "model.safetensors", "model.json")
+AGAIN = "write or fetch the bundle again"
+
+
+class Content(TypedDict):
+    """A file of a bundle."""
+
+    bytes: int
+    sha256: str
+
+
+class GlobalMoments(TypedDict):
+    """Moments of global normalisation."""
+
+    count: int
+    sum: list[float]
+    squares: list[float]
+
+
+class BundleConfig(TypedDict):
+    """The content of `config.json`.
+
+    Entries:
+        version: of the format.
+        model: what the experiment calls it, such as distilled/01.
+        features, search: settings of the frames and of the search.
+        trained_hz: frequency up to which the model learnt from sound.
+        left_frames, right_frames: of the windows.
+        moments: of global normalisation.
+        files: name → content.
+    """
+
+    format: str
+    version: int
+    model: str
+    features: FeatureConfig
+    search: SearchSettings
+    lm_weight: float
+    penalty: float
+    trained_hz: float
+    left_frames: int
+    right_frames: int
+    moments: GlobalMoments | None
+    files: dict[str, Content]
+
+
+def is_bundle(directory: Path) -> bool:
+    """Whether a directory is a bundle."""
+    return (Path(directory) / CONFIG).is_file()
+
+
+def read_bundle(directory: Path, int8: bool = False) -> Recognizer:
+    """The recogniser of a bundle, whose files are checked."""
+    config = _read_config(directory)
+    model = INT8_MODEL if int8 else MODEL
+    if model not in config["files"]:
+        raise UserError(f"{directory}: has no {model}; write the bundle with --int8")
+    for name, content in config["files"].items():
+        _check_file(directory, name, content)
+    log_prior, durations = read_statistics(directory / STATISTICS)
+    moments = None
+    if (stored := config["moments"]) is not None:
+        moments = Moments(len(stored["sum"]))
+        moments.count = stored["count"]
+        moments.sum, moments.squares = np.array(stored["sum"]), np.array(stored["squares"])
+    inventory = read_inventory(directory / INVENTORY)
+    scorer = OnnxScorer.read(
+        directory / model, log_prior, durations, config["left_frames"], config["right_frames"]
+    )
+    return Recognizer(
+        features=config["features"],
+        scorer=scorer,
+        decoder=Decoder(directory, config["search"]),
+        weights=(config["lm_weight"], config["penalty"]),
+        inventory=inventory,
+        lexicon=directory / LEXICON,
+        join=Joiner.of(directory),
+        trained_hz=config["trained_hz"],
+        moments=moments,
+    )
+
+
+def _read_config(directory: Path) -> BundleConfig:
+    path = directory / CONFIG
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise UserError(f"{path}: not a bundle of acoustic-kd; acoustic-kd bundle writes one")
+    if value.get("version") != VERSION:
+        raise UserError(
+            f"{path}: format {value.get('version')} of bundles, and this acoustic-kd reads "
+            f"{VERSION}; install another version of acoustic-kd"
+        )
+    config: BundleConfig = read_json(path, BundleConfig, "a bundle's settings")
+    names = set(config["files"])
+    if not set(NEEDED) <= names <= {*NEEDED, *MAY_HAVE}:
+        raise UserError(f"{path}: lists other files than a bundle has; {AGAIN}")
+    return config
+
+
+def _check_file(directory: Path, name: str, content: Content) -> None:
+    path = directory / name
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {AGAIN}")
+    if path.stat().st_size != content["bytes"] or file_sha256(path) != content["sha256"]:
+        raise UserError(
+            f"{path}: damaged or replaced, its content is not the recorded one; {AGAIN}"
+        )
+
+
+@dataclass(frozen=True)
+class OnnxScorer:
+    """A model in ONNX Runtime; see `runtime.recognizer.Scorer`.
+
+    Attributes:
+        session: an onnxruntime.InferenceSession.
+        left, right: frames before and after a frame that its posteriors depend on.
+    """
+
+    session: Any
+    log_prior: np.ndarray
+    durations: np.ndarray
+    left: int
+    right: int
+
+    @classmethod
+    def read(
+        cls, path: Path, log_prior: np.ndarray, durations: np.ndarray, left: int, right: int
+    ) -> "OnnxScorer":
+        """Load a model."""
+        import onnxruntime  # slow to import
+
+        try:
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors have no class of their own
+            raise UserError(f"{path}: cannot be loaded ({first_line(error)}); {AGAIN}") from None
+        return cls(session, log_prior, durations, left, right)
+
+    def posteriors(self, features: np.ndarray, piece: slice) -> np.ndarray:
+        """The posteriors [T', K] for a piece of a recording's normalised frames [T, D]."""
+        first = max(0, piece.start - self.left)
+        around = features[first : piece.stop + self.right]
+        dimension = features.shape[1]
+        inputs = {
+            "log_mels": around,  # normalised already, so nothing is left to do
+            "mean": np.zeros(dimension, np.float32),
+            "deviation": np.ones(dimension, np.float32),
+            "silence": np.array(-np.inf, np.float32),
+        }
+        (log_posteriors,) = self.session.run(["log_posteriors"], inputs)
+        rows: np.ndarray = np.exp(log_posteriors[piece.start - first :][: piece.stop - piece.start])
+        return rows

@@ -1,0 +1,225 @@
+"""`acoustic-kd bundle`: what recognising needs of a finished experiment, in one small directory."""
+
+import argparse
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from acoustic_kd.decoding.scoring import error_counts, pooled, replicate
+from acoustic_kd.decoding.search import log_likelihoods
+from acoustic_kd.decoding.workers import decoder_pool
+from acoustic_kd.experiment.normalised import normalised
+from acoustic_kd.experiment.onnx_models import (
+    TRACED_FRAMES,
+    NormalisedScores,
+    check_close,
+    check_exportable,
+    onnx_packages,
+    write_onnx,
+)
+from acoustic_kd.experiment.options import add_finished_experiment
+from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS
+from acoustic_kd.experiment.stages import DEFAULT_MODEL
+from acoustic_kd.experiment.transcriber import Transcriber
+from acoustic_kd.language.pieces import PIECES_FILE
+from acoustic_kd.reports.model_card import model_card
+from acoustic_kd.runtime import bundle as bundles
+from acoustic_kd.runtime.bundle import OnnxScorer, is_bundle
+from acoustic_kd.runtime.recognizer import Scorer
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import atomic_directory, file_sha256, write_json, write_text
+from acoustic_kd.system.parallel import cores
+from acoustic_kd.system.paths import path_argument
+from acoustic_kd.training.model import FILES as MODEL_FILES
+from acoustic_kd.verbs.decode import references_of, utterances_to_decode
+
+CARD = "README.md"
+
+
+def bundle(
+    directory: Path,
+    out: Path,
+    model: str = DEFAULT_MODEL,
+    int8: bool = False,
+    allow_worse: bool = False,
+    license_text: str = "",
+) -> None:
+    """Write the bundle of one system of an experiment.
+
+    Args:
+        model: `distilled/01`, `members/01` or `ensemble`.
+        int8: also write the model with weights of 8 bits.
+        allow_worse: write that model even if it makes more word errors on dev than chance explains.
+        license_text: of the training data, for the model card.
+    """
+    onnx_packages()
+    transcriber = Transcriber(directory, model)
+    check_exportable(transcriber.acoustics, model)
+    out = Path(out)
+    if out.exists() and not is_bundle(out) and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: exists and is no bundle; give another --out")
+    with atomic_directory(out) as folder:
+        _copy_files(transcriber, folder)
+        scorer = _write_model(transcriber, folder / bundles.MODEL)
+        difference = check_close(
+            transcriber.experiment,
+            transcriber.acoustics,
+            lambda frames: scorer.posteriors(frames, slice(0, len(frames))),
+            out,
+        )
+        print(f"  {bundles.MODEL}: differs from PyTorch by {difference:.1g} at most on dev")
+        if int8:
+            _write_int8(transcriber, folder, scorer, allow_worse)
+        write_json(folder / bundles.CONFIG, _config(transcriber, model, folder))
+        card = model_card(transcriber.experiment, model, folder, license_text)
+        write_text(folder / CARD, card)
+
+
+def _copy_files(transcriber: Transcriber, folder: Path) -> None:
+    experiment = transcriber.experiment
+    graph = experiment.path("graph")
+    sources = {name: graph / name for name in (*bundles.GRAPH, PIECES_FILE)}
+    sources[bundles.INVENTORY] = experiment.directory / INVENTORY
+    sources[bundles.STATISTICS] = experiment.path("frames") / STATISTICS
+    sources[bundles.LEXICON] = transcriber.lexicon
+    if len(transcriber.system.directories) == 1:  # to go on from, with PyTorch
+        own = transcriber.system.directories[0]
+        sources |= {name: own / name for name in MODEL_FILES}
+    for name, source in sources.items():
+        if name != PIECES_FILE or source.is_file():
+            shutil.copyfile(source, folder / name)
+
+
+def _write_model(transcriber: Transcriber, path: Path) -> OnnxScorer:
+    """Write the model of any frames, normalised or not, as ONNX."""
+    acoustics, dimension = transcriber.acoustics, transcriber.features.mel_bins
+    example = {
+        "log_mels": torch.zeros(TRACED_FRAMES, dimension),
+        "mean": torch.zeros(dimension),
+        "deviation": torch.ones(dimension),
+        "silence": torch.tensor(0.0),
+    }
+    prior = torch.from_numpy(acoustics.log_prior).float()
+    module = NormalisedScores(acoustics.models, prior, 1 / transcriber.weights[0])
+    described = {
+        "features": json.dumps(asdict(transcriber.features)),
+        "inventory": transcriber.inventory.classes.inventory,
+        "senones": json.dumps(transcriber.inventory.names()),
+        "acoustic_scale": str(1 / transcriber.weights[0]),
+    }
+    outputs = ["log_posteriors", "log_likelihoods"]
+    path.write_bytes(write_onnx(module, example, outputs, described).SerializeToString())
+    return OnnxScorer.read(path, acoustics.log_prior, acoustics.durations, *acoustics.window)
+
+
+def _write_int8(
+    transcriber: Transcriber, folder: Path, scorer: OnnxScorer, allow_worse: bool
+) -> None:
+    """Quantise the weights, and compare the word errors on dev with those of float32."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # slow to import
+
+    logging.getLogger().setLevel(logging.ERROR)  # it advises a further step, which this needs not
+    path = folder / bundles.INT8_MODEL
+    quantize_dynamic(folder / bundles.MODEL, path, weight_type=QuantType.QInt8)
+    window = transcriber.acoustics.window
+    small = OnnxScorer.read(path, scorer.log_prior, scorer.durations, *window)
+    dev = [u.id for u in utterances_to_decode(transcriber.experiment, "dev")]
+    references = references_of(transcriber.experiment, "dev", dev)
+    counts = [error_counts(references, _words(transcriber, s, references)) for s in (scorer, small)]
+    before, after = (pooled(count) for count in counts)
+    print(
+        f"  {bundles.INT8_MODEL}: dev WER {after.percent:.2f} % ({after.errors} of {after.words}), "
+        f"float32 {before.percent:.2f} % ({before.errors})"
+    )
+    drawn = replicate(np.stack([count[:, 0] for count in counts], 1), counts[0][:, 1])
+    surplus = float(np.percentile(drawn[:, 1] - drawn[:, 0], 2.5))
+    if surplus > 0 and not allow_worse:
+        raise UserError(
+            f"8-bit weights make more word errors on dev than chance explains: {after.percent:.2f} "
+            f"instead of {before.percent:.2f} %; leave out --int8, or give --allow-worse"
+        )
+
+
+def _words(
+    transcriber: Transcriber, scorer: Scorer, names: Mapping[str, object]
+) -> dict[str, list[str]]:
+    """Utterance of dev → its words."""
+    experiment = transcriber.experiment
+    items = (
+        (u.id, log_likelihoods(scorer.posteriors(u.features, whole), scorer.log_prior))
+        for u in normalised(experiment, "dev")
+        if u.id in names and (whole := slice(0, len(u.features)))
+    )
+    jobs = experiment.config.decode.jobs or cores()
+    with decoder_pool(experiment.path("graph"), transcriber.decoder.settings, jobs) as decode:
+        decoded = decode(items, [transcriber.weights])
+    return {name: transcriber.join(result.words[0]) for name, result in decoded.items()}
+
+
+def _config(transcriber: Transcriber, model: str, folder: Path) -> dict[str, Any]:
+    """The contents of `config.json` (`BundleConfig`)."""
+    moments = transcriber.moments
+    left, right = transcriber.acoustics.window
+    return {
+        "format": bundles.FORMAT,
+        "version": bundles.VERSION,
+        "model": model,
+        "features": asdict(transcriber.features),
+        "search": asdict(transcriber.decoder.settings),
+        "lm_weight": transcriber.weights[0],
+        "penalty": transcriber.weights[1],
+        "trained_hz": transcriber.trained_hz,
+        "left_frames": left,
+        "right_frames": right,
+        "moments": None
+        if moments is None
+        else {
+            "count": moments.count,
+            "sum": moments.sum.tolist(),
+            "squares": moments.squares.tolist(),
+        },
+        "files": {
+            path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+            for path in sorted(folder.iterdir())
+        },
+    }
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "A directory with all that recognising needs: the model as ONNX, the graph, settings, and "
+        "a model card. acoustic-kd transcribe reads it without PyTorch."
+    )
+    parser.epilog = "Example: acoustic-kd bundle exp/an4 --out an4-bundle --int8"
+    add_finished_experiment(parser)
+    parser.add_argument(
+        "--out", type=path_argument, metavar="DIR", required=True, help="directory of the bundle"
+    )
+    parser.add_argument("--int8", action="store_true", help="also with weights of 8 bits")
+    parser.add_argument(
+        "--allow-worse", action="store_true",
+        help="8-bit weights may make more word errors on dev than chance explains",
+    )  # fmt: skip
+    parser.add_argument(
+        "--license", default="", metavar="TEXT", help="of the training data, for the model card"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    bundle(
+        options.experiment,
+        options.out,
+        options.model,
+        options.int8,
+        options.allow_worse,
+        options.license,
+    )
+    size = sum(path.stat().st_size for path in Path(options.out).iterdir())
+    print(f"{options.out}: {size / 1e6:.1f} MB")

@@ -1,0 +1,175 @@
+"""A bundle recognises what its experiment recognises, without PyTorch; damage is refused."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from acoustic_kd.corpora.utterances import read_manifest
+from acoustic_kd.experiment.transcriber import Transcriber
+from acoustic_kd.runtime import bundle as bundles
+from acoustic_kd.runtime.recognizer import Recognizer
+from acoustic_kd.system.errors import UserError
+from acoustic_kd.training.model import AcousticModel
+
+pytest.importorskip("onnx", reason="needs acoustic-kd[onnx]")
+pytest.importorskip("onnxruntime", reason="needs acoustic-kd[onnx]")
+
+# Fails where a package is imported that a recogniser must not need.
+WITHOUT_PYTORCH = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
+
+sys.meta_path.insert(0, Absent())
+import acoustic_kd as akd
+
+result = akd.Recognizer.from_pretrained(sys.argv[1])(sys.argv[2])
+print(result.text)
+"""
+ABSENT = {"torch", "torchaudio", "accelerate", "h5py", "safetensors", "onnx", "jinja2"}
+
+
+@pytest.fixture(scope="module")
+def bundle(finished_recipe, tmp_path_factory):
+    """A bundle of the distilled model, also with weights of 8 bits."""
+    from acoustic_kd.verbs.bundle import bundle as write
+
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    write(finished_recipe.directory, out, int8=True, allow_worse=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def spoken(finished_recipe):
+    """Recordings of the tiny recipe's test speaker."""
+    manifest = read_manifest(finished_recipe.directory / "corpus" / "test.jsonl")
+    return [utterance.audio for utterance in manifest]
+
+
+@pytest.fixture
+def copied(bundle, tmp_path):
+    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
+
+
+def test_words_times_and_confidences_are_the_experiments(
+    finished_recipe, bundle, spoken, monkeypatch
+):
+    monkeypatch.setenv("ACOUSTIC_KD_BFLOAT16", "0")  # ONNX Runtime multiplies in float32
+    recognizer, transcriber = (
+        Recognizer.from_pretrained(bundle),
+        Transcriber(finished_recipe.directory),
+    )
+    for audio in spoken:
+        found, expected = recognizer(audio).words, transcriber.timed_words(audio)
+        assert [(w.word, w.start, w.end) for w in found] == [
+            (w.word, w.start, w.end) for w in expected
+        ]
+        np.testing.assert_allclose(
+            [w.confidence for w in found], [w.confidence for w in expected], atol=1e-3
+        )
+
+
+def test_samples_give_what_their_file_gives(bundle, spoken):
+    recognizer = Recognizer.from_pretrained(bundle)
+    samples, rate = soundfile.read(spoken[0], dtype="int16")
+    expected = recognizer(spoken[0])
+    assert recognizer(samples, rate) == expected
+    assert recognizer(np.stack(2 * [samples / np.float64(32768)], axis=1), rate) == expected
+    with pytest.raises(UserError, match="samples need their sample_rate"):
+        recognizer(samples)
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros(16000, np.int32), "give floats or int16"),
+        (np.zeros((2, 3, 4), np.float32), "give floats or int16"),
+        (np.full(16000, np.nan, np.float32), "infinite or not numbers"),
+        (np.zeros(16000, np.float32), "no sound"),
+        (np.zeros(0, np.float32), "shorter than one window"),
+    ],
+)
+def test_other_samples_are_refused(bundle, samples, message):
+    with pytest.raises(UserError, match=message):
+        Recognizer.from_pretrained(bundle)(samples, 16000)
+
+
+def test_pytorch_is_not_needed(bundle, spoken):
+    command = [sys.executable, "-c", WITHOUT_PYTORCH.format(absent=ABSENT), bundle, spoken[0]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.rstrip("\n") == Recognizer.from_pretrained(bundle)(spoken[0]).text
+
+
+def test_eight_bits_are_smaller_and_nearly_as_good(bundle, spoken):
+    sizes = [(bundle / name).stat().st_size for name in (bundles.INT8_MODEL, bundles.MODEL)]
+    assert sizes[0] < 0.6 * sizes[1]
+    recognizer = Recognizer.from_pretrained(bundle, int8=True)
+    assert any(recognizer(audio).text for audio in spoken)
+
+
+def test_pytorch_can_go_on_from_it(finished_recipe, bundle):
+    model = AcousticModel.from_pretrained(bundle)
+    trained = AcousticModel.from_pretrained(finished_recipe.directory / "distilled" / "01")
+    for name, tensor in trained.state_dict().items():
+        np.testing.assert_array_equal(model.state_dict()[name], tensor)
+
+
+def test_the_card_names_data_licence_results_and_command(bundle):
+    card = (bundle / "README.md").read_text()
+    assert card.startswith("---\ntags:")
+    for text in ("licence of the data", "| distilled", "recipes/run.sh", "model.int8.onnx"):
+        assert text in card
+
+
+def changed(**values):
+    def change(folder):
+        path = folder / bundles.CONFIG
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return change
+
+
+def flipped(name):
+    def change(folder):
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (changed(version=2), "format 2 of bundles, and this acoustic-kd reads 1; install"),
+        (changed(format="other"), "not a bundle"),
+        (changed(lm_weight="8"), "'lm_weight' must be"),
+        (changed(files={}), "lists other files than a bundle has"),
+        (lambda folder: (folder / bundles.MODEL).unlink(), r"model\.onnx: no such file"),
+        *(
+            (flipped(name), f"{name}: damaged")
+            for name in ("model.onnx", "HCLG.fst", "lexicon.txt")
+        ),
+    ],
+)
+def test_damage_and_other_versions_are_one_line(copied, change, message):
+    change(copied)
+    with pytest.raises(UserError, match=message):
+        Recognizer.from_pretrained(copied)
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(finished_recipe, command, tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    status, _, error = command("bundle", finished_recipe.directory, "--out", tmp_path)
+    assert status == 2 and "exists and is no bundle" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
