@@ -94,24 +94,12 @@ class Decoder:
             loglikes: [T, K] log-likelihoods of the senones (log posterior minus log prior), not
                 scaled.
         """
-        began = time.perf_counter()
-        self._check(loglikes, name)
-        frames = self._search(loglikes, name)
-        end = self.graph.fst.states_at(frames[-1].state)["final"]
-        reached = bool(np.isfinite(end).any())
-        end = end if reached else np.zeros_like(end)
-        total = frames[-1].cost + end
-        settings = self.settings
-        limit = settings.max_lattice_arcs * len(frames)
-        end = prune_whole(
-            frames, end, total - total.min(), settings.lattice_beam, limit, self.graph.rank
-        )
-        lattice = collect(frames, end, loglikes, self.graph)
-        lattice.reached_final = reached and len(frames) - 1 == len(loglikes) > 0
-        lattice.seconds = time.perf_counter() - began
-        return lattice
+        search = Search(self, name, len(loglikes))
+        search.advance(loglikes)
+        return search.lattice()
 
-    def _check(self, loglikes: np.ndarray, name: str) -> None:
+    def check(self, loglikes: np.ndarray, name: str) -> None:
+        """Raise a UserError for log-likelihoods that do not fit the graph."""
         senones = self.graph.num_senones
         if loglikes.ndim != 2 or loglikes.shape[1] != senones:
             raise UserError(
@@ -121,35 +109,15 @@ class Decoder:
         if not np.isfinite(loglikes).all():
             raise UserError(f"{name}: some log-likelihoods are not finite; check the model")
 
-    def _search(self, loglikes: np.ndarray, name: str) -> list[Frame]:
-        """The tokens after 0, 1, … frames, as far as paths go; all but the latest are pruned."""
-        frames = [self._first_frame()]
-        settled = held = 0  # frames that only the last pruning still changes, and their bytes
-        scaled = np.zeros(loglikes.shape[1] + 1, np.float32)  # by input label
-        for number, row in enumerate(loglikes, start=1):
-            np.multiply(row, -self.settings.acoustic_scale, out=scaled[1:], casting="same_kind")
-            following = self._advance(frames[-1], scaled)
-            if following is None:
-                break
-            frames.append(following)
-            if number % PRUNE_INTERVAL == 0:
-                # Older frames hardly change any more; the last pruning covers them.
-                since = max(0, number - 2 * PRUNE_INTERVAL)
-                undecided = np.zeros(len(following.state), np.float32)
-                prune(frames, since, undecided, self.settings.lattice_beam, self.graph.rank)
-                held += sum(frame.nbytes for frame in frames[settled:since])
-                settled = since
-                _check_memory(held, settled, len(loglikes), name)
-        return frames
-
-    def _first_frame(self) -> Frame:
+    def first_frame(self) -> Frame:
+        """The tokens before the first frame of an utterance."""
         states = np.array([self.graph.fst.start])
         self.best[states] = 0.0
         frame = self._follow_silent(states, self.settings.beam)
         self.best[frame.state] = np.inf
         return frame
 
-    def _advance(self, frame: Frame, acoustic: np.ndarray) -> Frame | None:
+    def advance(self, frame: Frame, acoustic: np.ndarray) -> Frame | None:
         """Emit one frame from every token in the beam; `frame` gets the arcs into the next.
 
         Args:
@@ -228,6 +196,106 @@ class Decoder:
             near = cost <= self.best.take(target) + self.settings.lattice_beam
             links = make_links(self.index.take(source), self.index.take(target), arc, step)[near]
         return Frame(state.astype(np.int32), self.best.take(state), links)
+
+
+class Search:
+    """The search of one utterance, as its frames come.
+
+    Args:
+        name: of the utterance, for messages.
+        expected: its number of frames, if it is known, to foresee the memory of the lattice.
+    """
+
+    def __init__(self, decoder: Decoder, name: str = "utterance", expected: int = 0) -> None:
+        self._decoder, self._name, self._expected = decoder, name, expected
+        self._began, self._seconds = 0.0, 0.0
+        self._frames = [decoder.first_frame()]  # all but the latest are pruned
+        self._loglikes = [np.zeros((0, decoder.graph.num_senones), np.float32)]
+        self._settled = self._held = 0  # frames that only the last pruning changes; their bytes
+        self._is_dead = False  # all tokens are where the graph ends
+
+    @property
+    def num_frames(self) -> int:
+        """The frames so far."""
+        return sum(map(len, self._loglikes))
+
+    def advance(self, loglikes: np.ndarray) -> None:
+        """Search further frames.
+
+        Args:
+            loglikes: [T, K] as for `Decoder.lattice`.
+        """
+        began, decoder = time.perf_counter(), self._decoder
+        decoder.check(loglikes, self._name)
+        self._loglikes.append(loglikes)
+        scaled = np.zeros(loglikes.shape[1] + 1, np.float32)  # by input label
+        for row in loglikes if not self._is_dead else ():
+            scale = -decoder.settings.acoustic_scale
+            np.multiply(row, scale, out=scaled[1:], casting="same_kind")
+            following = decoder.advance(self._frames[-1], scaled)
+            if following is None:
+                self._is_dead = True
+                break
+            self._frames.append(following)
+            if (len(self._frames) - 1) % PRUNE_INTERVAL == 0:
+                self._prune()
+        self._seconds += time.perf_counter() - began
+
+    def _prune(self) -> None:
+        # Older frames hardly change any more; the last pruning covers them.
+        frames, beam = self._frames, self._decoder.settings.lattice_beam
+        since = max(0, len(frames) - 1 - 2 * PRUNE_INTERVAL)
+        undecided = np.zeros(len(frames[-1].state), np.float32)
+        prune(frames, since, undecided, beam, self._decoder.graph.rank)
+        self._held += sum(frame.nbytes for frame in frames[self._settled : since])
+        self._settled = since
+        _check_memory(self._held, since, max(self._expected, len(frames)), self._name)
+
+    def partial(self) -> list[str]:
+        """The words of the best path so far; they may still change."""
+        frames, arcs = self._frames, list[int]()
+        token = int(frames[-1].cost.argmin())
+        for number in reversed(range(len(frames))):
+            frame = frames[number]
+            while (link := _best_into(token, frame.silent, frame.cost)) is not None:
+                if frame.cost[link["source"]] + link["step"] > frame.cost[token]:
+                    break  # the best path comes from the frame before
+                arcs.append(int(link["arc"]))
+                token = int(link["source"])
+            before = frames[max(0, number - 1)]
+            if number and (link := _best_into(token, before.emitting, before.cost)) is not None:
+                arcs.append(int(link["arc"]))
+                token = int(link["source"])
+        graph = self._decoder.graph
+        labels = graph.fst.arcs_at(np.array(arcs[::-1], np.int64))["olabel"]
+        return [graph.words[label] for label in labels if label]
+
+    def lattice(self) -> Lattice:
+        """The lattice of the utterance, which ends here."""
+        began, frames, graph = time.perf_counter(), self._frames, self._decoder.graph
+        loglikes = np.concatenate(self._loglikes)
+        end = graph.fst.states_at(frames[-1].state)["final"]
+        reached = bool(np.isfinite(end).any())
+        end = end if reached else np.zeros_like(end)
+        total = frames[-1].cost + end
+        settings = self._decoder.settings
+        limit = settings.max_lattice_arcs * len(frames)
+        end = prune_whole(
+            frames, end, total - total.min(), settings.lattice_beam, limit, graph.rank
+        )
+        lattice = collect(frames, end, loglikes, graph)
+        lattice.reached_final = reached and len(frames) - 1 == len(loglikes) > 0
+        lattice.seconds = self._seconds + time.perf_counter() - began
+        return lattice
+
+
+def _best_into(token: int, links: np.ndarray, cost: np.ndarray) -> np.ndarray | None:
+    """The best of the arcs into a token, a record `LINK`; None if there are none."""
+    into = links[links["target"] == token]
+    if not len(into):
+        return None
+    best: np.ndarray = into[(cost[into["source"]] + into["step"]).argmin()]
+    return best
 
 
 def _distinct(values: np.ndarray, scratch: np.ndarray) -> np.ndarray:

@@ -31,26 +31,29 @@ acoustic-kd transcribe {folder} talk.wav --json
 ```"""
 
 
-def model_card(experiment: Experiment, model: str, folder: Path, license_text: str = "") -> str:
+def model_card(
+    experiment: Experiment, model: str, folder: Path, name: str, license_text: str = ""
+) -> str:
     """The text of the card.
 
     Args:
         model: what the experiment calls it.
         folder: of the bundle; the sizes of its files are in the card.
+        name: of the bundle.
         license_text: of the training data.
     """
     corpus = experiment.config.corpus.name
     data, known = DATA.get(corpus, (f"the corpus {corpus}", UNKNOWN_LICENSE))
     results = read_results(experiment.directory)
-    name = experiment.directory.resolve().name
     metadata = {"tags": ["automatic-speech-recognition", "knowledge-distillation"]}
     sections = [
         f"---\n{yaml.safe_dump(metadata)}---",
-        f"# {name}: {model}",
-        f"A speech recogniser of [acoustic_kd](https://arxiv.org/abs/1503.02531): the model {model}"
-        f", a decoding graph and all settings. Trained on {data}; licence of the data: "
+        f"# {name}",
+        f"A speech recogniser: the acoustic model {model}, a decoding graph and all settings. "
+        f"acoustic_kd trained it on {data} by knowledge distillation ([Hinton, Vinyals and Dean, "
+        "2015](https://arxiv.org/abs/1503.02531)). Licence of the data: "
         f"{license_text or known}.",
-        USE.format(folder=folder.name),
+        USE.format(folder=name),
         "## Results",
         "\n".join(as_markdown(wer_first(results))),
         _command(results),

@@ -78,7 +78,7 @@ def bundle(
         if int8:
             _write_int8(transcriber, folder, scorer, allow_worse)
         write_json(folder / bundles.CONFIG, _config(transcriber, model, folder))
-        card = model_card(transcriber.experiment, model, folder, license_text)
+        card = model_card(transcriber.experiment, model, folder, out.name, license_text)
         write_text(folder / CARD, card)
 
 

@@ -13,7 +13,7 @@ from composition import best_path, read_fst, word_hash
 
 from acoustic_kd.decoding.graph.compile import build_graph
 from acoustic_kd.decoding.graph.fst import to_kaldifst
-from acoustic_kd.decoding.search import Decoder, SearchSettings
+from acoustic_kd.decoding.search import Decoder, Search, SearchSettings
 from acoustic_kd.decoding.workers import decoder_pool
 from acoustic_kd.language.ngrams import train_lm
 from acoustic_kd.system.errors import UserError
@@ -55,6 +55,33 @@ def test_log_likelihoods_that_spell_a_sentence_decode_to_it(graph_dir):
         assert lattice.reached_final
         assert lattice.best(10.0) == words
         assert lattice.num_frames == len(path)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 60])
+def test_frames_in_pieces_give_the_lattice_of_the_whole(graph_dir, piece):
+    decoder = Decoder(graph_dir, WIDE)
+    matrix = noisy(["BEETLE", "B", "EAT", "OH"], 3)
+    search = Search(decoder)
+    for first in range(0, len(matrix), piece):
+        search.advance(matrix[first : first + piece])
+    assert search.num_frames == len(matrix)
+    found, expected = search.lattice(), decoder.lattice(matrix)
+    for name in ("source", "target", "word", "level", "senone", "graph", "acoustic", "final"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_the_words_so_far_are_those_of_the_best_path(graph_dir):
+    settings = replace(WIDE, beam=10)
+    decoder = Decoder(graph_dir, settings)
+    matrix = noisy(["B", "EAT", "BEETLE", "OH", "A"], 1, noise=1.0)
+    search, compared = Search(decoder), 0
+    for number, row in enumerate(matrix, start=1):
+        search.advance(row[None])
+        lattice = decoder.lattice(matrix[:number])
+        if not lattice.reached_final:  # else the cost of ending counts, too
+            assert search.partial() == lattice.best(1 / settings.acoustic_scale)
+            compared += len(search.partial()) > 1
+    assert compared > 5
 
 
 def test_every_weight_gives_the_best_path_of_the_graph(tmp_path):
