@@ -1,6 +1,7 @@
 """A recogniser with the models of a finished experiment."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TypedDict
@@ -48,6 +49,7 @@ class Transcriber(Recognizer):
             experiment.path("decode") / system.name / "measurement.json", _Weights, "a measurement"
         )
         experiment.verify("graph")
+        is_global = config.features.normalise == "global"
         super().__init__(
             features=config.features,
             scorer=self.acoustics,
@@ -57,7 +59,7 @@ class Transcriber(Recognizer):
             lexicon=graph_lexicon_path(experiment),
             join=Joiner.of(experiment.path("graph")),
             trained_hz=_trained_hz(experiment),
-            moments=_global_moments(experiment),
+            train_moments=moments_of_train(experiment) if is_global else None,
         )
 
     def _decoded(self, name: str, features: np.ndarray, pieces: list[slice]) -> Iterator[Decoded]:
@@ -95,9 +97,9 @@ def _trained_hz(experiment: Experiment) -> float:
     return highest_hz(np.concatenate(some), config)
 
 
-def _global_moments(experiment: Experiment) -> Moments | None:
-    """The moments of train for global normalisation; None otherwise."""
-    if experiment.config.features.normalise != "global":
-        return None
+def moments_of_train(experiment: Experiment) -> Moments:
+    """The moments of all frames of train, without copies: those of global normalisation."""
     experiment.verify("features", "train/*")
-    return Normaliser(experiment, experiment.path("features"), "train").moments["", ""]
+    features = replace(experiment.config.features, normalise="global")
+    as_global = replace(experiment, config=replace(experiment.config, features=features))
+    return Normaliser(as_global, experiment.path("features"), "train").moments["", ""]

@@ -152,6 +152,11 @@ class Samples(Sound):
     def __str__(self) -> str:
         return str(self.path)
 
+    def mono(self) -> np.ndarray:
+        """The mean of the channels, float32 [T], clipped to [-1, 1]."""
+        clipped: np.ndarray = np.clip(self._samples.mean(1), -1.0, 1.0)
+        return clipped
+
     def _read(self, first: int, stop: int, size: int) -> Iterator[np.ndarray]:
         for start in range(first, stop, size):
             yield self._samples[start : min(start + size, stop)]

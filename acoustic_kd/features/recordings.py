@@ -6,7 +6,7 @@ The frames do not depend on the blocks. Only the frames stay in memory, 16 kB a 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +46,11 @@ def recording_features(
     """
     gaps = Gaps()
     samples = read_recording(path, config.sample_rate, warn, gaps)
-    blocks = list(_frames(samples, config))
-    if not blocks:
+    none = np.zeros((0, config.mel_bins), np.float32)
+    frames = np.concatenate([none, *map(Framer(config).push, samples)])
+    if not len(frames):
         raise AudioError(f"{path}: shorter than one window of 25 ms")
-    return np.concatenate(blocks), gaps
+    return frames, gaps
 
 
 def highest_hz(path: Path | Samples, frames: np.ndarray, config: FeatureConfig) -> float:
@@ -86,11 +87,12 @@ def read_recording(
         blocks = _mono(sound, channel)
         if gaps is not None:
             blocks = gaps.join(blocks, sound.rate)
-        yield from (
-            blocks
-            if sound.rate == sample_rate
-            else _resample(sound.path, blocks, sound.rate, sample_rate)
-        )
+        if sound.rate == sample_rate:
+            yield from blocks
+            return
+        resampler = Resampler(sound.path, sound.rate, sample_rate)
+        yield from map(resampler.push, blocks)
+        yield resampler.end()
 
 
 def _channel_to_read(path: Path | Samples) -> int | None:
@@ -122,31 +124,41 @@ def _blocks(sound: Sound) -> Iterator[np.ndarray]:
     return sound.blocks(0, sound.frames, BLOCK_SECONDS * sound.rate)
 
 
-def _resample(
-    path: Path, blocks: Iterable[np.ndarray], rate: int, wanted: int
-) -> Iterator[np.ndarray]:
-    """Blocks at another rate, equal to the whole recording at that rate."""
-    common = math.gcd(rate, wanted)
-    period, new = rate // common, wanted // common  # `period` samples become `new`
-    if period * new > MAX_FILTER_NUMBERS:
-        raise AudioError(
-            f"{path}: {rate} Hz, and resampling it to {wanted} Hz takes too much memory: "
-            f"{converted(path, '-ar', str(wanted))}"
-        )
-    filters, before = _filters(period, new)
-    pending = np.zeros(before, np.float32)
-    total = written = 0
-    for block in blocks:
-        pending, total = np.concatenate([pending, block]), total + len(block)
-        if len(pending) >= len(filters):
-            resampled = _filtered(pending, filters, period)
-            yield resampled
-            written += len(resampled)
-            pending = pending[len(resampled) // new * period :]
-    remaining = math.ceil(total * new / period) - written
-    if remaining > 0:
-        ending = np.append(pending, np.zeros(len(filters) + period, np.float32))
-        yield _filtered(ending, filters, period)[:remaining]
+class Resampler:
+    """Converts samples to another rate, block after block, as if they came in one.
+
+    Args:
+        path: of the recording, for messages.
+    """
+
+    def __init__(self, path: Path, rate: int, wanted: int) -> None:
+        common = math.gcd(rate, wanted)
+        self._period, self._new = rate // common, wanted // common  # `period` samples become `new`
+        if self._period * self._new > MAX_FILTER_NUMBERS:
+            raise AudioError(
+                f"{path}: {rate} Hz, and resampling it to {wanted} Hz takes too much memory: "
+                f"{converted(path, '-ar', str(wanted))}"
+            )
+        self._filters, before = _filters(self._period, self._new)
+        self._pending = np.zeros(before, np.float32)
+        self._read = self._written = 0
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """The samples at the other rate that are complete."""
+        self._pending = np.concatenate([self._pending, block])
+        self._read += len(block)
+        if len(self._pending) < len(self._filters):
+            return np.zeros(0, np.float32)
+        resampled = _filtered(self._pending, self._filters, self._period)
+        self._written += len(resampled)
+        self._pending = self._pending[len(resampled) // self._new * self._period :]
+        return resampled
+
+    def end(self) -> np.ndarray:
+        """The remaining samples."""
+        remaining = math.ceil(self._read * self._new / self._period) - self._written
+        zeros = np.zeros(len(self._filters) + self._period, np.float32)
+        return self.push(zeros)[: max(0, remaining)]
 
 
 def _filters(period: int, new: int) -> tuple[np.ndarray, int]:
@@ -168,13 +180,18 @@ def _filtered(samples: np.ndarray, filters: np.ndarray, period: int) -> np.ndarr
     return filtered.reshape(-1)
 
 
-def _frames(blocks: Iterable[np.ndarray], config: FeatureConfig) -> Iterator[np.ndarray]:
-    """The frames of block after block of samples; a window may lie in two blocks."""
-    size, shift = (int(config.sample_rate * s) for s in (WINDOW_SECONDS, SHIFT_SECONDS))
-    pending = np.zeros(0, np.float32)
-    for block in blocks:
-        pending = np.concatenate([pending, block])
-        if len(pending) >= size:
-            frames = log_mel(pending, config)
-            yield frames
-            pending = pending[len(frames) * shift :]
+class Framer:
+    """The log-mel frames [T, D] of samples, block after block; a window may lie in two blocks."""
+
+    def __init__(self, config: FeatureConfig) -> None:
+        self._config = config
+        self._size = int(config.sample_rate * WINDOW_SECONDS)
+        self._shift = int(config.sample_rate * SHIFT_SECONDS)
+        self._pending = np.zeros(0, np.float32)
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """The frames that are complete."""
+        self._pending = np.concatenate([self._pending, block])
+        frames = log_mel(self._pending, self._config)
+        self._pending = self._pending[len(frames) * self._shift :]
+        return frames

@@ -37,8 +37,8 @@ class Content(TypedDict):
     sha256: str
 
 
-class GlobalMoments(TypedDict):
-    """Moments of global normalisation."""
+class StoredMoments(TypedDict):
+    """See `features.normalise.Moments`."""
 
     count: int
     sum: list[float]
@@ -54,7 +54,7 @@ class BundleConfig(TypedDict):
         features, search: settings of the frames and of the search.
         trained_hz: frequency up to which the model learnt from sound.
         left_frames, right_frames: of the windows.
-        moments: of global normalisation.
+        train_moments: of all frames that the model learnt from.
         files: name → content.
     """
 
@@ -68,7 +68,7 @@ class BundleConfig(TypedDict):
     trained_hz: float
     left_frames: int
     right_frames: int
-    moments: GlobalMoments | None
+    train_moments: StoredMoments
     files: dict[str, Content]
 
 
@@ -86,15 +86,13 @@ def read_bundle(directory: Path, int8: bool = False) -> Recognizer:
     for name, content in config["files"].items():
         _check_file(directory, name, content)
     log_prior, durations = read_statistics(directory / STATISTICS)
-    moments = None
-    if (stored := config["moments"]) is not None:
-        moments = Moments(len(stored["sum"]))
-        moments.count = stored["count"]
-        moments.sum, moments.squares = np.array(stored["sum"]), np.array(stored["squares"])
+    stored = config["train_moments"]
+    moments = Moments(len(stored["sum"]))
+    moments.count = stored["count"]
+    moments.sum, moments.squares = np.array(stored["sum"]), np.array(stored["squares"])
     inventory = read_inventory(directory / INVENTORY)
-    scorer = OnnxScorer.read(
-        directory / model, log_prior, durations, config["left_frames"], config["right_frames"]
-    )
+    window = config["left_frames"], config["right_frames"]
+    scorer = OnnxScorer.read(directory / model, log_prior, durations, window)
     return Recognizer(
         features=config["features"],
         scorer=scorer,
@@ -104,7 +102,7 @@ def read_bundle(directory: Path, int8: bool = False) -> Recognizer:
         lexicon=directory / LEXICON,
         join=Joiner.of(directory),
         trained_hz=config["trained_hz"],
-        moments=moments,
+        train_moments=moments,
     )
 
 
@@ -141,18 +139,16 @@ class OnnxScorer:
 
     Attributes:
         session: an onnxruntime.InferenceSession.
-        left, right: frames before and after a frame that its posteriors depend on.
     """
 
     session: Any
     log_prior: np.ndarray
     durations: np.ndarray
-    left: int
-    right: int
+    window: tuple[int, int]
 
     @classmethod
     def read(
-        cls, path: Path, log_prior: np.ndarray, durations: np.ndarray, left: int, right: int
+        cls, path: Path, log_prior: np.ndarray, durations: np.ndarray, window: tuple[int, int]
     ) -> "OnnxScorer":
         """Load a model."""
         import onnxruntime  # slow to import
@@ -161,12 +157,13 @@ class OnnxScorer:
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no class of their own
             raise UserError(f"{path}: cannot be loaded ({first_line(error)}); {AGAIN}") from None
-        return cls(session, log_prior, durations, left, right)
+        return cls(session, log_prior, durations, window)
 
     def posteriors(self, features: np.ndarray, piece: slice) -> np.ndarray:
         """The posteriors [T', K] for a piece of a recording's normalised frames [T, D]."""
-        first = max(0, piece.start - self.left)
-        around = features[first : piece.stop + self.right]
+        left, right = self.window
+        first = max(0, piece.start - left)
+        around = features[first : piece.stop + right]
         dimension = features.shape[1]
         inputs = {
             "log_mels": around,  # normalised already, so nothing is left to do

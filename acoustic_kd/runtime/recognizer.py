@@ -7,10 +7,10 @@ around them are those of the whole.
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.settings import FeatureConfig
 from acoustic_kd.system.errors import UserError, printable
 
+if TYPE_CHECKING:
+    from acoustic_kd.runtime.stream import Stream
+
 MAX_PIECE_FRAMES = 3000
 MIN_PIECE_FRAMES = 1000  # unless the recording is shorter
 ENERGY_WINDOW_FRAMES = 25  # over which the energy is averaged to find the quietest moment
@@ -41,6 +44,7 @@ class Scorer(Protocol):
     Attributes:
         log_prior: [K] of the senones.
         durations: [K] their mean durations in frames.
+        window: frames before and after a frame that its posteriors depend on.
     """
 
     @property
@@ -48,6 +52,9 @@ class Scorer(Protocol):
 
     @property
     def durations(self) -> np.ndarray: ...
+
+    @property
+    def window(self) -> tuple[int, int]: ...
 
     def posteriors(self, features: np.ndarray, piece: slice) -> np.ndarray:
         """The posteriors [T', K] for a piece of a recording's normalised frames [T, D]."""
@@ -94,7 +101,7 @@ class Recognizer:
         lexicon: file of the words, or pieces, that the graph recognises.
         join: joins what the graph recognises to words.
         trained_hz: frequency up to which the model learnt from sound.
-        moments: of global normalisation; None: those of each recording.
+        train_moments: of all frames that the model learnt from; None: unknown.
     """
 
     features: FeatureConfig
@@ -105,7 +112,7 @@ class Recognizer:
     lexicon: Path
     join: Joiner
     trained_hz: float
-    moments: Moments | None = None
+    train_moments: Moments | None = None
 
     def __call__(self, audio: Audio | np.ndarray, sample_rate: int | None = None) -> Transcription:
         """The words of a recording, with times and confidences.
@@ -136,6 +143,16 @@ class Recognizer:
 
         return read_bundle(Path(name), int8)
 
+    def stream(self, sample_rate: int | None = None) -> "Stream":
+        """A stream of speech, to recognise while it is spoken.
+
+        Args:
+            sample_rate: hertz; None: the model's.
+        """
+        from acoustic_kd.runtime.stream import Stream
+
+        return Stream(self, sample_rate or self.features.sample_rate)
+
     def words(self, audio: Audio) -> list[str]:
         """The words of a recording; an AudioError if it cannot be read, or has no speech."""
         best = (lattice.best(*self.weights) for _, (*_, lattice) in self._lattices(audio))
@@ -148,17 +165,27 @@ class Recognizer:
         """
         timed: list[Word] = []
         for gaps, (piece, loglikes, lattice) in self._lattices(audio):
-            labels, confidences, places = best_words(lattice, *self.weights)
-            spans = labels and align_words(labels, loglikes, self._transcripts)
-            if spans is None:  # an unfinished last word: the places of the labels are rough times
-                spans = list(zip(np.append(0, places[:-1]), places, strict=True))
-            for part in self.join.word_slices(labels):
-                (word,), confidence = self.join(labels[part]), min(confidences[part])
-                first, last = spans[part][0][0], spans[part][-1][1]
-                start = round(gaps.time(float((piece.start + first) * SHIFT_SECONDS)), 2)
-                end = round(gaps.time(float((piece.start + last) * SHIFT_SECONDS), end=True), 2)
-                timed.append(Word(word, start, end, round(float(confidence), 4)))
+            for word in self.words_of(lattice, loglikes, piece.start):
+                start, end = gaps.time(word.start), gaps.time(word.end, end=True)
+                timed.append(replace(word, start=round(start, 2), end=round(end, 2)))
         return timed
+
+    def words_of(self, lattice: Lattice, loglikes: np.ndarray, first_frame: int) -> Iterator[Word]:
+        """The words of a lattice.
+
+        Args:
+            loglikes: [T, K] that the lattice was made from.
+            first_frame: its number in the recording.
+        """
+        labels, confidences, places = best_words(lattice, *self.weights)
+        spans = align_words(labels, loglikes, self._transcripts) if labels else []
+        if spans is None:  # an unfinished last word: the places of the labels are rough times
+            spans = list(zip(np.append(0, places[:-1]), places, strict=True))
+        for part in self.join.word_slices(labels):
+            (word,), confidence = self.join(labels[part]), min(confidences[part])
+            frames = first_frame + spans[part][0][0], first_frame + spans[part][-1][1]
+            start, end = (round(float(SHIFT_SECONDS * frame), 2) for frame in frames)
+            yield Word(word, start, end, round(float(confidence), 4))
 
     @cached_property
     def _transcripts(self) -> Transcripts:
@@ -166,7 +193,8 @@ class Recognizer:
         return Transcripts(read_lexicon(self.lexicon), self.inventory, self.scorer.durations)
 
     @cached_property
-    def _silence(self) -> np.ndarray:
+    def silence(self) -> np.ndarray:
+        """bool [K], which senones are of silence."""
         return np.array([leaf.phone == SILENCE for leaf in self.inventory.leaves])
 
     def _lattices(self, audio: Audio) -> Iterator[tuple[Gaps, Decoded]]:
@@ -175,7 +203,7 @@ class Recognizer:
         features, gaps = recording_features(audio, self.features, _warn)
         self._check_band(audio, features)
         pieces = cut(features)
-        moments = self.moments
+        moments = self.train_moments if self.features.normalise == "global" else None
         loudest = loudest_levels([("", features)])[""]
         if moments is None:
             moments = Moments(features.shape[1])
@@ -209,7 +237,7 @@ class Recognizer:
     ) -> Iterator[Decoded]:
         for piece in pieces:
             posteriors = scorer.posteriors(features, piece)
-            if (posteriors[:, self._silence].sum(1) < 0.5).any():  # some frame is likely speech
+            if (posteriors[:, self.silence].sum(1) < 0.5).any():  # some frame is likely speech
                 loglikes = log_likelihoods(posteriors, scorer.log_prior)
                 yield piece, loglikes, self.decoder.lattice(loglikes, name)
 

@@ -27,7 +27,7 @@ from acoustic_kd.experiment.onnx_models import (
 from acoustic_kd.experiment.options import add_finished_experiment
 from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS
 from acoustic_kd.experiment.stages import DEFAULT_MODEL
-from acoustic_kd.experiment.transcriber import Transcriber
+from acoustic_kd.experiment.transcriber import Transcriber, moments_of_train
 from acoustic_kd.language.pieces import PIECES_FILE
 from acoustic_kd.reports.model_card import model_card
 from acoustic_kd.runtime import bundle as bundles
@@ -116,7 +116,7 @@ def _write_model(transcriber: Transcriber, path: Path) -> OnnxScorer:
     }
     outputs = ["log_posteriors", "log_likelihoods"]
     path.write_bytes(write_onnx(module, example, outputs, described).SerializeToString())
-    return OnnxScorer.read(path, acoustics.log_prior, acoustics.durations, *acoustics.window)
+    return OnnxScorer.read(path, acoustics.log_prior, acoustics.durations, acoustics.window)
 
 
 def _write_int8(
@@ -128,8 +128,7 @@ def _write_int8(
     logging.getLogger().setLevel(logging.ERROR)  # it advises a further step, which this needs not
     path = folder / bundles.INT8_MODEL
     quantize_dynamic(folder / bundles.MODEL, path, weight_type=QuantType.QInt8)
-    window = transcriber.acoustics.window
-    small = OnnxScorer.read(path, scorer.log_prior, scorer.durations, *window)
+    small = OnnxScorer.read(path, scorer.log_prior, scorer.durations, scorer.window)
     dev = [u.id for u in utterances_to_decode(transcriber.experiment, "dev")]
     references = references_of(transcriber.experiment, "dev", dev)
     counts = [error_counts(references, _words(transcriber, s, references)) for s in (scorer, small)]
@@ -165,7 +164,7 @@ def _words(
 
 def _config(transcriber: Transcriber, model: str, folder: Path) -> dict[str, Any]:
     """The contents of `config.json` (`BundleConfig`)."""
-    moments = transcriber.moments
+    moments = moments_of_train(transcriber.experiment)
     left, right = transcriber.acoustics.window
     return {
         "format": bundles.FORMAT,
@@ -178,9 +177,7 @@ def _config(transcriber: Transcriber, model: str, folder: Path) -> dict[str, Any
         "trained_hz": transcriber.trained_hz,
         "left_frames": left,
         "right_frames": right,
-        "moments": None
-        if moments is None
-        else {
+        "train_moments": {
             "count": moments.count,
             "sum": moments.sum.tolist(),
             "squares": moments.squares.tolist(),

@@ -6,11 +6,14 @@ For a bundle nothing of PyTorch is imported, nor need it be installed.
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from acoustic_kd.runtime.bundle import is_bundle, read_bundle
-from acoustic_kd.runtime.recognizer import Recognizer
+from acoustic_kd.runtime.pcm import PcmStream
+from acoustic_kd.runtime.recognizer import Recognizer, Transcription
 from acoustic_kd.system.errors import USAGE_ERROR, UserError, print_error, printable
 from acoustic_kd.system.paths import path_argument
 
@@ -36,6 +39,24 @@ def transcribe(recognizer: Recognizer, files: Sequence[Path], as_json: bool = Fa
     return failed
 
 
+def transcribe_stream(recognizer: Recognizer, file: BinaryIO, raw_rate: int) -> None:
+    """Print the segments of a stream, each a JSON object on a line, as soon as it has ended."""
+    stream = PcmStream.open(file, raw_rate)
+    heard = recognizer.stream(stream.rate)
+    try:
+        for block in stream.blocks():
+            _print_segments(heard.accept(block))
+    finally:  # of a stream that was cut short, too
+        _print_segments(heard.final())
+
+
+def _print_segments(segments: Sequence[Transcription]) -> None:
+    for segment in segments:
+        if segment.words:
+            rows = [dataclasses.asdict(word) for word in segment.words]
+            print(json.dumps({"text": segment.text, "words": rows}), flush=True)
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "The words of recordings of any format and length, FILE and words a line; "
@@ -46,7 +67,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "recognizer", type=path_argument, metavar="EXP_OR_BUNDLE",
         help="directory of a finished experiment, or of a bundle",
     )  # fmt: skip
-    parser.add_argument("files", type=Path, metavar="FILE", nargs="+", help="recordings")
+    parser.add_argument("files", type=Path, metavar="FILE", nargs="*", help="recordings")
+    parser.add_argument(
+        "--stream", action="store_true",
+        help="recognise standard input while it is written, by a bundle: WAV, or raw 16-bit "
+        "samples, mono; an object a line for each segment between pauses",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rate", type=int, default=16000, metavar="HZ",
+        help="of raw samples (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--model", metavar="MODEL",
         help="of an experiment: distilled/NN, distilled/SHAPE/NN, members/NN, ensemble, … "
@@ -61,7 +91,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    failed = transcribe(_open(options), options.files, options.json)
+    if options.stream == bool(options.files):
+        raise UserError("give recordings, or --stream to read standard input")
+    recognizer = _open(options)
+    if options.stream:
+        transcribe_stream(recognizer, sys.stdin.buffer, options.rate)
+        return 0
+    failed = transcribe(recognizer, options.files, options.json)
     return USAGE_ERROR if failed else 0
 
 

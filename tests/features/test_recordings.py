@@ -15,7 +15,12 @@ from torchaudio.transforms import Resample
 from acoustic_kd.features import recordings as recordings
 from acoustic_kd.features.audio import AudioError
 from acoustic_kd.features.fbank import log_mel
-from acoustic_kd.features.recordings import highest_hz, read_recording, recording_features
+from acoustic_kd.features.recordings import (
+    Framer,
+    highest_hz,
+    read_recording,
+    recording_features,
+)
 from acoustic_kd.settings import FeatureConfig
 
 CONFIG = FeatureConfig()
@@ -71,7 +76,7 @@ def test_headerless_files_are_those_of_the_corpora(tmp_path):
 def test_frames_of_blocks_are_those_of_the_whole(sizes):
     samples = noise(sum(sizes))
     blocks = np.split(samples, np.cumsum(sizes)[:-1])
-    actual = list(recordings._frames(blocks, CONFIG))
+    actual = [*map(Framer(CONFIG).push, blocks)]
     expected = log_mel(samples, CONFIG)
     assert sum(map(len, actual)) == len(expected)
     if actual:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +21,7 @@ from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.normalised import Normaliser, normalised
 from acoustic_kd.experiment.outputs import UNLABELLED
 from acoustic_kd.experiment.stages import STAGES
-from acoustic_kd.experiment.transcriber import Transcriber, _global_moments
+from acoustic_kd.experiment.transcriber import Transcriber, moments_of_train
 from acoustic_kd.features.audio import AudioError
 from acoustic_kd.features.copies import Copy
 from acoustic_kd.features.frame_sequence import FrameSequence as Frames
@@ -48,7 +49,8 @@ def test_words_are_those_of_the_decode_stage(finished_recipe, spoken, model):
     transcriber = Transcriber(finished_recipe.directory, model)
     experiment = transcriber.experiment
     features = finished_recipe.directory / "features"
-    (transcriber.moments,) = Normaliser(experiment, features, "test").moments.values()
+    (transcriber.train_moments,) = Normaliser(experiment, features, "test").moments.values()
+    transcriber.features = replace(transcriber.features, normalise="global")
     names = {"distilled/01": "distilled-01", "members/02": "member-02", "ensemble": "ensemble"}
     folder = finished_recipe.directory / "decode" / names.get(model, "control")
     expected = read_transcripts(folder / "test.txt")
@@ -173,7 +175,7 @@ def test_experiments_and_models_that_are_refused(
 
 
 def test_a_recording_in_which_nobody_speaks(transcriber, spoken, monkeypatch):
-    monkeypatch.setattr(transcriber, "_silence", np.ones_like(transcriber._silence))
+    monkeypatch.setattr(transcriber, "silence", np.ones_like(transcriber.silence))
     with pytest.raises(AudioError, match="no speech in it"):
         transcriber.words(spoken[0].audio)
 
@@ -200,7 +202,7 @@ def test_global_moments_are_those_that_the_stages_normalise_by(tmp_path):
     write_manifest(tmp_path / "corpus" / "train.jsonl", [Utterance("u", "s", "/u.wav", "YES")])
     expected = {u.id: u.features for u in normalised(experiment, "train")}["u"]
     loudest = loudest_levels([("", features)])[""]
-    found = _global_moments(experiment).normalise(features, loudest)
+    found = moments_of_train(experiment).normalise(features, loudest)
     np.testing.assert_array_equal(found, expected)
 
 

@@ -1,0 +1,141 @@
+"""Recognises speech while it is spoken.
+
+Frames are normalised by the moments of what was heard so far, which begin as those of train. A
+segment ends in a pause. Between segments nothing is searched, and no sound is kept but the last
+quarter of a second, so memory does not grow.
+"""
+
+import numpy as np
+
+from acoustic_kd.decoding.search import Search, log_likelihoods
+from acoustic_kd.features.audio import Samples
+from acoustic_kd.features.normalise import SILENCE_LEVEL, Moments, level
+from acoustic_kd.features.recordings import Framer, Resampler
+from acoustic_kd.runtime.recognizer import MAX_PIECE_FRAMES, Recognizer, Transcription
+from acoustic_kd.system.errors import UserError
+
+TRAIN_FRAMES = 300  # that the moments of train count for, beside what was heard
+SPEECH_RANGE = 4.0  # of the levels of a stream with speech in it: 17 dB, in natural logs
+BLOCK_FRAMES = 10  # scored together: 100 ms
+PADDING_FRAMES = 25  # of a segment before its first frame of speech
+PAUSE_FRAMES = 50  # of silence that end a segment
+SHORT_PAUSE_FRAMES = 20  # that end a long one
+LONG_FRAMES = 1500  # of a long segment; at MAX_PIECE_FRAMES any segment ends
+
+
+class Stream:
+    """A recogniser of one stream of samples.
+
+    Args:
+        recognizer: of a bundle. Streams of one recogniser must not run in several threads.
+        sample_rate: hertz.
+    """
+
+    def __init__(self, recognizer: Recognizer, sample_rate: int) -> None:
+        if recognizer.train_moments is None:
+            raise UserError("a stream needs a bundle: write one with acoustic-kd bundle EXP")
+        self._recognizer, self._rate = recognizer, sample_rate
+        wanted = recognizer.features.sample_rate
+        name = Samples(np.zeros(0, np.float32), sample_rate).path
+        self._resampler = Resampler(name, sample_rate, wanted) if sample_rate != wanted else None
+        self._framer = Framer(recognizer.features)
+        self._moments = _weighted(recognizer.train_moments, TRAIN_FRAMES)
+        self._is_global = recognizer.features.normalise == "global"
+        self._loudest, self._quietest = -np.inf, np.inf  # levels so far
+        self._left, self._right = recognizer.scorer.window
+        none = np.zeros((0, recognizer.features.mel_bins), np.float32)
+        self._frames, self._first = none, 0  # normalised, and the number of the first of them
+        self._scored = 0  # frames
+        self._recent: list[np.ndarray] = []  # log-likelihoods of silence before a segment
+        self._search: Search | None = None  # of the present segment
+        self._loglikes: list[np.ndarray] = []  # of its frames
+        self._begin = self._pause = 0  # its first frame; frames of silence at its end
+
+    def accept(self, samples: np.ndarray) -> list[Transcription]:
+        """Hear further samples; returns the segments that they complete.
+
+        Args:
+            samples: floats in [-1, 1] or 16-bit integers, [T] or [T, channels].
+        """
+        mono = Samples(samples, self._rate).mono()
+        resampled = mono if self._resampler is None else self._resampler.push(mono)
+        return self._hear(self._framer.push(resampled))
+
+    @property
+    def partial(self) -> str:
+        """The words of the present segment so far; they may still change."""
+        if self._search is None:
+            return ""
+        return " ".join(self._recognizer.join(self._search.partial()))
+
+    def final(self) -> list[Transcription]:
+        """The remaining segments; the stream ends here."""
+        rest = np.zeros(0, np.float32) if self._resampler is None else self._resampler.end()
+        segments = self._hear(self._framer.push(rest), ends=True)
+        return segments + ([] if self._search is None else [self._end_segment()])
+
+    def _hear(self, log_mels: np.ndarray, ends: bool = False) -> list[Transcription]:
+        if len(log_mels):
+            self._frames = np.concatenate([self._frames, self._normalised(log_mels)])
+        segments = []
+        stop = self._first + len(self._frames) - (0 if ends else self._right)
+        while self._scored < stop if ends else self._scored + BLOCK_FRAMES <= stop:
+            block = slice(self._scored, min(self._scored + BLOCK_FRAMES, stop))
+            local = slice(block.start - self._first, block.stop - self._first)
+            posteriors = self._recognizer.scorer.posteriors(self._frames, local)
+            self._scored = block.stop
+            if (segment := self._advance(posteriors)) is not None:
+                segments.append(segment)
+        kept = max(0, self._scored - self._left - self._first)
+        self._frames, self._first = self._frames[kept:], self._first + kept
+        return segments
+
+    def _normalised(self, log_mels: np.ndarray) -> np.ndarray:
+        levels = level(log_mels)
+        sounding = levels[levels >= SILENCE_LEVEL]
+        self._loudest = max(self._loudest, float(levels.max()))
+        self._quietest = min(self._quietest, float(sounding.min(initial=np.inf)))
+        # Normalised by its own moments, the noise of a room would look like speech.
+        if not self._is_global and self._loudest - self._quietest >= SPEECH_RANGE:
+            self._moments.add(log_mels, self._loudest)
+        return self._moments.normalise(log_mels, self._loudest)
+
+    def _advance(self, posteriors: np.ndarray) -> Transcription | None:
+        """Search scored frames [T, K]; returns the segment if they end it."""
+        silent = posteriors[:, self._recognizer.silence].sum(1) >= 0.5
+        loglikes = log_likelihoods(posteriors, self._recognizer.scorer.log_prior)
+        if self._search is None:
+            self._recent.append(loglikes)
+            if silent.all():
+                while sum(map(len, self._recent[1:])) >= PADDING_FRAMES:
+                    del self._recent[0]
+                return None
+            loglikes = np.concatenate(self._recent)
+            self._recent = []
+            self._begin = self._scored - len(loglikes)
+            self._search = Search(self._recognizer.decoder, "stream", MAX_PIECE_FRAMES)
+        self._search.advance(loglikes)
+        self._loglikes.append(loglikes)
+        speech = np.flatnonzero(~silent)
+        self._pause = len(silent) - 1 - speech[-1] if len(speech) else self._pause + len(silent)
+        length = self._search.num_frames
+        pause = PAUSE_FRAMES if length < LONG_FRAMES else SHORT_PAUSE_FRAMES
+        if self._pause >= pause or length >= MAX_PIECE_FRAMES:
+            return self._end_segment()
+        return None
+
+    def _end_segment(self) -> Transcription:
+        if self._search is None:
+            raise ValueError("no segment has begun")
+        lattice, loglikes = self._search.lattice(), np.concatenate(self._loglikes)
+        self._search, self._loglikes, self._pause = None, [], 0
+        return Transcription(tuple(self._recognizer.words_of(lattice, loglikes, self._begin)))
+
+
+def _weighted(moments: Moments, frames: int) -> Moments:
+    """Moments with the same mean and variance, of another number of frames."""
+    weighted = Moments(len(moments.sum))
+    weighted.count = frames
+    weighted.sum = moments.sum * frames / moments.count
+    weighted.squares = moments.squares * frames / moments.count
+    return weighted
