@@ -29,6 +29,7 @@ from acoustic_kd.language.lexicon import SILENCE, read_lexicon
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.settings import FeatureConfig
 from acoustic_kd.system.errors import UserError, printable
+from acoustic_kd.system.hub import local_or_hub
 
 if TYPE_CHECKING:
     from acoustic_kd.runtime.stream import Stream
@@ -136,12 +137,12 @@ class Recognizer:
         """The recogniser of a bundle, which `acoustic-kd bundle` wrote.
 
         Args:
-            name: its directory.
+            name: its directory, or a repository of the Hugging Face hub, such as `user/model`.
             int8: take the model with weights of 8 bits.
         """
-        from acoustic_kd.runtime.bundle import read_bundle
+        from acoustic_kd.runtime.bundle import CONFIG, MAY_HAVE, NEEDED, read_bundle
 
-        return read_bundle(Path(name), int8)
+        return read_bundle(local_or_hub(name, (CONFIG, *NEEDED, *MAY_HAVE)), int8)
 
     def stream(self, sample_rate: int | None = None) -> "Stream":
         """A stream of speech, to recognise while it is spoken.

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from acoustic_kd.settings import ModelConfig
-from acoustic_kd.system.errors import UserError, first_line
+from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json, write_json
+from acoustic_kd.system.hub import local_or_hub
 from acoustic_kd.system.json_types import WrongType, reader
 from acoustic_kd.system.records import verify_files
 from acoustic_kd.system.tensors import load_tensors, save_tensors
@@ -56,7 +57,7 @@ class AcousticModel(nn.Module):
         Raises:
             UserError: there is no such model, or it is damaged.
         """
-        directory = Path(name) if Path(name).is_dir() else _download(str(name))
+        directory = local_or_hub(name, FILES)
         return load_model(directory, network)
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -70,19 +71,6 @@ class AcousticModel(nn.Module):
             if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
                 module.to(torch.bfloat16)
         return self
-
-
-def _download(name: str) -> Path:
-    """A model of the Hugging Face hub in the local cache."""
-    from huggingface_hub import snapshot_download  # slow to import
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(FILES)))
-    except (OSError, ValueError, HFValidationError) as error:
-        text = f"{name}: neither a directory nor a model of the Hugging Face hub"
-        text += f" ({first_line(error)})"
-        raise UserError(text) from None
 
 
 class _More(TypedDict, total=False):

@@ -35,6 +35,7 @@ from acoustic_kd.runtime.bundle import OnnxScorer, is_bundle
 from acoustic_kd.runtime.recognizer import Scorer
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import atomic_directory, file_sha256, write_json, write_text
+from acoustic_kd.system.hub import upload
 from acoustic_kd.system.parallel import cores
 from acoustic_kd.system.paths import path_argument
 from acoustic_kd.training.model import FILES as MODEL_FILES
@@ -205,6 +206,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="8-bit weights may make more word errors on dev than chance explains",
     )  # fmt: skip
     parser.add_argument(
+        "--upload", metavar="USER/NAME", help="also to this repository of the Hugging Face hub"
+    )
+    parser.add_argument(
         "--license", default="", metavar="TEXT", help="of the training data, for the model card"
     )
 
@@ -220,3 +224,5 @@ def run(options: argparse.Namespace) -> None:
     )
     size = sum(path.stat().st_size for path in Path(options.out).iterdir())
     print(f"{options.out}: {size / 1e6:.1f} MB")
+    if options.upload is not None:
+        print(upload(Path(options.out), options.upload))

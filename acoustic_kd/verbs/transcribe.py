@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from acoustic_kd.runtime.bundle import is_bundle, read_bundle
+from acoustic_kd.runtime.bundle import is_bundle
 from acoustic_kd.runtime.pcm import PcmStream
 from acoustic_kd.runtime.recognizer import Recognizer, Transcription
 from acoustic_kd.system.errors import USAGE_ERROR, UserError, print_error, printable
@@ -65,7 +65,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Example: acoustic-kd transcribe exp/an4 talk.flac --json"
     parser.add_argument(
         "recognizer", type=path_argument, metavar="EXP_OR_BUNDLE",
-        help="directory of a finished experiment, or of a bundle",
+        help="directory of a finished experiment or of a bundle, or a bundle's name on the "
+        "Hugging Face hub",
     )  # fmt: skip
     parser.add_argument("files", type=Path, metavar="FILE", nargs="*", help="recordings")
     parser.add_argument(
@@ -103,10 +104,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _open(options: argparse.Namespace) -> Recognizer:
     directory = options.recognizer
-    if is_bundle(directory):
-        if options.model is not None:
+    if is_bundle(directory) or not directory.is_dir():
+        if options.model is not None and directory.is_dir():
             raise UserError(f"{directory}: is a bundle, which has one model; leave out --model")
-        return read_bundle(directory, options.int8)
+        return Recognizer.from_pretrained(directory, options.int8)
     if options.int8:
         raise UserError(f"{directory}: is no bundle; write one: acoustic-kd bundle EXP --int8")
     from acoustic_kd.experiment.stages import DEFAULT_MODEL

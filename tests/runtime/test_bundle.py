@@ -1,6 +1,7 @@
 """A bundle recognises what its experiment recognises, without PyTorch; damage is refused."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from local_hub import local_hub
 
 from acoustic_kd.experiment.transcriber import Transcriber
 from acoustic_kd.runtime import bundle as bundles
@@ -155,3 +157,27 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(finished_recipe, command, tm
     status, _, error = command("bundle", finished_recipe.directory, "--out", tmp_path)
     assert status == 2 and "exists and is no bundle" in error
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_bundle_goes_to_the_hub_and_comes_back(bundle, spoken, tmp_path, monkeypatch):
+    program = (
+        "import sys; from pathlib import Path; from acoustic_kd.system.hub import upload\n"
+        "from acoustic_kd.cli import main\n"
+        "print(upload(Path(sys.argv[1]), 'user/tiny'), flush=True)\n"
+        "sys.exit(main(['transcribe', 'user/tiny', sys.argv[2]]))"
+    )
+    with local_hub() as (address, files):
+        environment = {"HF_ENDPOINT": address, "HF_TOKEN": "secret", "HF_HOME": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", program, bundle, spoken[0]],
+            env=os.environ | environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        where, line = done.stdout.splitlines()
+        assert where == f"{address}/user/tiny"
+        assert line.split("\t")[1] == Recognizer.from_pretrained(bundle)(spoken[0]).text
+        assert set(files) >= {path.name for path in bundle.iterdir()}
