@@ -119,6 +119,7 @@ def write_onnx(
     example: Mapping[str, Tensor],
     outputs: Sequence[str],
     described: Mapping[str, str],
+    frames_axis: int = 0,
 ) -> Any:
     """A module as an ONNX model.
 
@@ -126,10 +127,11 @@ def write_onnx(
         example: an input of each name; the first has TRACED_FRAMES frames, and may have any number.
         outputs: their names.
         described: the metadata of the model.
+        frames_axis: the axis of the frames in the first input.
     """
     # The exporter warns of packages that are absent, and prints what it cannot export.
     logging.getLogger("torch").setLevel(logging.ERROR)
-    frames = {0: torch.export.Dim("frames")}
+    frames = {frames_axis: torch.export.Dim("frames")}
     try:
         with redirect_stderr(StringIO()):
             program = torch.onnx.export(

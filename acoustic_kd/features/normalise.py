@@ -11,6 +11,7 @@ import numpy as np
 
 SILENCE_LEVEL = 7.0  # mean log energy; noise of two steps of 16 bits has 6.8
 SILENCE_BELOW = 12.0  # of log energy, 52 dB: how far below the speaker's loudest frame it also lies
+MIN_VARIANCE = 1e-6  # of features
 SILENCE_FLOOR = -2.0  # standard deviations from the mean: the pauses of a quiet room
 UNKNOWN_LEVEL = -np.inf  # of features that may be no log energies: no frame is silence
 
@@ -54,15 +55,26 @@ class Moments:
         self.sum += frames.sum(0)
         self.squares += np.square(frames).sum(0)
 
+    @property
+    def mean(self) -> np.ndarray:
+        """float64 [D]."""
+        mean: np.ndarray = self.sum / self.count
+        return mean
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """The standard deviation, float64 [D]."""
+        variance = self.squares / self.count - np.square(self.mean)
+        deviation: np.ndarray = np.sqrt(np.maximum(variance, MIN_VARIANCE))
+        return deviation
+
     def normalise(self, frames: np.ndarray, loudest: float) -> np.ndarray:
         """Scale `frames` [T, D] to zero mean and unit variance by these moments; float32.
 
         The logarithm of digital silence is arbitrary and far from all that a model learns from, so
         features of silence are raised to SILENCE_FLOOR.
         """
-        mean = self.sum / self.count
-        variance = np.maximum(self.squares / self.count - np.square(mean), 1e-6)
-        scaled = ((frames - mean) / np.sqrt(variance)).astype(np.float32)
+        scaled: np.ndarray = ((frames - self.mean) / self.deviation).astype(np.float32)
         quiet = silent(frames, loudest)
         scaled[quiet] = np.maximum(scaled[quiet], np.float32(SILENCE_FLOOR))
         return scaled

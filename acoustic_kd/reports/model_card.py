@@ -19,20 +19,9 @@ DATA = {
 }
 UNKNOWN_LICENSE = "not stated"
 
-USE = """```python
-import acoustic_kd as akd
-
-recognizer = akd.Recognizer.from_pretrained("{folder}")
-print(recognizer("talk.wav").text)
-```
-
-```sh
-acoustic-kd transcribe {folder} talk.wav --json
-```"""
-
 
 def model_card(
-    experiment: Experiment, model: str, folder: Path, name: str, license_text: str = ""
+    experiment: Experiment, model: str, folder: Path, name: str, use: str, license_text: str = ""
 ) -> str:
     """The text of the card.
 
@@ -40,6 +29,7 @@ def model_card(
         model: what the experiment calls it.
         folder: of the bundle; the sizes of its files are in the card.
         name: of the bundle.
+        use: how it is used.
         license_text: of the training data.
     """
     corpus = experiment.config.corpus.name
@@ -53,7 +43,7 @@ def model_card(
         f"acoustic_kd trained it on {data} by knowledge distillation ([Hinton, Vinyals and Dean, "
         "2015](https://arxiv.org/abs/1503.02531)). Licence of the data: "
         f"{license_text or known}.",
-        USE.format(folder=name),
+        use,
         "## Results",
         "\n".join(as_markdown(wer_first(results))),
         _command(results),

@@ -26,6 +26,7 @@ from acoustic_kd.experiment.onnx_models import (
 )
 from acoustic_kd.experiment.options import add_finished_experiment
 from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS
+from acoustic_kd.experiment.sherpa_onnx import write_sherpa
 from acoustic_kd.experiment.stages import DEFAULT_MODEL
 from acoustic_kd.experiment.transcriber import Transcriber, moments_of_train
 from acoustic_kd.language.pieces import PIECES_FILE
@@ -42,12 +43,24 @@ from acoustic_kd.training.model import FILES as MODEL_FILES
 from acoustic_kd.verbs.decode import references_of, utterances_to_decode
 
 CARD = "README.md"
+TARGETS = RUNTIME, SHERPA = "acoustic-kd", "sherpa-onnx"
+RUNTIME_USE = """```python
+import acoustic_kd as akd
+
+recognizer = akd.Recognizer.from_pretrained("{folder}")
+print(recognizer("talk.wav").text)
+```
+
+```sh
+acoustic-kd transcribe {folder} talk.wav --json
+```"""
 
 
 def bundle(
     directory: Path,
     out: Path,
     model: str = DEFAULT_MODEL,
+    target: str = RUNTIME,
     int8: bool = False,
     allow_worse: bool = False,
     license_text: str = "",
@@ -56,6 +69,7 @@ def bundle(
 
     Args:
         model: `distilled/01`, `members/01` or `ensemble`.
+        target: what reads it, one of TARGETS.
         int8: also write the model with weights of 8 bits.
         allow_worse: write that model even if it makes more word errors on dev than chance explains.
         license_text: of the training data, for the model card.
@@ -67,19 +81,16 @@ def bundle(
     if out.exists() and not is_bundle(out) and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists and is no bundle; give another --out")
     with atomic_directory(out) as folder:
-        _copy_files(transcriber, folder)
-        scorer = _write_model(transcriber, folder / bundles.MODEL)
-        difference = check_close(
-            transcriber.experiment,
-            transcriber.acoustics,
-            lambda frames: scorer.posteriors(frames, slice(0, len(frames))),
-            out,
-        )
-        print(f"  {bundles.MODEL}: differs from PyTorch by {difference:.1g} at most on dev")
-        if int8:
-            _write_int8(transcriber, folder, scorer, allow_worse)
-        write_json(folder / bundles.CONFIG, _config(transcriber, model, folder))
-        card = model_card(transcriber.experiment, model, folder, out.name, license_text)
+        if target == SHERPA:
+            use = write_sherpa(transcriber, folder, out.name)
+        else:
+            use = RUNTIME_USE.format(folder=out.name)
+            _copy_files(transcriber, folder)
+            scorer = _write_model(transcriber, folder / bundles.MODEL, out)
+            if int8:
+                _write_int8(transcriber, folder, scorer, allow_worse)
+        write_json(folder / bundles.CONFIG, _config(transcriber, model, target, folder))
+        card = model_card(transcriber.experiment, model, folder, out.name, use, license_text)
         write_text(folder / CARD, card)
 
 
@@ -98,8 +109,8 @@ def _copy_files(transcriber: Transcriber, folder: Path) -> None:
             shutil.copyfile(source, folder / name)
 
 
-def _write_model(transcriber: Transcriber, path: Path) -> OnnxScorer:
-    """Write the model of any frames, normalised or not, as ONNX."""
+def _write_model(transcriber: Transcriber, path: Path, out: Path) -> OnnxScorer:
+    """Write the model of any frames, normalised or not, as ONNX, and compare it with PyTorch."""
     acoustics, dimension = transcriber.acoustics, transcriber.features.mel_bins
     example = {
         "log_mels": torch.zeros(TRACED_FRAMES, dimension),
@@ -117,7 +128,15 @@ def _write_model(transcriber: Transcriber, path: Path) -> OnnxScorer:
     }
     outputs = ["log_posteriors", "log_likelihoods"]
     path.write_bytes(write_onnx(module, example, outputs, described).SerializeToString())
-    return OnnxScorer.read(path, acoustics.log_prior, acoustics.durations, acoustics.window)
+    scorer = OnnxScorer.read(path, acoustics.log_prior, acoustics.durations, acoustics.window)
+    difference = check_close(
+        transcriber.experiment,
+        acoustics,
+        lambda frames: scorer.posteriors(frames, slice(0, len(frames))),
+        out,
+    )
+    print(f"  {bundles.MODEL}: differs from PyTorch by {difference:.1g} at most on dev")
+    return scorer
 
 
 def _write_int8(
@@ -163,8 +182,10 @@ def _words(
     return {name: transcriber.join(result.words[0]) for name, result in decoded.items()}
 
 
-def _config(transcriber: Transcriber, model: str, folder: Path) -> dict[str, Any]:
+def _config(transcriber: Transcriber, model: str, target: str, folder: Path) -> dict[str, Any]:
     """The contents of `config.json` (`BundleConfig`)."""
+    if target == SHERPA:
+        return {"format": f"{bundles.FORMAT} for {SHERPA}", "model": model}
     moments = moments_of_train(transcriber.experiment)
     left, right = transcriber.acoustics.window
     return {
@@ -200,6 +221,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=path_argument, metavar="DIR", required=True, help="directory of the bundle"
     )
+    parser.add_argument(
+        "--for", dest="target", choices=TARGETS, default=RUNTIME,
+        help="what reads the bundle (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--int8", action="store_true", help="also with weights of 8 bits")
     parser.add_argument(
         "--allow-worse", action="store_true",
@@ -218,6 +243,7 @@ def run(options: argparse.Namespace) -> None:
         options.experiment,
         options.out,
         options.model,
+        options.target,
         options.int8,
         options.allow_worse,
         options.license,
