@@ -227,7 +227,7 @@ def readers(site: Site, speech: str) -> dict[str, Reader]:
     verbs: dict[str, Sequence[str]] = {
         "transcribe": ("transcribe", exp, speech),
         "transcribe --json": ("transcribe", exp, speech, "--json", "--model", "ensemble"),
-        "export": ("export", exp, "--out", str(out / "model.onnx")),
+        "bundle": ("bundle", exp, "--out", str(out / "bundle")),
         "posteriors": ("posteriors", exp, "dev", "--out", str(out / "dev.ark")),
         "compare": ("compare", exp, str(site.whole), "--out", str(out / "page.html")),
         "run": site.arguments("run"),

@@ -19,7 +19,7 @@ from chaos_processes import (
 
 SAME, REFUSED, VIOLATION = "same result", "one line + status 2", "violation"
 LONGEST_LINE = 500
-SLOW = ("corpus", "align", "train", "distill", "decode", "transcribe --json", "export")
+SLOW = ("corpus", "align", "train", "distill", "decode", "transcribe --json", "bundle")
 
 
 class Violation(Exception):

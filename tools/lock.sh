@@ -10,7 +10,7 @@ tests=(
   tests/features/test_fbank.py
   tests/features/test_recordings.py
   tests/system/test_torchaudio_functions.py
-  tests/verbs/test_export.py
+  tests/runtime
   tests/training/test_processes.py
 )
 

@@ -51,13 +51,13 @@ def check_exportable(scorer: AcousticScorer, model: str) -> None:
     """
     if scorer.specialists is not None:
         raise UserError(
-            f"--model {model}: an ensemble with specialists cannot be exported; export distilled/01"
+            f"--model {model}: an ensemble with specialists cannot be exported; give distilled/01"
         )
     size = 4 * sum(p.numel() for m in scorer.models for p in m.parameters())
     if size > MAX_FILE_BYTES:
         raise UserError(
-            f"--model {model}: {size / 1e9:.1f} GB of weights, and one ONNX file holds 2.1; export "
-            "its members one by one, or the distilled model"
+            f"--model {model}: {size / 1e9:.1f} GB of weights, and one ONNX file holds 2.1; give "
+            "one of its members, or the distilled model"
         )
 
 

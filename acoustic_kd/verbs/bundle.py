@@ -120,11 +120,18 @@ def _write_model(transcriber: Transcriber, path: Path, out: Path) -> OnnxScorer:
     }
     prior = torch.from_numpy(acoustics.log_prior).float()
     module = NormalisedScores(acoustics.models, prior, 1 / transcriber.weights[0])
+    left, right = acoustics.window
     described = {
-        "features": json.dumps(asdict(transcriber.features)),
         "inventory": transcriber.inventory.classes.inventory,
         "senones": json.dumps(transcriber.inventory.names()),
-        "acoustic_scale": str(1 / transcriber.weights[0]),
+        "log_priors": json.dumps([round(float(value), 6) for value in acoustics.log_prior]),
+        "acoustic_scale": json.dumps(1 / transcriber.weights[0]),
+        "left_frames": str(left),
+        "right_frames": str(right),
+    }
+    described |= {
+        name: str(getattr(transcriber.features, name))
+        for name in ("sample_rate", "mel_bins", "low_hz", "high_hz", "normalise")
     }
     outputs = ["log_posteriors", "log_likelihoods"]
     path.write_bytes(write_onnx(module, example, outputs, described).SerializeToString())

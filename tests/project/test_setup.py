@@ -78,8 +78,8 @@ class Checkout:
         for name in ("acoustic_kd", "torch", "Torch_Audio", "yaml"):
             (self.packages / name).mkdir()
             (self.packages / name / "__init__.py").touch()
-        (self.packages / "acoustic_kd" / "features").mkdir()
-        (self.packages / "acoustic_kd" / "features" / "recordings.py").touch()
+        (self.packages / "acoustic_kd" / "system").mkdir()
+        (self.packages / "acoustic_kd" / "system" / "torchaudio_functions.py").touch()
         return self
 
     def start(self, *arguments: str) -> subprocess.Popen:

@@ -118,7 +118,7 @@ def test_specialists_refine_the_ensemble_and_the_student_learns_from_both(recipe
     assert counts.conditional[0] == covered and (counts.conditional[1:] <= covered).all()
     assert "| with specialists |" in specialists.tables(counts)
     out = recipe.directory / "ensemble.onnx"
-    status, _, error = command("export", recipe.directory, "--model", "ensemble", "--out", out)
+    status, _, error = command("bundle", recipe.directory, "--model", "ensemble", "--out", out)
     assert status == 2 and "an ensemble with specialists cannot be exported" in error
 
 

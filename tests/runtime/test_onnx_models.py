@@ -14,10 +14,11 @@ from acoustic_kd.experiment.models import AcousticScorer, find_system
 from acoustic_kd.experiment.onnx_models import TRACED_FRAMES, LogPosteriors, write_onnx
 from acoustic_kd.experiment.outputs import STATISTICS, inventory_of
 from acoustic_kd.experiment.stages import open_experiment
+from acoustic_kd.features.normalise import SILENCE_BELOW, SILENCE_LEVEL, Moments
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.training.model import AcousticModel
 from acoustic_kd.training.networks import build_network
-from acoustic_kd.verbs import export as onnx_export
+from acoustic_kd.verbs.bundle import bundle
 
 onnx = pytest.importorskip("onnx", reason="needs acoustic-kd[onnx]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs acoustic-kd[onnx]")
@@ -57,44 +58,47 @@ def test_windows_and_layers_are_those_of_the_model(configs):
 
 
 @pytest.mark.parametrize("model", ["distilled/01", "ensemble"])
-def test_an_experiment_is_exported_with_what_a_decoder_needs(
-    finished_recipe, command, tmp_path, model
-):
-    path = tmp_path / "model.onnx"
-    arguments = ("export", finished_recipe.directory, "--out", path, "--model", model)
-    status, out, error = command(*arguments)
-    assert (status, error) == (0, "") and out.startswith(f"{path}: differs from PyTorch by ")
+def test_a_bundles_model_has_what_another_decoder_needs(finished_recipe, tmp_path, model):
+    bundle(finished_recipe.directory, tmp_path / "out", model)
     experiment = open_experiment(finished_recipe.directory)
-    session = session_of(str(path))
+    session = session_of(str(tmp_path / "out" / "model.onnx"))
     described = session.get_modelmeta().custom_metadata_map
     inventory = inventory_of(experiment)
     assert described["inventory"] == inventory.classes.inventory
     assert json.loads(described["senones"]) == inventory.names()
-    priors = json.loads(described["log_priors"])
-    np.testing.assert_allclose(
-        priors, read_statistics(experiment.path("frames") / STATISTICS)[0], atol=1e-6
-    )
+    priors = np.array(json.loads(described["log_priors"]))
+    expected = read_statistics(experiment.path("frames") / STATISTICS)[0]
+    np.testing.assert_allclose(priors, expected, atol=1e-6)
     assert described["left_frames"] == "20" and described["right_frames"] == "5"
+    # The recording's log-mels, normalised inside, give what normalised frames give in PyTorch.
+    log_mels = np.random.default_rng(0).normal(9, 3, (30, 40)).astype(np.float32)
+    log_mels[5:8] = -15  # digital silence
+    moments = Moments(40)
+    moments.add(log_mels, 12.0)
+    inputs = {"log_mels": log_mels, "mean": moments.mean, "deviation": moments.deviation}
+    inputs = {key: value.astype(np.float32) for key, value in inputs.items()}
+    inputs["silence"] = np.array(min(SILENCE_LEVEL, 12.0 - SILENCE_BELOW), np.float32)
+    log_posteriors, scores = session.run(["log_posteriors", "log_likelihoods"], inputs)
     scorer = AcousticScorer.of(experiment, find_system(experiment, model))
-    features = np.random.default_rng(0).standard_normal((30, 40)).astype(np.float32)
-    (found,) = session.run(None, {"features": features})
-    expected = scorer.posteriors(features, slice(0, 30))
+    expected = scorer.posteriors(moments.normalise(log_mels, 12.0), slice(0, 30))
     tolerance = 0.02 if scorer.bfloat16 else 1e-5
-    np.testing.assert_allclose(np.exp(found), expected, atol=tolerance)
+    np.testing.assert_allclose(np.exp(log_posteriors), expected, atol=tolerance)
+    scale = json.loads(described["acoustic_scale"])
+    np.testing.assert_allclose(scores, scale * (log_posteriors - priors), atol=1e-4)
 
 
 def negated(monkeypatch):
-    right = onnx_export.LogPosteriors.forward
+    right = onnx_models.LogPosteriors.forward
     monkeypatch.setattr(
-        onnx_export.LogPosteriors, "forward", lambda self, features: -right(self, features)
+        onnx_models.LogPosteriors, "forward", lambda self, features: -right(self, features)
     )
 
 
 def branching(monkeypatch):
     """As a network of the user's own may be: Python that depends on numbers."""
-    right = onnx_export.LogPosteriors.forward
+    right = onnx_models.LogPosteriors.forward
     monkeypatch.setattr(
-        onnx_export.LogPosteriors,
+        onnx_models.LogPosteriors,
         "forward",
         lambda self, features: right(self, features) if features.sum() > 0 else features,
     )
@@ -102,9 +106,9 @@ def branching(monkeypatch):
 
 def of_fixed_size(monkeypatch):
     """As a network of the user's own may be: PyTorch exports len() as a constant."""
-    right = onnx_export.LogPosteriors.forward
+    right = onnx_models.LogPosteriors.forward
     monkeypatch.setattr(
-        onnx_export.LogPosteriors,
+        onnx_models.LogPosteriors,
         "forward",
         lambda self, features: right(self, features) + torch.zeros(len(features), 1),
     )
@@ -122,17 +126,15 @@ def without(package):
         (of_fixed_size, "windows.shape[0], not len(windows)"),
         (without("onnx"), "pip install '/path/to/checkout[onnx]'\n"),
         (without("onnxscript"), "pip install '/path/to/checkout[onnx]'\n"),
-        (without("onnxruntime"), "pip install '/path/to/checkout[onnx]'\n"),
         (lambda patch: patch.setattr(onnx_models, "MAX_FILE_BYTES", 1000),
          "one ONNX file holds 2.1"),
     ],
-    ids=["other output", "branches", "fixed size", "no onnx", "no onnxscript", "no onnxruntime",
-         "too large"],
+    ids=["other output", "branches", "fixed size", "no onnx", "no onnxscript", "too large"],
 )  # fmt: skip
-def test_a_refused_export_writes_nothing(
+def test_a_refused_bundle_writes_nothing(
     finished_recipe, command_refusal, tmp_path, monkeypatch, change, message
 ):
     change(monkeypatch)
-    out = tmp_path / "a.onnx"
-    assert message in command_refusal("export", finished_recipe.directory, "--out", out)
+    out = tmp_path / "out"
+    assert message in command_refusal("bundle", finished_recipe.directory, "--out", out)
     assert list(tmp_path.iterdir()) == []
