@@ -47,7 +47,17 @@ def required() -> list[Requirement]:
     text = (ROOT / "pyproject.toml").read_text()
     section = text[text.index("[build-system]") : text.index("[project.scripts]")]
     lists = re.findall(r"^(\w[\w-]*) = \[(.*?)\]\n", section, re.MULTILINE | re.DOTALL)
-    names = ("requires", "dependencies", "train", "demo", "onnx", "hub", "tensorboard", "dev")
+    names = (
+        "requires",
+        "dependencies",
+        "train",
+        "demo",
+        "onnx",
+        "hub",
+        "serve",
+        "tensorboard",
+        "dev",
+    )
     found = [
         Requirement(item)
         for name, items in lists

@@ -1,0 +1,82 @@
+"""`acoustic-kd serve`: a page on which anyone can try bundles, in a browser."""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from acoustic_kd.features.audio import open_sound
+from acoustic_kd.runtime.recognizer import Recognizer
+from acoustic_kd.system.errors import UserError, installation
+
+MAX_SECONDS = 120  # of a recording
+MAX_FILE_SIZE = "50mb"
+MAX_WAITING = 8  # requests; a further one is refused
+KEPT_SECONDS = 600  # a recording on this machine
+HEADINGS = ["word", "start", "end", "confidence"]
+
+
+def page(recognizers: Mapping[str, Recognizer]) -> Any:
+    """The page, a gradio.Blocks: a recording, and the words that each recogniser hears."""
+    import gradio
+
+    def recognise(path: str | None) -> list[Any]:
+        if path is None:
+            raise gradio.Error("Record or choose a file first.", print_exception=False)
+        try:
+            with open_sound(Path(path)) as sound:
+                if sound.frames > MAX_SECONDS * sound.rate:
+                    raise UserError(f"the recording is longer than {MAX_SECONDS} seconds")
+            heard = [recognizer(path) for recognizer in recognizers.values()]
+        except UserError as error:
+            text = str(error).replace(f"{path}: ", "")
+            raise gradio.Error(text, print_exception=False) from None
+        rows = [[[w.word, w.start, w.end, w.confidence] for w in h.words] for h in heard]
+        return [value for h, table in zip(heard, rows, strict=True) for value in (h.text, table)]
+
+    kept = KEPT_SECONDS, KEPT_SECONDS  # how often what is older is deleted, and how old
+    with gradio.Blocks(title="acoustic_kd", analytics_enabled=False, delete_cache=kept) as blocks:
+        audio = gradio.Audio(sources=["microphone", "upload"], type="filepath", label="Recording")
+        button, outputs = gradio.Button("Recognise", variant="primary"), list[Any]()
+        with gradio.Row():
+            for name in recognizers:
+                with gradio.Column(min_width=280):
+                    outputs.append(gradio.Textbox(label=name, lines=2))
+                    outputs.append(gradio.Dataframe(headers=HEADINGS, show_label=False))
+        # One at a time: the searches of a recogniser share their memory.
+        button.click(recognise, audio, outputs, concurrency_limit=1, api_name="recognise")
+    return blocks.queue(max_size=MAX_WAITING)
+
+
+def serve(bundles: Sequence[str], host: str, port: int) -> None:
+    """Show the page until it is interrupted."""
+    try:
+        import gradio  # noqa: F401
+    except ImportError:
+        raise UserError(f"package 'gradio' is missing: {installation('serve')}") from None
+    recognizers = {Path(name).name: Recognizer.from_pretrained(name) for name in bundles}
+    if len(recognizers) < len(bundles):
+        raise UserError("two bundles have the same name; rename one")
+    with tempfile.TemporaryDirectory(prefix="acoustic-kd-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # of recordings
+        page(recognizers).launch(server_name=host, server_port=port, max_file_size=MAX_FILE_SIZE)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "A page on which bundles can be tried, with a microphone or a file. Recordings are deleted "
+        f"after {KEPT_SECONDS // 60} minutes, and when the page ends. Needs the extra serve."
+    )
+    parser.epilog = "Example: acoustic-kd serve an4-distilled an4-ensemble"
+    parser.add_argument("bundles", metavar="BUNDLE", nargs="+", help="directories, or hub names")
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS",
+        help="0.0.0.0: other machines may use it, too (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, default=7860, metavar="N", help="default: %(default)s")
+
+
+def run(options: argparse.Namespace) -> None:
+    serve(options.bundles, options.host, options.port)
