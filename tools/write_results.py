@@ -10,9 +10,16 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from acoustic_kd.mnist import report as mnist_report
+from acoustic_kd.reports.deployment import (
+    CAPTION,
+    Deployment,
+    deployment_rows,
+    read_deployment,
+)
 from acoustic_kd.reports.tables import (
     SHAPES_CAPTION,
     as_markdown,
@@ -46,12 +53,19 @@ MODEL_HEADING = [
 ]  # fmt: skip
 
 
-def section(name: str, results: dict, graph: dict | None, other: dict | None) -> str:
+def section(
+    name: str,
+    results: dict,
+    graph: dict | None,
+    other: dict | None,
+    formats: Sequence[Deployment] = (),
+) -> str:
     """The part of one experiment: its command, its tables, what is kept of the gain.
 
     Args:
         graph: what building the decoding graph took.
         other: what tools/bench/pocketsphinx_wer.py measured on the same test set, if it did.
+        formats: what tools/deployment.py measured.
     """
     minutes = results["minutes"]
     longest = ", ".join(f"{name} {took:g}" for name, took in minutes.items() if took >= 0.1)
@@ -77,6 +91,8 @@ def section(name: str, results: dict, graph: dict | None, other: dict | None) ->
     ]
     if table := shape_rows(results):
         lines += ["", *as_markdown(table), "", SHAPES_CAPTION]
+    if table := deployment_rows(formats):
+        lines += ["", *as_markdown(table), "", f"{CAPTION} `tools/deployment.py EXP`."]
     if table := speaker_table(results):
         lines += ["", *as_markdown(table)]
     return "\n".join(lines) + "\n"
@@ -157,7 +173,7 @@ def main() -> int:
                 for path in (folder / "graph" / "graph.json", folder / "pocketsphinx.json")
             )
             name = folder.resolve().name
-            parts[name] = section(name, results, graph, other)
+            parts[name] = section(name, results, graph, other, read_deployment(folder))
         except OSError:
             print(f"{folder}/results.json: cannot be read; run the recipe first", file=sys.stderr)
             return 2

@@ -1,5 +1,6 @@
 """Networks as ONNX models, written by PyTorch's exporter, which takes any network."""
 
+import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import AcousticScorer
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.features.normalise import SILENCE_FLOOR
+from acoustic_kd.settings import FeatureConfig
 from acoustic_kd.system.errors import UserError, first_line, installation
 from acoustic_kd.training.model import AcousticModel
 
@@ -153,6 +155,39 @@ def write_onnx(
     for key, value in described.items():
         model.metadata_props.add(key=key, value=value)
     return model
+
+
+def write_scores(
+    scorer: AcousticScorer, features: FeatureConfig, acoustic_scale: float, path: Path
+) -> None:
+    """Write the model of `NormalisedScores`, with what another decoder needs in its metadata."""
+    example = {
+        "log_mels": torch.zeros(TRACED_FRAMES, features.mel_bins),
+        "mean": torch.zeros(features.mel_bins),
+        "deviation": torch.ones(features.mel_bins),
+        "silence": torch.tensor(0.0),
+    }
+    prior = torch.from_numpy(scorer.log_prior).float()
+    module = NormalisedScores(scorer.models, prior, acoustic_scale)
+    left, right = scorer.window
+    described = {
+        "log_priors": json.dumps([round(float(value), 6) for value in scorer.log_prior]),
+        "acoustic_scale": json.dumps(acoustic_scale),
+        "left_frames": str(left),
+        "right_frames": str(right),
+    }
+    names = ("sample_rate", "mel_bins", "low_hz", "high_hz", "normalise")
+    described |= {name: str(getattr(features, name)) for name in names}
+    outputs = ["log_posteriors", "log_likelihoods"]
+    path.write_bytes(write_onnx(module, example, outputs, described).SerializeToString())
+
+
+def write_int8(path: Path, out: Path) -> None:
+    """Write a model with weights of 8 bits."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # slow to import
+
+    logging.getLogger().setLevel(logging.ERROR)  # it advises a further step, which this needs not
+    quantize_dynamic(path, out, weight_type=QuantType.QInt8)
 
 
 def check_close(

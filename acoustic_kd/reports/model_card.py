@@ -7,6 +7,8 @@ from typing import Any
 import yaml
 
 from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.reports.deployment import CAPTION as DEPLOYMENT_CAPTION
+from acoustic_kd.reports.deployment import deployment_rows, read_deployment
 from acoustic_kd.reports.stored import read_results
 from acoustic_kd.reports.tables import as_markdown, wer_first
 from acoustic_kd.runtime import bundle as bundles
@@ -47,6 +49,7 @@ def model_card(
         "## Results",
         "\n".join(as_markdown(wer_first(results))),
         _command(results),
+        *_formats(experiment.directory),
         "## Files",
         "\n".join(as_markdown(_files(folder))),
     ]
@@ -57,6 +60,11 @@ def _command(results: Mapping[str, Any]) -> str:
     text = "In percent; 95 %: a bootstrap interval."
     command = results.get("command")
     return f"{text} Made by:\n\n```sh\n{command}\n```" if command else text
+
+
+def _formats(directory: Path) -> list[str]:
+    rows = deployment_rows(read_deployment(directory))
+    return ["\n".join(as_markdown(rows)), DEPLOYMENT_CAPTION] if rows else []
 
 
 def _files(folder: Path) -> list[list[str]]:

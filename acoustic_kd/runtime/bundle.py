@@ -148,16 +148,28 @@ class OnnxScorer:
 
     @classmethod
     def read(
-        cls, path: Path, log_prior: np.ndarray, durations: np.ndarray, window: tuple[int, int]
+        cls,
+        path: Path,
+        log_prior: np.ndarray,
+        durations: np.ndarray,
+        window: tuple[int, int],
+        threads: int = 0,
     ) -> "OnnxScorer":
-        """Load a model."""
+        """Load a model; `threads`: of its operations, 0: one for each core."""
         import onnxruntime  # slow to import
 
         try:
-            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            providers = ["CPUExecutionProvider"]
+            session = onnxruntime.InferenceSession(path, options, providers=providers)
         except Exception as error:  # ONNX Runtime's errors have no class of their own
             raise UserError(f"{path}: cannot be loaded ({first_line(error)}); {AGAIN}") from None
         return cls(session, log_prior, durations, window)
+
+    def with_model(self, path: Path) -> "OnnxScorer":
+        """Another model with the same senones and windows."""
+        return self.read(path, self.log_prior, self.durations, self.window)
 
     def posteriors(self, features: np.ndarray, piece: slice) -> np.ndarray:
         """The posteriors [T', K] for a piece of a recording's normalised frames [T, D]."""

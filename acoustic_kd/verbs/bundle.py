@@ -1,28 +1,24 @@
 """`acoustic-kd bundle`: what recognising needs of a finished experiment, in one small directory."""
 
 import argparse
-import json
-import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from acoustic_kd.decoding.scoring import error_counts, pooled, replicate
 from acoustic_kd.decoding.search import log_likelihoods
 from acoustic_kd.decoding.workers import decoder_pool
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.onnx_models import (
-    TRACED_FRAMES,
-    NormalisedScores,
     check_close,
     check_exportable,
     onnx_packages,
-    write_onnx,
+    write_int8,
+    write_scores,
 )
 from acoustic_kd.experiment.options import add_finished_experiment
 from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS
@@ -86,9 +82,7 @@ def bundle(
         else:
             use = RUNTIME_USE.format(folder=out.name)
             _copy_files(transcriber, folder)
-            scorer = _write_model(transcriber, folder / bundles.MODEL, out)
-            if int8:
-                _write_int8(transcriber, folder, scorer, allow_worse)
+            _write_models(transcriber, folder, out, int8, allow_worse)
         write_json(folder / bundles.CONFIG, _config(transcriber, model, target, folder))
         card = model_card(transcriber.experiment, model, folder, out.name, use, license_text)
         write_text(folder / CARD, card)
@@ -109,32 +103,16 @@ def _copy_files(transcriber: Transcriber, folder: Path) -> None:
             shutil.copyfile(source, folder / name)
 
 
-def _write_model(transcriber: Transcriber, path: Path, out: Path) -> OnnxScorer:
-    """Write the model of any frames, normalised or not, as ONNX, and compare it with PyTorch."""
-    acoustics, dimension = transcriber.acoustics, transcriber.features.mel_bins
-    example = {
-        "log_mels": torch.zeros(TRACED_FRAMES, dimension),
-        "mean": torch.zeros(dimension),
-        "deviation": torch.ones(dimension),
-        "silence": torch.tensor(0.0),
-    }
-    prior = torch.from_numpy(acoustics.log_prior).float()
-    module = NormalisedScores(acoustics.models, prior, 1 / transcriber.weights[0])
-    left, right = acoustics.window
-    described = {
-        "inventory": transcriber.inventory.classes.inventory,
-        "senones": json.dumps(transcriber.inventory.names()),
-        "log_priors": json.dumps([round(float(value), 6) for value in acoustics.log_prior]),
-        "acoustic_scale": json.dumps(1 / transcriber.weights[0]),
-        "left_frames": str(left),
-        "right_frames": str(right),
-    }
-    described |= {
-        name: str(getattr(transcriber.features, name))
-        for name in ("sample_rate", "mel_bins", "low_hz", "high_hz", "normalise")
-    }
-    outputs = ["log_posteriors", "log_likelihoods"]
-    path.write_bytes(write_onnx(module, example, outputs, described).SerializeToString())
+def _write_models(
+    transcriber: Transcriber, folder: Path, out: Path, int8: bool, allow_worse: bool
+) -> None:
+    """Write the model of any frames, normalised or not, as ONNX; compare it with PyTorch.
+
+    With 8-bit weights, the word errors on dev are compared with those of float32, too.
+    """
+    acoustics = transcriber.acoustics
+    path = folder / bundles.MODEL
+    write_scores(acoustics, transcriber.features, 1 / transcriber.weights[0], path)
     scorer = OnnxScorer.read(path, acoustics.log_prior, acoustics.durations, acoustics.window)
     difference = check_close(
         transcriber.experiment,
@@ -142,23 +120,17 @@ def _write_model(transcriber: Transcriber, path: Path, out: Path) -> OnnxScorer:
         lambda frames: scorer.posteriors(frames, slice(0, len(frames))),
         out,
     )
-    print(f"  {bundles.MODEL}: differs from PyTorch by {difference:.1g} at most on dev")
-    return scorer
-
-
-def _write_int8(
-    transcriber: Transcriber, folder: Path, scorer: OnnxScorer, allow_worse: bool
-) -> None:
-    """Quantise the weights, and compare the word errors on dev with those of float32."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # slow to import
-
-    logging.getLogger().setLevel(logging.ERROR)  # it advises a further step, which this needs not
-    path = folder / bundles.INT8_MODEL
-    quantize_dynamic(folder / bundles.MODEL, path, weight_type=QuantType.QInt8)
-    small = OnnxScorer.read(path, scorer.log_prior, scorer.durations, scorer.window)
+    print(f"  {path.name}: differs from PyTorch by {difference:.1g} at most on dev")
+    if not int8:
+        return
+    write_int8(path, folder / bundles.INT8_MODEL)
+    small = scorer.with_model(folder / bundles.INT8_MODEL)
     dev = [u.id for u in utterances_to_decode(transcriber.experiment, "dev")]
     references = references_of(transcriber.experiment, "dev", dev)
-    counts = [error_counts(references, _words(transcriber, s, references)) for s in (scorer, small)]
+    counts = [
+        error_counts(references, recognised(transcriber, each, "dev", dev))
+        for each in (scorer, small)
+    ]
     before, after = (pooled(count) for count in counts)
     print(
         f"  {bundles.INT8_MODEL}: dev WER {after.percent:.2f} % ({after.errors} of {after.words}), "
@@ -173,14 +145,14 @@ def _write_int8(
         )
 
 
-def _words(
-    transcriber: Transcriber, scorer: Scorer, names: Mapping[str, object]
+def recognised(
+    transcriber: Transcriber, scorer: Scorer, split: str, names: Collection[str]
 ) -> dict[str, list[str]]:
-    """Utterance of dev → its words."""
+    """Utterance → its words, for some utterances of a split."""
     experiment = transcriber.experiment
     items = (
         (u.id, log_likelihoods(scorer.posteriors(u.features, whole), scorer.log_prior))
-        for u in normalised(experiment, "dev")
+        for u in normalised(experiment, split)
         if u.id in names and (whole := slice(0, len(u.features)))
     )
     jobs = experiment.config.decode.jobs or cores()

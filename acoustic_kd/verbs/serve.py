@@ -61,7 +61,10 @@ def serve(bundles: Sequence[str], host: str, port: int) -> None:
         raise UserError("two bundles have the same name; rename one")
     with tempfile.TemporaryDirectory(prefix="acoustic-kd-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # of recordings
-        page(recognizers).launch(server_name=host, server_port=port, max_file_size=MAX_FILE_SIZE)
+        print(f"http://{host}:{port}/ (Ctrl-C ends)", flush=True)
+        page(recognizers).launch(
+            server_name=host, server_port=port, max_file_size=MAX_FILE_SIZE, quiet=True
+        )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
