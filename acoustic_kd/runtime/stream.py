@@ -23,6 +23,33 @@ SHORT_PAUSE_FRAMES = 20  # that end a long one
 LONG_FRAMES = 1500  # of a long segment; at MAX_PIECE_FRAMES any segment ends
 
 
+class RunningMoments:
+    """Normalises frames by the moments of those so far, which begin as the moments of train.
+
+    Args:
+        frames: that train counts for; None: frames are normalised over train alone.
+    """
+
+    def __init__(self, train: Moments, frames: int | None) -> None:
+        self._is_fixed = frames is None
+        share = 1.0 if frames is None else frames / train.count
+        self._moments = Moments(len(train.sum))
+        self._moments.count = train.count if frames is None else frames
+        self._moments.sum, self._moments.squares = share * train.sum, share * train.squares
+        self._loudest, self._quietest = -np.inf, np.inf  # levels so far
+
+    def normalise(self, log_mels: np.ndarray) -> np.ndarray:
+        """Normalise the next frames [T, D]; float32."""
+        levels = level(log_mels)
+        sounding = levels[levels >= SILENCE_LEVEL]
+        self._loudest = max(self._loudest, float(levels.max()))
+        self._quietest = min(self._quietest, float(sounding.min(initial=np.inf)))
+        # Normalised by its own moments, the noise of a room would look like speech.
+        if not self._is_fixed and self._loudest - self._quietest >= SPEECH_RANGE:
+            self._moments.add(log_mels, self._loudest)
+        return self._moments.normalise(log_mels, self._loudest)
+
+
 class Stream:
     """A recogniser of one stream of samples.
 
@@ -39,9 +66,10 @@ class Stream:
         name = Samples(np.zeros(0, np.float32), sample_rate).path
         self._resampler = Resampler(name, sample_rate, wanted) if sample_rate != wanted else None
         self._framer = Framer(recognizer.features)
-        self._moments = _weighted(recognizer.train_moments, TRAIN_FRAMES)
-        self._is_global = recognizer.features.normalise == "global"
-        self._loudest, self._quietest = -np.inf, np.inf  # levels so far
+        is_global = recognizer.features.normalise == "global"
+        self._moments = RunningMoments(
+            recognizer.train_moments, None if is_global else TRAIN_FRAMES
+        )
         self._left, self._right = recognizer.scorer.window
         none = np.zeros((0, recognizer.features.mel_bins), np.float32)
         self._frames, self._first = none, 0  # normalised, and the number of the first of them
@@ -76,7 +104,7 @@ class Stream:
 
     def _hear(self, log_mels: np.ndarray, ends: bool = False) -> list[Transcription]:
         if len(log_mels):
-            self._frames = np.concatenate([self._frames, self._normalised(log_mels)])
+            self._frames = np.concatenate([self._frames, self._moments.normalise(log_mels)])
         segments = []
         stop = self._first + len(self._frames) - (0 if ends else self._right)
         while self._scored < stop if ends else self._scored + BLOCK_FRAMES <= stop:
@@ -89,16 +117,6 @@ class Stream:
         kept = max(0, self._scored - self._left - self._first)
         self._frames, self._first = self._frames[kept:], self._first + kept
         return segments
-
-    def _normalised(self, log_mels: np.ndarray) -> np.ndarray:
-        levels = level(log_mels)
-        sounding = levels[levels >= SILENCE_LEVEL]
-        self._loudest = max(self._loudest, float(levels.max()))
-        self._quietest = min(self._quietest, float(sounding.min(initial=np.inf)))
-        # Normalised by its own moments, the noise of a room would look like speech.
-        if not self._is_global and self._loudest - self._quietest >= SPEECH_RANGE:
-            self._moments.add(log_mels, self._loudest)
-        return self._moments.normalise(log_mels, self._loudest)
 
     def _advance(self, posteriors: np.ndarray) -> Transcription | None:
         """Search scored frames [T, K]; returns the segment if they end it."""
@@ -130,12 +148,3 @@ class Stream:
         lattice, loglikes = self._search.lattice(), np.concatenate(self._loglikes)
         self._search, self._loglikes, self._pause = None, [], 0
         return Transcription(tuple(self._recognizer.words_of(lattice, loglikes, self._begin)))
-
-
-def _weighted(moments: Moments, frames: int) -> Moments:
-    """Moments with the same mean and variance, of another number of frames."""
-    weighted = Moments(len(moments.sum))
-    weighted.count = frames
-    weighted.sum = moments.sum * frames / moments.count
-    weighted.squares = moments.squares * frames / moments.count
-    return weighted

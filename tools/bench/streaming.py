@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""What it costs to recognise speech while it is spoken: word errors, real time, delay.
+
+Word errors with frames normalised over the speaker, over the utterance, over all of train, and by
+the moments of what was heard so far, which begin as those of train and count for so many frames;
+then those of `Recognizer.stream`, an utterance a stream. The delay is the time from a block's first
+sample to its words: the block, the frames that a window looks ahead, and the longest time that a
+block of 100 ms took.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+import bench
+from acoustic_kd.decoding.scoring import Score, score
+from acoustic_kd.decoding.search import log_likelihoods
+from acoustic_kd.decoding.workers import decoder_pool
+from acoustic_kd.experiment.outputs import read_split, stored_frames
+from acoustic_kd.experiment.stages import DEFAULT_MODEL
+from acoustic_kd.experiment.transcriber import Transcriber, moments_of_train
+from acoustic_kd.features.audio import read_audio
+from acoustic_kd.features.fbank import SHIFT_SECONDS
+from acoustic_kd.features.normalise import Moments, gather_moments, loudest_levels
+from acoustic_kd.runtime.stream import BLOCK_FRAMES, RunningMoments
+from acoustic_kd.system.parallel import cores, torch_threads
+from acoustic_kd.verbs.decode import references_of, utterances_to_decode
+
+COLUMNS = {
+    "way": "normalised over", "wer": "WER, %|.2f", "interval": "95 %",
+    "real_time_factor": "× real time|.3f", "delay_ms": "delay at most, ms|.0f",
+}  # fmt: skip
+RUNNING_FRAMES = (100, 300, 1000)  # that the moments of train count for
+Frames = dict[str, np.ndarray]  # utterance → [T, D]
+
+
+def normalised_frames(
+    transcriber: Transcriber, split: str, names: list[str]
+) -> Iterator[tuple[str, Frames]]:
+    """Ways to normalise, each with the normalised frames."""
+    experiment = transcriber.experiment
+    speakers = {u.id: u.speaker for u in read_split(experiment, split)}
+    everything = {u.id: u.features for u in stored_frames(experiment.path("features") / split)}
+    train = moments_of_train(experiment)
+    frames = {name: everything[name] for name in names}
+    loudest = loudest_levels((speakers[n], f) for n, f in everything.items())
+    level = {name: loudest[speakers[name]] for name in everything}
+
+    def over(group: dict[str, str]) -> Frames:
+        rows = ((group[n], f, level[n]) for n, f in everything.items())
+        moments = gather_moments(rows)
+        return {n: moments[group[n]].normalise(f, level[n]) for n, f in frames.items()}
+
+    yield "the speaker", over(speakers)
+    yield "the utterance", over({name: name for name in everything})
+    yield "train", {n: train.normalise(f, level[n]) for n, f in frames.items()}
+    for count in RUNNING_FRAMES:
+        yield (
+            f"so far, train as {count} frames",
+            {name: running(f, train, count) for name, f in frames.items()},
+        )
+
+
+def running(frames: np.ndarray, train: Moments, count: int) -> np.ndarray:
+    """Frames as a stream normalises them."""
+    moments = RunningMoments(train, count)
+    blocks = (frames[first : first + BLOCK_FRAMES] for first in range(0, len(frames), BLOCK_FRAMES))
+    return np.concatenate([moments.normalise(block) for block in blocks])
+
+
+def word_errors(transcriber: Transcriber, frames: Frames, split: str) -> Score:
+    """The word errors of normalised frames."""
+    experiment, scorer = transcriber.experiment, transcriber.scorer
+    items = (
+        (name, log_likelihoods(scorer.posteriors(f, slice(0, len(f))), scorer.log_prior))
+        for name, f in frames.items()
+    )
+    folder, limits = experiment.path("graph"), transcriber.decoder.settings
+    with decoder_pool(folder, limits, cores()) as decode:
+        decoded = decode(items, [transcriber.weights])
+    words = {name: transcriber.join(result.words[0]) for name, result in decoded.items()}
+    return score(references_of(experiment, split, words), words)
+
+
+def row(way: str, result: Score, speed: float = float("nan"), delay: float = float("nan")) -> dict:
+    low, high = result.ci95
+    interval = f"{low:.1f} … {high:.1f}"
+    return {
+        "way": way, "wer": result.percent, "interval": interval, "real_time_factor": speed,
+        "delay_ms": delay,
+    }  # fmt: skip
+
+
+def streams(transcriber: Transcriber, split: str, names: list[str]) -> dict:
+    """The row of `Recognizer.stream`."""
+    experiment, rate = transcriber.experiment, transcriber.features.sample_rate
+    transcriber.train_moments = moments_of_train(experiment)
+    size = int(BLOCK_FRAMES * SHIFT_SECONDS * rate)
+    words, spent, audio, slowest = {}, 0.0, 0.0, 0.0
+    for utterance in read_split(experiment, split):
+        if utterance.id not in names:
+            continue
+        samples, heard = read_audio(utterance, rate), transcriber.stream()
+        segments = []
+        for first in range(0, len(samples), size):
+            began = time.perf_counter()
+            segments += heard.accept(samples[first : first + size])
+            took = time.perf_counter() - began
+            slowest, spent = max(slowest, took), spent + took
+        began = time.perf_counter()
+        segments += heard.final()
+        spent += time.perf_counter() - began
+        audio += len(samples) / rate
+        words[utterance.id] = [word.word for s in segments for word in s.words]
+    result = score(references_of(experiment, split, words), words)
+    ahead = (transcriber.scorer.window[1] + BLOCK_FRAMES) * SHIFT_SECONDS
+    return row("stream()", result, spent / audio, 1000 * (ahead + slowest))
+
+
+def measure(
+    experiment: Path, *, model: str = DEFAULT_MODEL, split: str = "dev", every: int = 1
+) -> Iterator[bench.Row]:
+    """Yield a row for each way to normalise, and one for streams."""
+    with torch_threads(1):
+        transcriber = Transcriber(experiment, model)
+        utterances = utterances_to_decode(transcriber.experiment, split)
+        names = [u.id for u in utterances][::every]
+        for way, frames in normalised_frames(transcriber, split, names):
+            yield row(way, word_errors(transcriber, frames, split))
+        yield streams(transcriber, split, names)
+
+
+if __name__ == "__main__":
+    bench.main(measure, COLUMNS)
