@@ -1,5 +1,6 @@
 """Models and bundles in repositories of the Hugging Face hub."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -15,12 +16,17 @@ def local_or_hub(name: str | Path, files: Iterable[str]) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
+    hub, nowhere = (
+        _package(name),
+        f"{name}: neither a directory nor a model of the Hugging Face hub",
+    )
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):  # of a user, and of a model
+        raise UserError(nowhere)
     hub = _package(name)
     try:
         return Path(hub.snapshot_download(str(name), allow_patterns=list(files)))
     except (OSError, ValueError, hub.errors.HFValidationError) as error:
-        text = f"{name}: neither a directory nor a model of the Hugging Face hub"
-        raise UserError(f"{text} ({first_line(error)})") from None
+        raise UserError(f"{nowhere} ({first_line(error)})") from None
 
 
 def upload(folder: Path, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 from local_hub import local_hub
 
+import acoustic_kd as akd
 from acoustic_kd.experiment.transcriber import Transcriber
 from acoustic_kd.runtime import bundle as bundles
 from acoustic_kd.runtime.recognizer import Recognizer
@@ -70,6 +72,16 @@ def test_samples_give_what_their_file_gives(bundle, spoken):
     assert recognizer(np.stack(2 * [samples / np.float64(32768)], axis=1), rate) == expected
     with pytest.raises(UserError, match="samples need their sample_rate"):
         recognizer(samples)
+
+
+def test_the_example_of_the_page_runs(bundle, spoken, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "use.md").read_text()
+    block = re.search("\n## Bundles\n.*?```python\n(.*?)```", page, re.DOTALL)[1]
+    shutil.copytree(bundle, tmp_path / "an4")
+    samples, rate = soundfile.read(spoken[0])
+    soundfile.write(tmp_path / "talk.mp3", samples, rate)
+    monkeypatch.chdir(tmp_path)
+    exec(block, {"akd": akd, "samples": samples})  # noqa: S102
 
 
 @pytest.mark.parametrize(

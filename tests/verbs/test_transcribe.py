@@ -161,7 +161,7 @@ def of_another_version(directory):
         (lost("frames/done.json"), (), "'frames' is not done yet; run stage 4 (frames) first"),
         (lost("graph/HCLG.fst"), (), "HCLG.fst"),
         (of_another_version, (), "unknown setting 'decode.ngrams'"),
-        (shutil.rmtree, (), "no such experiment"),
+        (shutil.rmtree, (), "neither a directory nor a model of the Hugging Face hub"),
         (None, ("--model", "distilled/7"),
          "has members/01, members/02, distilled/control, ensemble, distilled/01"),
     ],
