@@ -50,7 +50,7 @@ VERBS = {name: f"stage {n}: {text}" for n, (name, text) in enumerate(STAGE_VERBS
     "folds": "the results of several folds pooled, for cross-validation over speakers",
     "inspect": "the content of an experiment or a store of it, and its damage",
     "transcribe": "words of recordings, by a finished experiment or a bundle",
-    "bundle": "what recognising needs of a finished experiment, in one small directory",
+    "bundle": "packs the recogniser of a finished experiment into one directory",
     "serve": "a page to try bundles in a browser",
     "posteriors": "posteriors of the frames of a split, as an archive for Kaldi",
 }

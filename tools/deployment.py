@@ -20,14 +20,20 @@ from acoustic_kd.cli import Parser, exit_status
 from acoustic_kd.decoding.scoring import score
 from acoustic_kd.experiment.models import CPU, System, systems
 from acoustic_kd.experiment.normalised import normalised
-from acoustic_kd.experiment.onnx_models import onnx_packages, write_int8, write_scores
+from acoustic_kd.experiment.onnx_models import (
+    check_exportable,
+    check_packages,
+    write_int8,
+    write_scores,
+)
 from acoustic_kd.experiment.outputs import frame_targets
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.experiment.transcriber import Transcriber
-from acoustic_kd.reports.deployment import FILE, Deployment, deployment_rows
+from acoustic_kd.reports.deployment import FILE, Deployment, decode_digest, deployment_rows
 from acoustic_kd.reports.tables import as_markdown
 from acoustic_kd.runtime.bundle import OnnxScorer
 from acoustic_kd.runtime.recognizer import Scorer
+from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_json
 from acoustic_kd.system.parallel import torch_threads
 from acoustic_kd.system.paths import path_argument
@@ -41,7 +47,9 @@ PROGRAM = "tools/deployment.py"
 
 def measure(directory: Path, every: int) -> list[Deployment]:
     """Measure one system of each kind; writes the file after each."""
-    onnx_packages()
+    check_packages()
+    if every < 1:
+        raise UserError(f"--every is {every}; it must be 1 or more")
     experiment, rows = open_experiment(directory), list[Deployment]()
     one_of_each = {system.kind: system for system in reversed(systems(experiment))}
     for system in reversed(one_of_each.values()):
@@ -55,6 +63,7 @@ def of_system(directory: Path, system: System, every: int) -> Iterator[Deploymen
     where = system.directories[0].relative_to(directory)
     transcriber = Transcriber(directory, "ensemble" if system.kind == "ensemble" else str(where))
     experiment, acoustics = transcriber.experiment, transcriber.acoustics
+    check_exportable(acoustics, system.name)
     names = [u.id for u in utterances_to_decode(experiment, "test")][::every]
     references = references_of(experiment, "test", names)
     targets = frame_targets(experiment, "test")
@@ -83,6 +92,7 @@ def of_system(directory: Path, system: System, every: int) -> Iterator[Deploymen
             result = score(references, recognised(transcriber, scorer, "test", names))
             yield Deployment(
                 system=system.name,
+                digest=decode_digest(directory, system.name),
                 format=name,
                 megabytes=size / 1e6,
                 real_time_factor=spent / frames / 0.01,

@@ -11,6 +11,7 @@ import copy
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import RLock
 
 import numpy as np
 
@@ -72,6 +73,7 @@ class Decoder:
 
     def __init__(self, graph_dir: Path, settings: SearchSettings = DEFAULTS) -> None:
         self.graph, self.settings = SearchGraph(graph_dir), settings
+        self._lock = RLock()  # of the scratch, which searches in several threads share
         # Scratch, by state: the cost of its token, infinity between two frames; its number.
         self.best = np.full(self.graph.num_states, np.inf, np.float32)
         self.index = np.zeros(self.graph.num_states, np.int32)
@@ -112,9 +114,10 @@ class Decoder:
     def first_frame(self) -> Frame:
         """The tokens before the first frame of an utterance."""
         states = np.array([self.graph.fst.start])
-        self.best[states] = 0.0
-        frame = self._follow_silent(states, self.settings.beam)
-        self.best[frame.state] = np.inf
+        with self._lock:
+            self.best[states] = 0.0
+            frame = self._follow_silent(states, self.settings.beam)
+            self.best[frame.state] = np.inf
         return frame
 
     def advance(self, frame: Frame, acoustic: np.ndarray) -> Frame | None:
@@ -140,13 +143,14 @@ class Decoder:
         cutoff = cost.min() + beam
         place = np.flatnonzero(cost <= cutoff)
         cost, target = cost.take(place), record["nextstate"].take(place).astype(np.int64)
-        np.minimum.at(self.best, target, cost)
-        following = self._follow_silent(_distinct(target, self.index), cutoff)
-        near = np.flatnonzero(cost <= self.best.take(target) + settings.lattice_beam)
-        place = place.take(near)
-        source, ends = np.repeat(token, size).take(place), self.index.take(target.take(near))
-        frame.emitting = make_links(source, ends, arc.take(place), step.take(place))
-        self.best[following.state] = np.inf
+        with self._lock:
+            np.minimum.at(self.best, target, cost)
+            following = self._follow_silent(_distinct(target, self.index), cutoff)
+            near = np.flatnonzero(cost <= self.best.take(target) + settings.lattice_beam)
+            place = place.take(near)
+            source, ends = np.repeat(token, size).take(place), self.index.take(target.take(near))
+            frame.emitting = make_links(source, ends, arc.take(place), step.take(place))
+            self.best[following.state] = np.inf
         return following
 
     def _choose(self, cost: np.ndarray) -> tuple[np.ndarray, float]:
@@ -208,7 +212,7 @@ class Search:
 
     def __init__(self, decoder: Decoder, name: str = "utterance", expected: int = 0) -> None:
         self._decoder, self._name, self._expected = decoder, name, expected
-        self._began, self._seconds = 0.0, 0.0
+        self._seconds = 0.0
         self._frames = [decoder.first_frame()]  # all but the latest are pruned
         self._loglikes = [np.zeros((0, decoder.graph.num_senones), np.float32)]
         self._settled = self._held = 0  # frames that only the last pruning changes; their bytes
@@ -218,6 +222,11 @@ class Search:
     def num_frames(self) -> int:
         """The frames so far."""
         return sum(map(len, self._loglikes))
+
+    @property
+    def loglikes(self) -> np.ndarray:
+        """The log-likelihoods [T, K] of the frames so far."""
+        return np.concatenate(self._loglikes)
 
     def advance(self, loglikes: np.ndarray) -> None:
         """Search further frames.
@@ -273,7 +282,7 @@ class Search:
     def lattice(self) -> Lattice:
         """The lattice of the utterance, which ends here."""
         began, frames, graph = time.perf_counter(), self._frames, self._decoder.graph
-        loglikes = np.concatenate(self._loglikes)
+        loglikes = self.loglikes
         end = graph.fst.states_at(frames[-1].state)["final"]
         reached = bool(np.isfinite(end).any())
         end = end if reached else np.zeros_like(end)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from io import StringIO
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import AcousticScorer
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.features.normalise import SILENCE_FLOOR
+from acoustic_kd.runtime.bundle import onnx_runtime
 from acoustic_kd.settings import FeatureConfig
 from acoustic_kd.system.errors import UserError, first_line, installation
 from acoustic_kd.training.model import AcousticModel
@@ -33,16 +33,15 @@ MAX_DIFFERENCE = 1e-4  # of log posteriors above ln MIN_PROBABILITY
 NUM_COMPARED_UTTERANCES = 8
 
 
-def onnx_packages() -> tuple[ModuleType, ModuleType]:
-    """The modules onnx and onnxruntime; a UserError if a package is missing."""
+def check_packages() -> None:
+    """Raise a UserError if a package that writes ONNX is missing."""
+    onnx_runtime()  # before others import it
     try:
-        import onnx
-        import onnxruntime
+        import onnx  # noqa: F401
         import onnxscript  # noqa: F401  torch.onnx needs it
     except ImportError as error:
         text = f"package '{error.name}', which writes ONNX, is missing: {installation('onnx')}"
         raise UserError(text) from None
-    return onnx, onnxruntime
 
 
 def check_exportable(scorer: AcousticScorer, model: str) -> None:
@@ -186,7 +185,7 @@ def write_int8(path: Path, out: Path) -> None:
     """Write a model with weights of 8 bits."""
     from onnxruntime.quantization import QuantType, quantize_dynamic  # slow to import
 
-    logging.getLogger().setLevel(logging.ERROR)  # it advises a further step, which this needs not
+    logging.getLogger().setLevel(logging.ERROR)  # it advises a further step, not needed here
     quantize_dynamic(path, out, weight_type=QuantType.QInt8)
 
 

@@ -25,6 +25,7 @@ from acoustic_kd.system.errors import UserError
 
 RAW_RATE = 16000  # headerless files are AN4's: big-endian 16-bit samples at 16 kHz
 SEGMENT_SLACK_SECONDS = 0.5  # from the end of a recording to that of a segment, as in Kaldi
+MIN_RATE, MAX_RATE = 1000, 1_000_000  # hertz; others are a wrong header
 MAX_OVERSHOOT = 4.0  # largest sample of a float file that counts as too loud, not as another scale
 SILENT_DIFFERENCE = 2 / 32768  # of samples that are dither: ±1 in 16 bits
 DESCRIBED_BYTES = 1024
@@ -136,17 +137,20 @@ class Samples(Sound):
     def __init__(self, samples: np.ndarray, rate: int) -> None:
         samples = np.asarray(samples)
         known = samples.dtype == np.int16 or samples.dtype.kind == "f"
-        if not known or samples.ndim not in (1, 2):
+        if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 0 < samples.shape[1] < 65):
+            known = False
+        if not known:
             raise AudioError(
                 f"samples: {samples.dtype} of shape {list(samples.shape)}; give floats or int16, "
                 "[samples] or [samples, channels]"
             )
         if not np.isfinite(samples).all():
             raise AudioError("samples: some are infinite or not numbers", "not numbers")
+        check_rate("samples", rate)
         scale = 32768 if samples.dtype == np.int16 else 1
         samples = samples if samples.ndim == 2 else samples[:, None]
         self._samples = samples.astype(np.float32) / np.float32(scale)
-        self.path, self.rate = Path("samples"), rate
+        self.path, self.rate = Path("samples"), int(rate)
         self.frames, self.channels = self._samples.shape
 
     def __str__(self) -> str:
@@ -154,12 +158,27 @@ class Samples(Sound):
 
     def mono(self) -> np.ndarray:
         """The mean of the channels, float32 [T], clipped to [-1, 1]."""
+        if np.abs(self._samples).max(initial=0) > MAX_OVERSHOOT:
+            raise AudioError("samples: floats beyond 1; divide them by the largest integer")
         clipped: np.ndarray = np.clip(self._samples.mean(1), -1.0, 1.0)
         return clipped
 
     def _read(self, first: int, stop: int, size: int) -> Iterator[np.ndarray]:
         for start in range(first, stop, size):
             yield self._samples[start : min(start + size, stop)]
+
+
+def check_rate(name: object, rate: float) -> None:
+    """Raise an AudioError for a sample rate, in hertz, that no speech has.
+
+    Args:
+        name: of the recording, for the message.
+    """
+    if not MIN_RATE <= rate <= MAX_RATE or rate != int(rate):
+        raise AudioError(
+            f"{name}: {rate} Hz; the sample rate must be a whole number from {MIN_RATE} to "
+            f"{MAX_RATE:,}; correct it, or the header"
+        )
 
 
 class _Scale:

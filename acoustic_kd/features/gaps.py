@@ -1,7 +1,7 @@
 """Digital silence in recordings: runs of one constant sample, which gates, muted microphones,
 editors and lost packets leave.
 
-No speech and no room sounds like that. A run may part a word in two, so a scorer hears the
+No speech and no room sounds like that. A run may part a word in two, so a recogniser hears the
 sound before it and after it joined, and gets the times of the whole recording.
 """
 

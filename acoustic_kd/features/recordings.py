@@ -13,14 +13,20 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from acoustic_kd.features import bandwidth
-from acoustic_kd.features.audio import AudioError, Samples, Sound, check_sound, open_sound
+from acoustic_kd.features.audio import (
+    AudioError,
+    Samples,
+    Sound,
+    check_rate,
+    check_sound,
+    open_sound,
+)
 from acoustic_kd.features.fbank import SHIFT_SECONDS, log_mel
 from acoustic_kd.features.gaps import Gaps
 from acoustic_kd.features.unreadable import converted
 from acoustic_kd.settings import WINDOW_SECONDS, FeatureConfig
 
 BLOCK_SECONDS = 30
-MIN_RATE = 1000  # hertz; less is a wrong header
 # Of the low-pass filter of a resampling: its zero crossings on either side, and its cut-off as a
 # share of the lower Nyquist frequency. They are torchaudio's.
 ZERO_CROSSINGS, CUT_OFF = 6, 0.99
@@ -79,11 +85,7 @@ def read_recording(
     if channel is not None:
         warn(f"{path}: its channels cancel each other; only channel {channel + 1} is used")
     with open_sound(path) as sound:
-        if sound.rate < MIN_RATE:
-            raise AudioError(
-                f"{path}: {sound.rate} Hz, but at least {MIN_RATE} Hz are needed; correct the "
-                "sample rate in its header"
-            )
+        check_rate(path, sound.rate)
         blocks = _mono(sound, channel)
         if gaps is not None:
             blocks = gaps.join(blocks, sound.rate)

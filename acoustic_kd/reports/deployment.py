@@ -9,18 +9,21 @@ from acoustic_kd.reports.charts import Series, lines
 from acoustic_kd.reports.experiment_files import ExperimentFiles
 from acoustic_kd.reports.page import Part, Picture, Section, Table
 from acoustic_kd.system.files import read_json
+from acoustic_kd.system.records import read_done
 
 FILE = "deployment.json"  # in the directory of an experiment; tools/deployment.py writes it
 CAPTION = (
-    "Of test, in percent; 95 %: a bootstrap interval. × real time: seconds of the network for each "
-    "second of audio, on one core. float32 and int8: in ONNX Runtime; bfloat16: in PyTorch."
+    "On the test split, in percent; 95 %: a bootstrap interval. × real time: seconds of the "
+    "network for each second of audio, on one core. float32 and int8: in ONNX Runtime; bfloat16: "
+    "in PyTorch."
 )
 
 
 class Deployment(TypedDict):
-    """A row of `deployment.json`: a system in one format."""
+    """A row of `deployment.json`: a system in one format; digest: of its decoding."""
 
     system: str
+    digest: str
     format: str
     megabytes: float
     real_time_factor: float
@@ -30,12 +33,17 @@ class Deployment(TypedDict):
 
 
 def read_deployment(directory: Path) -> list[Deployment]:
-    """The rows of an experiment; none if nothing was measured."""
+    """The rows of an experiment that are up to date."""
     path = directory / FILE
     if not path.is_file():
         return []
     rows: list[Deployment] = read_json(path, list[Deployment], "sizes and speeds of models")
-    return rows
+    return [row for row in rows if row["digest"] == decode_digest(directory, row["system"])]
+
+
+def decode_digest(directory: Path, system: str) -> str:
+    """The digest of a system's decoding: rows of another one are out of date."""
+    return str((read_done(directory / "decode" / system) or {}).get("digest"))
 
 
 def deployment_rows(rows: Sequence[Deployment]) -> list[list[str]]:

@@ -17,9 +17,9 @@ from acoustic_kd.runtime import bundle as bundles
 DATA = {
     "an4": ("CMU AN4", "free for any use"),
     "librispeech": ("LibriSpeech", "CC BY 4.0"),
-    "demo": ("speech that eSpeak NG synthesised", "no restrictions"),
+    "demo": ("sentences that eSpeak NG speaks", "no restrictions"),
 }
-UNKNOWN_LICENSE = "not stated"
+NOT_STATED = "not stated"
 
 
 def model_card(
@@ -35,16 +35,16 @@ def model_card(
         license_text: of the training data.
     """
     corpus = experiment.config.corpus.name
-    data, known = DATA.get(corpus, (f"the corpus {corpus}", UNKNOWN_LICENSE))
+    data, known = DATA.get(corpus, (NOT_STATED, NOT_STATED))
     results = read_results(experiment.directory)
     metadata = {"tags": ["automatic-speech-recognition", "knowledge-distillation"]}
     sections = [
         f"---\n{yaml.safe_dump(metadata)}---",
         f"# {name}",
-        f"A speech recogniser: the acoustic model {model}, a decoding graph and all settings. "
-        f"acoustic_kd trained it on {data} by knowledge distillation ([Hinton, Vinyals and Dean, "
-        "2015](https://arxiv.org/abs/1503.02531)). Licence of the data: "
-        f"{license_text or known}.",
+        f"A speech recogniser: the acoustic model `{model}`, a decoding graph and all settings. "
+        "Made with acoustic_kd, which distils ensembles of acoustic models ([Hinton, Vinyals and "
+        f"Dean, 2015](https://arxiv.org/abs/1503.02531)). Training data: {data}. Licence of the "
+        f"data: {license_text or known}.",
         use,
         "## Results",
         "\n".join(as_markdown(wer_first(results))),

@@ -4,8 +4,12 @@
 other file.
 """
 
-from dataclasses import dataclass
+import importlib
+import json
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypedDict
 
 import numpy as np
@@ -15,9 +19,10 @@ from acoustic_kd.decoding.search import Decoder, SearchSettings
 from acoustic_kd.features.normalise import Moments
 from acoustic_kd.language.pieces import PIECES_FILE, Joiner
 from acoustic_kd.runtime.recognizer import Recognizer
-from acoustic_kd.settings import FeatureConfig
+from acoustic_kd.settings import FeatureConfig, check_values
 from acoustic_kd.system.errors import UserError, first_line
 from acoustic_kd.system.files import file_sha256, read_json
+from acoustic_kd.system.json_types import WrongType, reader
 
 FORMAT = "acoustic_kd bundle"
 VERSION = 1
@@ -73,8 +78,18 @@ class BundleConfig(TypedDict):
 
 
 def is_bundle(directory: Path) -> bool:
-    """Whether a directory is a bundle."""
-    return (Path(directory) / CONFIG).is_file()
+    """Whether a directory is a bundle, of any version and for any program."""
+    try:
+        value = json.loads((Path(directory) / CONFIG).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and str(value.get("format")).startswith(FORMAT)
+
+
+def onnx_runtime() -> ModuleType:
+    """The module onnxruntime, without its telemetry."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return importlib.import_module("onnxruntime")
 
 
 def read_bundle(directory: Path, int8: bool = False) -> Recognizer:
@@ -116,10 +131,19 @@ def _read_config(directory: Path) -> BundleConfig:
             f"{path}: format {value.get('version')} of bundles, and this acoustic-kd reads "
             f"{VERSION}; install another version of acoustic-kd"
         )
-    config: BundleConfig = read_json(path, BundleConfig, "a bundle's settings")
-    names = set(config["files"])
-    if not set(NEEDED) <= names <= {*NEEDED, *MAY_HAVE}:
-        raise UserError(f"{path}: lists other files than a bundle has; {AGAIN}")
+    try:
+        config: BundleConfig = reader(BundleConfig)(value)
+        features, moments = config["features"], config["train_moments"]
+        check_values({f"features.{k}": v for k, v in asdict(features).items()})
+        sizes = {features.mel_bins, len(moments["sum"]), len(moments["squares"])}
+        if len(sizes) > 1 or moments["count"] < 1:
+            raise WrongType("does not fit features.mel_bins", "train_moments")
+        if min(config["left_frames"], config["right_frames"]) < 0 or config["lm_weight"] <= 0:
+            raise WrongType("a window or weight is negative")
+        if not set(NEEDED) <= set(config["files"]) <= {*NEEDED, *MAY_HAVE}:
+            raise WrongType("lists other files than a bundle has", "files")
+    except (WrongType, UserError) as error:
+        raise UserError(f"{path}: {error}; {AGAIN}") from None
     return config
 
 
@@ -156,13 +180,12 @@ class OnnxScorer:
         threads: int = 0,
     ) -> "OnnxScorer":
         """Load a model; `threads`: of its operations, 0: one for each core."""
-        import onnxruntime  # slow to import
-
+        runtime = onnx_runtime()
         try:
-            options = onnxruntime.SessionOptions()
+            options = runtime.SessionOptions()
             options.intra_op_num_threads = threads
             providers = ["CPUExecutionProvider"]
-            session = onnxruntime.InferenceSession(path, options, providers=providers)
+            session = runtime.InferenceSession(path, options, providers=providers)
         except Exception as error:  # ONNX Runtime's errors have no class of their own
             raise UserError(f"{path}: cannot be loaded ({first_line(error)}); {AGAIN}") from None
         return cls(session, log_prior, durations, window)

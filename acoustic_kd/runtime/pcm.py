@@ -7,11 +7,15 @@ from typing import BinaryIO
 
 import numpy as np
 
-from acoustic_kd.features.audio import AudioError
+from acoustic_kd.features.audio import AudioError, check_rate
+from acoustic_kd.features.containers import has_header
 
 BLOCK_SECONDS = 0.1
 NAME = "standard input"
-PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # formats of WAV
+# (format, bits a sample) of WAV → NumPy's type; formats are PCM and floats.
+SAMPLE_TYPES = {(1, 16): "<i2", (3, 32): "<f4"}
+EXTENSIBLE = 0xFFFE  # the format is further back
+UNKNOWN_BYTES = 0x7FFFF000  # of a stream: programs write 0, or a number above this one
 
 
 @dataclass(frozen=True)
@@ -19,9 +23,11 @@ class PcmStream:
     """An open stream of samples.
 
     Attributes:
+        head: bytes that were read already.
         rate: hertz.
         channels: how many.
         sample_type: of NumPy.
+        size: bytes of samples; 0: all that come.
     """
 
     file: BinaryIO
@@ -29,6 +35,7 @@ class PcmStream:
     rate: int
     channels: int = 1
     sample_type: str = "<i2"
+    size: int = 0
 
     @classmethod
     def open(cls, file: BinaryIO, raw_rate: int) -> "PcmStream":
@@ -39,6 +46,9 @@ class PcmStream:
         """
         head = file.read(12)
         if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            if has_header(head):
+                raise AudioError(f"{NAME}: neither WAV nor raw samples; give the file's name")
+            check_rate(NAME, raw_rate)
             return cls(file, head, raw_rate)
         form = b""
         while True:
@@ -52,21 +62,22 @@ class PcmStream:
         kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", form[:16])
         if kind == EXTENSIBLE and len(form) >= 26:
             (kind,) = struct.unpack("<H", form[24:26])
-        types = {(PCM, 16): "<i2", (FLOAT, 32): "<f4", (FLOAT, 64): "<f8"}
-        if (kind, bits) not in types or not channels or not rate:
+        if (kind, bits) not in SAMPLE_TYPES or not channels:
             raise AudioError(
-                f"{NAME}: WAV of {bits} bits (format {kind}), {channels} channels and {rate} Hz; "
-                "write 16-bit PCM or 32-bit floats"
+                f"{NAME}: WAV of {bits} bits (format {kind}) and {channels} channels; write 16-bit "
+                "PCM or 32-bit floats"
             )
-        return cls(file, b"", rate, channels, types[kind, bits])
+        check_rate(NAME, rate)
+        size = 0 if size >= UNKNOWN_BYTES else size
+        return cls(file, b"", rate, channels, SAMPLE_TYPES[kind, bits], size)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The samples [T, channels], as they come; an AudioError if the last one is incomplete."""
         size = self.channels * np.dtype(self.sample_type).itemsize
-        pending = self.head
+        at_once, pending, left = int(BLOCK_SECONDS * self.rate) * size, self.head, self.size
         while True:
-            content = self.file.read(int(BLOCK_SECONDS * self.rate) * size)
-            pending += content
+            content = self.file.read(min(at_once, left) if self.size else at_once)
+            pending, left = pending + content, left - len(content)
             whole = len(pending) // size * size
             if whole:
                 samples = np.frombuffer(pending[:whole], self.sample_type)

@@ -126,7 +126,7 @@ class Recognizer:
         Raises:
             AudioError: it cannot be read, or has no speech.
         """
-        if isinstance(audio, np.ndarray):
+        if not isinstance(audio, str | Path | Samples):
             if sample_rate is None:
                 raise UserError("samples need their sample_rate, in hertz")
             audio = Samples(audio, sample_rate)
@@ -152,7 +152,7 @@ class Recognizer:
         """
         from acoustic_kd.runtime.stream import Stream
 
-        return Stream(self, sample_rate or self.features.sample_rate)
+        return Stream(self, self.features.sample_rate if sample_rate is None else sample_rate)
 
     def words(self, audio: Audio) -> list[str]:
         """The words of a recording; an AudioError if it cannot be read, or has no speech."""

@@ -1,14 +1,16 @@
 """Recognises speech while it is spoken.
 
-Frames are normalised by the moments of what was heard so far, which begin as those of train. A
-segment ends in a pause. Between segments nothing is searched, and no sound is kept but the last
-quarter of a second, so memory does not grow.
+Frames are normalised by the mean and variance of the stream so far, which start from those of the
+training data. A segment ends in a pause. Between segments nothing is searched, and only the last
+quarter of a second is kept, so memory does not grow.
 """
+
+from pathlib import Path
 
 import numpy as np
 
 from acoustic_kd.decoding.search import Search, log_likelihoods
-from acoustic_kd.features.audio import Samples
+from acoustic_kd.features.audio import Samples, check_rate
 from acoustic_kd.features.normalise import SILENCE_LEVEL, Moments, level
 from acoustic_kd.features.recordings import Framer, Resampler
 from acoustic_kd.runtime.recognizer import MAX_PIECE_FRAMES, Recognizer, Transcription
@@ -54,16 +56,16 @@ class Stream:
     """A recogniser of one stream of samples.
 
     Args:
-        recognizer: of a bundle. Streams of one recogniser must not run in several threads.
+        recognizer: of a bundle.
         sample_rate: hertz.
     """
 
     def __init__(self, recognizer: Recognizer, sample_rate: int) -> None:
         if recognizer.train_moments is None:
             raise UserError("a stream needs a bundle: write one with acoustic-kd bundle EXP")
+        check_rate("the stream", sample_rate)
         self._recognizer, self._rate = recognizer, sample_rate
-        wanted = recognizer.features.sample_rate
-        name = Samples(np.zeros(0, np.float32), sample_rate).path
+        wanted, name = recognizer.features.sample_rate, Path("the stream")
         self._resampler = Resampler(name, sample_rate, wanted) if sample_rate != wanted else None
         self._framer = Framer(recognizer.features)
         is_global = recognizer.features.normalise == "global"
@@ -72,11 +74,11 @@ class Stream:
         )
         self._left, self._right = recognizer.scorer.window
         none = np.zeros((0, recognizer.features.mel_bins), np.float32)
+        self._log_mels = none  # that are not normalised yet
         self._frames, self._first = none, 0  # normalised, and the number of the first of them
         self._scored = 0  # frames
-        self._recent: list[np.ndarray] = []  # log-likelihoods of silence before a segment
+        self._recent = np.zeros((0, len(recognizer.silence)), np.float32)  # scores of silence
         self._search: Search | None = None  # of the present segment
-        self._loglikes: list[np.ndarray] = []  # of its frames
         self._begin = self._pause = 0  # its first frame; frames of silence at its end
 
     def accept(self, samples: np.ndarray) -> list[Transcription]:
@@ -103,15 +105,20 @@ class Stream:
         return segments + ([] if self._search is None else [self._end_segment()])
 
     def _hear(self, log_mels: np.ndarray, ends: bool = False) -> list[Transcription]:
-        if len(log_mels):
-            self._frames = np.concatenate([self._frames, self._moments.normalise(log_mels)])
+        # In blocks of one size, so that it does not matter how the samples come.
+        self._log_mels = np.concatenate([self._log_mels, log_mels])
+        whole = len(self._log_mels) if ends else len(self._log_mels) // BLOCK_FRAMES * BLOCK_FRAMES
+        for first in range(0, whole, BLOCK_FRAMES):
+            block = self._moments.normalise(self._log_mels[first : first + BLOCK_FRAMES])
+            self._frames = np.concatenate([self._frames, block])
+        self._log_mels = self._log_mels[whole:]
         segments = []
         stop = self._first + len(self._frames) - (0 if ends else self._right)
         while self._scored < stop if ends else self._scored + BLOCK_FRAMES <= stop:
-            block = slice(self._scored, min(self._scored + BLOCK_FRAMES, stop))
-            local = slice(block.start - self._first, block.stop - self._first)
-            posteriors = self._recognizer.scorer.posteriors(self._frames, local)
-            self._scored = block.stop
+            end = min(self._scored + BLOCK_FRAMES, stop)
+            piece = slice(self._scored - self._first, end - self._first)
+            posteriors = self._recognizer.scorer.posteriors(self._frames, piece)
+            self._scored = end
             if (segment := self._advance(posteriors)) is not None:
                 segments.append(segment)
         kept = max(0, self._scored - self._left - self._first)
@@ -123,17 +130,14 @@ class Stream:
         silent = posteriors[:, self._recognizer.silence].sum(1) >= 0.5
         loglikes = log_likelihoods(posteriors, self._recognizer.scorer.log_prior)
         if self._search is None:
-            self._recent.append(loglikes)
+            self._recent = np.concatenate([self._recent, loglikes])
             if silent.all():
-                while sum(map(len, self._recent[1:])) >= PADDING_FRAMES:
-                    del self._recent[0]
+                self._recent = self._recent[-PADDING_FRAMES:]
                 return None
-            loglikes = np.concatenate(self._recent)
-            self._recent = []
+            loglikes, self._recent = self._recent, self._recent[:0]
             self._begin = self._scored - len(loglikes)
             self._search = Search(self._recognizer.decoder, "stream", MAX_PIECE_FRAMES)
         self._search.advance(loglikes)
-        self._loglikes.append(loglikes)
         speech = np.flatnonzero(~silent)
         self._pause = len(silent) - 1 - speech[-1] if len(speech) else self._pause + len(silent)
         length = self._search.num_frames
@@ -145,6 +149,6 @@ class Stream:
     def _end_segment(self) -> Transcription:
         if self._search is None:
             raise ValueError("no segment has begun")
-        lattice, loglikes = self._search.lattice(), np.concatenate(self._loglikes)
-        self._search, self._loglikes, self._pause = None, [], 0
+        lattice, loglikes = self._search.lattice(), self._search.loglikes
+        self._search, self._pause = None, 0
         return Transcription(tuple(self._recognizer.words_of(lattice, loglikes, self._begin)))

@@ -62,21 +62,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a new temporary directory beside `path`; on success it takes the place of `path`.
 
-    If the block raises, `path` does not change.
+    If the block raises, `path` does not change. A link stays, and what it leads to is replaced.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = f"{os.getpid()}.{secrets.token_hex(4)}"
     temporary, old = (path.with_name(f".{path.name}.{mark}{end}") for end in (".tmp", ".old.tmp"))
     temporary.mkdir()
     try:
         yield temporary
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
+        try:
+            if path.exists():
+                path.rename(old)
+            temporary.rename(path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                old.rename(path)
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

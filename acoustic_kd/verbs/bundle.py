@@ -1,4 +1,4 @@
-"""`acoustic-kd bundle`: what recognising needs of a finished experiment, in one small directory."""
+"""`acoustic-kd bundle`: packs the recogniser of a finished experiment into one directory."""
 
 import argparse
 import shutil
@@ -16,13 +16,13 @@ from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.onnx_models import (
     check_close,
     check_exportable,
-    onnx_packages,
+    check_packages,
     write_int8,
     write_scores,
 )
 from acoustic_kd.experiment.options import add_finished_experiment
 from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS
-from acoustic_kd.experiment.sherpa_onnx import write_sherpa
+from acoustic_kd.experiment.sherpa_onnx import TOKENS, write_sherpa
 from acoustic_kd.experiment.stages import DEFAULT_MODEL
 from acoustic_kd.experiment.transcriber import Transcriber, moments_of_train
 from acoustic_kd.language.pieces import PIECES_FILE
@@ -32,7 +32,7 @@ from acoustic_kd.runtime.bundle import OnnxScorer, is_bundle
 from acoustic_kd.runtime.recognizer import Scorer
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import atomic_directory, file_sha256, write_json, write_text
-from acoustic_kd.system.hub import upload
+from acoustic_kd.system.hub import check_upload, upload
 from acoustic_kd.system.parallel import cores
 from acoustic_kd.system.paths import path_argument
 from acoustic_kd.training.model import FILES as MODEL_FILES
@@ -43,12 +43,12 @@ TARGETS = RUNTIME, SHERPA = "acoustic-kd", "sherpa-onnx"
 RUNTIME_USE = """```python
 import acoustic_kd as akd
 
-recognizer = akd.Recognizer.from_pretrained("{folder}")
+recognizer = akd.Recognizer.from_pretrained("{name}")
 print(recognizer("talk.wav").text)
 ```
 
 ```sh
-acoustic-kd transcribe {folder} talk.wav --json
+acoustic-kd transcribe {name} talk.wav --json
 ```"""
 
 
@@ -60,6 +60,7 @@ def bundle(
     int8: bool = False,
     allow_worse: bool = False,
     license_text: str = "",
+    name: str = "",
 ) -> None:
     """Write the bundle of one system of an experiment.
 
@@ -69,23 +70,44 @@ def bundle(
         int8: also write the model with weights of 8 bits.
         allow_worse: write that model even if it makes more word errors on dev than chance explains.
         license_text: of the training data, for the model card.
+        name: by which the card's code reads it; default: that of the directory.
     """
-    onnx_packages()
+    check_packages()
     transcriber = Transcriber(directory, model)
     check_exportable(transcriber.acoustics, model)
     out = Path(out)
-    if out.exists() and not is_bundle(out) and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: exists and is no bundle; give another --out")
+    _check_options(transcriber, out, target, int8)
     with atomic_directory(out) as folder:
+        _write_models(transcriber, folder, out, int8, allow_worse)
         if target == SHERPA:
-            use = write_sherpa(transcriber, folder, out.name)
+            use = write_sherpa(transcriber, folder, name or out.name)
         else:
-            use = RUNTIME_USE.format(folder=out.name)
+            use = RUNTIME_USE.format(name=name or out.name)
             _copy_files(transcriber, folder)
-            _write_models(transcriber, folder, out, int8, allow_worse)
         write_json(folder / bundles.CONFIG, _config(transcriber, model, target, folder))
         card = model_card(transcriber.experiment, model, folder, out.name, use, license_text)
         write_text(folder / CARD, card)
+
+
+def _check_options(transcriber: Transcriber, out: Path, target: str, int8: bool) -> None:
+    """Raise a UserError for what a bundle cannot be, or would replace."""
+    if out.exists() and not (out.is_dir() and _holds_bundle_alone(out)):
+        raise UserError(f"{out}: exists and is not a bundle; give another --out")
+    if epochs := transcriber.experiment.config.decode.adaptation_epochs:
+        raise UserError(
+            f"setting 'decode.adaptation_epochs' is {epochs}, and a bundle does not adapt models "
+            "to speakers; decode with 0 first, or the card has other word errors"
+        )
+    if target == SHERPA and (int8 or transcriber.join.pieces):
+        what = "--int8" if int8 else "lang.units=pieces"
+        raise UserError(f"bundles for {SHERPA} do not have {what}; leave out --for")
+
+
+def _holds_bundle_alone(folder: Path) -> bool:
+    """Whether a folder is empty, or has a bundle's files and no others."""
+    names = {path.name for path in folder.iterdir()}
+    known = {bundles.CONFIG, CARD, TOKENS, *bundles.NEEDED, *bundles.MAY_HAVE}
+    return not names or (is_bundle(folder) and names <= known)
 
 
 def _copy_files(transcriber: Transcriber, folder: Path) -> None:
@@ -210,14 +232,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="8-bit weights may make more word errors on dev than chance explains",
     )  # fmt: skip
     parser.add_argument(
-        "--upload", metavar="USER/NAME", help="also to this repository of the Hugging Face hub"
-    )
+        "--upload", metavar="USER/NAME",
+        help="also to this repository of the Hugging Face hub; a new one is private",
+    )  # fmt: skip
     parser.add_argument(
         "--license", default="", metavar="TEXT", help="of the training data, for the model card"
     )
 
 
 def run(options: argparse.Namespace) -> None:
+    if options.upload is not None:
+        check_upload(options.upload)
     bundle(
         options.experiment,
         options.out,
@@ -226,6 +251,7 @@ def run(options: argparse.Namespace) -> None:
         options.int8,
         options.allow_worse,
         options.license,
+        options.upload or "",
     )
     size = sum(path.stat().st_size for path in Path(options.out).iterdir())
     print(f"{options.out}: {size / 1e6:.1f} MB")

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from acoustic_kd.features.audio import open_sound
@@ -25,18 +26,21 @@ def page(recognizers: Mapping[str, Recognizer]) -> Any:
     def recognise(path: str | None) -> list[Any]:
         if path is None:
             raise gradio.Error("Record or choose a file first.", print_exception=False)
+        outputs: list[Any] = []
         try:
             with open_sound(Path(path)) as sound:
                 if sound.frames > MAX_SECONDS * sound.rate:
                     raise UserError(f"the recording is longer than {MAX_SECONDS} seconds")
-            heard = [recognizer(path) for recognizer in recognizers.values()]
+            for recognizer in recognizers.values():
+                heard = recognizer(path)
+                rows = [[w.word, w.start, w.end, w.confidence] for w in heard.words]
+                outputs += [heard.text, rows]
         except UserError as error:
-            text = str(error).replace(f"{path}: ", "")
+            text = str(error).replace(f"{path}: ", "").replace(path, "the recording")
             raise gradio.Error(text, print_exception=False) from None
-        rows = [[[w.word, w.start, w.end, w.confidence] for w in h.words] for h in heard]
-        return [value for h, table in zip(heard, rows, strict=True) for value in (h.text, table)]
+        return outputs
 
-    kept = KEPT_SECONDS, KEPT_SECONDS  # how often what is older is deleted, and how old
+    kept = 60, KEPT_SECONDS  # how often recordings are deleted, and how old these are
     with gradio.Blocks(title="acoustic_kd", analytics_enabled=False, delete_cache=kept) as blocks:
         audio = gradio.Audio(sources=["microphone", "upload"], type="filepath", label="Recording")
         button, outputs = gradio.Button("Recognise", variant="primary"), list[Any]()
@@ -52,25 +56,41 @@ def page(recognizers: Mapping[str, Recognizer]) -> Any:
 
 def serve(bundles: Sequence[str], host: str, port: int) -> None:
     """Show the page until it is interrupted."""
-    try:
-        import gradio  # noqa: F401
-    except ImportError:
-        raise UserError(f"package 'gradio' is missing: {installation('serve')}") from None
-    recognizers = {Path(name).name: Recognizer.from_pretrained(name) for name in bundles}
-    if len(recognizers) < len(bundles):
-        raise UserError("two bundles have the same name; rename one")
+    if not 0 < port < 65536:
+        raise UserError(f"--port is {port}; it must be a number from 1 to 65535")
     with tempfile.TemporaryDirectory(prefix="acoustic-kd-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # of recordings
-        print(f"http://{host}:{port}/ (Ctrl-C ends)", flush=True)
-        page(recognizers).launch(
-            server_name=host, server_port=port, max_file_size=MAX_FILE_SIZE, quiet=True
-        )
+        os.environ["GRADIO_TEMP_DIR"] = folder  # before gradio is imported; of recordings
+        try:
+            import gradio  # noqa: F401
+        except ImportError:
+            raise UserError(f"package 'gradio' is missing: {installation('serve')}") from None
+        recognizers = {Path(name).name: Recognizer.from_pretrained(name) for name in bundles}
+        if len(recognizers) < len(bundles):
+            raise UserError("two bundles have the same name; rename one")
+        blocks = page(recognizers)
+        try:
+            blocks.launch(
+                server_name=host,
+                server_port=port,
+                max_file_size=MAX_FILE_SIZE,
+                prevent_thread_lock=True,
+                quiet=True,
+            )
+        except OSError:
+            text = f"{host}:{port}: this address is not free; give another --port"
+            raise UserError(text) from None
+        try:
+            print(f"http://{host}:{port}/ (Ctrl-C ends)", flush=True)
+            Event().wait()
+        finally:
+            blocks.close()
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "A page on which bundles can be tried, with a microphone or a file. Recordings are deleted "
-        f"after {KEPT_SECONDS // 60} minutes, and when the page ends. Needs the extra serve."
+        f"after {1 + KEPT_SECONDS // 60} minutes at most, and when the page ends. Needs the extra "
+        "serve."
     )
     parser.epilog = "Example: acoustic-kd serve an4-distilled an4-ensemble"
     parser.add_argument("bundles", metavar="BUNDLE", nargs="+", help="directories, or hub names")

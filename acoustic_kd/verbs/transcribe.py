@@ -46,6 +46,8 @@ def transcribe_stream(recognizer: Recognizer, file: BinaryIO, raw_rate: int) -> 
     try:
         for block in stream.blocks():
             _print_segments(heard.accept(block))
+    except KeyboardInterrupt:  # the end of a microphone's stream
+        pass
     finally:  # of a stream that was cut short, too
         _print_segments(heard.final())
 
@@ -105,11 +107,13 @@ def run(options: argparse.Namespace) -> int:
 def _open(options: argparse.Namespace) -> Recognizer:
     directory = options.recognizer
     if is_bundle(directory) or not directory.is_dir():
-        if options.model is not None and directory.is_dir():
-            raise UserError(f"{directory}: is a bundle, which has one model; leave out --model")
+        if options.model is not None:
+            raise UserError(
+                f"{directory}: is no experiment; leave out --model, or correct the name"
+            )
         return Recognizer.from_pretrained(directory, options.int8)
     if options.int8:
-        raise UserError(f"{directory}: is no bundle; write one: acoustic-kd bundle EXP --int8")
+        raise UserError(f"{directory}: is not a bundle; write one: acoustic-kd bundle EXP --int8")
     from acoustic_kd.experiment.stages import DEFAULT_MODEL
     from acoustic_kd.experiment.transcriber import Transcriber
 

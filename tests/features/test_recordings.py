@@ -106,7 +106,7 @@ def writer(*arguments, **options):
         ("a.flac", truncate, "damaged|truncated"),
         ("a.wav", writer(np.array([0.1, np.nan] * 9000), subtype="FLOAT"), "not numbers"),
         ("a.wav", writer(rate=44101), "44101 Hz, and resampling it to 16000 Hz takes too much mem"),
-        ("a.wav", writer(rate=999), "999 Hz, but at least 1000 Hz are needed"),
+        ("a.wav", writer(rate=999), "999 Hz; the sample rate must be a whole number from 1000 to"),
         ("a.wav", writer(np.zeros(0)), "shorter than one window"),
         ("a.wav", writer(noise(399)), "shorter than one window"),
         ("a.wav", writer(np.zeros(9000)), "no sound, because all samples are equal"),

@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from acoustic_kd.runtime import bundle as bundles
 from acoustic_kd.runtime.recognizer import Recognizer
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.model import AcousticModel
+from acoustic_kd.verbs.bundle import _check_options
 
 pytest.importorskip("onnx", reason="needs acoustic-kd[onnx]")
 pytest.importorskip("onnxruntime", reason="needs acoustic-kd[onnx]")
@@ -70,8 +73,12 @@ def test_samples_give_what_their_file_gives(bundle, spoken):
     expected = recognizer(spoken[0])
     assert recognizer(samples, rate) == expected
     assert recognizer(np.stack(2 * [samples / np.float64(32768)], axis=1), rate) == expected
+    assert recognizer((samples / 32768).tolist(), float(rate)) == expected
     with pytest.raises(UserError, match="samples need their sample_rate"):
         recognizer(samples)
+    for wrong in (0, -8000, 16000.5, 10**9):
+        with pytest.raises(UserError, match="the sample rate must be a whole number"):
+            recognizer(samples, wrong)
 
 
 def test_the_example_of_the_page_runs(bundle, spoken, tmp_path, monkeypatch):
@@ -89,6 +96,8 @@ def test_the_example_of_the_page_runs(bundle, spoken, tmp_path, monkeypatch):
     [
         (np.zeros(16000, np.int32), "give floats or int16"),
         (np.zeros((2, 3, 4), np.float32), "give floats or int16"),
+        (np.zeros((2, 16000), np.float32), "give floats or int16"),
+        (np.zeros((16000, 0), np.float32), "give floats or int16"),
         (np.full(16000, np.nan, np.float32), "infinite or not numbers"),
         (np.zeros(16000, np.float32), "no sound"),
         (np.zeros(0, np.float32), "shorter than one window"),
@@ -144,18 +153,28 @@ def flipped(name):
     return change
 
 
+def feature(**values):
+    def change(folder):
+        config = json.loads((folder / bundles.CONFIG).read_text())
+        changed(features=config["features"] | values)(folder)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (changed(version=2), "format 2 of bundles, and this acoustic-kd reads 1; install"),
         (changed(format="other"), "not a bundle"),
         (changed(lm_weight="8"), "'lm_weight' must be"),
+        (changed(lm_weight=0), "a window or weight is negative"),
+        (changed(left_frames=-1), "a window or weight is negative"),
         (changed(files={}), "lists other files than a bundle has"),
+        (changed(files={"../a": {"bytes": 1, "sha256": ""}}), "lists other files than a bundle"),
+        (feature(mel_bins=20), "does not fit features.mel_bins"),
+        (feature(sample_rate=0), "'features.sample_rate' is 0; it must"),
         (lambda folder: (folder / bundles.MODEL).unlink(), r"model\.onnx: no such file"),
-        *(
-            (flipped(name), f"{name}: damaged")
-            for name in ("model.onnx", "HCLG.fst", "lexicon.txt")
-        ),
+        *((flipped(n), f"{n}: damaged") for n in ("model.onnx", "HCLG.fst", "lexicon.txt")),
     ],
 )
 def test_damage_and_other_versions_are_one_line(copied, change, message):
@@ -164,11 +183,73 @@ def test_damage_and_other_versions_are_one_line(copied, change, message):
         Recognizer.from_pretrained(copied)
 
 
-def test_a_folder_that_is_no_bundle_is_not_replaced(finished_recipe, command, tmp_path):
-    (tmp_path / "precious").write_text("mine")
-    status, _, error = command("bundle", finished_recipe.directory, "--out", tmp_path)
-    assert status == 2 and "exists and is no bundle" in error
-    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+@pytest.mark.parametrize(
+    "files",
+    [{"precious": "mine"}, {"config.json": "{}"}, {"config.json": "bundle", "precious": "mine"}],
+)
+def test_a_folder_that_is_not_a_bundle_is_not_replaced(
+    finished_recipe, bundle, command_refusal, tmp_path, files
+):
+    for name, content in files.items():
+        content = (bundle / name).read_text() if content == "bundle" else content
+        (tmp_path / name).write_text(content)
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    refusal = command_refusal("bundle", finished_recipe.directory, "--out", tmp_path)
+    assert "exists and is not a bundle" in refusal
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("out", ["link", "."])
+def test_a_bundle_is_replaced_where_it_is(
+    finished_recipe, bundle, command, tmp_path, monkeypatch, out
+):
+    shutil.copytree(bundle, tmp_path / "real")
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path if out == "link" else tmp_path / "real")
+    status, _, error = command("bundle", finished_recipe.directory, "--out", out)
+    assert (status, error) == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+    assert (tmp_path / "link").is_symlink() and not (tmp_path / "real/model.int8.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--for", "sherpa-onnx", "--int8"), "do not have --int8"),
+        (("--upload", "one/two/three"), "it must be USER/NAME"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_first(
+    finished_recipe, command_refusal, tmp_path, options, message
+):
+    arguments = ("bundle", finished_recipe.directory, "--out", tmp_path / "out", *options)
+    assert message in command_refusal(*arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_experiment_with_adapted_models_is_refused(recipe, tmp_path):
+    transcriber = Transcriber(recipe.directory)
+    config = transcriber.experiment.config
+    config = replace(config, decode=replace(config.decode, adaptation_epochs=1))
+    transcriber.experiment = replace(transcriber.experiment, config=config)
+    with pytest.raises(UserError, match="a bundle does not adapt models"):
+        _check_options(transcriber, tmp_path / "out", "acoustic-kd", False)
+
+
+def test_threads_share_a_recogniser(bundle, spoken):
+    recognizer = Recognizer.from_pretrained(bundle)
+    audio = [spoken[n % len(spoken)] for n in range(12)]
+    expected = [recognizer(path).text for path in audio]
+    with ThreadPoolExecutor(4) as pool:
+        assert [found.text for found in pool.map(recognizer, audio)] == expected
+
+
+def test_no_telemetry_is_left_behind(bundle, spoken, tmp_path):
+    command = [sys.executable, "-m", "acoustic_kd", "transcribe", bundle, spoken[0]]
+    environment = os.environ | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    environment.pop("XDG_CACHE_HOME", None)
+    subprocess.run(command, env=environment, check=True, capture_output=True, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bundle_goes_to_the_hub_and_comes_back(bundle, spoken, tmp_path, monkeypatch):

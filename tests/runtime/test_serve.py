@@ -1,7 +1,8 @@
 """The page to try bundles: what it hears, what it refuses, and what it leaves behind."""
 
-import threading
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,10 +84,22 @@ def test_the_command_deletes_its_folder_when_it_ends(bundle, monkeypatch, tmp_pa
     seen = []
 
     def launch(blocks, **options):
-        seen.append((list(tmp_path.iterdir()), options, threading.active_count()))
+        seen.append((list(tmp_path.iterdir()), options))
 
     monkeypatch.setattr("gradio.Blocks.launch", launch)
+    monkeypatch.setattr("gradio.Blocks.close", lambda blocks: None)
+    monkeypatch.setattr(serve, "Event", lambda: SimpleNamespace(wait=lambda: None))
     serve.serve([str(bundle)], "127.0.0.1", 7860)
-    ((folders, options, _),) = seen
+    ((folders, options),) = seen
     assert len(folders) == 1 and options["server_name"] == "127.0.0.1"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_that_is_not_free_is_one_line(bundle, command_refusal):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        message = command_refusal("serve", bundle, "--port", port)
+        assert f"127.0.0.1:{port}: this address is not free" in message
+    assert "--port is 70000; it must be" in command_refusal("serve", bundle, "--port", 70000)

@@ -66,6 +66,27 @@ def test_a_kill_leaves_the_old_file(tmp_path):
     assert path.read_text() == "new"
 
 
+def test_a_directory_takes_the_place_of_another_or_nothing_changes(tmp_path, monkeypatch):
+    for content in ("first", "second"):
+        with files.atomic_directory(tmp_path / "a") as folder:
+            (folder / content).touch()
+        assert [p.name for p in (tmp_path / "a").iterdir()] == [content]
+    with pytest.raises(ValueError, match="wrong"), files.atomic_directory(tmp_path / "a"):
+        raise ValueError("wrong")
+    rename = Path.rename
+
+    def fails(path, target):
+        if path.name.endswith(".tmp") and not path.name.endswith(".old.tmp"):
+            raise OSError("no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match="no"), files.atomic_directory(tmp_path / "a") as folder:
+        (folder / "third").touch()
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["second"]
+
+
 def test_runs_that_share_a_lock_exclude_those_that_want_it_alone(tmp_path):
     directory, gate, alone = tmp_path / "exp", tmp_path / "exp" / "stage", []
 

@@ -143,7 +143,7 @@ WIDE_DATA = make_frames(classes=200)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
 def test_a_killed_run_of_several_processes_ends_with_the_same_bits(tmp_path, count):
     """Whichever is killed; and only the first process needs to see the checkpoint."""
     assert work(tmp_path, count, train_wide, tmp_path / "whole").end()[0] == 0
