@@ -20,11 +20,6 @@ from acoustic_kd.version import __version__
 
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended, in shells
 STOPPED = 143  # the exit status after SIGTERM
-# Modules that all verbs but `transcribe` of a bundle need, and that the extra `train` installs.
-TRAINING_PACKAGES = (
-    *("torch", "torchaudio", "accelerate", "h5py", "safetensors", "fsspec", "jinja2"),
-    *("kaldialign", "pocketsphinx", "sentencepiece"),
-)
 
 # Every verb with one line of help: the stages of the recipe in order, then the others. Each is a
 # module of `verbs/`; only the module of the given verb is imported.
@@ -96,7 +91,7 @@ def exit_status(program: str, action: Callable[[], int | None]) -> int:
         print_error(program, error)
         return USAGE_ERROR
     except ModuleNotFoundError as error:
-        if (package := (error.name or "").partition(".")[0]) not in TRAINING_PACKAGES:
+        if (package := (error.name or "").partition(".")[0]) in ("", "acoustic_kd"):
             raise
         print_error(program, f"package '{package}' is missing: {installation('train')}")
         return USAGE_ERROR

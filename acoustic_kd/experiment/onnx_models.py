@@ -1,6 +1,5 @@
 """Networks as ONNX models, written by PyTorch's exporter, which takes any network."""
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -159,7 +158,7 @@ def write_onnx(
 def write_scores(
     scorer: AcousticScorer, features: FeatureConfig, acoustic_scale: float, path: Path
 ) -> None:
-    """Write the model of `NormalisedScores`, with what another decoder needs in its metadata."""
+    """Write the model of `NormalisedScores`."""
     example = {
         "log_mels": torch.zeros(TRACED_FRAMES, features.mel_bins),
         "mean": torch.zeros(features.mel_bins),
@@ -168,17 +167,8 @@ def write_scores(
     }
     prior = torch.from_numpy(scorer.log_prior).float()
     module = NormalisedScores(scorer.models, prior, acoustic_scale)
-    left, right = scorer.window
-    described = {
-        "log_priors": json.dumps([round(float(value), 6) for value in scorer.log_prior]),
-        "acoustic_scale": json.dumps(acoustic_scale),
-        "left_frames": str(left),
-        "right_frames": str(right),
-    }
-    names = ("sample_rate", "mel_bins", "low_hz", "high_hz", "normalise")
-    described |= {name: str(getattr(features, name)) for name in names}
     outputs = ["log_posteriors", "log_likelihoods"]
-    path.write_bytes(write_onnx(module, example, outputs, described).SerializeToString())
+    path.write_bytes(write_onnx(module, example, outputs, {}).SerializeToString())
 
 
 def write_int8(path: Path, out: Path) -> None:

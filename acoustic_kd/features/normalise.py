@@ -8,6 +8,7 @@ is far from that of speech. So such frames are silence, and do not count in the 
 from collections.abc import Callable, Hashable, Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 SILENCE_LEVEL = 7.0  # mean log energy; noise of two steps of 16 bits has 6.8
 SILENCE_BELOW = 12.0  # of log energy, 52 dB: how far below the speaker's loudest frame it also lies
@@ -47,6 +48,13 @@ class Moments:
         self.count = 0
         self.sum = np.zeros(dimension)
         self.squares = np.zeros(dimension)
+
+    @classmethod
+    def of(cls, count: int, sums: ArrayLike, squares: ArrayLike) -> "Moments":
+        """Moments of frames whose number, sums and sums of squares are known."""
+        moments = cls(0)
+        moments.count, moments.sum, moments.squares = count, np.array(sums), np.array(squares)
+        return moments
 
     def add(self, frames: np.ndarray, loudest: float) -> None:
         """Add `frames` [T, D] of a speaker; `loudest` is as for `silent`."""

@@ -11,7 +11,6 @@ from acoustic_kd.reports.deployment import CAPTION as DEPLOYMENT_CAPTION
 from acoustic_kd.reports.deployment import deployment_rows, read_deployment
 from acoustic_kd.reports.stored import read_results
 from acoustic_kd.reports.tables import as_markdown, wer_first
-from acoustic_kd.runtime import bundle as bundles
 
 # Corpus → its name, and the licence of its recordings.
 DATA = {
@@ -68,14 +67,5 @@ def _formats(directory: Path) -> list[str]:
 
 
 def _files(folder: Path) -> list[list[str]]:
-    contents = {
-        bundles.MODEL: "log-mels → log posteriors of the senones, scaled log-likelihoods",
-        bundles.INT8_MODEL: "the same with weights of 8 bits",
-        "model.safetensors": "the weights, for PyTorch",
-        "HCLG.fst": "the decoding graph, for Kaldi-like decoders; input labels are senone + 1",
-    }
-    return [["file", "MB", "content"]] + [
-        [name, f"{(folder / name).stat().st_size / 1e6:.2f}", text]
-        for name, text in contents.items()
-        if (folder / name).is_file()
-    ]
+    sizes = {path.name: path.stat().st_size / 1e6 for path in sorted(folder.iterdir())}
+    return [["file", "MB"], *([name, f"{size:.2f}"] for name, size in sizes.items())]

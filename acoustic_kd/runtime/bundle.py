@@ -1,7 +1,7 @@
 """Bundles: directories with all that recognising needs, and nothing else of an experiment.
 
-`acoustic-kd bundle` writes them. `config.json` has the settings, and size and SHA-256 of every
-other file.
+`acoustic-kd bundle` writes them. `config.json` has the settings, and the SHA-256 of every other
+file.
 """
 
 import importlib
@@ -10,7 +10,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -35,32 +35,19 @@ MAY_HAVE = (PIECES_FILE, INT8_MODEL, "model.safetensors", "model.json")
 AGAIN = "write or fetch the bundle again"
 
 
-class Content(TypedDict):
-    """A file of a bundle."""
-
-    bytes: int
-    sha256: str
-
-
-class StoredMoments(TypedDict):
-    """See `features.normalise.Moments`."""
-
-    count: int
-    sum: list[float]
-    squares: list[float]
-
-
-class BundleConfig(TypedDict):
+@dataclass(frozen=True)
+class BundleConfig:
     """The content of `config.json`.
 
-    Entries:
-        version: of the format.
+    Attributes:
+        format, version: FORMAT and VERSION.
         model: what the experiment calls it, such as distilled/01.
         features, search: settings of the frames and of the search.
+        weights: LM weight and word insertion penalty.
         trained_hz: frequency up to which the model learnt from sound.
-        left_frames, right_frames: of the windows.
-        train_moments: of all frames that the model learnt from.
-        files: name → content.
+        window: frames before and after a frame that its posteriors depend on.
+        train_moments: number, sums and sums of squares of the frames that the model learnt from.
+        files: name → SHA-256.
     """
 
     format: str
@@ -68,13 +55,11 @@ class BundleConfig(TypedDict):
     model: str
     features: FeatureConfig
     search: SearchSettings
-    lm_weight: float
-    penalty: float
+    weights: tuple[float, float]
     trained_hz: float
-    left_frames: int
-    right_frames: int
-    train_moments: StoredMoments
-    files: dict[str, Content]
+    window: tuple[int, int]
+    train_moments: tuple[int, list[float], list[float]]
+    files: dict[str, str]
 
 
 def is_bundle(directory: Path) -> bool:
@@ -96,28 +81,22 @@ def read_bundle(directory: Path, int8: bool = False) -> Recognizer:
     """The recogniser of a bundle, whose files are checked."""
     config = _read_config(directory)
     model = INT8_MODEL if int8 else MODEL
-    if model not in config["files"]:
+    if model not in config.files:
         raise UserError(f"{directory}: has no {model}; write the bundle with --int8")
-    for name, content in config["files"].items():
-        _check_file(directory, name, content)
+    for name, digest in config.files.items():
+        if not (directory / name).is_file() or file_sha256(directory / name) != digest:
+            raise UserError(f"{directory / name}: missing, damaged or of another bundle; {AGAIN}")
     log_prior, durations = read_statistics(directory / STATISTICS)
-    stored = config["train_moments"]
-    moments = Moments(len(stored["sum"]))
-    moments.count = stored["count"]
-    moments.sum, moments.squares = np.array(stored["sum"]), np.array(stored["squares"])
-    inventory = read_inventory(directory / INVENTORY)
-    window = config["left_frames"], config["right_frames"]
-    scorer = OnnxScorer.read(directory / model, log_prior, durations, window)
     return Recognizer(
-        features=config["features"],
-        scorer=scorer,
-        decoder=Decoder(directory, config["search"]),
-        weights=(config["lm_weight"], config["penalty"]),
-        inventory=inventory,
+        features=config.features,
+        scorer=OnnxScorer.read(directory / model, log_prior, durations, config.window),
+        decoder=Decoder(directory, config.search),
+        weights=config.weights,
+        inventory=read_inventory(directory / INVENTORY),
         lexicon=directory / LEXICON,
         join=Joiner.of(directory),
-        trained_hz=config["trained_hz"],
-        train_moments=moments,
+        trained_hz=config.trained_hz,
+        train_moments=Moments.of(*config.train_moments),
     )
 
 
@@ -133,28 +112,17 @@ def _read_config(directory: Path) -> BundleConfig:
         )
     try:
         config: BundleConfig = reader(BundleConfig)(value)
-        features, moments = config["features"], config["train_moments"]
-        check_values({f"features.{k}": v for k, v in asdict(features).items()})
-        sizes = {features.mel_bins, len(moments["sum"]), len(moments["squares"])}
-        if len(sizes) > 1 or moments["count"] < 1:
+        check_values({f"features.{k}": v for k, v in asdict(config.features).items()})
+        count, *sums = config.train_moments
+        if count < 1 or any(len(values) != config.features.mel_bins for values in sums):
             raise WrongType("does not fit features.mel_bins", "train_moments")
-        if min(config["left_frames"], config["right_frames"]) < 0 or config["lm_weight"] <= 0:
+        if min(config.window) < 0 or config.weights[0] <= 0:
             raise WrongType("a window or weight is negative")
-        if not set(NEEDED) <= set(config["files"]) <= {*NEEDED, *MAY_HAVE}:
+        if not set(NEEDED) <= set(config.files) <= {*NEEDED, *MAY_HAVE}:
             raise WrongType("lists other files than a bundle has", "files")
     except (WrongType, UserError) as error:
         raise UserError(f"{path}: {error}; {AGAIN}") from None
     return config
-
-
-def _check_file(directory: Path, name: str, content: Content) -> None:
-    path = directory / name
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; {AGAIN}")
-    if path.stat().st_size != content["bytes"] or file_sha256(path) != content["sha256"]:
-        raise UserError(
-            f"{path}: damaged or replaced, its content is not the recorded one; {AGAIN}"
-        )
 
 
 @dataclass(frozen=True)

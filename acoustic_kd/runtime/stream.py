@@ -34,10 +34,9 @@ class RunningMoments:
 
     def __init__(self, train: Moments, frames: int | None) -> None:
         self._is_fixed = frames is None
-        share = 1.0 if frames is None else frames / train.count
-        self._moments = Moments(len(train.sum))
-        self._moments.count = train.count if frames is None else frames
-        self._moments.sum, self._moments.squares = share * train.sum, share * train.squares
+        count = frames or train.count
+        share = count / train.count
+        self._moments = Moments.of(count, share * train.sum, share * train.squares)
         self._loudest, self._quietest = -np.inf, np.inf  # levels so far
 
     def normalise(self, log_mels: np.ndarray) -> np.ndarray:

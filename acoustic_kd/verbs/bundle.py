@@ -184,32 +184,23 @@ def recognised(
 
 
 def _config(transcriber: Transcriber, model: str, target: str, folder: Path) -> dict[str, Any]:
-    """The contents of `config.json` (`BundleConfig`)."""
+    """The contents of `config.json`."""
     if target == SHERPA:
         return {"format": f"{bundles.FORMAT} for {SHERPA}", "model": model}
     moments = moments_of_train(transcriber.experiment)
-    left, right = transcriber.acoustics.window
-    return {
-        "format": bundles.FORMAT,
-        "version": bundles.VERSION,
-        "model": model,
-        "features": asdict(transcriber.features),
-        "search": asdict(transcriber.decoder.settings),
-        "lm_weight": transcriber.weights[0],
-        "penalty": transcriber.weights[1],
-        "trained_hz": transcriber.trained_hz,
-        "left_frames": left,
-        "right_frames": right,
-        "train_moments": {
-            "count": moments.count,
-            "sum": moments.sum.tolist(),
-            "squares": moments.squares.tolist(),
-        },
-        "files": {
-            path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-            for path in sorted(folder.iterdir())
-        },
-    }
+    config = bundles.BundleConfig(
+        format=bundles.FORMAT,
+        version=bundles.VERSION,
+        model=model,
+        features=transcriber.features,
+        search=transcriber.decoder.settings,
+        weights=transcriber.weights,
+        trained_hz=transcriber.trained_hz,
+        window=transcriber.acoustics.window,
+        train_moments=(moments.count, moments.sum.tolist(), moments.squares.tolist()),
+        files={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
+    )
+    return asdict(config)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

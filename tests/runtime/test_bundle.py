@@ -166,15 +166,18 @@ def feature(**values):
     [
         (changed(version=2), "format 2 of bundles, and this acoustic-kd reads 1; install"),
         (changed(format="other"), "not a bundle"),
-        (changed(lm_weight="8"), "'lm_weight' must be"),
-        (changed(lm_weight=0), "a window or weight is negative"),
-        (changed(left_frames=-1), "a window or weight is negative"),
+        (changed(weights=["8", 0]), "'weights.0' must be"),
+        (changed(weights=[0, 0]), "a window or weight is negative"),
+        (changed(window=[-1, 0]), "a window or weight is negative"),
         (changed(files={}), "lists other files than a bundle has"),
-        (changed(files={"../a": {"bytes": 1, "sha256": ""}}), "lists other files than a bundle"),
+        (changed(files={"../a": ""}), "lists other files than a bundle"),
         (feature(mel_bins=20), "does not fit features.mel_bins"),
         (feature(sample_rate=0), "'features.sample_rate' is 0; it must"),
-        (lambda folder: (folder / bundles.MODEL).unlink(), r"model\.onnx: no such file"),
-        *((flipped(n), f"{n}: damaged") for n in ("model.onnx", "HCLG.fst", "lexicon.txt")),
+        (lambda folder: (folder / bundles.MODEL).unlink(), r"model\.onnx: missing"),
+        *(
+            (flipped(n), f"{n}: missing, damaged")
+            for n in ("model.onnx", "HCLG.fst", "lexicon.txt")
+        ),
     ],
 )
 def test_damage_and_other_versions_are_one_line(copied, change, message):

@@ -1,19 +1,17 @@
 """The exported model in ONNX Runtime says what PyTorch says, for any number of frames."""
 
-import json
 import sys
 
 import numpy as np
 import pytest
 import torch
 
-from acoustic_kd.alignment.senones import read_statistics
 from acoustic_kd.decoding.search import MIN_PROBABILITY
 from acoustic_kd.experiment import onnx_models
 from acoustic_kd.experiment.models import AcousticScorer, find_system
 from acoustic_kd.experiment.onnx_models import TRACED_FRAMES, LogPosteriors, write_onnx
-from acoustic_kd.experiment.outputs import STATISTICS
 from acoustic_kd.experiment.stages import open_experiment
+from acoustic_kd.experiment.transcriber import Transcriber
 from acoustic_kd.features.normalise import SILENCE_BELOW, SILENCE_LEVEL, Moments
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.training.model import AcousticModel
@@ -58,15 +56,10 @@ def test_windows_and_layers_are_those_of_the_model(configs):
 
 
 @pytest.mark.parametrize("model", ["distilled/01", "ensemble"])
-def test_a_bundles_model_has_what_another_decoder_needs(finished_recipe, tmp_path, model):
+def test_a_bundles_model_takes_frames_as_they_are(finished_recipe, tmp_path, model):
     bundle(finished_recipe.directory, tmp_path / "out", model)
     experiment = open_experiment(finished_recipe.directory)
     session = session_of(str(tmp_path / "out" / "model.onnx"))
-    described = session.get_modelmeta().custom_metadata_map
-    priors = np.array(json.loads(described["log_priors"]))
-    expected = read_statistics(experiment.path("frames") / STATISTICS)[0]
-    np.testing.assert_allclose(priors, expected, atol=1e-6)
-    assert described["left_frames"] == "20" and described["right_frames"] == "5"
     # The recording's log-mels, normalised inside, give what normalised frames give in PyTorch.
     log_mels = np.random.default_rng(0).normal(9, 3, (30, 40)).astype(np.float32)
     log_mels[5:8] = -15  # digital silence
@@ -80,7 +73,7 @@ def test_a_bundles_model_has_what_another_decoder_needs(finished_recipe, tmp_pat
     expected = scorer.posteriors(moments.normalise(log_mels, 12.0), slice(0, 30))
     tolerance = 0.02 if scorer.bfloat16 else 1e-5
     np.testing.assert_allclose(np.exp(log_posteriors), expected, atol=tolerance)
-    scale = json.loads(described["acoustic_scale"])
+    scale, priors = 1 / Transcriber(finished_recipe.directory, model).weights[0], scorer.log_prior
     np.testing.assert_allclose(scores, scale * (log_posteriors - priors), atol=1e-4)
 
 
