@@ -86,16 +86,14 @@ class NormalisedScores(nn.Module):
     """The scores of log-mel frames [T, D] that are not normalised yet.
 
     Args:
-        log_prior: [K] of the senones.
         acoustic_scale: of the log-likelihoods.
     """
 
-    def __init__(
-        self, models: Sequence[AcousticModel], log_prior: Tensor, acoustic_scale: float
-    ) -> None:
+    def __init__(self, scorer: AcousticScorer, acoustic_scale: float) -> None:
         super().__init__()
-        self.log_posteriors = LogPosteriors(models)
-        self.log_prior, self.acoustic_scale = log_prior, acoustic_scale
+        self.log_posteriors = LogPosteriors(scorer.models)
+        self.log_prior = torch.from_numpy(scorer.log_prior).float()
+        self.acoustic_scale = acoustic_scale
 
     def forward(
         self, log_mels: Tensor, mean: Tensor, deviation: Tensor, silence: Tensor
@@ -118,7 +116,6 @@ def write_onnx(
     module: nn.Module,
     example: Mapping[str, Tensor],
     outputs: Sequence[str],
-    described: Mapping[str, str],
     frames_axis: int = 0,
 ) -> Any:
     """A module as an ONNX model.
@@ -126,7 +123,6 @@ def write_onnx(
     Args:
         example: an input of each name; the first has TRACED_FRAMES frames, and may have any number.
         outputs: their names.
-        described: the metadata of the model.
         frames_axis: the axis of the frames in the first input.
     """
     # The exporter warns of packages that are absent, and prints what it cannot export.
@@ -149,10 +145,7 @@ def write_onnx(
         raise UserError(f"PyTorch cannot export this network to ONNX ({reason})") from None
     if program is None:
         raise RuntimeError("torch.onnx.export returns no program")
-    model = program.model_proto
-    for key, value in described.items():
-        model.metadata_props.add(key=key, value=value)
-    return model
+    return program.model_proto
 
 
 def write_scores(
@@ -165,10 +158,9 @@ def write_scores(
         "deviation": torch.ones(features.mel_bins),
         "silence": torch.tensor(0.0),
     }
-    prior = torch.from_numpy(scorer.log_prior).float()
-    module = NormalisedScores(scorer.models, prior, acoustic_scale)
-    outputs = ["log_posteriors", "log_likelihoods"]
-    path.write_bytes(write_onnx(module, example, outputs, {}).SerializeToString())
+    scores = NormalisedScores(scorer, acoustic_scale)
+    model = write_onnx(scores, example, ["log_posteriors", "log_likelihoods"])
+    path.write_bytes(model.SerializeToString())
 
 
 def write_int8(path: Path, out: Path) -> None:

@@ -39,7 +39,7 @@ recognizer = sherpa.OfflineRecognizer(sherpa.OfflineRecognizerConfig(
         tokens="{folder}/tokens.txt", model_type="tdnn"),
     ctc_fst_decoder_config=sherpa.OfflineCtcFstDecoderConfig(
         graph="{folder}/HCLG.fst", max_active={max_active})))
-words = [line.split()[0] for line in open("{folder}/words.txt", encoding="utf-8")]
+words = [line.rsplit(" ", 1)[0] for line in open("{folder}/words.txt", encoding="utf-8")]
 samples, rate = soundfile.read("talk.wav", dtype="float32")
 stream = recognizer.create_stream()
 stream.accept_waveform(rate, samples)
@@ -83,13 +83,12 @@ def write_sherpa(transcriber: Transcriber, folder: Path, name: str) -> str:
     """Write model, graph, words and tokens into a folder; returns how they are used, for a card."""
     acoustics, features = transcriber.acoustics, transcriber.features
     lm_weight, penalty = transcriber.weights
-    prior = torch.from_numpy(acoustics.log_prior).float()
-    scores = NormalisedScores(acoustics.models, prior, 1 / lm_weight)
-    module = SherpaScores(scores, transcriber.train_moments)
+    module = SherpaScores(NormalisedScores(acoustics, 1 / lm_weight), transcriber.train_moments)
     example = {"log_mels": torch.zeros(1, TRACED_FRAMES, features.mel_bins)}
     senones = len(acoustics.log_prior)
-    described = {"vocab_size": str(1 + COPIES * senones), "model_type": "tdnn"}
-    model = write_onnx(module, example, ["scores"], described, frames_axis=1)
+    model = write_onnx(module, example, ["scores"], frames_axis=1)
+    model.metadata_props.add(key="vocab_size", value=str(1 + COPIES * senones))
+    model.metadata_props.add(key="model_type", value="tdnn")
     (folder / MODEL).write_bytes(model.SerializeToString())
     graph = transcriber.experiment.path("graph")
     fst = emitted_words(map_fst(graph / "HCLG.fst", senones), senones)

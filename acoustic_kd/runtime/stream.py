@@ -107,9 +107,9 @@ class Stream:
         # In blocks of one size, so that it does not matter how the samples come.
         self._log_mels = np.concatenate([self._log_mels, log_mels])
         whole = len(self._log_mels) if ends else len(self._log_mels) // BLOCK_FRAMES * BLOCK_FRAMES
-        for first in range(0, whole, BLOCK_FRAMES):
-            block = self._moments.normalise(self._log_mels[first : first + BLOCK_FRAMES])
-            self._frames = np.concatenate([self._frames, block])
+        blocks = np.split(self._log_mels[:whole], range(BLOCK_FRAMES, whole, BLOCK_FRAMES))
+        normalised = [self._moments.normalise(block) for block in blocks if len(block)]
+        self._frames = np.concatenate([self._frames, *normalised])
         self._log_mels = self._log_mels[whole:]
         segments = []
         stop = self._first + len(self._frames) - (0 if ends else self._right)

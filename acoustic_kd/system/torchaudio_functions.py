@@ -36,8 +36,6 @@ except (OSError, RuntimeError) as error:  # does not load; is built for another 
         )
     sys.modules["torchaudio._extension"] = _without_library()
 
-from torchaudio.compliance.kaldi import get_mel_banks
 from torchaudio.functional import compute_deltas, create_dct, resample
-from torchaudio.transforms import Resample
 
-__all__ = ["Resample", "compute_deltas", "create_dct", "get_mel_banks", "resample"]
+__all__ = ["compute_deltas", "create_dct", "resample"]

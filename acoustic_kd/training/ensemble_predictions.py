@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from acoustic_kd.features.frames import Frames
+from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import GIGABYTE, free_host_memory, free_memory, usable
 from acoustic_kd.system.parallel import prefetch
@@ -118,7 +119,7 @@ class Ensemble:
 
     def of_frames(self, frames: Frames, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """`predictions` for frames that are not on the device."""
-        model = read_description(self._directories[0])[0]
+        model = self._shapes[0].model
         splicer = make_splicer(model, frames.features, frames.offsets, self._bfloat16)
         return self.predictions(splicer.to(self._device), blocks)
 
@@ -222,12 +223,14 @@ class _Shape:
     """The size of a member, by its files.
 
     Attributes:
+        model: its settings.
         digest: of its training.
         bytes: of its float32 weights.
         units: in memory at once for a frame while it predicts: its window and two layers.
         classes: K.
     """
 
+    model: ModelConfig
     digest: str
     bytes: int
     units: int
@@ -241,6 +244,7 @@ class _Shape:
         if model.kind == "cnn":  # two pictures of the first block
             units += window // 2 * model.channels
         try:
-            return cls(values["digest"], weights.stat().st_size, units, values["classes"])
+            size = weights.stat().st_size
         except OSError:
             raise UserError(f"{weights}: no such file; run the stage that trains it") from None
+        return cls(model, values["digest"], size, units, values["classes"])

@@ -220,7 +220,7 @@ class TwoPasses:
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def first(self) -> Iterator[tuple[AcousticScorer, FrameSequence]]:
-        """Each utterance, with the scorer as it is."""
+        """Each utterance, with the models as they are."""
         utterances = [u for said in self.by_speaker.values() for u in said]
         for u in progress(utterances, f"{self.title}, first pass", unit="utt"):
             yield self.scorer, u
@@ -228,7 +228,7 @@ class TwoPasses:
     def second(
         self, first: Mapping[str, DecodingResult]
     ) -> Iterator[tuple[AcousticScorer, FrameSequence]]:
-        """Each utterance, with the scorer that is adapted to its speaker."""
+        """Each utterance, with the models that are adapted to its speaker."""
         with progress(None, self.title, sum(map(len, self.by_speaker.values())), unit="utt") as bar:
             for speaker, said in self.by_speaker.items():
                 begun = time.perf_counter()
@@ -258,7 +258,7 @@ def _likelihoods(
     seconds: defaultdict[str, float],
     accuracy: FrameAccuracy | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Log-likelihoods of each utterance by its scorer.
+    """Log-likelihoods of each utterance by its models.
 
     Args:
         seconds: utterance → seconds; those of the posteriors are added.

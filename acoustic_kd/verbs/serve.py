@@ -49,7 +49,7 @@ def page(recognizers: Mapping[str, Recognizer]) -> Any:
                 with gradio.Column(min_width=280):
                     outputs.append(gradio.Textbox(label=name, lines=2))
                     outputs.append(gradio.Dataframe(headers=HEADINGS, show_label=False))
-        # One at a time: the searches of a recogniser share their memory.
+        # One at a time: a second one would only slow down the first.
         button.click(recognise, audio, outputs, concurrency_limit=1, api_name="recognise")
     return blocks.queue(max_size=MAX_WAITING)
 

@@ -27,9 +27,7 @@ def transcribe(recognizer: Recognizer, files: Sequence[Path], as_json: bool = Fa
     for path in files:
         try:
             if as_json:
-                rows = [dataclasses.asdict(word) for word in recognizer.timed_words(path)]
-                text = " ".join(row["word"] for row in rows)
-                print(json.dumps({"file": str(path), "text": text, "words": rows}), flush=True)
+                _print_json(recognizer(path), file=str(path))
             else:
                 words = " ".join(recognizer.words(path))
                 print(f"{printable(str(path))}\t{printable(words)}", flush=True)
@@ -45,18 +43,22 @@ def transcribe_stream(recognizer: Recognizer, file: BinaryIO, raw_rate: int) -> 
     heard = recognizer.stream(stream.rate)
     try:
         for block in stream.blocks():
-            _print_segments(heard.accept(block))
+            _print_spoken(heard.accept(block))
     except KeyboardInterrupt:  # the end of a microphone's stream
         pass
     finally:  # of a stream that was cut short, too
-        _print_segments(heard.final())
+        _print_spoken(heard.final())
 
 
-def _print_segments(segments: Sequence[Transcription]) -> None:
+def _print_spoken(segments: Sequence[Transcription]) -> None:
     for segment in segments:
         if segment.words:
-            rows = [dataclasses.asdict(word) for word in segment.words]
-            print(json.dumps({"text": segment.text, "words": rows}), flush=True)
+            _print_json(segment)
+
+
+def _print_json(spoken: Transcription, **more: str) -> None:
+    words = [dataclasses.asdict(word) for word in spoken.words]
+    print(json.dumps({**more, "text": spoken.text, "words": words}), flush=True)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -5,28 +5,11 @@ import kaldifst
 import numpy as np
 import pytest
 import spelled_graphs as spelling
+from spelled_graphs import SENONES, WIDE, WORDS
 
-from acoustic_kd.decoding.graph.compile import build_graph
 from acoustic_kd.decoding.graph.emitted_words import COPIES, emitted_words
 from acoustic_kd.decoding.graph.fst import map_fst, to_kaldifst
-from acoustic_kd.decoding.search import Decoder, SearchSettings
-from acoustic_kd.language.ngrams import train_lm
-
-WORDS = sorted(spelling.LEXICON.entries)
-SENONES = spelling.inventory(40)
-WIDE = SearchSettings(
-    beam=40, max_active=10**6, lattice_beam=40, acoustic_scale=0.2, max_lattice_arcs=10**6
-)
-
-
-@pytest.fixture(scope="module")
-def graph_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("graph")
-    rng = np.random.default_rng(5)
-    text = [list(rng.choice(WORDS, size=rng.integers(1, 6))) for _ in range(30)]
-    train_lm(text, WORDS, folder / "lm.arpa")
-    build_graph(spelling.LEXICON, folder / "lm.arpa", SENONES, folder / "g")
-    return folder / "g"
+from acoustic_kd.decoding.search import Decoder
 
 
 def words_as_sherpa_reads(fst, scores, words):

@@ -10,30 +10,13 @@ import numpy as np
 import pytest
 import spelled_graphs as spelling
 from composition import best_path, read_fst, word_hash
+from spelled_graphs import SENONES, WIDE, WORDS
 
 from acoustic_kd.decoding.graph.compile import build_graph
 from acoustic_kd.decoding.graph.fst import to_kaldifst
 from acoustic_kd.decoding.search import Decoder, Search, SearchSettings
 from acoustic_kd.decoding.workers import decoder_pool
-from acoustic_kd.language.ngrams import train_lm
 from acoustic_kd.system.errors import UserError
-
-WORDS = sorted(spelling.LEXICON.entries)
-SENONES = spelling.inventory(40)
-WIDE = SearchSettings(
-    beam=40, max_active=10**6, lattice_beam=40, acoustic_scale=0.2, max_lattice_arcs=10**6
-)
-
-
-@pytest.fixture(scope="module")
-def graph_dir(tmp_path_factory):
-    """The graph of a trigram over the small lexicon."""
-    folder = tmp_path_factory.mktemp("graph")
-    rng = np.random.default_rng(5)
-    text = [list(rng.choice(WORDS, size=rng.integers(1, 6))) for _ in range(30)]
-    train_lm(text, WORDS, folder / "lm.arpa")
-    build_graph(spelling.LEXICON, folder / "lm.arpa", SENONES, folder / "g")
-    return folder / "g"
 
 
 def noisy(words, seed, noise=6.0, contrast=8.0):

@@ -4,6 +4,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from acoustic_kd.decoding.search import SearchSettings
 from acoustic_kd.language.lexicon import Lexicon
 
 # The fields of a senone inventory that graphs need.
@@ -24,6 +25,7 @@ LEXICON = Lexicon(
     }
 )
 PHONES = ("SIL", *LEXICON.phones())
+WORDS = sorted(LEXICON.entries)
 
 
 def inventory(contexts: int, seed: int = 0, phones: tuple[str, ...] = PHONES) -> FakeInventory:
@@ -37,6 +39,13 @@ def inventory(contexts: int, seed: int = 0, phones: tuple[str, ...] = PHONES) ->
             first = 3 + ((centre - 1) * 3 + state) * contexts
             table[:, centre, :, state] = first + rng.integers(contexts, size=(count, count))
     return FakeInventory(tuple(phones), table, 3 + (count - 1) * 3 * contexts)
+
+
+SENONES = inventory(40)
+# A search that finds the best path.
+WIDE = SearchSettings(
+    beam=40, max_active=10**6, lattice_beam=40, acoustic_scale=0.2, max_lattice_arcs=10**6
+)
 
 
 def spell(
