@@ -553,6 +553,10 @@ class DistillConfig:
     hard_weight: float = setting(
         0.5, "The weight of the hard targets of transcribed speech.", at_least(0, 1e6)
     )
+    loss: Literal["reverse", "jensen-shannon", "logits"] | None = setting(
+        None, "The loss of soft targets; null: the paper's cross-entropy. The others are there for "
+        "comparison: reverse KL divergence, Jensen-Shannon divergence, matching of logits.",
+    )
     layers: int | None = setting(None, "As `model.layers`.", at_least(1, 100))
     width: int | None = setting(None, "As `model.width`.", at_least(1, 1_000_000))
     left_frames: int | None = setting(None, "As `model.left_frames`.", at_least(0, 1000))
@@ -1054,6 +1058,10 @@ def _check_soft_targets(config: Config) -> None:
     if soft.encoding == "sampled" and soft.bits == 8 and soft.kept_classes > 255:
         must = "be at most 255 for draws that are stored in 8 bits"
         raise _wrong(config, "soft_targets.kept_classes", must)
+    usable = ("dense",) if config.distill.loss == "logits" else ("dense", "top-k")
+    if config.distill.loss is not None and soft.encoding not in usable:
+        must = f"be {' or '.join(usable)} with distill.loss={config.distill.loss}"
+        raise _wrong(config, "soft_targets.encoding", must)
 
 
 def _check_specialists(config: Config) -> None:

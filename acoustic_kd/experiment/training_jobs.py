@@ -123,7 +123,8 @@ def _distilled(
     name = f"distilled {shape} {number}" if shape else f"distilled {number}"
     step = Step(name, directory, settings, inputs, neutral=NEUTRAL, scratch=CHECKPOINT)
     weight = config.distill.hard_weight
-    return Model(training_run_of(experiment, step, model, train, weight), step, read)
+    training_run = training_run_of(experiment, step, model, train, weight)
+    return Model(replace(training_run, loss=config.distill.loss), step, read)
 
 
 def _control(experiment: Experiment, shape: str, directory: Path) -> Model:

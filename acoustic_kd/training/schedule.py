@@ -27,6 +27,7 @@ class TrainingRun:
         initialise: gives the new network its first weights; None: random ones.
         finish: makes of the trained network and its description those that are kept; None: the
             same.
+        loss: of soft targets, a name of `other_losses`; None: the paper's.
     """
 
     name: str
@@ -39,6 +40,7 @@ class TrainingRun:
     tracked: TrackedRun | None = None
     initialise: Callable[[nn.Module], None] | None = None
     finish: Callable[[nn.Module, dict[str, Any]], tuple[nn.Module, dict[str, Any]]] | None = None
+    loss: str | None = None
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:

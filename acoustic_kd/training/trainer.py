@@ -46,6 +46,7 @@ from acoustic_kd.training.networks import (
     make_optimizer,
     window_frames,
 )
+from acoustic_kd.training.other_losses import loss_of_run
 from acoustic_kd.training.precision import dtype_of, forward, use_bfloat16
 from acoustic_kd.training.processes import (
     from_first,
@@ -317,6 +318,8 @@ class Trainer:
         """The loss summed over frames with numbers `frames`, int64 [B]; float32."""
         windows = self.augment(self.loader.windows(frames))
         logits = forward(self.model, windows, self.bfloat16)
+        if self.training_run.loss is not None:
+            return loss_of_run(self.training_run, logits, self.loader, frames)
         hard = None if self.loader.hard is None else self.loader.hard[frames]
         if self.loader.soft is None:
             return fused_loss(logits, None, hard)
