@@ -1,9 +1,12 @@
 """`acoustic-kd serve`: a page on which anyone can try bundles, in a browser."""
 
 import argparse
+import logging
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,6 +19,7 @@ MAX_SECONDS = 120  # of a recording
 MAX_FILE_SIZE = "50mb"
 MAX_WAITING = 8  # requests; a further one is refused
 KEPT_SECONDS = 600  # a recording on this machine
+DELETE_SECONDS = 60  # between two searches for old recordings
 HEADINGS = ["word", "start", "end", "confidence"]
 
 
@@ -40,8 +44,8 @@ def page(recognizers: Mapping[str, Recognizer]) -> Any:
             raise gradio.Error(text, print_exception=False) from None
         return outputs
 
-    kept = 60, KEPT_SECONDS  # how often recordings are deleted, and how old these are
-    with gradio.Blocks(title="acoustic_kd", analytics_enabled=False, delete_cache=kept) as blocks:
+    logging.getLogger("uvicorn.error").addFilter(_is_fault)
+    with gradio.Blocks(title="acoustic_kd", analytics_enabled=False) as blocks:
         audio = gradio.Audio(sources=["microphone", "upload"], type="filepath", label="Recording")
         button, outputs = gradio.Button("Recognise", variant="primary"), list[Any]()
         with gradio.Row():
@@ -52,6 +56,20 @@ def page(recognizers: Mapping[str, Recognizer]) -> Any:
         # One at a time: a second one would only slow down the first.
         button.click(recognise, audio, outputs, concurrency_limit=1, api_name="recognise")
     return blocks.queue(max_size=MAX_WAITING)
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Whether an error is more than a client that ends its connection while it sends."""
+    error = record.exc_info[0] if record.exc_info else None
+    return error is None or error.__name__ != "ClientDisconnect"
+
+
+def delete_old(folder: Path) -> None:
+    """Delete old recordings, also those that were not sent to their end."""
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # deleted by Gradio
+            if path.is_file() and time.time() - path.stat().st_mtime > KEPT_SECONDS:
+                path.unlink()
 
 
 def serve(bundles: Sequence[str], host: str, port: int) -> None:
@@ -81,7 +99,9 @@ def serve(bundles: Sequence[str], host: str, port: int) -> None:
             raise UserError(text) from None
         try:
             print(f"http://{host}:{port}/ (Ctrl-C ends)", flush=True)
-            Event().wait()
+            ended = Event()
+            while not ended.wait(DELETE_SECONDS):
+                delete_old(Path(folder))
         finally:
             blocks.close()
 
@@ -89,8 +109,8 @@ def serve(bundles: Sequence[str], host: str, port: int) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "A page on which bundles can be tried, with a microphone or a file. Recordings are deleted "
-        f"after {1 + KEPT_SECONDS // 60} minutes at most, and when the page ends. Needs the extra "
-        "serve."
+        f"after {(KEPT_SECONDS + DELETE_SECONDS) // 60} minutes at most, and when the page ends. "
+        "Needs the extra serve."
     )
     parser.epilog = "Example: acoustic-kd serve an4-distilled an4-ensemble"
     parser.add_argument("bundles", metavar="BUNDLE", nargs="+", help="directories, or hub names")

@@ -1,8 +1,13 @@
 """The page to try bundles: what it hears, what it refuses, and what it leaves behind."""
 
+import logging
+import os
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -73,6 +78,33 @@ def test_a_large_file_is_refused(client, tmp_path):
         recognise(client, tmp_path / "large.wav")
 
 
+def test_a_client_that_disconnects_leaves_no_traceback(client, spoken, monkeypatch):
+    logged = []
+    handler = SimpleNamespace(level=logging.ERROR, handle=logged.append)
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "handlers", [handler])
+    host, port = urlsplit(client.src).netloc.split(":")
+    head = (
+        "POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+        'Content-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\n'
+    )
+    with socket.create_connection((host, int(port))) as sending:
+        sending.sendall(head.encode() + Path(spoken[0]).read_bytes()[:3000])
+        time.sleep(0.5)  # the server reads
+    client.submit(gradio_client.handle_file(str(spoken[0])), api_name="/recognise").cancel()
+    assert recognise(client, spoken[0])[0]
+    assert logged == []
+
+
+def test_old_recordings_are_deleted(tmp_path):
+    for name, age in {"new": 0, "old": serve.KEPT_SECONDS + 1}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.wav").touch()
+        os.utime(tmp_path / name / "a.wav", 2 * (time.time() - age,))
+    serve.delete_old(tmp_path)
+    assert [path.parent.name for path in tmp_path.rglob("*.wav")] == ["new"]
+
+
 def test_recordings_lie_in_the_temporary_folder_alone(client, recordings, spoken):
     recognise(client, spoken[0])
     assert any(path.suffix == ".wav" for path in recordings.rglob("*"))
@@ -88,7 +120,7 @@ def test_the_command_deletes_its_folder_when_it_ends(bundle, monkeypatch, tmp_pa
 
     monkeypatch.setattr("gradio.Blocks.launch", launch)
     monkeypatch.setattr("gradio.Blocks.close", lambda blocks: None)
-    monkeypatch.setattr(serve, "Event", lambda: SimpleNamespace(wait=lambda: None))
+    monkeypatch.setattr(serve, "Event", lambda: SimpleNamespace(wait=lambda seconds: True))
     serve.serve([str(bundle)], "127.0.0.1", 7860)
     ((folders, options),) = seen
     assert len(folders) == 1 and options["server_name"] == "127.0.0.1"
