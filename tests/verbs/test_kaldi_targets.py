@@ -85,6 +85,7 @@ def test_from_alignments_to_a_distilled_model(variant, tmp_path, command, refusa
     no_graph = "Kaldi's pdf-ids, for which no graph is built"
     assert no_graph in refusal(recipe, "graph")
     assert no_graph in command_refusal("transcribe", folder, "talk.wav")
+    assert no_graph in command_refusal("bundle", folder, "--out", tmp_path / "bundle")
     out = tmp_path / "p.ark"
     for model in ("ensemble", "distilled/01"):
         output = command("posteriors", folder, "test", "--model", model, "--out", out)[1]
