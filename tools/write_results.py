@@ -21,6 +21,7 @@ from acoustic_kd.reports.deployment import (
     read_deployment,
 )
 from acoustic_kd.reports.tables import (
+    MEASURES,
     SHAPES_CAPTION,
     as_markdown,
     difference_caption,
@@ -47,10 +48,66 @@ alone. A table without a control was measured with an earlier recipe whose disti
 for more epochs than its members: it does not show what soft targets gain.
 """
 
+SUMMARY = "Summary"
+SUMMARY_HEADING = [
+    "test set", "", "member", "control", "ensemble", "distilled", "smallest distilled",
+    "ensemble over member", "distilled over control", "gain kept",
+]  # fmt: skip
+SUMMARY_CAPTION = (
+    "On test, in percent; differences in points, in favour of the first of the two. Gain kept: "
+    "the share of the ensemble's gain over its members that the distilled model keeps. In "
+    "brackets: 95 % intervals; a difference whose interval contains 0 may be chance."
+)
 MODEL_HEADING = [
     "model", "frame acc. dev", "frame acc. test", "WER dev", "WER test", "errors", "LM weight",
     "penalty", "search, × real time",
 ]  # fmt: skip
+
+
+def summary(before: str, experiments: dict[str, dict]) -> str:
+    """The table of all experiments on speech.
+
+    Args:
+        before: the summary as it is, whose rows of other experiments stay.
+        experiments: name → results.
+    """
+    kept = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in before.splitlines()
+        if line.startswith("| ") and line.split("|")[1].strip() != SUMMARY_HEADING[0]
+    ]
+    rows = [row for row in kept if row[0] not in experiments]
+    for name, results in experiments.items():
+        rows += [summary_row(name, results, *measure) for measure in MEASURES.items()]
+    table = as_markdown([SUMMARY_HEADING, *rows])
+    return "\n".join([f"## {SUMMARY}", "", *table, "", SUMMARY_CAPTION]) + "\n"
+
+
+def summary_row(name: str, results: dict, measure: str, title: str) -> list[str]:
+    """A measure of one experiment, below SUMMARY_HEADING."""
+    systems = {system["name"]: system for system in results["systems"]}
+    small = [s for s in systems.values() if s["name"].startswith("distilled ")]
+    chosen = [systems.get(kind) for kind in ("baseline", "control", "ensemble", "distilled")]
+    chosen.append(min(small, key=lambda s: s["parameters"], default=None))
+
+    def figure(system: dict | None) -> str:
+        if system is None:
+            return ""
+        test = system[measure]["test"]
+        return f"{test['percent'] if measure == 'wer' else test:.2f}"
+
+    def difference(pair: str) -> str:
+        found = results["differences"][measure]["pairs"].get(pair)
+        if found is None:
+            return ""
+        low, high = found["ci95"]
+        return f"{found['points'] + 0.0:+.2f} ({low + 0.0:+.2f} … {high + 0.0:+.2f})"
+
+    share, interval = (results[f"gain_kept{suffix}"][measure] for suffix in ("", "_ci95"))
+    kept = "" if share is None or interval is None else f"{100 * share:.0f} %"
+    kept += f" ({100 * interval[0]:.0f} … {100 * interval[1]:.0f})" if kept else ""
+    pairs = "ensemble over baseline", "distilled over control"
+    return [name, title, *map(figure, chosen), *map(difference, pairs), kept]
 
 
 def section(
@@ -161,7 +218,9 @@ def main() -> int:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiments", nargs="+", type=Path, metavar="EXP")
-    parts = sections(TARGET.read_text(encoding="utf-8") if TARGET.exists() else "")
+    before = sections(TARGET.read_text(encoding="utf-8") if TARGET.exists() else "")
+    parts = {SUMMARY: before.pop(SUMMARY, ""), **before}
+    on_speech = {}
     for folder in parser.parse_args().experiments:
         try:
             results = json.loads((folder / "results.json").read_text())
@@ -173,10 +232,12 @@ def main() -> int:
                 for path in (folder / "graph" / "graph.json", folder / "pocketsphinx.json")
             )
             name = folder.resolve().name
+            on_speech[name] = results
             parts[name] = section(name, results, graph, other, read_deployment(folder))
         except OSError:
             print(f"{folder}/results.json: cannot be read; run the recipe first", file=sys.stderr)
             return 2
+    parts[SUMMARY] = summary(parts[SUMMARY], on_speech)
     write_text(TARGET, "\n".join([HEAD, *parts.values()]))
     print(f"wrote {TARGET}")
     return 0

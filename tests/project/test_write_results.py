@@ -38,6 +38,11 @@ def test_an_experiment_gets_its_section_and_others_keep_theirs(tool, finished_re
     pair = results["differences"]["wer"]["pairs"]["distilled over baseline"]
     assert f"{100 * pair['probability_better']:.0f} %" in before
     assert all(f"| {model['name']} |" in before for model in results["each_model"])
+    rows = [line for line in before.splitlines() if line.startswith(("| first |", "| second |"))]
+    assert len(rows) == 4 and before.index("## Summary") < before.index("## first")
+    gain = results["differences"]["frame_accuracy"]["pairs"]["distilled over control"]
+    low, high = gain["ci95"]
+    assert f"| {gain['points']:+.2f} ({low:+.2f} … {high:+.2f}) |" in rows[0]
     status, after = tool(tmp_path / "second")
     assert (status, after) == (0, before)
 
