@@ -11,11 +11,13 @@ command again to resume an interrupted study.
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from acoustic_kd.cli import Parser, exit_status
 from acoustic_kd.experiment.experiment import Experiment
+from acoustic_kd.experiment.options import without_folder
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import exclusive_lock, write_json, write_text
 from study_experiments import experiment_of, make_all
@@ -28,7 +30,7 @@ PROGRAM = "tools/study.py"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the study; returns the exit status."""
-    options = study_parser(PROGRAM, __doc__).parse_args(arguments)
+    options = study_parser(PROGRAM, __doc__).parse_intermixed_args(arguments)
     return exit_status(PROGRAM, lambda: run_study(options))
 
 
@@ -38,6 +40,12 @@ def study_parser(program: str, description: str | None) -> Parser:
         prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="settings of all rows, such as lm.text=FILE",
+    )
     parser.add_argument("--exp-dir", type=Path, metavar="EXP", help="default: exp/study-NAME")
     parser.add_argument("--data-dir", metavar="DIR", help="directory of the corpus")
     parser.add_argument(
@@ -66,18 +74,29 @@ def check_options(options: argparse.Namespace) -> tuple[str, Path]:
 def command_of(program: str, options: argparse.Namespace) -> str:
     """The command that makes the table, without the folders of this machine."""
     words = [program, str(options.study)] + (["--data-dir", "DIR"] if options.data_dir else [])
-    return shlex.join(words)
+    return shlex.join([*words, *map(without_folder, options.overrides)])
+
+
+def given_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the command line, which all rows have."""
+    given = {} if options.data_dir is None else {"corpus.data_dir": options.data_dir}
+    for override in options.overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise UserError(f"'{override}' is no setting; write KEY=VALUE")
+        given[key] = value
+    return given
 
 
 def run_study(options: argparse.Namespace) -> None:
     """Make all rows; write and print the table."""
     study = read_comparison(options.study)
+    study = replace(study, settings=study.settings | given_settings(options))
     name, out = check_options(options)
     with exclusive_lock(out):
         experiments = {
             (factor, row): [
-                make_experiment(study, settings or {}, seed, out, options.data_dir)
-                for seed in range(study.seeds)
+                make_experiment(study, settings or {}, seed, out) for seed in range(study.seeds)
             ]
             for factor, rows in study.rows.items()
             for row, settings in rows.items()
@@ -101,12 +120,10 @@ def run_study(options: argparse.Namespace) -> None:
         write_text(options.docs.parent / "pictures" / f"study-{name}.svg", picture)
 
 
-def make_experiment(
-    study: Study, row: dict[str, Any], seed: int, out: Path, data_dir: str | None
-) -> Experiment:
+def make_experiment(study: Study, row: dict[str, Any], seed: int, out: Path) -> Experiment:
     """The experiment of a row with one seed."""
     seeds = {"train.seed": 10_000 * seed, "train.share_seed": seed}
-    experiment = experiment_of(study, row | seeds, out, data_dir)
+    experiment = experiment_of(study, row | seeds, out)
     if not experiment.config.distill.hard_baseline:
         raise UserError(
             "setting 'distill.hard_baseline' is False; each row of a study has a control"

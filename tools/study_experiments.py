@@ -18,11 +18,9 @@ from study_file import Study
 DATA_STAGES = ("corpus", "features", "align", "senones", "frames", "copies")
 
 
-def experiment_of(study: Study, row: dict[str, Any], out: Path, data_dir: str | None) -> Experiment:
+def experiment_of(study: Study, row: dict[str, Any], out: Path) -> Experiment:
     """The experiment of a row's settings; its stages are links to directories in EXP/shared."""
-    settings = {**study.settings, **row}
-    if data_dir is not None:
-        settings["corpus.data_dir"] = data_dir
+    settings = study.settings | row
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in settings.items()}
     overrides = [f"{key}={text}" for key, text in texts.items()]
     config = load_config(settings_file(Path(study.config)), overrides)

@@ -40,7 +40,7 @@ from acoustic_kd.verbs.decode import (
     step_of,
     utterances_to_decode,
 )
-from study import check_options, command_of, study_parser
+from study import check_options, command_of, given_settings, study_parser
 from study_experiments import DATA_STAGES, experiment_of, link_to_shared, make_data, run_in_workers
 from study_file import Study, read_study
 from study_measures import Decoding, decode_all
@@ -138,16 +138,19 @@ def check_own(place: str, settings: dict[str, Any]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the study; returns the exit status."""
-    options = study_parser(PROGRAM, __doc__).parse_args(arguments)
+    options = study_parser(PROGRAM, __doc__).parse_intermixed_args(arguments)
     return exit_status(PROGRAM, lambda: run_study(options))
 
 
 def run_study(options: argparse.Namespace) -> None:
     """Make all rows; write and print the table."""
     study, rows = read_wer_study(options.study)
+    given = given_settings(options)
+    check_own(str(options.study), given)
+    study = replace(study, settings=study.settings | given)
     name, out = check_options(options)
     with exclusive_lock(out):
-        experiments = experiments_of(study, rows, out, options.data_dir)
+        experiments = experiments_of(study, rows, out)
         make_data({e.directory: e for e in experiments.values()}.values(), (*DATA_STAGES, "graph"))
         chosen = chosen_utterances(experiments)
         for row in rows.values():
@@ -164,13 +167,11 @@ def run_study(options: argparse.Namespace) -> None:
         write_section(options.docs, name, text)
 
 
-def experiments_of(
-    study: Study, rows: dict[str, Row], out: Path, data_dir: str | None
-) -> dict[str, Experiment]:
+def experiments_of(study: Study, rows: dict[str, Row], out: Path) -> dict[str, Experiment]:
     """Row → its experiment; an ensemble has that of the first row that it averages."""
     own = {"train.members": study.seeds, "train.member_models": []}
     return {
-        name: experiment_of(study, rows[(row.ensemble or (name,))[0]].settings | own, out, data_dir)
+        name: experiment_of(study, rows[(row.ensemble or (name,))[0]].settings | own, out)
         for name, row in rows.items()
     }
 

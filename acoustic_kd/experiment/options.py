@@ -100,10 +100,10 @@ def _recipe(options: argparse.Namespace, config: Config) -> str:
     if options.config is not None:
         words += ["--config", displayed_path(options.config)]
     words += [] if config.corpus.name == "demo" else ["--data-dir", "DIR"]
-    return shlex.join([*words, *map(_without_folder, options.overrides)])
+    return shlex.join([*words, *map(without_folder, options.overrides)])
 
 
-def _without_folder(override: str) -> str:
+def without_folder(override: str) -> str:
     """A setting without the folders of a path, which belong to this machine."""
     key, _, value = override.partition("=")
     return f"{key}={Path(value).name}" if key in SETTINGS and SETTINGS[key].path else override

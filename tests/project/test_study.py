@@ -88,6 +88,8 @@ def test_a_study_from_audio_to_table(tmp_path, capfd):
         ({"settings": {"distill.hard_baseline": False}}, [], "each row of a study has a control"),
         ({"config": "dmeo"}, [], "dmeo: there is no such file"),
         ({"settings": {"train.epoch": 3}}, [], "train.epochs"),
+        ({}, ["train.epoch=3"], "train.epochs"),
+        ({}, ["three"], "'three' is no setting; write KEY=VALUE"),
     ],
 )
 def test_a_wrong_study_is_refused_in_one_line(tmp_path, capfd, changes, options, expected):
@@ -104,7 +106,14 @@ def test_the_settings_of_a_study_in_the_repository_fit_together(name):
     contents = study_file.read_comparison(ROOT / "tools" / "studies" / f"{name}.yaml")
     for rows in contents.rows.values():
         for settings in rows.values():
-            study.make_experiment(contents, settings or {}, 0, Path("exp"), None)
+            study.make_experiment(contents, settings or {}, 0, Path("exp"))
+
+
+def test_settings_of_the_command_line_are_those_of_all_rows(tmp_path):
+    text = ["lm.text=a/novels.txt", "train.epochs=3"]
+    options = study.study_parser("p", "d").parse_args([str(tmp_path / "s.yaml"), *text])
+    assert study.given_settings(options) == {"lm.text": "a/novels.txt", "train.epochs": "3"}
+    assert study.command_of("p", options).endswith("s.yaml lm.text=novels.txt train.epochs=3")
 
 
 def row(control, distilled, measure="dev", ensemble=54):

@@ -207,7 +207,7 @@ def test_rows_that_cannot_be_compared_are_refused_before_training(made, capfd, r
 
 def test_the_settings_of_the_study_in_the_repository_fit_together():
     contents, rows = wer_study.read_wer_study(ROOT / "tools" / "studies" / "accuracy.yaml")
-    wer_study.experiments_of(contents, rows, Path("exp"), None)
+    wer_study.experiments_of(contents, rows, Path("exp"))
 
 
 def test_settings_of_rows_add_up(tmp_path):
