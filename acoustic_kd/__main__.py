@@ -1,4 +1,4 @@
-"""`python -m acoustic_kd VERB`, and what `accelerate launch -m acoustic_kd VERB` runs."""
+"""`python -m acoustic_kd COMMAND`, and what `accelerate launch -m acoustic_kd COMMAND` runs."""
 
 import sys
 

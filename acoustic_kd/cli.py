@@ -1,6 +1,4 @@
-"""The command line, `acoustic-kd VERB`: parses it, runs a verb, and turns errors into one line and
-an exit status.
-"""
+"""The command line: parses it, runs a command, and turns errors into one line and an exit status."""
 
 import argparse
 import importlib
@@ -25,32 +23,34 @@ STOPPED = 143  # the exit status after SIGTERM
 # module of `verbs/`; only the module of the given verb is imported.
 STAGE_VERBS = {
     "corpus": "read audio and transcripts",
-    "features": "log-mel filterbanks",
-    "align": "forced alignment to HMM states",
-    "senones": "phonetic decision tree",
-    "frames": "frame shards with senones",
-    "copies": "copies at other warps and tempos",
-    "train": "the ensemble's members",
-    "soft-targets": "the ensemble's tempered predictions",
-    "distill": "the distilled models and their control",
-    "graph": "language model and decoding graph",
-    "decode": "frame accuracy, search and WER",
-    "report": "the table",
+    "features": "compute log-mel filterbanks",
+    "align": "align frames to HMM states",
+    "senones": "grow the phonetic decision tree",
+    "frames": "store frames with their senones",
+    "copies": "make copies at other warps and tempos",
+    "train": "train the members of the ensemble",
+    "soft-targets": "store the tempered predictions of the ensemble",
+    "distill": "train the distilled models and their control",
+    "graph": "build language model and decoding graph",
+    "decode": "measure frame accuracy and WER",
+    "report": "write the tables and report.html",
 }
 VERBS = {name: f"stage {n}: {text}" for n, (name, text) in enumerate(STAGE_VERBS.items())} | {
-    "run": "all stages of the recipe, or some of them (recipes/run.sh)",
-    "settings": "every setting with its default, range and meaning",
-    "mnist": "the paper's experiment on MNIST (recipes/mnist.sh)",
-    "compare": "finished experiments side by side, as one HTML page",
-    "folds": "the results of several folds pooled, for cross-validation over speakers",
-    "inspect": "the content of an experiment or a store of it, and its damage",
-    "transcribe": "words of recordings, by a finished experiment or a bundle",
-    "bundle": "packs the recogniser of a finished experiment into one directory",
-    "serve": "a page to try bundles in a browser",
-    "posteriors": "posteriors of the frames of a split, as an archive for Kaldi",
+    "run": "run all stages of the recipe, or some of them (recipes/run.sh)",
+    "settings": "list every setting with its default, range and meaning",
+    "mnist": "run the paper's experiment on MNIST (recipes/mnist.sh)",
+    "compare": "compare finished experiments on one HTML page",
+    "folds": "pool the results of several folds, for cross-validation over speakers",
+    "inspect": "show what an experiment or a store contains, and whether it is damaged",
+    "transcribe": "transcribe recordings with a finished experiment or a bundle",
+    "bundle": "pack the recogniser of a finished experiment into one directory",
+    "serve": "serve a page to try bundles in a browser",
+    "posteriors": "write the posteriors of a split as an archive for Kaldi",
 }
 
-DESCRIPTION = "Distil an ensemble of deep acoustic models into one model as good as the ensemble."
+DESCRIPTION = (
+    "Distil an ensemble of deep acoustic models into one model that keeps most of its accuracy."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -157,10 +157,10 @@ def _make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = Parser(
         prog="acoustic-kd",
         description=DESCRIPTION,
-        epilog="`acoustic-kd VERB --help` explains the options of a verb.",
+        epilog="`acoustic-kd COMMAND --help` explains the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
     for name, text in VERBS.items():
         verb = verbs.add_parser(name, help=text)
         if [name] != _verb(arguments):

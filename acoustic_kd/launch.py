@@ -1,4 +1,4 @@
-"""`python -m acoustic_kd.launch N VERB …`: one verb on N processes of this machine.
+"""`python -m acoustic_kd.launch N COMMAND …`: one command on N processes of this machine.
 
 This is `torchrun --standalone`, which starts N processes on CPUs, too, unlike `accelerate launch`.
 A process that fails prints its own one line, without the launcher's traceback.
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) < 2 or not is_process_count(arguments[0]):
         print(
-            f"usage: python -m acoustic_kd.launch N VERB … (N from 1 to {MAX_PROCESSES})",
+            f"usage: python -m acoustic_kd.launch N COMMAND … (N from 1 to {MAX_PROCESSES})",
             file=sys.stderr,
         )
         return USAGE_ERROR

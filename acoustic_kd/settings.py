@@ -162,12 +162,12 @@ class CorpusConfig:
         Range(lambda names: bool(names) and PARTS.allows(names), PARTS.text),
     )
     dev_parts: tuple[str, ...] = setting(
-        (), "The parts of LibriSpeech that are the dev split; without any, speakers of train are.",
+        (), "The parts of LibriSpeech that are the dev split; default: speakers of train.",
         PARTS,
     )
     test_parts: tuple[str, ...] = setting((), "As `dev_parts`, for the test split.", PARTS)
     untranscribed_parts: tuple[str, ...] = setting(
-        (), "The parts of LibriSpeech that are distilled without their transcripts.", PARTS
+        (), "The parts of LibriSpeech that are used without their transcripts.", PARTS
     )
     untranscribed: str | None = setting(
         None, "A Kaldi data directory of speech without transcripts, from which only the "
@@ -217,14 +217,14 @@ class FeatureConfig:
         factors("with", with_original=True), stages=("copies", "train"),
     )
     mp3_kbits: float | None = setting(
-        None, "If not null, there is also a copy of each utterance, warp and tempo that has passed "
-        "through an MP3 coder of so many kbit/s: for models of compressed speech.",
+        None, "The bit rate in kbit/s of additional copies of each utterance, warp and tempo that "
+        "an MP3 coder has compressed; null: none. For models of compressed speech.",
         at_least(8, 320), stages=("copies", "train"),
     )
     transfer_vtlp_warps: tuple[float, ...] = setting(
         (), "The warp factors of further copies, from which only the distilled models and their "
         "control learn, beside those of `vtlp_warps`. The members have not learned these copies, "
-        "so their predictions say more than the labels do.",
+        "so their predictions of them are softer.",
         factors("without", with_original=False), stages=("copies",),
     )
     normalise: Literal["speaker", "utterance", "global"] = setting(
@@ -341,7 +341,7 @@ class SenoneConfig:
     leaves: int = setting(700, "The largest number of senones.", at_least(1, 65535))
     min_frames: int = setting(60, "The smallest number of frames of a senone.", at_least(1))
     trees: int = setting(
-        1, "The number of decision trees. The first is that of the recipe; the others choose at "
+        1, "The number of decision trees. The first is the usual tree; the others choose at "
         "random among good questions, for members of other trees (model.tree).", at_least(1, 100),
     )
 
@@ -398,7 +398,7 @@ class TrainConfig:
         (), "Settings of `model` in which members differ, such as [{width: 512}, {kind: cnn}]; the "
         "members take them in turn.", stages=("train",),
     )
-    seed: int = setting(0, "The seed of the first member; each further member adds 1.")
+    seed: int = setting(0, "The seed of the first member; member n has this seed plus n - 1.")
     epochs: int = setting(
         30, "The number of epochs; with schedule dev the largest number, because training ends "
         "when the learning rate has fallen.", at_least(1),
@@ -457,7 +457,7 @@ class TrainConfig:
     )
     max_logits_mb: float = setting(
         1000.0, "The memory for the logits of a batch and their gradient, and for its windows, in "
-        "megabytes a process; a batch that needs more goes through the model in parts.", POSITIVE,
+        "megabytes a process; a batch that needs more is processed in parts.", POSITIVE,
     )
     memory_gb: float | None = setting(
         None, "The memory for frames and soft targets, in gigabytes a process; what does not fit "
@@ -470,8 +470,8 @@ class TrainConfig:
         "of processes, or the number of processes a multiple of it.", at_least(1),
     )
     checkpoint_steps: int = setting(
-        1000, "The number of steps between checkpoints; a multiple of it where they would take "
-        "more than 2 % of the time.", at_least(1), shapes_results=False
+        1000, "The number of steps between checkpoints; it grows if they would take more than "
+        "2 % of the time.", at_least(1), shapes_results=False
     )
     log_steps: int = setting(
         500, "The steps of an epoch between two logs of loss, learning rate and speed: by the "
@@ -507,8 +507,8 @@ class SoftTargetConfig:
 
     external_posteriors: tuple[str, ...] = setting(
         (), "Kaldi archives of posteriors, one for each external model, that replace the members' "
-        "predictions (docs/kaldi.md). Records hold the paths as given, so a moved archive is "
-        "another setting.", Range(all, "paths of archives"),
+        "predictions (docs/kaldi.md). If an archive is moved, the stage runs again.",
+        Range(all, "paths of archives"),
     )
     temperature: float = setting(2.0, "The temperature T of the soft targets.",
                                  TEMPERATURE)
@@ -584,13 +584,13 @@ class DistillConfig:
     learning_rate: float | None = setting(None, "As `train.learning_rate`.", POSITIVE)
     schedule: Literal["dev", "cosine"] | None = setting(None, "As `train.schedule`.")
     decay_below: float | None = setting(
-        0.0, "As `train.decay_below`; distilled models gain slowly for longer.", ANY_NUMBER
+        0.0, "As `train.decay_below`; distilled models improve slowly.", ANY_NUMBER
     )
     decay: float | None = setting(None, "As `train.decay`.", FACTOR)
     hard_baseline: bool = setting(
         True, "Whether to train the control: one model of the distilled models' shape, on hard "
-        "targets alone, with their schedule and at least as many frames. Only this model tells "
-        "distillation from longer training.",
+        "targets alone, with their schedule and at least as many frames. It separates the "
+        "effect of distillation from that of longer training.",
     )
     hard_baseline_dropout: float | None = setting(
         None, "The dropout of the control; null: that of the members, which was chosen for hard "
@@ -663,8 +663,10 @@ class DecodeConfig:
         10.0, "The beam of the first decoding, whose errors matter less.", POSITIVE
     )
     adaptation_rate: float = setting(5e-3, "The learning rate of the adaptation.", POSITIVE)
-    jobs: int = setting(0, "The number of processes, of which at most four start for each core; "
-                        "0: one for each core.", at_least(0, 10_000), shapes_results=False)
+    jobs: int = setting(
+        0, "The number of processes, at most four per core; 0: one per core.",
+        at_least(0, 10_000), shapes_results=False,
+    )
 
 
 @dataclass(frozen=True)

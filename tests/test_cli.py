@@ -35,7 +35,7 @@ def test_every_stage_has_help_with_an_example(command, stage):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "VERB"),
+        ([], "COMMAND"),
         (["trian"], "invalid choice: 'trian'"),
         (["train", "--exp"], "expected one argument"),
         (["train", "--nonsense"], "unrecognized arguments: --nonsense"),

@@ -220,11 +220,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--int8", action="store_true", help="also with weights of 8 bits")
     parser.add_argument(
         "--allow-worse", action="store_true",
-        help="8-bit weights may make more word errors on dev than chance explains",
+        help="accept 8-bit weights that make more word errors on dev than chance explains",
     )  # fmt: skip
     parser.add_argument(
         "--upload", metavar="USER/NAME",
-        help="also to this repository of the Hugging Face hub; a new one is private",
+        help="also upload to this repository of the Hugging Face hub; a new one is private",
     )  # fmt: skip
     parser.add_argument(
         "--license", default="", metavar="TEXT", help="of the training data, for the model card"

@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--jobs", type=int, default=0, metavar="N",
-        help="nets trained at once (default: one a core)",
+        help="nets trained at once (default: one per core)",
     )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     from acoustic_kd.mnist.variants import read_variants
 
     if options.jobs < 0:
-        raise UserError(f"--jobs is {options.jobs}; it must be 0 (one a core) or more")
+        raise UserError(f"--jobs is {options.jobs}; it must be 0 (one per core) or more")
     variants = read_variants(settings_file(options.config), options.full)
     name = "mnist" + ("-full" if options.full else "") + ("-dev" if options.dev else "")
     directory = options.exp_dir or Path("exp") / name

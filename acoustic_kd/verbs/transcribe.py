@@ -63,8 +63,8 @@ def _print_json(spoken: Transcription, **more: str) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "The words of recordings of any format and length, FILE and words a line; "
-        "ends with status 2 if one of them cannot be transcribed."
+        "Transcribe recordings of any format and length: a line for each, with FILE and words. "
+        "The exit status is 2 if one of them cannot be transcribed."
     )
     parser.epilog = "Example: acoustic-kd transcribe exp/an4 talk.flac --json"
     parser.add_argument(
@@ -76,7 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stream", action="store_true",
         help="recognise standard input while it is written, by a bundle: WAV, or raw 16-bit "
-        "samples, mono; an object a line for each segment between pauses",
+        "samples, mono; one JSON object per line for each segment between pauses",
     )  # fmt: skip
     parser.add_argument(
         "--rate", type=int, default=16000, metavar="HZ",
@@ -91,7 +91,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--int8", action="store_true", help="of a bundle: the model with weights of 8 bits"
     )
     parser.add_argument(
-        "--json", action="store_true", help="an object a line, with word times and confidences"
+        "--json",
+        action="store_true",
+        help="one JSON object per line, with word times and confidences",
     )
 
 

@@ -334,7 +334,7 @@ START = "--config settings.yaml --exp-dir exp"
     ("arguments", "message"),
     [
         ("--config nofile", "nofile: there is no such file; the package has settings for"),
-        (f"{START} --jobs -1", "--jobs is -1; it must be 0 (one a core) or more"),
+        (f"{START} --jobs -1", "--jobs is -1; it must be 0 (one per core) or more"),
         ("--config misspelt.yaml", "unknown setting 'variants.teacher.widht'; did you mean"),
         ("--exp-dir exp --data-dir .", "train-images-idx3-ubyte.gz is missing"),
         (f"{START} --data-dir damaged", "damaged/mnist/train-images-idx3-ubyte.gz: md5 is "),
