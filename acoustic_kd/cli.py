@@ -1,4 +1,4 @@
-"""The command line: parses it, runs a command, and turns errors into one line and an exit status."""
+"""The command line: parses it, runs a command, turns errors into one line and an exit status."""
 
 import argparse
 import importlib
