@@ -42,14 +42,7 @@ class Iteration:
 
     def write(self, path: Path) -> None:
         """Write it as safetensors, whole or not at all."""
-        model = self.mixtures
-        tensors = {
-            "weights": model.weights,
-            "means": model.means,
-            "variances": model.variances,
-            "durations": self.durations,
-            "scores": self.scores,
-        }
+        tensors = {**vars(self.mixtures), "durations": self.durations, "scores": self.scores}
         notes = {"history": self.history, "finished": self.finished}
         save_tensors(path, tensors, {"round": json.dumps(notes)})
 
@@ -58,14 +51,9 @@ def read_iteration(path: Path) -> Iteration:
     """Read what `Iteration.write` wrote."""
     arrays, metadata = load_tensors(path, "np")
     try:
+        mixtures = Mixtures(arrays["weights"], arrays["means"], arrays["variances"])
         notes = json.loads(metadata["round"])
-        return Iteration(
-            Mixtures(arrays["weights"], arrays["means"], arrays["variances"]),
-            arrays["durations"],
-            arrays["scores"],
-            notes["history"],
-            notes["finished"],
-        )
+        return Iteration(mixtures, arrays["durations"], arrays["scores"], **notes)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error}); delete it and run the stage again") from None
 

@@ -122,14 +122,8 @@ class SenoneInventory:
         return Segmentation(name, phones, durations.astype(np.int64))
 
     def _json(self) -> dict:
-        return {
-            "format": FORMAT,
-            "phones": list(self.phones),
-            "leaves": [
-                {"phone": f.phone, "state": f.state, "left": list(f.left), "right": list(f.right)}
-                for f in self.leaves
-            ],
-        }
+        leaves = [vars(leaf) for leaf in self.leaves]
+        return {"format": FORMAT, "phones": self.phones, "leaves": leaves}
 
     def write(self, path: Path) -> None:
         """Write the inventory as JSON."""

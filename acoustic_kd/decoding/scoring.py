@@ -82,15 +82,8 @@ def pooled(counts: np.ndarray) -> Score:
     """
     errors, words, substitutions, insertions, deletions = counts.sum(axis=0).tolist()
     low, high = np.percentile(replicate(counts[:, :1], counts[:, 1]), [2.5, 97.5])
-    return Score(
-        percent=100 * errors / words,
-        errors=errors,
-        words=words,
-        substitutions=substitutions,
-        insertions=insertions,
-        deletions=deletions,
-        ci95=(float(low), float(high)),
-    )
+    edits = substitutions, insertions, deletions
+    return Score(100 * errors / words, errors, words, *edits, (float(low), float(high)))
 
 
 def grid_of(lm_weights: Sequence[float], penalties: Sequence[float]) -> list[tuple[float, float]]:

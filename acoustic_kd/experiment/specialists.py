@@ -33,7 +33,7 @@ from acoustic_kd.soft_targets.predictions import BLOCK_FRAMES
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import json_sha256, read_json, write_json
 from acoustic_kd.system.steps import Step
-from acoustic_kd.training.chunks import SubsetLabels
+from acoustic_kd.training.chunks import subset_labels
 from acoustic_kd.training.model import read_description
 from acoustic_kd.training.processes import make_accelerator, wait
 from acoustic_kd.training.specialists import Subset, cluster, covariance, start_from
@@ -118,5 +118,5 @@ def _specialists(experiment: Experiment) -> list[Model]:
 
 def _read_data(experiment: Experiment, subset: list[int]) -> Data:
     """The members' frames and those of dev, with the classes of a specialist."""
-    labels = SubsetLabels(classes_of(experiment), subset)
+    labels = subset_labels(classes_of(experiment), subset)
     return read_relabelled_data(experiment, labels, balanced=True)

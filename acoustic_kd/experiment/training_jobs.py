@@ -209,26 +209,24 @@ def check_windows(experiment: Experiment) -> None:
         check_window(model, longest)
 
 
-class TreeLabels:
+def tree_labels(experiment: Experiment, tree: int, splits: Iterable[str]) -> Relabelling:
     """Targets of another decision tree than the first, of some splits and their copies."""
+    experiment.verify("senones", tree_path(experiment, tree).name)
+    inventory = read_inventory(tree_path(experiment, tree))
+    in_splits = (read_aligned(experiment, split) for split in splits)
+    aligned = {name: s for of_split in in_splits for name, s in of_split.items()}
 
-    def __init__(self, experiment: Experiment, tree: int, splits: Iterable[str]) -> None:
-        experiment.verify("senones", tree_path(experiment, tree).name)
-        self._inventory = read_inventory(tree_path(experiment, tree))
-        self.classes = self._inventory.classes
-        aligned = (read_aligned(experiment, split) for split in splits)
-        self._aligned = {name: s for of_split in aligned for name, s in of_split.items()}
-
-    def targets(self, name: str, targets: np.ndarray) -> np.ndarray:
-        """The senones of an utterance's frames."""
-        own = self._inventory.targets(self._aligned[original_id(name)]).astype(np.int64)
-        of_copy = targets_of_copy(name, own, len(targets)) if name != original_id(name) else own
+    def targets(name: str, stored: np.ndarray) -> np.ndarray:
+        own = inventory.targets(aligned[original_id(name)]).astype(np.int64)
+        of_copy = targets_of_copy(name, own, len(stored)) if name != original_id(name) else own
         return own if of_copy is None else of_copy
+
+    return Relabelling(inventory.classes, targets)
 
 
 def read_member_data(experiment: Experiment, tree: int = 1) -> Data:
     """The frames of train, those of its copies, and those of dev, with the senones of a tree."""
-    labels = TreeLabels(experiment, tree, ("train", "dev")) if tree > 1 else None
+    labels = tree_labels(experiment, tree, ("train", "dev")) if tree > 1 else None
     return read_relabelled_data(experiment, labels)
 
 
@@ -247,8 +245,7 @@ def read_relabelled_data(
         original = original_id
     dev = read_frames(experiment.path("frames") / "dev")
     if labels is not None:
-        spans = zip(dev.ids, dev.offsets, dev.offsets[1:], strict=False)
-        own = [labels.targets(name, dev.labels[a:b].numpy()) for name, a, b in spans]
+        own = [labels.targets(name, dev.labels[span].numpy()) for name, span in dev.spans()]
         dev = replace(dev, targets=torch.from_numpy(np.concatenate(own)), classes=labels.classes)
     shards = member_shards(experiment)
     return ShardedData(shards, original=original, relabelling=labels, balanced=balanced), dev

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -69,32 +69,24 @@ def _copies(
     return Copies(lengths, block, numbers, names.tolist())
 
 
-class Relabelling(Protocol):
+class Relabelling(NamedTuple):
     """Gives frames other targets than their store has.
 
     Attributes:
         classes: what the other targets mean.
+        targets: name of an utterance, its targets int64 [T] → the other targets, int64 [T].
     """
 
     classes: Classes
-
-    def targets(self, name: str, targets: np.ndarray) -> np.ndarray:
-        """The other targets, int64 [T], of utterance `name` with targets int64 [T]."""
+    targets: Callable[[str, np.ndarray], np.ndarray]
 
 
-class SubsetLabels:
+def subset_labels(classes: Classes, subset: Sequence[int]) -> Relabelling:
     """Targets of a specialist: the classes of a subset, and one that stands for all others."""
-
-    def __init__(self, classes: Classes, subset: Sequence[int]) -> None:
-        inventory = json_sha256([classes.inventory, list(subset)])[:32]
-        self.classes = Classes(len(subset) + 1, inventory)
-        self._table = np.full(classes.count, len(subset))
-        self._table[list(subset)] = np.arange(len(subset))
-
-    def targets(self, name: str, targets: np.ndarray) -> np.ndarray:
-        """The places of the targets in the subset; of others the number of its classes."""
-        chosen: np.ndarray = self._table[targets]
-        return chosen
+    inventory = json_sha256([classes.inventory, list(subset)])[:32]
+    table = np.full(classes.count, len(subset))
+    table[list(subset)] = np.arange(len(subset))
+    return Relabelling(Classes(len(subset) + 1, inventory), lambda name, targets: table[targets])
 
 
 class InMemoryData:

@@ -12,7 +12,7 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import rows_per_block
 from acoustic_kd.training.model import AcousticModel
 from acoustic_kd.training.precision import logits_of
-from acoustic_kd.training.windows import Splicer, make_splicer
+from acoustic_kd.training.windows import make_splicer
 
 NO_MEMBER = "an ensemble needs at least one member"
 
@@ -101,29 +101,6 @@ def mean_of(
 
 
 @torch.inference_mode()
-def mean_probabilities(
-    members: Sequence[AcousticModel],
-    splicer: Splicer,
-    frames: Tensor,
-    temperature: float,
-    bfloat16: bool = False,
-    mean: str = "arithmetic",
-    weights: Sequence[float] | None = None,
-) -> Tensor:
-    """`mean_of` the members' predictions for some frames, each from its own window.
-
-    Args:
-        members: M models in evaluation mode, on the device of the splicer.
-        frames: int64 [B], numbers of frames of the splicer.
-        bfloat16: multiply matrices in bfloat16; the mean itself is always taken in float32.
-
-    Returns:
-        float32 [B, K]; rows sum to 1.
-    """
-    logits = (logits_of(m, splicer.around(frames, m.config), bfloat16) for m in members)
-    return mean_of(logits, temperature, mean, weights)
-
-
 def posteriors(
     models: Sequence[AcousticModel],
     features: np.ndarray,
@@ -134,6 +111,7 @@ def posteriors(
 
     Args:
         features: float32 [T, D], normalised.
+        bfloat16: multiply matrices in bfloat16; the mean itself is always taken in float32.
         temperature: 1 gives the posteriors themselves.
 
     Returns:
@@ -142,4 +120,5 @@ def posteriors(
     offsets = np.array([0, len(features)])
     splicer = make_splicer(models[0].config, torch.from_numpy(features), offsets, bfloat16)
     frames = torch.arange(len(features))
-    return mean_probabilities(models, splicer, frames, temperature, bfloat16).numpy()
+    logits = (logits_of(m, splicer.around(frames, m.config), bfloat16) for m in models)
+    return mean_of(logits, temperature).numpy()

@@ -7,9 +7,8 @@ a flat start; or it takes Kaldi's alignments.
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import torch
+import numpy as np
 
-from acoustic_kd.alignment.dnn import DnnAligner
 from acoustic_kd.alignment.pocketsphinx import PocketsphinxAligner
 from acoustic_kd.alignment.segmentation import (
     AlignUtterance,
@@ -17,16 +16,18 @@ from acoustic_kd.alignment.segmentation import (
     align_all,
     write_segmentations,
 )
-from acoustic_kd.alignment.senones import read_inventory, read_statistics
+from acoustic_kd.alignment.senones import SenoneInventory, read_inventory
+from acoustic_kd.alignment.viterbi import Transcripts
 from acoustic_kd.corpora.utterances import SPLITS, Exclusion, Utterance
+from acoustic_kd.decoding.search import log_likelihoods
 from acoustic_kd.experiment.aligning_models import AligningModels, check_same_features, find_models
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.flat_start import align_from_flat_start
 from acoustic_kd.experiment.kaldi_targets import run_pdf_align, takes_pdfs
+from acoustic_kd.experiment.models import CPU, AcousticScorer
 from acoustic_kd.experiment.normalised import with_frames
 from acoustic_kd.experiment.outputs import (
     LEXICON,
-    STATISTICS,
     check_kept,
     read_split,
     report_exclusions,
@@ -37,7 +38,6 @@ from acoustic_kd.features.frames import read_index
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon
 from acoustic_kd.settings import POCKETSPHINX_HZ
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.training.model import load_model
 from acoustic_kd.training.precision import use_bfloat16
 
 # From a split and its utterances, the id of each and its segmentation, or why there is none.
@@ -106,16 +106,35 @@ def _with_dnn(experiment: Experiment, lexicon: Lexicon) -> AlignSplit:
 def _dnn(
     models: AligningModels, lexicon: Lexicon, bfloat16: bool | None
 ) -> AlignUtterance[Segmentation]:
-    loaded = [load_model(directory) for directory in models.models]
+    scorer = AcousticScorer.read(models.models, models.frames, use_bfloat16(bfloat16, CPU))
     inventory = read_inventory(models.inventory)
-    log_prior, durations = read_statistics(models.frames / STATISTICS)
-    for directory, model in zip(models.models, loaded, strict=True):
-        trained_on = model.description.get("inventory"), model.description["classes"]
-        if trained_on != (inventory.classes.inventory, len(log_prior)):
+    for directory, model in zip(models.models, scorer.models, strict=True):
+        if model.description.get("inventory") != inventory.classes.inventory:
             raise UserError(
                 f"{directory}: was trained on other senones than {models.inventory} has now; run "
                 "that experiment to its end, or give another 'align.model'"
             )
-    in_bfloat16 = use_bfloat16(bfloat16, torch.device("cpu"))
-    aligner = DnnAligner(loaded, inventory, log_prior, durations, lexicon, in_bfloat16)
-    return lambda utterance, words, frames: aligner.align(utterance.id, words, frames)
+    return dnn_aligner(scorer, inventory, lexicon)
+
+
+def dnn_aligner(
+    scorer: AcousticScorer, inventory: SenoneInventory, lexicon: Lexicon
+) -> AlignUtterance[Segmentation]:
+    """Aligns utterances, given as normalised frames [T, D], with trained models.
+
+    The best path maximises the HMM's likelihood: scaled likelihoods (posterior over prior) times
+    the probabilities of staying in a state or leaving it, both with weight 1.
+    """
+    if foreign := [phone for phone in lexicon.phones() if phone not in inventory.index]:
+        raise UserError(
+            f"lexicon: phone '{foreign[0]}' is not among the {len(inventory.phones)} phones of "
+            "the models that align (align.model); use the lexicon that they were trained with"
+        )
+    transcripts = Transcripts(lexicon, inventory, scorer.durations)
+
+    def align(utterance: Utterance, words: list[str], features: np.ndarray) -> Segmentation:
+        transcripts.check(words, len(features))
+        loglikes = log_likelihoods(scorer.posteriors(features), scorer.log_prior)
+        return inventory.segmentation(utterance.id, transcripts.path(words, loglikes))
+
+    return align

@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from acoustic_kd.alignment.dnn import DnnAligner
 from acoustic_kd.alignment.segmentation import AlignmentFailure, Segmentation
 from acoustic_kd.alignment.senones import Leaf, SenoneInventory
 from acoustic_kd.alignment.viterbi import Transcripts, alignment_graph, force_align
+from acoustic_kd.corpora.utterances import Utterance
+from acoustic_kd.experiment.models import AcousticScorer
 from acoustic_kd.language.lexicon import Lexicon
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.model import AcousticModel
+from acoustic_kd.verbs.align import dnn_aligner
 
 PHONES = ("SIL", "A", "B", "C")
 LEXICON = Lexicon({"AB": (("A", "B"), ("A",)), "BB": (("B", "B"),), "CA": (("C", "A"), ("B",))})
@@ -31,6 +33,7 @@ LEAVES = [
 ]
 INVENTORY = SenoneInventory(PHONES, tuple(LEAVES))
 K = INVENTORY.num_senones
+UTTERANCE = Utterance("u", "s", "u.wav", None)
 
 
 @given(
@@ -108,7 +111,8 @@ class Passthrough(nn.Module):
 def aligner(lexicon=LEXICON, models=1):
     model = AcousticModel(Passthrough(), ModelConfig(left_frames=0, right_frames=0), {})
     flat = np.full(K, -log(K))
-    return DnnAligner(models * [model], INVENTORY, flat, np.full(K, 3.0), lexicon)
+    scorer = AcousticScorer(models * [model], flat, np.full(K, 3.0), False)
+    return dnn_aligner(scorer, INVENTORY, lexicon)
 
 
 @pytest.mark.parametrize("models", [1, 3])
@@ -116,7 +120,7 @@ def test_clear_speech_is_aligned_exactly(models):
     durations = np.array([[2, 3, 1], [1, 1, 4], [3, 2, 2], [1, 2, 6], [2, 2, 2], [5, 1, 1]])
     truth = Segmentation("u", ("SIL", "A", "SIL", "B", "B", "SIL"), durations)
     features = np.eye(K, dtype=np.float32)[INVENTORY.targets(truth)]
-    found = aligner(models=models).align("u", ["AB", "BB"], features)
+    found = aligner(models=models)(UTTERANCE, ["AB", "BB"], features)
     assert found.phones == truth.phones and found.durations.dtype == np.int64
     np.testing.assert_array_equal(found.durations, durations)
 
@@ -131,11 +135,11 @@ def test_clear_speech_is_aligned_exactly(models):
 )
 def test_transcripts_that_cannot_be_aligned(words, frames, reason):
     with pytest.raises(AlignmentFailure, match=f"^{reason}$"):
-        aligner().align("u", words, torch.zeros(frames, K).numpy())
+        aligner()(UTTERANCE, words, torch.zeros(frames, K).numpy())
 
 
 def test_the_shortest_utterance_that_fits():
-    found = aligner().align("u", ["AB", "BB"], np.zeros((9, K), np.float32))
+    found = aligner()(UTTERANCE, ["AB", "BB"], np.zeros((9, K), np.float32))
     assert found.phones == ("A", "B", "B") and (found.durations == 1).all()
 
 

@@ -16,10 +16,11 @@ from acoustic_kd.system.environment import Processes
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import free_host_memory, free_memory
 from acoustic_kd.training import ensemble_predictions
-from acoustic_kd.training.ensemble import Mean, mean_of, mean_probabilities
+from acoustic_kd.training.ensemble import Mean, mean_of
 from acoustic_kd.training.ensemble_predictions import Ensemble, MemorySizes, Plan, minimum, plan
 from acoustic_kd.training.model import load_model, save_model, settings_of
 from acoustic_kd.training.networks import build_network
+from acoustic_kd.training.precision import logits_of
 from acoustic_kd.training.windows import make_splicer
 
 CPU = torch.device("cpu")
@@ -107,7 +108,9 @@ def test_predictions_are_the_mean_over_the_members(members, frames, kind, weight
     assert ensemble.digests == ("m0", "m1", "m2")
     assert [len(p) for p in actual] == [10, 10, 10, 10, 10, 3]
     for block, numbers in zip(actual, blocks_of(FRAMES, BLOCK), strict=True):
-        expected = mean_probabilities(models, windows, numbers, 2.0, low, kind, weights)
+        with torch.inference_mode():
+            logits = [logits_of(m, windows.around(numbers, m.config), low) for m in models]
+        expected = mean_of(logits, 2.0, kind, weights)
         assert torch.equal(block, expected)
 
 

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from acoustic_kd.features.frame_sequence import Classes
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.batches import Balanced, Copies, plan_epoch, share_of_process
-from acoustic_kd.training.chunks import SubsetLabels
+from acoustic_kd.training.chunks import subset_labels
 from acoustic_kd.training.model import load_model
 from acoustic_kd.training.networks import build_network
 from acoustic_kd.training.specialists import Subset, cluster, combine, covariance, start_from
@@ -156,7 +156,7 @@ def test_half_of_the_frames_of_an_epoch_are_of_the_specialists_classes():
 
 
 def test_the_dustbin_is_the_last_class():
-    labels = SubsetLabels(Classes(6, "x"), [4, 1])
+    labels = subset_labels(Classes(6, "x"), [4, 1])
     assert labels.targets("u", np.arange(6)).tolist() == [2, 1, 2, 2, 0, 2]
     assert labels.classes.count == 3 and labels.classes.inventory != "x"
 
