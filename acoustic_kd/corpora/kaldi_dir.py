@@ -12,9 +12,9 @@ of sound (`corpus.name=kaldi_feats`) each directory has feats.scp instead of wav
 """
 
 import math
-import os
 import re
 from collections.abc import Iterator
+from os.path import lexists
 from pathlib import Path
 
 from acoustic_kd.corpora.sound_files import locate
@@ -50,7 +50,8 @@ def read(data_dir: Path, normalise: Normalise = normalise_text, listing: str = S
     corpus = Corpus(splits={})
     for split in SPLITS:
         folder = root / split
-        if split == "dev" and not _exists(folder):
+        # Also a dead link is given: it must be refused, not passed over.
+        if split == "dev" and not lexists(folder):
             continue
         if not (folder / listing).is_file():
             found = ", ".join(_other_folders(root, listing)) or "none"
@@ -59,7 +60,7 @@ def read(data_dir: Path, normalise: Normalise = normalise_text, listing: str = S
                 f"train, test and perhaps dev under {root} (others there: {found})"
             )
         _read_split(corpus, folder, normalise, listing)
-    if _exists(root / UNTRANSCRIBED):
+    if lexists(root / UNTRANSCRIBED):
         utterances = read_untranscribed(root / UNTRANSCRIBED, listing, corpus.notes)
         corpus.splits[UNTRANSCRIBED] = utterances
     if unread := _other_folders(root, listing):
@@ -95,10 +96,10 @@ def _read_split(corpus: Corpus, folder: Path, normalise: Normalise, listing: str
     """Add the split of a folder to the corpus."""
     utterances, path = _read_utterances(folder, listing, corpus.notes), folder / "text"
     excluded: list[Exclusion] = []
-    if _exists(path):
+    if lexists(path):
         rows = ((where, key, normalise(words)) for where, key, words in _rows(path))
         spoken = {utterance.id: utterance for utterance in utterances}
-        segmented = listing == SOUND and _exists(folder / "segments")
+        segmented = listing == SOUND and lexists(folder / "segments")
         source = folder / ("segments" if segmented else listing)
         utterances, excluded = pair(
             folder.name, spoken, rows, f"not in {path}", lambda key: f"no sound: not in {source}"
@@ -107,20 +108,15 @@ def _read_split(corpus: Corpus, folder: Path, normalise: Normalise, listing: str
     corpus.excluded += excluded
 
 
-def _exists(path: Path) -> bool:
-    """Whether a file is given: also a folder or a dead link in its place, which cannot be read."""
-    return os.path.lexists(path)
-
-
 def _read_utterances(folder: Path, listing: str, notes: list[str]) -> list[Utterance]:
     """The utterances of a data directory, without its `text`; add to `notes`."""
     read = _read_feats_scp if listing == FEATURES else _read_wav_scp
     sounds, path = read(folder / listing), folder / "utt2spk"
     spans: dict[str, Span] = {key: (audio, None, None) for key, audio in sounds.items()}
-    if listing == SOUND and _exists(folder / "segments"):
+    if listing == SOUND and lexists(folder / "segments"):
         spans = _read_segments(folder / "segments", sounds, notes)
     speakers = {key: key for key in spans}
-    if _exists(path):
+    if lexists(path):
         speakers = _read_speakers(path)
         unused = [key for key in speakers if key not in spans]
         notes += unused_notes(path, "ids are not used", unused, ": no such utterance")

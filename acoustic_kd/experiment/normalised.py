@@ -1,6 +1,6 @@
 """The frames of a split, normalised over speakers, utterances or all frames."""
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,14 @@ from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.outputs import read_split, stored_frames
 from acoustic_kd.features.copies import copy_mark, original_id
 from acoustic_kd.features.frame_sequence import FrameSequence as Frames
-from acoustic_kd.features.normalise import UNKNOWN_LEVEL, gather_moments, grouping, loudest_levels
+from acoustic_kd.features.normalise import UNKNOWN_LEVEL, gather_moments, group_of, loudest_levels
 
 
 def normalised(experiment: Experiment, split: str) -> Iterator[Frames]:
     """The frames of a split, normalised over each group of `features.normalise`."""
     for source in {split, "train"} if experiment.config.features.normalise == "global" else {split}:
         experiment.verify("features", f"{source}/*")
-    return normalised_store(experiment, experiment.path("features"), split)
+    return Normaliser(experiment, experiment.path("features"), split).frames()
 
 
 def with_frames(
@@ -29,11 +29,6 @@ def with_frames(
     for frames in normalised(experiment, split):
         if frames.id in by_id:
             yield by_id[frames.id], frames.features
-
-
-def normalised_store(experiment: Experiment, features: Path, split: str) -> Iterator[Frames]:
-    """The frames of the store `features`/`split`, normalised over each group."""
-    return Normaliser(experiment, features, split).frames()
 
 
 class Normaliser:
@@ -49,9 +44,9 @@ class Normaliser:
         method = experiment.config.features.normalise
         source = "train" if method == "global" else split
         self._features, self._split = features, split
-        self._group = grouping(method)
+        self._group = method
         # A speaker's recordings are compared with each other, because one of them may be silent.
-        self._voice = grouping("speaker" if method == "global" else method)
+        self._voice = "speaker" if method == "global" else method
         self._speakers: dict[str, dict[str, str]] = {}
         self._loudest: dict[str, dict[Hashable, float]] = {}
         for part in {source, split}:
@@ -66,8 +61,8 @@ class Normaliser:
             for u, level in self._with_levels(source)
         )
 
-    def _key(self, group: Callable[[str, str], str], part: str, name: str) -> tuple[str, str]:
-        return group(name, self._speakers[part][original_id(name)]), copy_mark(name)
+    def _key(self, method: str, part: str, name: str) -> tuple[str, str]:
+        return group_of(method, name, self._speakers[part][original_id(name)]), copy_mark(name)
 
     def _with_levels(self, part: str) -> Iterator[tuple[Frames, float]]:
         """The utterances of a store, with the level of the speaker's loudest frame."""

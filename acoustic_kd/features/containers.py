@@ -77,11 +77,6 @@ def _riff(data: Bytes, start: int) -> Contents:
     return _in_chunks(data, start, _Chunks(12, 4, order + "I", b"data"))
 
 
-def _rf64(data: Bytes, start: int) -> Contents:
-    _check_wav_format(data, start, "<")
-    return _in_chunks(data, start, _Chunks(12, 4, "<I", b"data"))
-
-
 def _w64(data: Bytes, start: int) -> Contents:
     _check_wav_format(data, start, "<", header=24)
     return _in_chunks(data, start, _Chunks(40, 16, "<Q", b"data", True, 8, ends=True))
@@ -331,7 +326,7 @@ _MPEG, _MPC = rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]", rb"\x01\x04"
 _SHORT = _MPEG, _MPC
 _FINDERS: dict[bytes, Callable[[Bytes, int], Contents]] = {
     rb"RIF[FX]....WAVE": _riff,
-    rb"RF64....WAVE": _rf64,
+    rb"RF64....WAVE": _riff,
     rb"riff\x2e\x91\xcf\x11": _w64,
     rb"FORM": _aiff,
     rb"caff": _caf,

@@ -112,7 +112,8 @@ class FrameShard:
     def read(self, span: slice) -> tuple[np.ndarray, np.ndarray | None]:
         """Features [n, D] as stored, and int64 targets [n] or None, of neighbouring frames."""
         features, targets = self._read(span)
-        for problem in self._value_problems(span, features, targets):
+        offsets = self.offsets - span.start
+        for problem in value_problems(self.ids, offsets, features, targets, self.count):
             raise UserError(f"{self.path}: {problem}; write the file again")
         return features, None if targets is None else targets.astype(np.int64)
 
@@ -130,17 +131,12 @@ class FrameShard:
 
     def value_problems(self, span: slice) -> Iterator[str]:
         """What is wrong with the values of neighbouring frames, if `problems` is empty."""
-        return self._value_problems(span, *self._read(span))
+        return value_problems(self.ids, self.offsets - span.start, *self._read(span), self.count)
 
     def _read(self, span: slice) -> tuple[np.ndarray, np.ndarray | None]:
         with reading(self.path):
             features = self._features[span].astype(self.dtype, copy=False)
             return features, None if self._targets is None else self._targets[span]
-
-    def _value_problems(
-        self, span: slice, features: np.ndarray, targets: np.ndarray | None
-    ) -> Iterator[str]:
-        return value_problems(self.ids, self.offsets - span.start, features, targets, self.count)
 
 
 @contextmanager

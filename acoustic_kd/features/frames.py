@@ -151,7 +151,6 @@ class Index:
         offsets: int64 [U + 1], the first frame of each, counted through all shards.
         classes: what the targets mean.
         dimension: D.
-        number_bytes: bytes of a stored feature.
     """
 
     paths: list[Path]
@@ -161,7 +160,6 @@ class Index:
     offsets: np.ndarray
     classes: Classes
     dimension: int
-    number_bytes: int
 
     @property
     def lengths(self) -> dict[str, int]:
@@ -186,7 +184,6 @@ def read_index(paths: Path | str | list[Path]) -> Index:
         np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
         Classes(shards[0].count, shards[0].inventory),
         shards[0].dimension,
-        max(shard.dtype.itemsize for shard in shards),
     )
 
 

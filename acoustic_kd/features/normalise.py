@@ -5,7 +5,7 @@ place, are no sound of a room. Their share differs from recording to recording, 
 is far from that of speech. So such frames are silence, and do not count in the moments.
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -88,18 +88,9 @@ class Moments:
         return scaled
 
 
-def grouping(method: str) -> Callable[[str, str], str]:
-    """A function (utterance id, speaker) → group; the group's moments normalise the utterance.
-
-    Args:
-        method: the setting `features.normalise`.
-    """
-    groups: dict[str, Callable[[str, str], str]] = {
-        "global": lambda utterance, speaker: "",
-        "speaker": lambda utterance, speaker: speaker,
-        "utterance": lambda utterance, speaker: utterance,
-    }
-    return groups[method]
+def group_of(method: str, utterance: str, speaker: str) -> str:
+    """The group whose moments normalise an utterance; `method`: setting `features.normalise`."""
+    return {"global": "", "speaker": speaker, "utterance": utterance}[method]
 
 
 def gather_moments(items: Iterable[tuple[Hashable, np.ndarray, float]]) -> dict[Hashable, Moments]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.normalised import normalised_store
+from acoustic_kd.experiment.normalised import Normaliser
 from acoustic_kd.experiment.outputs import UNLABELLED, read_split
 from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits, copies_by_store
 from acoustic_kd.features.audio import read_audio
@@ -68,9 +68,8 @@ def _write_normalised(experiment: Experiment, unnormalised: Path, split: str, na
     """Write the copies of a split's utterances that have frames; returns the number of frames."""
     originals = experiment.path("frames") / split
     targets = {u.id: u.targets for path in shard_paths(originals) for u in read_utterances(path)}
-    store = progress(
-        normalised_store(experiment, unnormalised, split), f"frames of {split}", unit="utt"
-    )
+    frames = Normaliser(experiment, unnormalised, split).frames()
+    store = progress(frames, f"frames of {split}", unit="utt")
     copies = (
         Frames(c.id, c.features, targets_of_copy(c.id, targets[original_id(c.id)], len(c.features)))
         for c in store

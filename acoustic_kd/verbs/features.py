@@ -17,7 +17,6 @@ from acoustic_kd.features.audio import AudioError, read_audio
 from acoustic_kd.features.fbank import log_mel
 from acoustic_kd.features.frame_sequence import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
-from acoustic_kd.features.normalise import grouping
 from acoustic_kd.kaldi.archives import parse_place, read_place
 from acoustic_kd.kaldi.objects import MATRIX
 from acoustic_kd.settings import FeatureConfig
@@ -51,7 +50,6 @@ def _read(utterance: Utterance) -> Frames | AudioError:
 def run(experiment: Experiment) -> None:
     """Compute the log-mel frames of every split, or read them from an archive."""
     config = experiment.config
-    grouping(config.features.normalise)  # a wrong setting is found before the work, not after
     out, excluded = experiment.path("features"), []
     splits = {split: read_split(experiment, split) for split in all_splits(experiment)}
     items = [utterance for utterances in splits.values() for utterance in utterances]

@@ -15,7 +15,7 @@ from acoustic_kd.features.normalise import (
     SILENCE_FLOOR,
     UNKNOWN_LEVEL,
     gather_moments,
-    grouping,
+    group_of,
     loudest_levels,
 )
 from acoustic_kd.settings import FeatureConfig
@@ -174,4 +174,4 @@ def test_silence_changes_nothing_in_the_speech(silence, seconds, gain):
 def test_normalisation_is_over_speakers_utterances_or_all():
     pairs = [("u1", "anna"), ("u2", "anna"), ("u3", "ben")]
     for method, count in (("global", 1), ("speaker", 2), ("utterance", 3)):
-        assert len({grouping(method)(*pair) for pair in pairs}) == count
+        assert len({group_of(method, *pair) for pair in pairs}) == count

@@ -25,59 +25,39 @@ def emitted_words(fst: FstRecords, senones: int) -> FstArrays:
     """
     states, arcs = fst.states.view(STATE)[:, 0], fst.arcs.view(ARC)[:, 0].copy()
     source = np.repeat(np.arange(len(states)), states["arcs"])
-    copies = _Copies(fst, senones)
+    numbers: dict[tuple[int, Waiting], int] = {}  # of copies of states where words wait
+    pending: list[tuple[int, Waiting]] = []
+
+    def number_of(state: int, waiting: Waiting) -> int:
+        if not waiting[0]:
+            return state
+        if (state, waiting) not in numbers:
+            numbers[state, waiting] = len(states) + len(numbers)
+            pending.append((state, waiting))
+        return numbers[state, waiting]
+
     has_word = arcs["olabel"] > 0
     for place in np.flatnonzero(has_word & (arcs["ilabel"] == 0)).tolist():
         arc = arcs[place]
         waiting = (int(arc["olabel"]),), 0
-        arc["nextstate"], arc["olabel"] = copies.number_of(int(arc["nextstate"]), waiting), 0
+        arc["nextstate"], arc["olabel"] = number_of(int(arc["nextstate"]), waiting), 0
     arcs["ilabel"][has_word & (arcs["ilabel"] > 0)] += senones
-    copies.complete()
-    final = np.concatenate([states["final"], np.full(len(copies.numbers), np.inf, np.float32)])
-    source = np.concatenate([source, np.array(copies.source, np.int64)])
-    return FstArrays(fst.start, final, source, np.concatenate([arcs, np.array(copies.arcs, ARC)]))
-
-
-class _Copies:
-    """Copies of states, which are reached while words wait.
-
-    Attributes:
-        numbers: (state, what waits) → number of the copy.
-        source, arcs: of the copies.
-    """
-
-    def __init__(self, fst: FstRecords, senones: int) -> None:
-        self._fst, self._senones = fst, senones
-        self.numbers: dict[tuple[int, Waiting], int] = {}
-        self.source: list[int] = []
-        self.arcs: list[tuple[int, int, float, int]] = []
-
-    def number_of(self, state: int, waiting: Waiting) -> int:
-        """The state itself where no word waits, else its copy."""
-        if not waiting[0]:
-            return state
-        return self.numbers.setdefault((state, waiting), len(self._fst.states) + len(self.numbers))
-
-    def complete(self) -> None:
-        """Give all copies their arcs, and those that they lead to."""
-        done = 0
-        while done < len(self.numbers):
-            pending = list(self.numbers.items())[done:]
-            done += len(pending)
-            for (state, waiting), number in pending:
-                self._copy(state, waiting, number)
-
-    def _copy(self, state: int, waiting: Waiting, number: int) -> None:
-        record = self._fst.states_at(np.array([state]))[0]
+    copy_source: list[int] = []
+    copy_arcs: list[tuple[int, int, float, int]] = []
+    for number, (state, (waiting_words, turn)) in enumerate(pending, len(states)):  # it grows
+        record = fst.states_at(np.array([state]))[0]
         if np.isfinite(record["final"]):
             raise ValueError(f"state {state} is final, and a word waits there for a frame")
-        first, (waiting_words, turn) = int(record["first"]), waiting
-        for arc in self._fst.arcs_at(np.arange(first, first + int(record["arcs"]))):
-            ilabel, olabel, weight, target = arc.item()
+        first = int(record["first"])
+        for row in fst.arcs_at(np.arange(first, first + int(record["arcs"]))):
+            ilabel, olabel, weight, target = row.item()
             words = (*waiting_words, olabel) if olabel else waiting_words
             emitted, after = 0, (words, turn)
             if ilabel:
-                ilabel += (1 + turn) * self._senones
+                ilabel += (1 + turn) * senones
                 emitted, after = words[0], (words[1:], 1 - turn)
-            self.source.append(number)
-            self.arcs.append((ilabel, emitted, weight, self.number_of(target, after)))
+            copy_source.append(number)
+            copy_arcs.append((ilabel, emitted, weight, number_of(target, after)))
+    final = np.concatenate([states["final"], np.full(len(pending), np.inf, np.float32)])
+    source = np.concatenate([source, np.array(copy_source, np.int64)])
+    return FstArrays(fst.start, final, source, np.concatenate([arcs, np.array(copy_arcs, ARC)]))
