@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from acoustic_kd.corpora.transcripts import pair
-from acoustic_kd.corpora.utterances import Corpus, Exclusion, Utterance, normalise_text
+from acoustic_kd.corpora.utterances import Corpus, Exclusion, Utterance, normalise_text, pair
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.text import read_lines, unique
 

@@ -18,7 +18,6 @@ from os.path import lexists
 from pathlib import Path
 
 from acoustic_kd.corpora.sound_files import locate
-from acoustic_kd.corpora.transcripts import pair
 from acoustic_kd.corpora.utterances import (
     ALL_SPLITS,
     SPLITS,
@@ -28,6 +27,7 @@ from acoustic_kd.corpora.utterances import (
     Normalise,
     Utterance,
     normalise_text,
+    pair,
     unread_note,
     unused_notes,
 )

@@ -17,7 +17,6 @@ from typing import Any
 
 from acoustic_kd.corpora.openslr import PARTS, fetch_part
 from acoustic_kd.corpora.sound_files import SUFFIXES
-from acoustic_kd.corpora.transcripts import pair
 from acoustic_kd.corpora.utterances import (
     ALL_SPLITS,
     SPLITS,
@@ -26,6 +25,7 @@ from acoustic_kd.corpora.utterances import (
     Exclusion,
     Utterance,
     normalise_text,
+    pair,
 )
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.text import read_lines, unique

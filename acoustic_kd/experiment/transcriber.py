@@ -14,8 +14,7 @@ from acoustic_kd.experiment.models import AcousticScorer, find_system
 from acoustic_kd.experiment.normalised import Normaliser
 from acoustic_kd.experiment.outputs import graph_lexicon_path, inventory_of, stored_frames
 from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
-from acoustic_kd.features.bandwidth import highest_hz
-from acoustic_kd.features.fbank import filter_edges
+from acoustic_kd.features.fbank import filter_edges, highest_hz
 from acoustic_kd.features.frame_sequence import NO_TARGET, FrameSequence
 from acoustic_kd.features.normalise import Moments
 from acoustic_kd.language.pieces import Joiner

@@ -16,6 +16,10 @@ SHIFT_SECONDS = 0.010
 PREEMPHASIS = 0.97
 MIN_ENERGY = np.finfo(np.float32).eps  # of a filter, before the logarithm
 CACHED_FRAMES = 512  # processed together, so that they stay in the cache of a core
+EMPTY_BELOW = 9.0  # natural logarithm of the energy, below the loudest filter; about 40 dB
+LOUD_SHARE = 0.98  # quantile over frames: the level of a filter in loud speech
+MIN_EMPTY = 2  # filters; a single one may be empty because of a codec
+MAX_FRAMES = 10_000  # that the quantile is taken over
 
 
 def log_mel(waveform: np.ndarray, config: FeatureConfig, warp: float = 1.0) -> np.ndarray:
@@ -115,3 +119,22 @@ def filter_edges(config: FeatureConfig) -> np.ndarray:
 def _mel(hertz: np.ndarray) -> np.ndarray:
     mel: np.ndarray = 1127 * np.log1p(hertz / 700)
     return mel
+
+
+def highest_hz(frames: np.ndarray, config: FeatureConfig) -> float:
+    """The frequency above which frames hold no sound, or the end of the filters' band.
+
+    Speech that was sampled at 8 kHz holds nothing above 4 kHz, also if it is stored at 16 kHz.
+    Models that learnt from wider speech make more errors on it.
+
+    Args:
+        frames: log-mel [T, D], not normalised.
+    """
+    edges = filter_edges(config)
+    if not len(frames):
+        return float(edges[-1])
+    levels = np.quantile(frames[:: 1 + len(frames) // MAX_FRAMES], LOUD_SHARE, axis=0)
+    sounding = np.flatnonzero(levels > levels.max() - EMPTY_BELOW)[-1] + 1
+    if config.mel_bins - sounding < MIN_EMPTY:
+        return float(edges[-1])
+    return float(edges[sounding])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from acoustic_kd.features import bandwidth
+from acoustic_kd.features import fbank
 from acoustic_kd.features.audio import (
     AudioError,
     Samples,
@@ -62,7 +62,7 @@ def recording_features(
 def highest_hz(path: Path | Samples, frames: np.ndarray, config: FeatureConfig) -> float:
     """The frequency above which a recording and its frames [T, D] hold no sound."""
     with open_sound(path) as sound:
-        return min(sound.rate / 2, bandwidth.highest_hz(frames, config))
+        return min(sound.rate / 2, fbank.highest_hz(frames, config))
 
 
 def read_recording(

@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.reports import comparison, frame_sections, model_sections, sections, shape_sections
+from acoustic_kd.reports import comparison, frame_sections, model_sections, sections
 from acoustic_kd.reports.deployment import deployment_section
 from acoustic_kd.reports.experiment_files import ExperimentFiles, read_experiment, short_names
 from acoustic_kd.reports.page import Section, render
@@ -35,7 +35,7 @@ def of_several(make: MakeSection) -> MakeSection:
 
 SECTIONS: Sequence[MakeSection] = (
     of_one(sections.results_section),
-    of_one(shape_sections.shapes_section),
+    of_one(sections.shapes_section),
     of_one(deployment_section),
     of_several(comparison.results_section),
     of_one(comparison.folds_section),

@@ -20,8 +20,7 @@ from acoustic_kd.decoding.confidence import best_words
 from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.search import Decoder, log_likelihoods
 from acoustic_kd.features.audio import AudioError, Samples
-from acoustic_kd.features.bandwidth import MIN_EMPTY
-from acoustic_kd.features.fbank import SHIFT_SECONDS, filter_edges
+from acoustic_kd.features.fbank import MIN_EMPTY, SHIFT_SECONDS, filter_edges
 from acoustic_kd.features.gaps import Gaps
 from acoustic_kd.features.normalise import Moments, loudest_levels
 from acoustic_kd.features.recordings import highest_hz, recording_features

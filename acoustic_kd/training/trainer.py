@@ -33,7 +33,6 @@ from acoustic_kd.training.checkpoint import CHECKPOINT, read_checkpoint, save_ch
 from acoustic_kd.training.chunks import InMemoryData, ShardedData
 from acoustic_kd.training.loader import DataLoader
 from acoustic_kd.training.losses import fused_loss
-from acoustic_kd.training.masks import Masks
 from acoustic_kd.training.meter import Meter
 from acoustic_kd.training.model import save_model, settings_of, sum_errors
 from acoustic_kd.training.networks import (
@@ -63,6 +62,7 @@ from acoustic_kd.training.schedule import (
     warmed_up,
 )
 from acoustic_kd.training.tracking import RUN_ID, TrackedRun, Tracker
+from acoustic_kd.training.windows import Masks
 
 CHECKPOINT_SHARE = 0.02  # of the time, at most, goes into checkpoints
 MIN_CHECKPOINT_SECONDS = 10  # between the checkpoints at the ends of epochs

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_training import TRAIN, trainer, weights
 
-from acoustic_kd.training.masks import Masks
+from acoustic_kd.training.windows import Masks
 
 FRAMES, FILTERS = 7, 5
 
