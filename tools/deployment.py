@@ -85,7 +85,7 @@ def of_system(directory: Path, system: System, every: int) -> Iterator[Deploymen
                 if u.id not in references or u.id not in targets:
                     continue
                 began = time.perf_counter()
-                posteriors = scorer.posteriors(u.features, slice(0, len(u.features)))
+                posteriors = scorer.posteriors(u.features)
                 spent += time.perf_counter() - began
                 right += np.sum(posteriors.argmax(-1) == targets[u.id])
                 frames += len(u.features)

@@ -174,21 +174,8 @@ class AcousticScorer:
         ]
         return replace(self, models=models)
 
-    def posteriors(
-        self, features: np.ndarray, piece: slice | None = None, temperature: float = 1.0
-    ) -> np.ndarray:
-        """The senones' posteriors [T', K] for a piece of a recording's frames.
-
-        Args:
-            features: [T, D] of the whole recording, normalised: windows reach beyond the piece.
-            piece: None: all frames.
-            temperature: of the predictions.
-        """
-        if piece is not None:
-            left, right = self.window
-            first = max(0, piece.start - left)
-            rows = self.posteriors(features[first : piece.stop + right], None, temperature)
-            return rows[piece.start - first : piece.stop - first]
+    def posteriors(self, features: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """The senones' posteriors [T, K], at a temperature, for normalised frames [T, D]."""
         if self.specialists is None:
             return posteriors(self.models, features, self.bfloat16, temperature)
         generalist = torch.from_numpy(posteriors(self.models, features, self.bfloat16))

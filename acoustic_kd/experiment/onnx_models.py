@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
 from io import StringIO
@@ -20,7 +20,7 @@ from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import AcousticScorer
 from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.features.normalise import SILENCE_FLOOR
-from acoustic_kd.runtime.bundle import onnx_runtime
+from acoustic_kd.runtime.bundle import OnnxScorer, onnx_runtime
 from acoustic_kd.settings import FeatureConfig
 from acoustic_kd.system.errors import UserError, first_line, installation
 from acoustic_kd.training.model import AcousticModel
@@ -174,7 +174,7 @@ def write_int8(path: Path, out: Path) -> None:
 def check_close(
     experiment: Experiment,
     scorer: AcousticScorer,
-    posteriors: Callable[[np.ndarray], np.ndarray],
+    exported: OnnxScorer,
     out: Path,
 ) -> float:
     """Compare an ONNX model with PyTorch in float32, on some of dev.
@@ -182,7 +182,6 @@ def check_close(
     Log posteriors are compared from ln MIN_PROBABILITY up: decoding makes no difference below it.
 
     Args:
-        posteriors: of ONNX Runtime for normalised frames [T, D].
         out: what would be written, for messages.
 
     Returns:
@@ -192,7 +191,7 @@ def check_close(
     for utterance in islice(normalised(experiment, EVALUATION_SPLITS[0]), NUM_COMPARED_UTTERANCES):
         frames = utterance.features
         try:
-            computed = posteriors(frames)
+            computed = exported.posteriors(frames)
         except Exception as error:  # ONNX Runtime's errors have no class of their own
             raise UserError(
                 f"ONNX Runtime cannot run this network for {len(frames)} frames "

@@ -18,7 +18,7 @@ from acoustic_kd.features.fbank import filter_edges, highest_hz
 from acoustic_kd.features.frame_sequence import NO_TARGET, FrameSequence
 from acoustic_kd.features.normalise import Moments
 from acoustic_kd.language.pieces import Joiner
-from acoustic_kd.runtime.recognizer import Decoded, Recognizer
+from acoustic_kd.runtime.recognizer import Decoded, Recognizer, Scorer
 from acoustic_kd.system.files import read_json
 
 TRAIN_UTTERANCES = 100  # that show up to which frequency train holds sound
@@ -61,10 +61,13 @@ class Transcriber(Recognizer):
             train_moments=moments_of_train(experiment) if is_global else None,
         )
 
-    def _decoded(self, name: str, features: np.ndarray, pieces: list[slice]) -> Iterator[Decoded]:
-        decoded = super()._decoded(name, features, pieces)
+    def _decoded(
+        self, name: str, features: np.ndarray, pieces: list[slice], scorer: Scorer | None = None
+    ) -> Iterator[Decoded]:
+        decoded = super()._decoded(name, features, pieces, scorer)
         if epochs := self.experiment.config.decode.adaptation_epochs:
-            return self._decode(name, features, pieces, self._adapted(features, decoded, epochs))
+            scorer = self._adapted(features, decoded, epochs)
+            return super()._decoded(name, features, pieces, scorer)
         return decoded
 
     def _adapted(

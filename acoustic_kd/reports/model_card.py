@@ -1,8 +1,6 @@
 """The model card of a bundle: README.md, with the metadata that the Hugging Face hub reads."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -36,6 +34,10 @@ def model_card(
     corpus = experiment.config.corpus.name
     data, known = DATA.get(corpus, (NOT_STATED, NOT_STATED))
     results = read_results(experiment.directory)
+    made = f" Made by:\n\n```sh\n{results['command']}\n```" if "command" in results else ""
+    rows = deployment_rows(read_deployment(experiment.directory))
+    formats = ["\n".join(as_markdown(rows)), DEPLOYMENT_CAPTION] if rows else []
+    files = [[f.name, f"{f.stat().st_size / 1e6:.2f}"] for f in sorted(folder.iterdir())]
     metadata = {"tags": ["automatic-speech-recognition", "knowledge-distillation"]}
     sections = [
         f"---\n{yaml.safe_dump(metadata)}---",
@@ -47,25 +49,9 @@ def model_card(
         use,
         "## Results",
         "\n".join(as_markdown(wer_first(results))),
-        _command(results),
-        *_formats(experiment.directory),
+        "In percent; 95 %: a bootstrap interval." + made,
+        *formats,
         "## Files",
-        "\n".join(as_markdown(_files(folder))),
+        "\n".join(as_markdown([["file", "MB"], *files])),
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def _command(results: Mapping[str, Any]) -> str:
-    text = "In percent; 95 %: a bootstrap interval."
-    command = results.get("command")
-    return f"{text} Made by:\n\n```sh\n{command}\n```" if command else text
-
-
-def _formats(directory: Path) -> list[str]:
-    rows = deployment_rows(read_deployment(directory))
-    return ["\n".join(as_markdown(rows)), DEPLOYMENT_CAPTION] if rows else []
-
-
-def _files(folder: Path) -> list[list[str]]:
-    sizes = {path.name: path.stat().st_size / 1e6 for path in sorted(folder.iterdir())}
-    return [["file", "MB"], *([name, f"{size:.2f}"] for name, size in sizes.items())]

@@ -162,18 +162,15 @@ class OnnxScorer:
         """Another model with the same senones and windows."""
         return self.read(path, self.log_prior, self.durations, self.window)
 
-    def posteriors(self, features: np.ndarray, piece: slice) -> np.ndarray:
-        """The posteriors [T', K] for a piece of a recording's normalised frames [T, D]."""
-        left, right = self.window
-        first = max(0, piece.start - left)
-        around = features[first : piece.stop + right]
+    def posteriors(self, features: np.ndarray) -> np.ndarray:
+        """The posteriors [T, K] for normalised frames [T, D]."""
         dimension = features.shape[1]
         inputs = {
-            "log_mels": around,  # normalised already, so nothing is left to do
+            "log_mels": features,  # normalised already, so nothing is left to do
             "mean": np.zeros(dimension, np.float32),
             "deviation": np.ones(dimension, np.float32),
             "silence": np.array(-np.inf, np.float32),
         }
         (log_posteriors,) = self.session.run(["log_posteriors"], inputs)
-        rows: np.ndarray = np.exp(log_posteriors[piece.start - first :][: piece.stop - piece.start])
-        return rows
+        probabilities: np.ndarray = np.exp(log_posteriors)
+        return probabilities

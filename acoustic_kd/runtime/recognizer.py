@@ -5,7 +5,6 @@ pieces at its quietest moments for the search alone: frames, their normalisation
 around them are those of the whole.
 """
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,7 +26,7 @@ from acoustic_kd.features.recordings import highest_hz, recording_features
 from acoustic_kd.language.lexicon import SILENCE, read_lexicon
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.settings import FeatureConfig
-from acoustic_kd.system.errors import UserError, printable
+from acoustic_kd.system.errors import UserError, warn
 from acoustic_kd.system.hub import local_or_hub
 
 if TYPE_CHECKING:
@@ -56,9 +55,20 @@ class Scorer(Protocol):
     @property
     def window(self) -> tuple[int, int]: ...
 
-    def posteriors(self, features: np.ndarray, piece: slice) -> np.ndarray:
-        """The posteriors [T', K] for a piece of a recording's normalised frames [T, D]."""
+    def posteriors(self, features: np.ndarray) -> np.ndarray:
+        """The posteriors [T, K] for normalised frames [T, D]."""
         ...
+
+
+def posteriors_of_piece(scorer: Scorer, features: np.ndarray, piece: slice) -> np.ndarray:
+    """The posteriors [T', K] for a piece of a recording's normalised frames [T, D].
+
+    Windows reach beyond the piece.
+    """
+    left, right = scorer.window
+    first = max(0, piece.start - left)
+    rows = scorer.posteriors(features[first : piece.stop + right])
+    return rows[piece.start - first : piece.stop - first]
 
 
 @dataclass(frozen=True)
@@ -200,7 +210,7 @@ class Recognizer:
     def _lattices(self, audio: Audio) -> Iterator[tuple[Gaps, Decoded]]:
         """The recording's gaps, and each piece with speech in it."""
         audio = audio if isinstance(audio, Samples) else Path(audio)
-        features, gaps = recording_features(audio, self.features, _warn)
+        features, gaps = recording_features(audio, self.features, warn)
         self._check_band(audio, features)
         pieces = cut(features)
         moments = self.train_moments if self.features.normalise == "global" else None
@@ -223,27 +233,25 @@ class Recognizer:
         edges = filter_edges(self.features)
         highest = highest_hz(audio, features, self.features)
         if ((edges > highest) & (edges < self.trained_hz)).sum() >= MIN_EMPTY:
-            _warn(
+            warn(
                 f"{audio}: it holds nothing above {highest / 1000:.1f} kHz, but the models were "
                 f"trained up to {self.trained_hz / 1000:.1f} kHz; expect more errors"
             )
 
-    def _decoded(self, name: str, features: np.ndarray, pieces: list[slice]) -> Iterator[Decoded]:
-        """Decode each piece with speech in it of normalised frames [T, D]."""
-        return self._decode(name, features, pieces, self.scorer)
-
-    def _decode(
-        self, name: str, features: np.ndarray, pieces: list[slice], scorer: Scorer
+    def _decoded(
+        self, name: str, features: np.ndarray, pieces: list[slice], scorer: Scorer | None = None
     ) -> Iterator[Decoded]:
+        """Decode each piece with speech in it of normalised frames [T, D].
+
+        Args:
+            scorer: None: that of the recogniser.
+        """
+        scorer = scorer or self.scorer
         for piece in pieces:
-            posteriors = scorer.posteriors(features, piece)
+            posteriors = posteriors_of_piece(scorer, features, piece)
             if (posteriors[:, self.silence].sum(1) < 0.5).any():  # some frame is likely speech
                 loglikes = log_likelihoods(posteriors, scorer.log_prior)
                 yield piece, loglikes, self.decoder.lattice(loglikes, name)
-
-
-def _warn(text: str) -> None:
-    print(printable(f"acoustic-kd: warning: {text}"), file=sys.stderr)
 
 
 def cut(

@@ -13,7 +13,12 @@ from acoustic_kd.decoding.search import Search, log_likelihoods
 from acoustic_kd.features.audio import Samples, check_rate
 from acoustic_kd.features.normalise import SILENCE_LEVEL, Moments, level
 from acoustic_kd.features.recordings import Framer, Resampler
-from acoustic_kd.runtime.recognizer import MAX_PIECE_FRAMES, Recognizer, Transcription
+from acoustic_kd.runtime.recognizer import (
+    MAX_PIECE_FRAMES,
+    Recognizer,
+    Transcription,
+    posteriors_of_piece,
+)
 from acoustic_kd.system.errors import UserError
 
 TRAIN_FRAMES = 300  # that the moments of train count for, beside what was heard
@@ -116,7 +121,7 @@ class Stream:
         while self._scored < stop if ends else self._scored + BLOCK_FRAMES <= stop:
             end = min(self._scored + BLOCK_FRAMES, stop)
             piece = slice(self._scored - self._first, end - self._first)
-            posteriors = self._recognizer.scorer.posteriors(self._frames, piece)
+            posteriors = posteriors_of_piece(self._recognizer.scorer, self._frames, piece)
             self._scored = end
             if (segment := self._advance(posteriors)) is not None:
                 segments.append(segment)

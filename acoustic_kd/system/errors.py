@@ -42,6 +42,11 @@ def _shown(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+def warn(text: str) -> None:
+    """Print a warning as one line on standard error."""
+    print(printable(f"acoustic-kd: warning: {text}"), file=sys.stderr, flush=True)
+
+
 def print_error(program: str, text: object) -> None:
     """Print an error as one line of at most `MAX_LINE` characters on standard error."""
     line = printable(f"{program}: error: {text}")

@@ -8,14 +8,13 @@ import os
 import secrets
 import shutil
 import stat
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.errors import UserError, warn
 from acoustic_kd.system.json_types import WrongType, reader
 from acoustic_kd.system.lock_holder import lock_holder
 
@@ -172,12 +171,7 @@ def _flock(directory: Path, handle: int, kind: int) -> bool:
 
 @cache
 def _warn_of_no_locks() -> None:
-    print(
-        "acoustic-kd: warning: this file system has no locks; make sure that no other run works "
-        "in the same directory",
-        file=sys.stderr,
-        flush=True,
-    )
+    warn("this file system has no locks; make sure that no other run works in the same directory")
 
 
 def _occupied(directory: Path, handle: int) -> UserError:

@@ -12,6 +12,8 @@ from types import ModuleType
 
 import torch  # noqa: F401  # if torch itself does not load, that is the error to report
 
+from acoustic_kd.system.errors import warn
+
 
 def _without_library() -> ModuleType:
     """A stand-in for `torchaudio._extension`, which loads the library."""
@@ -29,10 +31,9 @@ try:
 except (OSError, RuntimeError) as error:  # does not load; is built for another CUDA
     if multiprocessing.parent_process() is None:
         reason = " ".join(str(error).split())
-        print(
-            f"acoustic-kd: warning: torchaudio's compiled library does not load ({reason}); "
-            "it is not needed, so work continues without it",
-            file=sys.stderr,
+        warn(
+            f"torchaudio's compiled library does not load ({reason}); it is not needed, so work "
+            "continues without it"
         )
     sys.modules["torchaudio._extension"] = _without_library()
 

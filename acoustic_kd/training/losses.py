@@ -24,7 +24,6 @@ Shapes: B frames, K classes, k kept classes.
 """
 
 import math
-import sys
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -36,7 +35,7 @@ from torch.autograd.function import once_differentiable
 
 from acoustic_kd.features.frame_sequence import NO_TARGET
 from acoustic_kd.soft_targets.encoding import SparseTargets
-from acoustic_kd.system.errors import first_line, printable
+from acoustic_kd.system.errors import first_line, warn
 from acoustic_kd.system.memory import rows_per_block
 
 MAX_KEPT_IN_KERNEL = 256  # classes of a frame; each class is compared with all of them
@@ -144,9 +143,10 @@ def _kernels() -> type[torch.autograd.Function] | None:
 
         KernelLoss.apply(torch.zeros(1, 2, device="cuda"), None, 0.0, None, 1.0, None)
     except Exception as error:  # Triton calls a C compiler, which may fail in many ways
-        text = f"Triton cannot compile the loss ({first_line(error)}); training is slower. Install "
-        text += "a C compiler and Python's header files"
-        print(printable(f"acoustic-kd: warning: {text}"), file=sys.stderr, flush=True)
+        warn(
+            f"Triton cannot compile the loss ({first_line(error)}); training is slower. Install a "
+            "C compiler and Python's header files"
+        )
         return None
     return KernelLoss
 

@@ -1,7 +1,6 @@
 """Experiment trackers, by Accelerate: each model is a run, which a resumed training continues."""
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -9,7 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from acoustic_kd.system.errors import UserError, first_line, installation, printable
+from acoustic_kd.system.errors import UserError, first_line, installation, warn
 from acoustic_kd.system.files import take_turn, write_text
 
 RUN_ID = "tracker.txt"  # the tracker's name, and the id that it gave the run
@@ -69,8 +68,7 @@ class Tracker:
         except Exception as error:  # trackers raise errors of many kinds
             self._tracker = None
             reason = first_line(error)
-            text = f"{self._name}: {self._kind} failed and logs nothing from here on ({reason})"
-            print(printable(f"acoustic-kd: warning: {text}"), file=sys.stderr, flush=True)
+            warn(f"{self._name}: {self._kind} failed and logs nothing from here on ({reason})")
 
 
 def _started(kind: str, run: TrackedRun, id_file: Path, step: int) -> Any:

@@ -136,12 +136,7 @@ def _write_models(
     path = folder / bundles.MODEL
     write_scores(acoustics, transcriber.features, 1 / transcriber.weights[0], path)
     scorer = OnnxScorer.read(path, acoustics.log_prior, acoustics.durations, acoustics.window)
-    difference = check_close(
-        transcriber.experiment,
-        acoustics,
-        lambda frames: scorer.posteriors(frames, slice(0, len(frames))),
-        out,
-    )
+    difference = check_close(transcriber.experiment, acoustics, scorer, out)
     print(f"  {path.name}: differs from PyTorch by {difference:.1g} at most on dev")
     if not int8:
         return
@@ -173,9 +168,9 @@ def recognised(
     """Utterance → its words, for some utterances of a split."""
     experiment = transcriber.experiment
     items = (
-        (u.id, log_likelihoods(scorer.posteriors(u.features, whole), scorer.log_prior))
+        (u.id, log_likelihoods(scorer.posteriors(u.features), scorer.log_prior))
         for u in normalised(experiment, split)
-        if u.id in names and (whole := slice(0, len(u.features)))
+        if u.id in names
     )
     jobs = experiment.config.decode.jobs or cores()
     with decoder_pool(experiment.path("graph"), transcriber.decoder.settings, jobs) as decode:

@@ -277,8 +277,11 @@ def _frame_figures(system: System, scorer: AcousticScorer, figures: FrameFigures
     """The contents of `frames.json`; for the ensemble also frames at several temperatures."""
 
     def predict(example: Example, temperature: float) -> np.ndarray:
-        piece = slice(example.frame, example.frame + 1)
-        return scorer.posteriors(example.features, piece, temperature)[0]
+        left, right = scorer.window
+        first = max(0, example.frame - left)
+        around = example.features[first : example.frame + right + 1]
+        row: np.ndarray = scorer.posteriors(around, temperature)[example.frame - first]
+        return row
 
     contents = figures.as_json()
     if system.kind == "ensemble":

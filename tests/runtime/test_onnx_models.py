@@ -48,7 +48,7 @@ def test_windows_and_layers_are_those_of_the_model(configs):
     session = session_of(built)
     for frames in (1, 2, 3, 40):
         features = np.random.default_rng(frames).standard_normal((frames, 5)).astype(np.float32)
-        expected = np.log(scorer.posteriors(features, slice(0, frames)) + MIN_PROBABILITY)
+        expected = np.log(scorer.posteriors(features) + MIN_PROBABILITY)
         (found,) = session.run(None, {"features": features})
         found = np.log(np.exp(found) + MIN_PROBABILITY)
         np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -69,7 +69,7 @@ def test_a_bundles_model_takes_frames_as_they_are(finished_recipe, tmp_path, mod
     inputs["silence"] = np.array(min(SILENCE_LEVEL, 12.0 - SILENCE_BELOW), np.float32)
     log_posteriors, scores = session.run(["log_posteriors", "log_likelihoods"], inputs)
     scorer = AcousticScorer.of(experiment, find_system(experiment, model))
-    expected = scorer.posteriors(moments.normalise(log_mels, 12.0), slice(0, 30))
+    expected = scorer.posteriors(moments.normalise(log_mels, 12.0))
     tolerance = 0.02 if scorer.bfloat16 else 1e-5
     np.testing.assert_allclose(np.exp(log_posteriors), expected, atol=tolerance)
     scale, priors = 1 / Transcriber(finished_recipe.directory, model).weights[0], scorer.log_prior

@@ -74,7 +74,7 @@ def word_errors(transcriber: Transcriber, frames: Frames, split: str) -> Score:
     """The word errors of normalised frames."""
     experiment, scorer = transcriber.experiment, transcriber.scorer
     items = (
-        (name, log_likelihoods(scorer.posteriors(f, slice(0, len(f))), scorer.log_prior))
+        (name, log_likelihoods(scorer.posteriors(f), scorer.log_prior))
         for name, f in frames.items()
     )
     folder, limits = experiment.path("graph"), transcriber.decoder.settings
