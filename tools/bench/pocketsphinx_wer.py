@@ -21,7 +21,7 @@ import pocketsphinx
 
 from acoustic_kd.alignment.pocketsphinx import dictionary_text
 from acoustic_kd.cli import exit_status
-from acoustic_kd.corpora.utterances import Utterance, read_manifest
+from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.decoding.graph.compile import arpa_words
 from acoustic_kd.decoding.scoring import Score, score
 from acoustic_kd.experiment.outputs import graph_lexicon_path
@@ -31,6 +31,7 @@ from acoustic_kd.language.lexicon import read_lexicon
 from acoustic_kd.settings import POCKETSPHINX_HZ
 from acoustic_kd.system.files import write_json
 from acoustic_kd.system.parallel import cores, map_ordered
+from acoustic_kd.verbs.decode import utterances_to_decode
 
 LM_WEIGHTS = (3.0, 4.0, 5.0, 6.5, 8.0, 10.0, 12.0, 15.0)
 DEFAULT_LM_WEIGHT = 6.5  # pocketsphinx's
@@ -39,9 +40,10 @@ SCRIPT = "tools/bench/pocketsphinx_wer.py"
 
 def measure(exp: Path) -> None:
     """Choose the LM weight on dev; decode test with it."""
-    dev, test = (read_manifest(exp / "corpus" / f"{split}.jsonl") for split in ("dev", "test"))
+    experiment = open_experiment(exp, "graph")
+    dev, test = (utterances_to_decode(experiment, split) for split in ("dev", "test"))
     words = set(arpa_words(exp / "graph" / "lm.arpa"))
-    lexicon = read_lexicon(graph_lexicon_path(open_experiment(exp, "graph"))).restricted_to(words)
+    lexicon = read_lexicon(graph_lexicon_path(experiment)).restricted_to(words)
     (exp / "pocketsphinx.dict").write_text(dictionary_text(lexicon), encoding="utf-8")
 
     @cache
