@@ -16,11 +16,10 @@ Shapes: B frames, K classes, k kept classes.
 import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from acoustic_kd.features.frame_sequence import NO_TARGET
 from acoustic_kd.training.loader import DataLoader
+from acoustic_kd.training.losses import fused_loss
 from acoustic_kd.training.schedule import TrainingRun
 
 SMALLEST = 2.0**-24  # the smallest probability that is stored; 0 has no logarithm
@@ -50,7 +49,7 @@ def other_loss(
         difference = (z - z.mean(-1, keepdim=True)) - (v - v.mean(-1, keepdim=True))
         loss = difference.square().sum() / (2 * z.shape[-1])
     else:
-        log_q = F.log_softmax(z / temperature, -1)
+        log_q = torch.log_softmax(z / temperature, -1)
         if classes is not None and classes.shape[-1] < z.shape[-1]:
             rest = log_q.scatter(-1, classes, -torch.inf).logsumexp(-1, keepdim=True)
             log_q = torch.cat([log_q.gather(-1, classes), rest], -1)
@@ -65,9 +64,7 @@ def other_loss(
             divergences = p * (log_p - log_m) + log_q.exp() * (log_q - log_m)
             loss = 2 * temperature**2 * divergences.sum()
     if hard is not None and hard_weight:
-        loss = loss + hard_weight * F.cross_entropy(
-            z, hard, ignore_index=NO_TARGET, reduction="sum"
-        )
+        loss = loss + fused_loss(z, None, hard, hard_weight=hard_weight)
     return loss
 
 
