@@ -66,6 +66,7 @@ def of_system(directory: Path, system: System, every: int) -> Iterator[Deploymen
     check_exportable(acoustics, system.name)
     names = [u.id for u in utterances_to_decode(experiment, "test")][::every]
     references = references_of(experiment, "test", names)
+    test = {u.id: u.features for u in normalised(experiment, "test") if u.id in references}
     targets = frame_targets(experiment, "test")
     weights = sum(map(count_parameters, acoustics.models))
     with tempfile.TemporaryDirectory() as folder, torch_threads(1):
@@ -79,28 +80,28 @@ def of_system(directory: Path, system: System, every: int) -> Iterator[Deploymen
         ]
         if use_bfloat16(None, CPU):
             found.insert(1, ("bfloat16", 2 * weights, replace(acoustics, bfloat16=True)))
-        for name, size, scorer in found:
+        for form, size, scorer in found:
             right = frames = spent = 0.0
-            for u in normalised(experiment, "test"):
-                if u.id not in references or u.id not in targets:
+            for name, features in test.items():
+                if name not in targets:
                     continue
                 began = time.perf_counter()
-                posteriors = scorer.posteriors(u.features)
+                posteriors = scorer.posteriors(features)
                 spent += time.perf_counter() - began
-                right += np.sum(posteriors.argmax(-1) == targets[u.id])
-                frames += len(u.features)
-            result = score(references, recognised(transcriber, scorer, "test", names))
+                right += np.sum(posteriors.argmax(-1) == targets[name])
+                frames += len(features)
+            result = score(references, recognised(transcriber, scorer, test.items()))
             yield Deployment(
                 system=system.name,
                 digest=decode_digest(directory, system.name),
-                format=name,
+                format=form,
                 megabytes=size / 1e6,
                 real_time_factor=spent / frames / 0.01,
                 frame_accuracy=100 * right / frames,
                 wer=result.percent,
                 ci95=result.ci95,
             )
-            print(f"{system.name} {name}: {result.percent:.2f} % WER", flush=True)
+            print(f"{system.name} {form}: {result.percent:.2f} % WER", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

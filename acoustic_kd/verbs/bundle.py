@@ -2,7 +2,7 @@
 
 import argparse
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ def _write_models(
     dev = [u.id for u in utterances_to_decode(transcriber.experiment, "dev")]
     references = references_of(transcriber.experiment, "dev", dev)
     counts = [
-        error_counts(references, recognised(transcriber, each, "dev", dev))
+        error_counts(references, recognised(transcriber, each, _frames(transcriber, dev)))
         for each in (scorer, small)
     ]
     before, after = (pooled(count) for count in counts)
@@ -162,16 +162,18 @@ def _write_models(
         )
 
 
+def _frames(transcriber: Transcriber, names: Collection[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Utterance, its normalised frames [T, D], for some utterances of dev."""
+    dev = normalised(transcriber.experiment, "dev")
+    return ((u.id, u.features) for u in dev if u.id in names)
+
+
 def recognised(
-    transcriber: Transcriber, scorer: Scorer, split: str, names: Collection[str]
+    transcriber: Transcriber, scorer: Scorer, frames: Iterable[tuple[str, np.ndarray]]
 ) -> dict[str, list[str]]:
-    """Utterance → its words, for some utterances of a split."""
+    """Utterance → its words, for pairs of an utterance and its normalised frames [T, D]."""
     experiment = transcriber.experiment
-    items = (
-        (u.id, log_likelihoods(scorer.posteriors(u.features), scorer.log_prior))
-        for u in normalised(experiment, split)
-        if u.id in names
-    )
+    items = ((n, log_likelihoods(scorer.posteriors(f), scorer.log_prior)) for n, f in frames)
     jobs = experiment.config.decode.jobs or cores()
     with decoder_pool(experiment.path("graph"), transcriber.decoder.settings, jobs) as decode:
         decoded = decode(items, [transcriber.weights])

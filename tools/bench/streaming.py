@@ -16,8 +16,6 @@ import numpy as np
 
 import bench
 from acoustic_kd.decoding.scoring import Score, score
-from acoustic_kd.decoding.search import log_likelihoods
-from acoustic_kd.decoding.workers import decoder_pool
 from acoustic_kd.experiment.outputs import read_split, stored_frames
 from acoustic_kd.experiment.stages import DEFAULT_MODEL
 from acoustic_kd.experiment.transcriber import Transcriber, moments_of_train
@@ -25,7 +23,8 @@ from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.fbank import SHIFT_SECONDS
 from acoustic_kd.features.normalise import Moments, gather_moments, loudest_levels
 from acoustic_kd.runtime.stream import BLOCK_FRAMES, RunningMoments
-from acoustic_kd.system.parallel import cores, torch_threads
+from acoustic_kd.system.parallel import torch_threads
+from acoustic_kd.verbs.bundle import recognised
 from acoustic_kd.verbs.decode import references_of, utterances_to_decode
 
 COLUMNS = {
@@ -72,16 +71,8 @@ def running(frames: np.ndarray, train: Moments, count: int) -> np.ndarray:
 
 def word_errors(transcriber: Transcriber, frames: Frames, split: str) -> Score:
     """The word errors of normalised frames."""
-    experiment, scorer = transcriber.experiment, transcriber.scorer
-    items = (
-        (name, log_likelihoods(scorer.posteriors(f), scorer.log_prior))
-        for name, f in frames.items()
-    )
-    folder, limits = experiment.path("graph"), transcriber.decoder.settings
-    with decoder_pool(folder, limits, cores()) as decode:
-        decoded = decode(items, [transcriber.weights])
-    words = {name: transcriber.join(result.words[0]) for name, result in decoded.items()}
-    return score(references_of(experiment, split, words), words)
+    words = recognised(transcriber, transcriber.scorer, frames.items())
+    return score(references_of(transcriber.experiment, split, words), words)
 
 
 def row(way: str, result: Score, speed: float = float("nan"), delay: float = float("nan")) -> dict:
