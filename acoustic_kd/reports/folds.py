@@ -1,5 +1,6 @@
 """The pooled results of several folds (`corpus.folds`)."""
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,15 @@ def pool_folds(experiments: list[Path]) -> dict[str, Any]:
         systems["ensemble"]["members"],
         speakers,
     )
-    return pooled | {"folds": len(experiments)}
+    minutes = Counter[str]()
+    for result in results:
+        minutes.update(result.get("minutes", {}))
+    commands = [result["command"] for result in results if "command" in result]
+    return pooled | {
+        "folds": len(experiments),
+        "minutes": {stage: round(took, 2) for stage, took in minutes.items()},
+        "command": "\n".join([*commands, "acoustic-kd folds EXP … --out DIR"]),
+    }
 
 
 def _pooled(

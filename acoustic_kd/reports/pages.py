@@ -74,7 +74,7 @@ def report_page(directories: Sequence[Path], results: Mapping[str, Any]) -> str:
 
 def _made_by(command: str) -> str:
     made = f"Made on {date.today():%Y-%m-%d} by acoustic-kd {__version__}"
-    return f"{made}: {command}" if command else f"{made}."
+    return f"{made}: {'; '.join(command.splitlines())}" if command else f"{made}."
 
 
 def comparison_page(experiments: Sequence[ExperimentFiles], command: str = "") -> str:

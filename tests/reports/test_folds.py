@@ -17,7 +17,8 @@ from acoustic_kd.system.files import write_json, write_text
 
 def write_fold(folder, prefix):
     """The tiny test set of the report's tests, its utterances and speakers renamed."""
-    write_json(folder / "results.json", results_of(WORDS, RIGHT))
+    made = {"command": f"make {prefix}", "minutes": {"train": 1.25, "decode": 0.5}}
+    write_json(folder / "results.json", results_of(WORDS, RIGHT) | made)
     rows = [
         Utterance(prefix + name, prefix + SPEAKERS[name], "/none.wav", " ".join(words))
         for name, words in REFERENCES.items()
@@ -61,6 +62,8 @@ def test_errors_and_words_are_summed_and_rates_stay(folds):
         low, high = after["wer"]["test"]["ci95"]
         assert high - low < 50
     assert pooled["differences"]["wer"]["drawn"] == "speakers"
+    assert pooled["minutes"] == {"train": 3.75, "decode": 1.5}
+    assert pooled["command"].splitlines()[:3] == ["make a", "make b", "make c"]
     json.dumps(pooled, allow_nan=False)
 
 
