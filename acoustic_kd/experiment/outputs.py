@@ -84,10 +84,8 @@ def conversion_path(experiment: Experiment, tree: int) -> Path:
 def frame_targets(experiment: Experiment, split: str) -> dict[str, np.ndarray]:
     """Utterance → senone of every frame, for aligned utterances."""
     experiment.verify("frames", f"{split}/*")
-    paths = shard_paths(experiment.path("frames") / split)
-    return {
-        u.id: u.targets for path in paths for u in read_utterances(path) if u.targets is not None
-    }
+    frames = stored_frames(experiment.path("frames") / split)
+    return {u.id: u.targets for u in frames if u.targets is not None}
 
 
 def check_kept(

@@ -13,13 +13,12 @@ from pathlib import Path
 from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.normalised import Normaliser
-from acoustic_kd.experiment.outputs import UNLABELLED, read_split
+from acoustic_kd.experiment.outputs import UNLABELLED, read_split, stored_frames
 from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits, copies_by_store
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.copies import Copy, copies_of, original_id, targets_of_copy
 from acoustic_kd.features.frame_sequence import FrameSequence as Frames
-from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import read_index, read_utterances, write_store
+from acoustic_kd.features.frames import read_index, write_store
 from acoustic_kd.settings import FeatureConfig
 from acoustic_kd.system.parallel import map_ordered, progress
 
@@ -67,7 +66,7 @@ def _copies(config: FeatureConfig, copies: Sequence[Copy], utterance: Utterance)
 def _write_normalised(experiment: Experiment, unnormalised: Path, split: str, name: str) -> int:
     """Write the copies of a split's utterances that have frames; returns the number of frames."""
     originals = experiment.path("frames") / split
-    targets = {u.id: u.targets for path in shard_paths(originals) for u in read_utterances(path)}
+    targets = {u.id: u.targets for u in stored_frames(originals)}
     frames = Normaliser(experiment, unnormalised, split).frames()
     store = progress(frames, f"frames of {split}", unit="utt")
     copies = (

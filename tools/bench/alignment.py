@@ -26,9 +26,8 @@ from acoustic_kd.corpora.utterances import read_manifest
 from acoustic_kd.decoding.search import log_likelihoods
 from acoustic_kd.experiment.aligning_models import find_models
 from acoustic_kd.experiment.models import AcousticScorer
+from acoustic_kd.experiment.outputs import stored_frames
 from acoustic_kd.features.fbank import SHIFT_SECONDS
-from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon
 from acoustic_kd.system.errors import UserError
 
@@ -65,10 +64,8 @@ def cost(experiment: Path, model: str | None, count: int) -> dict[str, float]:
     lexicon = read_lexicon(experiment / "corpus" / "lexicon.txt")
     manifest = read_manifest(experiment / "corpus" / "test.jsonl")
     texts = {utterance.id: utterance.text.split() for utterance in manifest}
-    shards = shard_paths(experiment / "frames" / "test")
-    utterances = (u for path in shards for u in read_utterances(path))
     seconds, speech = {"graph": 0.0, "predictions": 0.0, "search": 0.0}, 0.0
-    for utterance in islice(utterances, count):
+    for utterance in islice(stored_frames(experiment / "frames" / "test"), count):
         times = [time.process_time()]
         graph = alignment_graph(lexicon, texts[utterance.id], inventory, scorer.durations)
         times.append(time.process_time())

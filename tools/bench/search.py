@@ -24,10 +24,9 @@ from acoustic_kd.decoding.scoring import score
 from acoustic_kd.decoding.search import Decoder, SearchSettings, log_likelihoods
 from acoustic_kd.experiment.aligning_models import find_models
 from acoustic_kd.experiment.models import AcousticScorer
+from acoustic_kd.experiment.outputs import stored_frames
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.features.fbank import SHIFT_SECONDS
-from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.system.files import read_json
 
@@ -86,8 +85,7 @@ def predict(experiment: Path, model: str | None, count: int) -> dict[str, np.nda
     """Log-likelihoods of the first dev utterances, by id."""
     models = find_models(model or str(experiment))
     scorer = AcousticScorer.read(models.models, models.frames)
-    shards = shard_paths(experiment / "frames" / "dev")
-    utterances = islice((u for path in shards for u in read_utterances(path)), count)
+    utterances = islice(stored_frames(experiment / "frames" / "dev"), count)
     return {
         u.id: log_likelihoods(scorer.posteriors(u.features), scorer.log_prior) for u in utterances
     }

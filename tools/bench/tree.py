@@ -14,9 +14,8 @@ import bench
 from acoustic_kd.alignment.segmentation import read_segmentations
 from acoustic_kd.alignment.tree import Statistics, build_tree
 from acoustic_kd.decoding.graph.compile import peak_memory
+from acoustic_kd.experiment.outputs import stored_frames
 from acoustic_kd.features.fbank import SHIFT_SECONDS
-from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.language.lexicon import SILENCE, read_lexicon
 
 COLUMNS = {
@@ -43,7 +42,7 @@ def grow(experiment: Path, share: float, leaves: int, min_frames: int) -> bench.
     segmentations = {s.id: s for s in read_segmentations(experiment / "align" / "train.jsonl")}
     phones = read_lexicon(experiment / "corpus" / "lexicon.txt").phones()
     statistics = Statistics((SILENCE, *phones))
-    stored = (u for p in shard_paths(experiment / "frames" / "train") for u in read_utterances(p))
+    stored = stored_frames(experiment / "frames" / "train")
     aligned = [u for u in stored if u.id in segmentations]
     aligned = aligned[: round(share * len(aligned))]
     begin = time.process_time()
