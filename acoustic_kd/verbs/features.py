@@ -1,7 +1,7 @@
 """The features stage: log-mel filterbanks of every utterance."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -57,33 +57,30 @@ def run(experiment: Experiment) -> None:
     has_features = corpora.has_features(config.corpus)
     extract = _read if has_features else partial(_extract, config.features)
     work = map_ordered(extract, items, "features")
-    with closing(work) as results:
-        same = SameDimension()
+    with closing(work):
+        results = _of_one_dimension(work)
         for split, utterances in splits.items():
-            failed: list[Exclusion] = []
-            kinds: Counter[str] = Counter()
-            frames = map(same.check, _kept(split, utterances, results, failed, kinds))
+            failed: list[tuple[str, AudioError]] = []
+            frames = _kept(utterances, results, failed)
             shard_frames = config.frames.shard_frames
             written = write_store(out / split, frames, UNLABELLED, shard_frames, "float32")
-            excluded += failed
+            excluded += [Exclusion(name, split, str(error)) for name, error in failed]
+            kinds = Counter(error.kind for _, error in failed)
             _check_kept(out, split, len(utterances) - len(failed), excluded, kinds)
             print(f"  {split}: {written} frames, {written / 360_000:.2f} h")
     report_exclusions(out, excluded)
 
 
 def _kept(
-    split: str,
     utterances: list[Utterance],
     results: Iterator[Frames | AudioError],
-    failed: list[Exclusion],
-    kinds: Counter[str],
+    failed: list[tuple[str, AudioError]],
 ) -> Iterator[Frames]:
-    """Frames of the next utterances of `results`; the others are added to `failed` and `kinds`."""
+    """Frames of the next utterances of `results`; the errors of the others go to `failed`."""
     for utterance in utterances:
         result = next(results)
         if isinstance(result, AudioError):
-            failed.append(Exclusion(utterance.id, split, str(result)))
-            kinds[result.kind] += 1
+            failed.append((utterance.id, result))
         else:
             yield result
 
@@ -99,19 +96,16 @@ def _check_kept(
         raise UserError(f"{error}; all reasons: {counts}") from None
 
 
-class SameDimension:
-    """Checks that all frames have the same number of features."""
-
-    def __init__(self) -> None:
-        self._first: Frames | None = None
-
-    def check(self, frames: Frames) -> Frames:
-        """Return the frames if they have as many features as the first ones."""
-        self._first = self._first or frames
-        dimension, first_dimension = frames.features.shape[1], self._first.features.shape[1]
-        if dimension != first_dimension:
-            raise UserError(
-                f"utterance '{frames.id}' has {dimension} features a frame, but "
-                f"'{self._first.id}' has {first_dimension}; give archives with the same features"
-            )
-        return frames
+def _of_one_dimension(results: Iterable[Frames | AudioError]) -> Iterator[Frames | AudioError]:
+    """The results; a UserError if frames have another number of features than the first ones."""
+    first: Frames | None = None
+    for result in results:
+        if isinstance(result, Frames):
+            first = first or result
+            dimension, first_dimension = result.features.shape[1], first.features.shape[1]
+            if dimension != first_dimension:
+                raise UserError(
+                    f"utterance '{result.id}' has {dimension} features a frame, but '{first.id}' "
+                    f"has {first_dimension}; give archives with the same features"
+                )
+        yield result
