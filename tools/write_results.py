@@ -26,6 +26,7 @@ from acoustic_kd.reports.tables import (
     as_markdown,
     difference_caption,
     difference_table,
+    figure_on_test,
     sentences,
     shape_rows,
     speaker_table,
@@ -91,10 +92,7 @@ def summary_row(name: str, results: dict, measure: str, title: str) -> list[str]
     chosen.append(min(small, key=lambda s: s["parameters"], default=None))
 
     def figure(system: dict | None) -> str:
-        if system is None:
-            return ""
-        test = system[measure]["test"]
-        return f"{test['percent'] if measure == 'wer' else test:.2f}"
+        return "" if system is None else f"{figure_on_test(system, measure):.2f}"
 
     def difference(pair: str) -> str:
         found = results["differences"][measure]["pairs"].get(pair)

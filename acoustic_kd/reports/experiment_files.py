@@ -9,7 +9,7 @@ from typing import Any
 from acoustic_kd.corpora.utterances import Utterance, read_manifest
 from acoustic_kd.decoding.scoring import read_transcripts
 from acoustic_kd.reports.page import NONE
-from acoustic_kd.reports.results import Measurement
+from acoustic_kd.reports.results import Measurement, kind_of
 from acoustic_kd.reports.stored import read_frame_figures, read_measurement, read_results
 from acoustic_kd.settings import NEUTRAL
 from acoustic_kd.soft_targets.verify import StoreReport, examine
@@ -50,11 +50,7 @@ class ExperimentFiles:
     @cached_property
     def models(self) -> dict[str, str]:
         """Every system that was measured → its kind: `member-01` → baseline."""
-        return {
-            model["name"]: model.get("kind")
-            or model["name"].partition("-")[0].replace("member", "baseline")
-            for model in self.results["each_model"]
-        }
+        return {model["name"]: kind_of(model) for model in self.results["each_model"]}
 
     def of_kind(self, kind: str) -> list[str]:
         """The systems of a kind."""

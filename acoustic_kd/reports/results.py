@@ -157,6 +157,11 @@ def make_results(
     }
 
 
+def kind_of(model: Mapping[str, Any]) -> str:
+    """The kind of a model of `each_model`; earlier versions wrote its name alone."""
+    return model.get("kind") or model["name"].partition("-")[0].replace("member", "baseline")
+
+
 def _deviation(values: list[float]) -> float | None:
     """Standard deviation over models, or None for a single one."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None

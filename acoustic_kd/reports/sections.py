@@ -8,13 +8,14 @@ from acoustic_kd.reports.charts import Row, Series, lines, rows
 from acoustic_kd.reports.experiment_files import ExperimentFiles
 from acoustic_kd.reports.frame_sections import STYLES
 from acoustic_kd.reports.page import Note, Part, Picture, Section, Table
-from acoustic_kd.reports.results import GAINS
+from acoustic_kd.reports.results import GAINS, kind_of
 from acoustic_kd.reports.tables import (
     MEASURES,
     RESULTS_CAPTION,
     SHAPES_CAPTION,
     difference_caption,
     difference_table,
+    figure_on_test,
     shape_rows,
     speaker_table,
     times_real_time,
@@ -76,21 +77,12 @@ def system_rows(results: Mapping[str, Any], what: str) -> dict[str, Row]:
     for system in results["systems"]:
         kind = system["name"]
         style = STYLES[kind.partition(" ")[0]]
-        start = "member" if kind == "baseline" else kind.partition(" ")[0]
-        models = [
-            model
-            for model in results["each_model"]
-            if model.get("kind", kind) == kind and model["name"].partition("-")[0] == start
-        ]
-        if what == "wer":
-            values = [model["wer"]["test"]["percent"] for model in models]
-            value, interval = system["wer"]["test"]["percent"], tuple(system["wer"]["test"]["ci95"])
-        else:
-            values = [model["frame_accuracy"]["test"] for model in models]
-            value, interval = system["frame_accuracy"]["test"], None
-        points = [(style, value) for value in values] if len(values) > 1 else []
-        count = f", mean of {len(values)}" if len(values) > 1 else ""
-        entries[kind] = Row(kind + count, points, value, interval, style)
+        models = [model for model in results["each_model"] if kind_of(model) == kind]
+        several = len(models) > 1
+        points = [(style, figure_on_test(model, what)) for model in models] if several else []
+        label = f"{kind}, mean of {len(models)}" if several else kind
+        interval = tuple(system["wer"]["test"]["ci95"]) if what == "wer" else None
+        entries[kind] = Row(label, points, figure_on_test(system, what), interval, style)
     return entries
 
 
@@ -159,8 +151,7 @@ def shape_series(
         kind = system["name"].partition(" ")[0]
         weights = system["parameters"] / 1e6
         place = times_real_time(system) if across == "× real time" else weights
-        figure = system[what]["test"]
-        height = figure["percent"] if what == "wer" else figure
+        height = figure_on_test(system, what)
         points.setdefault(kind, []).append((log10(max(place, 1e-9)), height))
     labels = {"baseline": "member", "control": "hard targets", "distilled": "soft targets"}
     series = [

@@ -86,10 +86,7 @@ def headline(results: Mapping[str, Any]) -> str:
     """What was measured, in a line: the distilled model beside the ensemble and a member."""
     systems = {system["name"]: system for system in results["systems"]}
     distilled, ensemble, member = (
-        (
-            f"{systems[kind]['frame_accuracy']['test']:.1f} %",
-            f"{systems[kind]['wer']['test']['percent']:.1f} %",
-        )
+        [f"{figure_on_test(systems[kind], what):.1f} %" for what in MEASURES]
         for kind in ("distilled", "ensemble", "baseline")
     )
     folds = f" over {results['folds']} folds" if "folds" in results else ""
@@ -137,6 +134,12 @@ SHAPES_CAPTION = (
     "targets. × real time: seconds of network and search per second of speech, on one core."
 )
 MEASURES = {"frame_accuracy": "frame accuracy", "wer": "WER"}
+
+
+def figure_on_test(system: Mapping[str, Any], what: str) -> float:
+    """One of MEASURES of a system, or of a single model, in percent."""
+    figure = system[what]["test"]
+    return figure["percent"] if what == "wer" else figure
 
 
 def gain_summary(results: Mapping[str, Any]) -> list[str]:
