@@ -23,6 +23,7 @@ from acoustic_kd.experiment.models import (
 )
 from acoustic_kd.experiment.training_jobs import distilled_training
 from acoustic_kd.features.frames import Frames, read_frames
+from acoustic_kd.reports.stored import read_measurement
 from acoustic_kd.soft_targets.predictions import BLOCK_FRAMES
 from acoustic_kd.system.files import read_json, read_jsonl, write_json
 from acoustic_kd.system.parallel import Task, cores
@@ -181,29 +182,21 @@ def figure(experiment: Experiment, name: str, measure: str) -> float:
     """A figure of the members (their mean), the ensemble, the control or the distilled model."""
     found = [system for system in systems(experiment) if system.kind == kind_of(name)]
     if measure in ("test", "wer"):
-        paths = [experiment.path("decode") / s.name / "measurement.json" for s in found]
-        return fmean(_of_test(read_json(path), measure) for path in paths)
+        measured = [read_measurement(experiment.path("decode") / s.name) for s in found]
+        if measure == "wer":
+            return fmean(m.wer["test"]["percent"] for m in measured)
+        return fmean(m.accuracy("test") for m in measured)
     if name in ("members", "ensemble") and measure == "dev":
         return float(read_json(experiment.path("train") / "dev.json")[name])
-    read = train_accuracy if measure == "train" else dev_accuracy
-    return fmean(read(system.directories[0]) for system in found)
+    directories = [system.directories[0] for system in found]
+    if measure == "train":
+        return fmean(read_json(directory / TRAIN_ACCURACY)["train"] for directory in directories)
+    return fmean(map(dev_accuracy, directories))
 
 
 def kind_of(name: str) -> str:
     """The kind of the systems of a column."""
     return "baseline" if name == "members" else name
-
-
-def _of_test(measurement: dict[str, Any], measure: str) -> float:
-    if measure == "wer":
-        return float(measurement["wer"]["test"]["percent"])
-    right, frames = np.sum(list(measurement["frames"]["test"].values()), axis=0)
-    return float(100 * right / frames)
-
-
-def train_accuracy(directory: Path) -> float:
-    """Frame accuracy of a model, in percent, on the utterances that it has learnt from."""
-    return float(read_json(directory / TRAIN_ACCURACY)["train"])
 
 
 def dev_accuracy(directory: Path) -> float:
