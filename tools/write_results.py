@@ -5,21 +5,15 @@ Each has its directory's name for a heading; the one on MNIST is `mnist`. What s
 experiments stays as it is.
 """
 
-import argparse
-import json
 import os
 import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from acoustic_kd.cli import Parser, exit_status
 from acoustic_kd.mnist import report as mnist_report
-from acoustic_kd.reports.deployment import (
-    CAPTION,
-    Deployment,
-    deployment_rows,
-    read_deployment,
-)
+from acoustic_kd.reports.deployment import CAPTION, Deployment, deployment_rows, read_deployment
 from acoustic_kd.reports.tables import (
     MEASURES,
     SHAPES_CAPTION,
@@ -32,8 +26,10 @@ from acoustic_kd.reports.tables import (
     speaker_table,
     table_rows,
 )
+from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import read_json, write_text
 
+PROGRAM = "tools/write_results.py"
 TARGET = Path(__file__).parents[1] / "recipes" / "RESULTS.md"
 HEAD = """# Results
 
@@ -212,33 +208,37 @@ def sections(text: str) -> dict[str, str]:
     return parts
 
 
-def main() -> int:
+def write(experiments: Sequence[Path]) -> None:
     """Write the file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("experiments", nargs="+", type=Path, metavar="EXP")
     before = sections(TARGET.read_text(encoding="utf-8") if TARGET.exists() else "")
     parts = {SUMMARY: before.pop(SUMMARY, ""), **before}
     on_speech = {}
-    for folder in parser.parse_args().experiments:
-        try:
-            results = json.loads((folder / "results.json").read_text())
-            if results["corpus"] == "mnist":
-                parts["mnist"] = mnist_section(results, folder)
-                continue
-            graph, other = (
-                read_json(path) if path.exists() else None
-                for path in (folder / "graph" / "graph.json", folder / "pocketsphinx.json")
-            )
-            name = folder.resolve().name
-            on_speech[name] = results
-            parts[name] = section(name, results, graph, other, read_deployment(folder))
-        except OSError:
-            print(f"{folder}/results.json: cannot be read; run the recipe first", file=sys.stderr)
-            return 2
+    for folder in experiments:
+        path = folder / "results.json"
+        if not path.is_file():
+            raise UserError(f"{path}: cannot be read; run the recipe first")
+        results = read_json(path)
+        if results["corpus"] == "mnist":
+            parts["mnist"] = mnist_section(results, folder)
+            continue
+        graph, other = (
+            read_json(path) if path.exists() else None
+            for path in (folder / "graph" / "graph.json", folder / "pocketsphinx.json")
+        )
+        name = folder.resolve().name
+        on_speech[name] = results
+        parts[name] = section(name, results, graph, other, read_deployment(folder))
     parts[SUMMARY] = summary(parts[SUMMARY], on_speech)
     write_text(TARGET, "\n".join([HEAD, *parts.values()]))
     print(f"wrote {TARGET}")
-    return 0
+
+
+def main() -> int:
+    """Write the file; returns the exit status."""
+    parser = Parser(prog=PROGRAM, description=__doc__)
+    parser.add_argument("experiments", nargs="+", type=Path, metavar="EXP")
+    options = parser.parse_args()
+    return exit_status(PROGRAM, lambda: write(options.experiments))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,21 @@
 """tools/write_results.py: experiments into one page, written from their files alone."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "write_results.py"
+import write_results
 
 
 @pytest.fixture
 def tool(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("results_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "TARGET", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(write_results, "TARGET", tmp_path / "RESULTS.md")
 
     def write(*experiments: Path) -> tuple[int, str]:
         monkeypatch.setattr("sys.argv", ["write_results.py", *map(str, experiments)])
-        status = module.main()
-        return status, module.TARGET.read_text() if module.TARGET.exists() else ""
+        status, page = write_results.main(), write_results.TARGET
+        return status, page.read_text() if page.exists() else ""
 
     return write
 
@@ -49,4 +45,8 @@ def test_an_experiment_gets_its_section_and_others_keep_theirs(tool, finished_re
 
 def test_an_experiment_without_results_is_named(tool, tmp_path, capfd):
     assert tool(tmp_path / "none") == (2, "")
-    assert f"{tmp_path / 'none'}/results.json: cannot be read" in capfd.readouterr().err
+    (tmp_path / "results.json").write_text("{")
+    assert tool(tmp_path) == (2, "")
+    missing, damaged = capfd.readouterr().err.splitlines()
+    assert f"{tmp_path}/none/results.json: cannot be read; run the recipe first" in missing
+    assert f"{tmp_path}/results.json: not valid JSON" in damaged
