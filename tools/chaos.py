@@ -43,11 +43,8 @@ from chaos_trials import VIOLATION, Known, Trial, Violation
 
 PROGRAM = "tools/chaos.py"
 PRELOADED = ("torch._dynamo", "torch.distributed.run", "onnx")
-NOT_PRELOADED = (
-    "onnxruntime",
-    "__mp_main__",
-    "__main__",
-)  # the first starts a thread: no forks then
+# onnxruntime starts a thread: no forks then.
+NOT_PRELOADED = ("onnxruntime", "__mp_main__", "__main__")
 PATIENCE = {"processes": 240.0}  # seconds for a command; others: --patience
 COMMANDS_OF_TRIAL = 10  # a trial has so many at most
 
@@ -131,10 +128,8 @@ def _numbers(options: argparse.Namespace, kinds: Sequence[str]) -> Iterator[int]
 
 def _prepare(folders: Sequence[Path], several: bool) -> list[tuple[Site, Known]]:
     """Make an experiment in each folder, and note what undisturbed commands do."""
-    for name in (
-        *PRELOADED,
-        *(f"acoustic_kd.verbs.{verb.replace('-', '_')}" for verb in cli.VERBS),
-    ):
+    verbs = (f"acoustic_kd.verbs.{verb.replace('-', '_')}" for verb in cli.VERBS)
+    for name in (*PRELOADED, *verbs):
         with suppress(ImportError):
             importlib.import_module(name)
     prepared = []
@@ -310,13 +305,8 @@ def _result(handle: int, running: Running, sent: bool) -> dict[str, Any]:
                 return json.load(file)
         what = "its process died" if sent else "the trial ran too long"
     return {
-        "outcome": VIOLATION,
-        "what": what,
-        "details": "",
-        "did": [],
-        "subject": "",
-        "signals": 0,
-    }
+        "outcome": VIOLATION, "what": what, "details": "", "did": [], "subject": "", "signals": 0,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

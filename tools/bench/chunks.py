@@ -52,10 +52,8 @@ def measure(
     block_frames: int = 16384,
 ) -> Iterator[bench.Row]:
     """Yield a row for each number of chunks, with the figures of its networks as `nets`."""
-    dev, shards = (
-        read_frames(experiment / "frames" / "dev"),
-        shard_paths(experiment / "frames/train"),
-    )
+    dev = read_frames(experiment / "frames" / "dev")
+    shards = shard_paths(experiment / "frames" / "train")
     source = SoftTargetSource(experiment / "soft_targets", temperature) if soft else None
     nets: dict[int, list[bench.Row]] = {count: [] for count in chunks}
     for seed in range(seeds):  # seed by seed, so that a busy machine slows all rows alike

@@ -263,11 +263,10 @@ def measure_parts(
         seconds = machine.seconds(lambda: forward(model, windows, True))
     yield row("forward pass", seconds, products)
     slope = torch.randn(batch, sizes.classes, device=machine.device).bfloat16()
+    # The gradients stay for the optimizer.
     seconds = machine.seconds(lambda: forward(model, windows, True).backward(slope))
     products = product_seconds(machine, sizes, batch)
-    yield row(
-        "forward and backward pass", seconds, products
-    )  # and leave gradients to the optimizer
+    yield row("forward and backward pass", seconds, products)
     logits = forward(model, windows, True).detach().requires_grad_()
     classes, p = soft.batch(numbers)
 
