@@ -25,7 +25,7 @@ def results_section(experiments: Sequence[ExperimentFiles]) -> Section:
         text = f"The corpora differ ({', '.join(corpora)}): figures cannot be compared."
     elif not _same_test(experiments):
         text = "Test utterances or their words differ: figures cannot be compared."
-    elif len({_inventory(experiment) for experiment in experiments}) > 1:
+    elif len({_inventory(experiment) for experiment in experiments} - {None}) > 1:
         text = "The senones differ: compare word error rates, not frame accuracies."
     warning = [Note(text, caution=True)] if text else []
     return Section("results", "Results", [*warning, *parts])
@@ -38,7 +38,7 @@ def _same_test(experiments: Sequence[ExperimentFiles]) -> bool:
 
 
 def _inventory(experiment: ExperimentFiles) -> str | None:
-    """The digest of the senones."""
+    """The digest of the senones; None where the soft targets were deleted."""
     entries = experiment.soft_targets.entries.values()
     return next((entry.header.inventory for entry in entries), None)
 

@@ -20,7 +20,7 @@ from acoustic_kd.reports.experiment_files import read_experiment
 from acoustic_kd.reports.frame_sections import MISSING
 from acoustic_kd.reports.pages import report_page
 from acoustic_kd.reports.results import Measurement
-from acoustic_kd.system.files import write_json
+from acoustic_kd.system.files import json_sha256, write_json
 from acoustic_kd.verbs.report import unseen_words
 from acoustic_kd.version import __version__
 
@@ -341,6 +341,19 @@ class TestComparison:
         update(folder / "results.json", corpus="an4")
         page = comparison_of([pair[0], folder], tmp_path / "page.html")
         assert "corpora differ (an4, demo): figures cannot" in section(page, "results").text()
+
+    def test_senones_are_compared_where_they_are_known(self, pair, tmp_path):
+        folder = tmp_path / "exp"
+        shutil.copytree(pair[1], folder)
+        for entry in (folder / "soft_targets").glob("shard*.json"):
+            values = read(entry) | {"inventory": "another"}
+            del values["digest"]
+            write_json(entry, values | {"digest": json_sha256(values)})
+        page = comparison_of([pair[0], folder], tmp_path / "page.html")
+        assert "The senones differ" in section(page, "results").text()
+        shutil.rmtree(folder / "soft_targets")
+        page = comparison_of([pair[0], folder], tmp_path / "page.html")
+        assert "The senones differ" not in section(page, "results").text()
 
 
 def make_out_of_date(exp):
