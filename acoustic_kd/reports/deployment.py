@@ -65,9 +65,9 @@ def deployment_rows(rows: Sequence[Deployment]) -> list[list[str]]:
 
 
 def deployment_section(experiment: ExperimentFiles) -> Section:
-    """The table, and word errors against the size of the model."""
+    """The table, and word errors against the size of the model; nothing for folds."""
     rows = read_deployment(experiment.directories[0])
-    if not rows:
+    if not rows or len(experiment.directories) > 1:
         return Section("", "", [])
     points: dict[str, list[tuple[float, float]]] = {}
     for row in rows:

@@ -16,6 +16,7 @@ from acoustic_kd.corpora.utterances import read_manifest, write_manifest
 from acoustic_kd.decoding.scoring import error_counts
 from acoustic_kd.experiment.stages import open_experiment
 from acoustic_kd.reports.comparison import paired_differences
+from acoustic_kd.reports.deployment import FILE, decode_digest
 from acoustic_kd.reports.experiment_files import read_experiment
 from acoustic_kd.reports.frame_sections import MISSING
 from acoustic_kd.reports.pages import report_page
@@ -239,6 +240,17 @@ class TestFolds:
         settings = dict(tables(section(page, "settings"))[0])
         assert settings["corpus.folds"] == "2" and "corpus.fold" not in settings
         assert not any("differ" in note for note in notes(page, "folds"))
+
+    def test_sizes_by_format_are_those_of_one_experiment(self, folds, results):
+        row = {
+            "system": "ensemble", "digest": decode_digest(folds[0], "ensemble"), "format": "int8",
+            "megabytes": 0.1, "real_time_factor": 0.1, "frame_accuracy": 50.0, "wer": 50.0,
+            "ci95": [40.0, 60.0],
+        }  # fmt: skip
+        write_json(folds[0] / FILE, [row])
+        for directories, shown in ((folds[:1], True), (folds, False)):
+            page = report_page(directories, results)
+            assert ("Size and speed by format" in page) == shown
 
     def test_it_warns_of_other_settings_and_of_missing_files(self, folds, results):
         change_settings(folds[1], "corpus", {"corpus.seed": 99})
