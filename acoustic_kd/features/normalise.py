@@ -42,26 +42,20 @@ def silent(frames: np.ndarray, loudest: float) -> np.ndarray:
 
 
 class Moments:
-    """Mean and variance of all frames that are no silence, summed in float64 in one pass."""
+    """Mean and variance of all frames that are no silence, summed in float64 in one pass.
 
-    def __init__(self, dimension: int) -> None:
-        self.count = 0
-        self.sum = np.zeros(dimension)
-        self.squares = np.zeros(dimension)
+    It begins with the number of earlier frames, their sums [D] and sums of squares [D], if given.
+    """
 
-    @classmethod
-    def of(cls, count: int, sums: ArrayLike, squares: ArrayLike) -> "Moments":
-        """Moments of frames whose number, sums and sums of squares are known."""
-        moments = cls(0)
-        moments.count, moments.sum, moments.squares = count, np.array(sums), np.array(squares)
-        return moments
+    def __init__(self, count: int = 0, sums: ArrayLike = 0.0, squares: ArrayLike = 0.0) -> None:
+        self.count, self.sum, self.squares = count, np.array(sums), np.array(squares)
 
     def add(self, frames: np.ndarray, loudest: float) -> None:
         """Add `frames` [T, D] of a speaker; `loudest` is as for `silent`."""
         frames = frames[~silent(frames, loudest)].astype(np.float64)
         self.count += len(frames)
-        self.sum += frames.sum(0)
-        self.squares += np.square(frames).sum(0)
+        self.sum = self.sum + frames.sum(0)
+        self.squares = self.squares + np.square(frames).sum(0)
 
     @property
     def mean(self) -> np.ndarray:
@@ -97,5 +91,5 @@ def gather_moments(items: Iterable[tuple[Hashable, np.ndarray, float]]) -> dict[
     """Moments of each group from (group, frames [T, D], level of the speaker's loudest frame)."""
     moments: dict[Hashable, Moments] = {}
     for group, frames, loudest in items:
-        moments.setdefault(group, Moments(frames.shape[1])).add(frames, loudest)
+        moments.setdefault(group, Moments()).add(frames, loudest)
     return moments

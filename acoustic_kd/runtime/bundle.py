@@ -96,7 +96,7 @@ def read_bundle(directory: Path, int8: bool = False) -> Recognizer:
         lexicon=directory / LEXICON,
         join=Joiner.of(directory),
         trained_hz=config.trained_hz,
-        train_moments=Moments.of(*config.train_moments),
+        train_moments=Moments(*config.train_moments),
     )
 
 

@@ -216,7 +216,7 @@ class Recognizer:
         moments = self.train_moments if self.features.normalise == "global" else None
         loudest = loudest_levels([("", features)])[""]
         if moments is None:
-            moments = Moments(features.shape[1])
+            moments = Moments()
             for piece in pieces:
                 moments.add(features[piece], loudest)
         for piece in pieces:  # in place: a long recording is held once

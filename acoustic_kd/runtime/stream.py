@@ -41,7 +41,7 @@ class RunningMoments:
         self._is_fixed = frames is None
         count = frames or train.count
         share = count / train.count
-        self._moments = Moments.of(count, share * train.sum, share * train.squares)
+        self._moments = Moments(count, share * train.sum, share * train.squares)
         self._loudest, self._quietest = -np.inf, np.inf  # levels so far
 
     def normalise(self, log_mels: np.ndarray) -> np.ndarray:
