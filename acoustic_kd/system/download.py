@@ -64,15 +64,6 @@ class CheckSum:
     value: str
 
 
-@dataclass(frozen=True)
-class Source:
-    """A mirror's answer: the bytes of a file from `start` on, of `total` (None: unknown)."""
-
-    stream: BinaryIO
-    start: int
-    total: int | None
-
-
 def download(urls: Sequence[str], path: Path, expected: CheckSum, max_bytes: int) -> None:
     """Download a file from the first of `urls` that delivers it completely.
 
@@ -126,23 +117,22 @@ def _size(path: Path) -> int:
 def _receive(url: str, partial: Path, max_bytes: int) -> None:
     """Append the missing bytes to `partial`, or write all if the mirror cannot resume."""
     with _mirror_errors():
-        source = _open(url, _size(partial))
-    with source.stream, partial.open("ab") as file:
-        size = source.start
+        stream, size, total = _open(url, _size(partial))
+    with stream, partial.open("ab") as file:
         file.truncate(size)
         options = {"initial": size, "unit": "B", "unit_scale": True, "leave": False}
-        with progress(None, url.rpartition("/")[2], source.total, **options) as bar:
-            while max(size, source.total or 0) <= max_bytes and (piece := _read(source.stream)):
+        with progress(None, url.rpartition("/")[2], total, **options) as bar:
+            while max(size, total or 0) <= max_bytes and (piece := _read(stream)):
                 file.write(piece)
                 size += len(piece)
                 bar.update(len(piece))
         file.flush()
         os.fsync(file.fileno())
-    if max(size, source.total or 0) > max_bytes:
+    if max(size, total or 0) > max_bytes:
         partial.unlink()
         raise MirrorError(f"more than {max_bytes} bytes")
-    if source.total is not None and size < source.total:
-        raise MirrorError(f"broke off after {size} of {source.total} bytes")
+    if total is not None and size < total:
+        raise MirrorError(f"broke off after {size} of {total} bytes")
 
 
 def _read(stream: BinaryIO) -> bytes:
@@ -159,8 +149,12 @@ def _mirror_errors() -> Iterator[None]:
         raise MirrorError(str(reason) or type(error).__name__) from None
 
 
-def _open(url: str, start: int) -> Source:
-    """The bytes of a file from `start` on, or all of them if the mirror cannot resume."""
+def _open(url: str, start: int) -> tuple[BinaryIO, int, int | None]:
+    """The bytes of a file from `start` on, or all of them if the mirror cannot resume.
+
+    Returns:
+        The bytes, the place of their first one, and the size of the whole file (None: unknown).
+    """
     _check_scheme(url)
     headers = {"Range": f"bytes={start}-"} if start else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  (checked above)
@@ -171,16 +165,16 @@ def _open(url: str, start: int) -> Source:
             if error.code != 416 or not start:  # 416: the file ends before that byte
                 raise
             if _total(error.headers, r"bytes \*/([0-9]+)") == start:
-                return Source(io.BytesIO(), start, start)
+                return io.BytesIO(), start, start
         return _open(url, 0)
     try:
         _check_scheme(response.url)
         if response.status != 206:
-            return Source(response, 0, _total(response.headers, "([0-9]+)", "Content-Length"))
+            return response, 0, _total(response.headers, "([0-9]+)", "Content-Length")
         total = _total(response.headers, rf"bytes {start}-[0-9]+/([0-9]+)")
         if total is None:
             raise OSError("answers with other bytes than requested")
-        return Source(response, start, total)
+        return response, start, total
     except OSError:
         response.close()
         raise

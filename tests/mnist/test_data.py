@@ -82,7 +82,7 @@ def mirrors(monkeypatch, contents):
         content = mirrors.bad.get(url, contents[url.rsplit("/", 1)[1]])
         if isinstance(content, Exception):
             raise content
-        return download.Source(io.BytesIO(content), 0, len(content))
+        return io.BytesIO(content), 0, len(content)
 
     monkeypatch.setattr(download, "_open", serve)
     return mirrors
