@@ -42,20 +42,19 @@ def check_sound(splits: Splits) -> list[str]:
     """
     pairs = list(_shared_sound(splits))
     forbidden = [(a, b) for a, b in pairs if not {a.split, b.split} <= set(LEARNT)]
-    for chosen in (forbidden, pairs):
-        if not chosen:
-            continue
-        one, other = chosen[0]
-        files = " and ".join(dict.fromkeys((one.utterance.audio, other.utterance.audio)))
-        count = len({span.utterance.id for span, _ in chosen})
-        what = (
-            f"the same sound is in two splits: '{one.utterance.id}' of {one.split} and "
-            f"'{other.utterance.id}' of {other.split}, {files} ({count} such utterances)"
-        )
-        if not forbidden:
-            return [what]
+    chosen = forbidden or pairs
+    if not chosen:
+        return []
+    one, other = chosen[0]
+    files = " and ".join(dict.fromkeys((one.utterance.audio, other.utterance.audio)))
+    count = len({span.utterance.id for span, _ in chosen})
+    what = (
+        f"the same sound is in two splits: '{one.utterance.id}' of {one.split} and "
+        f"'{other.utterance.id}' of {other.split}, {files} ({count} such utterances)"
+    )
+    if forbidden:
         raise UserError(f"{what}; keep each sound in one split only")
-    return []
+    return [what]
 
 
 def said_twice(splits: Splits) -> list[str]:
@@ -137,18 +136,13 @@ def shared_speakers(splits: Splits) -> list[dict[str, Any]]:
         them are `shared`, and the split that they are also `in`.
     """
     names = {split: {u.speaker for u in utterances} for split, utterances in splits.items()}
-    rows = [
-        {
-            "split": split,
-            "speakers": len(names[split]),
-            "shared": len(names[split] & names[other]),
-            "in": other,
-        }
+    none: set[str] = set()
+    return [
+        {"split": split, "speakers": len(names[split]), "shared": len(shared), "in": other}
         for split in EVALUATION_SPLITS
         for other in LEARNT
-        if split in names and other in names
+        if (shared := names.get(split, none) & names.get(other, none))
     ]
-    return [row for row in rows if row["shared"]]
 
 
 def shared_speakers_text(row: Mapping[str, Any]) -> str:
