@@ -127,21 +127,16 @@ def test_a_part_that_is_nowhere_is_named_before_any_download(small):
         load(config(small, train_parts=("train-clean-100",)), small)
 
 
-@pytest.mark.parametrize("suffix", ["nist", "caf", "w64", "rf64", "aifc", "snd", "oga"])
-def test_every_format_of_sound_is_found(tmp_path, suffix):
-    place = tmp_path / "train-clean-5/anna/1"
-    place.mkdir(parents=True)
-    (place / f"a.{suffix}").touch()
-    (place / "1.trans.txt").write_text("a GO\n")
-    (utterance,) = librispeech.read(config(tmp_path), tmp_path).splits["train"]
-    assert utterance.audio == str(place / f"a.{suffix}")
+MORE_FORMATS = ("nist", "caf", "w64", "rf64", "aifc", "snd", "oga")
 
 
-@pytest.mark.parametrize("names", ["{0}-{1}.wav", "{0}-{1}.WAV", "{0}_{1}.Opus", "x{1}.mp3"])
-def test_own_recordings_in_this_layout_are_read(tmp_path, names):
+@pytest.mark.parametrize(
+    "file",
+    ["anna-1.wav", "anna-1.WAV", "anna_1.Opus", "x1.mp3", *(f"a.{s}" for s in MORE_FORMATS)],
+)
+def test_own_recordings_in_this_layout_are_read(tmp_path, file):
     place = tmp_path / "train-clean-5" / "anna" / "1"
     place.mkdir(parents=True)
-    file = names.format("anna", "1")
     (place / file).touch()
     (place / f"{Path(file).stem}.flac.txt").touch()
     (place / "anna_1.trans.txt").write_text(f"\ufeff{Path(file).stem}\tGO ON\r\n")

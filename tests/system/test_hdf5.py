@@ -105,10 +105,6 @@ def bomb(file, folder):
     )[: 1 << 20] = 0
 
 
-def unknown_filter(file, folder):
-    file.create_dataset("values", (4, 4), "i4", scaleoffset=0, chunks=(4, 4))
-
-
 def dataset(*arguments, **options):
     def add(file, folder):
         file.create_dataset("values", *arguments, **options)

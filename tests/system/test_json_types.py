@@ -1,6 +1,5 @@
 """JSON in the types that are expected: what is allowed, and where what is not is."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -105,9 +104,3 @@ def test_the_file_is_named(tmp_path, text, message):
             error = str(caught.value)
             assert error.startswith(f"{where}: {message}") and "\n" not in error
             assert error.endswith("delete the file and run the stage that writes it again")
-
-
-def test_further_keys_stay(tmp_path):
-    path = tmp_path / "a.json"
-    path.write_text(json.dumps(GOOD))
-    assert read_json(path, Figures)["more"] is None

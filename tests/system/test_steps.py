@@ -126,13 +126,6 @@ def test_the_same_step_resumes_from_its_files(work):
     assert work.is_current()
 
 
-def test_a_step_started_with_other_settings_is_cleared(work):
-    start(work)
-    other = replace(work, settings={"oven.heat": 180})
-    with other.run():
-        assert contents(other) == ["started.json"]
-
-
 def test_finished_output_is_cleared_even_if_other_settings_were_started_since(work):
     make(work)
     other = replace(work, settings={"oven.heat": 180})
