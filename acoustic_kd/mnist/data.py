@@ -13,7 +13,7 @@ import numpy as np
 from acoustic_kd.system.download import CheckSum, MirrorError, fetch
 from acoustic_kd.system.environment import data_folder
 from acoustic_kd.system.errors import UserError, installation
-from acoustic_kd.system.files import check_sum, wait_for_lock
+from acoustic_kd.system.files import check_sum, read_errors, wait_for_lock
 
 # The files as first published, and the MD5 that their distributors quote.
 MD5 = {
@@ -101,10 +101,8 @@ def _read_split(folder: Path, split: str) -> Digits:
 
 def read_idx(path: Path, md5: str | None = None) -> np.ndarray:
     """Read a gzip file of unsigned bytes in idx format: uint8 of the shape that it declares."""
-    try:
+    with read_errors(path):
         actual, packed = check_sum(path, "md5"), path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if md5 and actual != md5:
         raise UserError(f"{path}: md5 is {actual}, expected {md5}; delete it and download it again")
     try:

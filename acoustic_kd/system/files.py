@@ -208,10 +208,8 @@ def sha256(path: Path) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file of the user; an unreadable file is an error of the user."""
-    try:
+    with read_errors(path):
         return sha256(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def size_and_ends_digest(path: Path) -> tuple[int, str] | tuple[()]:
@@ -261,17 +259,14 @@ def read_json(path: Path, kind: Any = Any, what: str = "") -> Any:
         kind: its type, one of those in `json_types`.
         what: completes "this file is not …" if the type is wrong.
     """
-    return _parsed(_read(path), reader(kind), what, str(path))
-
-
-def _read(path: Path) -> str:
-    with _reading(path), open(path, encoding="utf-8", opener=regular_file) as file:
-        return file.read()
+    with read_errors(path), open(path, encoding="utf-8", opener=regular_file) as file:
+        text = file.read()
+    return _parsed(text, reader(kind), what, str(path))
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn errors of reading text into errors that name the file."""
+def read_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of reading a file into a `UserError` that names it."""
     try:
         yield
     except OSError as error:
@@ -316,7 +311,7 @@ def jsonl_rows(path: Path, kind: Any = Any, what: str = "") -> Iterator[tuple[st
         what: completes "this row is not …" if the type is wrong.
     """
     read = reader(kind)
-    with _reading(path), open(path, encoding="utf-8", newline="\n", opener=regular_file) as file:
+    with read_errors(path), open(path, encoding="utf-8", newline="\n", opener=regular_file) as file:
         for number, line in enumerate(file, start=1):
             where = f"{path}:{number}"
             yield where, _parsed(line, read, what, where)

@@ -16,15 +16,13 @@ from typing import Any, Literal
 
 from acoustic_kd.system import strict_yaml
 from acoustic_kd.system.errors import UserError
+from acoustic_kd.system.files import read_errors
 
 
 def read_yaml(path: Path) -> Any:
     """The values of a YAML file; an empty mapping for an empty file."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(strict_yaml.MAX_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    with read_errors(path), path.open("rb") as file:
+        content = file.read(strict_yaml.MAX_BYTES + 1)
     if len(content) > strict_yaml.MAX_BYTES:
         limit = strict_yaml.MAX_BYTES
         raise UserError(f"{path}: larger than {limit:,} bytes; give a settings file")
