@@ -34,7 +34,11 @@ def locate(where: str, given: str, root: Path) -> str:
     places = [root / given, Path.cwd() / given]
     if given.startswith("~/"):
         places.append(Path(given).expanduser())
-    found = next((path for path in places if path.exists()), None)
+    try:
+        found = next((path for path in places if path.exists()), None)
+    except OSError as error:  # words in the place of a path are too long for one
+        what = f"the path cannot be used ({error.strerror})"
+        raise UserError(f"{where}: {what}; correct it") from None
     if found is None and _PLACE.fullmatch(given):
         raise UserError(
             f"{where}: '{given}' is a place in an archive of sound, and such archives are not "

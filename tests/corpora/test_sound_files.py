@@ -46,6 +46,8 @@ def test_a_place_in_an_archive_is_named(root, given):
 def test_a_path_that_no_file_can_have(root):
     with pytest.raises(UserError, match=r"^f:1: the path has the character U\+0000 in it"):
         locate("f:1", "a\0.wav", root)
+    with pytest.raises(UserError, match=r"^f:1: the path cannot be used \(File name too long\); c"):
+        locate("f:1", "words in the wrong column " * 20, root)
 
 
 def test_most_sound_files_of_a_split_must_exist(root):
