@@ -16,10 +16,10 @@ from acoustic_kd.features.frame_sequence import NO_TARGET, FrameSequence
 from acoustic_kd.settings import all_settings, shapes
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.adaptation import adapt
-from acoustic_kd.training.ensemble import Mean, posteriors
+from acoustic_kd.training.ensemble import Mean, mean_of
 from acoustic_kd.training.ensemble_predictions import Ensemble
 from acoustic_kd.training.model import DESCRIPTION, AcousticModel, load_model, read_description
-from acoustic_kd.training.precision import use_bfloat16
+from acoustic_kd.training.precision import logits_of, use_bfloat16
 from acoustic_kd.training.specialists import SUBSETS, Specialists
 from acoustic_kd.training.tracking import TrackedRun
 from acoustic_kd.training.windows import make_splicer
@@ -174,15 +174,16 @@ class AcousticScorer:
         ]
         return replace(self, models=models)
 
+    @torch.inference_mode()
     def posteriors(self, features: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """The senones' posteriors [T, K], at a temperature, for normalised frames [T, D]."""
+        frames, offsets = torch.arange(len(features)), np.array([0, len(features)])
+        first, bfloat16 = self.models[0].config, self.bfloat16
+        splicer = make_splicer(first, torch.from_numpy(features), offsets, bfloat16)
+        logits = (logits_of(m, splicer.around(frames, m.config), bfloat16) for m in self.models)
         if self.specialists is None:
-            return posteriors(self.models, features, self.bfloat16, temperature)
-        generalist = torch.from_numpy(posteriors(self.models, features, self.bfloat16))
-        frames, offsets = torch.from_numpy(features), np.array([0, len(features)])
-        splicer = make_splicer(self.models[0].config, frames, offsets, self.bfloat16)
-        numbers = torch.arange(len(features))
-        return self.specialists.refine(generalist, numbers, splicer, temperature).numpy()
+            return mean_of(logits, temperature).numpy()
+        return self.specialists.refine(mean_of(logits, 1.0), frames, splicer, temperature).numpy()
 
 
 def member_directories(experiment: Experiment) -> list[Path]:

@@ -3,16 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from acoustic_kd.settings import choices
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.memory import rows_per_block
-from acoustic_kd.training.model import AcousticModel
-from acoustic_kd.training.precision import logits_of
-from acoustic_kd.training.windows import make_splicer
 
 NO_MEMBER = "an ensemble needs at least one member"
 
@@ -98,27 +94,3 @@ def mean_of(
         members += 1
     averaging.check(members)
     return averaging.finish(total, members)
-
-
-@torch.inference_mode()
-def posteriors(
-    models: Sequence[AcousticModel],
-    features: np.ndarray,
-    bfloat16: bool = False,
-    temperature: float = 1.0,
-) -> np.ndarray:
-    """The mean of the models' senone posteriors for the frames of one utterance.
-
-    Args:
-        features: float32 [T, D], normalised.
-        bfloat16: multiply matrices in bfloat16; the mean itself is always taken in float32.
-        temperature: 1 gives the posteriors themselves.
-
-    Returns:
-        float32 [T, K].
-    """
-    offsets = np.array([0, len(features)])
-    splicer = make_splicer(models[0].config, torch.from_numpy(features), offsets, bfloat16)
-    frames = torch.arange(len(features))
-    logits = (logits_of(m, splicer.around(frames, m.config), bfloat16) for m in models)
-    return mean_of(logits, temperature).numpy()
