@@ -51,7 +51,7 @@ def count(experiment: Experiment, split: str) -> Counts:
         raise UserError(f"{experiment.directory}: has no specialists; give specialists.count=10")
     frames = read_frames(experiment.path("frames") / split)
     both = [
-        read_ensemble(experiment, each).of_frames(frames, blocks_of(len(frames)))
+        read_ensemble(experiment, each).predictions(frames, blocks_of(len(frames)))
         for each in (replace(system, specialists=()), system)
     ]
     is_own = torch.zeros(len(specialists.subsets), frames.classes.count, dtype=torch.bool)

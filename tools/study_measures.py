@@ -118,7 +118,7 @@ def frame_accuracy(
     """
     numbers = torch.arange(len(frames)) if chosen is None else chosen.nonzero()[:, 0]
     ensemble = read_ensemble(experiment, system)
-    predictions = ensemble.of_frames(frames, numbers.split(BLOCK_FRAMES))
+    predictions = ensemble.predictions(frames, numbers.split(BLOCK_FRAMES))
     predicted = torch.cat([block.argmax(-1) for block in predictions])
     return 100 * float((predicted == frames.labels[numbers]).double().mean())
 

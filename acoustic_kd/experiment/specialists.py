@@ -93,7 +93,7 @@ def _predictions(experiment: Experiment, device: torch.device, frames: int) -> I
     for shard in shard_paths(experiment.path("frames") / "train"):
         here = read_frames([shard])
         blocks = torch.arange(0, len(here), every).split(BLOCK_FRAMES)
-        yield from ensemble.of_frames(here, blocks)
+        yield from ensemble.predictions(here, blocks)
 
 
 def _specialists(experiment: Experiment) -> list[Model]:

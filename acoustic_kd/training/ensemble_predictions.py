@@ -117,17 +117,10 @@ class Ensemble:
         self.plan: Plan | None = None
         self._loaded: list[AcousticModel] = []  # on the device, or in host memory
 
-    def of_frames(self, frames: Frames, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """`predictions` for frames that are not on the device."""
-        model = self._shapes[0].model
-        splicer = make_splicer(model, frames.features, frames.offsets, self._bfloat16)
-        return self.predictions(splicer.to(self._device), blocks)
-
-    def predictions(self, splicer: Splicer, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    def predictions(self, frames: Frames, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """The mean of the members' predictions for block after block.
 
         Args:
-            splicer: of the frames, on the device; each member has its own window.
             blocks: frame numbers; no block is larger than the first one.
 
         Returns:
@@ -135,17 +128,19 @@ class Ensemble:
             GPU on the CPU.
         """
         remaining = iter(blocks)
+        first, low = self._shapes[0].model, self._bfloat16  # each member has its own window
         try:
+            splicer = make_splicer(first, frames.features, frames.offsets, low).to(self._device)
             while group := list(islice(remaining, self.plan.blocks if self.plan else 1)):
                 if self.plan is None:
                     self.plan = self._prepare(len(group[0]))
                     group += islice(remaining, self.plan.blocks - 1)
                 totals: deque[Tensor | None] = deque([None] * len(group))
                 for number, member in enumerate(self._members(self.plan)):
-                    for frames in group:
-                        totals.append(self._add(totals.popleft(), member, splicer, frames, number))
-                for frames in group:
-                    yield self._finish(totals.popleft(), splicer, frames)
+                    for block in group:
+                        totals.append(self._add(totals.popleft(), member, splicer, block, number))
+                for block in group:
+                    yield self._finish(totals.popleft(), splicer, block)
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self._device} has too little memory for the soft targets; set "

@@ -120,7 +120,7 @@ def write_soft_targets(
     already_reported = False
     # The next shard is read while the ensemble predicts this one.
     for target, frames in prefetch((target, read_frames([shard])) for shard, target in todo):
-        predictions = ensemble.of_frames(frames, blocks_of(len(frames)))
+        predictions = ensemble.predictions(frames, blocks_of(len(frames)))
         entry = write_shard(target, frames, predictions, provenance, encoding_of(config))
         if ensemble.plan and not (ensemble.plan.all_on_device or already_reported):
             already_reported = True

@@ -92,8 +92,7 @@ def frames():
 
 def predicted(members, frames, mean, low=False, memory_gb=None):
     ensemble = Ensemble(members, mean, CPU, low, memory_gb)
-    windows = make_splicer(CONFIG, frames.features, frames.offsets, low)
-    return ensemble, ensemble.predictions(windows, blocks_of(FRAMES, BLOCK))
+    return ensemble, ensemble.predictions(frames, blocks_of(FRAMES, BLOCK))
 
 
 @pytest.mark.parametrize("weights", [None, (1.0, 0.0, 3.0)])
@@ -135,8 +134,7 @@ def test_the_same_bytes_however_the_members_are_held(
 
 def test_a_second_store_is_predicted_by_the_members_that_are_there(members, frames):
     ensemble, first = predicted(members, frames, Mean(1.0))
-    windows = make_splicer(CONFIG, frames.features, frames.offsets, False)
-    again = ensemble.predictions(windows, blocks_of(FRAMES, BLOCK))
+    again = ensemble.predictions(frames, blocks_of(FRAMES, BLOCK))
     for block, expected in zip(list(first), again, strict=True):
         assert torch.equal(block, expected)
 

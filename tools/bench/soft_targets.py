@@ -137,11 +137,11 @@ class Benchmark:
     def time_writing(self, encoding: Encoding, store: Path, memory_gb: float | None) -> float:
         """Seconds of writing a shard; the members are loaded beforehand."""
         ensemble = self.ensemble(memory_gb)
-        next(ensemble.predictions(self.windows, blocks_of(len(self.frames))))
+        next(ensemble.predictions(self.frames, blocks_of(len(self.frames))))
         origin = Provenance(TEMPERATURE, ensemble.digests)
 
         def write() -> None:
-            predictions = ensemble.predictions(self.windows, blocks_of(len(self.frames)))
+            predictions = ensemble.predictions(self.frames, blocks_of(len(self.frames)))
             write_shard(store / "shard-00000.h5", self.frames, predictions, origin, encoding)
 
         return self.seconds(write)
@@ -155,7 +155,7 @@ class Benchmark:
         frames = self.random_frames(blocks * BLOCK_FRAMES, 1)
         ensemble = self.ensemble()
         numbers = torch.arange(BLOCK_FRAMES) % len(self.frames)
-        (block,) = ensemble.predictions(self.windows, [numbers])
+        (block,) = ensemble.predictions(self.frames, [numbers])
         origin = Provenance(TEMPERATURE, ensemble.digests)
         predictions = (block for _ in range(blocks))
         write_shard(store / "shard-00000.h5", frames, predictions, origin, encoding)
