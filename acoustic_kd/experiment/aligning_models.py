@@ -120,8 +120,8 @@ def check_same_features(models: AligningModels, config: Config) -> None:
             )
         trained_with |= record["settings"]
     for key, value in shaping_settings(config, *FEATURE_SETTINGS).items():
-        if trained_with.get(key, NEUTRAL[key]) != value:
+        if (trained := trained_with.get(key, NEUTRAL[key])) != value:
             raise UserError(
-                f"setting '{key}' is {value}, but {trained_with.get(key)} in "
-                f"{models.experiment}, whose models align; give both the same value"
+                f"setting '{key}' is {value}, but {trained} in {models.experiment}, whose models "
+                "align; give both the same value"
             )

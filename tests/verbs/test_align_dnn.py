@@ -108,6 +108,15 @@ def unknown_phone(first, second):
     forget_check_sums(second, "files")
 
 
+def older_record(first, second):
+    """As of a version that did not have the setting yet."""
+    path = first / "frames/done.json"
+    record = json.loads(path.read_text())
+    del record["settings"]["features.normalise"]
+    path.write_text(json.dumps(record))
+    forget_check_sums(first)
+
+
 def lost(name):
     return lambda first, second: (first / name).unlink()
 
@@ -119,6 +128,8 @@ def lost(name):
          "setting 'align.model' is {first}/nowhere, which has no trained models"),
         (None, "align.model={second}/distilled/01", "a part of this experiment; give another"),
         (None, "features.normalise=utterance",
+         "setting 'features.normalise' is utterance, but speaker in {first}"),
+        (older_record, "features.normalise=utterance",
          "setting 'features.normalise' is utterance, but speaker in {first}"),
         (lost("members/02/model.safetensors"), "", "02/model.safetensors: cannot be read (No such"),
         (lost("frames/statistics.json"), "", "frames/statistics.json: cannot be read (No such"),
