@@ -99,10 +99,13 @@ def check_leaves(config: Config, lexicon: Lexicon) -> None:
     """Raise a UserError if there are too few senones for the letters, before any alignment."""
     states = STATES * (1 + len(lexicon.phones()))
     if config.senones.leaves < states:
+        places, advice = "", ""
+        if config.lang.positions:
+            places, advice = ", some by their place in a word,", "; or give lang.positions=false"
         raise UserError(
             f"setting 'senones.leaves' is {config.senones.leaves}; silence and "
-            f"{len(lexicon.phones())} letters, some by their place in a word, need at least "
-            f"{states}, and better twice as many; or give lang.positions=false"
+            f"{len(lexicon.phones())} letters{places} need at least {states}, and better twice as "
+            f"many{advice}"
         )
 
 

@@ -69,4 +69,7 @@ def test_more_letters_than_senones_are_refused(tmp_path, refusal):
     recipe = written(tmp_path, "thai", GRAPHEMES)
     error = refusal(recipe, "corpus", "senones.leaves=20")
     assert "setting 'senones.leaves' is 20; silence and" in error
+    advice = "; or give lang.positions=false"
+    assert advice in error
+    assert advice not in refusal(recipe, "corpus", "senones.leaves=20", "lang.positions=false")
     assert not (recipe.directory / "corpus" / "done.json").exists()
