@@ -61,7 +61,6 @@ def inspect_experiment(
 
 def _how(step: Path) -> str:
     """What makes the files of a step again."""
-    for number, (name, stage) in enumerate(STAGES.items()):
-        if stage.folder in (step.name, step.parent.name):
-            return f"stage {number} ({name})"
-    return "the experiment"
+    stages = {s.folder: f"stage {n} ({name})" for n, (name, s) in enumerate(STAGES.items())}
+    folders = reversed(step.absolute().parts[-3:])  # such as members/specialists/01
+    return next((stages[folder] for folder in folders if folder in stages), "the experiment")

@@ -9,11 +9,13 @@ import pytest
 import torch
 from soft_stores import write_store
 
+from acoustic_kd.experiment.inspection import inspect_experiment
 from acoustic_kd.features.frame_sequence import Classes, FrameSequence
 from acoustic_kd.features.frames import frame_index
 from acoustic_kd.features.frames import write_store as write_frames
 from acoustic_kd.soft_targets.encoding import Encoding
 from acoustic_kd.soft_targets.write import Provenance, write_shard
+from acoustic_kd.system.records import STARTED
 
 
 @pytest.fixture
@@ -74,6 +76,25 @@ def test_no_store(tmp_path, inspect):
     ]
     status, _, error = inspect(tmp_path / "none", "--verify")
     assert (status, error) == (2, [f"acoustic-kd inspect: error: {tmp_path}/none: no such folder"])
+
+
+@pytest.mark.parametrize(
+    ("folder", "step", "how"),
+    [
+        ("", "align", "stage 2 (align)"),
+        ("", "members/01", "stage 6 (train)"),
+        ("", "members/specialists/01", "stage 6 (train)"),
+        ("", "distilled/small/01", "stage 8 (distill)"),
+        ("distilled", "small/control", "stage 8 (distill)"),
+        ("mnist", "01", "the experiment"),
+    ],
+)
+def test_the_stage_of_an_interrupted_step_is_named(tmp_path, folder, step, how):
+    path = tmp_path / folder / step
+    path.mkdir(parents=True)
+    (path / STARTED).touch()
+    (problem,) = inspect_experiment(tmp_path / folder, False, lambda store: [])[1]
+    assert problem == f"{path}: interrupted, or its done.json is lost; run {how} again"
 
 
 # --- frames -------------------------------------------------------------------------------------
