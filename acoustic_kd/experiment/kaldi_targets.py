@@ -163,12 +163,9 @@ def _run_lengths(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def posterior_sources(config: Config) -> dict[str, str]:
     """A digest of each model's archives of posteriors, from sizes and ends of the files."""
-    given = enumerate(config.soft_targets.external_posteriors, start=1)
-    return {f"posteriors {number}": _mark(archives) for number, archives in given}
-
-
-def _mark(given: str) -> str:
-    return json_sha256([size_and_ends_digest(path) for path in table_files(given)])
+    archives = map(table_files, config.soft_targets.external_posteriors)
+    marks = [json_sha256([size_and_ends_digest(path) for path in paths]) for paths in archives]
+    return {f"posteriors {number}": mark for number, mark in enumerate(marks, start=1)}
 
 
 # --- corpus -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.kaldi_targets import _mark
+from acoustic_kd.experiment.kaldi_targets import posterior_sources
 from acoustic_kd.experiment.models import ensemble_system, read_ensemble
 from acoustic_kd.experiment.transfer_set import encoding_of, soft_target_shards
 from acoustic_kd.features.copies import original_id
@@ -35,7 +35,7 @@ def _write_external(config: Config, todo: Iterable[tuple[Path, Path]]) -> None:
     """`write_soft_targets` with the mean of the external models' tempered posteriors."""
     settings = config.soft_targets
     tables = [Table(given, POSTERIOR) for given in settings.external_posteriors]
-    members = tuple(map(_mark, settings.external_posteriors))
+    members = tuple(posterior_sources(config).values())
     provenance = Provenance(settings.temperature, members, settings.mean, settings.weights)
     for shard, target in todo:
         index = read_index([shard])
