@@ -10,10 +10,9 @@ from tiny_recipe import SETTINGS, TinyRecipe, kaldi_data, prepare, silent_data
 from acoustic_kd.alignment.pocketsphinx import bundled_lexicon
 from acoustic_kd.corpora.load import load
 from acoustic_kd.corpora.utterances import SPLITS
+from acoustic_kd.experiment.outputs import stored_frames
 from acoustic_kd.experiment.stages import STAGES
 from acoustic_kd.features.frame_sequence import FrameSequence
-from acoustic_kd.features.frame_shard import shard_paths
-from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.language.lexicon import Lexicon, read_lexicon, write_lexicon
 from acoustic_kd.settings import load_config
 
@@ -119,7 +118,7 @@ def some_words() -> Lexicon:
 
 def stored(folder: Path) -> list[FrameSequence]:
     """The utterances of a store of frames."""
-    return [u for path in shard_paths(folder) for u in read_utterances(path)]
+    return list(stored_frames(folder))
 
 
 def write_kaldi_archives(experiment: Path, folder: Path) -> None:
