@@ -18,6 +18,12 @@ from acoustic_kd.features.frames import read_utterances
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_jsonl
 
+INVENTORY = Path("senones", "inventory.json")  # in the directory of an experiment
+STATISTICS = "statistics.json"  # in the directory of the frames stage
+LEXICON = "lexicon.txt"  # in those of the corpus stage and the graph stage
+
+UNLABELLED = Classes(0, "")
+
 
 def graph_lexicon_path(experiment: Experiment) -> Path:
     """The file of the pronunciations of the words, or pieces, that the graph recognises."""
@@ -25,13 +31,6 @@ def graph_lexicon_path(experiment: Experiment) -> Path:
     experiment.verify("corpus", LEXICON)
     path = experiment.path("graph") / LEXICON
     return path if path.is_file() else experiment.path("corpus") / LEXICON
-
-
-INVENTORY = Path("senones", "inventory.json")  # in the directory of an experiment
-STATISTICS = "statistics.json"  # in the directory of the frames stage
-LEXICON = "lexicon.txt"  # in those of the corpus stage and the graph stage
-
-UNLABELLED = Classes(0, "")
 
 
 def read_split(experiment: Experiment, split: str) -> list[Utterance]:

@@ -1,7 +1,7 @@
 """Log-mel filterbanks of a waveform, at one or several vocal tract lengths.
 
 The paper's front end (section 4): 40 log-mel filterbank coefficients over 25 ms windows, one
-vector every 10 ms. Frames are not spliced here: `model.Splicer` does it on the device.
+vector every 10 ms. Frames are not spliced here: `training.windows.Splicer` does.
 """
 
 from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from typing import Any
 from acoustic_kd.soft_targets.encoding import BITS, NAMES, Encoding
 
 STORE_FIELDS = ("num_classes", "inventory", "temperature", "mean", "weights", "members", "encoding")
-LARGEST = {  # the smallest and largest value of each integer
+RANGES = {  # the smallest and the largest value of each integer
     "num_classes": (1, (1 << 31) - 1),
     "frames": (0, 1 << 40),
     "utterances": (0, 1 << 40),
@@ -92,7 +92,7 @@ def _check(values: dict[str, Any]) -> None:
     encoding, classes, members = values["encoding"], values["num_classes"], values["members"]
     right = {
         name: type(values[name]) is int and least <= values[name] <= most
-        for name, (least, most) in LARGEST.items()
+        for name, (least, most) in RANGES.items()
     }
     right |= {name: values[name] in choices for name, choices in CHOICES.items()}
     right["inventory"] = isinstance(values["inventory"], str)

@@ -12,7 +12,7 @@ from acoustic_kd.features.frame_sequence import Classes
 from acoustic_kd.settings import ModelConfig
 from acoustic_kd.system.tensors import load_tensors
 from acoustic_kd.training.model import settings_of
-from acoustic_kd.training.networks import build_network
+from acoustic_kd.training.networks import build_network, window_frames
 
 CONVERSION = "conversion"  # name of the matrix in its file, and of the buffer
 SMALLEST = 1e-30  # probability whose logarithm is taken
@@ -63,8 +63,7 @@ def convert(
     """
     own = asdict(model)
     leaves, dimension = description["classes"], description["dimension"]
-    frames = model.left_frames + 1 + model.right_frames
-    converted = Converted(frames, dimension, classes.count, leaves, own)
+    converted = Converted(window_frames(model), dimension, classes.count, leaves, own)
     converted.network.load_state_dict(network.state_dict())
     converted.conversion.copy_(load_tensors(matrix)[0][CONVERSION])
     path, args = f"{__name__}:{Converted.__name__}", {"leaves": leaves, "model": own}
