@@ -7,7 +7,6 @@ Continuous Speech Recognition*, 2001). The lattice lacks the paths outside of th
 posteriors are a little too high.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -15,21 +14,8 @@ import numpy as np
 from acoustic_kd.decoding.lattice import Lattice
 
 
-@dataclass(frozen=True)
-class Posteriors:
-    """Probabilities of a lattice's A arcs.
-
-    Attributes:
-        log_total: ln Σ exp(-cost) over all paths.
-        arcs: [A], the share of the paths, by weight, that an arc is on.
-    """
-
-    log_total: float
-    arcs: np.ndarray
-
-
-def arc_posteriors(lattice: Lattice, lm_weight: float, penalty: float = 0.0) -> Posteriors:
-    """The posterior of every arc, at one pair of weights."""
+def arc_posteriors(lattice: Lattice, lm_weight: float, penalty: float = 0.0) -> np.ndarray:
+    """The posterior [A] of every arc: the share of the paths, by probability, that it is on."""
     step = -(lattice.graph.astype(np.float64) + lattice.acoustic / lm_weight)
     step -= (lattice.word > 0) * penalty
     nodes = len(lattice.final)
@@ -43,7 +29,7 @@ def arc_posteriors(lattice: Lattice, lm_weight: float, penalty: float = 0.0) -> 
         _sum_along(lattice.target, lattice.source, -level, step, backward)
         total = backward[0] if nodes else -np.inf
         arcs = np.exp(forward[lattice.source] + step + backward[lattice.target] - total)
-    return Posteriors(float(total), np.nan_to_num(arcs, nan=0.0))
+    return np.nan_to_num(arcs, nan=0.0)
 
 
 def _sum_along(
@@ -101,7 +87,7 @@ def best_words(
     at = frame[path]
     middles = (at[1:] + at[:-1]) / 2
     first, last = np.append(-np.inf, middles), np.append(middles, np.inf)
-    posterior = arc_posteriors(lattice, lm_weight, penalty).arcs
+    posterior = arc_posteriors(lattice, lm_weight, penalty)
     labels = np.flatnonzero(lattice.word > 0)
     order = labels[np.lexsort((frame[labels], lattice.word[labels]))]
     sums = np.append(0, np.cumsum(posterior[order]))
