@@ -84,16 +84,20 @@ class TriphoneBuilder:
         grammar, entries, phones = self.grammar, self.entries, len(self.contexts.pair)
         last = self.prons.phones[entries.pron, self.prons.length[entries.pron] - 1]
         reached = np.append(entries.target, grammar.start).astype(np.int64)
-        keys = np.unique(
-            np.append(entries.target.astype(np.int64) * phones + last, reached * phones)
-        )
-        fresh = keys
+        keys = _union(entries.target.astype(np.int64) * phones + last, reached * phones)
+        self.lefts = self._with_backoffs(keys, keys, phones)
+
+    def _with_backoffs(self, keys: np.ndarray, fresh: np.ndarray, width: int) -> np.ndarray:
+        """`keys`, and those of `fresh` at all states of G that theirs back off to, sorted.
+
+        Args:
+            keys, fresh: state of G · `width` + phone or pair.
+        """
         while len(fresh):
-            after = grammar.backoff[fresh // phones].astype(np.int64)
-            fresh = np.unique((after * phones + fresh % phones)[after >= 0])
-            fresh = fresh[~_is_in(fresh, keys)]
-            keys = np.union1d(keys, fresh)
-        self.lefts = keys
+            after = self.grammar.backoff[fresh // width].astype(np.int64)
+            fresh = _union((after * width + fresh % width)[after >= 0])
+            keys = _union(keys, fresh)
+        return keys
 
     def _find_beginnings(self) -> None:
         """The first phones after each state of G, and the states they lead to from each left.
@@ -161,8 +165,7 @@ class TriphoneBuilder:
         self.end_entry = entry[ends][which]
         none = np.zeros(len(pair), np.int64)
         self.end_tail = self._tail_key(entries.target[self.end_entry], none, pair)
-        seeds = np.concatenate([self.step_tail, self.leave_tail, self.end_tail])
-        seeds = np.unique(seeds)
+        seeds = _union(self.step_tail, self.leave_tail, self.end_tail)
         length = prons.tail_length[self._split(seeds)[1]]
         order = np.argsort(length.astype(np.int16), kind="stable")
         bounds = np.searchsorted(length[order], np.arange(int(length.max(initial=0)) + 2))
@@ -170,7 +173,7 @@ class TriphoneBuilder:
         longer = np.zeros(0, np.int64)
         for size in range(len(bounds) - 2, -1, -1):
             of_size = seeds[order[bounds[size] : bounds[size + 1]]]
-            longer = np.union1d(of_size, self._next_tail(longer)[0])
+            longer = _union(of_size, self._next_tail(longer)[0])
             self.tails[size] = longer
         bases = np.cumsum([self.near_base + len(self.near_keys), *map(len, self.tails)])
         self.tail_base, self.root_base = bases[:-1], bases[-1]
@@ -213,19 +216,14 @@ class TriphoneBuilder:
 
     def _find_roots(self) -> None:
         """(state of G, pair) after silence or backing off."""
-        grammar, contexts, pairs = self.grammar, self.contexts, self.pairs
+        contexts, pairs = self.contexts, self.pairs
         target, _, pair = self._split(self.tails[0])
         after_silence = target * pairs + contexts.pair[contexts.centre[pair], SIL]
-        first = grammar.start * pairs + contexts.pair[SIL, SIL]
-        keys = np.unique(np.append(after_silence, first))
-        fresh = np.concatenate([keys, target * pairs + pair])
-        while len(fresh):
-            after = grammar.backoff[fresh // pairs].astype(np.int64)
-            fresh = np.unique((after * pairs + fresh % pairs)[after >= 0])
-            fresh = fresh[~_is_in(fresh, keys)]
-            keys = np.union1d(keys, fresh)
-        self.roots = keys
-        self.begin_base = self.root_base + len(keys)  # the start, and then the end
+        first = self.grammar.start * pairs + contexts.pair[SIL, SIL]
+        keys = np.append(after_silence, first)
+        fresh = np.append(keys, target * pairs + pair)
+        self.roots = self._with_backoffs(_union(keys), fresh, pairs)
+        self.begin_base = self.root_base + len(self.roots)  # the start, and then the end
 
     def _root_states(self, state: np.ndarray, pair: np.ndarray) -> np.ndarray:
         keys = state.astype(np.int64) * self.pairs + pair
@@ -319,7 +317,7 @@ class TriphoneBuilder:
         return TriphoneGraph(states, self.begin_base, empty, self.arcs.join(), self.links.join())
 
 
-def _is_in(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Which values are in the sorted array `among`."""
-    place = np.minimum(np.searchsorted(among, values), max(0, len(among) - 1))
-    return among[place] == values if len(among) else np.zeros(len(values), bool)
+def _union(*keys: np.ndarray) -> np.ndarray:
+    """The different keys, sorted. `np.unique` hashes since NumPy 2.3, which is far slower here."""
+    together = np.sort(np.concatenate(keys))
+    return together[np.diff(together, prepend=-1) > 0]
