@@ -75,8 +75,8 @@ class Decoder:
         self.graph, self.settings = SearchGraph(graph_dir), settings
         self._lock = RLock()  # of the scratch, which searches in several threads share
         # Scratch, by state: the cost of its token, infinity between two frames; its number.
-        self.best = np.full(self.graph.num_states, np.inf, np.float32)
-        self.index = np.zeros(self.graph.num_states, np.int32)
+        self.best = np.full(len(self.graph.rank), np.inf, np.float32)
+        self.index = np.zeros(len(self.graph.rank), np.int32)
 
     def with_beam(self, beam: float) -> "Decoder":
         """This decoder with another beam; the two share their memory."""

@@ -47,11 +47,6 @@ class SearchGraph:
         self.fst = map_fst(folder / "HCLG.fst", self.num_senones, len(self.words))
         self.rank = epsilon_ranks(self.fst)
 
-    @property
-    def num_states(self) -> int:
-        """S."""
-        return len(self.fst.states)
-
 
 def epsilon_ranks(fst: FstRecords) -> np.ndarray:
     """[S] the longest chain of epsilon arcs into each state."""

@@ -208,8 +208,8 @@ def word_hash(labels: np.ndarray) -> np.ndarray:
 def best_path(fst: FstArrays, loglikes: np.ndarray) -> tuple[float, int] | None:
     """Cost and `word_hash` of the best path by dynamic programming; None without a path."""
     silent, emits = (np.flatnonzero(fst.arcs["ilabel"] == 0), np.flatnonzero(fst.arcs["ilabel"]))
-    cost = np.full(fst.num_states, np.inf)
-    words_into = np.zeros(fst.num_states, np.uint64)
+    cost = np.full(len(fst.final), np.inf)
+    words_into = np.zeros(len(fst.final), np.uint64)
     cost[fst.start] = 0.0
 
     def step(arc, more, into):
@@ -231,7 +231,7 @@ def best_path(fst: FstArrays, loglikes: np.ndarray) -> tuple[float, int] | None:
 
     follow()
     for row in loglikes:
-        unreached = np.full(fst.num_states, np.inf)
+        unreached = np.full(len(fst.final), np.inf)
         target, reach, words = step(emits, -row[fst.arcs["ilabel"][emits] - 1], unreached)
         cost[:] = np.inf
         cost[target], words_into[target] = reach, words

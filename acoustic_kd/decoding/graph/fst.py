@@ -43,10 +43,6 @@ class FstArrays:
     source: np.ndarray
     arcs: np.ndarray
 
-    @property
-    def num_states(self) -> int:
-        return len(self.final)
-
 
 class ArcColumns:
     """Columns of equal length that are filled piece by piece."""
