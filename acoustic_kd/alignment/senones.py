@@ -174,7 +174,8 @@ def read_inventory(path: Path) -> SenoneInventory:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise UserError(f"{path}: not a senone inventory ('{FORMAT}')")
     value = read_json(path, _Inventory, "a senone inventory")
-    phones, leaves = value["phones"], tuple(Leaf(**leaf) for leaf in value["leaves"])
+    phones = value["phones"]
+    leaves = tuple(Leaf(r["phone"], r["state"], r["left"], r["right"]) for r in value["leaves"])
     if phones[:1] != (SILENCE,):
         raise UserError(f"{path}: the first phone must be {SILENCE}")
     covered: Counter[tuple[str, int]] = Counter()

@@ -146,6 +146,13 @@ def test_an_incomplete_inventory_is_refused(tmp_path):
         read_inventory(tmp_path / "j.json")
 
 
+def test_entries_that_a_leaf_does_not_need_are_passed_over(tmp_path):
+    path = tmp_path / "inventory.json"
+    monophones(PHONES).write(path)
+    path.write_text(path.read_text().replace('"state": 1,', '"state": 1, "note": "mine",', 1))
+    assert '"mine"' in path.read_text() and read_inventory(path) == monophones(PHONES)
+
+
 def test_further_trees_ask_other_questions_with_the_same_limits(statistics):
     first, *others = (build_tree(statistics, 60, 20, tree) for tree in (1, 2, 3))
     assert first == build_tree(statistics, 60, 20)
