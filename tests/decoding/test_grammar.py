@@ -151,6 +151,7 @@ def refusal(folder: Path, content: bytes) -> str:
         ("-0.3 a b", "-0.3 a", "is not an entry of the 2-grams"),
         ("ngram 2=2", "ngram 2=3", "1 2-grams fewer than the header says"),
         ("ngram 1=4", "ngram 1=5", "1 1-grams fewer than the header says"),
+        ("ngram 1=4", "ngram 1=3", "lm.arpa:9: '-0.6 b -0.2' is not an entry of the 1-grams"),
         ("\\2-grams", "\\3-grams", "is out of place"),
         ("\\data\\", "data", "no \\data\\ line"),
         ("\\end\\", "", "cut short"),
@@ -163,6 +164,13 @@ def refusal(folder: Path, content: bytes) -> str:
 def test_damage_is_named(tmp_path, old, new, message):
     content = ARPA.replace(old, new, 1).encode(errors="surrogateescape")
     assert message in refusal(tmp_path, content)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    message = refusal(tmp_path, gzip.compress(ARPA.encode())[:-20])
+    assert message.startswith(f"language model {tmp_path / 'lm.arpa'}: damaged")
+    with pytest.raises(UserError, match=f"^language model {tmp_path / 'none'}: cannot be read"):
+        read_grammar(tmp_path / "none")
 
 
 @pytest.mark.parametrize("kept", range(5, len(ARPA) - 8, 13))

@@ -188,18 +188,6 @@ def test_input_that_does_not_fit_is_refused(tmp_path, message, change):
     assert "\n" not in str(caught.value) and not (tmp_path / "g").exists()
 
 
-def test_a_damaged_graph_is_named(tmp_path):
-    graph(tmp_path, spelling.inventory(1))
-    path = tmp_path / "g" / "HCLG.fst"
-    for data in (path.read_bytes()[:-1], path.read_bytes()[:10], b"", b"no graph at all"):
-        path.write_bytes(data)
-        with pytest.raises(UserError, match=r"HCLG\.fst: damaged"):
-            read_fst(path)
-    path.unlink()
-    with pytest.raises(UserError, match="cannot be read"):
-        read_fst(path)
-
-
 def test_triphones_are_joined_where_their_senones_are_the_same():
     table = np.random.default_rng(0).integers(0, 3, (6, 6, 6, 3)).astype(np.int32)
     table[:, 2], table[1] = table[0, 2], table[3]

@@ -80,7 +80,9 @@ def test_no_number_of_the_file_is_believed_blindly(tmp_path):
                 assert str(path) in str(error)
             else:
                 epsilon_ranks(fst)
-    for size in (0, 10, len(whole) - 1):
-        path.write_bytes(whole[:size])
-        with pytest.raises(UserError, match="damaged or not a ConstFst"):
+    for content in (b"", whole[:10], whole[:-1], b"no graph at all"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"HCLG\.fst: damaged or not a ConstFst"):
             map_fst(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        map_fst(tmp_path / "none")

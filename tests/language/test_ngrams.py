@@ -1,6 +1,5 @@
-"""Language models: against the smoothing's definition, and files that are damaged."""
+"""Language models against the smoothing's definition."""
 
-import gzip
 import itertools
 import math
 from collections import Counter, defaultdict
@@ -108,38 +107,3 @@ def test_text_without_known_words_is_refused(tmp_path, sentences, message):
     with pytest.raises(UserError, match=message):
         train(tmp_path, sentences)
     assert not list(tmp_path.iterdir())
-
-
-GOOD = (
-    "\\data\\\nngram 1=3\nngram 2=1\n\n\\1-grams:\n-99 <s> -0.3\n-0.3 A -0.2\n-0.3 </s>\n\n"
-    "\\2-grams:\n-0.1 <s> A\n\n\\end\\\n"
-)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *(GOOD[:size] for size in (0, 20, 60, -7)),
-        "no language model",
-        GOOD.replace("2=1", "2=2"),
-        GOOD.replace("1=3", "1=2"),
-        GOOD.replace("-0.1 <s>", "x <s>"),
-        GOOD.replace("\\2-grams:", "\\3-grams:"),
-    ],
-)
-def test_a_damaged_file_is_named(tmp_path, text):
-    path = tmp_path / "bad.arpa"
-    path.write_text(text)
-    with pytest.raises(UserError, match=r"bad\.arpa") as caught:
-        read_arpa(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_compressed_and_missing_files(tmp_path):
-    path = tmp_path / "lm.arpa.gz"
-    path.write_bytes(gzip.compress(GOOD.encode()))
-    assert read_arpa(path).logprob(("<s>",), "A") == -0.1
-    path.write_bytes(path.read_bytes()[:-20])
-    for bad, message in ((path, "damaged"), (tmp_path / "none.arpa", "cannot be read")):
-        with pytest.raises(UserError, match=f"^language model {bad}: {message}"):
-            read_arpa(bad)

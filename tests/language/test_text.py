@@ -41,20 +41,6 @@ def test_faults_are_named(tmp_path, content, says):
     assert message.startswith(f"lm.text {path}{says}") and "\n" not in message
 
 
-def test_damaged_and_missing_files(tmp_path):
-    path = tmp_path / "a.gz"
-    whole = gzip.compress(b"".join(b"GO ON %d\n" % n for n in range(5000)))
-    middle = len(whole) // 2
-    damaged = whole[:middle] + b"\xff" * 30 + whole[middle + 30 :]
-    for content in (damaged, whole[:middle], whole[:-1]):
-        path.write_bytes(content)
-        with pytest.raises(UserError, match=f"^text {path}: damaged compressed file; fetch"):
-            list(TextFile(path))
-    for missing in (tmp_path / "none", tmp_path):
-        with pytest.raises(UserError, match=f"^text {missing}: cannot be read"):
-            list(TextFile(missing))
-
-
 def test_the_most_frequent_words():
     counts = Counter({"B": 2, "A": 2, "C": 3, "D": 1})
     assert most_frequent(counts, None) == ["C", "A", "B", "D"]

@@ -69,6 +69,7 @@ def archive(kind: str) -> bytes:
         (gzip.compress(b"GO ON" * 99)[:-3], "damaged compressed file; fetch or make it again"),
         (bz2.compress(b"GO ON" * 99)[:-3], "damaged compressed file"),
         (lzma.compress(b"GO ON" * 99)[:-3], "damaged compressed file"),
+        (gzip.compress(b"GO ON" * 99)[:10] + b"x" * 90, "damaged compressed file"),
         (bz2.compress(b"GO ON" * 99)[:20] + b"x" * 90, "damaged compressed file"),
         (b"GO\nON\rOFF\n", "2: a carriage return in the line; end lines with LF"),
         (b"GO\nON\r\n\x07", "3: control character U+0007; remove it"),
