@@ -125,7 +125,9 @@ class ShardAligner:
         """
         shard, left_out = item
         aligner, count = self.aligner(), self._inventory.num_senones
-        trained_on: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        gaussians, dimension = aligner.mixtures.means.shape[1:]
+        none = np.zeros((0, dimension), np.float32), np.zeros(0, int), np.zeros((0, gaussians))
+        trained_on = [none]  # features, states, responsibilities
         visits, scores, total, frames = np.zeros(count), [], 0.0, 0
         for utterance in read_utterances(shard):
             words = self._texts[utterance.id]
@@ -135,21 +137,14 @@ class ShardAligner:
             frames += len(path)
             if utterance.id not in left_out:
                 states = states_to_train(path, aligner.silent)
-                trained_on.append(
-                    (utterance.features, states, responsibilities(components, states))
-                )
+                share = responsibilities(components, states)
+                trained_on.append((utterance.features, states, share))
                 begins = np.flatnonzero(np.diff(path, prepend=-1))
                 kept = begins[states[begins] == path[begins]]  # a visit taken for silence has none
                 visits += np.bincount(path[kept], minlength=count)
-        gaussians, dimension = aligner.mixtures.means.shape[1:]
-        moments = np.zeros((count, gaussians, 1 + 2 * dimension))
-        occupied = np.zeros(count)
-        if trained_on:
-            features, states, share = (
-                np.concatenate(parts) for parts in zip(*trained_on, strict=True)
-            )
-            moments = accumulate(features, states, share, count)
-            occupied += np.bincount(states, minlength=count)
+        features, states, share = map(np.concatenate, zip(*trained_on, strict=True))
+        moments = accumulate(features, states, share, count)
+        occupied = np.bincount(states, minlength=count)
         return ShardStatistics(moments, occupied, visits, scores, total, frames)
 
 

@@ -78,8 +78,6 @@ def accumulate(frames: np.ndarray, states: np.ndarray, share: np.ndarray, count:
     """
     frames = frames.astype(np.float64)
     moments = np.zeros((count, share.shape[1], 1 + 2 * frames.shape[1]))
-    if not len(frames):
-        return moments
     order = np.argsort(states, kind="stable")
     seen, first = np.unique(states[order], return_index=True)
     rows = np.concatenate([np.ones((len(frames), 1)), frames, np.square(frames)], axis=1)[order]

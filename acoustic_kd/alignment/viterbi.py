@@ -27,7 +27,7 @@ class Transcripts:
     """The best HMM-state paths of transcripts, given the log-likelihoods of an utterance's frames.
 
     Args:
-        durations: [K] their mean durations in frames; default 2 each.
+        durations: [K] mean duration of each senone in frames; default 2 each.
         keep: keep the graphs of transcripts, for aligning them again.
     """
 
