@@ -130,7 +130,7 @@ def test_several_archives_are_one_table(tmp_path):
 
 @settings(max_examples=25)
 @given(st.dictionaries(st.text("abcé-_0", min_size=1), st.lists(st.integers(0, 2**31 - 1))))
-def test_what_is_written_comes_read_all(tmp_path_factory, wanted):
+def test_what_is_written_is_read_back(tmp_path_factory, wanted):
     path = tmp_path_factory.mktemp("ali") / "a.ark"
     objects = ((name, integer_bytes(np.array(them, np.int64))) for name, them in wanted.items())
     assert write_objects(path, objects) == len(wanted)

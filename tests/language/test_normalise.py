@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acoustic_kd.corpora import an4 as an4
+from acoustic_kd.corpora import an4
 from acoustic_kd.corpora.utterances import normalise_text
 from acoustic_kd.language.normalise import normalise_spelled
 from acoustic_kd.settings import choices
