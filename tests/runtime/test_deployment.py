@@ -22,7 +22,7 @@ def test_every_kind_of_system_is_measured_in_each_format_and_shown(
     assert systems == ["member-01", "control", "ensemble", "distilled-01"]
     assert [row["format"] for row in rows[:3]] == ["float32", "bfloat16", "int8"]
     sizes = [row["megabytes"] for row in rows[:3]]
-    assert sizes == sorted(sizes, reverse=True)
+    assert sizes == sorted(sizes, reverse=True), sizes
     # float32 in ONNX Runtime classifies frames as the decode stage's float32 network.
     path = recipe.directory / "decode" / "distilled-01" / "measurement.json"
     frames = json.loads(path.read_text())["frames"]["test"].values()
