@@ -75,16 +75,13 @@ def word_errors(transcriber: Transcriber, frames: Frames, split: str) -> Score:
     return score(references_of(transcriber.experiment, split, words), words)
 
 
-def row(way: str, result: Score, speed: float = float("nan"), delay: float = float("nan")) -> dict:
+def row(way: str, result: Score) -> bench.Row:
+    """The word errors of a way to normalise."""
     low, high = result.ci95
-    interval = f"{low:.1f} … {high:.1f}"
-    return {
-        "way": way, "wer": result.percent, "interval": interval, "real_time_factor": speed,
-        "delay_ms": delay,
-    }  # fmt: skip
+    return {"way": way, "wer": result.percent, "interval": f"{low:.1f} … {high:.1f}"}
 
 
-def streams(transcriber: Transcriber, split: str, names: list[str]) -> dict:
+def streams(transcriber: Transcriber, split: str, names: list[str]) -> bench.Row:
     """The row of `Recognizer.stream`."""
     experiment, rate = transcriber.experiment, transcriber.features.sample_rate
     transcriber.train_moments = moments_of_train(experiment)
@@ -107,7 +104,8 @@ def streams(transcriber: Transcriber, split: str, names: list[str]) -> dict:
         words[utterance.id] = [word.word for s in segments for word in s.words]
     result = score(references_of(experiment, split, words), words)
     ahead = (transcriber.scorer.window[1] + BLOCK_FRAMES) * SHIFT_SECONDS
-    return row("stream()", result, spent / audio, 1000 * (ahead + slowest))
+    speed = {"real_time_factor": spent / audio, "delay_ms": 1000 * (ahead + slowest)}
+    return row("stream()", result) | speed
 
 
 def measure(
