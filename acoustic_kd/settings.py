@@ -348,9 +348,14 @@ class SenoneConfig:
 
 @dataclass(frozen=True)
 class FrameConfig:
-    """Frame shards."""
+    """Frame shards, and transforms of speakers."""
 
     shard_frames: int = setting(1_000_000, "The number of frames of a shard.", at_least(1))
+    speaker_cepstra: int = setting(
+        0, "The number of cepstra that an affine transform (constrained MLLR) changes for each "
+        "speaker: of train by the alignment, of dev and test by a first decoding. 0: no "
+        "transforms.", at_least(0, 1000),
+    )
 
 
 @dataclass(frozen=True)
@@ -654,15 +659,10 @@ class DecodeConfig:
     dev_share: float = setting(
         1.0, "The share of each speaker's dev utterances that is decoded.", FACTOR
     )
-    adaptation_epochs: int = setting(
-        0, "The passes over each speaker's frames in which a model is adapted to the speaker, with "
-        "the result of a first decoding as targets; 0: one decoding, without adaptation.",
-        at_least(0, 1000),
+    first_beam: float = setting(
+        10.0, "The beam of the first decoding, whose errors matter less, where speakers have "
+        "transforms (frames.speaker_cepstra).", POSITIVE,
     )
-    adaptation_beam: float = setting(
-        10.0, "The beam of the first decoding, whose errors matter less.", POSITIVE
-    )
-    adaptation_rate: float = setting(5e-3, "The learning rate of the adaptation.", POSITIVE)
     jobs: int = setting(
         0, "The number of processes, at most four per core; 0: one per core.",
         at_least(0, 10_000), shapes_results=False,
@@ -859,6 +859,7 @@ def check_together(config: Config) -> None:
         _check_corpus,
         _check_band,
         _check_filters,
+        _check_transforms,
         _check_warps,
         _check_mp3,
         _check_aligner,
@@ -925,6 +926,17 @@ def _check_filters(config: Config) -> None:
                 f"{features.low_hz:g} to {features.upper_hz:g} Hz are then narrower than the "
                 f"spectrum's step of {bin_hz:g} Hz: give fewer"
             )
+
+
+def _check_transforms(config: Config) -> None:
+    """Transforms of speakers are of cepstra, which log-mels have."""
+    cepstra, mel_bins = config.frames.speaker_cepstra, config.features.mel_bins
+    if cepstra and config.corpus.name == "kaldi_feats":
+        must = "be 0 with corpus.name=kaldi_feats, whose features may be no log-mels"
+        raise _wrong(config, "frames.speaker_cepstra", must)
+    if cepstra > mel_bins:
+        must = f"be at most features.mel_bins ({mel_bins})"
+        raise _wrong(config, "frames.speaker_cepstra", must)
 
 
 def _check_warps(config: Config) -> None:

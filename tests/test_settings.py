@@ -347,6 +347,8 @@ OUT_OF_RANGE = [
     ("senones.leaves", "0 -5"),
     ("senones.min_frames", "0"),
     ("frames.shard_frames", "0"),
+    ("frames.speaker_cepstra", "-1"),
+    ("frames.speaker_cepstra", "41"),
     ("model.layers", "0 -1 101"),
     ("model.width", "0 -512"),
     ("model.dropout", "1 -0.1 1.5 .nan"),
@@ -676,7 +678,9 @@ def test_every_setting_has_a_meaning_and_belongs_to_stages_that_there_are():
 def test_a_stage_depends_on_the_settings_of_its_groups_and_no_others():
     found = {name: set(stage_settings(Config(), name)) for name in STAGES}
     assert found["report"] == set()
-    assert {"frames.shard_frames", "features.normalise"} == found["frames"]
+    assert {"frames.shard_frames", "frames.speaker_cepstra", "features.normalise"} == found[
+        "frames"
+    ]
     own = {"senones.leaves", "senones.min_frames", "senones.trees"}
     assert own | {"features.normalise"} == found["senones"]
     assert "align.unknown_words" in found["corpus"] & found["align"]

@@ -19,7 +19,6 @@ import numpy as np
 from acoustic_kd.cli import Parser, exit_status
 from acoustic_kd.decoding.scoring import score
 from acoustic_kd.experiment.models import CPU, System, systems
-from acoustic_kd.experiment.normalised import normalised
 from acoustic_kd.experiment.onnx_models import (
     check_exportable,
     check_packages,
@@ -39,7 +38,7 @@ from acoustic_kd.system.parallel import torch_threads
 from acoustic_kd.system.paths import path_argument
 from acoustic_kd.training.networks import count_parameters
 from acoustic_kd.training.precision import use_bfloat16
-from acoustic_kd.verbs.bundle import recognised
+from acoustic_kd.verbs.bundle import recognised, utterances_of
 from acoustic_kd.verbs.decode import references_of, utterances_to_decode
 
 PROGRAM = "tools/deployment.py"
@@ -66,7 +65,7 @@ def of_system(directory: Path, system: System, every: int) -> Iterator[Deploymen
     check_exportable(acoustics, system.name)
     names = [u.id for u in utterances_to_decode(experiment, "test")][::every]
     references = references_of(experiment, "test", names)
-    test = {u.id: u.features for u in normalised(experiment, "test") if u.id in references}
+    test = utterances_of(transcriber, "test", references)
     targets = frame_targets(experiment, "test")
     weights = sum(map(count_parameters, acoustics.models))
     with tempfile.TemporaryDirectory() as folder, torch_threads(1):
@@ -81,16 +80,16 @@ def of_system(directory: Path, system: System, every: int) -> Iterator[Deploymen
         if use_bfloat16(None, CPU):
             found.insert(1, ("bfloat16", 2 * weights, replace(acoustics, bfloat16=True)))
         for form, size, scorer in found:
-            right = frames = spent = 0.0
-            for name, features in test.items():
-                if name not in targets:
+            words, heard = recognised(transcriber, scorer, "test", test)
+            result, right, frames, spent = score(references, words), 0.0, 0.0, 0.0
+            for u in heard:
+                if u.id not in targets:
                     continue
                 began = time.perf_counter()
-                posteriors = scorer.posteriors(features)
+                posteriors = scorer.posteriors(u.features)
                 spent += time.perf_counter() - began
-                right += np.sum(posteriors.argmax(-1) == targets[name])
-                frames += len(features)
-            result = score(references, recognised(transcriber, scorer, test.items()))
+                right += np.sum(posteriors.argmax(-1) == targets[u.id])
+                frames += len(u.features)
             yield Deployment(
                 system=system.name,
                 digest=decode_digest(directory, system.name),

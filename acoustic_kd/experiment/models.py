@@ -11,11 +11,10 @@ import torch
 from acoustic_kd.alignment.senones import read_statistics
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import classes_of
-from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS
-from acoustic_kd.features.frame_sequence import NO_TARGET, FrameSequence
+from acoustic_kd.experiment.outputs import INVENTORY, SPEAKER_SPACE, STATISTICS
+from acoustic_kd.features.fmllr import SpeakerSpace, read_speaker_space
 from acoustic_kd.settings import all_settings, shapes
 from acoustic_kd.system.errors import UserError
-from acoustic_kd.training.adaptation import adapt
 from acoustic_kd.training.ensemble import Mean, mean_of
 from acoustic_kd.training.ensemble_predictions import Ensemble
 from acoustic_kd.training.model import DESCRIPTION, AcousticModel, load_model, read_description
@@ -148,32 +147,6 @@ class AcousticScorer:
         configs = [model.config for model in (*self.models, *specialists)]
         return max(c.left_frames for c in configs), max(c.right_frames for c in configs)
 
-    def adapted(
-        self,
-        utterances: Sequence[FrameSequence],
-        senones: Sequence[np.ndarray],
-        epochs: int,
-        learning_rate: float,
-    ) -> "AcousticScorer":
-        """The scorer with models that are adapted to a speaker (`training.adaptation`);
-        specialists stay as they are.
-
-        Args:
-            utterances: the speaker's, normalised.
-            senones: of each utterance's first frames, the targets.
-        """
-        offsets = np.cumsum([0, *(len(u.features) for u in utterances)])
-        targets = torch.full((int(offsets[-1]),), NO_TARGET)
-        for first, known in zip(offsets, senones, strict=False):
-            targets[first : first + len(known)] = torch.from_numpy(known.astype(np.int64))
-        features = torch.from_numpy(np.concatenate([u.features for u in utterances]))
-        splicer = make_splicer(self.models[0].config, features, offsets, self.bfloat16)
-        models = [
-            adapt(model, splicer, targets, epochs, learning_rate, self.bfloat16)
-            for model in self.models
-        ]
-        return replace(self, models=models)
-
     @torch.inference_mode()
     def posteriors(self, features: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """The senones' posteriors [T, K], at a temperature, for normalised frames [T, D]."""
@@ -184,6 +157,15 @@ class AcousticScorer:
         if self.specialists is None:
             return mean_of(logits, temperature).numpy()
         return self.specialists.refine(mean_of(logits, 1.0), frames, splicer, temperature).numpy()
+
+
+def speaker_space(experiment: Experiment) -> SpeakerSpace | None:
+    """The Gaussians that speakers' transforms are found for; None: speakers have none."""
+    if not experiment.config.frames.speaker_cepstra:
+        return None
+    experiment.verify("frames", SPEAKER_SPACE)
+    path = experiment.path("frames") / SPEAKER_SPACE
+    return read_speaker_space(path, classes_of(experiment).count)
 
 
 def member_directories(experiment: Experiment) -> list[Path]:

@@ -19,7 +19,8 @@ from acoustic_kd.system.errors import UserError
 from acoustic_kd.system.files import write_jsonl
 
 INVENTORY = Path("senones", "inventory.json")  # in the directory of an experiment
-STATISTICS = "statistics.json"  # in the directory of the frames stage
+# In the directory of the frames stage; the last two with `frames.speaker_cepstra`.
+STATISTICS, SPEAKER_SPACE, TRANSFORMS = "statistics.json", "speaker_space.json", "transforms.json"
 LEXICON = "lexicon.txt"  # in those of the corpus stage and the graph stage
 
 UNLABELLED = Classes(0, "")

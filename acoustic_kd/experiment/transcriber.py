@@ -1,6 +1,5 @@
 """A recogniser with the models of a finished experiment."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -10,15 +9,18 @@ import numpy as np
 
 from acoustic_kd.decoding.search import Decoder, SearchSettings
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.models import AcousticScorer, find_system
+from acoustic_kd.experiment.models import AcousticScorer, find_system, speaker_space
 from acoustic_kd.experiment.normalised import Normaliser
-from acoustic_kd.experiment.outputs import graph_lexicon_path, inventory_of, stored_frames
+from acoustic_kd.experiment.outputs import (
+    graph_lexicon_path,
+    inventory_of,
+    stored_frames,
+)
 from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
 from acoustic_kd.features.fbank import filter_edges, highest_hz
-from acoustic_kd.features.frame_sequence import NO_TARGET, FrameSequence
 from acoustic_kd.features.normalise import Moments
 from acoustic_kd.language.pieces import Joiner
-from acoustic_kd.runtime.recognizer import Decoded, Recognizer, Scorer
+from acoustic_kd.runtime.recognizer import Recognizer
 from acoustic_kd.system.files import read_json
 
 TRAIN_UTTERANCES = 100  # that show up to which frequency train holds sound
@@ -59,34 +61,8 @@ class Transcriber(Recognizer):
             join=Joiner.of(experiment.path("graph")),
             trained_hz=_trained_hz(experiment),
             train_moments=moments_of_train(experiment) if is_global else None,
+            speaker_space=speaker_space(experiment),
         )
-
-    def _decoded(
-        self, name: str, features: np.ndarray, pieces: list[slice], scorer: Scorer | None = None
-    ) -> Iterator[Decoded]:
-        decoded = super()._decoded(name, features, pieces, scorer)
-        if epochs := self.experiment.config.decode.adaptation_epochs:
-            scorer = self._adapted(features, decoded, epochs)
-            return super()._decoded(name, features, pieces, scorer)
-        return decoded
-
-    def _adapted(
-        self, features: np.ndarray, decoded: Iterable[Decoded], epochs: int
-    ) -> AcousticScorer:
-        """The models adapted to the speaker of a recording by its first decoding.
-
-        As in the decode stage: the path is the search's own, and without words nothing is adapted.
-        """
-        senones, words = np.full(len(features), NO_TARGET), 0
-        for piece, _, lattice in decoded:
-            found = lattice.senones(1 / self.decoder.settings.acoustic_scale)
-            senones[piece.start : piece.start + len(found)] = found
-            words += len(lattice.best(*self.weights))
-        if not words:
-            return self.acoustics
-        utterance = FrameSequence("", features, None)
-        rate = self.experiment.config.decode.adaptation_rate
-        return self.acoustics.adapted([utterance], [senones], epochs, rate)
 
 
 def _trained_hz(experiment: Experiment) -> float:

@@ -52,6 +52,12 @@ def copy_mark(copy: str) -> str:
     return copy[len(original_id(copy)) :]
 
 
+def is_warped(copy: str) -> bool:
+    """Whether a copy has another vocal tract length than its original."""
+    warp = copy_mark(copy).removesuffix(MP3_MARK).partition(TEMPO_MARK)[0]
+    return warp not in ("", f"{COPY_MARK}1")
+
+
 def train_copies(config: FeatureConfig) -> list[Copy]:
     """The copies of each train utterance, without the utterance itself."""
     return [copy for copy in _copies(config, config.vtlp_warps) if copy != Copy()]

@@ -16,6 +16,7 @@ import numpy as np
 
 from acoustic_kd.alignment.senones import read_inventory, read_statistics
 from acoustic_kd.decoding.search import Decoder, SearchSettings
+from acoustic_kd.features.fmllr import SpeakerSpace, read_speaker_space
 from acoustic_kd.features.normalise import Moments
 from acoustic_kd.language.pieces import PIECES_FILE, Joiner
 from acoustic_kd.runtime.recognizer import Recognizer
@@ -31,7 +32,8 @@ MODEL, INT8_MODEL = "model.onnx", "model.int8.onnx"
 INVENTORY, STATISTICS, LEXICON = "inventory.json", "statistics.json", "lexicon.txt"
 GRAPH = ("HCLG.fst", "words.txt", "graph.json")
 NEEDED = (*GRAPH, INVENTORY, STATISTICS, LEXICON, MODEL)
-MAY_HAVE = (PIECES_FILE, INT8_MODEL, "model.safetensors", "model.json")
+SPEAKER_SPACE = "speaker_space.json"
+MAY_HAVE = (PIECES_FILE, SPEAKER_SPACE, INT8_MODEL, "model.safetensors", "model.json")
 AGAIN = "write or fetch the bundle again"
 
 
@@ -97,7 +99,17 @@ def read_bundle(directory: Path, int8: bool = False) -> Recognizer:
         join=Joiner.of(directory),
         trained_hz=config.trained_hz,
         train_moments=Moments(*config.train_moments),
+        speaker_space=_read_speaker_space(directory, config, len(log_prior)),
     )
+
+
+def _read_speaker_space(directory: Path, config: BundleConfig, classes: int) -> SpeakerSpace | None:
+    if SPEAKER_SPACE not in config.files:
+        return None
+    space = read_speaker_space(directory / SPEAKER_SPACE, classes)
+    if space.dimension != config.features.mel_bins:
+        raise UserError(f"{directory / SPEAKER_SPACE}: does not fit features.mel_bins; {AGAIN}")
+    return space
 
 
 def _read_config(directory: Path) -> BundleConfig:

@@ -20,6 +20,7 @@ from acoustic_kd.decoding.lattice import Lattice
 from acoustic_kd.decoding.search import Decoder, log_likelihoods
 from acoustic_kd.features.audio import AudioError, Samples
 from acoustic_kd.features.fbank import MIN_EMPTY, SHIFT_SECONDS, filter_edges
+from acoustic_kd.features.fmllr import Labelled, SpeakerSpace
 from acoustic_kd.features.gaps import Gaps
 from acoustic_kd.features.normalise import Moments, loudest_levels
 from acoustic_kd.features.recordings import highest_hz, recording_features
@@ -112,6 +113,8 @@ class Recognizer:
         join: joins what the graph recognises to words.
         trained_hz: frequency up to which the model learnt from sound.
         train_moments: of all frames that the model learnt from; None: unknown.
+        speaker_space: of the transform of a recording's speaker; None: speakers have none. Streams
+            have none.
     """
 
     features: FeatureConfig
@@ -123,6 +126,7 @@ class Recognizer:
     join: Joiner
     trained_hz: float
     train_moments: Moments | None = None
+    speaker_space: SpeakerSpace | None = None
 
     def __call__(self, audio: Audio | np.ndarray, sample_rate: int | None = None) -> Transcription:
         """The words of a recording, with times and confidences.
@@ -221,6 +225,8 @@ class Recognizer:
                 moments.add(features[piece], loudest)
         for piece in pieces:  # in place: a long recording is held once
             features[piece] = moments.normalise(features[piece], loudest)
+        if self.speaker_space is not None:
+            features = self._transformed(str(audio), features, pieces, self.speaker_space)
         speech = False
         for decoded in self._decoded(str(audio), features, pieces):
             speech = True
@@ -238,19 +244,26 @@ class Recognizer:
                 f"trained up to {self.trained_hz / 1000:.1f} kHz; expect more errors"
             )
 
-    def _decoded(
-        self, name: str, features: np.ndarray, pieces: list[slice], scorer: Scorer | None = None
-    ) -> Iterator[Decoded]:
-        """Decode each piece with speech in it of normalised frames [T, D].
+    def _transformed(
+        self, name: str, features: np.ndarray, pieces: list[slice], space: SpeakerSpace
+    ) -> np.ndarray:
+        """Frames [T, D] with the transform of the recording's speaker, by a first decoding.
 
-        Args:
-            scorer: None: that of the recogniser.
+        Without words they stay as they are.
         """
-        scorer = scorer or self.scorer
+        known = []
+        for piece, _, lattice in self._decoded(name, features, pieces):
+            if lattice.best(*self.weights):
+                senones = lattice.senones(1 / self.decoder.settings.acoustic_scale)
+                known.append(Labelled("", features[piece][: len(senones)], senones))
+        return space.transforms(known)[""](features) if known else features
+
+    def _decoded(self, name: str, features: np.ndarray, pieces: list[slice]) -> Iterator[Decoded]:
+        """Decode each piece with speech in it of normalised frames [T, D]."""
         for piece in pieces:
-            posteriors = posteriors_of_piece(scorer, features, piece)
+            posteriors = posteriors_of_piece(self.scorer, features, piece)
             if (posteriors[:, self.silence].sum(1) < 0.5).any():  # some frame is likely speech
-                loglikes = log_likelihoods(posteriors, scorer.log_prior)
+                loglikes = log_likelihoods(posteriors, self.scorer.log_prior)
                 yield piece, loglikes, self.decoder.lattice(loglikes, name)
 
 

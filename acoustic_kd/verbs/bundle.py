@@ -2,7 +2,7 @@
 
 import argparse
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from acoustic_kd.experiment.onnx_models import (
     write_scores,
 )
 from acoustic_kd.experiment.options import add_finished_experiment
-from acoustic_kd.experiment.outputs import INVENTORY, STATISTICS
+from acoustic_kd.experiment.outputs import INVENTORY, SPEAKER_SPACE, STATISTICS, read_split
 from acoustic_kd.experiment.sherpa_onnx import TOKENS, write_sherpa
 from acoustic_kd.experiment.stages import DEFAULT_MODEL
 from acoustic_kd.experiment.transcriber import Transcriber, moments_of_train
+from acoustic_kd.features.frame_sequence import FrameSequence
 from acoustic_kd.language.pieces import PIECES_FILE
 from acoustic_kd.reports.model_card import model_card
 from acoustic_kd.runtime import bundle as bundles
@@ -36,7 +37,7 @@ from acoustic_kd.system.hub import check_upload, upload
 from acoustic_kd.system.parallel import cores
 from acoustic_kd.system.paths import path_argument
 from acoustic_kd.training.model import FILES as MODEL_FILES
-from acoustic_kd.verbs.decode import references_of, utterances_to_decode
+from acoustic_kd.verbs.decode import references_of, transformed, utterances_to_decode
 
 CARD = "README.md"
 TARGETS = RUNTIME, SHERPA = "acoustic-kd", "sherpa-onnx"
@@ -93,11 +94,6 @@ def _check_options(transcriber: Transcriber, out: Path, target: str, int8: bool)
     """Raise a UserError for what a bundle cannot be, or would replace."""
     if out.exists() and not (out.is_dir() and _holds_bundle_alone(out)):
         raise UserError(f"{out}: exists and is not a bundle; give another --out")
-    if epochs := transcriber.experiment.config.decode.adaptation_epochs:
-        raise UserError(
-            f"setting 'decode.adaptation_epochs' is {epochs}, and a bundle does not adapt models "
-            "to speakers; decode with 0 first, or the card has other word errors"
-        )
     if target == SHERPA and (int8 or transcriber.join.pieces):
         what = "--int8" if int8 else "lang.units=pieces"
         raise UserError(f"bundles for {SHERPA} do not have {what}; leave out --for")
@@ -117,6 +113,8 @@ def _copy_files(transcriber: Transcriber, folder: Path) -> None:
     sources[bundles.INVENTORY] = experiment.directory / INVENTORY
     sources[bundles.STATISTICS] = experiment.path("frames") / STATISTICS
     sources[bundles.LEXICON] = transcriber.lexicon
+    if transcriber.speaker_space is not None:
+        sources[bundles.SPEAKER_SPACE] = experiment.path("frames") / SPEAKER_SPACE
     if len(transcriber.system.directories) == 1:  # to go on from, with PyTorch
         own = transcriber.system.directories[0]
         sources |= {name: own / name for name in MODEL_FILES}
@@ -144,8 +142,9 @@ def _write_models(
     small = scorer.with_model(folder / bundles.INT8_MODEL)
     dev = [u.id for u in utterances_to_decode(transcriber.experiment, "dev")]
     references = references_of(transcriber.experiment, "dev", dev)
+    utterances = utterances_of(transcriber, "dev", dev)
     counts = [
-        error_counts(references, recognised(transcriber, each, _frames(transcriber, dev)))
+        error_counts(references, recognised(transcriber, each, "dev", utterances)[0])
         for each in (scorer, small)
     ]
     before, after = (pooled(count) for count in counts)
@@ -162,22 +161,32 @@ def _write_models(
         )
 
 
-def _frames(transcriber: Transcriber, names: Collection[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Utterance, its normalised frames [T, D], for some utterances of dev."""
-    dev = normalised(transcriber.experiment, "dev")
-    return ((u.id, u.features) for u in dev if u.id in names)
+def utterances_of(
+    transcriber: Transcriber, split: str, names: Collection[str]
+) -> list[FrameSequence]:
+    """Some utterances of a split, normalised."""
+    return [u for u in normalised(transcriber.experiment, split) if u.id in names]
 
 
 def recognised(
-    transcriber: Transcriber, scorer: Scorer, frames: Iterable[tuple[str, np.ndarray]]
-) -> dict[str, list[str]]:
-    """Utterance → its words, for pairs of an utterance and its normalised frames [T, D]."""
-    experiment = transcriber.experiment
-    items = ((n, log_likelihoods(scorer.posteriors(f), scorer.log_prior)) for n, f in frames)
+    transcriber: Transcriber, scorer: Scorer, split: str, utterances: Sequence[FrameSequence]
+) -> tuple[dict[str, list[str]], list[FrameSequence]]:
+    """Utterance → its words; and the frames that gave them, with transforms of their speakers."""
+    experiment, weights = transcriber.experiment, [transcriber.weights]
+
+    def likelihoods() -> Iterator[tuple[str, np.ndarray]]:
+        for u in utterances:
+            yield u.id, log_likelihoods(scorer.posteriors(u.features), scorer.log_prior)
+
     jobs = experiment.config.decode.jobs or cores()
     with decoder_pool(experiment.path("graph"), transcriber.decoder.settings, jobs) as decode:
-        decoded = decode(items, [transcriber.weights])
-    return {name: transcriber.join(result.words[0]) for name, result in decoded.items()}
+        if transcriber.speaker_space is not None:
+            first = decode(likelihoods(), weights, experiment.config.decode.first_beam)
+            speakers = {u.id: u.speaker for u in read_split(experiment, split)}
+            utterances = list(transformed(transcriber.speaker_space, utterances, speakers, first))
+        decoded = decode(likelihoods(), weights)
+    words = {name: transcriber.join(result.words[0]) for name, result in decoded.items()}
+    return words, list(utterances)
 
 
 def _config(transcriber: Transcriber, model: str, target: str, folder: Path) -> dict[str, Any]:

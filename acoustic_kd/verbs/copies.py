@@ -13,10 +13,17 @@ from pathlib import Path
 from acoustic_kd.corpora.utterances import Utterance
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.normalised import Normaliser
-from acoustic_kd.experiment.outputs import UNLABELLED, read_split, stored_frames
+from acoustic_kd.experiment.outputs import TRANSFORMS, UNLABELLED, read_split, stored_frames
 from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits, copies_by_store
 from acoustic_kd.features.audio import read_audio
-from acoustic_kd.features.copies import Copy, copies_of, original_id, targets_of_copy
+from acoustic_kd.features.copies import (
+    Copy,
+    copies_of,
+    is_warped,
+    original_id,
+    targets_of_copy,
+)
+from acoustic_kd.features.fmllr import Transform, read_transforms
 from acoustic_kd.features.frame_sequence import FrameSequence as Frames
 from acoustic_kd.features.frames import read_index, write_store
 from acoustic_kd.settings import FeatureConfig
@@ -64,15 +71,27 @@ def _copies(config: FeatureConfig, copies: Sequence[Copy], utterance: Utterance)
 
 
 def _write_normalised(experiment: Experiment, unnormalised: Path, split: str, name: str) -> int:
-    """Write the copies of a split's utterances that have frames; returns the number of frames."""
+    """Write the copies of a split's utterances that have frames; returns the number of frames.
+
+    Copies at the speaker's own vocal tract length have the speaker's transform. The others have
+    none, so that models know frames without it, too: those of a first decoding.
+    """
     originals = experiment.path("frames") / split
+    transforms, speakers = dict[str, Transform](), dict[str, str]()
+    if split == "train" and experiment.config.frames.speaker_cepstra:
+        experiment.verify("frames", TRANSFORMS)
+        transforms = read_transforms(experiment.path("frames") / TRANSFORMS)
+        speakers = {u.id: u.speaker for u in read_split(experiment, split)}
     targets = {u.id: u.targets for u in stored_frames(originals)}
     frames = Normaliser(experiment, unnormalised, split).frames()
     store = progress(frames, f"frames of {split}", unit="utt")
-    copies = (
-        Frames(c.id, c.features, targets_of_copy(c.id, targets[original_id(c.id)], len(c.features)))
-        for c in store
-        if original_id(c.id) in targets
-    )
+
+    def copy(c: Frames) -> Frames:
+        original, features = original_id(c.id), c.features
+        if transforms and not is_warped(c.id):
+            features = transforms[speakers[original]](features)
+        return Frames(c.id, features, targets_of_copy(c.id, targets[original], len(features)))
+
+    copies = (copy(c) for c in store if original_id(c.id) in targets)
     classes, shard_frames = read_index(originals).classes, experiment.config.frames.shard_frames
     return write_store(experiment.path("copies") / name, copies, classes, shard_frames)

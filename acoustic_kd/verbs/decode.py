@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,14 +17,19 @@ from acoustic_kd.decoding.scoring import grid_of, score, tune
 from acoustic_kd.decoding.search import SearchSettings, log_likelihoods
 from acoustic_kd.decoding.workers import DecodeFunction, DecodingResult, Weights, decoder_pool
 from acoustic_kd.experiment.experiment import Experiment
-from acoustic_kd.experiment.models import AcousticScorer, System, systems
+from acoustic_kd.experiment.models import AcousticScorer, System, speaker_space, systems
 from acoustic_kd.experiment.normalised import normalised
-from acoustic_kd.experiment.outputs import frame_targets, inventory_of, read_split
+from acoustic_kd.experiment.outputs import (
+    frame_targets,
+    inventory_of,
+    read_split,
+)
+from acoustic_kd.features.fmllr import Labelled, SpeakerSpace
 from acoustic_kd.features.frame_sequence import FrameSequence
 from acoustic_kd.language.pieces import Joiner
 from acoustic_kd.reports.frame_figures import TEMPERATURES, Example, FrameFigures
 from acoustic_kd.reports.results import Measurement
-from acoustic_kd.settings import NEUTRAL, DecodeConfig, stage_settings
+from acoustic_kd.settings import NEUTRAL, stage_settings
 from acoustic_kd.system.files import exclusive_lock, write_json, write_text
 from acoustic_kd.system.parallel import cores, progress, torch_threads
 from acoustic_kd.system.steps import Step
@@ -34,6 +39,8 @@ from acoustic_kd.training.networks import count_parameters
 # Weights × processes of the search: below this one thread of the acoustic model is fast enough.
 MAX_JOBS_PER_CORE = 4
 MAX_SINGLE_THREAD_WEIGHTS = 16_000_000
+
+Likelihoods = Iterator[tuple[str, np.ndarray]]  # utterance, [T, K]
 
 
 def run(experiment: Experiment) -> None:
@@ -179,92 +186,71 @@ def decode_split(
     accuracy: FrameAccuracy,
     title: str,
 ) -> dict[str, DecodingResult]:
-    """Decode a split with each pair of weights: in two passes if models are adapted to speakers.
+    """Decode a split with each pair of weights: in two passes if speakers have transforms.
 
     Args:
         accuracy: counts the frames, of the second pass if there is one.
         title: of the progress bar.
     """
-    config = experiment.config.decode
+    config, space = experiment.config.decode, speaker_space(experiment)
     speakers = {u.id: u.speaker for u in utterances_to_decode(experiment, split)}
     chosen = (u for u in normalised(experiment, split) if u.id in speakers)
     parameters = sum(map(count_parameters, scorer.models))
+    seconds = defaultdict[str, float](float)
     with threads_beside_search(parameters, config.jobs or cores()):
-        if not config.adaptation_epochs:
-            items = ((scorer, u) for u in progress(chosen, title, len(speakers), unit="utt"))
-            return decode(_likelihoods(items, defaultdict(float), accuracy), weights)
-        by_speaker: dict[str, list[FrameSequence]] = {}
-        for u in chosen:
-            by_speaker.setdefault(speakers[u.id], []).append(u)
-        passes = TwoPasses(scorer, by_speaker, config, title)
-        likelihoods = _likelihoods(passes.first(), passes.seconds)
-        first = decode(likelihoods, weights[:1], config.adaptation_beam)
-        second = decode(_likelihoods(passes.second(first), passes.seconds, accuracy), weights)
-    return {n: replace(r, seconds=r.seconds + first[n].seconds) for n, r in second.items()}
+        if space is None:
+            shown = progress(chosen, title, len(speakers), unit="utt")
+            return decode(_likelihoods(scorer, shown, seconds, accuracy), weights)
+        utterances = list(chosen)
+
+        def likelihoods(heard: Iterable[FrameSequence], of: str) -> Likelihoods:
+            shown = progress(heard, of, len(utterances), unit="utt")
+            return _likelihoods(scorer, shown, seconds, accuracy if of == title else None)
+
+        first = decode(
+            likelihoods(utterances, f"{title}, first pass"), weights[:1], config.first_beam
+        )
+        second = transformed(space, utterances, speakers, first)
+        decoded = decode(likelihoods(second, title), weights)
+    return {n: replace(r, seconds=r.seconds + first[n].seconds) for n, r in decoded.items()}
 
 
-@dataclass
-class TwoPasses:
-    """Two passes of decoding; models are adapted to speakers between them.
+def transformed(
+    space: SpeakerSpace,
+    utterances: Sequence[FrameSequence],
+    speakers: Mapping[str, str],
+    decoded: Mapping[str, DecodingResult],
+) -> Iterator[FrameSequence]:
+    """The utterances with transforms of their speakers; a speaker without words has none.
 
-    Attributes:
-        by_speaker: each speaker's utterances.
-        seconds: utterance → seconds of its posteriors in all passes; a speaker's first one has
-            those of the adaptation, too.
+    Args:
+        speakers: utterance → speaker.
+        decoded: the utterances' results of a first decoding.
     """
-
-    scorer: AcousticScorer
-    by_speaker: dict[str, list[FrameSequence]]
-    config: DecodeConfig
-    title: str
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    def first(self) -> Iterator[tuple[AcousticScorer, FrameSequence]]:
-        """Each utterance, with the models as they are."""
-        utterances = [u for said in self.by_speaker.values() for u in said]
-        for u in progress(utterances, f"{self.title}, first pass", unit="utt"):
-            yield self.scorer, u
-
-    def second(
-        self, first: Mapping[str, DecodingResult]
-    ) -> Iterator[tuple[AcousticScorer, FrameSequence]]:
-        """Each utterance, with the models that are adapted to its speaker."""
-        with progress(None, self.title, sum(map(len, self.by_speaker.values())), unit="utt") as bar:
-            for speaker, said in self.by_speaker.items():
-                begun = time.perf_counter()
-                own = self._adapted(speaker, said, [first[u.id] for u in said])
-                self.seconds[said[0].id] += time.perf_counter() - begun
-                for u in said:
-                    yield own, u
-                    bar.update()
-
-    def _adapted(
-        self, speaker: str, said: list[FrameSequence], results: list[DecodingResult]
-    ) -> AcousticScorer:
-        if not any(result.words[0] for result in results):
-            print(
-                f"  {self.title}: speaker {speaker} has no words in the first pass; the models are "
-                "not adapted to this speaker",
-                flush=True,
-            )
-            return self.scorer
-        senones = [result.senones for result in results]
-        epochs, rate = self.config.adaptation_epochs, self.config.adaptation_rate
-        return self.scorer.adapted(said, senones, epochs, rate)
+    known = (
+        Labelled(speakers[u.id], u.features[: len(result.senones)], result.senones)
+        for u in utterances
+        if any((result := decoded[u.id]).words[0])
+    )
+    transforms = space.transforms(known)
+    for u in utterances:
+        transform = transforms.get(speakers[u.id])
+        yield u if transform is None else replace(u, features=transform(u.features))
 
 
 def _likelihoods(
-    items: Iterable[tuple[AcousticScorer, FrameSequence]],
+    scorer: AcousticScorer,
+    utterances: Iterable[FrameSequence],
     seconds: defaultdict[str, float],
     accuracy: FrameAccuracy | None = None,
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Log-likelihoods of each utterance by its models.
+) -> Likelihoods:
+    """Log-likelihoods of each utterance.
 
     Args:
         seconds: utterance → seconds; those of the posteriors are added.
         accuracy: counts the frames.
     """
-    for scorer, utterance in items:
+    for utterance in utterances:
         begun = time.perf_counter()
         probabilities = scorer.posteriors(utterance.features)
         seconds[utterance.id] += time.perf_counter() - begun

@@ -1,6 +1,7 @@
 """The frames stage: normalised frames with senones, in shards (format: features/frames.py)."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,8 +9,17 @@ from acoustic_kd.corpora.utterances import UNTRANSCRIBED
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import pdf_labels, takes_pdfs
 from acoustic_kd.experiment.normalised import normalised
-from acoustic_kd.experiment.outputs import STATISTICS, FrameLabels, inventory_of, read_aligned
+from acoustic_kd.experiment.outputs import (
+    SPEAKER_SPACE,
+    STATISTICS,
+    TRANSFORMS,
+    FrameLabels,
+    inventory_of,
+    read_aligned,
+    read_split,
+)
 from acoustic_kd.experiment.transfer_set import all_splits
+from acoustic_kd.features.fmllr import Labelled, train_speaker_space, write_transforms
 from acoustic_kd.features.frame_sequence import FrameSequence as Frames
 from acoustic_kd.features.frames import write_store
 from acoustic_kd.system.files import write_json
@@ -28,6 +38,8 @@ def run(experiment: Experiment) -> None:
         bar = progress(normalised(experiment, split), f"frames {split}", unit="utt")
         # A whole test split may lack labels: it then serves for posteriors alone.
         frames = _labelled(bar, labels) if of and labels.aligned else bar
+        if split == "train" and (cepstra := experiment.config.frames.speaker_cepstra):
+            frames = _transformed(experiment, frames, labels, cepstra)
         total = write_store(out / split, frames, labels.classes, shard_frames)
         print(f"  {split}: {total} frames{of}")
         if split == "train":
@@ -44,6 +56,23 @@ def _labelled(utterances: Iterable[Frames], labels: FrameLabels) -> Iterator[Fra
     for u in utterances:
         if u.id in labels.aligned:
             yield Frames(u.id, u.features, labels.targets(u.id))
+
+
+def _transformed(
+    experiment: Experiment, frames: Iterable[Frames], labels: FrameLabels, cepstra: int
+) -> Iterator[Frames]:
+    """The frames of train with the transforms of their speakers, which are written, too."""
+    speakers = {u.id: u.speaker for u in read_split(experiment, "train")}
+
+    def train() -> Iterator[Labelled]:
+        for u in _labelled(normalised(experiment, "train"), labels):
+            yield Labelled(speakers[u.id], u.features, u.labels)
+
+    space, transforms = train_speaker_space(train, labels.classes.count, cepstra)
+    space.write(experiment.path("frames") / SPEAKER_SPACE)
+    write_transforms(experiment.path("frames") / TRANSFORMS, transforms, space.dimension)
+    for u in frames:
+        yield replace(u, features=transforms[speakers[u.id]](u.features))
 
 
 def _statistics(labels: FrameLabels) -> dict:

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from acoustic_kd.runtime import bundle as bundles
 from acoustic_kd.runtime.recognizer import Recognizer
 from acoustic_kd.system.errors import UserError
 from acoustic_kd.training.model import AcousticModel
-from acoustic_kd.verbs.bundle import _check_options
 
 pytest.importorskip("onnx", reason="needs acoustic-kd[onnx]")
 pytest.importorskip("onnxruntime", reason="needs acoustic-kd[onnx]")
@@ -228,15 +226,6 @@ def test_options_that_do_not_fit_are_refused_first(
     arguments = ("bundle", finished_recipe.directory, "--out", tmp_path / "out", *options)
     assert message in command_refusal(*arguments)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_experiment_with_adapted_models_is_refused(recipe, tmp_path):
-    transcriber = Transcriber(recipe.directory)
-    config = transcriber.experiment.config
-    config = replace(config, decode=replace(config.decode, adaptation_epochs=1))
-    transcriber.experiment = replace(transcriber.experiment, config=config)
-    with pytest.raises(UserError, match="a bundle does not adapt models"):
-        _check_options(transcriber, tmp_path / "out", "acoustic-kd", False)
 
 
 def test_threads_share_a_recogniser(bundle, spoken):

@@ -3,15 +3,13 @@
 from dataclasses import replace
 
 import torch
-from tiny_training import MODEL, make_frames, trainer
+from tiny_training import MODEL, trainer
 
-from acoustic_kd.features.frame_sequence import NO_TARGET, Classes
+from acoustic_kd.features.frame_sequence import Classes
 from acoustic_kd.system.tensors import save_tensors
-from acoustic_kd.training.adaptation import adapt
 from acoustic_kd.training.model import load_model, save_model
 from acoustic_kd.training.networks import describe
 from acoustic_kd.training.trees import CONVERSION, convert
-from acoustic_kd.training.windows import make_splicer
 
 FIRST = Classes(4, "first tree")
 
@@ -38,14 +36,3 @@ def test_predictions_are_converted_by_the_matrix_and_survive_the_files(tmp_path)
     assert kept.description["best_dev_frame_accuracy"] is None
     assert (kept.config.left_frames, kept.config.right_frames) == (2, 1)
     assert describe(kept.config) == f"{describe(own.config)}, tree 2"
-
-
-def test_adaptation_leaves_the_biases_of_the_networks_own_senones(tmp_path):
-    _, kept, _ = made(tmp_path)
-    frames = make_frames(300)
-    splicer = make_splicer(kept.config, frames.features, frames.offsets, False)
-    targets = torch.where(frames.labels < 4, frames.labels, NO_TARGET)
-    before, after = kept.network, adapt(kept, splicer, targets, 2, 1e-2, False).network.network
-    assert torch.equal(after.network.output.bias, before.network.output.bias)
-    assert not torch.equal(after.network.hidden[0].bias, before.network.hidden[0].bias)
-    assert torch.equal(after.conversion, before.conversion)

@@ -21,6 +21,7 @@ from acoustic_kd.experiment.stages import DEFAULT_MODEL
 from acoustic_kd.experiment.transcriber import Transcriber, moments_of_train
 from acoustic_kd.features.audio import read_audio
 from acoustic_kd.features.fbank import SHIFT_SECONDS
+from acoustic_kd.features.frame_sequence import FrameSequence
 from acoustic_kd.features.normalise import Moments, gather_moments, loudest_levels
 from acoustic_kd.runtime.stream import BLOCK_FRAMES, RunningMoments
 from acoustic_kd.system.parallel import torch_threads
@@ -71,7 +72,8 @@ def running(frames: np.ndarray, train: Moments, count: int) -> np.ndarray:
 
 def word_errors(transcriber: Transcriber, frames: Frames, split: str) -> Score:
     """The word errors of normalised frames."""
-    words = recognised(transcriber, transcriber.scorer, frames.items())
+    utterances = [FrameSequence(name, features, None) for name, features in frames.items()]
+    words, _ = recognised(transcriber, transcriber.scorer, split, utterances)
     return score(references_of(transcriber.experiment, split, words), words)
 
 
@@ -114,6 +116,7 @@ def measure(
     """Yield a row for each way to normalise, and one for streams."""
     with torch_threads(1):
         transcriber = Transcriber(experiment, model)
+        transcriber.speaker_space = None  # streams have no transforms of speakers
         utterances = utterances_to_decode(transcriber.experiment, split)
         names = [u.id for u in utterances][::every]
         for way, frames in normalised_frames(transcriber, split, names):
