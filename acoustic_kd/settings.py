@@ -353,8 +353,9 @@ class FrameConfig:
     shard_frames: int = setting(1_000_000, "The number of frames of a shard.", at_least(1))
     speaker_cepstra: int = setting(
         0, "The number of cepstra that an affine transform (constrained MLLR) changes for each "
-        "speaker: of train by the alignment, of dev and test by a first decoding. 0: no "
-        "transforms.", at_least(0, 1000),
+        "speaker: of train by the alignment, of dev and test by a first decoding. Give "
+        "features.vtlp_warps, too: warped copies have no transforms, and prepare models for the "
+        "first decoding. 0: no transforms.", at_least(0, 1000),
     )
 
 
