@@ -166,8 +166,9 @@ def write_scores(
 def write_int8(path: Path, out: Path) -> None:
     """Write a model whose matrices have weights of 8 bits, each output with a scale of its own.
 
-    Convolutions stay in float32: with 8 bits they take four times as long in ONNX Runtime. Weights
-    are unsigned, because sums of products with signed ones saturate on processors without VNNI.
+    Convolutions stay in float32: with 8 bits there, too, ONNX Runtime took four times as long for
+    AN4's network. Weights are unsigned, because sums of products with signed ones saturate on
+    processors without VNNI.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic  # slow to import
 

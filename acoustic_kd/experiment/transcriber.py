@@ -11,11 +11,7 @@ from acoustic_kd.decoding.search import Decoder, SearchSettings
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import AcousticScorer, find_system, speaker_space
 from acoustic_kd.experiment.normalised import Normaliser
-from acoustic_kd.experiment.outputs import (
-    graph_lexicon_path,
-    inventory_of,
-    stored_frames,
-)
+from acoustic_kd.experiment.outputs import graph_lexicon_path, inventory_of, stored_frames
 from acoustic_kd.experiment.stages import DEFAULT_MODEL, open_experiment
 from acoustic_kd.features.fbank import filter_edges, highest_hz
 from acoustic_kd.features.normalise import Moments

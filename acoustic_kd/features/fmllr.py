@@ -2,10 +2,10 @@
 
 The first cepstra of normalised log-mels are a Gaussian with a diagonal covariance in each class of
 frames (senone). A speaker's transform A x + b gives the speaker's frames, with their classes, the
-greatest likelihood under these Gaussians; ln |det A| counts for each frame (Gales, "Maximum
-likelihood linear transformations for HMM-based speech recognition", 1998, section 2.2).
-`train_speaker_space` alternates: the Gaussians of all transformed frames, each speaker's transform
-for these Gaussians.
+greatest likelihood under these Gaussians; ln |det A| counts for each frame (the constrained
+transform of Gales, "Maximum likelihood linear transformations for HMM-based speech recognition",
+1998). `train_speaker_space` alternates: the Gaussians of all transformed frames, each speaker's
+transform for these Gaussians.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -226,7 +226,7 @@ class Recognizer:
         for piece in pieces:  # in place: a long recording is held once
             features[piece] = moments.normalise(features[piece], loudest)
         if self.speaker_space is not None:
-            features = self._transformed(str(audio), features, pieces, self.speaker_space)
+            self._transform(str(audio), features, pieces, self.speaker_space)
         speech = False
         for decoded in self._decoded(str(audio), features, pieces):
             speech = True
@@ -244,10 +244,10 @@ class Recognizer:
                 f"trained up to {self.trained_hz / 1000:.1f} kHz; expect more errors"
             )
 
-    def _transformed(
+    def _transform(
         self, name: str, features: np.ndarray, pieces: list[slice], space: SpeakerSpace
-    ) -> np.ndarray:
-        """Frames [T, D] with the transform of the recording's speaker, by a first decoding.
+    ) -> None:
+        """Change frames [T, D] by the transform of the recording's speaker, from a first decoding.
 
         Without words they stay as they are.
         """
@@ -256,7 +256,9 @@ class Recognizer:
             if lattice.best(*self.weights):
                 senones = lattice.senones(1 / self.decoder.settings.acoustic_scale)
                 known.append(Labelled("", features[piece][: len(senones)], senones))
-        return space.transforms(known)[""](features) if known else features
+        for transform in space.transforms(known).values():  # one speaker, or none
+            for piece in pieces:
+                features[piece] = transform(features[piece])
 
     def _decoded(self, name: str, features: np.ndarray, pieces: list[slice]) -> Iterator[Decoded]:
         """Decode each piece with speech in it of normalised frames [T, D]."""

@@ -16,13 +16,7 @@ from acoustic_kd.experiment.normalised import Normaliser
 from acoustic_kd.experiment.outputs import TRANSFORMS, UNLABELLED, read_split, stored_frames
 from acoustic_kd.experiment.transfer_set import TRAINING_SPLITS, all_splits, copies_by_store
 from acoustic_kd.features.audio import read_audio
-from acoustic_kd.features.copies import (
-    Copy,
-    copies_of,
-    is_warped,
-    original_id,
-    targets_of_copy,
-)
+from acoustic_kd.features.copies import Copy, copies_of, is_warped, original_id, targets_of_copy
 from acoustic_kd.features.fmllr import Transform, read_transforms
 from acoustic_kd.features.frame_sequence import FrameSequence as Frames
 from acoustic_kd.features.frames import read_index, write_store

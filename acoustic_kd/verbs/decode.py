@@ -19,11 +19,7 @@ from acoustic_kd.decoding.workers import DecodeFunction, DecodingResult, Weights
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.models import AcousticScorer, System, speaker_space, systems
 from acoustic_kd.experiment.normalised import normalised
-from acoustic_kd.experiment.outputs import (
-    frame_targets,
-    inventory_of,
-    read_split,
-)
+from acoustic_kd.experiment.outputs import frame_targets, inventory_of, read_split
 from acoustic_kd.features.fmllr import Labelled, SpeakerSpace
 from acoustic_kd.features.frame_sequence import FrameSequence
 from acoustic_kd.language.pieces import Joiner
@@ -202,16 +198,11 @@ def decode_split(
             shown = progress(chosen, title, len(speakers), unit="utt")
             return decode(_likelihoods(scorer, shown, seconds, accuracy), weights)
         utterances = list(chosen)
-
-        def likelihoods(heard: Iterable[FrameSequence], of: str) -> Likelihoods:
-            shown = progress(heard, of, len(utterances), unit="utt")
-            return _likelihoods(scorer, shown, seconds, accuracy if of == title else None)
-
-        first = decode(
-            likelihoods(utterances, f"{title}, first pass"), weights[:1], config.first_beam
-        )
+        shown = progress(utterances, f"{title}, first pass", unit="utt")
+        first = decode(_likelihoods(scorer, shown, seconds), weights[:1], config.first_beam)
         second = transformed(space, utterances, speakers, first)
-        decoded = decode(likelihoods(second, title), weights)
+        shown = progress(second, title, len(utterances), unit="utt")
+        decoded = decode(_likelihoods(scorer, shown, seconds, accuracy), weights)
     return {n: replace(r, seconds=r.seconds + first[n].seconds) for n, r in decoded.items()}
 
 
@@ -221,7 +212,7 @@ def transformed(
     speakers: Mapping[str, str],
     decoded: Mapping[str, DecodingResult],
 ) -> Iterator[FrameSequence]:
-    """The utterances with transforms of their speakers; a speaker without words has none.
+    """The utterances with transforms of their speakers; prints which speakers get none.
 
     Args:
         speakers: utterance → speaker.
@@ -233,6 +224,13 @@ def transformed(
         if any((result := decoded[u.id]).words[0])
     )
     transforms = space.transforms(known)
+    for speaker in dict.fromkeys(speakers[u.id] for u in utterances):
+        if speaker not in transforms:
+            print(
+                f"  speaker {speaker} has no words in the first decoding; the speaker's frames "
+                "get no transform",
+                flush=True,
+            )
     for u in utterances:
         transform = transforms.get(speakers[u.id])
         yield u if transform is None else replace(u, features=transform(u.features))

@@ -8,7 +8,7 @@ import numpy as np
 from acoustic_kd.corpora.utterances import UNTRANSCRIBED
 from acoustic_kd.experiment.experiment import Experiment
 from acoustic_kd.experiment.kaldi_targets import pdf_labels, takes_pdfs
-from acoustic_kd.experiment.normalised import normalised
+from acoustic_kd.experiment.normalised import Normaliser, normalised
 from acoustic_kd.experiment.outputs import (
     SPEAKER_SPACE,
     STATISTICS,
@@ -63,9 +63,11 @@ def _transformed(
 ) -> Iterator[Frames]:
     """The frames of train with the transforms of their speakers, which are written, too."""
     speakers = {u.id: u.speaker for u in read_split(experiment, "train")}
+    normaliser = Normaliser(experiment, experiment.path("features"), "train")
 
     def train() -> Iterator[Labelled]:
-        for u in _labelled(normalised(experiment, "train"), labels):
+        bar = progress(normaliser.frames(), "transforms of speakers", unit="utt")
+        for u in _labelled(bar, labels):
             yield Labelled(speakers[u.id], u.features, u.labels)
 
     space, transforms = train_speaker_space(train, labels.classes.count, cepstra)

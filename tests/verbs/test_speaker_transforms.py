@@ -123,11 +123,15 @@ def test_the_second_pass_has_the_transform_of_all_that_the_speaker_said(experime
         assert not np.array_equal(plain, own)
 
 
-def test_a_speaker_without_words_keeps_the_frames(experiment, scorer):
+def test_a_speaker_without_words_keeps_the_frames_and_is_named(experiment, scorer, capsys):
     search = Passes([])
     decode(experiment, scorer, search)
     (first, _), (second, _) = search.given
     assert all(np.array_equal(first[name], second[name]) for name in first)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("  speaker ") and line.endswith(
+        " has no words in the first decoding; the speaker's frames get no transform"
+    )
 
 
 @pytest.mark.parametrize(("share", "kept"), [(1.0, 1), (0.5, 2), (0.34, 3), (0.001, None)])
